@@ -1,0 +1,89 @@
+"""Components: parameters that validate, print, compare, pickle and hash themselves.
+
+Our own components are frozen pydantic models. A third party's object needs no base class: anything whose
+parameters can be read (a dataclass, a scikit-learn estimator, an object with `fingerprint()`) has a
+fingerprint, and for anything else the error says what to add.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from curate.errors import InputError
+
+__all__ = ["Component", "describe", "fingerprint"]
+
+
+class Component(BaseModel):
+    """A frozen set of validated parameters; constructing one loads nothing.
+
+    `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
+    cached results of the old meaning are not used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    version: ClassVar[int] = 1
+
+
+def describe(value: Any) -> Any:
+    """`value` as plain JSON types, complete enough that equal descriptions mean equal behaviour.
+
+    Raises InputError for an object whose parameters cannot be read, with what to add.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return {"array": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((describe(item) for item in value), key=repr)
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, type) or (callable(value) and getattr(value, "__name__", "<lambda>") != "<lambda>"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return {"use": f"{type(value).__module__}.{type(value).__qualname__}", **_parameters(value)}
+
+
+def _parameters(value: Any) -> dict[str, Any]:
+    if isinstance(value, Component):
+        fields = {name: describe(getattr(value, name)) for name in type(value).model_fields}
+        return {"version": type(value).version, **fields}
+    own = getattr(value, "fingerprint", None)
+    if callable(own):
+        return {"fingerprint": str(own())}
+    if isinstance(value, BaseModel):
+        return {name: describe(getattr(value, name)) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value):
+        return {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    get_params = getattr(value, "get_params", None)
+    if callable(get_params):
+        return {str(name): describe(param) for name, param in get_params(deep=False).items()}
+    state = getattr(value, "__dict__", {})
+    if not state and not getattr(type(value), "__slots__", ()):
+        return {}  # no state: the class says it all
+    raise InputError(
+        f"{type(value).__qualname__} has no readable parameters, so its results cannot be cached: make it a "
+        f"dataclass, or add a method `fingerprint(self) -> str` that changes whenever its behaviour does"
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """32 hex digits that change when the described parameters do; stable across processes and machines."""
+    text = json.dumps(describe(value), sort_keys=True, ensure_ascii=True, allow_nan=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

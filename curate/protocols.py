@@ -1,0 +1,103 @@
+"""The plug points. Structural: an object with these methods fits, without a base class or registration.
+
+`curate.checks` holds the contract tests for each; run them on a class of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.examples import Examples
+    from curate.plan import Plan, Realized
+    from curate.run import Run
+    from curate.scores import Scores, Split
+    from curate.trace import LiveCheckpoint, Schedule
+
+__all__ = ["Augmenter", "Clusterer", "Floats", "Ints", "Measure", "MeasuringScorer", "Realizer", "Reweighter", "Scorer"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Says how late each example is learned."""
+
+    def score(self, examples: Examples, run: Run) -> Scores | npt.NDArray[Any]:
+        """`Scores` for the n examples, or a bare (n,) array of difficulties (higher = learned later)."""
+        ...
+
+
+@runtime_checkable
+class MeasuringScorer(Scorer, Protocol):
+    """A scorer that looks at checkpoints of the proxy.
+
+    It names its measures, so that one proxy run can serve every scorer, and reduces what they found.
+    """
+
+    def measures(self) -> Sequence[Measure]:
+        """What `score` will ask `run.trace` for."""
+        ...
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raise InputError where the proxy's checkpoints cannot serve this scorer, naming the remedy."""
+        ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """One number or vector per example at one checkpoint."""
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, d) float32 for the n examples of one shard; NaN rows where the example cannot be measured.
+
+        The checkpoint is lent: weights must be as before when this returns.
+        """
+        ...
+
+
+@runtime_checkable
+class Clusterer(Protocol):
+    """scikit-learn's clustering interface; -1 is noise."""
+
+    def fit_predict(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Integer labels (n,) of the rows of X (n, f)."""
+        ...
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """Changes what the dataset will hold. A left fold: each sees the plan so far."""
+
+    def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
+        """A new plan; free and deterministic, calls no model and reads no data."""
+        ...
+
+
+@runtime_checkable
+class Realizer(Augmenter, Protocol):
+    """An augmenter whose rows are not in the input: it makes them, once, after all plans are folded."""
+
+    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
+        """New rows and the rejected ones, each with its reason. May call a model or read other data."""
+        ...
+
+
+@runtime_checkable
+class Reweighter(Protocol):
+    """Weights of the examples of one optimizer batch."""
+
+    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        """(b,) detached weights for the b examples of the whole optimizer batch.
+
+        `losses` (b,) are detached mean losses in nats per token, `tokens` (b,) the completion tokens. The
+        batch loss is sum(w * n * l) / sum(n).
+        """
+        ...

@@ -1,0 +1,61 @@
+"""Token ids of a whole dataset, tokenised once and kept flat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Tokens"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """n token sequences, end to end.
+
+    ids: (t,) int32 token ids of all rows.
+    supervised: (t,) bool; true where the token counts in the loss (completion text and EOS). Never true for the
+        first token of a row, which nothing predicts.
+    offsets: (n + 1,) int64; row i is ids[offsets[i] : offsets[i + 1]].
+    valid: (n,) bool; at least one token of completion text survived truncation.
+    truncated: (n,) bool; the row was longer than max_length and has no EOS.
+    """
+
+    ids: npt.NDArray[np.int32]
+    supervised: npt.NDArray[np.bool_]
+    offsets: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(n,) tokens per row, prompt included."""
+        return np.diff(self.offsets)
+
+    @property
+    def completion_tokens(self) -> npt.NDArray[np.int32]:
+        """(n,) tokens per row that count in the loss."""
+        cumulative = np.concatenate([[0], np.cumsum(self.supervised, dtype=np.int64)])
+        return (cumulative[self.offsets[1:]] - cumulative[self.offsets[:-1]]).astype(np.int32)
+
+    def slice(self, low: int, high: int) -> Tokens:
+        """Rows low..high-1, without copying the token ids."""
+        first, last = self.offsets[low], self.offsets[high]
+        return Tokens(
+            self.ids[first:last],
+            self.supervised[first:last],
+            self.offsets[low : high + 1] - first,
+            self.valid[low:high],
+            self.truncated[low:high],
+        )
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
+        """The given rows, in the given order, repeats allowed."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Tokens(self.ids[index], self.supervised[index], offsets, self.valid[rows], self.truncated[rows])
