@@ -6,13 +6,23 @@ augmenters is complete (`realize`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NewRows", "Plan", "Realized", "Request", "identity"]
+from curate.errors import InputError
+from curate.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.protocols import Augmenter
+    from curate.run import Run
+    from curate.scores import Split
+
+__all__ = ["NewRows", "Plan", "Realized", "Request", "fold", "identity", "realize", "share_counts"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,7 @@ class Request:
 
     kind: origin of the rows to come ("replay" or "synthetic").
     share: fraction of the FINAL rows this request fills (replay), or None.
+    count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
     seed: of whatever is random in making them.
     """
@@ -29,6 +40,7 @@ class Request:
     kind: str
     seed: int
     share: float | None = None
+    count: int | None = None
     rows: npt.NDArray[np.int64] | None = None
 
 
@@ -97,3 +109,43 @@ class Realized:
 
     rows: NewRows
     rejected: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fold(augmenters: Sequence[Augmenter], split: Split, seed: int) -> Plan:
+    """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
+    plan = identity(len(split))
+    for index, augmenter in enumerate(augmenters):
+        plan = augmenter.plan(plan, split, derive_seed(seed, "augmenter", index))
+        if not plan.counts.any() and not plan.requests:
+            raise InputError(
+                f"after augmenter {index} ({type(augmenter).__name__}) the plan holds no rows; loosen its settings"
+            )
+    return plan
+
+
+def share_counts(plan: Plan, made: int) -> tuple[Request, ...]:
+    """The plan's requests with `count` filled in for those that ask for a share of the final rows.
+
+    With N other rows and shares s_1..s_m, request j gets N * s_j / (1 - sum(s)), rounded.
+    """
+    total = sum(request.share or 0.0 for request in plan.requests)
+    if total >= 1:
+        raise InputError(f"the shares of all Replay augmenters add up to {total:g}; they must stay below 1")
+    others = int(plan.counts.sum()) + made
+    return tuple(
+        request if request.share is None else replace(request, count=round(others * request.share / (1 - total)))
+        for request in plan.requests
+    )
+
+
+def realize(plan: Plan, examples: Examples, run: Run) -> list[Realized]:
+    """Make the rows that were promised: first those of fixed number, then those that are a share of all."""
+    done: dict[int, Realized] = {}
+    for index, request in enumerate(plan.requests):
+        if request.share is None:
+            done[index] = request.augmenter.realize(replace(plan, requests=(request,)), examples, run)
+    made = sum(len(realized.rows.ids) for realized in done.values())
+    for index, request in enumerate(share_counts(plan, made)):
+        if request.share is not None:
+            done[index] = request.augmenter.realize(replace(plan, requests=(request,)), examples, run)
+    return [done[index] for index in sorted(done)]

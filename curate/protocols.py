@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from curate.plan import Plan, Realized
     from curate.run import Run
     from curate.scores import Scores, Split
-    from curate.trace import LiveCheckpoint, Schedule
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
 
 __all__ = ["Augmenter", "Clusterer", "Floats", "Ints", "Measure", "MeasuringScorer", "Realizer", "Reweighter", "Scorer"]
 

@@ -24,7 +24,7 @@ class Scores:
     trajectory: (n, K) float32 losses in nats per token at the K checkpoints, where the scorer has them.
     steps: (K,) int64 optimizer steps of those checkpoints.
     tokens: (n,) int32 completion tokens (EOS included), where known.
-    ids: (n,) example ids, so that scores are joined to rows by id and never by position.
+    ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     """
 
     features: Floats
@@ -33,14 +33,16 @@ class Scores:
     trajectory: Floats | None = None
     steps: npt.NDArray[np.int64] | None = None
     tokens: npt.NDArray[np.int32] | None = None
-    ids: npt.NDArray[Any] | None = field(default=None, repr=False)
+    ids: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.difficulty)
         for name in ("features", "valid", "trajectory", "tokens", "ids"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
-                raise InputError(f"Scores.{name} has {len(value)} rows but difficulty has {n}; give one row per example")
+                raise InputError(
+                    f"Scores.{name} has {len(value)} rows but difficulty has {n}; give one row per example"
+                )
         if self.features.ndim != 2:
             raise InputError(f"Scores.features has shape {self.features.shape}; it must be (n, f)")
         bad = self.valid & ~np.isfinite(self.difficulty)
@@ -58,8 +60,22 @@ class Scores:
         """(n,) loss at the last checkpoint in nats per token, if the scorer recorded losses."""
         return None if self.trajectory is None else self.trajectory[:, -1]
 
-    def with_ids(self, ids: npt.NDArray[Any]) -> Scores:
+    def with_ids(self, ids: Any) -> Scores:
         return replace(self, ids=ids)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Scores:
+        """The given rows, in the given order."""
+        named = {name: getattr(self, name) for name in ("trajectory", "tokens")}
+        taken = {name: None if value is None else value[rows] for name, value in named.items()}
+        ids = None if self.ids is None else self.ids.take(rows)
+        return replace(
+            self,
+            features=self.features[rows],
+            difficulty=self.difficulty[rows],
+            valid=self.valid[rows],
+            ids=ids,
+            **taken,
+        )
 
 
 def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
@@ -88,17 +104,19 @@ class Split:
     difficulty: (n,) float32, NaN where invalid.
     valid: (n,) bool.
     final_loss: (n,) float32 nats per token, where the scorer recorded losses.
-    sources: (n,) source labels, where the data has them.
-    ids: (n,) example ids.
+    sources: (n,) source labels (str or None objects), where the data has them.
+    ids: (n,) example ids (Arrow strings).
+    per_source: whether clusters and hardness were found within each source.
     """
 
-    ids: npt.NDArray[Any]
+    ids: Any
     cluster: npt.NDArray[np.int32]
     hard: npt.NDArray[np.bool_]
     difficulty: Floats
     valid: npt.NDArray[np.bool_]
     final_loss: Floats | None = None
     sources: npt.NDArray[Any] | None = None
+    per_source: bool = False
 
     def __len__(self) -> int:
         return len(self.cluster)

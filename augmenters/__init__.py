@@ -1,0 +1,7 @@
+"""Ways to rebuild a mixture."""
+
+from augmenters.duplicate import Duplicate
+from augmenters.replay import Replay
+from augmenters.subset import Subset
+
+__all__ = ["Duplicate", "Replay", "Subset"]

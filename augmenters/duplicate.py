@@ -1,0 +1,65 @@
+"""Show some rows more often."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.plan import Plan
+from curate.scores import Split
+
+__all__ = ["Duplicate"]
+
+
+class Duplicate(Component):
+    """Extra copies of the hard rows (arXiv 2602.00576; the upsampling of USEFUL, arXiv 2404.17768).
+
+    times: EXTRA copies, so 1 shows a row twice per epoch.
+    of: "hard"; or a control: "easy" rows, or as many "random" valid rows as there are hard ones.
+    cap: most extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows is
+        copied. None = no cap.
+    noise_guard: share of the chosen rows, those of highest final loss, that get no copies: a row that is still
+        wrong at the end is more likely mislabelled than instructive. 0 = off, as in the paper.
+    """
+
+    times: int = Field(1, ge=1)
+    of: Literal["hard", "easy", "random"] = "hard"
+    cap: float | None = Field(None, gt=0)
+    noise_guard: float = Field(0.0, ge=0, lt=1)
+
+    def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
+        """Raises InputError if the noise guard is on and the scorer recorded no losses."""
+        generator = np.random.default_rng(seed)
+        rows = self._chosen(plan, split, generator)
+        rows = self._guarded(rows, split)
+        if self.cap is not None:
+            most = int(self.cap * int(plan.counts.sum())) // self.times
+            if len(rows) > most:
+                rows = np.sort(generator.choice(rows, most, replace=False))
+        counts = plan.counts.copy()
+        counts[rows] += self.times
+        return plan.with_counts(counts)
+
+    def _chosen(self, plan: Plan, split: Split, generator: np.random.Generator) -> np.ndarray:
+        hard = np.flatnonzero(split.hard & plan.planned)
+        if self.of == "hard":
+            return hard
+        if self.of == "easy":
+            return np.flatnonzero(split.valid & ~split.hard & plan.planned)
+        pool = np.flatnonzero(split.valid & plan.planned)
+        return np.sort(generator.choice(pool, min(len(hard), len(pool)), replace=False))
+
+    def _guarded(self, rows: np.ndarray, split: Split) -> np.ndarray:
+        if not self.noise_guard:
+            return rows
+        if split.final_loss is None:
+            raise InputError(
+                "Duplicate.noise_guard needs losses; use a scorer that records them, or set noise_guard: 0"
+            )
+        suspects = int(np.ceil(self.noise_guard * len(rows)))
+        by_loss = np.argsort(split.final_loss[rows], kind="stable")
+        return np.sort(rows[by_loss[: len(rows) - suspects]])

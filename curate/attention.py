@@ -1,0 +1,136 @@
+"""Attention over rows packed end to end: each row sees itself only, causally, and nothing is padded.
+
+Registered with transformers under `VARLEN`. Without packing arguments it does what "sdpa" does, so a model
+switched to it still takes padded batches, attention masks and caches.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from typing import Any
+
+import torch
+
+__all__ = ["VARLEN", "register_varlen", "varlen_attention"]
+
+VARLEN = "curate_varlen"
+
+
+def register_varlen() -> None:
+    """Make `model.set_attn_implementation(VARLEN)` possible; repeating it changes nothing."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(VARLEN, varlen_attention)
+    AttentionMaskInterface.register(VARLEN, sdpa_mask)
+
+
+def varlen_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention in transformers' calling convention.
+
+    query: (b, heads, q, d); key and value: (b, kv heads, k, d). With cu_seq_lens_q (rows + 1,) int32, b is 1 and
+    row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored.
+    sliding_window: a position sees itself and the sliding_window - 1 before it.
+    Returns (b, q, heads, d).
+    """
+    if cu_seq_lens_q is None:
+        if softcap is not None:
+            causal = attention_mask is None and query.shape[2] > 1
+            mask = _band(query.shape[2], None, query.device) if causal else attention_mask
+            return _capped(query, key, value, mask, dropout, scaling, softcap).transpose(1, 2).contiguous(), None
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        output: torch.Tensor = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )[0]
+        return output, None
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None and dropout == 0.0:
+        longest = int(max_length_q) if max_length_q is not None else int(cu_seq_lens_q.diff().max())
+        return _fused(query, key, value, cu_seq_lens_q, longest, scaling, sliding_window), None
+    parts = []
+    for low, high in itertools.pairwise(cu_seq_lens_q.tolist()):
+        if low == high:
+            continue
+        q, k, v = query[:, :, low:high], key[:, :, low:high], value[:, :, low:high]
+        windowed = sliding_window is not None and high - low > sliding_window
+        mask = _band(high - low, sliding_window, query.device) if windowed or softcap is not None else None
+        if softcap is not None:
+            part = _capped(q, k, v, mask, dropout, scaling, softcap)
+        else:
+            part = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
+            )
+        parts.append(part.transpose(1, 2))
+    return torch.cat(parts, dim=1), None
+
+
+def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, length) bool: the last `window` positions up to and including one's own."""
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return mask if window is None else mask.triu(1 - window)
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention whose scores are soft-capped (Gemma 2): (b, heads, q, d). No fused kernel on CPU does this."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.tanh(query @ key.transpose(2, 3) * (scale / softcap)) * softcap
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.nn.functional.dropout(weights, dropout) @ value
+
+
+def _fused(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    boundaries: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """(1, t, heads, d) from the GPU kernel for packed rows."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = query.shape[1] // key.shape[1]
+    flat = [
+        part.repeat_interleave(count, dim=1)[0].transpose(0, 1).contiguous()
+        for part, count in ((query, 1), (key, groups), (value, groups))
+    ]
+    # torch renamed the causal switch: a window that reaches back without limit and ahead not at all.
+    options: dict[str, Any] = {"is_causal": True}
+    if "window_size" in inspect.signature(varlen_attn).parameters:
+        back = -1 if sliding_window is None or sliding_window >= longest else sliding_window - 1
+        options = {"window_size": (back, 0)}
+    elif sliding_window is not None and sliding_window < longest:
+        raise RuntimeError("this torch has no packed attention with a sliding window; upgrade torch")
+    output: torch.Tensor = varlen_attn(
+        *flat, boundaries, boundaries, longest, longest, scale=scaling, **options
+    )
+    return output[None]

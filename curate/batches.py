@@ -1,0 +1,70 @@
+"""Which rows each optimizer step trains on, and how they are split to fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.protocols import Ints
+from curate.seeds import derive_seed
+
+__all__ = ["RowOrder", "micro_batches"]
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """The rows of every optimizer step: a pure function of (rows, batch_size, seed, step).
+
+    Epoch e visits each of `rows` once, in a permutation drawn from (seed, e). Epochs are laid end to end and
+    cut into batches of exactly `batch_size`: a batch that an epoch cannot fill carries on into the next one.
+    """
+
+    rows: Ints
+    batch_size: int
+    seed: int
+    _epoch: Callable[[int], Ints] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A batch touches two epochs at most, unless it is longer than one.
+        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._permutation))
+
+    def _permutation(self, epoch: int) -> Ints:
+        return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(self.rows)
+
+    def batch(self, step: int) -> Ints:
+        """(batch_size,) positions for the update that follows `step` updates."""
+        position, end = step * self.batch_size, (step + 1) * self.batch_size
+        parts: list[Ints] = []
+        while position < end:
+            epoch, low = divmod(position, len(self.rows))
+            parts.append(self._epoch(epoch)[low : low + end - position])
+            position += len(parts[-1])
+        return np.concatenate(parts)
+
+
+def micro_batches(lengths: npt.NDArray[np.int64], budget: int, pass_cost: int) -> list[Ints]:
+    """Split b rows into micro-batches of similar length; indices into `lengths`, shortest rows first.
+
+    Each holds at most `budget` tokens, padding included (a longer row goes alone). Of the splits of the
+    length-sorted rows, the one with the least padded tokens + pass_cost * passes.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ordered = lengths[order]
+    end = len(ordered)
+    best = np.zeros(end + 1)  # cost of the first i rows
+    start = np.zeros(end + 1, np.int64)  # where their last micro-batch begins
+    for i in range(1, end + 1):
+        padded = np.arange(i, 0, -1) * ordered[i - 1]
+        costs = best[:i] + padded + pass_cost
+        costs[:-1][padded[:-1] > budget] = np.inf
+        start[i] = np.argmin(costs)
+        best[i] = costs[start[i]]
+    parts = []
+    while end > 0:
+        parts.append(order[start[end] : end])
+        end = start[end]
+    return parts[::-1]

@@ -1,0 +1,140 @@
+"""Content-addressed store of finished work.
+
+An entry is a folder that appears by one rename, with a manifest of checksums. There is no index and nothing to
+repair: an entry is whole, or it is not there. Two runs may share a cache; what both compute, one of them keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.errors import CacheDamage, ExternalError
+from curate.publish import publish
+
+__all__ = ["Cache", "default_cache"]
+
+_MANIFEST = "manifest.json"
+
+
+def default_cache() -> Path:
+    """$CURATE_CACHE, else the platform's folder for caches."""
+    given = os.environ.get("CURATE_CACHE")
+    if given:
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("curate")
+
+
+@dataclass
+class Cache:
+    """Entries under `root`, addressed by a path of names such as ("proxies", key, "step-000060")."""
+
+    root: Path
+    _verified: set[Path] = field(default_factory=set, repr=False)
+
+    def get(self, *key: str) -> Path | None:
+        """Folder of a finished entry whose checksums hold, or None. A damaged one is set aside with a warning."""
+        entry = self.root.joinpath(*key)
+        if entry in self._verified:
+            return entry
+        if not entry.is_dir():
+            return None
+        fault = _fault(entry)
+        if fault is None:
+            self._verified.add(entry)
+            return entry
+        self._set_aside(entry, fault)
+        return None
+
+    def put(self, *key: str, write: Callable[[Path], None]) -> Path:
+        """Make the entry: `write` fills an empty folder, which then appears whole under its key."""
+        entry = self.root.joinpath(*key)
+
+        def fill(folder: Path) -> None:
+            write(folder)
+            sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
+            (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
+
+        if self.get(*key) is not None:
+            return entry
+        publish(entry, fill, replace=False)
+        self._verified.add(entry)
+        return entry
+
+    def drop(self, *key: str) -> None:
+        """Remove an entry that is no longer needed."""
+        entry = self.root.joinpath(*key)
+        self._verified.discard(entry)
+        if entry.exists():
+            doomed = entry.with_name(f".{entry.name}.dropped-{os.getpid()}")
+            os.replace(entry, doomed)  # vanishes at once, so that nobody reads half an entry
+            shutil.rmtree(doomed, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, *key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the lock of a key; the system releases it when the process dies, however it dies."""
+        from filelock import FileLock, Timeout
+
+        path = self.root.joinpath(*key[:-1], f".{key[-1]}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if waiting:
+                    waiting()
+                lock.acquire()
+        except OSError as error:
+            raise ExternalError(
+                f"cannot write to the cache {self.root} ({error.strerror or error}); choose another with --cache"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, entry: Path, fault: str) -> None:
+        aside = self.root / "damaged" / f"{entry.name}-{os.getpid()}-{os.urandom(4).hex()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(entry, aside)
+        except FileNotFoundError:
+            return  # another run set it aside first
+        warnings.warn(
+            f"cache entry {entry.relative_to(self.root)} is damaged ({fault}); kept in {aside}, computed anew",
+            CacheDamage,
+            stacklevel=3,
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _fault(entry: Path) -> str | None:
+    """What is wrong with an entry, or None."""
+    try:
+        sums = json.loads((entry / _MANIFEST).read_text())
+        for name, expected in sums.items():
+            if _checksum(entry / name) != expected:
+                return f"checksum of {name}"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (ValueError, AttributeError):
+        return "unreadable manifest"
+    return None

@@ -1,0 +1,206 @@
+"""A point in a training run: lent to whoever measures, saved so that the run can go on from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from curate.component import describe
+from curate.errors import InputError
+from curate.optimizers import SteppedOptimizer
+from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from curate.train import TrainConfig
+
+__all__ = ["Checkpoint", "lent", "load_checkpoint", "load_weights", "restored", "state_tensors"]
+
+# What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
+_FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` optimizer steps, lent for the body of the caller's loop.
+
+    model: float32 weights, eval mode; the live model, so only valid until the loop goes on.
+    losses: one mean training loss per step so far, nats per completion token, unweighted.
+    tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
+    """
+
+    step: int
+    model: Any
+    losses: list[float] = field(repr=False)
+    tokens_seen: int
+    seconds: float
+    optimizer: SteppedOptimizer = field(repr=False)
+    config: TrainConfig = field(repr=False)
+    tokens: Tokens = field(repr=False)
+
+    def save(self, directory: Path, *, resumable: bool = True) -> None:
+        """Write model.safetensors (float32) into an existing folder, for `load_weights`.
+
+        resumable: also optimizer.safetensors and, last, trainer.json, for `train(..., resume=directory)`.
+        Call it on rank 0 only; every rank can resume from the folder. Not atomic: see `curate.publish`.
+        """
+        weights = {name: tensor.contiguous() for name, tensor in state_tensors(self.model).items()}
+        save_file(weights, directory / "model.safetensors", {"format": "pt"})
+        if not resumable:
+            return
+        save_file(_optimizer_tensors(self.optimizer), directory / "optimizer.safetensors")
+        record = {
+            "step": self.step,
+            "losses": self.losses,
+            "tokens_seen": self.tokens_seen,
+            "seconds": self.seconds,
+            **self._identity(),
+        }
+        (directory / "trainer.json").write_text(json.dumps(record), encoding="utf-8")
+
+    def _identity(self) -> dict[str, Any]:
+        described = {key: value for key, value in describe(self.config).items() if key not in _FREE}
+        described["horizon_steps"] = self.config.horizon_steps or self.config.steps
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.tokens.ids, self.tokens.supervised, self.tokens.offsets, self.tokens.valid):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return {"config": described, "data": digest.hexdigest()}
+
+
+def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
+    """`fresh` (step 0 of the same run) at the saved step; weights and optimizer state are set in place.
+
+    Raises InputError where the folder holds no finished checkpoint, or one of another run.
+    """
+    try:
+        record = json.loads((directory / "trainer.json").read_text(encoding="utf-8"))
+        optimizer = load_file(directory / "optimizer.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"{directory} holds no finished checkpoint to resume from ({error}); start without resume"
+        ) from error
+    own = fresh._identity()
+    for key, value in own["config"].items():
+        saved = record["config"].get(key)
+        if json.loads(json.dumps(value)) != saved:
+            raise InputError(
+                f"{directory} was trained with {key}={saved}, now it is {value}; set it back or start afresh"
+            )
+    if record["data"] != own["data"]:
+        raise InputError(f"{directory} was trained on other data; give the same rows or start afresh")
+    if record["step"] > fresh.config.steps:
+        raise InputError(f"{directory} is at step {record['step']}, past steps; raise steps or start afresh")
+    load_weights(fresh.model, directory)
+    _load_optimizer(directory, fresh.optimizer, optimizer)
+    return replace(fresh, **{key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")})
+
+
+def state_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers by name; what two names share (tied embeddings) under the first one."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors
+
+
+def load_weights(model: Any, directory: Path) -> None:
+    """Copy model.safetensors of a saved checkpoint into `model`, in place, on whatever device it is."""
+    try:
+        saved = load_file(directory / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{directory} holds no readable model.safetensors ({error})") from error
+    own = state_tensors(model)
+    for name in sorted(own.keys() ^ saved.keys()):
+        where = "model" if name in own else "file"
+        raise InputError(f"{directory}: weight {name} is in the {where} only; load the model that was saved")
+    for name, tensor in own.items():
+        if tensor.shape != saved[name].shape:
+            raise InputError(
+                f"{directory}: weight {name} has shape {tuple(saved[name].shape)} but the model's has "
+                f"{tuple(tensor.shape)}; load the model that was saved"
+            )
+        tensor.copy_(saved[name])
+
+
+def _names(optimizer: SteppedOptimizer) -> list[str]:
+    return [name for group in optimizer.param_groups for name in group["param_names"]]
+
+
+def _optimizer_tensors(optimizer: SteppedOptimizer) -> dict[str, torch.Tensor]:
+    names = _names(optimizer)
+    tensors = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if not isinstance(value, torch.Tensor):
+                raise InputError(f"optimizer state {key!r} of {names[index]} is no tensor; make it one")
+            tensors[f"{names[index]}/{key}"] = value.contiguous()
+    return tensors
+
+
+def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[str, torch.Tensor]) -> None:
+    index = {name: position for position, name in enumerate(_names(optimizer))}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for label, tensor in tensors.items():
+        name, key = label.rsplit("/", 1)
+        if name not in index:
+            raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
+        state.setdefault(index[name], {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@contextmanager
+def restored(model: Any) -> Iterator[None]:
+    """Put modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags back at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    flags = {name: getattr(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        for name, value in flags.items():
+            setattr(torch.backends.cudnn, name, value)
+
+
+@contextmanager
+def lent(model: Any, step: int) -> Iterator[None]:
+    """The model in eval mode; afterwards everything as before, weights included, or InputError."""
+    before = _checksum(model)
+    with restored(model):
+        model.eval()
+        yield
+    model.zero_grad(set_to_none=True)
+    if _checksum(model) != before:
+        raise InputError(
+            f"the weights changed while the checkpoint of step {step} was measured; put them back bit "
+            "for bit (from copies: adding and subtracting is not exact)"
+        )
+
+
+def _checksum(model: Any) -> list[int]:
+    """One exact number per weight tensor: its bits, summed as integers."""
+    weights = [tensor for tensor in state_tensors(model).values() if tensor.dtype == torch.float32]
+    return torch.stack([tensor.view(torch.int32).sum(dtype=torch.int64) for tensor in weights]).tolist()

@@ -1,0 +1,151 @@
+"""Contract tests for plug-ins: run them on a class of your own.
+
+    from curate.checks import check_scorer
+    check_scorer(MyScorer())
+
+Each raises AssertionError with one sentence that says which promise is broken. Ours run on all of our classes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.component import Component, fingerprint
+from curate.examples import Examples
+from curate.plan import identity, share_counts
+from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Realizer, Scorer
+from curate.proxy import Proxy
+from curate.readers import read
+from curate.recipe import decode, encode
+from curate.run import Run
+from curate.scores import Split, as_scores
+
+__all__ = ["check_augmenter", "check_clusterer", "check_component", "check_scorer", "small_examples", "small_split"]
+
+
+def small_examples(n: int = 24) -> Examples:
+    """n question-answer rows of three sources, one without completion text, for contract tests."""
+    words = ["one", "two", "three", "four", "five", "six"]
+    rows = {
+        "id": [f"row{i}" for i in range(n)],
+        "prompt": [f"What comes after {words[i % 6]} times {i}?" for i in range(n)],
+        "completion": ["" if i == n - 1 else " ".join(words[: i % 6 + 1]) for i in range(n)],
+        "source": [("a", "b", "c")[i % 3] for i in range(n)],
+    }
+    return read(pa.table(rows)).examples
+
+
+def small_split(n: int = 24, seed: int = 0) -> Split:
+    """A split of n rows with two clusters, one noise row and one invalid row."""
+    generator = np.random.default_rng(seed)
+    difficulty = generator.gamma(2.0, 1.0, n).astype(np.float32)
+    hard = difficulty > np.median(difficulty)
+    cluster = hard.astype(np.int32)
+    valid = np.ones(n, np.bool_)
+    valid[-1], hard[-1], cluster[-1], difficulty[-1] = False, False, -2, np.nan
+    hard[0], cluster[0] = False, -1
+    return Split(
+        ids=pa.array([f"row{i}" for i in range(n)]),
+        cluster=cluster,
+        hard=hard,
+        difficulty=difficulty,
+        valid=valid,
+        final_loss=difficulty.copy(),
+        sources=np.array([("a", "b", "c")[i % 3] for i in range(n)], object),
+    )
+
+
+def check_component(component: Any) -> None:
+    """Parameters can be read, hashed the same way twice, pickled, and written into a recipe and back."""
+    assert fingerprint(component) == fingerprint(component), "the fingerprint changes from call to call"
+    again = pickle.loads(pickle.dumps(component))  # in memory only: nothing of ours reads pickles from disk
+    assert fingerprint(again) == fingerprint(component), "pickling changes the fingerprint"
+    package = type(component).__module__.split(".")[0]
+    written = decode(encode(component), "component", (package,))
+    assert fingerprint(written) == fingerprint(component), "writing it into a recipe and back changes it"
+    if isinstance(component, Component):
+        assert written == component, "the recipe's component is not equal to the original"
+        assert hash(repr(component)) == hash(repr(written)), "equal components print differently"
+
+
+def check_scorer(scorer: Any, *, cache: Path | str | None = None, proxy: Proxy | None = None) -> None:
+    """Shapes and dtypes of the scores, the same answer twice, and inputs left alone.
+
+    cache: folder for a scorer that runs the proxy (a tiny one from scratch unless `proxy` is given).
+    """
+    assert isinstance(scorer, Scorer), "a scorer needs a method score(examples, run)"
+    check_component(scorer)
+    examples = small_examples()
+    tiny = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=64)
+    run = Run(proxy or tiny, cache)
+    before = examples.fingerprint()
+    first = as_scores(scorer.score(examples, run), len(examples))
+    again = as_scores(scorer.score(examples, run), len(examples))
+    n = len(examples)
+    assert first.features.shape[0] == n, f"features have {first.features.shape[0]} rows for {n} examples"
+    assert first.features.dtype == np.float32, f"features are {first.features.dtype}, not float32"
+    assert first.difficulty.shape == (n,), f"difficulty has shape {first.difficulty.shape}, not ({n},)"
+    assert first.difficulty.dtype == np.float32, f"difficulty is {first.difficulty.dtype}, not float32"
+    assert first.valid.dtype == np.bool_, f"valid is {first.valid.dtype}, not bool"
+    assert np.isfinite(first.features[first.valid]).all(), "a valid row has a feature that is not finite"
+    assert np.isnan(first.difficulty[~first.valid]).all(), "an invalid row has a difficulty; it must be NaN"
+    assert np.array_equal(first.difficulty, again.difficulty, equal_nan=True), "the same call gives another answer"
+    assert examples.fingerprint() == before, "the scorer changed the examples"
+    if isinstance(scorer, MeasuringScorer):
+        scorer.check_schedule(run.proxy.schedule(n))
+        for measure in scorer.measures():
+            assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
+
+
+def check_clusterer(clusterer: Any) -> None:
+    """Integer labels, one per row, X left alone, and hard input survived: equal rows and a constant column."""
+    from curate.clusterers import seeded
+
+    assert isinstance(clusterer, Clusterer), "a clusterer needs a method fit_predict(X)"
+    generator = np.random.default_rng(0)
+    two = np.concatenate([generator.normal(0, 0.1, (150, 3)), generator.normal(3, 0.1, (150, 3))])
+    X = two.astype(np.float32)
+    kept = X.copy()
+    seeded_one = seeded(clusterer, 7)
+    labels = np.asarray(seeded_one.fit_predict(X))
+    assert labels.shape == (300,), f"labels have shape {labels.shape} for 300 rows"
+    assert np.issubdtype(labels.dtype, np.integer), f"labels are {labels.dtype}, not integers"
+    assert labels.min() >= -1, "a label is below -1; -1 is noise and clusters start at 0"
+    assert np.array_equal(X, kept), "fit_predict changed X"
+    again = np.asarray(seeded(clusterer, 7).fit_predict(X))
+    assert np.array_equal(labels, again), "the same seed gives other labels"
+    constant = X.copy()
+    constant[:, 0] = 1.0
+    assert len(np.asarray(seeded(clusterer, 7).fit_predict(constant))) == 300, "a constant column breaks it"
+
+
+def check_augmenter(augmenter: Any) -> None:
+    """The plan keeps its shape, touches no row that was left out, and is the same for the same seed."""
+    assert isinstance(augmenter, Augmenter), "an augmenter needs a method plan(plan, split, seed)"
+    check_component(augmenter)
+    split = small_split()
+    start = identity(len(split))
+    plan = augmenter.plan(start, split, 3)
+    assert len(plan) == len(split), f"the plan has {len(plan)} rows for {len(split)}"
+    assert plan.counts.dtype == np.int32, f"counts are {plan.counts.dtype}, not int32"
+    assert (plan.counts >= 0).all(), "a count is negative"
+    assert (start.counts == 1).all(), "the plan that was passed in was changed; return a new one"
+    assert ((plan.counts == 0) == (plan.reason >= 0)).all(), "a row left out has no reason, or a kept row has one"
+    again = augmenter.plan(identity(len(split)), split, 3)
+    assert np.array_equal(plan.counts, again.counts), "the same seed gives another plan"
+    gone = np.zeros(len(split), np.bool_)
+    gone[: len(split) // 3] = True
+    partial = start.leave_out(gone, "left out before")
+    try:
+        after = augmenter.plan(partial, split, 3)
+    except ValueError as error:
+        raise AssertionError(f"a plan with rows left out breaks it: {error}") from error
+    assert (after.counts[gone] == 0).all(), "a row that was left out came back"
+    if isinstance(augmenter, Realizer):
+        assert plan.requests, "an augmenter with realize() planned no request"
+        share_counts(plan, 0)

@@ -1,0 +1,192 @@
+"""The `curate` command.
+
+Exit status: 0 done; 1 our own fault; 2 bad arguments or input; 3 an external part failed, the same command
+resumes; 130 / 143 interrupted or terminated. With --json one object on stdout and nothing else there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from curate.errors import CurateError, ExternalError, InputError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors as one line, and a suggestion for a mistyped option."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments:"):
+            wrong = message.removeprefix("unrecognized arguments:").split()[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(wrong, known, 1)
+            message = f"there is no argument {wrong!r}" + (f"; did you mean {near[0]}?" if near else "")
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = _parser().parse_args(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            result = options.command(options)
+        if as_json:
+            print(json.dumps(result, allow_nan=False))
+        return 0
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or 0)
+    except InputError as error:
+        return _failed(error, 2, as_json)
+    except ExternalError as error:
+        return _failed(error, 3, as_json)
+    except _Terminated:
+        return _failed(InterruptedError("terminated; the same command goes on from here"), 143, as_json)
+    except KeyboardInterrupt:
+        return _failed(InterruptedError("interrupted; the same command goes on from here"), 130, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last line of defence: whatever is left is our own fault
+        if os.environ.get("CURATE_DEBUG"):
+            traceback.print_exc()
+        kind = "" if isinstance(error, CurateError) else f"{type(error).__name__}: "
+        message = f"{kind}{_one_line(error)} (this is a fault of curate; CURATE_DEBUG=1 shows where)"
+        return _failed(RuntimeError(message), 1, as_json)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _terminate(_signal: int, _frame: Any) -> NoReturn:
+    raise _Terminated
+
+
+def _failed(error: BaseException, status: int, as_json: bool) -> int:
+    text = _one_line(error)
+    if as_json:
+        print(json.dumps({"error": text, "status": status}))
+    print(f"curate: {text}", file=sys.stderr, flush=True)
+    return status
+
+
+def _one_line(error: BaseException) -> str:
+    return _printable(" ".join(str(error).split()))
+
+
+def _printable(text: str) -> str:
+    """`text` without the control characters that could move a terminal's cursor: it may quote the data."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
+
+
+# -- the commands -------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    from curate import commands
+
+    parser = _Parser(
+        prog="curate",
+        description="Find the examples a model learns late and rebuild a fine-tuning dataset around them.",
+        epilog="Start with: curate run DATA --out DIR --proxy scratch     (no download needed)",
+    )
+    parser.add_argument("--version", action="version", version=f"curate {_version()}")
+    subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+        return sub
+
+    run = add("run", commands.run, "curate a dataset: score, split, rebuild, write the result to a folder")
+    _data_arguments(run)
+    run.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
+    run.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
+    plan = add("plan", commands.plan, "show rows, tokens, disk and what the cache holds for a run; runs nothing")
+    _data_arguments(plan)
+    plan.add_argument("--out", type=Path, metavar="DIR", help="as for run; tells whether the result is already there")
+    score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
+    _data_arguments(score)
+    score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
+    inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
+    inspect.add_argument("directory", type=Path, metavar="DIR")
+    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="easiest and hardest rows to show (3)")
+    report = add("report", commands.report, "write report.html of a finished run anew")
+    report.add_argument("directory", type=Path, metavar="DIR")
+    doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
+    doctor.add_argument("--cache", type=Path, metavar="DIR", help="cache folder to check")
+    return parser
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
+    )
+    recipe = parser.add_argument_group("what to do")
+    recipe.add_argument("--recipe", default="quick", metavar="NAME|FILE", help="shipped recipe or YAML file (quick)")
+    recipe.add_argument(
+        "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
+    )
+    recipe.add_argument("--scores", type=Path, metavar="FILE", help="difficulty measured earlier; no proxy is run")
+    recipe.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the recipe, e.g. proxy.steps=500"
+    )
+    recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
+    recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")
+    recipe.add_argument(
+        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
+    )
+    recipe.add_argument(
+        "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
+    )
+    reading = parser.add_argument_group("how to read DATA")
+    reading.add_argument(
+        "--columns",
+        metavar="ROLE=COLUMN,...",
+        help="e.g. prompt=question,completion=answer,final_answer=...,source=...",
+    )
+    reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    reading.add_argument("--where", metavar="COLUMN=VALUE", help="keep only these rows, e.g. split=train")
+    reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    reading.add_argument(
+        "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
+    )
+    machine = parser.add_argument_group("where")
+    machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
+    machine.add_argument("--device", help="cpu, cuda, cuda:1; a GPU is taken if there is one")
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("curate-lm")
+    except metadata.PackageNotFoundError:
+        return "(source tree)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""What each command does, given its parsed arguments; returns the object that --json prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import ExternalError, InputError
+
+if TYPE_CHECKING:
+    from curate.pipeline import Pipeline
+    from curate.progress import Progress
+    from curate.readers import Loaded
+    from curate.scores import Scores
+
+__all__ = ["doctor", "inspect", "plan", "report", "run", "score"]
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate run`: read, check the folder, curate, write."""
+    from curate.output import check_directory, inputs_fingerprint, write_output
+    from curate.run import Run
+
+    pipeline, progress = _pipeline(options), _progress()
+    check_directory_shape(options.out)
+    loaded = _read(options, pipeline, progress)
+    scores = _scores(options, loaded)
+    inputs = inputs_fingerprint(pipeline, loaded.examples, scores)
+    if check_directory(options.out, inputs, fresh=options.fresh):
+        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
+        return _summary(options.out, done_before=True)
+    curated = pipeline.stages(
+        loaded, Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress), scores
+    )
+    if _is_first_rank():
+        write_output(curated, options.out)
+    result = _summary(options.out)
+    if not options.json:
+        _print_summary(result)
+    return result
+
+
+def check_directory_shape(out: Path) -> None:
+    """Refuse a folder that can never work before any time is spent."""
+    from curate.output import check_directory
+
+    if out.exists() and not (out / "run.json").exists():
+        check_directory(out, "")
+
+
+def score(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate score`: difficulty per example id."""
+    from curate.output import write_scores
+    from curate.run import Run
+
+    if options.scores:
+        raise InputError("curate score measures; --scores is for curate run and curate plan")
+    if options.out.is_dir():
+        raise InputError(f"--out {options.out} is a folder; name a Parquet file")
+    pipeline, progress = _pipeline(options), _progress()
+    loaded = _read(options, pipeline, progress)
+    scores = pipeline.score(loaded, Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress))
+    if _is_first_rank():
+        write_scores(scores, loaded.examples.ids, options.out)
+    valid = int(scores.valid.sum())
+    if not options.json:
+        print(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}")
+        print(f"next: curate run {options.data} --scores {options.out} --out DIR")
+    return {"scores": str(options.out), "rows": len(scores), "valid": valid}
+
+
+def plan(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate plan`: what a run would cost and what is there already."""
+    from curate.estimate import estimate
+
+    pipeline, progress = _pipeline(options), _progress()
+    loaded = _read(options, pipeline, progress)
+    result = estimate(
+        pipeline, loaded, scores=_scores(options, loaded), cache=options.cache, device=options.device, out=options.out
+    )
+    if not options.json:
+        _print_plan(result)
+    return result
+
+
+def inspect(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate inspect`: a finished run in the terminal."""
+    from curate.inspection import inspection, print_inspection
+
+    result = inspection(options.directory, options.examples)
+    if not options.json:
+        print_inspection(result)
+    return result
+
+
+def report(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate report`: write report.html anew."""
+    from curate.report import write_report
+
+    finished(options.directory)
+    path = write_report(options.directory)
+    if not options.json:
+        print(path)
+    return {"report": str(path)}
+
+
+def doctor(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate doctor`: what works on this machine."""
+    from curate.doctor import examine, print_findings
+
+    findings = examine(options.cache)
+    if not options.json:
+        print_findings(findings)
+    bad = [finding["name"] for finding in findings if finding["status"] == "bad"]
+    if bad and not options.json:
+        raise ExternalError(f"not usable as it is: {', '.join(bad)}; the remedies stand above")
+    return {"findings": findings, "ok": not bad}
+
+
+# -- shared steps ---------------------------------------------------------------------------------------------------
+
+
+def finished(directory: Path) -> dict[str, Any]:
+    """run.json of a finished run."""
+    path = directory / "run.json"
+    if not path.is_file():
+        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not readable ({error}); run the command that wrote it again with --fresh"
+        ) from error
+
+
+def _pipeline(options: argparse.Namespace) -> Pipeline:
+    from curate.pipeline import Pipeline
+
+    settings = list(options.set)
+    if options.proxy is not None:
+        settings.insert(0, f"proxy.model={json.dumps(options.proxy)}")
+    if options.seed is not None:
+        settings.append(f"seed={options.seed}")
+    if options.stability is not None:
+        settings.append(f"stability={options.stability}")
+    if options.trust_remote_code:
+        settings.append("proxy.trust_remote_code=true")
+    return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=options.allow_plugin)
+
+
+def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
+    from curate.readers import read
+
+    with progress.stage("read"):
+        loaded = read(
+            options.data,
+            columns=options.columns,
+            shape=options.shape,
+            where=options.where,
+            limit=options.limit,
+            seed=pipeline.seed,
+            on_bad_row=options.on_bad_row,
+        )
+    progress.note(f"{len(loaded.examples):,} of {loaded.rows_read:,} rows of {loaded.description}")
+    for note in loaded.notes:
+        progress.note(f"  {note}")
+    if loaded.rejected:
+        progress.note(f"  {len(loaded.rejected):,} unusable rows left out; see tables/rejected.parquet")
+    return loaded
+
+
+def _scores(options: argparse.Namespace, loaded: Loaded) -> Scores | None:
+    from curate.output import read_scores
+
+    return None if options.scores is None else read_scores(options.scores)
+
+
+def _progress() -> Progress:
+    from curate.progress import Progress
+
+    return Progress("auto" if _is_first_rank() else "none")
+
+
+def _is_first_rank() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
+    record = finished(directory)
+    return {
+        "directory": str(directory),
+        "data": str(directory / "data"),
+        "report": str(directory / "report.html"),
+        "counts": record["counts"],
+        "warnings": record["warnings"],
+        "seconds": record["cost"]["seconds"],
+        "done_before": done_before,
+    }
+
+
+def _print_summary(result: dict[str, Any]) -> None:
+    counts = result["counts"]
+    share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
+    print(f"\n{counts['input']:,} rows in, {counts['output']:,} out; {counts['hard']:,} hard ({share:.1%})")
+    for warning in result["warnings"]:
+        print(f"  warning: {warning['message']} {warning['remedy']}")
+    print(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")
+    print(f"report   {result['report']}")
+
+
+def _print_plan(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What this run would do", title_justify="left")
+    for name in ("stage", "work", "tokens", "time", "disk", "in the cache"):
+        table.add_column(name, justify="left" if name in ("stage", "work") else "right")
+    for stage in result["stages"]:
+        table.add_row(
+            stage["stage"],
+            stage["work"],
+            f"{stage['tokens']:,}" if stage["tokens"] else "",
+            _duration(stage["seconds"]),
+            _size(stage["bytes"]),
+            stage["cached"],
+        )
+    console = Console(file=sys.stdout)
+    console.print(table)
+    for note in result["notes"]:
+        console.print(note, markup=False, highlight=False)
+
+
+def _duration(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: int | None) -> str:
+    if not count:
+        return ""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"

@@ -1,0 +1,435 @@
+"""Is the split worth acting on? Numbers about it, and warnings in plain words where they look bad.
+
+Every threshold is a named constant below. They mark where a number is worth a look, not where it is proven
+wrong: a warning never changes the split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.clusterers import source_codes
+from curate.errors import InputError
+from curate.scores import Scores, Split
+from curate.seeds import derive_seed
+from curate.split import HardPolicy, join_scores, make_split
+
+__all__ = [
+    "Diagnostics",
+    "RunWarning",
+    "agreement",
+    "diagnose",
+    "divergence",
+    "noise_suspects",
+    "rank_correlation",
+    "silhouette",
+]
+
+Rows = npt.NDArray[np.bool_]
+
+# The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
+SILHOUETTE_ROWS = 4_000
+# Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
+MIN_SEED_JACCARD = 0.5
+# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
+MIN_FALL = 0.1
+# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
+# the first, and the split shows what the proxy knew before.
+MIN_SPEED_SPREAD = 0.1
+# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
+# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
+MIN_SEPARATION = 1.0
+# One source holds this share of the hard rows ...
+MAX_SOURCE_SHARE = 0.8
+# ... and at least this many times its share of all rows: the split says which source, not which rows.
+MIN_SOURCE_LIFT = 1.5
+# From here on, length explains more than a third of the order of difficulty (0.6 squared).
+MAX_LENGTH_CORRELATION = 0.6
+# Above this share of the rebuilt mixture, most of every batch is hard and easy rows become the exception.
+MAX_HARD_AFTER = 0.5
+# Repeating unlearnable rows does harm; one in ten of the hard rows is where it stops being a rounding error.
+MAX_NOISE_AMONG_HARD = 0.1
+# A row is flat if it falls by less than this share of what the median row falls: rows learned late have fallen
+# further than that by the end.
+FLAT_SHARE = 0.25
+# If the median row falls less than this share of its loss, nothing was learned and no row can stand out as flat.
+MIN_TYPICAL_FALL = 0.05
+# High: this many robust standard deviations (1.4826 MAD) above the median final loss.
+HIGH_DEVIATIONS = 1.0
+# Fewer rows give no usable median.
+MIN_NOISE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """code: stable name; message: what was found, with the number; remedy: what to do about it."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """None stands for what could not be measured (one cluster, no trajectory, no sources, one proxy seed).
+
+    silhouette: mean silhouette of the clusters in feature space, of `silhouette_rows` sampled rows; with
+        clustering per source the mean over sources, weighted by their rows.
+    seed_agreement: {seeds, jaccard, jaccard_min, ari}: mean over pairs of proxy seeds.
+    feature_agreement: {jaccard, ari} with the split that the final loss alone would give.
+    hard_share: hard rows over valid rows.
+    hard_share_by_source: source -> {rows, hard, share}, of valid rows; "" = rows without a source.
+    length_correlation: Spearman correlation of difficulty with completion tokens.
+    diverged: see `divergence`.
+    noise: {suspects, share, share_of_hard}: rows of `noise_suspect`, over valid and over hard rows.
+    noise_suspect: (n,) bool, see `noise_suspects`; all false without a trajectory.
+    """
+
+    silhouette: float | None
+    silhouette_rows: int
+    seed_agreement: dict[str, float | None] | None
+    feature_agreement: dict[str, float | None] | None
+    hard_share: float
+    hard_share_by_source: dict[str, dict[str, float]] | None
+    length_correlation: float | None
+    diverged: dict[str, Any] | None
+    noise: dict[str, float | None] | None
+    noise_suspect: Rows
+    warnings: tuple[RunWarning, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain JSON types; rows and warnings are written elsewhere."""
+        apart = ("noise_suspect", "warnings")
+        return {name: value for name, value in vars(self).items() if name not in apart}
+
+
+def diagnose(
+    scores: Scores,
+    split: Split,
+    *,
+    clusterer: Any = None,
+    hard: HardPolicy = "highest",
+    tokens: npt.NDArray[Any] | None = None,
+    seed: int = 0,
+    duplicates_per_hard: int = 1,
+    others: Sequence[Split] = (),
+) -> Diagnostics:
+    """Look at `split`, which was made from `scores` (joined by id).
+
+    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with.
+    tokens: (n,) completion tokens in the order of the split; default: those of the scores.
+    duplicates_per_hard: copies planned for each hard row, for the share of hard rows in the new mixture.
+    others: splits of the same rows under other proxy seeds.
+    """
+    scores = join_scores(scores, split.ids)
+    lengths = scores.tokens if tokens is None else tokens
+    suspects = np.zeros(len(split), bool)
+    noise: dict[str, float | None] | None = None
+    if scores.trajectory is not None:
+        suspects = noise_suspects(scores.trajectory, split.valid)
+        noise = {
+            "suspects": int(suspects.sum()),
+            "share": _share(suspects, split.valid),
+            "share_of_hard": _share(suspects, split.hard),
+        }
+    value, rows = silhouette(scores.features, split, seed)
+    found = Diagnostics(
+        silhouette=value,
+        silhouette_rows=rows,
+        seed_agreement=_seed_agreement((split, *others)),
+        feature_agreement=_feature_agreement(scores, split, clusterer, hard, seed),
+        hard_share=_share(split.hard, split.valid) or 0.0,
+        hard_share_by_source=_by_source(split),
+        length_correlation=(
+            None if lengths is None else rank_correlation(split.difficulty[split.valid], lengths[split.valid])
+        ),
+        diverged=None if scores.trajectory is None else divergence(scores.trajectory, split),
+        noise=noise,
+        noise_suspect=suspects,
+    )
+    return Diagnostics(**{**vars(found), "warnings": _warnings(found, split, duplicates_per_hard)})
+
+
+def _share(part: Rows, whole: Rows) -> float | None:
+    total = int(whole.sum())
+    return float((part & whole).sum() / total) if total else None
+
+
+def _groups(split: Split) -> list[npt.NDArray[np.int64]]:
+    """Positions of the rows in a cluster (no noise), for each group that was clustered together."""
+    rows = np.flatnonzero(split.cluster >= 0)
+    if not split.per_source:
+        return [rows]
+    codes, names = source_codes(split.sources, len(split))
+    ordered = rows[np.argsort(codes[rows], kind="stable")]
+    return np.split(ordered, np.searchsorted(codes[ordered], np.arange(1, len(names))))
+
+
+def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple[float | None, int]:
+    """Mean silhouette of the clusters on a seeded sample of at most SILHOUETTE_ROWS rows, and rows measured.
+
+    Compared are rows that were clustered together; None where no such sample holds two clusters.
+    """
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(derive_seed(seed, "silhouette"))
+    clustered = np.flatnonzero(split.cluster >= 0)
+    taken = np.zeros(len(split), bool)
+    taken[rng.choice(clustered, min(SILHOUETTE_ROWS, len(clustered)), replace=False)] = True
+    values, weights = [], []
+    for rows in _groups(split):
+        sample = rows[taken[rows]]
+        labels = split.cluster[sample]
+        if 2 <= len(np.unique(labels)) < len(sample):
+            values.append(float(silhouette_score(features[sample], labels)))
+            weights.append(len(sample))
+    if not values:
+        return None, 0
+    return float(np.average(values, weights=weights)), sum(weights)
+
+
+def agreement(one: Split, other: Split) -> dict[str, float | None]:
+    """{jaccard, ari} of two splits of the same rows.
+
+    jaccard: of the hard sets, None if both are empty. ari: adjusted Rand index of the clusters (noise counts
+    as one) over rows valid in both. InputError if the rows are not the same in the same order.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(one) != len(other) or not (one.ids is other.ids or np.array_equal(one.ids, other.ids)):
+        raise InputError("the splits to compare are of different rows; make both from the same dataset")
+    union = int((one.hard | other.hard).sum())
+    valid = one.valid & other.valid
+    return {
+        "jaccard": float((one.hard & other.hard).sum() / union) if union else None,
+        "ari": float(adjusted_rand_score(one.cluster[valid], other.cluster[valid])) if valid.any() else None,
+    }
+
+
+def _seed_agreement(splits: Sequence[Split]) -> dict[str, float | None] | None:
+    if len(splits) < 2:
+        return None
+    pairs = [agreement(one, other) for one, other in combinations(splits, 2)]
+    jaccard = [pair["jaccard"] for pair in pairs if pair["jaccard"] is not None]
+    ari = [pair["ari"] for pair in pairs if pair["ari"] is not None]
+    return {
+        "seeds": len(splits),
+        "jaccard": float(np.mean(jaccard)) if jaccard else None,
+        "jaccard_min": min(jaccard) if jaccard else None,
+        "ari": float(np.mean(ari)) if ari else None,
+    }
+
+
+def _feature_agreement(
+    scores: Scores, split: Split, clusterer: Any, hard: HardPolicy, seed: int
+) -> dict[str, float | None] | None:
+    final = scores.final_loss
+    if clusterer is None or final is None or np.array_equal(scores.features, final[:, None], equal_nan=True):
+        return None
+    alone = Scores(final[:, None], final, scores.valid, ids=scores.ids)
+    by_final = make_split(alone, clusterer, ids=split.ids, sources=split.sources, hard=hard, seed=seed)
+    return agreement(split, by_final)
+
+
+def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
+    if split.sources is None:
+        return None
+    codes, names = source_codes(split.sources, len(split))
+    rows = np.bincount(codes[split.valid], minlength=len(names))
+    hard = np.bincount(codes[split.hard], minlength=len(names))
+    return {
+        name or "": {"rows": int(r), "hard": int(h), "share": float(h / r)}
+        for name, r, h in zip(names, rows, hard, strict=True)
+        if r
+    }
+
+
+def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
+    """Spearman correlation of two (n,) arrays; None if one is constant or n < 3."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+    if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
+        return None
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | None:
+    """Did the rows' loss trajectories (n, K) fall, and fall apart? None with fewer than two checkpoints.
+
+    fall: mean fall of the loss from the first to the last checkpoint, over the standard deviation of the
+        first over rows.
+    speed_spread: standard deviation over rows of that fall, over that of the last checkpoint's loss.
+    separation: distance of the mean trajectory of hard rows from that of easy ones, over the root mean squared
+        distance of a row from its own; per source (weighted by rows) if the split is. None if nothing is hard.
+    ok: each reaches its threshold. A number that is infinite (no spread to divide by) is None.
+    """
+    losses = trajectory[split.valid]
+    if losses.shape[1] < 2 or len(losses) < 2:
+        return None
+    first, last = losses[:, 0].astype(np.float64), losses[:, -1].astype(np.float64)
+    fall = _ratio(float((first - last).mean()), float(first.std()))
+    speed_spread = _ratio(float((first - last).std()), float(last.std()))
+    parts = [(_separation(trajectory[rows], split.hard[rows]), len(rows)) for rows in _groups(split)]
+    measured = [(value, weight) for value, weight in parts if value is not None]
+    separation = None
+    if measured:
+        separation = float(np.average([v for v, _ in measured], weights=[w for _, w in measured]))
+    limits = ((fall, MIN_FALL), (speed_spread, MIN_SPEED_SPREAD), (separation, MIN_SEPARATION))
+    ok = all(value is not None and value >= limit for value, limit in limits)
+    return {"ok": ok, "fall": fall, "speed_spread": speed_spread, "separation": separation}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _separation(losses: npt.NDArray[Any], hard: Rows) -> float | None:
+    if hard.all() or not hard.any():
+        return None
+    centres = [losses[mask].mean(axis=0, dtype=np.float64) for mask in (~hard, hard)]
+    within = sum(
+        float(np.square(losses[mask] - centre).sum()) for mask, centre in zip((~hard, hard), centres, strict=True)
+    )
+    return _ratio(float(np.linalg.norm(centres[1] - centres[0])), math.sqrt(within / len(losses)))
+
+
+def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> Rows:
+    """(n,) bool: rows whose loss stays high and flat while the others' falls, as a wrong answer's does.
+
+    With fall = 1 - (lowest later loss) / (first loss) of each row of `trajectory` (n, K): a suspect's fall is
+    under FLAT_SHARE of the median fall, and its final loss more than HIGH_DEVIATIONS robust standard deviations
+    above the median. A row that is learned late falls in the end, and one that was known from the start is not
+    high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
+    Medians are those of good rows only while noise is the minority.
+    """
+    valid = np.ones(len(trajectory), bool) if valid is None else valid
+    suspects = np.zeros(len(trajectory), bool)
+    losses = trajectory[valid].astype(np.float64)
+    if losses.shape[1] < 2 or len(losses) < MIN_NOISE_ROWS:
+        return suspects
+    first, final = losses[:, 0], losses[:, -1]
+    fall = 1 - losses[:, 1:].min(axis=1) / np.where(first > 0, first, np.inf)
+    typical = float(np.median(fall))
+    if typical < MIN_TYPICAL_FALL:
+        return suspects
+    middle = np.median(final)
+    deviation = 1.4826 * np.median(np.abs(final - middle))
+    suspects[valid] = (fall < FLAT_SHARE * typical) & (final > middle + HIGH_DEVIATIONS * deviation)
+    return suspects
+
+
+def _warnings(found: Diagnostics, split: Split, duplicates_per_hard: int) -> tuple[RunWarning, ...]:
+    every = (
+        _one_cluster(split),
+        _split_unstable(found),
+        _not_diverged(found),
+        _hard_is_one_source(found, split),
+        _hard_is_length(found),
+        _hard_too_large(found, duplicates_per_hard),
+        _likely_noise(found),
+    )
+    return tuple(warning for warning in every if warning)
+
+
+def _one_cluster(split: Split) -> RunWarning | None:
+    if split.hard.any():
+        return None
+    numbers = np.unique(split.cluster[split.valid])
+    clusters, noise = int((numbers >= 0).sum()), float((split.cluster[split.valid] == -1).mean())
+    return RunWarning(
+        "one_cluster",
+        f"No row is hard: {clusters} cluster(s) and {noise:.0%} noise, and the easiest cluster is never hard.",
+        "Use a clusterer that always finds two groups (KMeans), one that takes a share (Quantile), or train the "
+        "proxy for more steps.",
+    )
+
+
+def _split_unstable(found: Diagnostics) -> RunWarning | None:
+    value = (found.seed_agreement or {}).get("jaccard")
+    if value is None or value >= MIN_SEED_JACCARD:
+        return None
+    return RunWarning(
+        "split_unstable",
+        f"The hard rows depend on the proxy's seed: two seeds share {value:.0%} of the rows that either calls hard.",
+        "Train the proxy for more steps or take a larger one, and repeat; do not act on single rows.",
+    )
+
+
+def _not_diverged(found: Diagnostics) -> RunWarning | None:
+    numbers = found.diverged
+    if numbers is None or numbers["ok"]:
+        return None
+    names = {
+        "fall": ("the mean loss fell by", MIN_FALL, "of its spread over rows"),
+        "speed_spread": ("rows differ in how far they fall by", MIN_SPEED_SPREAD, "of the spread of the final loss"),
+        "separation": ("hard and easy rows are apart by", MIN_SEPARATION, "of the noise within them"),
+    }
+    low = [
+        f"{says} {'nothing measurable' if numbers[name] is None else f'{numbers[name]:.2f}'} {of} (want {limit:g})"
+        for name, (says, limit, of) in names.items()
+        if numbers[name] is None or numbers[name] < limit
+    ]
+    return RunWarning(
+        "not_diverged",
+        f"The loss trajectories have not diverged: {'; '.join(low)}.",
+        "Train the proxy for more steps or at a higher learning rate (proxy.steps, proxy.learning_rate).",
+    )
+
+
+def _hard_is_one_source(found: Diagnostics, split: Split) -> RunWarning | None:
+    by_source = found.hard_share_by_source or {}
+    hard, rows = int(split.hard.sum()), int(split.valid.sum())
+    if len(by_source) < 2 or hard == 0:
+        return None
+    name, top = max(by_source.items(), key=lambda item: item[1]["hard"])
+    of_hard, of_rows = top["hard"] / hard, top["rows"] / rows
+    if of_hard < MAX_SOURCE_SHARE or of_hard < MIN_SOURCE_LIFT * of_rows:
+        return None
+    return RunWarning(
+        "hard_is_one_source",
+        f"{of_hard:.0%} of the hard rows come from source {name!r}, which holds {of_rows:.0%} of all rows.",
+        "Cluster within each source (clusterer: per: source).",
+    )
+
+
+def _hard_is_length(found: Diagnostics) -> RunWarning | None:
+    value = found.length_correlation
+    if value is None or abs(value) < MAX_LENGTH_CORRELATION:
+        return None
+    which = "long" if value > 0 else "short"
+    return RunWarning(
+        "hard_is_length",
+        f"Difficulty is largely length: {which} completions count as hard (Spearman correlation {value:+.2f}).",
+        "Train the proxy for more steps, or compare against a split by length before acting on this one.",
+    )
+
+
+def _hard_too_large(found: Diagnostics, duplicates_per_hard: int) -> RunWarning | None:
+    hard = found.hard_share
+    after = hard * (1 + duplicates_per_hard) / (1 + hard * duplicates_per_hard)
+    if after <= MAX_HARD_AFTER:
+        return None
+    return RunWarning(
+        "hard_too_large",
+        f"{hard:.0%} of the rows are hard; with {duplicates_per_hard} extra copies each they fill {after:.0%} of "
+        "every batch.",
+        "Use more clusters with hard: highest, a Quantile clusterer, fewer copies, or a cap on the extra rows.",
+    )
+
+
+def _likely_noise(found: Diagnostics) -> RunWarning | None:
+    value = (found.noise or {}).get("share_of_hard")
+    if value is None or value < MAX_NOISE_AMONG_HARD:
+        return None
+    return RunWarning(
+        "likely_noise",
+        f"{value:.0%} of the hard rows look like wrong or unlearnable answers: their loss stays high and never falls.",
+        "Read the rows where noise_suspect is true in tables/split.parquet, and repair or drop them before copying.",
+    )

@@ -1,0 +1,98 @@
+"""One process or many: the same calls work without a process group and under torchrun.
+
+Ranks share out the examples of each optimizer batch; what they add up is reduced here. Sums, not means:
+every rank already divides by the token count of the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["barrier", "broadcast_", "local_device", "rank", "start", "sum_", "sum_gradients_", "world_size"]
+
+_BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link, small beside a model
+
+
+def start() -> None:
+    """Join the process group that torchrun describes; nothing happens without torchrun or when joined."""
+    if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def rank() -> int:
+    """This process's number, 0 where there is no process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 where there is no process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def local_device() -> torch.device:
+    """The accelerator that belongs to this process (torchrun's LOCAL_RANK), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def sum_(tensor: torch.Tensor) -> torch.Tensor:
+    """Replace `tensor` by its sum over all ranks; every rank must call with the same shape. Returns it."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
+    """Give every rank the values that rank 0 has in `tensors`, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)
+
+
+def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Replace the gradients by their sums over all ranks, bit-identical on every rank.
+
+    A parameter without a gradient on some ranks counts as zero there; one without a gradient on every rank
+    keeps None, so that the optimizer leaves it alone exactly as it would in one process.
+    """
+    if world_size() == 1:
+        return
+    device = parameters[0].device
+    used = sum_(torch.tensor([float(p.grad is not None) for p in parameters], device=device)).tolist()
+    shared = [p for p, count in zip(parameters, used, strict=True) if count > 0]
+    buckets = _buckets(shared)
+    flat = [torch.cat([_gradient(p).reshape(-1) for p in bucket]) for bucket in buckets]
+    pending = [dist.all_reduce(bucket, async_op=True) for bucket in flat]
+    for bucket, summed, handle in zip(buckets, flat, pending, strict=True):
+        handle.wait()
+        for parameter, part in zip(bucket, summed.split([p.numel() for p in bucket]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
+    """Consecutive parameters of one dtype, up to the bucket size (a larger one alone)."""
+    buckets: list[list[torch.nn.Parameter]] = []
+    filled = 0
+    for parameter in parameters:
+        full = filled + parameter.numel() > _BUCKET_ELEMENTS
+        if not buckets or full or buckets[-1][0].dtype != parameter.dtype:
+            buckets.append([])
+            filled = 0
+        buckets[-1].append(parameter)
+        filled += parameter.numel()
+    return buckets

@@ -1,0 +1,168 @@
+"""What a run would do, before it does anything: rows, tokens, disk and time per stage, and what is cached."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.errors import ExternalError, InputError
+from curate.plan import fold, share_counts
+from curate.protocols import MeasuringScorer
+from curate.run import Run
+from curate.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from curate.pipeline import Pipeline
+    from curate.readers import Loaded
+    from curate.scores import Scores
+
+__all__ = ["estimate"]
+
+_SAMPLE_ROWS = 500  # tokenised to estimate the tokens of all
+_SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
+
+
+@dataclass
+class _Stage:
+    stage: str
+    work: str
+    tokens: int = 0
+    seconds: float | None = None
+    bytes: int | None = None
+    cached: str = ""
+
+
+def estimate(
+    pipeline: Pipeline,
+    loaded: Loaded,
+    *,
+    scores: Scores | None = None,
+    cache: Path | str | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Stages with rows, tokens, seconds and bytes; no model is loaded or run.
+
+    Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
+    are a guess within a factor of about two.
+    """
+    run = Run(pipeline.proxy, cache, device, pipeline.seed)
+    examples = loaded.examples
+    stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
+    notes: list[str] = []
+    ready = scores is not None or not isinstance(pipeline.scorer, MeasuringScorer)
+    if not ready:
+        proxied, ready = _proxy_stages(pipeline, loaded, run)
+        stages += proxied
+        if pipeline.stability > 1:
+            notes.append(f"stability {pipeline.stability}: train and measure are repeated for every proxy seed")
+    elif scores is not None:
+        stages.append(_Stage("score", "from --scores", cached="yes"))
+    rows = None
+    if ready:
+        rows, plan_stage = _planned(pipeline, loaded, run, scores)
+        stages.append(plan_stage)
+    else:
+        notes.append("how many rows come out is decided by the scores; run once, or give --scores, to know")
+    size = examples.table.nbytes
+    stages.append(
+        _Stage(
+            "write",
+            "decided by the scores" if rows is None else f"{rows:,} rows",
+            bytes=size * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
+        )
+    )
+    if out is not None and (out / "run.json").exists():
+        notes.append(f"{out} already holds a finished run")
+    return {"stages": [asdict(stage) for stage in stages], "notes": notes, "rows_in": len(examples), "rows_out": rows}
+
+
+def _planned(pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None) -> tuple[int, _Stage]:
+    """The exact plan: it costs nothing once there are scores."""
+    found = scores if scores is not None else pipeline.score(loaded, run)
+    split = pipeline.split(found, loaded)
+    plan = fold(pipeline.augmenters, split, pipeline.seed)
+    rows = int(plan.counts.sum()) + sum(request.count or 0 for request in share_counts(plan, 0))
+    extra = int(np.maximum(plan.counts - 1, 0).sum())
+    dropped = int((plan.counts == 0).sum())
+    work = f"{int(split.hard.sum()):,} hard, {extra:,} copies, {dropped:,} left out -> {rows:,} rows"
+    return rows, _Stage("plan", work)
+
+
+def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool]:
+    from curate.trace import stored
+
+    proxy, examples = pipeline.proxy, loaded.examples
+    assert isinstance(pipeline.scorer, MeasuringScorer)
+    measures = pipeline.scorer.measures()
+    state = stored(examples, proxy, measures, run)
+    schedule = state.schedule
+    total, k = int(schedule.steps[-1]), len(schedule.steps)
+    per_row, parameters = _sample(pipeline, loaded)
+    rate = _matrix_rate(run.torch_device())
+    trained = int(total * proxy.batch_size * per_row)
+    measured = int(len(examples) * k * per_row) * len(measures)
+    left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
+    stages = [
+        _Stage("tokenise", f"{len(examples):,} rows", int(len(examples) * per_row), cached="yes" if state.rows else ""),
+        _Stage(
+            "train the proxy",
+            f"{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
+            trained,
+            6 * parameters * trained / rate * (len(left) > 0) if rate else None,
+            4 * parameters * k,
+            f"{len(state.checkpoints)} of {k} checkpoints",
+        ),
+        _Stage(
+            "measure",
+            f"{len(examples):,} rows at {k} checkpoints",
+            measured,
+            2 * parameters * measured / rate * (1 - state.measured / max(state.shards, 1)) if rate else None,
+            4 * len(examples) * k,
+            f"{state.measured} of {state.shards} shards",
+        ),
+    ]
+    return stages, state.measured == state.shards
+
+
+def _sample(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
+    """(mean tokens per row from a seeded sample, parameters of the proxy)."""
+    from curate.models import load_tokenizer, parameter_count, scratch_tokenizer
+    from curate.templates import resolve_template
+    from curate.tokenization import tokenize
+
+    proxy, examples = pipeline.proxy, loaded.examples
+    generator = np.random.default_rng(derive_seed(pipeline.seed, "estimate"))
+    rows = np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False))
+    sample = examples.take(rows)
+    if proxy.scratch:
+        tokenizer = scratch_tokenizer(sample, 0)
+    else:
+        tokenizer = load_tokenizer(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
+    template = resolve_template(proxy.template, examples.shape, proxy.scratch)
+    tokens = tokenize(sample, tokenizer, template=template, max_length=proxy.max_length)
+    return len(tokens.ids) / max(len(rows), 1), parameter_count(proxy.model, proxy.revision, tokenizer)
+
+
+def _matrix_rate(device: Any) -> float | None:
+    """Floating-point operations per second that a model may reach here: a share of a timed matrix product."""
+    import torch
+
+    from curate.scoring import resolve_precision
+
+    try:
+        dtype = resolve_precision("auto", device)
+        a = torch.randn(1024, 1024, device=device, dtype=dtype)
+        for _ in range(2):
+            (a @ a).sum().item()
+        repeats, started = 8, time.perf_counter()
+        for _ in range(repeats):
+            a @ a
+        a.sum().item()
+        return _SHARE_OF_PEAK * repeats * 2 * 1024**3 / (time.perf_counter() - started)
+    except (RuntimeError, InputError, ExternalError):
+        return None

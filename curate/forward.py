@@ -1,0 +1,289 @@
+"""Per-example losses of a causal language model: the one forward pass that scoring and training share.
+
+The decoder runs on whole rows, the LM head on supervised positions only and without ever holding the logits of
+a batch. How a model turns hidden states into logits is worked out once per model and checked against the
+model's own logits; a model that does not pass runs whole, a few rows at a time: slower, never silently wrong.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from curate.attention import VARLEN, register_varlen
+from curate.errors import InputError
+from curate.head import LogitMap, token_losses
+from curate.tokens import Tokens
+
+__all__ = ["Batch", "allow_packing", "batch_losses", "logit_map", "make_batch", "pack_batch"]
+
+PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
+GENERIC_LOGITS = 1 << 25  # logits in flight where the model runs whole; 128 MB of float32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b rows, either padded on the right or packed end to end.
+
+    input_ids: (b, T) int64, or (1, t) packed. The padding id is arbitrary: causal attention never sees it.
+    labels: like input_ids; the token itself where it is supervised, -100 elsewhere.
+    rows: (b,) int64 positions of the rows in the Tokens they come from.
+    cu_seqlens: (b + 1,) int32 where packed: row i is input_ids[0, cu_seqlens[i] : cu_seqlens[i + 1]].
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+    cu_seqlens: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        boundaries = None if self.cu_seqlens is None else self.cu_seqlens.to(device, non_blocking=True)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+            cu_seqlens=boundaries,
+        )
+
+
+def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -> Batch:
+    """The given rows of `tokens` as one padded batch, of width `pad_to` or that of the longest row."""
+    positions = np.array(rows, np.int64)
+    lengths = tokens.lengths[positions]
+    longest = int(lengths.max(initial=1))
+    if pad_to is not None and pad_to < longest:
+        raise InputError(f"pad_to is {pad_to} but a row has {longest} tokens; pad to at least that")
+    column = np.arange(longest if pad_to is None else pad_to)
+    real = column < lengths[:, None]
+    index = np.where(real, tokens.offsets[positions][:, None] + column, 0)
+    ids = np.where(real, tokens.ids[index], 0).astype(np.int64)
+    labels = np.where(real & tokens.supervised[index], ids, -100)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(positions))
+
+
+def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
+    """The given rows of `tokens` end to end. Only for models that `allow_packing` has accepted."""
+    positions = np.array(rows, np.int64)
+    chosen = tokens.take(positions)
+    ids = chosen.ids.astype(np.int64)
+    labels = np.where(chosen.supervised, ids, -100)
+    return Batch(
+        torch.from_numpy(ids)[None],
+        torch.from_numpy(labels)[None],
+        torch.from_numpy(positions),
+        torch.from_numpy(chosen.offsets.astype(np.int32)),
+    )
+
+
+def batch_losses(model: Any, batch: Batch) -> torch.Tensor:
+    """(b,) float32 sum of negative log-likelihood over each row's supervised tokens, in nats; 0 if it has none.
+
+    Differentiable in the model's parameters for any upstream gradient, under autocast too. The model is called
+    through its decoder, so wrappers that act in the outermost `forward` (DDP) must reduce gradients themselves.
+    """
+    path = logit_map(model)
+    if path is None:
+        return _whole_model_losses(model, batch)
+    hidden = _hidden(model, batch)
+    labels = batch.labels[:, 1:]
+    supervised = (labels != -100).flatten().nonzero()[:, 0]
+    head = model.get_output_embeddings()
+    flat = hidden[:, : labels.shape[1]].flatten(0, 1)
+    losses = token_losses(flat[supervised], head.weight, head.bias, labels.flatten()[supervised], path)
+    return torch.segment_reduce(losses, "sum", lengths=_supervised_per_row(batch), initial=0.0)
+
+
+def _supervised_per_row(batch: Batch) -> torch.Tensor:
+    """(b,) int64 supervised tokens, leaving out the first token of the batch, which nothing predicts."""
+    counted = batch.labels != -100
+    counted[:, 0] = False
+    if batch.cu_seqlens is None:
+        return counted.sum(dim=1)
+    running = F.pad(counted[0].cumsum(0), (1, 0))
+    return running[batch.cu_seqlens.long()].diff()
+
+
+def _hidden(model: Any, batch: Batch) -> torch.Tensor:
+    """(b, T - 1, d) hidden states that predict tokens 1..T-1, or (1, t, d) packed.
+
+    Padding needs no mask: it is on the right, and attention is causal.
+    """
+    decoder = model.get_decoder()
+    if batch.cu_seqlens is None:
+        ids = batch.input_ids[:, : max(1, batch.input_ids.shape[1] - 1)]
+        hidden: torch.Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden
+    if model.config.get_text_config()._attn_implementation != VARLEN:
+        raise InputError("the model does not take packed rows; call allow_packing(model) first, or pad the batch")
+    boundaries = batch.cu_seqlens
+    lengths = boundaries.diff()
+    t = batch.input_ids.shape[1]
+    starts = boundaries[:-1].repeat_interleave(lengths, output_size=t)
+    longest = int(lengths.max())
+    packed: torch.Tensor = decoder(
+        input_ids=batch.input_ids,
+        position_ids=(torch.arange(t, device=starts.device) - starts)[None],
+        # A four-dimensional mask is handed on as it is, which saves building a (t, t) one nobody reads.
+        attention_mask=torch.ones(1, 1, 1, t, dtype=torch.bool, device=starts.device),
+        use_cache=False,
+        cu_seq_lens_q=boundaries,
+        cu_seq_lens_k=boundaries,
+        max_length_q=longest,
+        max_length_k=longest,
+    ).last_hidden_state
+    return packed
+
+
+def _whole_model_losses(model: Any, batch: Batch) -> torch.Tensor:
+    """`batch_losses` for any model with logits: a few rows at a time, recomputed in the backward pass."""
+    if batch.cu_seqlens is not None:
+        raise InputError("the model's LM head is not a plain linear layer, so rows cannot be packed; pad the batch")
+
+    def losses(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        return F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none").sum(1)
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    rows = max(1, GENERIC_LOGITS // (batch.input_ids.shape[1] * vocabulary))
+    parts = []
+    for ids, labels in zip(batch.input_ids.split(rows), batch.labels.split(rows), strict=True):
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(losses, ids, labels, use_reentrant=False))
+        else:
+            parts.append(losses(ids, labels))
+    return torch.cat(parts)
+
+
+_maps: weakref.WeakKeyDictionary[Any, LogitMap | None] = weakref.WeakKeyDictionary()
+
+
+def logit_map(model: Any) -> LogitMap | None:
+    """How `model` gets logits from hidden states and its LM head; None if only running it whole is right.
+
+    Worked out on the first call for a model, by comparing with the model's own logits on two short rows.
+    Raises InputError for a model that is not causal.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:  # a wrapped or quantized head computes something else
+        return None
+    if model not in _maps:
+        with torch.no_grad(), _evaluating(model), torch.autocast(head.weight.device.type, enabled=False):
+            _maps[model] = _probe(model, head)
+    return _maps[model]
+
+
+def _probe(model: Any, head: torch.nn.Linear) -> LogitMap | None:
+    config = model.config.get_text_config()
+    divisor = getattr(config, "logits_scaling", None)
+    scale = getattr(config, "logit_scale", None) or (1 / divisor if divisor else 1.0)
+    path = LogitMap(float(scale), getattr(config, "final_logit_softcapping", None))
+    ids = _probe_ids(model, 12).view(2, 6)
+    _check_causal(model, ids)
+    decoder = model.get_decoder()
+    if decoder is model:
+        return None
+    try:
+        hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+    except (TypeError, ValueError, AttributeError):  # wants other arguments, or returns something else
+        return None
+    if hidden.shape[-1] != head.in_features:
+        return None
+    plain = hidden @ head.weight.t().to(hidden.dtype)
+    # A power of two is exact in every dtype.
+    stretch = 2.0 ** np.ceil(np.log2(PROBE_PEAK / max(float(plain.abs().max()), 1e-30)))
+
+    def stretched(_module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0] * stretch, *inputs[1:])
+
+    handle = head.register_forward_pre_hook(stretched)
+    try:
+        expected = model(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
+    found = path.apply_(head(hidden * stretch).float()).to(expected.dtype)
+    return path if found.shape == expected.shape and _close(found, expected) else None
+
+
+def _check_causal(model: Any, ids: torch.Tensor) -> None:
+    """Raise InputError where tokens on the right change what is predicted on the left."""
+    alone = model(input_ids=ids[:1, :4], use_cache=False).logits
+    followed = model(input_ids=ids, use_cache=False).logits
+    if alone.shape[1] != 4:
+        raise InputError(
+            f"{type(model).__name__} returns {alone.shape[1]} logits for 4 tokens; use a plain causal LM"
+        )
+    if not _close(followed[:1, :4], alone):
+        raise InputError(f"{type(model).__name__} is not causal: padding changes its logits; use a causal LM")
+
+
+def allow_packing(model: Any) -> bool:
+    """Switch the model's attention to one that takes packed rows; False, and unchanged, if it cannot.
+
+    The switch is checked against padded rows. Afterwards the model still takes padded batches, masks and
+    caches; it differs in nothing else.
+    """
+    if logit_map(model) is None or not model.get_decoder()._supports_flash_attn:
+        return False
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    if before == VARLEN:
+        return True
+    lengths = [3, 1, 7, 5]
+    offsets = np.cumsum([0, *lengths])
+    ids = _probe_ids(model, int(offsets[-1]))
+    device = ids.device
+    packed = Batch(ids[None], ids[None], torch.arange(4), torch.tensor(offsets, dtype=torch.int32, device=device))
+    decoder = model.get_decoder()
+    register_varlen()
+    with torch.no_grad(), _evaluating(model), torch.autocast(device.type, enabled=False):
+        rows = [ids[low : low + n][None] for low, n in zip(offsets, lengths, strict=False)]
+        expected = torch.cat([decoder(input_ids=row, use_cache=False).last_hidden_state for row in rows], dim=1)
+        model.set_attn_implementation(VARLEN)
+        try:
+            accepted = _close(_hidden(model, packed), expected)
+        except (TypeError, ValueError, RuntimeError, InputError):
+            accepted = False
+    if not accepted:
+        model.set_attn_implementation(before)
+    return accepted
+
+
+def _probe_ids(model: Any, count: int) -> torch.Tensor:
+    """(count,) different-looking token ids on the model's device."""
+    weight = model.get_input_embeddings().weight
+    return (torch.arange(count, device=weight.device) * 7919 + 13) % weight.shape[0]
+
+
+def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Equal up to the order of the operations, at the scale of the largest value; a mistake is far larger.
+
+    Raises InputError where the model itself gives no finite number to compare with.
+    """
+    if not expected.isfinite().all():
+        raise InputError("the model's own outputs are not finite; load weights that are, or lower the learning rate")
+    exact = expected.dtype == torch.float32
+    tolerance = (1e-4 if found.device.type == "cpu" else 2e-3) if exact else 5e-2
+    return bool((found.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max())
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode restored after."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,137 @@
+"""Negative log-likelihood of tokens straight from hidden states, without the logits of a whole batch.
+
+The vocabulary is walked in blocks with a running log-sum-exp, so that the logits in flight stay small enough
+for the cache of a CPU. The backward pass walks the same blocks again, recomputing each one's logits: the
+log-sum-exp is known by then, so blocks are independent and the head's gradient is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["LogitMap", "token_losses"]
+
+CPU_BLOCK = 1 << 21  # logits in flight; 8 MB of float32, measured best from 1 << 20 to 1 << 22
+GPU_BLOCK = 1 << 27
+SMALLEST_BLOCK = 512  # vocabulary entries; narrower blocks waste the matmul
+
+
+@dataclass(frozen=True)
+class LogitMap:
+    """What a model does to the product of hidden states and head: cap * tanh(scale * z / cap), or scale * z."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def apply_(self, logits: torch.Tensor) -> torch.Tensor:
+        """The map, in place on float32 logits of any shape."""
+        if self.softcap is not None:
+            return logits.mul_(self.scale / self.softcap).tanh_().mul_(self.softcap)
+        return logits if self.scale == 1.0 else logits.mul_(self.scale)
+
+    def backward_(self, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """`gradient` with respect to the mapped `logits`, turned in place into that of the plain product."""
+        if self.softcap is not None:
+            gradient.mul_(1 - (logits / self.softcap).square_())
+        return gradient if self.scale == 1.0 else gradient.mul_(self.scale)
+
+
+def token_losses(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    logit_map: LogitMap,
+) -> torch.Tensor:
+    """(m,) float32 negative log-likelihood in nats of targets (m,) under hidden (m, d) and head weight (v, d).
+
+    Matrix products run in the autocast dtype where autocast is on, else in that of the weight; everything after
+    them is float32. Differentiable in hidden, weight and bias, for any upstream gradient.
+    """
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    with torch.autocast(kind, enabled=False):
+        loss: torch.Tensor = _TokenLosses.apply(hidden, weight, bias, targets, logit_map, dtype)
+        return loss
+
+
+class _TokenLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        logit_map: LogitMap,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        m = len(hidden)
+        low = hidden.to(dtype)
+        peak = torch.full((m,), -torch.inf, device=hidden.device)
+        total = torch.zeros(m, device=hidden.device)
+        picked = torch.zeros(m, device=hidden.device)
+        for start, stop in _blocks(m, weight):
+            logits = _block_logits(low, weight, bias, start, stop, logit_map)
+            inside = (targets >= start) & (targets < stop)
+            value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]
+            picked = torch.where(inside, value, picked)
+            higher = torch.maximum(peak, logits.amax(dim=1))
+            total = total * (peak - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(dim=1)
+            peak = higher
+        normalizer = peak + total.log()
+        ctx.save_for_backward(hidden, weight, bias, targets, normalizer)
+        ctx.logit_map, ctx.dtype = logit_map, dtype
+        return normalizer - picked
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, bias, targets, normalizer = ctx.saved_tensors
+        upstream = gradients[0][:, None].float()
+        want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
+        low = hidden.to(ctx.dtype)
+        d_hidden = torch.zeros(hidden.shape, device=hidden.device) if want_hidden else None
+        d_weight = torch.empty_like(weight) if want_weight else None
+        d_bias = torch.empty_like(bias) if want_bias else None
+        for start, stop in _blocks(len(hidden), weight):
+            logits = _block_logits(low, weight, bias, start, stop, ctx.logit_map)
+            d_logits = (logits - normalizer[:, None]).exp_()
+            inside = ((targets >= start) & (targets < stop)).nonzero()[:, 0]
+            d_logits[inside, targets[inside] - start] -= 1
+            d_logits = ctx.logit_map.backward_(d_logits.mul_(upstream), logits)
+            if d_bias is not None:
+                d_bias[start:stop] = d_logits.sum(dim=0)
+            d_low = d_logits.to(ctx.dtype)
+            if d_hidden is not None:
+                d_hidden += d_low @ weight[start:stop].to(ctx.dtype)
+            if d_weight is not None:
+                d_weight[start:stop] = d_low.t() @ low
+        return (None if d_hidden is None else d_hidden.to(hidden.dtype)), d_weight, d_bias, None, None, None
+
+
+def _blocks(m: int, weight: torch.Tensor) -> Iterator[tuple[int, int]]:
+    """Vocabulary ranges; they depend on the shapes alone, so that a batch always gets the same arithmetic."""
+    budget = CPU_BLOCK if weight.device.type == "cpu" else GPU_BLOCK
+    width = max(SMALLEST_BLOCK, budget // max(m, 1) // 64 * 64)
+    vocabulary = weight.shape[0]
+    for start in range(0, vocabulary, width):
+        yield start, min(start + width, vocabulary)
+
+
+def _block_logits(
+    low: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    start: int,
+    stop: int,
+    logit_map: LogitMap,
+) -> torch.Tensor:
+    """(m, stop - start) float32 logits of a slice of the vocabulary."""
+    logits = (low @ weight[start:stop].to(low.dtype).t()).float()
+    if bias is not None:
+        logits += bias[start:stop].float()
+    return logit_map.apply_(logits)

@@ -1,0 +1,95 @@
+"""A finished run, for the terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from curate.commands import finished
+from curate.errors import InputError
+
+__all__ = ["inspection", "print_inspection"]
+
+_SHOWN_CHARACTERS = 300
+
+
+def inspection(directory: Path, examples: int) -> dict[str, Any]:
+    """Counts, diagnostics, warnings, and the easiest and hardest rows of a finished run."""
+    record = finished(directory)
+    try:
+        split = pq.read_table(directory / "tables" / "split.parquet")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{directory}/tables/split.parquet cannot be read ({error}); run again with --fresh"
+        ) from error
+    known = split.filter(pc.is_valid(split.column("difficulty")))
+    order = pc.sort_indices(known, sort_keys=[("difficulty", "ascending")])
+    easiest = known.take(order[:examples])
+    hardest = known.take(order[::-1][:examples])
+    return {
+        "directory": str(directory),
+        "recipe": record["recipe_yaml"],
+        "data": record["data"],
+        "proxy": record["proxy"],
+        "counts": record["counts"],
+        "diagnostics": record["diagnostics"],
+        "warnings": record["warnings"],
+        "seconds": record["cost"]["seconds"],
+        "easiest": _with_text(directory, easiest.to_pylist(), record["data"]["columns"]),
+        "hardest": _with_text(directory, hardest.to_pylist(), record["data"]["columns"]),
+    }
+
+
+def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str]) -> list[dict[str, Any]]:
+    shown = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
+    wanted = [row["example_id"] for row in rows]
+    table = ds.dataset(directory / "data", format="parquet").to_table(
+        columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
+    )
+    text = {each["example_id"]: each for each in table.to_pylist()}
+    for row in rows:
+        found = text.get(row["example_id"], {})
+        row["text"] = {name: str(found.get(name))[:_SHOWN_CHARACTERS] for name in shown}
+    return rows
+
+
+def print_inspection(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from curate.cli import _printable
+
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    counts, proxy = result["counts"], result["proxy"]
+    console.print(
+        f"{result['directory']}: {counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
+    )
+    if proxy:
+        console.print(f"proxy {proxy['model']}: steps {', '.join(str(step) for step in proxy['steps'])}")
+    table = Table(show_header=True, title="rows", title_justify="left")
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    for name, value in counts.items():
+        table.add_row(name, f"{value:,}")
+    console.print(table)
+    by_source = result["diagnostics"].get("hard_share_by_source") or {}
+    if len(by_source) > 1:
+        sources = Table(title="hard rows per source", title_justify="left")
+        for name in ("source", "rows", "hard", "share"):
+            sources.add_column(name, justify="left" if name == "source" else "right")
+        for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
+            sources.add_row(_printable(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
+        console.print(sources)
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning['message']} {warning['remedy']}")
+    for kind in ("easiest", "hardest"):
+        console.print(f"\n{kind} rows")
+        for row in result[kind]:
+            console.print(f"  {_printable(row['example_id'])}  difficulty {row['difficulty']:.3f}")
+            for name, text in row["text"].items():
+                console.print(f"    {name}: {_printable(text.replace(chr(10), ' '))}")

@@ -1,0 +1,22 @@
+"""Measures that more than one scorer uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from curate.component import Component
+from curate.protocols import Floats
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["MeanLoss"]
+
+
+class MeanLoss(Component):
+    """Loss of an example: mean cross-entropy over its completion tokens and EOS, nats per token."""
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) losses in eval mode; NaN for rows without completion text."""
+        return checkpoint.losses()[:, None]

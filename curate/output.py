@@ -1,0 +1,336 @@
+"""The folder that `curate run` leaves behind.
+
+Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.card import dataset_card
+from curate.component import fingerprint
+from curate.curated import Curated
+from curate.errors import InputError
+from curate.publish import disk_errors, publish, publish_file
+from curate.scores import Scores
+from curate.writers import write_parquet_shards
+
+__all__ = ["check_directory", "inputs_fingerprint", "read_scores", "write_output", "write_scores"]
+
+_OURS = {"data", "tables", "README.md", "report.html", "run.json"}
+_PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transformers", "tokenizers", "datasets")
+
+
+def inputs_fingerprint(pipeline: Any, examples: Any, scores: Scores | None) -> str:
+    """What decides the output of a run: data, recipe and, where given, scores."""
+    given = None if scores is None else [scores.difficulty, scores.features]
+    return fingerprint([examples.fingerprint(), examples.table_fingerprint(), pipeline, given])
+
+
+def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
+    """Whether `directory` already holds the result of these inputs.
+
+    Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours.
+    """
+    if not directory.exists():
+        return False
+    if not directory.is_dir():
+        raise InputError(f"--out {directory} is a file; name a folder")
+    foreign = sorted(p.name for p in directory.iterdir() if p.name not in _OURS and ".partial-" not in p.name)
+    if foreign:
+        raise InputError(f"--out {directory} holds other files ({foreign[0]}); name a new or empty folder")
+    done = directory / "run.json"
+    if not done.exists():
+        return False
+    try:
+        before = json.loads(done.read_text(encoding="utf-8")).get("inputs")
+    except (ValueError, AttributeError):
+        before = None
+    if before == inputs and not fresh:
+        return True
+    if not fresh:
+        raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
+    return False
+
+
+def write_output(curated: Curated, directory: Path, *, fresh: bool = True) -> Path:
+    """data/, tables/, README.md, report.html and, last, run.json. Needs ExternalError handling for a full disk."""
+    from curate.report import write_report
+
+    given = curated.scores if curated.given_scores else None
+    inputs = inputs_fingerprint(curated.pipeline, curated.loaded.examples, given)
+    with curated.run.progress.stage("write"):
+        with disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "run.json").unlink(missing_ok=True)  # from here on the folder is unfinished
+        columns = curated.columns()
+        publish(directory / "tables", lambda folder: _write_tables(curated, folder))
+        publish(directory / "data", lambda folder: _write_data(curated, columns, folder))
+        record = run_record(curated, columns)
+    record["inputs"] = inputs
+    record["cost"] = _cost(curated)
+    publish_file(directory / "README.md", dataset_card(record))
+    # The report reads the folder, and the folder is finished only when run.json is there: write it last, for good.
+    write_report(directory, record=record)
+    publish_file(directory / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return directory
+
+
+def _write_data(curated: Curated, columns: pa.Table, folder: Path) -> None:
+    tables = [curated.loaded.examples.table]
+    if curated.new_rows is not None:
+        tables.append(curated.new_rows)
+    write_parquet_shards(tables, curated.positions, columns, folder)
+
+
+def _write_tables(curated: Curated, folder: Path) -> None:
+    ids = curated.loaded.examples.ids
+    scores, plan = curated.scores, curated.plan
+    tables = {"scores": _scores_table(scores, ids), "split": _split_table(curated)}
+    if scores.trajectory is not None:
+        tables["trajectories"] = _trajectories(scores, ids)
+    reason = pa.array(plan.reason, mask=plan.reason < 0)
+    names = pa.array(list(plan.reasons) or [""], pa.string())
+    tables["plan"] = pa.table({"example_id": ids, "count": plan.counts, "reason": names.take(reason)})
+    tables["rejected"] = _rejected(curated.rejected())
+    for name, table in tables.items():
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def _split_table(curated: Curated) -> pa.Table:
+    split = curated.split
+    columns: dict[str, Any] = {"example_id": split.ids}
+    if split.sources is not None:
+        columns["source"] = pa.array(split.sources, pa.string())
+    columns |= {
+        "cluster": split.cluster,
+        "hard": split.hard,
+        "difficulty": pa.array(split.difficulty, mask=~split.valid),
+        "noise_suspect": curated.diagnostics.noise_suspect,
+    }
+    return pa.table(columns)
+
+
+def _trajectories(scores: Scores, ids: Any) -> pa.Table:
+    assert scores.trajectory is not None
+    assert scores.steps is not None
+    columns: dict[str, Any] = {"example_id": ids}
+    if scores.tokens is not None:
+        columns["tokens"] = scores.tokens
+    for k, step in enumerate(scores.steps.tolist()):
+        columns[f"loss_{step}"] = pa.array(scores.trajectory[:, k], mask=~scores.valid)
+    return pa.table(columns)
+
+
+def _scores_table(scores: Scores, ids: Any) -> pa.Table:
+    columns: dict[str, Any] = {
+        "example_id": ids,
+        "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
+        "valid": scores.valid,
+    }
+    if scores.tokens is not None:
+        columns["tokens"] = scores.tokens
+    for k in range(scores.features.shape[1]):
+        columns[f"feature_{k}"] = np.ascontiguousarray(scores.features[:, k])
+    return pa.table(columns)
+
+
+_REJECTED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("example_id", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+def _rejected(records: Iterable[dict[str, Any]]) -> pa.Table:
+    rows = [{name: record.get(name) for name in _REJECTED.names} for record in records]
+    return pa.Table.from_pylist(rows, _REJECTED)
+
+
+# -- scores as a file of their own --------------------------------------------------------------------------------
+
+
+def write_scores(scores: Scores, ids: Any, path: Path) -> None:
+    """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads."""
+    table = _scores_table(scores, ids)
+    if scores.trajectory is not None:
+        losses = _trajectories(scores, ids)
+        for name in losses.column_names:
+            if name.startswith("loss_"):
+                table = table.append_column(name, losses.column(name))
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            pq.write_table(table, partial, compression="zstd")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores written by `write_scores`, or any Parquet file with example_id and difficulty.
+
+    Without feature columns the losses (columns loss_<step>) are the features, else the difficulty alone.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"--scores {path} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+    for name in ("example_id", "difficulty"):
+        if name not in table.column_names:
+            raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
+    difficulty = _floats(table, "difficulty")
+    valid = _valid(table, difficulty)
+    steps = sorted(int(name[5:]) for name in table.column_names if name.startswith("loss_") and name[5:].isdigit())
+    trajectory = np.stack([_floats(table, f"loss_{step}") for step in steps], axis=1) if steps else None
+    columns = sorted(
+        (name for name in table.column_names if name.startswith("feature_") and name[8:].isdigit()),
+        key=lambda name: int(name[8:]),
+    )
+    if columns:
+        features = np.stack([_floats(table, name) for name in columns], axis=1)
+    else:
+        features = trajectory if trajectory is not None else difficulty[:, None]
+    features = np.where(valid[:, None], features, 0).astype(np.float32)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
+    tokens = None
+    if "tokens" in table.column_names:
+        tokens = table.column("tokens").cast(pa.int32()).to_numpy()
+    return Scores(
+        features=features,
+        difficulty=difficulty,
+        valid=valid,
+        trajectory=trajectory,
+        steps=np.array(steps, np.int64) if steps else None,
+        tokens=tokens,
+        ids=table.column("example_id").cast(pa.string()).combine_chunks(),
+    )
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    try:
+        column = table.column(name).cast(pa.float32())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"scores: column {name!r} is {table.column(name).type}, not a number") from error
+    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
+
+
+def _valid(table: pa.Table, difficulty: np.ndarray) -> np.ndarray:
+    if "valid" not in table.column_names:
+        return np.isfinite(difficulty)
+    return np.asarray(pc.fill_null(table.column("valid").cast(pa.bool_()), False).to_numpy(zero_copy_only=False))
+
+
+# -- run.json -----------------------------------------------------------------------------------------------------
+
+
+def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
+    """Everything that is not a row: recipe, fingerprints, counts, diagnostics, versions."""
+    pipeline, loaded = curated.pipeline, curated.loaded
+    examples = loaded.examples
+    return {
+        "curate_version": metadata.version("curate-lm") if _installed("curate-lm") else "source tree",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": _recipe(pipeline),
+        "recipe_yaml": _recipe_yaml(pipeline),
+        "seed": pipeline.seed,
+        "data": {
+            "source": loaded.description,
+            "rows_read": loaded.rows_read,
+            "rows_used": len(examples),
+            "shape": examples.shape,
+            "columns": dict(examples.columns),
+            "notes": list(loaded.notes),
+            "fingerprint": curated.stages.data,
+        },
+        "proxy": curated.proxy_facts,
+        "stages": {
+            "data": curated.stages.data,
+            "scores": curated.stages.scores,
+            "split": curated.stages.split,
+            "plan": curated.stages.plan,
+        },
+        "counts": _counts(curated, columns),
+        "diagnostics": curated.diagnostics.to_json(),
+        "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in curated.diagnostics.warnings],
+        "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
+        "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
+        "clusterer": repr(split_clusterer(curated)),
+    }
+
+
+def split_clusterer(curated: Curated) -> Any:
+    """The clusterer as it was used, its derived seed included."""
+    from curate.clusterers import seeded
+    from curate.seeds import derive_seed
+
+    return seeded(curated.pipeline.clusterer, derive_seed(curated.pipeline.seed, "clusterer"))
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _recipe(pipeline: Any) -> Any:
+    from curate.component import describe
+
+    return describe(pipeline)
+
+
+def _recipe_yaml(pipeline: Any) -> str:
+    try:
+        return str(pipeline.to_yaml())
+    except InputError as error:  # a plug-in may live where no recipe can name it; the run is still recorded
+        return f"# {error}\n"
+
+
+def _counts(curated: Curated, columns: pa.Table) -> dict[str, int]:
+    split = curated.split
+    origins = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(columns.column("origin"))}
+    counts = {
+        "input": len(split),
+        "valid": int(split.valid.sum()),
+        "invalid": int((~split.valid).sum()),
+        "hard": int(split.hard.sum()),
+        "easy": int((split.valid & ~split.hard).sum()),
+        "noise": int((split.cluster == -1).sum()),
+        "rejected": sum(1 for _ in curated.rejected()),
+        "output": len(curated),
+        **{name: int(origins.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
+    }
+    if curated.scores.tokens is not None:
+        tokens = curated.scores.tokens.astype(np.int64)
+        counts["tokens_before"] = int(tokens.sum())
+        counts["tokens_after"] = int((tokens * curated.plan.counts).sum())
+    return counts
+
+
+def _cost(curated: Curated) -> dict[str, Any]:
+    stages = [
+        {"name": c.name, "seconds": round(c.seconds, 3), "tokens": c.tokens, "cached": c.cached}
+        for c in curated.run.progress.costs
+    ]
+    return {"stages": stages, "seconds": round(sum(stage["seconds"] for stage in stages), 3)}

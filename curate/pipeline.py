@@ -1,0 +1,223 @@
+"""Dataset in, dataset out: score, split, plan, realize.
+
+The main path, top to bottom. Each stage is a plain function of what went before, so that every part can also be
+called by hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from curate.component import Component, fingerprint
+from curate.curated import Curated, Stages
+from curate.errors import InputError
+from curate.plan import fold, realize
+from curate.progress import Progress
+from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Scorer
+from curate.proxy import Proxy
+from curate.readers import Loaded, read
+from curate.recipe import apply_settings, construct, decode, encode, load_recipe, parse_recipe, validation_message
+from curate.run import Run
+from curate.scores import Scores, Split, as_scores
+from curate.seeds import derive_seed
+
+__all__ = ["Pipeline", "curate_dataset"]
+
+
+class Pipeline(Component):
+    """A recipe: proxy, scorer, clusterer, which clusters are hard, and augmenters in order.
+
+    hard: "highest" = the cluster of highest mean difficulty (with clustering per source: of each source); m = the
+        m highest; "above_mean" = all above the mean.
+    order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would see the copies last);
+        "keep" = input order, copies behind their original, new rows last.
+    stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
+        proxy run each.
+    """
+
+    proxy: Proxy = Field(default_factory=Proxy)
+    scorer: Any
+    clusterer: Any
+    hard: Literal["highest", "above_mean"] | Annotated[int, Field(ge=1)] = "highest"
+    augmenters: tuple[Any, ...] = ()
+    order: Literal["shuffle", "keep"] = "shuffle"
+    stability: int = Field(1, ge=1)
+    seed: int = 0
+
+    @field_validator("scorer")
+    @classmethod
+    def _scores(cls, value: Any) -> Any:
+        return _fits(value, Scorer, "a scorer has a method score(examples, run)")
+
+    @field_validator("clusterer")
+    @classmethod
+    def _clusters(cls, value: Any) -> Any:
+        return _fits(value, Clusterer, "a clusterer has a method fit_predict(X)")
+
+    @field_validator("augmenters")
+    @classmethod
+    def _augment(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        for augmenter in value:
+            _fits(augmenter, Augmenter, "an augmenter has a method plan(plan, split, seed)")
+        return value
+
+    # -- a recipe is a pipeline written down ----------------------------------------------------------------------
+
+    @classmethod
+    def from_recipe(
+        cls, recipe: str | dict[str, Any] = "quick", *, settings: Sequence[str] = (), allow_plugins: Sequence[str] = ()
+    ) -> Pipeline:
+        """The pipeline of a shipped recipe, a recipe file or a mapping, with `path=value` settings applied."""
+        mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
+        return _from_mapping(cls, apply_settings(mapping, settings), tuple(allow_plugins))
+
+    @classmethod
+    def from_yaml(cls, text: str, *, allow_plugins: Sequence[str] = ()) -> Pipeline:
+        return _from_mapping(cls, parse_recipe(text), tuple(allow_plugins))
+
+    def to_yaml(self) -> str:
+        """YAML that `from_yaml` turns back into an equal pipeline; defaults are left out."""
+        mapping = encode(self)
+        mapping.pop("use")
+        mapping.setdefault("seed", self.seed)
+        for key in ("proxy",):
+            if isinstance(mapping.get(key), dict):
+                mapping[key].pop("use", None)
+        return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=110)
+
+    # -- running it -----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        data: Any,
+        *,
+        out: Path | str | None = None,
+        scores: Scores | None = None,
+        cache: Path | str | None = None,
+        device: str | None = None,
+        progress: Progress | None = None,
+        **reading: Any,
+    ) -> Curated:
+        """Curate a dataset.
+
+        data: anything `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or what it returned;
+            `reading` are its arguments (columns, shape, where, limit, on_bad_row).
+        out: folder for the full output; None = only return the result, whose `dataset` is of the kind that came in.
+        scores: difficulty measured earlier, joined by example id; the proxy is then not run.
+        """
+        progress = progress or Progress()
+        if not isinstance(data, Loaded):
+            with progress.stage("read"):
+                data = read(data, seed=self.seed, **reading)
+        run = Run(self.proxy, cache, device, self.seed, progress)
+        curated = self.stages(data, run, scores)
+        if out is not None:
+            from curate.output import write_output
+
+            write_output(curated, Path(out))
+        return curated
+
+    def stages(self, loaded: Loaded, run: Run, scores: Scores | None = None) -> Curated:
+        """score -> split -> plan -> realize, on data that is already read."""
+        from curate.diagnostics import diagnose
+        from curate.split import join_scores
+
+        examples, progress = loaded.examples, run.progress
+        scored = scores is not None
+        scores = self.score(loaded, run) if scores is None else join_scores(scores, examples.ids)
+        with progress.stage("split"):
+            split = self.split(scores, loaded)
+            others = () if scored else self._other_splits(loaded, run)
+        with progress.stage("diagnose"):
+            diagnostics = diagnose(
+                scores,
+                split,
+                clusterer=self.clusterer,
+                hard=self.hard,
+                seed=self.seed,
+                others=others,
+            )
+        with progress.stage("plan"):
+            plan = fold(self.augmenters, split, self.seed)
+        with progress.stage("realize"):
+            realized = realize(plan, examples, run)
+        stages = Stages(
+            data=examples.fingerprint(),
+            scores=fingerprint([self.scorer, self.proxy, self.seed])
+            if not scored
+            else fingerprint([scores.difficulty]),
+            split=fingerprint([split.cluster, split.hard]),
+            plan=fingerprint([plan.counts, list(plan.reasons)]),
+        )
+        return Curated(self, loaded, run, scores, split, diagnostics, plan, realized, stages, scored)
+
+    def score(self, loaded: Loaded, run: Run) -> Scores:
+        """Difficulty of every example; one proxy run serves all the scorer's measures."""
+        examples = loaded.examples
+        if isinstance(self.scorer, MeasuringScorer):
+            measures = self.scorer.measures()
+            if measures:
+                self.scorer.check_schedule(run.proxy.schedule(len(examples)))
+                run.trace(examples, measures)
+        scores = as_scores(self.scorer.score(examples, run), len(examples))
+        return scores if scores.ids is not None else scores.with_ids(examples.ids)
+
+    def split(self, scores: Scores, loaded: Loaded) -> Split:
+        from curate.clusterers import seeded
+        from curate.split import make_split
+
+        examples = loaded.examples
+        clusterer = seeded(self.clusterer, derive_seed(self.seed, "clusterer"))
+        return make_split(
+            scores, clusterer, ids=examples.ids, sources=examples.sources(), hard=self.hard, seed=self.seed
+        )
+
+    def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:
+        """The split again under other proxy seeds: clusterer seeds alone would agree trivially."""
+        others = []
+        for k in range(1, self.stability):
+            again = Run(self.proxy, run.store, run.device, derive_seed(self.seed, "stability", k), run.progress)
+            others.append(self.split(self.score(loaded, again), loaded))
+        return tuple(others)
+
+
+def curate_dataset(
+    data: Any, recipe: str | dict[str, Any] = "quick", *, settings: Sequence[str] = (), **arguments: Any
+) -> Any:
+    """A curated dataset of the kind that came in: `Pipeline.from_recipe(recipe).run(data).dataset` in one call."""
+    return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
+
+
+def _fits(value: Any, protocol: Any, meaning: str) -> Any:
+    if isinstance(value, type):
+        raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
+    if not isinstance(value, protocol):
+        raise ValueError(f"{type(value).__name__} does not fit: {meaning}")
+    return value
+
+
+def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[str, ...]) -> Pipeline:
+    known = list(kind.model_fields)
+    for key in mapping:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"keys are {', '.join(known)}"
+            raise InputError(f"recipe: there is no key {key!r}; {hint}")
+    for key in ("scorer", "clusterer"):
+        if key not in mapping:
+            raise InputError(f"recipe: the key {key!r} is missing; add for example `{key}: {{use: ...}}`")
+    fields = {key: decode(value, key, allowed) for key, value in mapping.items()}
+    if isinstance(fields.get("proxy"), dict):
+        fields["proxy"] = construct(Proxy, fields["proxy"], "proxy")
+    if isinstance(fields.get("augmenters"), list):
+        fields["augmenters"] = tuple(fields["augmenters"])
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise InputError(f"recipe: {validation_message(error)}") from error

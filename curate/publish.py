@@ -1,0 +1,129 @@
+"""Make a file or folder appear whole, by one rename, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from curate.errors import ExternalError
+
+__all__ = ["disk_errors", "publish", "publish_file"]
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into ExternalError: free it, and the same command goes on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise ExternalError(
+                f"cannot write {path}: {error.strerror}; make room and run the same command again"
+            ) from error
+        raise
+    except RuntimeError as error:  # safetensors and Arrow wrap the system's error in their own
+        cause = next((code for code in _DISK_ERRORS if os.strerror(code) in str(error)), None)
+        if cause is None:
+            raise
+        raise ExternalError(
+            f"cannot write {path}: {os.strerror(cause)}; make room and run the same command again"
+        ) from error
+
+
+def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
+    """`write` fills an empty folder beside `target`; it is synced and renamed there.
+
+    replace: whether an existing target gives way. If not, the one already there stays (somebody else won).
+    """
+    _make(target.parent)
+    partial = _partial(target)
+    remove_stale(target)
+    with disk_errors(target):
+        try:
+            partial.mkdir()
+            write(partial)
+            for path in sorted(partial.rglob("*"), reverse=True):
+                sync(path)
+            sync(partial)
+            if replace and target.exists():
+                aside = _partial(target)
+                os.replace(target, aside)
+                os.replace(partial, target)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                _rename_unless_there(partial, target)
+            sync(target.parent)
+        finally:
+            if partial.exists():
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish_file(target: Path, content: str) -> None:
+    """Write a text file aside, sync, rename."""
+    _make(target.parent)
+    partial = _partial(target)
+    with disk_errors(target):
+        try:
+            partial.write_text(content, encoding="utf-8")
+            sync(partial)
+            os.replace(partial, target)
+            sync(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    # A cache may lie on a disk that several machines share: a process number means something on one only.
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial-{_host()}-{os.getpid()}-{os.urandom(3).hex()}")
+
+
+def _make(folder: Path) -> None:
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _rename_unless_there(partial: Path, target: Path) -> None:
+    try:
+        os.rename(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+
+
+def remove_stale(target: Path) -> None:
+    """Remove what dead processes left beside `target`; a live one's partial folder is its own."""
+    for path in target.parent.glob(f".{target.name}.partial-*"):
+        host, pid, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", ""]
+        if host == _host() and pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

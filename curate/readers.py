@@ -1,0 +1,251 @@
+"""Datasets in: files, folders, the hub and objects in memory, all as Examples."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import DataWarning, InputError
+from curate.examples import Examples, example_ids
+from curate.gather import row_store
+from curate.inputs import Kind, open_data
+from curate.rows import bad_rows, rejected_record
+from curate.seeds import derive_seed
+from curate.shapes import RESERVED, content_roles, nearest, parse_columns, recognise
+
+__all__ = ["Loaded", "read"]
+
+_CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `read` found.
+
+    examples: the n rows to curate. rejected: one record per unusable row left out {row, example_id, stage, reason,
+    content}. notes: lines to show to the user. description: what was read. rows_read: rows before any filter.
+    rows: (n,) int64 position of each example in the input as read. kind, original, split: what came in, the object
+    itself (None for files and the hub) and the name of its split that was read, so that the result can be handed back
+    in kind.
+    """
+
+    examples: Examples
+    rejected: list[dict[str, Any]]
+    notes: list[str]
+    description: str
+    rows_read: int
+    rows: npt.NDArray[np.int64]
+    kind: Kind
+    original: Any = None
+    split: str | None = None
+
+
+def read(
+    data: Any,
+    *,
+    columns: Mapping[str, str] | str | None = None,
+    shape: str | None = None,
+    where: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_bad_row: Literal["error", "drop"] = "error",
+    split: str | None = None,
+    config: str | None = None,
+    allow_curated: bool = False,
+) -> Loaded:
+    """The rows of `data` as Examples.
+
+    data: path of a Parquet, JSON Lines, JSON, CSV or Arrow file, or of a folder of them (also one written by
+        `datasets.save_to_disk` or by curation), a Hugging Face dataset id, a pandas.DataFrame, pyarrow.Table,
+        datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`).
+    columns: {role: column}, or the same as text; shape: see `curate.shapes.recognise`.
+    where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
+        fulfils every != and no =.
+    limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
+    on_bad_row: whether an unusable row is an error or is left out and recorded.
+    split, config: of a hub dataset; split also of a DatasetDict or of a folder with file names like train-*.parquet.
+    allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
+    Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
+    numbered from 0 in the input as read.
+    """
+    if on_bad_row not in ("error", "drop"):
+        raise InputError(f"on_bad_row is {on_bad_row!r}; choose error or drop")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give a number of rows of at least 1")
+    roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
+    opened = open_data(data, roles, split, config)
+    table = opened.read.table
+    _check_columns(table, opened.description, allow_curated)
+    if allow_curated and "example_id" in table.column_names:
+        roles.setdefault("id", "example_id")
+    rows = _matching(table, where, opened.description)
+    kept = _rows_of(table, rows)
+    _warn_of_splits(kept, where)
+    shape, found = recognise(table.schema, roles, shape)
+    notes = [opened.note] if opened.note else []
+    notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
+    kept, rows, rejected = _without_bad_rows(kept, rows, shape, found, opened.read.odd, on_bad_row)
+    ids, note = example_ids(kept, shape, found, named="id" in roles)
+    notes += [note] if note else []
+    examples = Examples(kept, ids, shape, found)
+    if limit is not None and limit < len(examples):
+        chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(len(examples), limit, replace=False)
+        chosen = np.sort(chosen).astype(np.int64)
+        notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
+        examples, rows = examples.take(chosen), rows[chosen]
+    return Loaded(
+        examples,
+        rejected,
+        notes,
+        opened.description,
+        table.num_rows,
+        rows,
+        opened.kind,
+        opened.original,
+        opened.split,
+    )
+
+
+def _rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """The table itself where `rows` is all of it."""
+    if len(rows) == table.num_rows:
+        return table
+    return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
+
+
+def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:
+    names = table.column_names
+    if table.num_rows == 0 or not names:
+        raise InputError(f"{description} has no rows; give a dataset with at least one row")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{description} has two columns {name!r}; rename or remove one of them")
+    taken = [name for name in names if name in RESERVED]
+    if taken and not allow_curated:
+        raise InputError(
+            f"column {taken[0]!r} has a name that curation gives to a column of its own; rename or remove it "
+            f"({'data curated before' if len(taken) > 3 else 'reserved'}: {', '.join(taken)})"
+        )
+
+
+# --- row filter ------------------------------------------------------------------------------------------------
+
+
+def _matching(table: pa.Table, where: str | None, description: str) -> npt.NDArray[np.int64]:
+    """(m,) int64 positions of the rows that fulfil every condition."""
+    keep = np.ones(table.num_rows, np.bool_)
+    for name, equal, value in _conditions(where):
+        if name not in table.column_names:
+            names = table.column_names
+            raise InputError(
+                f"--where {where}: there is no column {name!r}{nearest(name, names)}; columns are {', '.join(names)}"
+            )
+        cells = _as_text(table[name], where)
+        matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
+        if equal and not matches.any():
+            shown = ", ".join(repr(text) for text in pc.unique(cells.drop_null())[:5].to_pylist())
+            raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
+        keep &= matches if equal else ~matches
+    if not keep.any():
+        raise InputError(f"--where {where}: no row of {description} fulfils all conditions; loosen one")
+    return np.flatnonzero(keep).astype(np.int64)
+
+
+def _conditions(where: str | None) -> list[tuple[str, bool, str]]:
+    """(column, whether equal or unequal, value) of each condition."""
+    found = []
+    for piece in [] if where is None else where.split(","):
+        match = _CONDITION.fullmatch(piece)
+        if match is None or not match[1]:
+            raise InputError(f"--where {where}: {piece!r} is not COLUMN=VALUE or COLUMN!=VALUE")
+        found.append((match[1], match[2] == "=", match[3]))
+    return found
+
+
+def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"--where {where}: a column of {column.type} cannot be compared with text") from error
+
+
+def _warn_of_splits(table: pa.Table, where: str | None) -> None:
+    if "split" not in table.column_names or any(name == "split" for name, _, _ in _conditions(where)):
+        return
+    if pa.types.is_nested(table.schema.field("split").type):
+        return
+    column = table["split"].cast(pa.large_string()).drop_null()
+    counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+    if len(counts) > 1:
+        best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
+        shown = ", ".join(f"{value} {count:,}" for value, count in list(counts.items())[:6])
+        warnings.warn(
+            f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+# --- unusable rows ---------------------------------------------------------------------------------------------
+
+
+def _without_bad_rows(
+    table: pa.Table,
+    rows: npt.NDArray[np.int64],
+    shape: str,
+    columns: Mapping[str, str],
+    odd: Mapping[str, Mapping[int, Any]],
+    on_bad_row: str,
+) -> tuple[pa.Table, npt.NDArray[np.int64], list[dict[str, Any]]]:
+    """The usable rows, their positions in the input, and records of the others.
+
+    rows: (m,) position of each row of `table` in the input; odd is keyed by positions in the input.
+    """
+    content = {columns[role] for role in content_roles(shape, columns)}
+    for name, cells in odd.items():
+        if name not in content:
+            row, value = next(iter(cells.items()))
+            raise InputError(
+                f"row {row}: column {name!r} holds {type(value).__name__} among strings; use one type, or remove it"
+            )
+    _check_answers(table, shape, columns)
+    local = {int(row): number for number, row in enumerate(rows)} if odd else {}
+    moved = {name: {local[row]: value for row, value in cells.items() if row in local} for name, cells in odd.items()}
+    bad = bad_rows(table, shape, columns, moved)
+    if not bad:
+        return table, rows, []
+    first = bad[0]
+    if on_bad_row == "error":
+        others = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
+        role = "output" if shape == "instruction" else "completion"
+        answers = first.column == columns.get(role) != "final_answer" and "final_answer" in table.column_names
+        raise InputError(
+            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{others}; "
+            "mend the data, or leave such rows out with --on-bad-row drop"
+            + (f", or train on the final answers with --columns {role}=final_answer" if answers else "")
+        )
+    if len(bad) == len(table):
+        raise InputError(
+            f"no usable row is left: e.g. row {rows[first.row]}, column {first.column!r} {first.reason}; mend the data"
+        )
+    rejected = [rejected_record(table, fault, shape, columns, int(rows[fault.row])) for fault in bad]
+    positions = np.delete(np.arange(len(table)), [fault.row for fault in bad])
+    return _rows_of(table, positions), rows[positions], rejected
+
+
+def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:
+    """Raise InputError where no row has a completion but another column may be it."""
+    role = "output" if shape == "instruction" else "completion"
+    name = columns.get(role)
+    if name is not None and table[name].null_count == len(table) and "final_answer" in table.column_names:
+        raise InputError(
+            f"column {name!r} is null in every row; to train on the final answers, pass --columns {role}=final_answer"
+        )

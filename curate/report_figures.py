@@ -1,0 +1,228 @@
+"""The plots of the page, as plotly figures in plain dictionaries.
+
+Every array is aggregated or sampled with a seed here, so that the page does not grow with the data.
+Colours are chosen to stand out on white and on near-black alike; text and grid are coloured by the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curate.protocols import Ints
+from curate.report_data import Rows, Trajectories
+from curate.report_text import plot_text
+from curate.seeds import derive_seed
+
+__all__ = ["Group", "bands", "groups", "histogram", "lengths"]
+
+HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
+_HARD_COLORS = (HARD, "#c2437f", "#a8791c")
+_EASY_COLORS = (EASY, "#2a9079", "#7f6fd0")
+MOST_CLUSTERS = 6  # lines with bands that can still be told apart
+ROWS_PER_GROUP = 10
+POINTS = 2_500
+BINS = 60
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows drawn as one band: `rows` (m,) int64 positions, `quantiles` (3, K) loss at 10, 50 and 90 %."""
+
+    name: str
+    hard: bool
+    noise: bool
+    rows: Ints
+    quantiles: npt.NDArray[np.float64]
+
+
+def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
+    """The groups to draw, and all clusters.
+
+    The same list twice unless there are too many clusters to tell apart: then the easy and the hard rows are
+    drawn.
+    """
+    usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
+    order = np.flatnonzero(usable)
+    order = order[np.argsort(rows.cluster[order], kind="stable")]
+    numbers, starts = np.unique(rows.cluster[order], return_index=True)
+    clusters = []
+    for number, start, end in zip(numbers.tolist(), starts, [*starts[1:], len(order)], strict=True):
+        part = order[start:end]
+        hard = bool(rows.hard[part].mean() > 0.5)
+        name = f"{'noise' if number < 0 else f'cluster {number}'} ({'hard' if hard else 'easy'})"
+        clusters.append(_group(trajectories, name, hard, number < 0, part))
+    if len(clusters) <= MOST_CLUSTERS:
+        return clusters, clusters
+    sides = (("easy rows", False, usable & ~rows.hard), ("hard rows", True, usable & rows.hard))
+    drawn = [_group(trajectories, name, hard, False, np.flatnonzero(part)) for name, hard, part in sides if part.any()]
+    return drawn, clusters
+
+
+def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: Ints) -> Group:
+    return Group(name, hard, noise, rows, np.percentile(trajectories.losses[rows], (10, 50, 90), axis=0))
+
+
+def _color(group: Group, number: int) -> str:
+    """Warm for hard, cool for easy, grey for noise; `number` counts within the three."""
+    if group.noise:
+        return GREY
+    palette = _HARD_COLORS if group.hard else _EASY_COLORS
+    return palette[number % len(palette)]
+
+
+def _faint(color: str, alpha: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def _rounded(values: npt.ArrayLike) -> list[float]:
+    """Four significant digits: less than a pixel, and half the page."""
+    return [float(f"{value:.4g}") for value in np.asarray(values, np.float64).tolist()]
+
+
+def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+    x_axis = {
+        "title": {"text": x, "font": {"size": 13}},
+        "zeroline": False,
+        "automargin": True,
+        **more.pop("xaxis", {}),
+    }
+    y_axis = {
+        "title": {"text": y, "font": {"size": 13}},
+        "zeroline": False,
+        "automargin": True,
+        **more.pop("yaxis", {}),
+    }
+    legend = {
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "traceorder": "normal",
+    }
+    margin = {"l": 52, "r": 12, "t": 12, "b": 48}
+    return {
+        "xaxis": x_axis,
+        "yaxis": y_axis,
+        "legend": legend,
+        "margin": margin,
+        "hovermode": "closest",
+        **more,
+    }
+
+
+def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int) -> dict[str, Any]:
+    """Median and 10-90 % band of the loss per group at each checkpoint; a seeded sample of single rows."""
+    steps = trajectories.steps.tolist()
+    areas, lines, singles = [], [], []
+    seen = {True: 0, False: 0}
+    for group in drawn:
+        color = _color(group, seen[group.hard])
+        seen[group.hard] += not group.noise
+        low, middle, high = (_rounded(row) for row in group.quantiles)
+        shared = {"x": steps, "type": "scatter", "legendgroup": group.name}
+        edge = {**shared, "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+        areas += [
+            {**edge, "y": low},
+            {**edge, "y": high, "fill": "tonexty", "fillcolor": _faint(color, 0.16)},
+        ]
+        lines.append(
+            {
+                **shared,
+                "y": middle,
+                "name": group.name,
+                "mode": "lines+markers",
+                "line": {"color": color, "width": 3, "dash": "solid" if group.hard else "dash"},
+                "marker": {"color": color, "size": 8, "symbol": "circle" if group.hard else "square"},
+                "hovertemplate": "step %{x}<br>median %{y:.3f} nats per token<extra></extra>",
+            }
+        )
+        singles.append(_singles(rows, trajectories, group, color, seed))
+    layout = _layout("optimizer step", "loss (nats per token)", yaxis={"rangemode": "tozero"})
+    return {"data": [*areas, *singles, *lines], "layout": layout}
+
+
+def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, seed: int) -> dict[str, Any]:
+    generator = np.random.default_rng(derive_seed(seed, "report", "trajectories", group.name))
+    chosen = np.sort(generator.choice(group.rows, min(ROWS_PER_GROUP, len(group.rows)), replace=False))
+    x: list[int | None] = []
+    y: list[float | None] = []
+    text: list[str] = []
+    for row in chosen.tolist():
+        x += [*trajectories.steps.tolist(), None]
+        y += [*_rounded(trajectories.losses[row]), None]
+        text += [plot_text(rows.ids[row].as_py())] * (len(trajectories.steps) + 1)
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "text": text,
+        "mode": "lines",
+        "line": {"color": _faint(color, 0.4), "width": 1},
+        "legendgroup": group.name,
+        "showlegend": False,
+        "hovertemplate": "row %{text}<br>step %{x}: %{y:.3f}<extra></extra>",
+    }
+
+
+def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
+    """Difficulty of the valid rows, hard and easy stacked; and how many rows lie beyond the drawn range.
+
+    The range ends at the 99.9th percentile, so that one outlier cannot squeeze everything into one bar.
+    """
+    values, hard = rows.difficulty[rows.valid], rows.hard[rows.valid]
+    low, high = (float(value) for value in np.percentile(values, (0, 99.9)))
+    beyond = int((values > high).sum()) if high > low else 0
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    bars = []
+    for name, mask, color in (("easy", ~hard, EASY), ("hard", hard, HARD)):
+        sizes, _ = np.histogram(values[mask], edges)
+        bar = {"type": "bar", "name": name, "x": _rounded((edges[:-1] + edges[1:]) / 2), "y": sizes.tolist()}
+        shape = {
+            "shape": "/" if name == "hard" else "",
+            "size": 5,
+            "solidity": 0.3,
+            "fillmode": "overlay",
+            "fgcolor": "#ffffff",
+        }
+        bars.append(
+            {
+                **bar,
+                "marker": {"color": color, "pattern": shape, "line": {"width": 0}},
+                "width": float(edges[1] - edges[0]),
+                "hovertemplate": "%{y:,} rows at about %{x:.3f}<extra>" + name + "</extra>",
+            }
+        )
+    return {"data": bars, "layout": _layout("difficulty", "rows", barmode="stack", bargap=0)}, beyond
+
+
+def lengths(rows: Rows, tokens: Ints, seed: int) -> tuple[dict[str, Any], int]:
+    """Difficulty against completion tokens for a seeded sample of valid rows; and the size of the sample."""
+    scored = np.flatnonzero(rows.valid & (tokens > 0))
+    generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))
+    drawn = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
+    clouds = []
+    for name, part, color, symbol in (
+        ("easy", drawn[~rows.hard[drawn]], EASY, "square-open"),
+        ("hard", drawn[rows.hard[drawn]], HARD, "circle"),
+    ):
+        clouds.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": tokens[part].tolist(),
+                "y": _rounded(rows.difficulty[part]),
+                "text": [plot_text(value, 40) for value in rows.ids.take(pa.array(part)).to_pylist()],
+                "marker": {"color": color, "size": 5, "opacity": 0.6, "symbol": symbol},
+                "hovertemplate": "row %{text}<br>%{x} tokens, difficulty %{y:.3f}<extra></extra>",
+            }
+        )
+    layout = _layout("completion tokens (log scale)", "difficulty", xaxis={"type": "log", "dtick": 1})
+    return {"data": clouds, "layout": layout}, len(drawn)
