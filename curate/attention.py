@@ -43,7 +43,9 @@ def varlen_attention(
     """Attention in transformers' calling convention.
 
     query: (b, heads, q, d); key and value: (b, kv heads, k, d). With cu_seq_lens_q (rows + 1,) int32, b is 1 and
-    row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored.
+    row i is positions cu_seq_lens_q[i] .. cu_seq_lens_q[i + 1] - 1; attention_mask is then ignored. What lies
+    before cu_seq_lens_q[0] is a prefix that every row begins with. Its queries are computed once per row, which
+    keeps attention square; all that costs time, the matrix products of the layers, is done once.
     sliding_window: a position sees itself and the sliding_window - 1 before it.
     Returns (b, q, heads, d).
     """
@@ -61,21 +63,27 @@ def varlen_attention(
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None and dropout == 0.0:
         longest = int(max_length_q) if max_length_q is not None else int(cu_seq_lens_q.diff().max())
         return _fused(query, key, value, cu_seq_lens_q, longest, scaling, sliding_window), None
+    prefix, *stops = cu_seq_lens_q.tolist()
     parts = []
-    for low, high in itertools.pairwise(cu_seq_lens_q.tolist()):
-        if low == high:
-            continue
-        q, k, v = query[:, :, low:high], key[:, :, low:high], value[:, :, low:high]
-        windowed = sliding_window is not None and high - low > sliding_window
-        mask = _band(high - low, sliding_window, query.device) if windowed or softcap is not None else None
+    for low, high in itertools.pairwise((prefix, *stops)):
+        q, k, v = (_row(part, prefix, low, high) for part in (query, key, value))
+        length = q.shape[2]
+        windowed = sliding_window is not None and length > sliding_window
+        mask = _band(length, sliding_window, query.device) if windowed or softcap is not None else None
         if softcap is not None:
             part = _capped(q, k, v, mask, dropout, scaling, softcap)
         else:
             part = torch.nn.functional.scaled_dot_product_attention(
                 q, k, v, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
             )
-        parts.append(part.transpose(1, 2))
+        parts.append((part if low == prefix else part[:, :, prefix:]).transpose(1, 2))
     return torch.cat(parts, dim=1), None
+
+
+def _row(part: torch.Tensor, prefix: int, low: int, high: int) -> torch.Tensor:
+    """(1, heads, prefix + high - low, d): a row with the shared prefix before it."""
+    row = part[:, :, low:high]
+    return torch.cat([part[:, :, :prefix], row], dim=2) if prefix else row
 
 
 def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor:
@@ -118,11 +126,23 @@ def _fused(
     """(1, t, heads, d) from the GPU kernel for packed rows."""
     from torch.nn.attention.varlen import varlen_attn
 
+    prefix = int(boundaries[0])
+    lengths = boundaries.diff() + prefix
+    if prefix:
+        whole = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+        index = torch.arange(int(whole[-1]), device=query.device)
+        row = torch.searchsorted(whole, index.to(torch.int32), right=True) - 1
+        inside = index - whole[row]
+        index = torch.where(inside < prefix, inside, inside + boundaries[row] - prefix)
+        kept = (inside >= prefix) | (row == 0)
+    else:
+        whole, index, kept = boundaries, None, None
     groups = query.shape[1] // key.shape[1]
-    flat = [
-        part.repeat_interleave(count, dim=1)[0].transpose(0, 1).contiguous()
-        for part, count in ((query, 1), (key, groups), (value, groups))
-    ]
+    flat = []
+    for part, count in ((query, 1), (key, groups), (value, groups)):
+        rows = part[0].transpose(0, 1).repeat_interleave(count, dim=1)
+        flat.append(rows.contiguous() if index is None else rows[index])
+    longest = longest + prefix
     # torch renamed the causal switch: a window that reaches back without limit and ahead not at all.
     options: dict[str, Any] = {"is_causal": True}
     if "window_size" in inspect.signature(varlen_attn).parameters:
@@ -130,7 +150,5 @@ def _fused(
         options = {"window_size": (back, 0)}
     elif sliding_window is not None and sliding_window < longest:
         raise RuntimeError("this torch has no packed attention with a sliding window; upgrade torch")
-    output: torch.Tensor = varlen_attn(
-        *flat, boundaries, boundaries, longest, longest, scale=scaling, **options
-    )
-    return output[None]
+    output: torch.Tensor = varlen_attn(*flat, whole, whole, longest, longest, scale=scaling, **options)
+    return (output if kept is None else output[kept])[None]

@@ -76,10 +76,14 @@ class Examples:
         return labels[pc.fill_null(encoded.indices, len(labels) - 1).to_numpy(zero_copy_only=False)]
 
     def texts(self, role: str, low: int, high: int) -> list[Any]:
-        """Cells of rows low..high-1 as Python values; for "messages", lists of {"role", "content"}."""
-        if role != "messages":
+        """Cells of rows low..high-1 as Python values; a conversation is a list of {"role", "content"}.
+
+        For shape messages, "messages" is the whole conversation, also where prompt and completion hold its halves.
+        """
+        if self.shape != "messages" or role not in ("messages", *self.content_roles):
             return self._cells(role, low, high)
-        columns = [self._cells(role, low, high) for role in self.content_roles]
+        roles = self.content_roles if role == "messages" else (role,)
+        columns = [self._cells(each, low, high) for each in roles]
         return [message_dicts([turn for part in parts for turn in part]) for parts in zip(*columns, strict=True)]
 
     def _cells(self, role: str, low: int, high: int) -> list[Any]:

@@ -22,11 +22,14 @@ from torch.utils.checkpoint import checkpoint
 from curate.attention import VARLEN, register_varlen
 from curate.errors import InputError
 from curate.head import LogitMap, token_losses
+from curate.protocols import Ints
 from curate.tokens import Tokens
 
-__all__ = ["Batch", "allow_packing", "batch_losses", "logit_map", "make_batch", "pack_batch"]
+__all__ = ["Batch", "allow_packing", "batch_losses", "logit_map", "make_batch", "pack_batch", "shared_prefix"]
 
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
+SHORTEST_PREFIX = 8  # sharing fewer tokens does not pay for putting rows together again in attention
+LONGEST_PREFIX = 1 << 16
 GENERIC_LOGITS = 1 << 25  # logits in flight where the model runs whole; 128 MB of float32
 
 
@@ -37,7 +40,8 @@ class Batch:
     input_ids: (b, T) int64, or (1, t) packed. The padding id is arbitrary: causal attention never sees it.
     labels: like input_ids; the token itself where it is supervised, -100 elsewhere.
     rows: (b,) int64 positions of the rows in the Tokens they come from.
-    cu_seqlens: (b + 1,) int32 where packed: row i is input_ids[0, cu_seqlens[i] : cu_seqlens[i + 1]].
+    cu_seqlens: (b + 1,) int32 where packed: row i is input_ids[0, : cu_seqlens[0]], a prefix that all rows share,
+        followed by input_ids[0, cu_seqlens[i] : cu_seqlens[i + 1]].
     """
 
     input_ids: torch.Tensor
@@ -73,17 +77,42 @@ def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -
 
 
 def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
-    """The given rows of `tokens` end to end. Only for models that `allow_packing` has accepted."""
+    """The given rows of `tokens` end to end. Only for models that `allow_packing` has accepted.
+
+    A prompt prefix that all of them share (a template, a system message) is there once, in front.
+    """
     positions = np.array(rows, np.int64)
-    chosen = tokens.take(positions)
-    ids = chosen.ids.astype(np.int64)
-    labels = np.where(chosen.supervised, ids, -100)
+    prefix = shared_prefix(tokens, positions) if len(positions) > 1 else 0
+    starts = tokens.offsets[positions] + prefix
+    lengths = tokens.lengths[positions] - prefix
+    boundaries = prefix + np.concatenate([[0], np.cumsum(lengths)])
+    index = np.repeat(starts - boundaries[:-1], lengths) + np.arange(prefix, boundaries[-1])
+    index = np.concatenate([tokens.offsets[positions[:1]].repeat(prefix) + np.arange(prefix), index])
+    ids = tokens.ids[index].astype(np.int64)
+    labels = np.where(tokens.supervised[index], ids, -100)
     return Batch(
         torch.from_numpy(ids)[None],
         torch.from_numpy(labels)[None],
         torch.from_numpy(positions),
-        torch.from_numpy(chosen.offsets.astype(np.int32)),
+        torch.from_numpy(boundaries.astype(np.int32)),
     )
+
+
+def shared_prefix(tokens: Tokens, rows: Ints) -> int:
+    """Leading tokens that all the given rows have in common, short of the token that predicts the first
+    supervised one; 0 where there are too few to matter.
+    """
+    supervised = np.concatenate([[0], np.cumsum(tokens.supervised)])
+    starts, stops = tokens.offsets[rows], tokens.offsets[rows + 1]
+    # The running count first exceeds that of the row's start just after the row's first supervised token.
+    first = np.minimum(np.searchsorted(supervised, supervised[starts], side="right") - 1, stops)
+    limit = int((first - starts).min(initial=LONGEST_PREFIX)) - 1
+    if limit < SHORTEST_PREFIX:
+        return 0
+    column = np.arange(limit)
+    same = (tokens.ids[starts[:, None] + column] == tokens.ids[starts[0] + column]).all(axis=0)
+    prefix = limit if same.all() else int(same.argmin())
+    return prefix if prefix >= SHORTEST_PREFIX else 0
 
 
 def batch_losses(model: Any, batch: Batch) -> torch.Tensor:
@@ -129,13 +158,14 @@ def _hidden(model: Any, batch: Batch) -> torch.Tensor:
     boundaries = batch.cu_seqlens
     lengths = boundaries.diff()
     t = batch.input_ids.shape[1]
-    starts = boundaries[:-1].repeat_interleave(lengths, output_size=t)
+    prefix = int(boundaries[0])
+    skipped = (boundaries[:-1] - prefix).repeat_interleave(lengths, output_size=t - prefix)
     longest = int(lengths.max())
     packed: torch.Tensor = decoder(
         input_ids=batch.input_ids,
-        position_ids=(torch.arange(t, device=starts.device) - starts)[None],
+        position_ids=(torch.arange(t, device=skipped.device) - F.pad(skipped, (prefix, 0)))[None],
         # A four-dimensional mask is handed on as it is, which saves building a (t, t) one nobody reads.
-        attention_mask=torch.ones(1, 1, 1, t, dtype=torch.bool, device=starts.device),
+        attention_mask=torch.ones(1, 1, 1, t, dtype=torch.bool, device=skipped.device),
         use_cache=False,
         cu_seq_lens_q=boundaries,
         cu_seq_lens_k=boundaries,
@@ -220,9 +250,7 @@ def _check_causal(model: Any, ids: torch.Tensor) -> None:
     alone = model(input_ids=ids[:1, :4], use_cache=False).logits
     followed = model(input_ids=ids, use_cache=False).logits
     if alone.shape[1] != 4:
-        raise InputError(
-            f"{type(model).__name__} returns {alone.shape[1]} logits for 4 tokens; use a plain causal LM"
-        )
+        raise InputError(f"{type(model).__name__} returns {alone.shape[1]} logits for 4 tokens; use a plain causal LM")
     if not _close(followed[:1, :4], alone):
         raise InputError(f"{type(model).__name__} is not causal: padding changes its logits; use a causal LM")
 
@@ -239,19 +267,18 @@ def allow_packing(model: Any) -> bool:
     before = config._attn_implementation
     if before == VARLEN:
         return True
-    lengths = [3, 1, 7, 5]
-    offsets = np.cumsum([0, *lengths])
-    ids = _probe_ids(model, int(offsets[-1]))
+    ids = _probe_ids(model, 21)
     device = ids.device
-    packed = Batch(ids[None], ids[None], torch.arange(4), torch.tensor(offsets, dtype=torch.int32, device=device))
     decoder = model.get_decoder()
     register_varlen()
     with torch.no_grad(), _evaluating(model), torch.autocast(device.type, enabled=False):
-        rows = [ids[low : low + n][None] for low, n in zip(offsets, lengths, strict=False)]
-        expected = torch.cat([decoder(input_ids=row, use_cache=False).last_hidden_state for row in rows], dim=1)
+        rows = [torch.cat([ids[:5], ids[low:high]]) for low, high in ((5, 8), (8, 9), (9, 16), (16, 21))]
+        alone = [decoder(input_ids=row[None], use_cache=False).last_hidden_state for row in rows]
+        expected = torch.cat([alone[0][:, :5], *(hidden[:, 5:] for hidden in alone)], dim=1)
+        boundaries = torch.tensor([5, 8, 9, 16, 21], dtype=torch.int32, device=device)
         model.set_attn_implementation(VARLEN)
         try:
-            accepted = _close(_hidden(model, packed), expected)
+            accepted = _close(_hidden(model, Batch(ids[None], ids[None], ids[:4], boundaries)), expected)
         except (TypeError, ValueError, RuntimeError, InputError):
             accepted = False
     if not accepted:

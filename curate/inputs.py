@@ -14,7 +14,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.errors import ExternalError, InputError
-from curate.files import SUFFIXES, Read, array_of, data_files, read_files, suffix
+from curate.files import SUFFIXES, data_files, read_files
+from curate.text_files import Read, array_of, suffix
 
 __all__ = ["Kind", "Opened", "open_data"]
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from curate.component import Component, fingerprint
 from curate.curated import Curated, Stages
 from curate.errors import InputError
-from curate.plan import fold, realize
+from curate.plan import Plan, fold, realize
 from curate.progress import Progress
 from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Scorer
 from curate.proxy import Proxy
@@ -134,6 +134,8 @@ class Pipeline(Component):
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
+        with progress.stage("plan"):
+            plan = fold(self.augmenters, split, self.seed)
         with progress.stage("diagnose"):
             diagnostics = diagnose(
                 scores,
@@ -141,10 +143,9 @@ class Pipeline(Component):
                 clusterer=self.clusterer,
                 hard=self.hard,
                 seed=self.seed,
+                duplicates_per_hard=_copies_per_hard(plan, split),
                 others=others,
             )
-        with progress.stage("plan"):
-            plan = fold(self.augmenters, split, self.seed)
         with progress.stage("realize"):
             realized = realize(plan, examples, run)
         stages = Stages(
@@ -192,6 +193,12 @@ def curate_dataset(
 ) -> Any:
     """A curated dataset of the kind that came in: `Pipeline.from_recipe(recipe).run(data).dataset` in one call."""
     return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
+
+
+def _copies_per_hard(plan: Plan, split: Split) -> int:
+    """Extra copies of a hard row that is still planned, rounded."""
+    counts = plan.counts[split.hard & plan.planned]
+    return round(float(counts.mean()) - 1) if len(counts) else 0
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from markupsafe import Markup
 
 from curate import report_figures as figures
 from curate import report_sections as sections
+from curate.publish import publish_file
 from curate.report_data import Finished, Output, look_up, mapping, read_finished, read_output
 from curate.report_examples import extremes, rejections
 from curate.report_sections import Absent
@@ -46,20 +46,15 @@ MOST_CLUSTER_ROWS = 60
 _COUNTS = ("input", "output", "hard", "invalid", "tokens_before", "tokens_after")
 
 
-def write_report(directory: Path) -> Path:
+def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Path:
     """Write `directory`/report.html from what a run left there, replacing it in one step; its path.
 
-    The same folder gives the same bytes. Raises InputError if the folder holds no finished run.
+    record: what run.json is about to hold, for a run that writes run.json last. The same folder gives the same
+    bytes, with or without it. Raises InputError if the folder holds no finished run, ExternalError if the disk
+    is full.
     """
-    finished = read_finished(directory)
-    page = _page(_context(finished))
     path = directory / "report.html"
-    aside = directory / f".report.html.{os.getpid()}"
-    with aside.open("wb") as file:
-        file.write(page.encode("utf-8", "replace"))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    publish_file(path, _page(_context(read_finished(directory, record))))
     return path
 
 

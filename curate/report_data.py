@@ -109,12 +109,14 @@ def mapping(value: Any, *path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_finished(directory: Path) -> Finished:
-    """What a run left in `directory`.
+def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Finished:
+    """What a run left in `directory`; `record` stands in for a run.json that is not written yet.
 
     Raises InputError when there is no readable run.json, or when two tables are not about the same rows.
     """
-    return Finished(directory, _read_run(directory / "run.json"), _read_rows(directory / "tables"))
+    # Through JSON, so that tuples and numbers are what they will be when run.json is read.
+    run = _read_run(directory / "run.json") if record is None else json.loads(json.dumps(record))
+    return Finished(directory, run, _read_rows(directory / "tables"))
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _read_rows(tables: Path) -> Rows | None:
     valid = np.isfinite(difficulty)
     source: Ints | None = None
     names: tuple[str, ...] = ()
-    if "source" in split.column_names and split["source"].null_count < len(split):
+    if _known(split, "source"):
         source, names = numbered(split["source"])
     scores = _aligned(tables / "scores.parquet", ids, "example_id", "tokens")
     plan = _aligned(tables / "plan.parquet", ids, "example_id", "count", "reason")
@@ -150,7 +152,7 @@ def _read_rows(tables: Path) -> Rows | None:
         valid=valid,
         hard=_booleans(split["hard"]) & valid,
         cluster=_integers(split["cluster"], -2),
-        noise_suspect=_booleans(split["noise_suspect"]) if "noise_suspect" in split.column_names else None,
+        noise_suspect=_booleans(split["noise_suspect"]) if _known(split, "noise_suspect") else None,
         source=source,
         source_names=names,
         tokens=_integers(scores["tokens"]) if scores is not None and "tokens" in scores.column_names else None,
@@ -191,6 +193,10 @@ def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
         absent = ids.filter(positions.is_null())[0].as_py()
         raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
     return table.take(positions)
+
+
+def _known(table: pa.Table, column: str) -> bool:
+    return column in table.column_names and table[column].null_count < len(table)
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

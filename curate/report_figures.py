@@ -144,7 +144,7 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
             }
         )
         singles.append(_singles(rows, trajectories, group, color, seed))
-    layout = _layout("optimizer step", "loss (nats per token)", yaxis={"rangemode": "tozero"})
+    layout = _layout("optimizer step", "loss (nats per token)")
     return {"data": [*areas, *singles, *lines], "layout": layout}
 
 
@@ -183,7 +183,7 @@ def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
     bars = []
     for name, mask, color in (("easy", ~hard, EASY), ("hard", hard, HARD)):
         sizes, _ = np.histogram(values[mask], edges)
-        bar = {"type": "bar", "name": name, "x": _rounded((edges[:-1] + edges[1:]) / 2), "y": sizes.tolist()}
+        bar = {"type": "bar", "name": name, "x": ((edges[:-1] + edges[1:]) / 2).tolist(), "y": sizes.tolist()}
         shape = {
             "shape": "/" if name == "hard" else "",
             "size": 5,
@@ -200,6 +200,14 @@ def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
             }
         )
     return {"data": bars, "layout": _layout("difficulty", "rows", barmode="stack", bargap=0)}, beyond
+
+
+def _log_axis(values: Ints) -> dict[str, Any]:
+    """Ticks at 1, 3, 10, 30 and so on: plotly's own are powers of ten, of which a plot may hold only one."""
+    ticks = [digit * 10**power for power in range(8) for digit in (1, 3)]
+    low, high = (values.min() / 2, values.max() * 2) if len(values) else (1, 10)
+    shown = [tick for tick in ticks if low <= tick <= high]
+    return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
 
 
 def lengths(rows: Rows, tokens: Ints, seed: int) -> tuple[dict[str, Any], int]:
@@ -224,5 +232,5 @@ def lengths(rows: Rows, tokens: Ints, seed: int) -> tuple[dict[str, Any], int]:
                 "hovertemplate": "row %{text}<br>%{x} tokens, difficulty %{y:.3f}<extra></extra>",
             }
         )
-    layout = _layout("completion tokens (log scale)", "difficulty", xaxis={"type": "log", "dtick": 1})
+    layout = _layout("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))
     return {"data": clouds, "layout": layout}, len(drawn)

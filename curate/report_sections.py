@@ -37,7 +37,8 @@ def headline(finished: Finished) -> tuple[str, str]:
     if hard is not None:
         of = f" ({share(hard / valid)} of the scored rows)" if valid else ""
         model = look_up(finished.run, "proxy", "model")
-        how = f"were learned late by the proxy {one_line(str(model))}" if model else "were scored as hard"
+        name = "a proxy trained from scratch" if model == "scratch" else f"the proxy {one_line(str(model))}"
+        how = f"were learned late by {name}" if model else "were scored as hard"
         parts.append(f"{count(hard)} rows{of} {how}{_shown(finished.rows)}.")
     left_out = 0 if finished.rows is None else sum(rows for _, rows in finished.rows.left_out)
     if left_out:
@@ -176,10 +177,10 @@ def _agreement(found: dict[str, Any], key: str, name: str) -> list[tuple[str, st
             return [(name, decimal(None), remedy)]
         return []
     overlap, index = real(value.get("jaccard")), real(value.get("ari"))
-    seeds = value.get("seeds")
-    seeds = len(seeds) if isinstance(seeds, list) else seeds
-    among = f" over {count(seeds)} seeds" if real(seeds) else ""
-    said = f"Of the rows that either split calls hard, {share(overlap)} are hard in both{among}."
+    said = f"Of the rows that either split calls hard, {share(overlap)} are hard in both."
+    if (real(value.get("seeds")) or 0) > 2:
+        worst = share(value.get("jaccard_min"))
+        said = f"{said[:-1]} (the mean over the pairs of {count(value['seeds'])} seeds; the worst pair {worst})."
     return [
         (
             name,
@@ -218,6 +219,8 @@ def _noise(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     value = mapping(found, "noise")
     if real(value.get("suspects")) is None:
         return []
+    if value["suspects"] == 0:
+        return [("Rows that may be noise", share(0), "No row has a loss that stays high and hardly falls.")]
     said = (
         f"{count(value['suspects'])} rows have a loss that stays high and hardly falls. Wrong answers look "
         "like this, and so do rows too hard for the proxy: read some before showing them more often."

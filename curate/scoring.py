@@ -88,7 +88,9 @@ class LossEngine:
         counts = tokens.completion_tokens
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             for chosen in plan_batches(tokens.lengths[rows], self.token_budget):
-                batch = make_batch(tokens, rows[chosen]) if self.layout == "padded" else pack_batch(tokens, rows[chosen])
+                batch = (
+                    make_batch(tokens, rows[chosen]) if self.layout == "padded" else pack_batch(tokens, rows[chosen])
+                )
                 sums = batch_losses(self._twin, batch.to(self.device))
                 result[rows[chosen]] = sums.cpu().numpy() / counts[rows[chosen]]
         return result

@@ -130,7 +130,7 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     if np.bincount(rows, minlength=len(known)).max(initial=0) > 1:
         twice = int(np.argmax(np.bincount(rows)))
         raise InputError(f"example id {known[twice]} is not unique; give every row its own id")
-    return scores.take(rows).with_ids(wanted)
+    return scores.with_ids(known).take(rows)
 
 
 def _strings(ids: Any) -> Any:

@@ -239,6 +239,7 @@ def test_texts_of_conversations_are_role_and_content_only() -> None:
     halves = examples_of(pa.table({"prompt": [t[:-1] for t in TURNS], "completion": [t[-1:] for t in TURNS]}))
     assert halves.shape == "messages"
     assert halves.texts("messages", 1, 3) == TURNS[1:]
+    assert halves.texts("completion", 1, 3) == [turns[-1:] for turns in TURNS[1:]]
 
 
 def test_missing_role_is_an_error_with_the_remedy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from curate import forward, head
 from curate.attention import VARLEN
 from curate.errors import InputError
-from curate.forward import Batch, allow_packing, batch_losses, logit_map, make_batch, pack_batch
+from curate.forward import Batch, allow_packing, batch_losses, logit_map, make_batch, pack_batch, shared_prefix
 from curate.head import LogitMap, token_losses
+from curate.tokens import Tokens
 from tests.model_zoo import FAMILIES, VOCABULARY, random_tokens, tiny_model
 
 TOKENS = random_tokens([(5, 7), (3, 30), (10, 1), (20, 40), (4, 4), (1, 2)], invalid=[4])
@@ -66,6 +68,40 @@ def test_packed_rows_do_not_see_their_neighbours(family: str) -> None:
         for rows in (ROWS, ROWS[::-1].copy(), ROWS[3:4]):
             found = batch_losses(model, pack_batch(TOKENS, rows))
             torch.testing.assert_close(found, expected[torch.from_numpy(rows)], rtol=1e-5, atol=1e-4)
+
+
+def with_prefix(length: int) -> Tokens:
+    """Rows that begin with the same `length` tokens, the last of their prompts being their own."""
+    tokens = random_tokens([(length + 5, 7), (length + 1, 40), (length + 20, 1), (length + 2, 9)])
+    for start in tokens.offsets[:-1]:
+        tokens.ids[start : start + length] = np.arange(length) + 3
+    return tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shared_prefix_is_computed_once_and_counts_for_every_row(family: str) -> None:
+    model, tokens = tiny_model(family), with_prefix(20)
+    losses = oracle(model, tokens)
+    expected = gradients(model, losses)
+    assert allow_packing(model)
+    batch = pack_batch(tokens, np.arange(4))
+    assert batch.input_ids.shape[1] == tokens.lengths.sum() - 3 * 20
+    found = batch_losses(model, batch)
+    torch.testing.assert_close(found, losses, rtol=1e-5, atol=1e-4)
+    assert_same_gradients(gradients(model, found), expected, rtol=1e-4)
+
+
+def test_a_shared_prefix_stops_before_the_first_prediction() -> None:
+    tokens = with_prefix(20)
+    assert shared_prefix(tokens, np.arange(4)) == 20
+    assert shared_prefix(tokens, np.array([1, 1])) == 20  # 21 prompt tokens; the last predicts the completion
+    assert shared_prefix(tokens, np.array([2, 2])) == 39
+    assert shared_prefix(tokens, np.array([2, 0])) == 20
+    assert shared_prefix(with_prefix(7), np.arange(4)) == 0  # too few to matter
+    everything = replace(tokens, supervised=np.arange(len(tokens.ids))[:, None].ravel() >= 0)
+    assert shared_prefix(everything, np.arange(4)) == 0
+    nothing = replace(tokens, supervised=np.zeros(len(tokens.ids), bool))
+    assert shared_prefix(nothing, np.array([3, 3])) == 30
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2", "gpt2"])
@@ -320,9 +356,11 @@ def test_the_probe_does_not_keep_models_alive() -> None:
     assert gone() is None
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # inside peft
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["q_proj", "lm_head"]])
 def test_adapters(targets: list[str]) -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     model = peft.get_peft_model(
         tiny_model(), peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
     )
@@ -335,6 +373,7 @@ def test_adapters(targets: list[str]) -> None:
     assert_same_gradients(gradients(model, found), wanted, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")  # the only name of both ends
 def test_gradient_checkpointing() -> None:
     model = tiny_model()
     expected = gradients(model, batch_losses(model, make_batch(TOKENS, ROWS)))

@@ -174,7 +174,7 @@ def run_record(n: int, valid: Any, hard: Any, counts: Any, tokens: Any, hostile:
         "diagnostics": {
             "silhouette": 0.43,
             "silhouette_rows": 4000,
-            "seed_agreement": {"seeds": 3, "jaccard": 0.81, "ari": 0.74},
+            "seed_agreement": {"seeds": 3, "jaccard": 0.81, "jaccard_min": 0.78, "ari": 0.74},
             "feature_agreement": {"jaccard": 0.52, "ari": 0.41},
             "hard_share": float(hard.sum() / valid.sum()),
             "hard_share_by_source": {},
@@ -424,6 +424,14 @@ def test_the_same_folder_gives_the_same_bytes_and_nothing_else(run_copy: Path) -
     assert {path.name for path in run_copy.iterdir()} == {*files, "report.html"}
 
 
+def test_a_record_stands_in_for_the_run_json_that_is_written_last(run_copy: Path) -> None:
+    with_file = write_report(run_copy).read_bytes()
+    record = json.loads((run_copy / "run.json").read_text())
+    record["proxy"]["steps"] = tuple(record["proxy"]["steps"])
+    (run_copy / "run.json").unlink()
+    assert write_report(run_copy, record=record).read_bytes() == with_file
+
+
 # ---- what is missing or broken
 
 
@@ -458,7 +466,10 @@ def test_a_missing_piece_never_stops_the_report(run_copy: Path, missing: str) ->
 
 def test_a_run_of_scores_without_sources_or_proxy(run_copy: Path) -> None:
     (run_copy / "tables/trajectories.parquet").unlink()
-    rewrite(run_copy / "tables/split.parquet", lambda table: table.drop_columns(["source", "noise_suspect"]))
+    rewrite(
+        run_copy / "tables/split.parquet",
+        lambda table: table.drop_columns(["source", "noise_suspect"]).append_column("source", pa.nulls(len(table))),
+    )
     rewrite_run(run_copy, lambda run: run.update(proxy=None))
     text = page_of(run_copy).text
     assert "were scored as hard" in text
@@ -707,7 +718,10 @@ def test_quality_says_what_was_not_measured() -> None:
         ({"silhouette": 0.10, "silhouette_rows": 4000}, "No substantial structure, on a sample of 4,000 rows"),
         ({"length_correlation": -0.62}, "largely a matter of length: short completions"),
         ({"diverged": {"ok": False, "fall": 0.01}}, "have not fallen"),
-        ({"seed_agreement": {"seeds": [0, 1, 2], "jaccard": 0.5, "ari": 0.25}}, "50.0 % are hard in both over 3 seeds"),
+        (
+            {"seed_agreement": {"seeds": 3, "jaccard": 0.5, "jaccard_min": 0.4, "ari": 0.25}},
+            "50.0 % are hard in both (the mean over the pairs of 3 seeds; the worst pair 40.0 %)",
+        ),
     ],
 )
 def test_quality_is_told_in_words(diagnostics: dict[str, Any], says: str) -> None:

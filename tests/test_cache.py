@@ -1,0 +1,158 @@
+"""The cache: whole entries or none, damage found, disk full survivable, two processes at once."""
+
+import multiprocessing
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from curate.cache import Cache, default_cache
+from curate.errors import CacheDamage
+
+
+def _write(text: str = "hello"):
+    def write(folder: Path) -> None:
+        (folder / "value.txt").write_text(text)
+
+    return write
+
+
+def test_entry_is_found_after_put_and_by_another_cache_object(tmp_path: Path) -> None:
+    assert Cache(tmp_path).get("a", "b") is None
+    Cache(tmp_path).put("a", "b", write=_write())
+    found = Cache(tmp_path).get("a", "b")
+    assert found is not None
+    assert (found / "value.txt").read_text() == "hello"
+
+
+def test_first_put_wins(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("k", write=_write("first"))
+    Cache(tmp_path).put("k", write=_write("second"))
+    assert (tmp_path / "k" / "value.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
+def test_damage_is_found_set_aside_and_recomputed(tmp_path: Path, damage: str) -> None:
+    path = Cache(tmp_path).put("k", write=_write("x" * 100))
+    file = path / "value.txt"
+    if damage == "flip":
+        data = bytearray(file.read_bytes())
+        data[50] ^= 1
+        file.write_bytes(data)
+    elif damage == "truncate":
+        file.write_text("x" * 99)
+    elif damage == "remove":
+        file.unlink()
+    else:
+        (path / "manifest.json").write_text("{")
+    cache = Cache(tmp_path)
+    with pytest.warns(CacheDamage, match="damaged"):
+        assert cache.get("k") is None
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    cache.put("k", write=_write("again"))
+    assert (cache.get("k") / "value.txt").read_text() == "again"
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Cache(tmp_path).put("k", write=fails)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_partial_folder_of_a_dead_process_is_removed(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from curate.cache import Cache
+        def write(folder):
+            (folder / "half").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        Cache(Path({str(tmp_path)!r})).put("k", write=write)
+        """
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert any(".partial-" in path.name for path in tmp_path.iterdir())
+    cache = Cache(tmp_path)
+    assert cache.get("k") is None
+    cache.put("k", write=_write())
+    assert [path.name for path in tmp_path.iterdir()] == ["k"]
+
+
+def test_full_disk_is_an_external_error_and_leaves_nothing(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        f"""
+        import resource, signal
+        from pathlib import Path
+        from curate.cache import Cache
+        from curate.errors import ExternalError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            Cache(Path({str(tmp_path)!r})).put("k", write=lambda f: (f / "big").write_bytes(b"x" * 5000))
+        except ExternalError as error:
+            print("external:", error)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("external: cannot write")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _many_puts(root: str, start: "multiprocessing.synchronize.Barrier") -> None:
+    cache = Cache(Path(root))
+    start.wait()
+    for k in range(30):
+        cache.put("group", f"entry-{k}", write=_write(str(k)))
+        assert (cache.get("group", f"entry-{k}") / "value.txt").read_text() == str(k)
+
+
+def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    both = [context.Process(target=_many_puts, args=(str(tmp_path), start)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    fresh = Cache(tmp_path)
+    assert all(fresh.get("group", f"entry-{k}") for k in range(30))
+    assert not [p for p in (tmp_path / "group").iterdir() if ".partial-" in p.name]
+
+
+def test_lock_excludes_and_is_released_by_death(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from curate.cache import Cache
+        with Cache(Path({str(tmp_path)!r})).lock("k"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    waited = []
+    with Cache(tmp_path).lock("k", waiting=lambda: waited.append(1)):
+        pass
+    assert waited == []
+
+
+def test_drop_removes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("k", write=_write())
+    cache.drop("k")
+    assert cache.get("k") is None
+    cache.drop("k")
+
+
+def test_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "here"))
+    assert default_cache() == tmp_path / "here"

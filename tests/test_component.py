@@ -1,0 +1,109 @@
+"""Fingerprints: equal for equal parameters, different for different ones, and an error that helps."""
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans as SklearnKMeans
+
+from curate.component import Component, describe, fingerprint
+from curate.errors import InputError
+from curate.proxy import Proxy
+from curate.seeds import derive_seed
+
+
+class _Knob(Component):
+    value: int = 1
+    names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plain:
+    value: int = 1
+
+
+class _Opaque:
+    def __init__(self) -> None:
+        self.hidden = object()
+
+
+def test_components_are_frozen_checked_and_comparable() -> None:
+    knob = _Knob(value=2)
+    assert knob == _Knob(value=2) != _Knob(value=3)
+    assert pickle.loads(pickle.dumps(knob)) == knob
+    with pytest.raises(ValueError, match="frozen"):
+        knob.value = 3
+    with pytest.raises(ValueError, match="extra"):
+        _Knob(other=1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_Knob(), _Knob(value=2)),
+        (_Plain(), _Plain(2)),
+        (SklearnKMeans(2), SklearnKMeans(3)),
+        (np.arange(3), np.arange(4)),
+        (np.zeros(3, np.float32), np.zeros(3, np.float64)),
+        ({"a": 1}, {"a": 1.5}),
+        (1, True),
+        ("1", 1),
+    ],
+)
+def test_fingerprint_separates(one: object, other: object) -> None:
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_version_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(_Knob())
+    monkeypatch.setattr(_Knob, "version", 2)
+    assert fingerprint(_Knob()) != before
+
+
+def test_fingerprint_is_the_same_in_another_process() -> None:
+    code = "from curate.component import fingerprint; from curate.proxy import Proxy; print(fingerprint(Proxy()))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == fingerprint(Proxy())
+
+
+def test_opaque_object_is_refused_with_a_remedy() -> None:
+    with pytest.raises(InputError, match=r"make it a dataclass, or add a method `fingerprint"):
+        fingerprint(_Opaque())
+
+
+def test_own_fingerprint_method_is_used() -> None:
+    class _Said:
+        def __init__(self, text: str) -> None:
+            self.text, self.hidden = text, object()
+
+        def fingerprint(self) -> str:
+            return self.text
+
+    assert fingerprint(_Said("a")) == fingerprint(_Said("a")) != fingerprint(_Said("b"))
+
+
+def test_description_is_plain_json() -> None:
+    assert describe(_Knob(names=("x",))) == {
+        "use": f"{__name__}._Knob",
+        "version": 1,
+        "value": 1,
+        "names": ["x"],
+    }
+
+
+def test_seeds_differ_by_every_part_of_the_path() -> None:
+    seeds = {
+        derive_seed(0, "a"),
+        derive_seed(1, "a"),
+        derive_seed(0, "b"),
+        derive_seed(0, "a", 0),
+        derive_seed(0, "a", "0"),
+        derive_seed(0, "a", 0, 0),
+        derive_seed(0, "a", 1),
+    }
+    assert len(seeds) == 7
+    assert all(0 <= seed < 2**32 for seed in seeds)

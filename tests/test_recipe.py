@@ -1,0 +1,156 @@
+"""A recipe is a pipeline written down: lossless both ways, safe to load, helpful when wrong."""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.mixture import GaussianMixture
+
+from augmenters import Duplicate, Replay, Subset
+from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
+from curate.component import fingerprint
+from curate.errors import InputError
+from curate.pipeline import Pipeline
+from curate.proxy import Proxy
+from curate.recipe import apply_settings, recipe_names
+from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
+
+
+@dataclass(frozen=True)
+class LengthScorer:
+    """A plug-in: no base class, no registration."""
+
+    column: str = "completion"
+
+    def score(self, examples, run):
+        return np.array([len(text) for text in examples.texts(self.column, 0, len(examples))], float)
+
+
+PIPELINES = [
+    Pipeline(scorer=LossTrajectory(), clusterer=KMeans()),
+    Pipeline(
+        proxy=Proxy(model="scratch", steps="1/2 epoch", checkpoints=3, learning_rate=0.002),
+        scorer=LossTrajectory(features="relative"),
+        clusterer=KMeans(n_clusters=3, per="source"),
+        hard=2,
+        augmenters=(Duplicate(times=2, noise_guard=0.05), Replay(data="other.parquet", share=0.1)),
+        order="keep",
+        stability=3,
+        seed=7,
+    ),
+    Pipeline(
+        scorer=RankAverage(scorers=(FinalLoss(), SAMSharpness(rho=0.1, adaptive=True)), weights=(2.0, 1.0)),
+        clusterer=GaussianMixture(n_components=2, random_state=3),
+        hard="above_mean",
+        augmenters=(Subset(size=0.25, choose="random"),),
+    ),
+    Pipeline(scorer=LengthScorer("prompt"), clusterer=PerSource(clusterer=AgglomerativeClustering(n_clusters=2))),
+    Pipeline(scorer=FinalLoss(), clusterer=HDBSCAN(min_cluster_size=30)),
+    Pipeline(scorer=FinalLoss(), clusterer=Quantile()),
+    Pipeline(scorer=FinalLoss(), clusterer=Threshold(value=1.5)),
+]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=range(len(PIPELINES)))
+def test_yaml_and_back_is_lossless(pipeline: Pipeline) -> None:
+    again = Pipeline.from_yaml(pipeline.to_yaml(), allow_plugins=["tests", __name__.split(".")[0]])
+    assert fingerprint(again) == fingerprint(pipeline)
+    assert again.to_yaml() == pipeline.to_yaml()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_load_and_survive_the_round_trip(name: str) -> None:
+    pipeline = Pipeline.from_recipe(name)
+    assert Pipeline.from_yaml(pipeline.to_yaml()) == pipeline
+
+
+def test_the_shipped_recipes() -> None:
+    assert {"quick", "paper", "paper-relative", "s2l"} <= set(recipe_names())
+    assert Pipeline.from_recipe("paper-relative").scorer.features == "relative"
+    assert Pipeline.from_recipe("s2l").clusterer.n_clusters == 100
+
+
+BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (BASE + "augmentors: []\n", "did you mean 'augmenters'"),
+        ("clusterer: {use: KMeans}\n", "'scorer' is missing"),
+        ("scorer: {use: FinalLos}\nclusterer: {use: KMeans}\n", "did you mean 'FinalLoss'"),
+        ("scorer: {use: LossTrajectory, feature: final}\nclusterer: {use: KMeans}\n", "did you mean 'features'"),
+        ("scorer: {use: LossTrajectory, features: all}\nclusterer: {use: KMeans}\n", "features: .*'absolute'"),
+        (BASE + "proxy: {modell: x}\n", "did you mean 'model'"),
+        (BASE + "proxy: {steps: soon}\n", "'soon' is no length"),
+        (BASE + "proxy: {checkpoints: 0}\n", "checkpoints"),
+        (BASE + "hard: sometimes\n", "hard"),
+        (BASE + "augmenters: [{use: Duplicate, times: 0}]\n", "augmenters.0: times"),
+        (BASE + "scorer: {use: FinalLoss}\n", "stands twice"),
+        ("scorer: {use: os.system}\nclusterer: {use: KMeans}\n", "pass --allow-plugin os"),
+        ("scorer: {use: curate.cli.main}\nclusterer: {use: KMeans}\n", "not a class"),
+        ("scorer: {use: sklearn.cluster.Nothing}\nclusterer: {use: KMeans}\n", "cannot be imported"),
+        ("scorer: {use: Duplicate}\nclusterer: {use: KMeans}\n", "a scorer has a method score"),
+        ("scorer: !!python/object/apply:os.system ['true']\n", "not readable as plain YAML"),
+        ("[1, 2]\n", "a recipe is a mapping"),
+        ("a: [\n", "line"),
+    ],
+)
+def test_mistakes_are_explained_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        Pipeline.from_yaml(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign_code_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_plugin.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            class Mine:
+                def score(self, examples, run):
+                    return np.arange(len(examples))
+            """
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "scorer: {use: mine_plugin.Mine}\nclusterer: {use: KMeans}\n"
+    with pytest.raises(InputError, match="--allow-plugin mine_plugin"):
+        Pipeline.from_yaml(text)
+    pipeline = Pipeline.from_yaml(text, allow_plugins=["mine_plugin"])
+    assert type(pipeline.scorer).__name__ == "Mine"
+    assert "mine_plugin.Mine" in pipeline.to_yaml()
+
+
+def test_settings_change_values_and_refuse_wrong_paths() -> None:
+    recipe = {"proxy": {"model": "a"}, "augmenters": [{"use": "Duplicate", "times": 1}]}
+    changed = apply_settings(recipe, ["proxy.model=b", "proxy.steps=1/2 epoch", "augmenters.0.times=3", "seed=4"])
+    assert changed == {
+        "proxy": {"model": "b", "steps": "1/2 epoch"},
+        "augmenters": [{"use": "Duplicate", "times": 3}],
+        "seed": 4,
+    }
+    assert recipe["proxy"] == {"model": "a"}
+    for wrong in ("proxy", "augmenters.1.times=2", "augmenters.x.times=2", "proxy.model.deep=1", "=3", "a=[", "seed.x=1"):
+        with pytest.raises(InputError, match="--set"):
+            apply_settings({**recipe, "seed": 0}, [wrong])
+
+
+def test_recipe_file_and_unknown_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(BASE)
+    assert Pipeline.from_recipe(str(path)).scorer == FinalLoss()
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        Pipeline.from_recipe("quik")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        Pipeline.from_recipe(str(path))
+
+
+def test_yaml_is_short_and_readable() -> None:
+    mapping = yaml.safe_load(PIPELINES[0].to_yaml())
+    assert mapping == {"scorer": {"use": "LossTrajectory"}, "clusterer": {"use": "KMeans"}, "seed": 0}
