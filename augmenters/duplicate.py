@@ -26,10 +26,10 @@ class Duplicate(Component):
         wrong at the end is more likely mislabelled than instructive. 0 = off, as in the paper.
     """
 
-    times: int = Field(1, ge=1)
+    times: int = Field(default=1, ge=1)
     of: Literal["hard", "easy", "random"] = "hard"
-    cap: float | None = Field(None, gt=0)
-    noise_guard: float = Field(0.0, ge=0, lt=1)
+    cap: float | None = Field(default=None, gt=0)
+    noise_guard: float = Field(default=0.0, ge=0, lt=1)
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError if the noise guard is on and the scorer recorded no losses."""

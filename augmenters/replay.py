@@ -64,7 +64,7 @@ def _as_input(sample: Examples, examples: Examples) -> pa.Table:
     roles = {column: role for role, column in examples.columns.items()}
     for field in examples.table.schema:
         role = roles.get(field.name)
-        if role in sample.columns and role != "id":
+        if role is not None and role in sample.columns and role != "id":
             columns.append(sample.table.column(sample.columns[role]).cast(field.type))
         else:
             columns.append(pa.nulls(len(sample), field.type))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from curate.curated import Curated
     from curate.errors import CurateError, DataWarning, ExternalError, InputError
     from curate.examples import Examples
+    from curate.mixture import rebuild
     from curate.pipeline import Pipeline, curate_dataset
     from curate.plan import Plan, fold, identity, realize
     from curate.progress import Progress
@@ -45,6 +46,7 @@ _HOMES = {
     "make_split": "split",
     "read": "readers",
     "realize": "plan",
+    "rebuild": "mixture",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "make_split",
     "read",
     "realize",
+    "rebuild",
 ]
 
 

@@ -281,9 +281,8 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
 def split_clusterer(curated: Curated) -> Any:
     """The clusterer as it was used, its derived seed included."""
     from curate.clusterers import seeded
-    from curate.seeds import derive_seed
 
-    return seeded(curated.pipeline.clusterer, derive_seed(curated.pipeline.seed, "clusterer"))
+    return seeded(curated.pipeline.clusterer, curated.pipeline.seed)
 
 
 def _installed(name: str) -> bool:

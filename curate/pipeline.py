@@ -47,7 +47,7 @@ class Pipeline(Component):
     hard: Literal["highest", "above_mean"] | Annotated[int, Field(ge=1)] = "highest"
     augmenters: tuple[Any, ...] = ()
     order: Literal["shuffle", "keep"] = "shuffle"
-    stability: int = Field(1, ge=1)
+    stability: int = Field(default=1, ge=1)
     seed: int = 0
 
     @field_validator("scorer")
@@ -170,13 +170,11 @@ class Pipeline(Component):
         return scores if scores.ids is not None else scores.with_ids(examples.ids)
 
     def split(self, scores: Scores, loaded: Loaded) -> Split:
-        from curate.clusterers import seeded
         from curate.split import make_split
 
         examples = loaded.examples
-        clusterer = seeded(self.clusterer, derive_seed(self.seed, "clusterer"))
         return make_split(
-            scores, clusterer, ids=examples.ids, sources=examples.sources(), hard=self.hard, seed=self.seed
+            scores, self.clusterer, ids=examples.ids, sources=examples.sources(), hard=self.hard, seed=self.seed
         )
 
     def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:

@@ -111,7 +111,7 @@ class Realized:
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
 
-def fold(augmenters: Sequence[Augmenter], split: Split, seed: int) -> Plan:
+def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
     """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
     plan = identity(len(split))
     for index, augmenter in enumerate(augmenters):
@@ -138,8 +138,11 @@ def share_counts(plan: Plan, made: int) -> tuple[Request, ...]:
     )
 
 
-def realize(plan: Plan, examples: Examples, run: Run) -> list[Realized]:
+def realize(plan: Plan, examples: Examples, run: Run | None = None) -> list[Realized]:
     """Make the rows that were promised: first those of fixed number, then those that are a share of all."""
+    from curate.run import Run
+
+    run = run or Run()
     done: dict[int, Realized] = {}
     for index, request in enumerate(plan.requests):
         if request.share is None:

@@ -66,15 +66,15 @@ class Proxy(Component):
     model: str = "EleutherAI/pythia-70m"
     revision: str | None = None
     steps: int | str = "1/3 epoch"
-    checkpoints: int = Field(5, ge=1)
+    checkpoints: int = Field(default=5, ge=1)
     horizon: int | str = "3 epochs"
-    min_steps: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    batch_size: int = Field(32, ge=1)
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    max_length: int = Field(512, ge=2)
+    min_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=512, ge=2)
     template: Template = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     trust_remote_code: bool = False

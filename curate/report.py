@@ -43,6 +43,7 @@ MOST_WARNINGS = 40
 MOST_REASONS = 30
 REJECTED_EXAMPLES = 3
 MOST_CLUSTER_ROWS = 60
+MOST_LISTED = 12
 _COUNTS = ("input", "output", "hard", "invalid", "tokens_before", "tokens_after")
 
 
@@ -121,6 +122,7 @@ def _plots(finished: Finished) -> tuple[dict[str, Any], Any, Any, Any]:
         plots["plot-lengths"], sample = figures.lengths(rows, rows.tokens, seed)
         lengths = {
             "sample": sample,
+            "scored": int(rows.valid.sum()),
             "correlation": look_up(finished.run, "diagnostics", "length_correlation"),
         }
     return plots, trajectory, {"beyond": beyond}, lengths
@@ -150,12 +152,8 @@ def _rejected(finished: Finished) -> Any:
 
 def _provenance(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, [(name, value)]) of everything recorded about where the result comes from."""
-    top = {
-        "curate_version": run.get("curate_version"),
-        "seed": run.get("seed"),
-        "created": run.get("created"),
-    }
-    parts = {"Run": top, "Data": run.get("data"), "Proxy": run.get("proxy")}
+    top = {key: run.get(key) for key in ("curate_version", "seed", "created", "clusterer")}
+    parts = {"Run": top, "Data": run.get("data"), "Proxy": run.get("proxy"), "Stages": run.get("stages")}
     parts |= {"Versions": run.get("versions"), "Machine": run.get("machine")}
     return [(name, _flat(value)) for name, value in parts.items() if isinstance(value, dict) and value]
 
@@ -166,9 +164,11 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         name = f"{prefix}{as_label(key)}"
         if isinstance(item, dict):
             rows += _flat(item, f"{name}: ")
+        elif isinstance(item, list):
+            listed = ", ".join(map(str, item[:MOST_LISTED]))
+            rows.append((name, listed if len(item) <= MOST_LISTED else f"{listed}, … ({count(len(item))} in all)"))
         else:
-            listed = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
-            rows.append((name, "not recorded" if item is None else listed))
+            rows.append((name, "not recorded" if item is None else str(item)))
     return rows
 
 

@@ -86,8 +86,13 @@ class Run:
 
 
 def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
-    """Examples and a Run for a component that is called by hand with a dataset and maybe no Run."""
-    from curate.examples import Examples
-    from curate.readers import read
+    """Examples and a Run for a component that is called by hand with a dataset and maybe no Run.
 
-    return data if isinstance(data, Examples) else read(data).examples, run or Run()
+    data: Examples, what `curate.read` returned, or anything it reads.
+    """
+    from curate.examples import Examples
+    from curate.readers import Loaded, read
+
+    if not isinstance(data, Examples):
+        data = (data if isinstance(data, Loaded) else read(data)).examples
+    return data, run or Run()

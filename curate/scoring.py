@@ -59,6 +59,16 @@ def plan_batches(lengths: Ints, token_budget: int) -> Iterator[Ints]:
         start += rows
 
 
+def pk(tokens, rows, budget):
+    from curate.forward import shared_prefix
+    p=shared_prefix(tokens, rows); L=tokens.lengths[rows]-p
+    out=[];cost=p
+    for i,l in enumerate(L):
+        if out and cost+l>budget: yield np.array(out); out=[];cost=p
+        out.append(i); cost+=l
+    yield np.array(out)
+
+
 class LossEngine:
     """Scores rows under the current weights of `model`, which may go on training between `refresh` calls."""
 
@@ -76,6 +86,8 @@ class LossEngine:
         self.token_budget = token_budget or (GPU_TOKENS if self.device.type == "cuda" else CPU_TOKENS)
         self._twin, self._copied = _make_twin(model, self.dtype, self.device)
         self.layout = layout
+        if layout == "packed":
+            assert allow_packing(self._twin)
 
     def refresh(self) -> None:
         with torch.no_grad():
@@ -87,7 +99,7 @@ class LossEngine:
         rows = np.flatnonzero(tokens.valid)
         counts = tokens.completion_tokens
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            for chosen in plan_batches(tokens.lengths[rows], self.token_budget):
+            for chosen in plan_batches(tokens.lengths[rows], self.token_budget) if self.layout=='padded' else pk(tokens, rows, self.token_budget):
                 batch = (
                     make_batch(tokens, rows[chosen]) if self.layout == "padded" else pack_batch(tokens, rows[chosen])
                 )

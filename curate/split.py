@@ -23,14 +23,15 @@ def make_split(
     scores: Scores,
     clusterer: Any,
     *,
-    ids: Any,
+    ids: Any = None,
     sources: Any = None,
     hard: HardPolicy = "highest",
     seed: int = 0,
 ) -> Split:
     """Cluster the valid rows of `scores` and say which clusters are hard.
 
-    ids: (n,) Arrow string array, the rows of the data; scores that carry ids are joined to it by id.
+    ids: (n,) Arrow string array, the rows of the data; scores that carry ids are joined to it by id. None = the
+        rows of the scores, which must then carry ids.
     sources: (n,) labels, Arrow, NumPy or a sequence; needed by a clusterer that works per source.
     hard: over all rows, or within each source if the clusterer works per source:
         "highest": the cluster of highest mean difficulty;
@@ -48,7 +49,9 @@ def make_split(
     """
     if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
         raise InputError(f"hard={hard!r} is no policy; use highest, above_mean or a number of clusters from 1 on")
-    scores = join_scores(scores, ids)
+    if ids is None and scores.ids is None:
+        raise InputError("the scores carry no example ids; pass ids=examples.ids")
+    scores = join_scores(scores, scores.ids if ids is None else ids)
     rows = np.flatnonzero(scores.valid)
     if len(rows) == 0:
         raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -59,11 +59,13 @@ class LiveCheckpoint:
     all_tokens: Tokens
     device: Any
     seed: int
-    precision: str
+    precision: Literal["auto", "float32", "bfloat16"]
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     _engines: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def losses(self, tokens: Tokens | None = None, *, precision: str | None = None) -> Floats:
+    def losses(
+        self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
+    ) -> Floats:
         """(n,) loss in nats per token of the shard (or of `tokens`) under the weights the model holds now.
 
         precision: "float32" for a measure that looks at small changes of the weights, which bfloat16 rounds away.

@@ -35,10 +35,10 @@ class LossAtAscent(Component):
     rows: size of the sample for "dataset".
     """
 
-    rho: float = Field(0.05, gt=0)
+    rho: float = Field(default=0.05, gt=0)
     adaptive: bool = False
     ascent: Literal["dataset", "batch"] = "dataset"
-    rows: int = Field(4096, ge=1)
+    rows: int = Field(default=4096, ge=1)
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 2) float32: loss at w, loss at w + eps, nats per token.
@@ -124,10 +124,10 @@ class SAMSharpness(Component):
     pass over the sample.
     """
 
-    rho: float = Field(0.05, gt=0)
+    rho: float = Field(default=0.05, gt=0)
     adaptive: bool = False
     ascent: Literal["dataset", "batch"] = "dataset"
-    rows: int = Field(4096, ge=1)
+    rows: int = Field(default=4096, ge=1)
 
     def measures(self) -> Sequence[LossAtAscent]:
         return [LossAtAscent(rho=self.rho, adaptive=self.adaptive, ascent=self.ascent, rows=self.rows)]
