@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import json
 import os
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
 from curate.errors import CurateError, ExternalError, InputError
+from curate.display import visible
 
 __all__ = ["main"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors as one line, and a suggestion for a mistyped option."""
+    """argparse whose errors are one line, as an InputError."""
 
     def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments:"):
-            wrong = message.removeprefix("unrecognized arguments:").split()[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(wrong, known, 1)
-            message = f"there is no argument {wrong!r}" + (f"; did you mean {near[0]}?" if near else "")
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
@@ -41,13 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        options = _parser().parse_args(given)
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+        parser, commands = _parser()
+        _check_spelling(given, commands)
+        options = parser.parse_args(given)
+        with _surroundings(as_json):
             result = options.command(options)
-        if as_json:
+        if as_json and result:  # under torchrun only the first process has something to say
             print(json.dumps(result, allow_nan=False))
-        return 0
+        sys.stdout.flush()
+        return int(result.get("status", 0))
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except InputError as error:
@@ -88,27 +88,63 @@ def _failed(error: BaseException, status: int, as_json: bool) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return _printable(" ".join(str(error).split()))
+    text = " ".join(str(error).split())
+    return visible(text, len(text))  # it may quote the data, and the data may hold terminal escapes
 
 
-def _printable(text: str) -> str:
-    """`text` without the control characters that could move a terminal's cursor: it may quote the data."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+@contextmanager
+def _surroundings(as_json: bool) -> Iterator[None]:
+    """Warnings as lines on stderr, and with --json nothing but our own object on stdout, whatever a plug-in prints."""
+    # Retries and advice of these two would stand between our lines; what fails in the end is an error of ours.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        yield
 
 
-def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):
-        print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
+
+
+def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
+    """Refuse a mistyped command or option by name, with the nearest one.
+
+    argparse would first complain about what is missing, and cannot suggest.
+    """
+    name = next((word for word in given if not word.startswith("-")), None)
+    if name is None:
+        return
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
+        raise InputError(f"there is no command {name!r}; {hint}")
+    known = [option for action in commands[name]._actions for option in action.option_strings]
+    for word in given[given.index(name) + 1 :]:
+        option = word.partition("=")[0]
+        if word == "--":
+            return
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
+            raise InputError(f"curate {name} has no option {option}; {hint}")
 
 
 # -- the commands -------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command by name."""
     from curate import commands
 
     parser = _Parser(
         prog="curate",
+        allow_abbrev=False,
         description="Find the examples a model learns late and rebuild a fine-tuning dataset around them.",
         epilog="Start with: curate run DATA --out DIR --proxy scratch     (no download needed)",
     )
@@ -116,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
-        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub = subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+        )
         sub.set_defaults(command=command)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
         return sub
@@ -133,12 +171,12 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
     inspect.add_argument("directory", type=Path, metavar="DIR")
-    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="easiest and hardest rows to show (3)")
+    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="how many of the easiest and of the hardest rows to show (3)")
     report = add("report", commands.report, "write report.html of a finished run anew")
     report.add_argument("directory", type=Path, metavar="DIR")
     doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
     doctor.add_argument("--cache", type=Path, metavar="DIR", help="cache folder to check")
-    return parser
+    return parser, dict(subparsers.choices)
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +207,8 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
         help="e.g. prompt=question,completion=answer,final_answer=...,source=...",
     )
     reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    reading.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
+    reading.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
     reading.add_argument("--where", metavar="COLUMN=VALUE", help="keep only these rows, e.g. split=train")
     reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
     reading.add_argument(

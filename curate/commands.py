@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import ExternalError, InputError
+from curate.errors import InputError
+from curate.report_text import visible
 
 if TYPE_CHECKING:
     from curate.pipeline import Pipeline
     from curate.progress import Progress
     from curate.readers import Loaded
+    from curate.run import Run
     from curate.scores import Scores
 
 __all__ = ["doctor", "inspect", "plan", "report", "run", "score"]
@@ -22,49 +24,45 @@ __all__ = ["doctor", "inspect", "plan", "report", "run", "score"]
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
     from curate.output import check_directory, inputs_fingerprint, write_output
-    from curate.run import Run
 
     pipeline, progress = _pipeline(options), _progress()
-    check_directory_shape(options.out)
+    _check_shape(options.out)
     loaded = _read(options, pipeline, progress)
     scores = _scores(options, loaded)
-    inputs = inputs_fingerprint(pipeline, loaded.examples, scores)
-    if check_directory(options.out, inputs, fresh=options.fresh):
+    if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
         progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
         return _summary(options.out, done_before=True)
-    curated = pipeline.stages(
-        loaded, Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress), scores
-    )
-    if _is_first_rank():
-        write_output(curated, options.out)
+    curated = pipeline.stages(loaded, _run(options, pipeline, progress), scores)
+    if not _is_first_rank():
+        return {}
+    write_output(curated, options.out)
     result = _summary(options.out)
     if not options.json:
         _print_summary(result)
     return result
 
 
-def check_directory_shape(out: Path) -> None:
-    """Refuse a folder that can never work before any time is spent."""
+def _check_shape(out: Path) -> None:
+    """Refuse a folder that can never serve before any time is spent; a finished run's is looked at later."""
     from curate.output import check_directory
 
-    if out.exists() and not (out / "run.json").exists():
+    if not (out / "run.json").exists():
         check_directory(out, "")
 
 
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """`curate score`: difficulty per example id."""
-    from curate.output import write_scores
-    from curate.run import Run
+    from curate.output import check_scores_file, write_scores
 
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
-    if options.out.is_dir():
-        raise InputError(f"--out {options.out} is a folder; name a Parquet file")
+    check_scores_file(options.out)
     pipeline, progress = _pipeline(options), _progress()
     loaded = _read(options, pipeline, progress)
-    scores = pipeline.score(loaded, Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress))
-    if _is_first_rank():
-        write_scores(scores, loaded.examples.ids, options.out)
+    scores = pipeline.score(loaded, _run(options, pipeline, progress))
+    if not _is_first_rank():
+        return {}
+    write_scores(scores, loaded.examples.ids, options.out)
     valid = int(scores.valid.sum())
     if not options.json:
         print(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}")
@@ -78,9 +76,8 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
 
     pipeline, progress = _pipeline(options), _progress()
     loaded = _read(options, pipeline, progress)
-    result = estimate(
-        pipeline, loaded, scores=_scores(options, loaded), cache=options.cache, device=options.device, out=options.out
-    )
+    scores = _scores(options, loaded)
+    result = estimate(pipeline, loaded, _run(options, pipeline, progress), scores=scores, out=options.out)
     if not options.json:
         _print_plan(result)
     return result
@@ -115,9 +112,9 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
     if not options.json:
         print_findings(findings)
     bad = [finding["name"] for finding in findings if finding["status"] == "bad"]
-    if bad and not options.json:
-        raise ExternalError(f"not usable as it is: {', '.join(bad)}; the remedies stand above")
-    return {"findings": findings, "ok": not bad}
+    if bad:
+        print(f"curate: not usable as it is: {', '.join(bad)}; each finding names its remedy", file=sys.stderr)
+    return {"findings": findings, "ok": not bad, "status": 3 if bad else 0}
 
 
 # -- shared steps ---------------------------------------------------------------------------------------------------
@@ -129,11 +126,12 @@ def finished(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(
-            f"{path} is not readable ({error}); run the command that wrote it again with --fresh"
-        ) from error
+        raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
+    if not isinstance(record, dict) or "inputs" not in record:
+        raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
+    return record
 
 
 def _pipeline(options: argparse.Namespace) -> Pipeline:
@@ -163,19 +161,32 @@ def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -
             limit=options.limit,
             seed=pipeline.seed,
             on_bad_row=options.on_bad_row,
+            split=options.split,
+            config=options.config,
         )
-    progress.note(f"{len(loaded.examples):,} of {loaded.rows_read:,} rows of {loaded.description}")
-    for note in loaded.notes:
-        progress.note(f"  {note}")
+    notes = [f"{len(loaded.examples):,} of {loaded.rows_read:,} rows of {loaded.description}"]
+    notes += [f"  {note}" for note in loaded.notes]
     if loaded.rejected:
-        progress.note(f"  {len(loaded.rejected):,} unusable rows left out; see tables/rejected.parquet")
+        notes.append(f"  {len(loaded.rejected):,} unusable rows left out; see tables/rejected.parquet")
+    for note in notes:
+        progress.note(visible(note))  # column names and cells may hold terminal escapes
     return loaded
 
 
 def _scores(options: argparse.Namespace, loaded: Loaded) -> Scores | None:
+    """Scores given by file, in the order of the rows."""
     from curate.output import read_scores
+    from curate.split import join_scores
 
-    return None if options.scores is None else read_scores(options.scores)
+    return None if options.scores is None else join_scores(read_scores(options.scores), loaded.examples.ids)
+
+
+def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Run:
+    from curate.run import Run
+
+    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
+        raise InputError(f"--cache {options.cache} is a file; name a folder")
+    return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress)
 
 
 def _progress() -> Progress:

@@ -21,6 +21,8 @@ from curate.errors import InputError
 
 __all__ = ["Component", "describe", "fingerprint"]
 
+_TABULAR = ("datasets", "pandas", "pyarrow")
+
 
 class Component(BaseModel):
     """A frozen set of validated parameters; constructing one loads nothing.
@@ -57,7 +59,19 @@ def describe(value: Any) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, type) or (callable(value) and getattr(value, "__name__", "<lambda>") != "<lambda>"):
         return f"{value.__module__}.{value.__qualname__}"
-    return {"use": f"{type(value).__module__}.{type(value).__qualname__}", **_parameters(value)}
+    described = {"use": f"{type(value).__module__}.{type(value).__qualname__}"}
+    if type(value).__module__.partition(".")[0] in _TABULAR:
+        return {**described, "content": _content(value)}
+    return {**described, **_parameters(value)}
+
+
+def _content(rows: Any) -> str:
+    """32 hex digits over every cell of a table, frame or dataset in memory."""
+    from curate.hashing import hash_columns
+    from curate.inputs import open_data
+
+    table = open_data(rows, {}, None, None).read.table
+    return hash_columns([(name, table[name]) for name in table.column_names])
 
 
 def _parameters(value: Any) -> dict[str, Any]:
@@ -74,9 +88,9 @@ def _parameters(value: Any) -> dict[str, Any]:
     get_params = getattr(value, "get_params", None)
     if callable(get_params):
         return {str(name): describe(param) for name, param in get_params(deep=False).items()}
-    state = getattr(value, "__dict__", {})
-    if not state and not getattr(type(value), "__slots__", ()):
-        return {}  # no state: the class says it all
+    # A class without state says it all. One written in C has neither of the two, and hides what it holds.
+    if getattr(value, "__dict__", None) == {} or getattr(type(value), "__slots__", None) == ():
+        return {}
     raise InputError(
         f"{type(value).__qualname__} has no readable parameters, so its results cannot be cached: make it a "
         f"dataclass, or add a method `fingerprint(self) -> str` that changes whenever its behaviour does"

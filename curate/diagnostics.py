@@ -94,8 +94,17 @@ def diagnose(
     tokens: (n,) completion tokens in the order of the split; default: those of the scores.
     duplicates_per_hard: copies planned for each hard row, for the share of hard rows in the new mixture.
     others: splits of the same rows under other proxy seeds.
+
+    InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
     """
     scores = join_scores(scores, split.ids)
+    if scores.trajectory is not None:
+        lost = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
+        if lost.any():
+            row = int(np.argmax(lost))
+            raise InputError(
+                f"the trajectory of row {row} (example id {split.ids[row]}) is not finite; mark it invalid"
+            )
     lengths = scores.tokens if tokens is None else tokens
     suspects = np.zeros(len(split), bool)
     noise: dict[str, float | None] | None = None
@@ -274,7 +283,8 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> R
     under FLAT_SHARE of the median fall, and its final loss more than HIGH_DEVIATIONS robust standard deviations
     above the median. A row that is learned late falls in the end, and one that was known from the start is not
     high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
-    Medians are those of good rows only while noise is the minority.
+    Medians are those of good rows only while noise is the minority; and a proxy that has not learned to relate
+    the answer to the question finds a wrong answer as easy as a right one, so that none stands out.
     """
     valid = np.ones(len(trajectory), bool) if valid is None else valid
     suspects = np.zeros(len(trajectory), bool)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import ExternalError, InputError
+from curate.output import check_directory, inputs_fingerprint
 from curate.plan import fold, share_counts
 from curate.protocols import MeasuringScorer
 from curate.run import Run
@@ -39,18 +40,16 @@ class _Stage:
 def estimate(
     pipeline: Pipeline,
     loaded: Loaded,
+    run: Run,
     *,
     scores: Scores | None = None,
-    cache: Path | str | None = None,
-    device: str | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Stages with rows, tokens, seconds and bytes; no model is loaded or run.
 
     Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
-    are a guess within a factor of about two.
+    are a guess within a factor of about two. out: where a run would write; InputError if it could not.
     """
-    run = Run(pipeline.proxy, cache, device, pipeline.seed)
     examples = loaded.examples
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
     notes: list[str] = []
@@ -76,8 +75,8 @@ def estimate(
             bytes=size * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
         )
     )
-    if out is not None and (out / "run.json").exists():
-        notes.append(f"{out} already holds a finished run")
+    if out is not None and check_directory(out, inputs_fingerprint(pipeline, loaded, scores)):
+        notes.append(f"{out} already holds the result of these inputs: a run would have nothing to do")
     return {"stages": [asdict(stage) for stage in stages], "notes": notes, "rows_in": len(examples), "rows_out": rows}
 
 

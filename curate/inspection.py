@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curate.commands import finished
 from curate.errors import InputError
+from curate.report_text import one_line, visible
 
 __all__ = ["inspection", "print_inspection"]
 
@@ -20,6 +21,8 @@ _SHOWN_CHARACTERS = 300
 
 def inspection(directory: Path, examples: int) -> dict[str, Any]:
     """Counts, diagnostics, warnings, and the easiest and hardest rows of a finished run."""
+    if examples < 0:
+        raise InputError(f"--examples {examples}: give a number of rows, or 0 for none")
     record = finished(directory)
     try:
         split = pq.read_table(directory / "tables" / "split.parquet")
@@ -62,15 +65,13 @@ def print_inspection(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from curate.cli import _printable
-
-    console = Console(file=sys.stdout, highlight=False, markup=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     counts, proxy = result["counts"], result["proxy"]
     console.print(
-        f"{result['directory']}: {counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
+        f"{visible(result['directory'])}: {counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
     )
     if proxy:
-        console.print(f"proxy {proxy['model']}: steps {', '.join(str(step) for step in proxy['steps'])}")
+        console.print(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")
     table = Table(show_header=True, title="rows", title_justify="left")
     table.add_column("kind")
     table.add_column("number", justify="right")
@@ -83,13 +84,13 @@ def print_inspection(result: dict[str, Any]) -> None:
         for name in ("source", "rows", "hard", "share"):
             sources.add_column(name, justify="left" if name == "source" else "right")
         for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
-            sources.add_row(_printable(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
+            sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
         console.print(sources)
     for warning in result["warnings"]:
-        console.print(f"warning: {warning['message']} {warning['remedy']}")
+        console.print(visible(f"warning: {warning['message']} {warning['remedy']}"))
     for kind in ("easiest", "hardest"):
         console.print(f"\n{kind} rows")
         for row in result[kind]:
-            console.print(f"  {_printable(row['example_id'])}  difficulty {row['difficulty']:.3f}")
+            console.print(f"  {one_line(row['example_id'])}  difficulty {row['difficulty']:.3f}")
             for name, text in row["text"].items():
-                console.print(f"    {name}: {_printable(text.replace(chr(10), ' '))}")
+                console.print(f"    {one_line(name)}: {one_line(text, _SHOWN_CHARACTERS)}")

@@ -1,6 +1,7 @@
 """The folder that `curate run` leaves behind.
 
-Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one.
+Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one. Until then
+a hidden file marks the folder as ours: without it, a folder that holds data/ and README.md may be anybody's dataset.
 """
 
 from __future__ import annotations
@@ -22,59 +23,107 @@ import pyarrow.parquet as pq
 from curate.card import dataset_card
 from curate.component import fingerprint
 from curate.curated import Curated
-from curate.errors import InputError
-from curate.publish import disk_errors, publish, publish_file
+from curate.errors import ExternalError, InputError
+from curate.publish import disk_errors, publish, publish_file, sync
+from curate.protocols import MeasuringScorer
 from curate.scores import Scores
 from curate.writers import write_parquet_shards
 
-__all__ = ["check_directory", "inputs_fingerprint", "read_scores", "write_output", "write_scores"]
+__all__ = [
+    "check_directory",
+    "check_place",
+    "check_scores_file",
+    "inputs_fingerprint",
+    "read_scores",
+    "write_output",
+    "write_scores",
+]
 
 _OURS = {"data", "tables", "README.md", "report.html", "run.json"}
+_UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 _PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transformers", "tokenizers", "datasets")
 
 
-def inputs_fingerprint(pipeline: Any, examples: Any, scores: Scores | None) -> str:
-    """What decides the output of a run: data, recipe and, where given, scores."""
-    given = None if scores is None else [scores.difficulty, scores.features]
-    return fingerprint([examples.fingerprint(), examples.table_fingerprint(), pipeline, given])
+def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str:
+    """What decides the output of a run: data, recipe, files of a local proxy and, where given, scores.
+
+    scores: in the order of the rows, see `curate.split.join_scores`.
+    """
+    examples = loaded.examples
+    decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
+    if scores is not None:
+        decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
+    elif isinstance(pipeline.scorer, MeasuringScorer) and Path(pipeline.proxy.model).exists():
+        from curate.models import identify
+
+        decided_by.append(identify(pipeline.proxy.model))
+    return fingerprint(decided_by)
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
     """Whether `directory` already holds the result of these inputs.
 
-    Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours.
+    Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
+    ExternalError if it cannot be written.
     """
+    check_place(directory)
     if not directory.exists():
         return False
     if not directory.is_dir():
         raise InputError(f"--out {directory} is a file; name a folder")
-    foreign = sorted(p.name for p in directory.iterdir() if p.name not in _OURS and ".partial-" not in p.name)
+    names = {path.name for path in directory.iterdir() if ".partial-" not in path.name}
+    foreign = sorted(names - _OURS - {_UNFINISHED})
+    if not foreign and names and not names & {"run.json", _UNFINISHED}:
+        foreign = sorted(names)
     if foreign:
         raise InputError(f"--out {directory} holds other files ({foreign[0]}); name a new or empty folder")
-    done = directory / "run.json"
-    if not done.exists():
+    if "run.json" not in names:
         return False
-    try:
-        before = json.loads(done.read_text(encoding="utf-8")).get("inputs")
-    except (ValueError, AttributeError):
-        before = None
-    if before == inputs and not fresh:
-        return True
-    if not fresh:
+    before = _inputs_before(directory / "run.json")
+    if before is None:
+        raise InputError(f"{directory}/run.json is not that of a run; name another folder, or remove this one")
+    if fresh:
+        return False
+    if before != inputs:
         raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
-    return False
+    return True
 
 
-def write_output(curated: Curated, directory: Path, *, fresh: bool = True) -> Path:
-    """data/, tables/, README.md, report.html and, last, run.json. Needs ExternalError handling for a full disk."""
+def check_place(path: Path) -> None:
+    """Raise before any time is spent where `path` can be neither made nor replaced."""
+    place = path if path.is_dir() else path.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{path} cannot be made, because {place} is a file; name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ExternalError(f"{path} cannot be written: {place} is read-only; make it writable or name another place")
+
+
+def _inputs_before(path: Path) -> str | None:
+    """Inputs in a run.json; None if it is not one of ours."""
+    try:
+        inputs = json.loads(path.read_text(encoding="utf-8")).get("inputs")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return inputs if isinstance(inputs, str) else None
+
+
+def write_output(curated: Curated, directory: Path) -> Path:
+    """data/, tables/, README.md, report.html and, last, run.json; an earlier result gives way.
+
+    Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts as
+    unfinished, and the same call goes on.
+    """
     from curate.report import write_report
 
     given = curated.scores if curated.given_scores else None
-    inputs = inputs_fingerprint(curated.pipeline, curated.loaded.examples, given)
+    inputs = inputs_fingerprint(curated.pipeline, curated.loaded, given)
+    check_directory(directory, inputs, fresh=True)
     with curated.run.progress.stage("write"):
+        publish_file(directory / _UNFINISHED, inputs + "\n")
         with disk_errors(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "run.json").unlink(missing_ok=True)  # from here on the folder is unfinished
+            (directory / "run.json").unlink(missing_ok=True)
         columns = curated.columns()
         publish(directory / "tables", lambda folder: _write_tables(curated, folder))
         publish(directory / "data", lambda folder: _write_data(curated, columns, folder))
@@ -82,9 +131,12 @@ def write_output(curated: Curated, directory: Path, *, fresh: bool = True) -> Pa
     record["inputs"] = inputs
     record["cost"] = _cost(curated)
     publish_file(directory / "README.md", dataset_card(record))
-    # The report reads the folder, and the folder is finished only when run.json is there: write it last, for good.
+    # The report reads the folder, and the folder is finished only when run.json is there.
     write_report(directory, record=record)
-    publish_file(directory / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    publish_file(directory / _UNFINISHED, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    with disk_errors(directory):
+        os.replace(directory / _UNFINISHED, directory / "run.json")
+        sync(directory)
     return directory
 
 
@@ -174,14 +226,23 @@ def write_scores(scores: Scores, ids: Any, path: Path) -> None:
         for name in losses.column_names:
             if name.startswith("loss_"):
                 table = table.append_column(name, losses.column(name))
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    publish_file(path, sink.getvalue().to_pybytes())
+
+
+def check_scores_file(path: Path) -> None:
+    """Raise before any time is spent where scores cannot be written to `path`, or would replace something else."""
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name a Parquet file")
+    check_place(path)
+    if path.exists():
         try:
-            pq.write_table(table, partial, compression="zstd")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+            ours = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
+        except (OSError, pa.ArrowInvalid):
+            ours = False
+        if not ours:
+            raise InputError(f"--out {path} is a file of something other than scores; name a new file")
 
 
 def read_scores(path: Path) -> Scores:
@@ -214,7 +275,7 @@ def read_scores(path: Path) -> Scores:
         raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
     tokens = None
     if "tokens" in table.column_names:
-        tokens = table.column("tokens").cast(pa.int32()).to_numpy()
+        tokens = _tokens(table, path)
     return Scores(
         features=features,
         difficulty=difficulty,
@@ -232,6 +293,13 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"scores: column {name!r} is {table.column(name).type}, not a number") from error
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
+
+
+def _tokens(table: pa.Table, path: Path) -> np.ndarray:
+    column = table.column("tokens")
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise InputError(f"--scores {path}: column 'tokens' must hold whole numbers without nulls; mend or remove it")
+    return np.asarray(column.cast(pa.int32()).to_numpy())
 
 
 def _valid(table: pa.Table, difficulty: np.ndarray) -> np.ndarray:

@@ -15,27 +15,34 @@ from curate.errors import ExternalError
 
 __all__ = ["disk_errors", "publish", "publish_file"]
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into ExternalError: free it, and the same command goes on."""
+    """Turn a full or read-only disk into ExternalError: mend it, and the same command goes on."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _DISK_ERRORS:
-            raise ExternalError(
-                f"cannot write {path}: {error.strerror}; make room and run the same command again"
-            ) from error
-        raise
-    except RuntimeError as error:  # safetensors and Arrow wrap the system's error in their own
-        cause = next((code for code in _DISK_ERRORS if os.strerror(code) in str(error)), None)
-        if cause is None:
+    except Exception as error:
+        code = _disk_fault(error)
+        if code is None:
             raise
+        remedy = "make it writable or name another place" if code in _DENIED else "make room"
         raise ExternalError(
-            f"cannot write {path}: {os.strerror(cause)}; make room and run the same command again"
+            f"cannot write {path}: {os.strerror(code)}; {remedy} and run the same command again"
         ) from error
+
+
+def _disk_fault(error: Exception) -> int | None:
+    """The errno of a disk that cannot be written; None for any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in _DISK_ERRORS else None
+    text = str(error)
+    if isinstance(error, OSError) and "requested and" in text:  # how NumPy reports a short write
+        return errno.ENOSPC
+    # safetensors and Arrow wrap the system's error in their own
+    return next((code for code in sorted(_DISK_ERRORS) if os.strerror(code) in text), None)
 
 
 def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
@@ -66,13 +73,15 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def publish_file(target: Path, content: str) -> None:
-    """Write a text file aside, sync, rename."""
+def publish_file(target: Path, content: str | bytes) -> None:
+    """Write a text file (UTF-8) or bytes aside, sync, rename."""
     _make(target.parent)
     partial = _partial(target)
+    remove_stale(target)
     with disk_errors(target):
         try:
-            partial.write_text(content, encoding="utf-8")
+            with partial.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             sync(partial)
             os.replace(partial, target)
             sync(target.parent)

@@ -140,6 +140,15 @@ def test_what_cannot_be_measured_is_none() -> None:
     assert diagnosed(one)[0].diverged is None
 
 
+def test_a_trajectory_that_is_not_finite_names_its_row() -> None:
+    scores = scored(curves(60)[0])
+    split = make_split(scores, KMeans(), ids=scores.ids)
+    broken = curves(60)[0]
+    broken[7, 2] = np.nan
+    with pytest.raises(InputError, match=r"row 7 \(example id row-7\) is not finite"):
+        diagnose(replace(scores, trajectory=broken), split)
+
+
 # -- silhouette ------------------------------------------------------------------------------------------------
 
 

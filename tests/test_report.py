@@ -23,13 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate import report_figures
-from curate.errors import InputError
-from curate.report import write_report
-from curate.report_data import Finished, Rows, Trajectories, read_finished, read_output
-from curate.report_examples import extremes, rejections
-from curate.report_sections import Absent, headline, origins, quality, sources
-from curate.report_text import (
+from curate.display import (
     as_json,
     compact,
     count,
@@ -41,6 +35,11 @@ from curate.report_text import (
     times,
     visible,
 )
+from curate.errors import InputError
+from curate.report import figures, write_report
+from curate.report.data import Finished, Rows, Trajectories, read_finished, read_output
+from curate.report.examples import extremes, rejections
+from curate.report.sections import Absent, headline, origins, quality, sources
 
 PWNED = '<script>window.pwned=1</script><img src=x onerror="window.pwned=1">'
 STEPS = (20, 40, 60, 80, 100)
@@ -628,7 +627,7 @@ def test_bytes_that_are_no_utf8_are_shown_replaced(run_copy: Path) -> None:
 def test_the_histogram_holds_every_scored_row(finished_run: Path) -> None:
     _, rows = rows_of(finished_run)
     rows = replace(rows, difficulty=np.where(np.arange(400) == 0, 1e6, rows.difficulty).astype(np.float32))
-    figure, beyond = report_figures.histogram(rows)
+    figure, beyond = figures.histogram(rows)
     drawn = {bar["name"]: sum(bar["y"]) for bar in figure["data"]}
     assert beyond == 1
     assert drawn == {"easy": int((rows.valid & ~rows.hard).sum()), "hard": int(rows.hard.sum()) - 1}
@@ -637,7 +636,7 @@ def test_the_histogram_holds_every_scored_row(finished_run: Path) -> None:
 def test_bands_are_the_quantiles_of_the_cluster(finished_run: Path) -> None:
     _, rows = rows_of(finished_run)
     assert rows.trajectories is not None
-    drawn, clusters = report_figures.groups(rows, rows.trajectories)
+    drawn, clusters = figures.groups(rows, rows.trajectories)
     assert drawn == clusters
     assert [(group.name, group.hard, len(group.rows)) for group in drawn] == [
         ("cluster 0 (easy)", False, 312),
@@ -653,7 +652,7 @@ def test_many_clusters_are_drawn_as_two_and_listed_in_full(finished_run: Path) -
     assert rows.trajectories is not None
     cluster = np.where(rows.valid, 2 * (np.arange(400) % 7) + rows.hard, -2)
     cluster[rows.valid & ~rows.hard & (np.arange(400) % 11 == 0)] = -1
-    drawn, clusters = report_figures.groups(replace(rows, cluster=cluster), rows.trajectories)
+    drawn, clusters = figures.groups(replace(rows, cluster=cluster), rows.trajectories)
     assert [group.name for group in drawn] == ["easy rows", "hard rows"]
     assert len(clusters) == 15
     assert clusters[0].name == "noise (easy)"
@@ -679,14 +678,14 @@ def test_plots_are_sampled_with_the_seed_and_bounded() -> None:
     )
     assert rows.tokens is not None
     assert rows.trajectories is not None
-    drawn, _ = report_figures.groups(rows, rows.trajectories)
+    drawn, _ = figures.groups(rows, rows.trajectories)
     for seed in (0, 1):
-        lengths, sample = report_figures.lengths(rows, rows.tokens, seed)
-        assert sample == report_figures.POINTS == sum(len(cloud["x"]) for cloud in lengths["data"])
-        assert lengths == report_figures.lengths(rows, rows.tokens, seed)[0]
-        assert lengths != report_figures.lengths(rows, rows.tokens, seed + 1)[0]
-        bands = report_figures.bands(rows, rows.trajectories, drawn, seed)
-        assert bands == report_figures.bands(rows, rows.trajectories, drawn, seed)
+        lengths, sample = figures.lengths(rows, rows.tokens, seed)
+        assert sample == figures.POINTS == sum(len(cloud["x"]) for cloud in lengths["data"])
+        assert lengths == figures.lengths(rows, rows.tokens, seed)[0]
+        assert lengths != figures.lengths(rows, rows.tokens, seed + 1)[0]
+        bands = figures.bands(rows, rows.trajectories, drawn, seed)
+        assert bands == figures.bands(rows, rows.trajectories, drawn, seed)
         assert len(as_json(bands)) < 20_000
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.report_data import Finished, Output, Rows, look_up, mapping
-from curate.report_text import as_label, correlation, count, decimal, one_line, real, share, times
+from curate.display import as_label, correlation, count, decimal, one_line, real, share, times
+from curate.report.data import Finished, Output, Rows, look_up, mapping
 
 __all__ = ["NO_SPLIT", "Absent", "Size", "SourceRow", "headline", "origins", "quality", "sources"]
 

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.display import count, one_line
 from curate.protocols import Ints
-from curate.report_data import (
+from curate.report.data import (
     Finished,
     Rows,
     cut_text,
@@ -29,7 +30,6 @@ from curate.report_data import (
     read_table,
     shards,
 )
-from curate.report_text import count, one_line
 
 __all__ = ["Example", "Field", "Rejection", "extremes", "rejections"]
 

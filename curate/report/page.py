@@ -2,7 +2,7 @@
 
 It is written from the folder of the run alone, so it can be written again at any time. Nothing the data holds
 can act in it: HTML is escaped by the template engine, the acting characters of every string are made visible
-(`report_text.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names and
+(`curate.display.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names and
 allows no request at all.
 """
 
@@ -16,13 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from curate import report_figures as figures
-from curate import report_sections as sections
-from curate.publish import publish_file
-from curate.report_data import Finished, Output, look_up, mapping, read_finished, read_output
-from curate.report_examples import extremes, rejections
-from curate.report_sections import Absent
-from curate.report_text import (
+from curate.display import (
     as_json,
     as_label,
     compact,
@@ -36,6 +30,11 @@ from curate.report_text import (
     times,
     visible,
 )
+from curate.publish import publish_file
+from curate.report import figures, sections
+from curate.report.data import Finished, Output, look_up, mapping, read_finished, read_output
+from curate.report.examples import extremes, rejections
+from curate.report.sections import Absent
 
 __all__ = ["write_report"]
 
@@ -174,7 +173,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _page(context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("curate", "templates_html"),
+        loader=jinja2.PackageLoader("curate.report", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -219,7 +218,7 @@ def _plotly_source() -> str:
 
 
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates_html" / name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 
 def _script(source: str) -> str:

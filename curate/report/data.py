@@ -1,4 +1,4 @@
-"""What a finished run left in its folder, numbers and ids only; text is read by `curate.report_examples`.
+"""What a finished run left in its folder, numbers and ids only; text is read by `curate.report.examples`.
 
 Tables are joined by `example_id`, never by position.
 """

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.display import plot_text
 from curate.protocols import Ints
-from curate.report_data import Rows, Trajectories
-from curate.report_text import plot_text
+from curate.report.data import Rows, Trajectories
 from curate.seeds import derive_seed
 
 __all__ = ["Group", "bands", "groups", "histogram", "lengths"]
