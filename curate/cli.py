@@ -20,8 +20,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from curate.errors import CurateError, ExternalError, InputError
 from curate.display import visible
+from curate.errors import CurateError, ExternalError, InputError
 
 __all__ = ["main"]
 
@@ -117,22 +117,24 @@ def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentP
 
     argparse would first complain about what is missing, and cannot suggest.
     """
-    name = next((word for word in given if not word.startswith("-")), None)
-    if name is None:
+    name = given[0] if given else "--help"
+    if name.startswith("-") and name not in ("-h", "--help", "--version"):
+        raise InputError(f"there is no option {name} before the command; write `curate COMMAND ... {name}`")
+    if name.startswith("-"):
         return
     if name not in commands:
         near = difflib.get_close_matches(name, commands, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
         raise InputError(f"there is no command {name!r}; {hint}")
     known = [option for action in commands[name]._actions for option in action.option_strings]
-    for word in given[given.index(name) + 1 :]:
+    for word in given[1:]:
         option = word.partition("=")[0]
         if word == "--":
             return
         if option.startswith("--") and option not in known:
             near = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
-            raise InputError(f"curate {name} has no option {option}; {hint}")
+            raise InputError(f"there is no option {option}; {hint}")
 
 
 # -- the commands -------------------------------------------------------------------------------------------------
@@ -152,9 +154,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
-        sub = subparsers.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
-        )
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         sub.set_defaults(command=command)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
         return sub
@@ -171,7 +171,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
     inspect.add_argument("directory", type=Path, metavar="DIR")
-    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="how many of the easiest and of the hardest rows to show (3)")
+    inspect.add_argument(
+        "--examples",
+        type=int,
+        default=3,
+        metavar="N",
+        help="easiest and hardest rows to show, of each (3)",
+    )
     report = add("report", commands.report, "write report.html of a finished run anew")
     report.add_argument("directory", type=Path, metavar="DIR")
     doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
@@ -204,12 +210,12 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--columns",
         metavar="ROLE=COLUMN,...",
-        help="e.g. prompt=question,completion=answer,final_answer=...,source=...",
+        help="what each column is, e.g. prompt=question,completion=answer,source=topic",
     )
     reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
     reading.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
     reading.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
-    reading.add_argument("--where", metavar="COLUMN=VALUE", help="keep only these rows, e.g. split=train")
+    reading.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
     reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
     reading.add_argument(
         "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"

@@ -181,7 +181,7 @@ class HDBSCAN(Component):
         sampled = np.asarray(model.fit_predict(sample), np.int32)
         if len(rows) == n:
             return sampled
-        from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+        from scipy.spatial import cKDTree
 
         return sampled[cKDTree(sample).query(matrix, workers=-1)[1]]
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.display import visible
 from curate.errors import InputError
-from curate.report_text import visible
 
 if TYPE_CHECKING:
     from curate.pipeline import Pipeline
@@ -52,7 +52,7 @@ def _check_shape(out: Path) -> None:
 
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """`curate score`: difficulty per example id."""
-    from curate.output import check_scores_file, write_scores
+    from curate.score_files import check_scores_file, write_scores
 
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
@@ -175,7 +175,7 @@ def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -
 
 def _scores(options: argparse.Namespace, loaded: Loaded) -> Scores | None:
     """Scores given by file, in the order of the rows."""
-    from curate.output import read_scores
+    from curate.score_files import read_scores
     from curate.split import join_scores
 
     return None if options.scores is None else join_scores(read_scores(options.scores), loaded.examples.ids)
@@ -225,8 +225,9 @@ def _print_summary(result: dict[str, Any]) -> None:
 
 
 def _print_plan(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from curate.terminal import show
 
     table = Table(title="What this run would do", title_justify="left")
     for name in ("stage", "work", "tokens", "time", "disk", "in the cache"):
@@ -240,10 +241,7 @@ def _print_plan(result: dict[str, Any]) -> None:
             _size(stage["bytes"]),
             stage["cached"],
         )
-    console = Console(file=sys.stdout)
-    console.print(table)
-    for note in result["notes"]:
-        console.print(note, markup=False, highlight=False)
+    show(table, *(visible(note) for note in result["notes"]))
 
 
 def _duration(seconds: float | None) -> str:

@@ -229,7 +229,7 @@ def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
 
 def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
     """Spearman correlation of two (n,) arrays; None if one is constant or n < 3."""
-    from scipy.stats import rankdata  # type: ignore[import-untyped]
+    from scipy.stats import rankdata
 
     if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
         return None

@@ -113,9 +113,10 @@ def _tiny_run() -> tuple[str, str, str]:
 
 
 def print_findings(findings: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from curate.terminal import show
 
     colours = {"good": "green", "note": "yellow", "bad": "red"}
     table = Table(show_header=False, box=None)
@@ -125,4 +126,4 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
         if finding["remedy"]:
             what.append(f"\n{finding['remedy']}", style="italic")
         table.add_row(finding["name"], status, what)
-    Console(file=sys.stdout).print(table)
+    show(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from curate.commands import finished
+from curate.display import one_line, visible
 from curate.errors import InputError
-from curate.report_text import one_line, visible
 
 __all__ = ["inspection", "print_inspection"]
 
@@ -62,22 +61,22 @@ def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str
 
 
 def print_inspection(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    from curate.terminal import show
+
     counts, proxy = result["counts"], result["proxy"]
-    console.print(
-        f"{visible(result['directory'])}: {counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
+    show(
+        visible(result["directory"]), f"{counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
     )
     if proxy:
-        console.print(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")
-    table = Table(show_header=True, title="rows", title_justify="left")
+        show(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")
+    table = Table(title="rows", title_justify="left")
     table.add_column("kind")
     table.add_column("number", justify="right")
     for name, value in counts.items():
         table.add_row(name, f"{value:,}")
-    console.print(table)
+    show(table)
     by_source = result["diagnostics"].get("hard_share_by_source") or {}
     if len(by_source) > 1:
         sources = Table(title="hard rows per source", title_justify="left")
@@ -85,12 +84,13 @@ def print_inspection(result: dict[str, Any]) -> None:
             sources.add_column(name, justify="left" if name == "source" else "right")
         for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
             sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
-        console.print(sources)
+        show(sources)
     for warning in result["warnings"]:
-        console.print(visible(f"warning: {warning['message']} {warning['remedy']}"))
+        show(visible(f"warning: {warning['message']} {warning['remedy']}"))
     for kind in ("easiest", "hardest"):
-        console.print(f"\n{kind} rows")
-        for row in result[kind]:
-            console.print(f"  {one_line(row['example_id'])}  difficulty {row['difficulty']:.3f}")
-            for name, text in row["text"].items():
-                console.print(f"    {one_line(name)}: {one_line(text, _SHOWN_CHARACTERS)}")
+        show(f"\n{kind} rows", *(line for row in result[kind] for line in _lines(row)))
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    texts = [f"    {one_line(name)}: {one_line(text, _SHOWN_CHARACTERS)}" for name, text in row["text"].items()]
+    return [f"  {one_line(row['example_id'])}  difficulty {row['difficulty']:.3f}", *texts]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import ExternalError, InputError
+from curate.hub import Place, explained, locate
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -27,12 +26,12 @@ __all__ = [
 
 SCRATCH = "scratch"
 
-# The scratch proxy. Wide enough to learn arithmetic templates, small enough for 300 steps a minute on two cores.
+# The scratch proxy. Wide enough to learn the templates of a dataset, small enough for 300 steps in a minute or so on two cores.
 _SCRATCH_VOCABULARY = 4096
 _SCRATCH_SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 352,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
@@ -44,42 +43,36 @@ def identify(name: str, revision: str | None = None) -> str:
 
     Folders and GGUF files are identified by content, hub ids by the commit they resolve to.
     """
-    path = Path(name)
-    if path.exists():
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _matters(p))
-        digest = hashlib.blake2b(digest_size=16)
-        for file in files:
-            digest.update(file.name.encode())
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return f"files:{digest.hexdigest()}"
-    with _explained(name):
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(_hub_id(name), revision=revision)
-    return f"hub:{name}@{getattr(config, '_commit_hash', None) or revision}"
+    place = locate(name, revision)
+    if place.commit:
+        return f"hub:{name}@{place.commit}"
+    digest = hashlib.blake2b(digest_size=16)
+    for file, known_as in _files(place):
+        with file.open("rb") as opened:
+            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return f"files:{digest.hexdigest()}"
 
 
-def _matters(path: Path) -> bool:
-    return path.suffix in {".safetensors", ".gguf", ".json", ".model", ".txt", ".jinja", ".tiktoken"}
+def _files(place: Place) -> list[tuple[Path, str]]:
+    """The files of a local model that decide what it computes, by their path in its folder."""
+    if place.gguf:
+        return [(Path(place.gguf), "gguf")]  # under whatever name
+    folder = Path(place.path)
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
 
 
-def _hub_id(name: str) -> str:
-    """`name` if it can be a hub id, else InputError for the path that does not exist."""
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (os.sep != "/" and os.sep in name):
-        raise InputError(f"model {name!r} does not exist; give a folder, a GGUF file, a hub id, or --proxy scratch")
-    return name
+# Python files too: they are what `trust_remote_code` runs.
+_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    from transformers import AutoTokenizer
+    """The tokenizer that belongs to a model. Raises as `load_model` does."""
+    place = locate(name, revision)
+    with explained(name):
+        from transformers import AutoTokenizer
 
-    folder, gguf = _locate(name)
-    with _explained(name):
-        extra = {"gguf_file": gguf} if gguf else {}
-        return AutoTokenizer.from_pretrained(
-            folder, revision=revision or "main", trust_remote_code=trust_remote_code, **extra
-        )
+        return AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
 
 
 def load_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -88,24 +81,20 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
     Raises InputError for what cannot be loaded, ExternalError where the hub cannot be reached.
     """
     import torch
-    import transformers
 
-    folder, gguf = _locate(name)
-    extra: dict[str, Any] = {}
-    if gguf:
-        extra["gguf_file"] = gguf
-        if "GgufConfig" in dir(transformers):  # newer releases keep the weights packed unless told otherwise
-            extra["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with _explained(name), _quiet():
+    place = locate(name, revision)
+    with explained(name), _quiet():
+        import transformers
+
+        packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            revision=revision or "main",
+            **place.arguments,
             trust_remote_code=trust_remote_code,
-            use_safetensors=None if gguf else True,
+            use_safetensors=None if place.gguf else True,
             dtype=torch.float32,
-            **extra,
+            **packed,
         )
-    if gguf:
+    if place.gguf:
         _forget_quantisation(model)
     return model.float().eval()
 
@@ -116,54 +105,6 @@ def _forget_quantisation(model: Any) -> None:
     model.is_quantized = False
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
-
-
-def _locate(name: str) -> tuple[str, str | None]:
-    """(folder or hub id, name of the GGUF file in it or None)."""
-    path = Path(name)
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise InputError(f"model {name!r} is a file but not .gguf; give the folder that holds config.json")
-        return str(path.parent), path.name
-    if path.is_dir():
-        if (path / "config.json").exists():
-            if not any(path.glob("*.safetensors")) and any([*path.glob("*.bin"), *path.glob("*.pt")]):
-                raise InputError(
-                    f"model {name!r} holds pickled weights only, which are never read; "
-                    "convert them once with `model.save_pretrained(folder, safe_serialization=True)`"
-                )
-            return name, None
-        found = sorted(path.glob("*.gguf"))
-        if len(found) == 1:
-            return name, found[0].name
-        raise InputError(f"model folder {name!r} has no config.json and {len(found)} .gguf files; give one model")
-    return _hub_id(name), None
-
-
-class _explained:
-    """Turn what transformers and the hub raise into one line with a remedy."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, InputError | ExternalError | KeyboardInterrupt):
-            return
-        text = " ".join(str(error).split())
-        remedy = "give a local folder, or --proxy scratch, which needs no download"
-        if isinstance(error, ImportError):
-            raise InputError(f"model {self.name!r} needs a missing package: {text[:200]}") from error
-        if isinstance(error, OSError) and _unreachable(text):
-            raise ExternalError(f"model {self.name!r} is not here and the hub cannot be reached; {remedy}") from error
-        if isinstance(error, OSError | ValueError | KeyError | RuntimeError | TypeError):
-            raise InputError(f"model {self.name!r} cannot be loaded ({text[:200]}); {remedy}") from error
-
-
-def _unreachable(text: str) -> bool:
-    signs = ("couldn't connect", "could not connect", "offline mode", "connection", "cannot find the requested files")
-    return any(sign in text.lower() for sign in signs)
 
 
 class _quiet:
@@ -256,18 +197,23 @@ def scratch_identity(examples_fingerprint: str, max_length: int, seed: int) -> s
 
 
 def parameter_count(name: str, revision: str | None, tokenizer: Any) -> int:
-    """Parameters of a model, counted on its shapes alone; for GGUF guessed from the size of the file."""
+    """Parameters of a model, counted on its shapes alone; tokenizer: of the scratch proxy, else unused."""
     import torch
-    import transformers
 
     if name == SCRATCH:
         with torch.device("meta"):
             return sum(p.numel() for p in scratch_model(tokenizer, 512, 0).parameters())
-    folder, gguf = _locate(name)
-    if gguf:
-        return Path(folder, gguf).stat().st_size  # about one byte per weight
-    with _explained(name):
-        config = transformers.AutoConfig.from_pretrained(folder, revision=revision or "main")
+    place = locate(name, revision)
+    with explained(name):
+        import transformers
+
+        if place.gguf:
+            import gguf
+
+            # rope_freqs is a table derived from the configuration, not a weight.
+            tensors = gguf.GGUFReader(place.gguf).tensors
+            return sum(int(tensor.n_elements) for tensor in tensors if not tensor.name.startswith("rope_freqs"))
+        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=False)
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config)
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return sum(p.numel() for p in model.parameters())

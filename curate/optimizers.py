@@ -74,7 +74,7 @@ class AdamW(Component):
 
 
 class SAM(Component):
-    """Sharpness-aware minimisation (Foret et al., 2021; METHOD 12.1): two gradients a step.
+    """Sharpness-aware minimisation (Foret et al., 2021, eqs. 2 and 3): two gradients a step.
 
     eps = rho * g / ||g||_2 over all parameters together; the gradient at w + eps is applied at w by `base`.
     adaptive=True is ASAM (Kwon et al., 2021): eps = rho * w^2 g / || |w| g ||, which wants a rho ten times
@@ -137,7 +137,7 @@ class SharpnessAwareOptimizer:
 def ascent(
     parameters: Iterable[torch.Tensor], gradients: Iterable[torch.Tensor], rho: float, adaptive: bool = False
 ) -> list[torch.Tensor]:
-    """The perturbation eps of SAM, one tensor per parameter and of its shape (METHOD 12.1).
+    """The perturbation eps of SAM, one tensor per parameter and of its shape.
 
     rho * g / (||g|| + 1e-12), or with `adaptive` rho * w^2 g / (|| |w| g || + 1e-12); the norm is over all
     parameters together. Zero gradients give a zero perturbation.

@@ -18,7 +18,7 @@ from curate.templates import Template
 
 __all__ = ["Proxy", "Schedule"]
 
-_EPOCHS = re.compile(r"^\s*(\d+(?:/\d+|\.\d+)?)\s*epochs?\s*$")
+_EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Proxy(Component):
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
     steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs".
     checkpoints: K, evenly spaced, the last one at the end.
-    horizon: length of the learning-rate schedule, in the units of `steps`; raised to three times the steps where
-        `min_steps` lengthens the run.
+    horizon: length of the learning-rate schedule, in the units of `steps`; raised to the steps where it is shorter,
+        and to three times the steps where `min_steps` lengthens the run.
     min_steps: floor of `steps` given in epochs; None = 100 for a pretrained proxy, 300 for scratch. The floor
         also applies to fixed steps only if it is given explicitly.
     learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.errors import ExternalError
+from curate.errors import ExternalError, InputError
 
-__all__ = ["disk_errors", "publish", "publish_file"]
+__all__ = ["check_place", "disk_errors", "publish", "publish_file", "remove_stale", "sync"]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -87,6 +87,17 @@ def publish_file(target: Path, content: str | bytes) -> None:
             sync(target.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise before any time is spent where `path` can be neither made nor replaced."""
+    place = path if path.is_dir() else path.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{path} cannot be made, because {place} is a file; name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ExternalError(f"{path} cannot be written: {place} is read-only; make it writable or name another place")
 
 
 def _host() -> str:

@@ -83,7 +83,10 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
     if isinstance(value, Scores):
         if len(value) != n:
             raise InputError(f"the scorer returned {len(value)} rows for {n} examples; it must return one per example")
-        return value
+        if value.valid.all():
+            return value
+        # What a scorer leaves in the features of a row it could not score is of no meaning: it must not be recorded.
+        return replace(value, features=np.where(value.valid[:, None], value.features, 0).astype(np.float32))
     array = np.asarray(value)
     if array.ndim != 1 or len(array) != n:
         raise InputError(f"the scorer returned an array of shape {array.shape} for {n} examples; expected ({n},)")

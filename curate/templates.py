@@ -1,7 +1,7 @@
 """Text around an example: which characters a model sees, and which of them it is asked to predict.
 
-A rendered example is a list of (text, supervised) pieces. Pieces are tokenised apart, so that the boundary
-between prompt and completion is exact: a tokenizer cannot merge characters across it.
+A rendered example is a list of (text, part) pieces. Pieces are tokenised apart, so that the boundary between
+prompt and completion is exact: a tokenizer cannot merge characters across it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any, Literal
 from curate.errors import InputError
 from curate.examples import Examples
 
-__all__ = ["Piece", "Template", "renderer", "resolve_template"]
+__all__ = ["Part", "Piece", "Template", "renderer", "resolve_template"]
 
-Piece = tuple[str, bool]
+# What the model is given, what it is asked to predict, and the mark with which it ends a turn, also predicted.
+Part = Literal["prompt", "completion", "end"]
+Piece = tuple[str, Part]
 Template = Literal["auto", "alpaca", "plain", "chat"]
 
 # Stanford Alpaca's two wordings, with and without an input field, as MathInstruct-style training uses them.
@@ -55,7 +57,7 @@ def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int
     template: what `resolve_template` returned. A tokenizer without a chat template gets plain role headings.
     """
     if examples.shape == "text":
-        return lambda low, high: [[(text, True)] for text in examples.texts("text", low, high)]
+        return lambda low, high: [[(text, "completion")] for text in examples.texts("text", low, high)]
     if template == "chat":
         chat = _Chat(tokenizer)
         if examples.shape == "messages":
@@ -69,11 +71,12 @@ def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int
     wrap = _alpaca if template == "alpaca" else _plain
     if examples.shape == "instruction":
         return lambda low, high: [
-            [(wrap(instruction, given), False), (output, True)]
+            [(wrap(instruction, given), "prompt"), (output, "completion")]
             for instruction, given, output in _instructions(examples, low, high)
         ]
     return lambda low, high: [
-        [(wrap(prompt, ""), False), (completion, True)] for prompt, completion in _prompts(examples, low, high)
+        [(wrap(prompt, ""), "prompt"), (completion, "completion")]
+        for prompt, completion in _prompts(examples, low, high)
     ]
 
 
@@ -93,7 +96,7 @@ def _plain(instruction: str, given: str) -> str:
 
 def _prompts(examples: Examples, low: int, high: int) -> list[tuple[str, str]]:
     if examples.shape == "instruction":
-        return [(_plain(a, b).rstrip("\n"), c) for a, b, c in _instructions(examples, low, high)]
+        return [(f"{a}\n{b}" if b else a, c) for a, b, c in _instructions(examples, low, high)]
     prompts, completions = examples.texts("prompt", low, high), examples.texts("completion", low, high)
     return list(zip(prompts, completions, strict=True))
 
@@ -104,60 +107,125 @@ def _instructions(examples: Examples, low: int, high: int) -> list[tuple[str, st
     return [(a, b or "", c) for a, b, c in zip(instructions, inputs, outputs, strict=True)]
 
 
+# Stands for a turn's content while a template is looked at; a word, so that no filter has reason to change it.
+_PLACEHOLDER = "qzTurn{}Xzq"
+_PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
+
+
 class _Chat:
-    """Renders a conversation once and finds the assistant turns in it."""
+    """Renders a conversation and finds the assistant turns in it.
+
+    Searching the text for an answer would find "A" in a role heading. So the template is also rendered, once per
+    sequence of roles, around placeholders, which shows what it puts around the contents.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.template = getattr(tokenizer, "chat_template", None)
-        special = sorted(getattr(tokenizer, "all_special_tokens", []), key=len, reverse=True)
-        added = [str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()]
-        marks = [re.escape(mark) for mark in dict.fromkeys([*special, *added]) if mark]
-        self.end_of_turn = re.compile(rf"\s*(?:{'|'.join(marks)})") if marks else None
+        self.template = tokenizer.chat_template
+        self.skeletons: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+        ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
+        ending -= {tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token, None}
+        if tokenizer.eos_token:
+            ending.add(tokenizer.eos_token)
+        marks = "|".join(re.escape(mark) for mark in sorted(ending, key=lambda mark: (-len(mark), mark)) if mark)
+        self.end_of_turn = re.compile(rf"\s*(?:{marks})" if marks else r"(?!)")
 
     def pieces(self, turns: list[dict[str, str]], row: int) -> list[Piece]:
         if not self.template:
             return _role_headings(turns)
         try:
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            text = self._render(turns)
         except Exception as error:  # Jinja raises whatever the template's author chose
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"row {row}: the tokenizer's chat template refused the conversation ({error}); "
+                f"row {row}: the tokenizer's chat template refused the conversation ({reason[:200]}); "
                 "change the roles, or choose a proxy whose template accepts them"
             ) from error
-        found, position = [], 0
-        for turn in turns:
-            content = turn["content"].strip()
-            start = text.find(content, position)
-            if start < 0:
-                if turn["role"] != "assistant":
-                    continue  # a template may leave out a system prompt
-                raise InputError(
-                    f"row {row}: the tokenizer's chat template rewrites an assistant turn, so it cannot be told "
-                    "apart from the prompt; choose another proxy or give the data as prompt and completion"
-                )
-            position = start + len(content)
-            if turn["role"] == "assistant" and content:
-                end = self.end_of_turn.match(text, position) if self.end_of_turn else None
-                position = end.end() if end else position
-                found.append((start, position))
-        return _cut(text, found)
+        spans = self._between_skeleton(turns, text)
+        if spans is None:
+            spans = self._after_generation_prompt(turns, text)
+        if spans is None:
+            raise InputError(
+                f"row {row}: the tokenizer's chat template rewrites or leaves out an assistant turn, so it cannot be "
+                "told apart from the prompt; choose another proxy or give the data as prompt and completion"
+            )
+        pieces: list[Piece] = []
+        position = 0
+        for start, end in spans:
+            mark = self.end_of_turn.match(text, end)
+            pieces += [(text[position:start], "prompt"), (text[start:end], "completion")]
+            position = mark.end() if mark else end
+            pieces.append((text[end:position], "end"))
+        # What follows the last assistant turn predicts nothing that counts.
+        return [piece for piece in pieces if piece[0]] or [(text, "prompt")]
 
+    def _render(self, turns: list[dict[str, str]], **options: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, **options)
+        return text
 
-def _cut(text: str, spans: list[tuple[int, int]]) -> list[Piece]:
-    pieces, position = [], 0
-    for start, end in spans:
-        pieces += [(text[position:start], False), (text[start:end], True)]
-        position = end
-    # What follows the last assistant turn predicts nothing that counts.
-    return [piece for piece in pieces if piece[0]] or [(text, False)]
+    def _between_skeleton(self, turns: list[dict[str, str]], text: str) -> list[tuple[int, int]] | None:
+        """(start, end) of each assistant content; None where the text around contents depends on the contents."""
+        shape = tuple((turn["role"], bool(turn["content"])) for turn in turns)
+        if shape not in self.skeletons:
+            self.skeletons[shape] = self._skeleton(turns)
+        first, *rest = self.skeletons[shape]
+        numbers, literals = [int(number) for number in rest[::2]], rest[1::2]
+        answers = {k for k, turn in enumerate(turns) if turn["role"] == "assistant" and turn["content"]}
+        if not text.startswith(first) or not answers <= set(numbers):
+            return None
+        spans, position = [], len(first)
+        for number, literal in zip(numbers, literals, strict=True):
+            content = turns[number]["content"]
+            fitting = (
+                position + len(each)
+                for each in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
+                if text.startswith(each + literal, position)
+            )
+            end = next(fitting, None)
+            if end is None:
+                return None
+            if number in answers and end > position:
+                spans.append((position, end))
+            position = end + len(literal)
+        return spans if position == len(text) else None
+
+    def _skeleton(self, turns: list[dict[str, str]]) -> list[str]:
+        """Literal, number of a turn, literal, ..., literal."""
+        filled = [
+            {"role": turn["role"], "content": _PLACEHOLDER.format(k) if turn["content"] else ""}
+            for k, turn in enumerate(turns)
+        ]
+        return _PLACEHOLDERS.split(self._render(filled))
+
+    def _after_generation_prompt(self, turns: list[dict[str, str]], text: str) -> list[tuple[int, int]] | None:
+        """The same where the template looks into the contents, as reasoning models' do: an answer is what follows
+        the generation prompt. None where that is not the answer itself, white space apart.
+        """
+        spans = []
+        for k, turn in enumerate(turns):
+            if turn["role"] != "assistant" or not turn["content"]:
+                continue
+            before = self._render(turns[:k], add_generation_prompt=True)
+            through = self._render(turns[: k + 1])
+            if not text.startswith(through) or not through.startswith(before):
+                return None
+            end = len(through.rstrip())
+            for mark in self.end_of_turn.finditer(through, len(before)):
+                if mark.end() == end:
+                    end = mark.start()
+                    break
+            if through[len(before) : end].split() != turn["content"].split():
+                return None
+            spans.append((len(before), end))
+        return spans
 
 
 def _role_headings(turns: list[dict[str, str]]) -> list[Piece]:
-    """For tokenizers without a chat template: `### Role:` headings."""
+    """For tokenizers without a chat template: `### Role:` headings, up to the last assistant turn."""
     pieces: list[Piece] = []
-    for turn in turns:
-        pieces.append((f"### {turn['role'].capitalize()}:\n", False))
-        pieces.append((turn["content"], turn["role"] == "assistant"))
-        pieces.append(("\n\n", False))
+    last = max((k for k, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns) - 1)
+    for turn in turns[: last + 1]:
+        pieces.append((f"### {turn['role'].capitalize()}:\n", "prompt"))
+        pieces.append((turn["content"], "completion" if turn["role"] == "assistant" else "prompt"))
+        pieces.append(("\n\n", "prompt"))
     return pieces[:-1]

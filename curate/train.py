@@ -36,6 +36,8 @@ __all__ = ["DivergenceError", "TrainConfig", "learning_rate_factor", "train"]
 # as long as for thousands of tokens, so there batches are split for memory only; a CPU should rather not pad.
 _PASS_COST = {"cpu": 32}
 _PASS_COST_ELSEWHERE = 8192
+_MICRO_BATCH_TOKENS = {"cpu": 4096}
+_MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens in one pass
 
 
 class DivergenceError(InputError):
@@ -62,8 +64,9 @@ class TrainConfig(Component):
     max_grad_norm: a gradient of larger L2 norm is scaled down to it; None = never.
     optimizer: see `curate.optimizers`.
     precision: bfloat16 is autocast over float32 weights; auto takes it where the hardware multiplies it fast.
-    micro_batch_tokens: most tokens, padding included, that go through the model at once. Bounds memory and
-        changes no result beyond rounding (with dropout: beyond which activations are dropped).
+    micro_batch_tokens: most tokens, padding included, that go through the model at once; None = 4096 on a CPU,
+        16384 elsewhere. Bounds memory and changes no result beyond rounding (with dropout: beyond which
+        activations are dropped).
     gradient_checkpointing: recompute activations in the backward pass; less memory, about a third slower.
     """
 
@@ -77,7 +80,7 @@ class TrainConfig(Component):
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     optimizer: Any = Field(default_factory=AdamW)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_batch_tokens: int = Field(default=4096, ge=1)
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
     gradient_checkpointing: bool = False
     seed: int = 0
 
@@ -193,6 +196,8 @@ class _Gradient:
         self.order = RowOrder(np.flatnonzero(tokens.valid), config.batch_size, config.seed)
         self.lengths, self.counts = tokens.lengths, tokens.completion_tokens.astype(np.int64)
         self.half = resolve_precision(config.precision, device) == torch.bfloat16
+        default = _MICRO_BATCH_TOKENS.get(device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
+        self.budget = config.micro_batch_tokens or default
         self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
 
     def begin(self, step: int) -> None:
@@ -204,7 +209,7 @@ class _Gradient:
         self.tokens_seen = int(lengths.sum())
         # Dealt out by length, so that ranks wait little for each other.
         mine = np.argsort(lengths, kind="stable")[distributed.rank() :: distributed.world_size()]
-        split = micro_batches(lengths[mine], self.config.micro_batch_tokens, self.pass_cost)
+        split = micro_batches(lengths[mine], self.budget, self.pass_cost)
         self.parts = [(self.rows[mine[part]], torch.from_numpy(mine[part]).to(self.device)) for part in split]
         self.weights: torch.Tensor | None = None
         self.loss = math.nan
@@ -261,6 +266,8 @@ class _Gradient:
         with torch.no_grad(), self._autocast():
             for rows, index in self.parts:
                 losses[index] = self._sums(rows)
+        # Weights cast without a gradient must not serve the pass that needs one (under a caller's own autocast).
+        torch.clear_autocast_cache()
         return losses
 
     def _weigh(self, sums: torch.Tensor) -> None:

@@ -157,7 +157,7 @@ def test_adaptive_ascent_does_not_depend_on_the_scale_of_weights() -> None:
 
 
 def test_three_equal_blocks_each_move_by_rho_over_root_three() -> None:
-    # A single attention head v k q under the ansatz v = k = q (METHOD 1.3.4), so that
+    # A single attention head v k q under the ansatz v = k = q (arXiv 2602.00576), so that
     # tau dv/dt = lambda^2 u^2 - lambda^3 c u^5 with u = v - rho / sqrt(3).
     strength, c, rho, v = 0.3, 1.1, 0.05, 0.2
     blocks = [torch.full((), v, dtype=torch.float64, requires_grad=True) for _ in range(3)]

@@ -353,9 +353,10 @@ def test_checkpoints_come_at_their_steps_and_know_the_run(tokens: Tokens) -> Non
     assert ticks == [1] * 6
 
 
-def test_ones_as_weights_equal_no_reweighter_bit_for_bit(tokens: Tokens) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_ones_as_weights_equal_no_reweighter_bit_for_bit(tokens: Tokens, precision: str) -> None:
     for budget in (10_000, 150):
-        settings = config(micro_batch_tokens=budget)
+        settings = config(micro_batch_tokens=budget, precision=precision)
         plain, weighted = dropping(), dropping()
         assert run(plain, tokens, settings) == run(weighted, tokens, settings, reweighter=Ones())
         assert torch.equal(weights(plain), weights(weighted))

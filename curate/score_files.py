@@ -1,0 +1,133 @@
+"""Scores as Parquet: what `curate score` writes and `--scores` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.errors import InputError
+from curate.publish import check_place, publish_file
+from curate.scores import Scores
+
+__all__ = ["check_scores_file", "read_scores", "scores_table", "trajectories_table", "write_scores"]
+
+
+def scores_table(scores: Scores, ids: Any) -> pa.Table:
+    """Columns example_id, difficulty (null where invalid), valid, tokens and feature_<k>."""
+    columns: dict[str, Any] = {
+        "example_id": ids,
+        "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
+        "valid": scores.valid,
+    }
+    if scores.tokens is not None:
+        columns["tokens"] = scores.tokens
+    for k in range(scores.features.shape[1]):
+        columns[f"feature_{k}"] = np.ascontiguousarray(scores.features[:, k])
+    return pa.table(columns)
+
+
+def trajectories_table(scores: Scores, ids: Any) -> pa.Table:
+    """Columns example_id, tokens and, per checkpoint, loss_<step> (nats per token, null where invalid)."""
+    assert scores.trajectory is not None
+    assert scores.steps is not None
+    columns: dict[str, Any] = {"example_id": ids}
+    if scores.tokens is not None:
+        columns["tokens"] = scores.tokens
+    for k, step in enumerate(scores.steps.tolist()):
+        columns[f"loss_{step}"] = pa.array(scores.trajectory[:, k], mask=~scores.valid)
+    return pa.table(columns)
+
+
+def write_scores(scores: Scores, ids: Any, path: Path) -> None:
+    """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads."""
+    table = scores_table(scores, ids)
+    if scores.trajectory is not None:
+        losses = trajectories_table(scores, ids)
+        for name in losses.column_names:
+            if name.startswith("loss_"):
+                table = table.append_column(name, losses.column(name))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    publish_file(path, sink.getvalue().to_pybytes())
+
+
+def check_scores_file(path: Path) -> None:
+    """Raise before any time is spent where scores cannot be written to `path`, or would replace something else."""
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name a Parquet file")
+    check_place(path)
+    if path.exists():
+        try:
+            ours = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
+        except (OSError, pa.ArrowInvalid):
+            ours = False
+        if not ours:
+            raise InputError(f"--out {path} is a file of something other than scores; name a new file")
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores written by `write_scores`, or any Parquet file with example_id and difficulty.
+
+    Without feature columns the losses (columns loss_<step>) are the features, else the difficulty alone.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"--scores {path} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+    for name in ("example_id", "difficulty"):
+        if name not in table.column_names:
+            raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
+    difficulty = _floats(table, "difficulty")
+    valid = _valid(table, difficulty)
+    steps = sorted(int(name[5:]) for name in table.column_names if name.startswith("loss_") and name[5:].isdigit())
+    trajectory = np.stack([_floats(table, f"loss_{step}") for step in steps], axis=1) if steps else None
+    columns = sorted(
+        (name for name in table.column_names if name.startswith("feature_") and name[8:].isdigit()),
+        key=lambda name: int(name[8:]),
+    )
+    if columns:
+        features = np.stack([_floats(table, name) for name in columns], axis=1)
+    else:
+        features = trajectory if trajectory is not None else difficulty[:, None]
+    features = np.where(valid[:, None], features, 0).astype(np.float32)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
+    tokens = None
+    if "tokens" in table.column_names:
+        tokens = _tokens(table, path)
+    return Scores(
+        features=features,
+        difficulty=difficulty,
+        valid=valid,
+        trajectory=trajectory,
+        steps=np.array(steps, np.int64) if steps else None,
+        tokens=tokens,
+        ids=table.column("example_id").cast(pa.string()).combine_chunks(),
+    )
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    try:
+        column = table.column(name).cast(pa.float32())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"scores: column {name!r} is {table.column(name).type}, not a number") from error
+    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
+
+
+def _tokens(table: pa.Table, path: Path) -> np.ndarray:
+    column = table.column("tokens")
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise InputError(f"--scores {path}: column 'tokens' must hold whole numbers without nulls; mend or remove it")
+    return np.asarray(column.cast(pa.int32()).to_numpy())
+
+
+def _valid(table: pa.Table, difficulty: np.ndarray) -> np.ndarray:
+    if "valid" not in table.column_names:
+        return np.isfinite(difficulty)
+    return np.asarray(pc.fill_null(table.column("valid").cast(pa.bool_()), False).to_numpy(zero_copy_only=False))
