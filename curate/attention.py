@@ -63,7 +63,22 @@ def varlen_attention(
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None and dropout == 0.0:
         longest = int(max_length_q) if max_length_q is not None else int(cu_seq_lens_q.diff().max())
         return _fused(query, key, value, cu_seq_lens_q, longest, scaling, sliding_window), None
-    prefix, *stops = cu_seq_lens_q.tolist()
+    return _row_by_row(query, key, value, cu_seq_lens_q, dropout, scaling, sliding_window, softcap), None
+
+
+@torch.compiler.disable  # a loop over rows would be compiled anew for every number of rows
+def _row_by_row(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    boundaries: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """(1, t, heads, d) from one call of the ordinary kernel per row."""
+    prefix, *stops = boundaries.tolist()
     parts = []
     for low, high in itertools.pairwise((prefix, *stops)):
         q, k, v = (_row(part, prefix, low, high) for part in (query, key, value))
@@ -77,7 +92,7 @@ def varlen_attention(
                 q, k, v, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
             )
         parts.append((part if low == prefix else part[:, :, prefix:]).transpose(1, 2))
-    return torch.cat(parts, dim=1), None
+    return torch.cat(parts, dim=1)
 
 
 def _row(part: torch.Tensor, prefix: int, low: int, high: int) -> torch.Tensor:
@@ -150,5 +165,6 @@ def _fused(
         options = {"window_size": (back, 0)}
     elif sliding_window is not None and sliding_window < longest:
         raise RuntimeError("this torch has no packed attention with a sliding window; upgrade torch")
-    output: torch.Tensor = varlen_attn(*flat, whole, whole, longest, longest, scale=scaling, **options)
+    kernel: Any = varlen_attn
+    output: torch.Tensor = kernel(*flat, whole, whole, longest, longest, scale=scaling, **options)
     return (output if kept is None else output[kept])[None]

@@ -6,6 +6,7 @@ repair: an entry is whole, or it is not there. Two runs may share a cache; what 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from curate.errors import CacheDamage, ExternalError
 from curate.publish import publish
@@ -61,6 +64,8 @@ class Cache:
 
         def fill(folder: Path) -> None:
             write(folder)
+            for path in folder.rglob("*.npy"):
+                _check_whole(path)
             sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
             (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
 
@@ -119,6 +124,14 @@ class Cache:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check_whole(path: Path) -> None:
+    """Raise OSError for a cut-off array: NumPy does not notice that its last write did not fit on the disk."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def _checksum(path: Path) -> str:

@@ -58,7 +58,8 @@ rows = load_dataset("path/to/this/folder", split="train")
 |---|---|
 {rows}
 
-Left out or unusable: {counts["rejected"]:,} records in `tables/rejected.parquet`, each with its reason.
+Left out: {counts["rejected"]:,} rows, in `tables/rejected.parquet` with their reasons.
+Without completion text, so kept once and not clustered: {counts["invalid"]:,}.
 
 ## Columns
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,19 +89,37 @@ class Curated:
 
         return write_output(self, Path(directory))
 
-    def rejected(self) -> Iterator[dict[str, Any]]:
-        """Every row that is not in the result, or could not be used, with its stage and reason."""
-        ids = self.loaded.examples.ids
-        yield from self.loaded.rejected
-        for row in np.flatnonzero(~self.split.valid).tolist():
-            yield _record(
-                row, ids[row].as_py(), "score", "no completion text within max_length (kept once, not clustered)"
-            )
-        for row in np.flatnonzero(self.plan.reason >= 0).tolist():
-            yield _record(row, ids[row].as_py(), "plan", self.plan.reasons[self.plan.reason[row]])
-        for part in self.realized:
-            yield from part.rejected
+    @cached_property
+    def rejected(self) -> pa.Table:
+        """Every row that is not in the result, with the stage that left it out and the reason.
+
+        row: position in the input as read; null for rows that were never in it.
+        """
+        left_out = np.flatnonzero(self.plan.reason >= 0)
+        reasons = pa.array(list(self.plan.reasons) or [""], pa.string())
+        planned = pa.table(
+            {
+                "row": self.loaded.rows[left_out],
+                "example_id": self.loaded.examples.ids.take(pa.array(left_out)),
+                "stage": pa.repeat(pa.scalar("plan"), len(left_out)),
+                "reason": reasons.take(pa.array(self.plan.reason[left_out])),
+                "content": pa.nulls(len(left_out), pa.string()),
+            }
+        ).cast(_REJECTED)
+        realized = [record for part in self.realized for record in part.rejected]
+        return pa.concat_tables([_records(self.loaded.rejected), planned, _records(realized)])
 
 
-def _record(row: int | None, example_id: str, stage: str, reason: str) -> dict[str, Any]:
-    return {"row": row, "example_id": example_id, "stage": stage, "reason": reason, "content": None}
+_REJECTED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("example_id", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+def _records(records: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)

@@ -127,7 +127,7 @@ def _commit_of(cached: str) -> str:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
+def explained(name: str, place: Place) -> Iterator[None]:
     """Turn what transformers and the hub raise while they load into one line with a remedy."""
     try:
         yield
@@ -145,9 +145,13 @@ def explained(name: str) -> Iterator[None]:
                 f"model {name!r} needs a package that is missing ({text[:200]}); install it "
                 f"(GGUF: pip install 'curate-lm[gguf]'), or {_REMEDY}"
             ) from error
-        if isinstance(error, OSError) and _unreachable(text):
+        if isinstance(error, OSError) and (place.offline or _unreachable(text)):
             raise ExternalError(
                 f"model {name!r} is not complete in the hub's local cache and the hub cannot be reached; {_REMEDY}"
+            ) from error
+        if isinstance(error, OSError) and "safetensors" in text:  # its own advice is to read pickles
+            raise InputError(
+                f"model {name!r} has no weights in safetensors format, and pickled ones are never read; {_REMEDY}"
             ) from error
         raise InputError(f"model {name!r} cannot be loaded ({text[:300]}); {_REMEDY}") from error
 

@@ -26,6 +26,9 @@ __all__ = [
 
 SCRATCH = "scratch"
 
+# What decides what a local model computes. Python files too: they are what `trust_remote_code` runs.
+_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
+
 # The scratch proxy. Wide enough to learn the templates of a dataset, small enough for 300 steps in a minute or so on two cores.
 _SCRATCH_VOCABULARY = 4096
 _SCRATCH_SHAPE: dict[str, Any] = {
@@ -62,14 +65,10 @@ def _files(place: Place) -> list[tuple[Path, str]]:
     return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
 
 
-# Python files too: they are what `trust_remote_code` runs.
-_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
-
-
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The tokenizer that belongs to a model. Raises as `load_model` does."""
     place = locate(name, revision)
-    with explained(name):
+    with explained(name, place):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
@@ -83,7 +82,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
     import torch
 
     place = locate(name, revision)
-    with explained(name), _quiet():
+    with explained(name, place), _quiet():
         import transformers
 
         packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
@@ -204,7 +203,7 @@ def parameter_count(name: str, revision: str | None, tokenizer: Any) -> int:
         with torch.device("meta"):
             return sum(p.numel() for p in scratch_model(tokenizer, 512, 0).parameters())
     place = locate(name, revision)
-    with explained(name):
+    with explained(name, place):
         import transformers
 
         if place.gguf:

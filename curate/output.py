@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -138,7 +137,7 @@ def _write_tables(curated: Curated, folder: Path) -> None:
     reason = pa.array(plan.reason, mask=plan.reason < 0)
     names = pa.array(list(plan.reasons) or [""], pa.string())
     tables["plan"] = pa.table({"example_id": ids, "count": plan.counts, "reason": names.take(reason)})
-    tables["rejected"] = _rejected(curated.rejected())
+    tables["rejected"] = curated.rejected
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 
@@ -155,22 +154,6 @@ def _split_table(curated: Curated) -> pa.Table:
         "noise_suspect": curated.diagnostics.noise_suspect,
     }
     return pa.table(columns)
-
-
-_REJECTED = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("example_id", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("content", pa.string()),
-    ]
-)
-
-
-def _rejected(records: Iterable[dict[str, Any]]) -> pa.Table:
-    rows = [{name: record.get(name) for name in _REJECTED.names} for record in records]
-    return pa.Table.from_pylist(rows, _REJECTED)
 
 
 # -- run.json -----------------------------------------------------------------------------------------------------
@@ -249,7 +232,7 @@ def _counts(curated: Curated, columns: pa.Table) -> dict[str, int]:
         "hard": int(split.hard.sum()),
         "easy": int((split.valid & ~split.hard).sum()),
         "noise": int((split.cluster == -1).sum()),
-        "rejected": sum(1 for _ in curated.rejected()),
+        "rejected": curated.rejected.num_rows,
         "output": len(curated),
         **{name: int(origins.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
     }

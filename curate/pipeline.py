@@ -108,18 +108,21 @@ class Pipeline(Component):
 
         data: anything `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or what it returned;
             `reading` are its arguments (columns, shape, where, limit, on_bad_row).
-        out: folder for the full output; None = only return the result, whose `dataset` is of the kind that came in.
+        out: folder for the full output, in place of an earlier one; None = only return the result, whose `dataset`
+            is of the kind that came in.
         scores: difficulty measured earlier, joined by example id; the proxy is then not run.
         """
         progress = progress or Progress()
+        if out is not None:
+            from curate.output import check_directory, write_output
+
+            check_directory(Path(out), "", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
             with progress.stage("read"):
                 data = read(data, seed=self.seed, **reading)
         run = Run(self.proxy, cache, device, self.seed, progress)
         curated = self.stages(data, run, scores)
         if out is not None:
-            from curate.output import write_output
-
             write_output(curated, Path(out))
         return curated
 

@@ -214,7 +214,7 @@ class _Chat:
                 if mark.end() == end:
                     end = mark.start()
                     break
-            if through[len(before) : end].split() != turn["content"].split():
+            if "".join(through[len(before) : end].split()) != "".join(turn["content"].split()):
                 return None
             spans.append((len(before), end))
         return spans

@@ -1,7 +1,6 @@
 """Runs that are killed, starved of disk, given a damaged cache or a rival: the same command ends with the same bytes.
 
-Real processes and real signals. A driver process imports everything once and forks a child per run, so that a death
-costs a second and not ten; what the child does is `curate.cli.main`, with shards small enough for several of them.
+Real processes and real signals; see fault_driver.py, which runs them.
 """
 
 import json
@@ -20,76 +19,6 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.slow
-
-DRIVER = r"""
-import json, os, re, resource, signal, sys, threading
-
-import torch, transformers, datasets, sklearn.cluster, plotly.graph_objects
-import curate.cli, curate.trace, curate.train, curate.output, curate.report, curate.clusterers, augmenters, scorers
-
-curate.trace.SHARD_ROWS = 64
-
-
-def child(request, pipe):
-    os.dup2(pipe, 1)
-    os.dup2(pipe, 2)
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-    def watched(name, real):
-        def call(source, target):
-            event = f"{name} {target}"
-            die = request.get("die")
-            here = die is not None and re.search(die["at"], event) is not None
-            if here and die["when"] == "before":
-                os.kill(os.getpid(), die["signal"])
-            real(source, target)
-            if "limit" not in request:
-                os.write(log, (event + "\n").encode())
-            if here and die["when"] == "after":
-                os.kill(os.getpid(), die["signal"])
-        return call
-
-    os.replace, os.rename = watched("replace", os.replace), watched("rename", os.rename)
-    if "uid" in request:
-        os.setuid(request["uid"])
-    if "limit" in request:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
-    os._exit(curate.cli.main(request["arguments"]))
-
-
-def collect(pid, pipe, seconds, answers, place):
-    timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL)) if seconds is not None else None
-    if timer:
-        timer.start()
-    with os.fdopen(pipe, errors="replace") as stream:
-        text = stream.read()
-    if timer:
-        timer.cancel()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    answers[place] = {"status": status, "text": text}
-
-
-for line in sys.stdin:
-    requests = json.loads(line)
-    children = []
-    for request in requests:
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            child(request, writing)
-        os.close(writing)
-        children.append((pid, reading, request.get("seconds")))
-    answers = [None] * len(children)
-    threads = [
-        threading.Thread(target=collect, args=(*each, answers, place)) for place, each in enumerate(children)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(json.dumps(answers), flush=True)
-"""
 
 
 @dataclass(frozen=True)
@@ -158,7 +87,6 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     folder = Path(tempfile.mkdtemp(prefix="curate-faults-"))
-    folder.chmod(0o755)  # a child that gives up root must still get here
     rng = random.Random(0)
     with (folder / "data.jsonl").open("w") as file:
         for i in range(300):
@@ -169,10 +97,9 @@ def bench() -> Iterator[Bench]:
                 "source": "xy"[i % 2],
             }
             file.write(json.dumps(row) + "\n")
-    (folder / "driver.py").write_text(DRIVER)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
-        [sys.executable, folder / "driver.py"],
+        [sys.executable, Path(__file__).with_name("fault_driver.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -263,11 +190,14 @@ def test_killed_at_every_rename(bench: Bench) -> None:
 # --- disk full -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [0, 200, 100_000, 5_000_000])
-def test_a_full_disk_while_the_cache_is_filled(limit: int, bench: Bench) -> None:
-    """Bytes a file may have: none, a little more than flags of rows, less than weights, less than optimizer state."""
-    name = f"full-{limit}"
-    ended = bench.run(name, limit=limit)
+@pytest.mark.parametrize("victim", ["anything", "the end of an array", "weights", "optimizer state"])
+def test_a_full_disk_while_the_cache_is_filled(victim: str, bench: Bench) -> None:
+    cache = bench.folder / "whole" / "cache"
+    array = next(cache.glob("rows/*/valid.npy")).stat().st_size
+    weights = next(cache.glob("proxies/*/step-000003/model.safetensors")).stat().st_size
+    limits = {"anything": 0, "the end of an array": array - 1, "weights": weights - 1, "optimizer state": weights}
+    name = f"full-{list(limits).index(victim)}"
+    ended = bench.run(name, limit=limits[victim])
     assert ended.status == 3, ended.text
     assert "make room" in ended.text.splitlines()[-1]
     assert bench.leftovers(name) == []
@@ -276,15 +206,15 @@ def test_a_full_disk_while_the_cache_is_filled(limit: int, bench: Bench) -> None
     bench.check_finished(name)
 
 
-@pytest.mark.parametrize(
-    ("limit", "unwritten"), [(10, "tables"), (3_000, "tables"), (13_000, "data"), (100_000, "report.html")]
-)
-def test_a_full_disk_while_the_result_is_written(limit: int, unwritten: str, bench: Bench) -> None:
-    name = f"out-{limit}"
-    ended = bench.run(name, cache="whole", limit=limit)
+@pytest.mark.parametrize("victim", ["tables/split.parquet", "data/train-00000-of-00001.parquet", "report.html"])
+def test_a_full_disk_while_the_result_is_written(victim: str, bench: Bench) -> None:
+    name = f"out-{victim.split('.')[0].replace('/', '-')}"
+    size = (bench.folder / "whole" / "out" / victim).stat().st_size
+    # The report's size varies a little with the costs it shows, and is far above that of all before it.
+    ended = bench.run(name, cache="whole", limit=size // 2 if victim == "report.html" else size - 1)
     out = bench.folder / name / "out"
     assert ended.status == 3, ended.text
-    assert not (out / unwritten).exists(), sorted(path.name for path in out.iterdir())
+    assert not (out / victim).exists()
     assert not (out / "run.json").exists()
     assert bench.leftovers(name) == []
     assert bench.run(name, cache="whole").status == 0
@@ -363,21 +293,19 @@ def test_a_killed_rival_does_not_block(bench: Bench) -> None:
     assert bench.results("lives") == bench.results("whole")
 
 
+@pytest.mark.skipif(sys.platform != "linux" and os.getuid() == 0, reason="nothing is read-only to root")
 @pytest.mark.parametrize("part", ["cache", "out"])
 def test_a_read_only_place(part: str, bench: Bench) -> None:
     name = f"read-only-{part}"
-    for each in ("cache", "out"):
-        (bench.folder / name / each).mkdir(parents=True)
-        (bench.folder / name / each).chmod(0o777)
-    (bench.folder / name / part).chmod(0o555)
-    nobody = {"uid": 65534} if os.getuid() == 0 else {}  # nothing is read-only to root
-    (bench.folder / name / "log").touch()
-    (bench.folder / name / "log").chmod(0o666)
-    ended = bench.run(name, **nobody)
+    place = bench.folder / name / part
+    place.mkdir(parents=True)
+    place.chmod(0o555)
+    mortal = os.getuid() == 0
+    ended = bench.run(name, mortal=mortal)
     assert ended.status == 3, ended.text
-    assert str(bench.folder / name / part) in ended.text.splitlines()[-1]
+    assert str(place) in ended.text.splitlines()[-1]
     assert "writable" in ended.text
     assert "train the proxy" not in ended.text
-    (bench.folder / name / part).chmod(0o777)
-    assert bench.run(name, **nobody).status == 0
-    assert bench.results(name) == bench.results("whole")
+    place.chmod(0o755)
+    assert bench.run(name, mortal=mortal).status == 0
+    bench.check_finished(name)

@@ -285,7 +285,7 @@ def test_the_folder_holds_what_is_promised_and_nothing_else(written: tuple[Curat
     }
     assert "configs:" in (folder / "README.md").read_text()
     head = (folder / "report.html").read_text().partition("</head>")[0]
-    assert re.search(r"Content-Security-Policy[^>]*default-src 'none'", head)  # the page can reach no network
+    assert re.search(r"Content-Security-Policy[^>]*default-src (&#39;|')none", head)  # the page can reach no network
 
 
 def test_tables_are_joined_by_example_id(written: tuple[Curated, Path]) -> None:
@@ -306,11 +306,23 @@ def test_tables_are_joined_by_example_id(written: tuple[Curated, Path]) -> None:
     }
     assert tables["trajectories"].column_names == ["example_id", "tokens", "loss_1", "loss_2", "loss_3"]
     assert tables["scores"]["difficulty"].null_count == tables["trajectories"]["loss_3"].null_count == 2
-    rejected = tables["rejected"].to_pylist()
-    assert [(row["row"], row["example_id"], row["stage"]) for row in rejected] == [
-        (5, "r5", "score"),
-        (17, "r17", "score"),
-    ]
+    assert tables["rejected"].num_rows == 0  # invalid rows are in the result
+
+
+def test_every_row_that_is_left_out_is_recorded_with_its_place_in_the_input(tmp_path: Path) -> None:
+    table = _contract_table()
+    prompts = [None if i == 3 else cell for i, cell in enumerate(table["prompt"].to_pylist())]
+    table = table.set_column(1, "prompt", pa.array(prompts))
+    pipeline = _with_known(augmenters=[Subset(size=20)])
+    curated = pipeline.run(table, out=tmp_path / "out", on_bad_row="drop", where="kind!=k1")
+    rejected = pq.read_table(tmp_path / "out" / "tables" / "rejected.parquet").to_pylist()
+    assert (rejected[0]["row"], rejected[0]["stage"]) == (3, "read")
+    assert {row["stage"] for row in rejected[1:]} == {"plan"}
+    assert all(row["example_id"] == f"r{row['row']}" for row in rejected[1:])
+    kept, gone = set(_ids(curated)), {row["example_id"] for row in rejected[1:]}
+    assert len(kept) == 20
+    assert not kept & gone
+    assert kept | gone | {"r3"} == {f"r{i}" for i in range(90) if i % 4 != 1}
 
 
 def test_counts_are_those_of_the_data(written: tuple[Curated, Path]) -> None:
@@ -321,7 +333,7 @@ def test_counts_are_those_of_the_data(written: tuple[Curated, Path]) -> None:
     hard = int((known > 2.5).sum())
     counts = record["counts"]
     assert counts["input"] == 90
-    assert (counts["valid"], counts["invalid"], counts["rejected"]) == (88, 2, 2)
+    assert (counts["valid"], counts["invalid"], counts["rejected"]) == (88, 2, 0)
     assert (counts["hard"], counts["easy"], counts["noise"]) == (hard, 88 - hard, 0)
     assert counts["output"] == data.num_rows == len(curated)
     assert counts["original"] == 90
@@ -350,6 +362,19 @@ def test_reading_a_result_again_needs_consent(written: tuple[Curated, Path]) -> 
         _with_known().run(str(written[1]))
 
 
+class Forbidden:
+    def score(self, examples, run):
+        raise AssertionError("nothing needs to be scored")
+
+
+def test_a_folder_of_other_files_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        _with_known(scorer=Forbidden()).run(_contract_table(), out=tmp_path)
+    assert (tmp_path / "data" / "precious.txt").read_text() == "mine"
+
+
 def test_order_is_a_seeded_shuffle_or_the_input_with_copies_behind_their_row(tmp_path: Path) -> None:
     table = _contract_table()
     replay = Replay(data=_replay_file(tmp_path), share=0.1)
@@ -368,6 +393,9 @@ def test_order_is_a_seeded_shuffle_or_the_input_with_copies_behind_their_row(tmp
     assert one == again
     assert sorted(one) == sorted(kept)
     assert one != kept != other != one
+    first, second = (_with_known(seed=seed).run(table).columns()["example_id"].to_pylist() for seed in (0, 1))
+    assert first != second
+    assert sorted(first) == sorted(second)
     late = [place for place, name in enumerate(one) if "#" in name]
     assert 0.35 < np.mean(late) / len(one) < 0.65  # copies are everywhere, not last
 
@@ -401,10 +429,6 @@ def test_given_scores_give_what_measuring_gives(tmp_path: Path) -> None:
     write_scores(direct.scores, direct.loaded.examples.ids, tmp_path / "scores.parquet")
     shuffled = pq.read_table(tmp_path / "scores.parquet").take(np.random.default_rng(0).permutation(90))
     pq.write_table(shuffled, tmp_path / "scores.parquet")
-
-    class Forbidden:
-        def score(self, examples, run):
-            raise AssertionError("scores were given")
 
     given = _with_known(scorer=Forbidden()).run(
         table, out=tmp_path / "given", scores=read_scores(tmp_path / "scores.parquet")
@@ -657,7 +681,7 @@ def test_rows_that_cannot_be_scored_are_kept_once_and_marked(tmp_path: Path) -> 
             "hard": False,
         }
         assert f"{name}#1" not in rows
-    assert [record["example_id"] for record in curated.rejected()] == ["row-4", "row-9"]
+    assert curated.rejected.num_rows == 0
     assert _ids(curated, hard=True) == hard - {"row-4", "row-9"}
 
 

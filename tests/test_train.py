@@ -61,6 +61,15 @@ def weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+def row_loss(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
+    """Summed loss of one row, by transformers alone."""
+    span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+    ids = torch.from_numpy(tokens.ids[span].astype(np.int64))[None]
+    labels = torch.where(torch.from_numpy(tokens.supervised[span])[None], ids, -100)
+    loss: torch.Tensor = model(input_ids=ids, labels=labels).loss * int((labels != -100).sum())
+    return loss
+
+
 class Ones:
     def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
         return torch.ones_like(losses)
@@ -165,11 +174,7 @@ def test_equals_a_hand_written_loop_of_transformers_losses_and_torch_adamw(token
     for step in range(6):
         total, count = torch.zeros(()), 0
         for row in order.batch(step):
-            span = slice(tokens.offsets[row], tokens.offsets[row + 1])
-            ids = torch.from_numpy(tokens.ids[span].astype(np.int64))[None]
-            labels = torch.where(torch.from_numpy(tokens.supervised[span])[None], ids, -100)
-            n = int((labels != -100).sum())
-            total, count = total + oracle(input_ids=ids, labels=labels).loss * n, count + n
+            total, count = total + row_loss(oracle, tokens, row), count + int(tokens.completion_tokens[row])
         optimizer.zero_grad()
         (total / count).backward()
         torch.nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
@@ -190,39 +195,44 @@ def test_micro_batches_do_not_change_the_result(tokens: Tokens, optimizer: Any) 
         np.testing.assert_allclose(parts, whole, rtol=2e-6)
 
 
-def test_micro_batches_leave_the_gradient_alone(tokens: Tokens) -> None:
-    moved = []
-    for budget in (10_000, 100, 1):
-        model = tiny_model()
-        settings = config(steps=1, micro_batch_tokens=budget, warmup_ratio=0.0, optimizer=AdamW(eps=1e6))
-        run(model, tokens, settings)  # so large an eps makes the update proportional to the gradient
-        moved.append(weights(model).double() - weights(tiny_model()).double())
-    for other in moved[1:]:
-        assert float((other - moved[0]).norm() / moved[0].norm()) < 1e-3
-    assert float(moved[0].norm()) > 0
-
-
-def test_gradient_is_clipped_by_its_norm(tokens: Tokens) -> None:
-    seen: list[float] = []
+def gradient_of(tokens: Tokens, **changes: Any) -> torch.Tensor:
+    """The gradient of the first optimizer batch, as the optimizer finds it."""
+    found: list[torch.Tensor] = []
 
     class Looking:
         def __init__(self, parameters: Any) -> None:
-            self.param_groups = [{"params": [p for _, p in parameters], "initial_lr": 1.0}]
+            self.parameters = [p for _, p in parameters]
+            self.param_groups: list[dict[str, Any]] = []
 
         def step(self, closure: Any) -> None:
             closure()
-            gradients = [p.grad for p in self.param_groups[0]["params"]]
-            seen.append(float(torch.nn.utils.get_total_norm(gradients)))
+            found.append(torch.cat([p.grad.flatten() for p in self.parameters]).double())
 
     class Look:
         def build(self, parameters: Any, *, learning_rate: float, weight_decay: float) -> Looking:
             return Looking(parameters)
 
-    for limit in (None, 0.25, 1e6):
-        run(tiny_model(), tokens, config(steps=1, optimizer=Look(), max_grad_norm=limit))
-    assert seen[0] > 0.25
-    assert seen[1] == pytest.approx(0.25, rel=1e-4)
-    assert seen[2] == seen[0]
+    run(tiny_model(), tokens, config(steps=1, optimizer=Look(), **changes))
+    return found[0]
+
+
+def test_gradient_is_that_of_the_mean_over_the_tokens_of_the_whole_batch(tokens: Tokens) -> None:
+    oracle = tiny_model()
+    total, count = torch.zeros(()), 0
+    for row in RowOrder(np.flatnonzero(tokens.valid), 8, 0).batch(0):
+        total, count = total + row_loss(oracle, tokens, row), count + int(tokens.completion_tokens[row])
+    (total / count).backward()
+    expected = torch.cat([p.grad.flatten() for p in oracle.parameters()]).double()
+    for budget in (None, 100, 1):
+        found = gradient_of(tokens, micro_batch_tokens=budget, max_grad_norm=None)
+        assert float((found - expected).norm() / expected.norm()) < 1e-6
+
+
+def test_gradient_is_clipped_by_its_norm(tokens: Tokens) -> None:
+    whole = gradient_of(tokens, max_grad_norm=None)
+    assert float(whole.norm()) > 0.25
+    torch.testing.assert_close(gradient_of(tokens, max_grad_norm=0.25), whole * (0.25 / whole.norm()))
+    assert torch.equal(gradient_of(tokens, max_grad_norm=1e6), whole)
 
 
 def test_adamw_moves_bfloat16_weights_at_a_low_rate(tokens: Tokens) -> None:
@@ -377,6 +387,16 @@ def test_reweighter_sees_the_whole_batch_whatever_the_micro_batches(tokens: Toke
         assert not losses.requires_grad
         mean = float((losses * counts).sum() / counts.sum())
         assert mean == pytest.approx(results[0][step], rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(), SAM()])
+def test_weights_come_from_the_dropout_draws_trained_on_and_once_a_step(tokens: Tokens, optimizer: Any) -> None:
+    reweighter = Recording()
+    settings = config(micro_batch_tokens=100, optimizer=optimizer)
+    losses = run(dropping(), tokens, settings, reweighter=reweighter)
+    assert [step for _, _, step in reweighter.asked] == list(range(6))
+    means = [float((each * counts).sum() / counts.sum()) for each, counts, _ in reweighter.asked]
+    assert means == pytest.approx(losses, rel=1e-6)
 
 
 def test_weights_of_zero_silence_a_row(tokens: Tokens) -> None:

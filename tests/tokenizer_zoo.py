@@ -1,0 +1,123 @@
+"""Small tokenizers of the usual kinds, and chat templates of the usual habits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+__all__ = ["CHATML", "CHATS", "byte_level", "metaspace", "word_level"]
+
+_SENTENCES = [
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+    "What is 12 plus 30? The answer is 42, because 12 + 30 = 42.",
+    "A user asks and the assistant answers; the system says how. Yes. No. Four apples and three pears make seven.",
+]
+_MARKS = ("<|begin|>", "<|end|>", "<unk>", "<|im_start|>", "<|im_end|>")
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# Habits of the templates of released models. All of them show every assistant turn as it is, white space apart.
+CHATS: dict[str, str] = {
+    "chatml": CHATML,
+    "eos ends a turn": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim + eos_token + '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "begins with bos": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ ' ' + m['content'] + ' ' + "
+        "eos_token }}{% else %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endif %}{% endfor %}"
+    ),
+    "no end of turn": (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    ),
+    "drops system": (
+        "{% for m in messages if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] | trim "
+        "+ '<|im_end|>' + '\n' }}{% endfor %}"
+    ),
+    "system in the last question": (
+        "{% for m in messages if m['role'] != 'system' %}{% set tail = '\n' + messages[0]['content'] if "
+        "m['role'] == 'user' and messages[0]['role'] == 'system' and loop.index0 >= loop.length - 2 else '' %}"
+        "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + tail + '<|im_end|>' + '\n' }}{% endfor %}"
+    ),
+    "adds a system prompt": (
+        "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nAnswer as an assistant. Yes.<|im_end|>\n' }}"
+        "{% endif %}" + CHATML
+    ),
+    "looks for thoughts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+        "{% if m['role'] == 'assistant' and loop.last %}{% if '</think>' in m['content'] %}"
+        "{% set parts = m['content'].split('</think>') %}"
+        "{{ '<think>\n' + parts[0].split('<think>')[-1].strip('\n') + '\n</think>\n\n' + parts[1].lstrip('\n') }}"
+        "{% else %}{{ '<think>\n\n</think>\n\n' + m['content'] }}{% endif %}"
+        "{% else %}{{ m['content'] }}{% endif %}{{ '<|im_end|>' + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+}
+
+
+def _wrapped(backend: Tokenizer, auto_bos: bool, chat: str | None, eos: str, **options: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    if auto_bos:
+        number = backend.token_to_id("<|begin|>")
+        backend.post_processor = processors.TemplateProcessing(
+            single="<|begin|> $A", pair="<|begin|> $A $B", special_tokens=[("<|begin|>", number)]
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|begin|>", eos_token=eos, pad_token=eos, **options
+    )
+    tokenizer.chat_template = chat
+    return tokenizer
+
+
+def byte_level(
+    *,
+    auto_bos: bool = False,
+    chat: str | None = None,
+    eos: str = "<|end|>",
+    vocabulary: int = 400,
+    texts: Iterable[str] = _SENTENCES,
+) -> Any:
+    """GPT-2's kind. eos may be "<|im_end|>", so that the end of a turn is the end of the text."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(_MARKS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return _wrapped(backend, auto_bos, chat, eos)
+
+
+def metaspace(*, auto_bos: bool = True, chat: str | None = None) -> Any:
+    """Llama 2's kind: white space is a visible character, put before the text; unknown characters are bytes."""
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first"), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=[*_MARKS, *(f"<0x{byte:02X}>" for byte in range(256))],
+        max_token_length=16,
+        show_progress=False,
+    )
+    backend.train_from_iterator(_SENTENCES, trainer)
+    return _wrapped(backend, auto_bos, chat, "<|end|>", unk_token="<unk>")
+
+
+def word_level(*, chat: str | None = None) -> Any:
+    """One token per known word; white space is nothing, and any other word, however long, one unknown token."""
+    backend = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.train_from_iterator(_SENTENCES, trainers.WordLevelTrainer(special_tokens=list(_MARKS), show_progress=False))
+    return _wrapped(backend, False, chat, "<|end|>", unk_token="<unk>")
