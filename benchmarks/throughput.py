@@ -102,9 +102,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
             f"{name:<18}{row['tokens_per_second']:>10,.0f}{row['ratio_wall']:>8.2f}{row['ratio_cpu']:>8.2f}"
             f"{spread:>16}{row['largest_difference']:>12.1e}"
         )
-    print(
-        f"matrix products alone: {rate / 1e9:,.0f} GFLOP/s; the engine does the rows' products at {share:.0%} of that"
-    )
+    print(f"matrix products alone: {rate / 1e9:,.0f} GFLOP/s; the engine reaches {share:.0%} of it")
     return {
         "rows": len(tokens),
         "tokens": len(tokens.ids),
@@ -189,13 +187,8 @@ def _operations(model: Any, tokens: Tokens) -> float:
 def _matrix_rate(model: Any, dtype: torch.dtype, device: torch.device, rows: int) -> float:
     """Operations per second of the model's own matrix products, by themselves, at the engine's batch size."""
     shapes = sorted(set(_linear_shapes(model)))
-    pairs = [
-        (
-            torch.randn(rows, fan_in, device=device, dtype=dtype),
-            torch.randn(fan_out, fan_in, device=device, dtype=dtype),
-        )
-        for fan_in, fan_out in shapes
-    ]
+    inputs = [torch.randn(rows, fan_in, device=device, dtype=dtype) for fan_in, _ in shapes]
+    weights = [torch.randn(fan_out, fan_in, device=device, dtype=dtype) for fan_in, fan_out in shapes]
     work = sum(2 * rows * fan_in * fan_out for fan_in, fan_out in shapes)
     best = 0.0
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-__all__ = ["barrier", "broadcast_", "local_device", "rank", "start", "sum_", "sum_gradients_", "world_size"]
+__all__ = ["any_rank", "barrier", "broadcast_", "local_device", "rank", "start", "sum_", "sum_gradients_", "world_size"]
 
 _BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link, small beside a model
 
@@ -46,6 +46,11 @@ def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:
         dist.barrier()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is true on at least one rank: the same answer on all."""
+    return bool(sum_(torch.tensor([int(flag)])).item())
 
 
 def sum_(tensor: torch.Tensor) -> torch.Tensor:

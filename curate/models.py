@@ -29,7 +29,8 @@ SCRATCH = "scratch"
 # What decides what a local model computes. Python files too: they are what `trust_remote_code` runs.
 _MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 
-# The scratch proxy. Wide enough to learn the templates of a dataset, small enough for 300 steps in a minute or so on two cores.
+# The scratch proxy. Wide enough to learn the templates of a dataset, small enough for 300 steps in a minute or so on
+# two cores.
 _SCRATCH_VOCABULARY = 4096
 _SCRATCH_SHAPE: dict[str, Any] = {
     "hidden_size": 128,
@@ -71,7 +72,28 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     with explained(name, place):
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        if place.gguf:
+            _take_ends_from_file(tokenizer, place.gguf)
+    return tokenizer
+
+
+def _take_ends_from_file(tokenizer: Any, path: str) -> None:
+    """transformers 5.17 takes the beginning-of-sequence of a Llama's GGUF file for its end and the other way round, and
+    forgets whether to put it there."""
+    import gguf
+
+    fields = gguf.GGUFReader(path).fields
+    wrong = False
+    for end in ("bos", "eos"):
+        field = fields.get(f"tokenizer.ggml.{end}_token_id")
+        if field is not None and getattr(tokenizer, f"{end}_token_id") != field.contents():
+            setattr(tokenizer, f"{end}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
+            wrong = True
+    if wrong:
+        adds = fields.get("tokenizer.ggml.add_bos_token")
+        tokenizer.add_bos_token = bool(adds.contents()) if adds is not None else tokenizer.add_bos_token
+        tokenizer.update_post_processor()
 
 
 def load_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:

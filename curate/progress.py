@@ -55,10 +55,10 @@ class Progress:
                     yield Stage(cost, advance)
             else:
                 yield Stage(cost, _lines(name, total, unit) if style == "lines" else lambda _: None)
+            if style == "lines":
+                print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
         finally:
             cost.seconds += time.monotonic() - started
-            if style == "lines":
-                print(f"{name}: done in {cost.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 @dataclass

@@ -47,8 +47,11 @@ class Run:
     def torch_device(self) -> Any:
         import torch
 
+        from curate import distributed
+
+        distributed.start()
         if self.device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            return distributed.local_device()
         try:
             device = torch.device(self.device)
             torch.empty(0, device=device)

@@ -149,13 +149,17 @@ class _Tracer:
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
     def trace(self) -> Trace:
+        from curate.distributed import any_rank, barrier
+
         rows = self._rows()
         self.schedule = self.proxy.schedule(int(rows["valid"].sum()))
-        with self._exclusively():
-            missing = self._missing()
-            if missing:
-                self._train()
-                self._measure(missing)
+        if any_rank(bool(self._missing())):  # a complete cache may be read-only, and needs no lock
+            with self._exclusively():
+                missing = self._missing()
+                barrier()  # every rank has looked before any adds, so that all share out the same list
+                if any_rank(bool(missing)):
+                    self._train()
+                    self._measure(missing)
         values = {fingerprint(measure): self._collect(measure) for measure in self.measures}
         facts = {
             "model": self.proxy.model,
@@ -168,6 +172,7 @@ class _Tracer:
             "learning_rate": self.proxy.peak_learning_rate,
             "numerics": self.numerics,
             "fingerprint": self.key,
+            "rows_truncated": int(rows["truncated"].sum()),
             **self._trained_facts(),
         }
         return Trace(self.schedule, values, rows["valid"], rows["tokens"], rows["truncated"], self.key, facts)
@@ -321,6 +326,7 @@ class _Tracer:
         steps = self.schedule.steps.tolist()
         absent = [step for step in steps if self.cache.get("proxies", self.key, _step(step)) is None]
         if not absent:
+            self._drop_resumable()
             return
         reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
@@ -367,8 +373,15 @@ class _Tracer:
                     stage.cost.tokens = checkpoint.tokens_seen
             except DivergenceError as error:
                 raise self._explained(error) from error
+        self._drop_resumable()
+
+    def _drop_resumable(self) -> None:
+        """Optimizer state is of no use once every checkpoint is stored."""
+        from curate.distributed import rank
+
         if rank() == 0:
-            self.cache.drop("proxies", self.key, _resume(steps[-1]))
+            for step in self.schedule.steps.tolist():
+                self.cache.drop("proxies", self.key, _resume(step))
 
     def _explained(self, error: DivergenceError) -> InputError:
         """The same error with the ids of its rows, which are saved beside the cache entry."""

@@ -30,6 +30,7 @@ from curate.models import (
     scratch_tokenizer,
 )
 from curate.readers import read
+from curate.tokenization import tokenize
 from tests.model_zoo import tiny_model
 from tests.tokenizer_zoo import CHATML, byte_level
 
@@ -385,7 +386,7 @@ def test_one_commit_is_identified_and_loaded(tmp_path: Path, monkeypatch: pytest
 # -- GGUF ----------------------------------------------------------------------------------------------------------
 
 
-def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
+def write_gguf(path: Path, model: Any, tokenizer: Any, auto_bos: bool = False) -> None:
     """A Llama as llama.cpp's converter writes it, in float32."""
     gguf = pytest.importorskip("gguf")
     config = model.config
@@ -410,6 +411,7 @@ def write_gguf(path: Path, model: Any, tokenizer: Any) -> None:
     writer.add_token_merges([" ".join(merge) for merge in inner["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_add_bos_token(auto_bos)
     writer.add_chat_template(CHATML)
     names = {
         "model.embed_tokens": "token_embd",
@@ -464,8 +466,22 @@ def test_gguf_gives_the_weights_and_tokenizer_that_went_in(
         assert torch.allclose(model(ids).logits, kept(ids).logits, atol=1e-5)
     for text in ("The answer is 42, é雪🙂.", "<|im_start|>user\nHi<|im_end|>"):
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == byte_level()(text)["input_ids"]
-    assert (tokenizer.eos_token, tokenizer.chat_template) == ("<|end|>", CHATML)
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|begin|>", "<|end|>")
+    assert tokenizer.chat_template == CHATML
     assert parameter_count(name, None, None) == sum(p.numel() for p in kept.parameters())
+
+
+@pytest.mark.parametrize("auto_bos", [True, False])
+def test_rows_tokenised_with_a_gguf_file_begin_and_end_as_it_says(auto_bos: bool, tmp_path: Path) -> None:
+    kept = byte_level(auto_bos=auto_bos)
+    write_gguf(tmp_path / "tiny.gguf", tiny_model("llama", vocab_size=len(kept)), kept, auto_bos)
+    examples = small_examples(6)
+    found, expected = (
+        tokenize(examples, tokenizer, template="plain", max_length=40)
+        for tokenizer in (load_tokenizer(str(tmp_path)), kept)
+    )
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.supervised.tolist() == expected.supervised.tolist()
 
 
 def test_a_model_from_gguf_can_be_saved_and_trained(gguf_folder: tuple[Path, Any], tmp_path: Path) -> None:

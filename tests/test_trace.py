@@ -1,5 +1,8 @@
 """Proxy runs and measures: resumable, shared, cached, and undisturbed by who measures what."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -225,7 +228,7 @@ def test_a_measure_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
         def measure(self, checkpoint, examples):
             return checkpoint.losses()
 
-    with pytest.raises(InputError, match="Flat.measure returned shape"):
+    with pytest.raises(InputError, match=r"Flat\.measure returned shape"):
         trace(_examples(), PROXY, [Flat()], Run(PROXY, tmp_path))
 
 
@@ -234,8 +237,27 @@ def test_a_diverging_proxy_saves_the_ids_of_its_rows(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row ids saved in") as caught:
         trace(_examples(), wild, [MeanLoss()], Run(wild, tmp_path))
     path = Path(str(caught.value).split("row ids saved in ")[1])
-    import json
 
     ids = json.loads(path.read_text())["example_ids"]
     assert ids
     assert set(ids) <= set(_examples().ids.to_pylist())
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    """Shards and examples shared out over two gloo ranks by torchrun, against one process."""
+    driver = Path(__file__).with_name("torchrun_driver.py")
+    results = []
+    for command in (
+        [sys.executable, str(driver), str(tmp_path / "one")],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(str(driver), str(tmp_path / "two")),
+        ],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    one, two = results
+    assert (one["world"], two["world"]) == (1, 2)
+    assert np.allclose(one["losses"], two["losses"], atol=1e-4)
