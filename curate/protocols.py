@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from curate.examples import Examples
     from curate.plan import Plan, Realized
+    from curate.proxy import Schedule
     from curate.run import Run
     from curate.scores import Scores, Split
-    from curate.proxy import Schedule
     from curate.trace import LiveCheckpoint
 
 __all__ = ["Augmenter", "Clusterer", "Floats", "Ints", "Measure", "MeasuringScorer", "Realizer", "Reweighter", "Scorer"]

@@ -135,7 +135,8 @@ def test_settings_change_values_and_refuse_wrong_paths() -> None:
         "seed": 4,
     }
     assert recipe["proxy"] == {"model": "a"}
-    for wrong in ("proxy", "augmenters.1.times=2", "augmenters.x.times=2", "proxy.model.deep=1", "=3", "a=[", "seed.x=1"):
+    lists = ("augmenters.1.times=2", "augmenters.x.times=2")
+    for wrong in (*lists, "proxy", "proxy.model.deep=1", "=3", "a=[", "seed.x=1"):
         with pytest.raises(InputError, match="--set"):
             apply_settings({**recipe, "seed": 0}, [wrong])
 
