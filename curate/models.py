@@ -217,7 +217,7 @@ def scratch_identity(examples_fingerprint: str, max_length: int, seed: int) -> s
     return "scratch:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def parameter_count(name: str, revision: str | None, tokenizer: Any) -> int:
+def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_remote_code: bool = False) -> int:
     """Parameters of a model, counted on its shapes alone; tokenizer: of the scratch proxy, else unused."""
     import torch
 
@@ -234,7 +234,7 @@ def parameter_count(name: str, revision: str | None, tokenizer: Any) -> int:
             # rope_freqs is a table derived from the configuration, not a weight.
             tensors = gguf.GGUFReader(place.gguf).tensors
             return sum(int(tensor.n_elements) for tensor in tensors if not tensor.name.startswith("rope_freqs"))
-        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     return sum(p.numel() for p in model.parameters())

@@ -50,6 +50,7 @@ class LiveCheckpoint:
 
     model: float32 weights, eval mode, on `device`. A measure that changes them must put them back bit for bit.
     tokens: of the shard being measured; all_tokens: of the whole dataset.
+    passes: checkpoints of the run, each a pass over the whole dataset.
     memo: kept across the shards of one checkpoint, for what a measure computes once.
     """
 
@@ -60,6 +61,7 @@ class LiveCheckpoint:
     device: Any
     seed: int
     precision: Literal["auto", "float32", "bfloat16"]
+    passes: int = 1
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     _engines: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -74,7 +76,9 @@ class LiveCheckpoint:
 
         name = precision or self.precision
         if name not in self._engines:
-            self._engines[name] = LossEngine(self.model, precision=name, device=self.device)
+            # What all passes will cost decides whether compiling pays; what a cache holds of it must not.
+            expected = self.passes * len(self.all_tokens.ids)
+            self._engines[name] = LossEngine(self.model, precision=name, expected_tokens=expected, device=self.device)
         else:
             self._engines[name].refresh()
         result: Floats = self._engines[name].losses(self.tokens if tokens is None else tokens)
@@ -209,6 +213,7 @@ class _Tracer:
             else torch.backends.cpu.get_cpu_capability(),
             "precision": str(resolve_precision(self.proxy.precision, device)),
             "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+            "compiler": shutil.which("g++") is not None,
             "world": world_size(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -417,7 +422,16 @@ class _Tracer:
                     )
                 load_weights(model, stored)
                 checkpoint = LiveCheckpoint(
-                    model, step, self.tokens, self.tokens, device, self.seed, self.proxy.precision, {}, engines
+                    model,
+                    step,
+                    self.tokens,
+                    self.tokens,
+                    device,
+                    self.seed,
+                    self.proxy.precision,
+                    len(self.schedule.steps),
+                    {},
+                    engines,
                 )
                 for measure, shard in owed:
                     low, high = self.shards[shard]

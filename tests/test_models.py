@@ -259,7 +259,8 @@ def test_code_of_a_model_runs_when_trusted(tmp_path: Path) -> None:
     folder, marker = tmp_path / "model", tmp_path / "ran"
     with_code(folder, marker)
     program = (
-        "import sys; from curate.models import load_model, load_tokenizer\n"
+        "import sys; from curate.models import load_model, load_tokenizer, parameter_count\n"
+        "print(parameter_count(sys.argv[1], None, None, trust_remote_code=True))\n"
         "print(type(load_model(sys.argv[1], trust_remote_code=True)).__name__)\n"
         "print(type(load_tokenizer(sys.argv[1], trust_remote_code=True)).__name__)\n"
     )
@@ -267,7 +268,8 @@ def test_code_of_a_model_runs_when_trusted(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", program, str(folder)], env=environment, capture_output=True, text=True, timeout=120
     )
-    assert result.stdout.split()[-2:] == ["OwnModel", "OwnTokenizer"], result.stderr
+    count = sum(p.numel() for p in tiny_model("llama", vocab_size=400).parameters())
+    assert result.stdout.split()[-3:] == [str(count), "OwnModel", "OwnTokenizer"], result.stderr
     assert marker.exists()
 
 
