@@ -206,18 +206,24 @@ class _Chat:
             if turn["role"] != "assistant" or not turn["content"]:
                 continue
             before = self._render(turns[:k], add_generation_prompt=True)
-            through = self._render(turns[: k + 1])
-            if not text.startswith(through) or not through.startswith(before):
+            if not text.startswith(before):
                 return None
-            end = len(through.rstrip())
-            for mark in self.end_of_turn.finditer(through, len(before)):
-                if mark.end() == end:
-                    end = mark.start()
-                    break
-            if "".join(through[len(before) : end].split()) != "".join(turn["content"].split()):
-                return None
+            end = len(before) + len(turn["content"])
+            if not (text.startswith(turn["content"], len(before)) and self.end_of_turn.match(text, end)):
+                found = self._end_of_last(self._render(turns[: k + 1]), len(before), text)
+                if found is None or "".join(text[len(before) : found].split()) != "".join(turn["content"].split()):
+                    return None
+                end = found
             spans.append((len(before), end))
         return spans
+
+    def _end_of_last(self, through: str, start: int, text: str) -> int | None:
+        """Where the content of the last turn of `through`, which begins at `start`, ends; None if `text` differs."""
+        if not text.startswith(through):
+            return None
+        end = len(through.rstrip())
+        marks = [mark.start() for mark in self.end_of_turn.finditer(through, start) if mark.end() == end]
+        return marks[0] if marks else end
 
 
 def _role_headings(turns: list[dict[str, str]]) -> list[Piece]:

@@ -80,8 +80,39 @@ def test_an_answer_with_thoughts_is_found_as_the_template_lays_it_out() -> None:
     assert parts(rendered, "completion") == ["<think>\n2 and 2\n</think>\n\nIt is 4."]
 
 
+def test_answers_with_and_without_thoughts_are_found_in_one_conversation() -> None:
+    plain, thought = "Yes.", "<think>\n2 and 2\n</think>\n\nYes."
+    for first in (plain, thought):
+        turns = [("user", "a"), ("assistant", first), ("user", "Yes."), ("assistant", thought), ("user", "b")]
+        for shown in (turns, turns[:-1]):
+            rendered = pieces(shown, CHATS["looks for thoughts"])
+            assert parts(rendered, "completion", "end") == [first, "<|im_end|>", thought, "<|im_end|>"]
+
+
+def test_thoughts_that_a_template_drops_are_not_lost_in_silence() -> None:
+    chat = CHATS["looks for thoughts"].replace("{% else %}{{ m['content'] }}", "{% else %}{{ m['content'][-4:] }}")
+    turns = [("user", "a"), ("assistant", "<think>b</think>Yes."), ("user", "c"), ("assistant", "No.")]
+    with pytest.raises(InputError, match=r"^row 0: .*rewrites"):
+        pieces(turns, chat)
+
+
+def test_a_mark_that_begins_something_ends_nothing() -> None:
+    rendered = pieces(
+        CONVERSATIONS["several turns"],
+        "{% for m in messages %}{{ bos_token + m['role'] + ': ' + m['content'] }}{% endfor %}{{ bos_token }}",
+    )
+    assert parts(rendered, "completion", "end") == ["2", "4"]
+
+
 @pytest.mark.parametrize(
-    "change", ["m['content'] | upper", "m['content'].split('</think>')[-1]", "m['content'][:3]", "'...'"]
+    "change",
+    [
+        "m['content'] | upper",
+        "m['content'].split('</think>')[-1]",
+        "m['content'][:3]",
+        "'...'",
+        "m['content'] + ('!' if '<' in m['content'] else '')",
+    ],
 )
 def test_a_template_that_rewrites_answers_is_refused_with_the_row(change: str) -> None:
     chat = CHATML.replace("m['content']", f"({change} if m['role'] == 'assistant' else m['content'])")

@@ -318,6 +318,14 @@ def test_cutting_long_cells_early_changes_nothing(name: str, monkeypatch: pytest
             assert equal(early, tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length))
 
 
+def test_a_word_at_the_cut_is_tokenised_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level()
+    rows = [("~" * count + "because the instruction", "a") for count in range(40, 70)]
+    whole = tokenize(pairs(rows), tokenizer, template="plain", max_length=64)
+    monkeypatch.setattr(tokenization, "_CHARACTERS_PER_TOKEN", 1)
+    assert equal(tokenize(pairs(rows), tokenizer, template="plain", max_length=64), whole)
+
+
 # -- Tokens --------------------------------------------------------------------------------------------------------
 
 
