@@ -144,7 +144,9 @@ def _sample(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
         tokenizer = load_tokenizer(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
     template = resolve_template(proxy.template, examples.shape, proxy.scratch)
     tokens = tokenize(sample, tokenizer, template=template, max_length=proxy.max_length)
-    return len(tokens.ids) / max(len(rows), 1), parameter_count(proxy.model, proxy.revision, tokenizer)
+    return len(tokens.ids) / max(len(rows), 1), parameter_count(
+        proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code
+    )
 
 
 def _matrix_rate(device: Any) -> float | None:

@@ -33,8 +33,8 @@ _MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", "
 # two cores.
 _SCRATCH_VOCABULARY = 4096
 _SCRATCH_SHAPE: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 352,
+    "hidden_size": 96,
+    "intermediate_size": 256,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,

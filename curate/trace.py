@@ -411,9 +411,10 @@ class _Tracer:
         device = self.run.torch_device()
         model = self.model.to(device).float().eval()
         engines: dict[str, Any] = {}
-        total = sum(len(owed) for owed in missing.values())
+        sizes = [high - low for low, high in self.shards]
+        total = sum(sizes[shard] for owed in missing.values() for _, shard in owed)
         done = 0
-        with self.run.progress.stage("measure", total * SHARD_ROWS, "rows") as stage:
+        with self.run.progress.stage("measure", total, "rows") as stage:
             for step, owed in missing.items():
                 stored = self.cache.get("proxies", self.key, _step(step))
                 if stored is None:
@@ -441,7 +442,7 @@ class _Tracer:
                         values = self._measured(measure, checkpoint, low, high)
                         self.cache.put(*self._entry(measure, step, shard), write=_saver(values))
                     done += 1
-                    stage.advance(SHARD_ROWS)
+                    stage.advance(sizes[shard])
 
     def _measured(self, measure: Measure, checkpoint: LiveCheckpoint, low: int, high: int) -> Floats:
         values = np.asarray(measure.measure(checkpoint, self.examples.take(np.arange(low, high))), np.float32)

@@ -23,10 +23,10 @@ from curate.batches import RowOrder, micro_batches
 from curate.checkpoint import Checkpoint, lent, load_checkpoint, restored
 from curate.component import Component
 from curate.errors import InputError
-from curate.forward import batch_losses, logit_map, make_batch
+from curate.forward import allow_packing, batch_losses, logit_map, make_batch, pack_batch
 from curate.optimizers import AdamW, SteppedOptimizer
 from curate.protocols import Ints, Reweighter
-from curate.scoring import resolve_precision
+from curate.scoring import plan_packs, resolve_precision
 from curate.seeds import derive_seed
 from curate.tokens import Tokens
 
@@ -151,9 +151,13 @@ def train(
     if resume is not None:
         start = load_checkpoint(resume, start)
     losses, tokens_seen, seconds = list(start.losses), start.tokens_seen, start.seconds
-    gradient = _Gradient(model, tokens, config, reweighter, device)
 
-    with restored(model), _gradient_checkpointing(model, config.gradient_checkpointing):
+    with (
+        restored(model),
+        _gradient_checkpointing(model, config.gradient_checkpointing),
+        _packing(model, device) as packed,
+    ):
+        gradient = _Gradient(model, tokens, config, reweighter, device, packed)
         model.train()
         for step in range(start.step, config.steps + 1):
             if step in wanted:
@@ -188,8 +192,10 @@ class _Gradient:
         config: TrainConfig,
         reweighter: Reweighter | None,
         device: torch.device,
+        packed: bool,
     ) -> None:
         self.model, self.tokens, self.config, self.device = model, tokens, config, device
+        self.packed = packed
         self.reweighter = reweighter
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         logit_map(model)  # worked out now, outside the random draws of a step
@@ -209,7 +215,10 @@ class _Gradient:
         self.tokens_seen = int(lengths.sum())
         # Dealt out by length, so that ranks wait little for each other.
         mine = np.argsort(lengths, kind="stable")[distributed.rank() :: distributed.world_size()]
-        split = micro_batches(lengths[mine], self.budget, self.pass_cost)
+        if self.packed:
+            split = list(plan_packs(lengths[mine], self.budget))
+        else:
+            split = micro_batches(lengths[mine], self.budget, self.pass_cost)
         self.parts = [(self.rows[mine[part]], torch.from_numpy(mine[part]).to(self.device)) for part in split]
         self.weights: torch.Tensor | None = None
         self.loss = math.nan
@@ -254,7 +263,8 @@ class _Gradient:
         return float(loss)
 
     def _sums(self, rows: Ints) -> torch.Tensor:
-        return batch_losses(self.model, make_batch(self.tokens, rows).to(self.device))
+        batch = (pack_batch if self.packed else make_batch)(self.tokens, rows)
+        return batch_losses(self.model, batch.to(self.device))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
@@ -324,3 +334,27 @@ def _gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
         yield
     finally:
         disable()
+
+
+@contextlib.contextmanager
+def _packing(model: Any, device: torch.device) -> Iterator[bool]:
+    """Let the model take rows end to end, without padding, for the while; yields whether it does.
+
+    On a CPU only: on a GPU packed attention has kernels for half precision alone. And without dropout only: a
+    prompt prefix that packed rows share would share its draws.
+    """
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    packed = device.type == "cpu" and not _drops_out(model) and allow_packing(model)
+    try:
+        yield packed
+    finally:
+        if config._attn_implementation != before:
+            model.set_attn_implementation(before)
+
+
+def _drops_out(model: Any) -> bool:
+    """Whether any part of the model draws at random in training mode."""
+    layers = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    settings = model.config.get_text_config().to_dict()
+    return layers or any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())
