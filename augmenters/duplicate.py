@@ -18,7 +18,7 @@ __all__ = ["Duplicate"]
 class Duplicate(Component):
     """Extra copies of the hard rows (arXiv 2602.00576; the upsampling of USEFUL, arXiv 2404.17768).
 
-    times: EXTRA copies, so 1 shows a row twice per epoch.
+    times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000.
     of: "hard"; or a control: "easy" rows, or as many "random" valid rows as there are hard ones.
     cap: most extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows is
         copied. None = no cap.
@@ -26,7 +26,7 @@ class Duplicate(Component):
         wrong at the end is more likely mislabelled than instructive. 0 = off, as in the paper.
     """
 
-    times: int = Field(default=1, ge=1)
+    times: int = Field(default=1, ge=1, lt=1000)
     of: Literal["hard", "easy", "random"] = "hard"
     cap: float | None = Field(default=None, gt=0)
     noise_guard: float = Field(default=0.0, ge=0, lt=1)

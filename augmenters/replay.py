@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from curate.component import Component
-from curate.errors import InputError
+from curate.errors import ExternalError, InputError
 from curate.examples import Examples
 from curate.plan import NewRows, Plan, Realized, Request
 from curate.run import Run
 from curate.scores import Split
 
+if TYPE_CHECKING:
+    from curate.readers import Loaded
+
 __all__ = ["Replay"]
+
+# Arguments of `curate.read`, and how messages call them.
+_READING = ("columns", "shape", "where", "split", "config", "on_bad_row")
+_OPTION = re.compile(r"--(columns|shape|where|split|config|on-bad-row)\b")
 
 
 class Replay(Component):
     """Fill `share` of the FINAL rows with a seeded sample of another dataset (cf. arXiv 2406.14833, strategy III).
 
     data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
-    columns, shape, where: as for the input. Its roles are put into the input's columns of the same role; all
-    other columns of those rows are null.
+    columns, shape, where, split, config, on_bad_row: as for the input (see `curate.read`). Its roles are put into the
+        input's columns of the same role; all other columns of those rows are null.
     """
 
     data: Any
@@ -31,41 +40,80 @@ class Replay(Component):
     columns: str | None = None
     shape: str | None = None
     where: str | None = None
+    split: str | None = None
+    config: str | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Only the share is planned; which rows is decided when the final number is known."""
         return plan.request(Request(self, "replay", seed, share=self.share))
 
-    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
-        """Raises InputError where the other dataset is too small or of another shape."""
-        from curate.readers import read
+    def check_examples(self, examples: Examples) -> None:
+        """Raise InputError where the other dataset cannot be read or does not fit the input."""
+        _as_input(self._read(examples).examples.take(np.arange(1)), examples, self._name)
 
+    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
+        """Raises InputError where the other dataset cannot be read, is too small, or does not fit the input.
+
+        Its unusable rows are among the rejected ones where `on_bad_row` is "drop".
+        """
         (request,) = plan.requests
         wanted = request.count or 0
-        other = read(self.data, columns=self.columns, shape=self.shape, where=self.where).examples
-        if other.shape != examples.shape:
-            raise InputError(
-                f"Replay data has shape {other.shape} but the input has {examples.shape}; "
-                "give both the same shape, or name the columns with Replay.columns"
-            )
+        loaded = self._read(examples)
+        other = loaded.examples
         if wanted > len(other):
             raise InputError(
-                f"Replay.share = {self.share:g} needs {wanted:,} rows but its data has {len(other):,}; lower the share"
+                f"{self._name}: Replay.share = {self.share:g} needs {wanted:,} rows but it has {len(other):,}; "
+                "lower the share"
             )
         rows = np.sort(np.random.default_rng(request.seed).choice(len(other), wanted, replace=False))
         sample = other.take(rows)
         ids = [f"replay:{value}" for value in sample.ids.to_pylist()]
-        return Realized(NewRows(_as_input(sample, examples), ids, ids, "replay"))
+        rejected = [{**record, "stage": "replay"} for record in loaded.rejected]
+        return Realized(NewRows(_as_input(sample, examples, self._name), ids, ids, "replay"), rejected)
+
+    @property
+    def _name(self) -> str:
+        return f"Replay data {self.data if isinstance(self.data, str | Path) else type(self.data).__qualname__}"
+
+    def _read(self, examples: Examples) -> Loaded:
+        """The other dataset, if it is of the shape of the input."""
+        from curate.readers import read
+
+        reading = {name: getattr(self, name) for name in _READING}
+        try:
+            loaded = read(self.data, **reading)
+        except (InputError, ExternalError) as error:
+            # The remedies name options of the command, which are about the input.
+            text = _OPTION.sub(lambda found: "Replay." + found[1].replace("-", "_"), str(error))
+            raise type(error)(f"{self._name}: {text}") from error
+        if loaded.examples.shape != examples.shape:
+            raise InputError(
+                f"{self._name}: it has shape {loaded.examples.shape} but the input has {examples.shape}; "
+                "give both the same shape, or name the columns with Replay.columns"
+            )
+        return loaded
 
 
-def _as_input(sample: Examples, examples: Examples) -> pa.Table:
-    """The sample's roles under the input's column names and types."""
+def _as_input(sample: Examples, examples: Examples, name: str) -> pa.Table:
+    """The sample's roles under the input's column names and types. name: of the sample's data, for messages."""
     columns = []
-    roles = {column: role for role, column in examples.columns.items()}
+    # A column may be the completion and the final answer: the role that is trained on comes first.
+    order = [*examples.content_roles, *(role for role in examples.columns if role not in examples.content_roles)]
     for field in examples.table.schema:
-        role = roles.get(field.name)
-        if role is not None and role in sample.columns and role != "id":
-            columns.append(sample.table.column(sample.columns[role]).cast(field.type))
-        else:
-            columns.append(pa.nulls(len(sample), field.type))
+        roles = [role for role in order if examples.columns[role] == field.name and role != "id"]
+        role = next((role for role in roles if role in sample.columns), None)
+        cells = pa.nulls(len(sample), field.type) if role is None else sample.column(role)
+        if cells.null_count and not field.nullable:
+            raise InputError(
+                f"{name}: its rows have no value for the input's column {field.name!r}, which is declared as never "
+                "null; store the input with a nullable column (pandas does), or leave the column out"
+            )
+        try:
+            columns.append(cells.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(
+                f"{name}: its {role} holds {cells.type}, which does not fit the input's column {field.name!r} of "
+                f"{field.type}; convert one of them"
+            ) from error
     return pa.table(columns, schema=examples.table.schema)

@@ -7,12 +7,16 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from curate.clusterers import source_codes
 from curate.component import Component
 from curate.errors import InputError
+from curate.examples import Examples
 from curate.plan import Plan
 from curate.scores import Split
 
 __all__ = ["Subset"]
+
+_NO_SOURCES = "Subset(per='source') needs a source column; name it with --columns source=COLUMN"
 
 Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
@@ -33,6 +37,13 @@ class Subset(Component):
     choose: Literal["balanced", "lowest_loss", "random"] = "balanced"
     per: Literal["source"] | None = None
 
+    def check_examples(self, examples: Examples) -> None:
+        """Raises InputError where more rows are asked for than there are, or sources are missing."""
+        if isinstance(self.size, int) and self.size > len(examples):
+            raise InputError(f"Subset.size = {self.size:,} but the data has {len(examples):,} rows; lower it")
+        if self.per == "source" and "source" not in examples.columns:
+            raise InputError(_NO_SOURCES)
+
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError where more rows are asked for than are there, or losses or sources are missing."""
         generator = np.random.default_rng(seed)
@@ -44,14 +55,9 @@ class Subset(Component):
             kept = self._choose(pool, wanted, split, generator)
         else:
             if split.sources is None:
-                raise InputError("Subset(per='source') needs a source column; name it with --columns source=COLUMN")
-            groups = _groups(split.sources[pool])
-            kept = np.concatenate(
-                [
-                    self._choose(pool[groups[name]], share, split, generator)
-                    for name, share in _balanced({name: len(rows) for name, rows in groups.items()}, wanted)
-                ]
-            )
+                raise InputError(_NO_SOURCES)
+            parts = _balanced(_groups(split.sources[pool]), wanted)
+            kept = np.concatenate([self._choose(pool[rows], share, split, generator) for rows, share in parts])
         outside = plan.planned.copy()
         outside[kept] = False
         return plan.leave_out(outside, f"not among the {wanted:,} rows that Subset(choose='{self.choose}') keeps")
@@ -63,27 +69,22 @@ class Subset(Component):
             if split.final_loss is None:
                 raise InputError("Subset(choose='lowest_loss') needs losses; use a scorer that records them")
             return pool[np.argsort(split.final_loss[pool], kind="stable")[:wanted]]
-        groups = _groups(split.cluster[pool])
-        parts = [
-            generator.choice(pool[groups[name]], share, replace=False)
-            for name, share in _balanced({name: len(rows) for name, rows in groups.items()}, wanted)
-        ]
-        return np.concatenate(parts)
+        parts = _balanced(_groups(split.cluster[pool]), wanted)
+        return np.concatenate([generator.choice(pool[rows], share, replace=False) for rows, share in parts])
 
 
-def _groups(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """label -> positions, in the order of the labels."""
-    names, inverse = np.unique(labels.astype(str), return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    bounds = np.searchsorted(inverse[order], np.arange(len(names) + 1))
-    return {str(name): order[bounds[k] : bounds[k + 1]] for k, name in enumerate(names)}
+def _groups(labels: np.ndarray) -> list[np.ndarray]:
+    """Positions of the rows of each label, in the order of the labels as text; last those without a label."""
+    codes, names = source_codes(labels, len(labels))
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.searchsorted(codes[order], np.arange(1, len(names))))
 
 
-def _balanced(sizes: dict[str, int], wanted: int) -> list[tuple[str, int]]:
-    """How many to take from each group: from the smallest up, an equal share of what is still wanted."""
+def _balanced(groups: list[np.ndarray], wanted: int) -> list[tuple[np.ndarray, int]]:
+    """The groups and how many to take from each: from the smallest up, an equal share of what is still wanted."""
     shares, left = [], wanted
-    for visited, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):
-        share = min(size, round(left / (len(sizes) - visited)))
-        shares.append((name, share))
+    for visited, rows in enumerate(sorted(groups, key=len)):
+        share = min(len(rows), round(left / (len(groups) - visited)))
+        shares.append((rows, share))
         left -= share
     return shares

@@ -135,7 +135,6 @@ def _trainer(model: Any, tokens: Tokens, options: argparse.Namespace) -> dict[st
             gradient_accumulation_steps=options.batch // per_pass,
             max_steps=options.steps,
             learning_rate=2e-5,
-            warmup_ratio=0.03,
             lr_scheduler_type="cosine",
             train_sampling_strategy="group_by_length",
             bf16=options.precision == "bfloat16",

@@ -59,7 +59,7 @@ rows = load_dataset("path/to/this/folder", split="train")
 {rows}
 
 Left out: {counts["rejected"]:,} rows, in `tables/rejected.parquet` with their reasons.
-Without completion text, so kept once and not clustered: {counts["invalid"]:,}.
+Could not be scored, so kept once and not clustered: {counts["invalid"]:,}.
 
 ## Columns
 

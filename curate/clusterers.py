@@ -29,7 +29,9 @@ __all__ = [
     "PerSource",
     "Quantile",
     "Threshold",
+    "check_rows",
     "cluster_rows",
+    "collapsed_sources",
     "is_per_source",
     "seeded",
     "source_codes",
@@ -42,6 +44,7 @@ SmallSources = Literal["cluster", "all_hard"]
 NOISE = -1
 # The reference schedule leaves a source with fewer rows than this per cluster unclustered.
 ROWS_PER_CLUSTER = 39
+_NO_SOURCES = "the clusterer works per source but the rows have none: name a column (source=...) or drop `per`"
 
 
 def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
@@ -115,7 +118,7 @@ class KMeans(Component):
         matrix = _matrix(X)
         n = len(matrix)
         if n < self.n_clusters:
-            raise InputError(f"{n} rows cannot make {self.n_clusters} clusters; lower n_clusters or give more rows")
+            raise _too_few(n, self.n_clusters, "n_clusters")
         columns = centred_columns(matrix, self.standardize)
         rng = np.random.default_rng(self.random_state or 0)
         labels, settled = lloyd(columns, self.n_clusters, self.n_init, self.max_iter, rng)
@@ -247,11 +250,13 @@ class Clustering:
     """labels: (n,) int32, -1 = noise; a label belongs to one group only.
     groups: (n,) int32, what was clustered together: the source's code, or 0 everywhere.
     all_hard: (g,) bool, groups left unclustered because every row of theirs counts as hard.
+    collapsed: (g,) bool, groups that are one cluster because they have fewer rows than the clusterer needs.
     """
 
     labels: Labels
     groups: Labels
     all_hard: npt.NDArray[np.bool_]
+    collapsed: npt.NDArray[np.bool_]
 
 
 def is_per_source(clusterer: Any) -> bool:
@@ -272,34 +277,69 @@ def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
     n = len(matrix)
     if not is_per_source(clusterer):
         labels = _clustered(clusterer, matrix, "the data")
-        return Clustering(labels, np.zeros(n, np.int32), np.zeros(1, bool))
+        return Clustering(labels, np.zeros(n, np.int32), np.zeros(1, bool), np.zeros(1, bool))
     if sources is None:
-        raise InputError(
-            "the clusterer works per source but the rows have none: name a column (source=...) or drop `per`"
-        )
-    if isinstance(clusterer, PerSource):
-        inner, small_sources = clusterer.clusterer, clusterer.small_sources
-    else:
-        inner = clusterer.model_copy(update={"per": None})
-        small_sources = "cluster" if isinstance(clusterer, Quantile) else clusterer.small_sources
+        raise InputError(_NO_SOURCES)
+    inner = _inner(clusterer)
     codes, names = source_codes(sources, n)
+    sizes = np.bincount(codes, minlength=len(names))
     order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
-    needed, k = _rows_needed(inner)
+    ends = np.cumsum(sizes)
+    all_hard, collapsed = _unclustered(clusterer, sizes)
     labels = np.empty(n, np.int32)
-    all_hard = np.zeros(len(names), bool)
     used = 0
     for code, name in enumerate(names):
         rows = order[ends[code - 1] if code else 0 : ends[code]]
-        if small_sources == "all_hard" and (len(rows) * len(names) < n or len(rows) < ROWS_PER_CLUSTER * k):
-            all_hard[code] = True
-        if all_hard[code] or len(rows) < needed:
+        if all_hard[code] or collapsed[code]:
             local = np.zeros(len(rows), np.int32)
         else:
             local = _clustered(inner, matrix[rows], f"source {name!r}")
         labels[rows] = np.where(local >= 0, local + used, NOISE)
         used += int(local.max(initial=-1)) + 1
-    return Clustering(labels, codes, all_hard)
+    return Clustering(labels, codes, all_hard, collapsed)
+
+
+def check_rows(clusterer: Any, rows: int, has_sources: bool) -> None:
+    """Raise InputError where `clusterer` is bound to refuse a dataset of that many rows, with or without sources."""
+    if is_per_source(clusterer):
+        if not has_sources:
+            raise InputError(_NO_SOURCES)
+        return
+    sizes = _sizes(clusterer)
+    for name in ("n_clusters", "n_components"):
+        if rows < sizes.get(name, 1):
+            raise _too_few(rows, sizes[name], name)
+
+
+def _too_few(rows: int, clusters: int, parameter: str) -> InputError:
+    return InputError(f"{rows} rows cannot make {clusters} clusters; lower {parameter} or give more rows")
+
+
+def collapsed_sources(clusterer: Any, sources: Any, n: int) -> tuple[dict[str | None, int], int, int]:
+    """({source: rows} of those with too few rows to be clustered, the rows they need, clusters in each).
+
+    sources: (n,) labels. Empty for a clusterer that does not work per source.
+    """
+    if not is_per_source(clusterer):
+        return {}, 1, 1
+    codes, names = source_codes(sources, n)
+    sizes = np.bincount(codes, minlength=len(names))
+    _, collapsed = _unclustered(clusterer, sizes)
+    return {names[code]: int(sizes[code]) for code in np.flatnonzero(collapsed)}, *_rows_needed(_inner(clusterer))
+
+
+def _inner(clusterer: Any) -> Any:
+    """What a clusterer that works per source runs in each."""
+    return clusterer.clusterer if isinstance(clusterer, PerSource) else clusterer.model_copy(update={"per": None})
+
+
+def _unclustered(clusterer: Any, sizes: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(all_hard (g,), collapsed (g,)) of the sources with that many rows each, see `Clustering`."""
+    needed, k = _rows_needed(_inner(clusterer))
+    all_hard = np.zeros(len(sizes), bool)
+    if not isinstance(clusterer, Quantile) and clusterer.small_sources == "all_hard":
+        all_hard = (sizes * len(sizes) < sizes.sum()) | (sizes < ROWS_PER_CLUSTER * k)
+    return all_hard, ~all_hard & (sizes < needed)
 
 
 def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
@@ -329,12 +369,16 @@ def _parameters(clusterer: Any) -> dict[str, Any]:
 
 def _rows_needed(clusterer: Any) -> tuple[int, int]:
     """Rows below which the clusterer cannot run, and its number of clusters (2 where it has none)."""
-    parameters = _parameters(clusterer)
+    sizes = _sizes(clusterer)
+    return max([1, *sizes.values()]), sizes.get("n_clusters", sizes.get("n_components", 2))
+
+
+def _sizes(clusterer: Any) -> dict[str, int]:
+    """The clusterer's parameters that are a number of clusters or of rows."""
     names = ("n_clusters", "n_components", "min_samples", "min_cluster_size")
     # The last part of the name: in a scikit-learn Pipeline the clusterer's are called step__parameter.
-    last = {name.rsplit("__", 1)[-1]: value for name, value in parameters.items()}
-    sizes = {name: last[name] for name in names if isinstance(last.get(name), int)}
-    return max([1, *sizes.values()]), sizes.get("n_clusters", sizes.get("n_components", 2))
+    last = {name.rsplit("__", 1)[-1]: value for name, value in _parameters(clusterer).items()}
+    return {name: last[name] for name in names if isinstance(last.get(name), int)}
 
 
 def _fresh(clusterer: Any) -> Any:

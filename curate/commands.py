@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pipeline, progress = _pipeline(options), _progress()
     _check_shape(options.out)
     loaded = _read(options, pipeline, progress)
-    scores = _scores(options, loaded)
+    scores = _scores(options, pipeline, loaded, progress)
     if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
         progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
         return _summary(options.out, done_before=True)
@@ -66,8 +67,21 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
     valid = int(scores.valid.sum())
     if not options.json:
         print(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}")
-        print(f"next: curate run {options.data} --scores {options.out} --out DIR")
+        command = _next_command(options)
+        print(f"next: {visible(command, len(command))}")
     return {"scores": str(options.out), "rows": len(scores), "valid": valid}
+
+
+def _next_command(options: argparse.Namespace) -> str:
+    """The `curate run` that reads the same rows and takes these scores."""
+    words = ["curate", "run", options.data]
+    for name in ("recipe", "proxy", "where", "columns", "shape", "split", "config", "limit", "seed", "on_bad_row"):
+        value = getattr(options, name)
+        if value is not None and (name, value) not in (("recipe", "quick"), ("on_bad_row", "error")):
+            words.append(f"--{name.replace('_', '-')}={value}")
+    words += [f"--set={setting}" for setting in options.set]
+    words += [f"--allow-plugin={package}" for package in options.allow_plugin]
+    return shlex.join([*words, "--scores", str(options.out), "--out", "DIR"])
 
 
 def plan(options: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
 
     pipeline, progress = _pipeline(options), _progress()
     loaded = _read(options, pipeline, progress)
-    scores = _scores(options, loaded)
+    scores = _scores(options, pipeline, loaded, progress)
     result = estimate(pipeline, loaded, _run(options, pipeline, progress), scores=scores, out=options.out)
     if not options.json:
         _print_plan(result)
@@ -173,12 +187,16 @@ def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -
     return loaded
 
 
-def _scores(options: argparse.Namespace, loaded: Loaded) -> Scores | None:
+def _scores(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded, progress: Progress) -> Scores | None:
     """Scores given by file, in the order of the rows."""
     from curate.score_files import read_scores
     from curate.split import join_scores
 
-    return None if options.scores is None else join_scores(read_scores(options.scores), loaded.examples.ids)
+    if options.scores is None:
+        return None
+    if pipeline.stability > 1:
+        progress.note(f"stability {pipeline.stability} has no effect with --scores: no proxy is run")
+    return join_scores(read_scores(options.scores), loaded.examples.ids)
 
 
 def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Run:
@@ -217,7 +235,8 @@ def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
 def _print_summary(result: dict[str, Any]) -> None:
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
-    print(f"\n{counts['input']:,} rows in, {counts['output']:,} out; {counts['hard']:,} hard ({share:.1%})")
+    unscored = f"; {counts['invalid']:,} could not be scored" if counts["invalid"] else ""
+    print(f"\n{counts['input']:,} rows in, {counts['output']:,} out; {counts['hard']:,} hard ({share:.1%}){unscored}")
     for warning in result["warnings"]:
         print(f"  warning: {warning['message']} {warning['remedy']}")
     print(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")

@@ -19,9 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 from curate.errors import InputError
 
-__all__ = ["Component", "describe", "fingerprint"]
+__all__ = ["Component", "describe", "fingerprint", "stateless"]
 
 _TABULAR = ("datasets", "pandas", "pyarrow")
+
+
+class _Bare:
+    """The least that an instance of a class written in Python weighs."""
 
 
 class Component(BaseModel):
@@ -88,13 +92,24 @@ def _parameters(value: Any) -> dict[str, Any]:
     get_params = getattr(value, "get_params", None)
     if callable(get_params):
         return {str(name): describe(param) for name, param in get_params(deep=False).items()}
-    # A class without state says it all. One written in C has neither of the two, and hides what it holds.
-    if getattr(value, "__dict__", None) == {} or getattr(type(value), "__slots__", None) == ():
+    if stateless(value):
         return {}
     raise InputError(
         f"{type(value).__qualname__} has no readable parameters, so its results cannot be cached: make it a "
         f"dataclass, or add a method `fingerprint(self) -> str` that changes whenever its behaviour does"
     )
+
+
+def stateless(value: Any) -> bool:
+    """Whether the class of an object says all there is to know about it.
+
+    An instance that weighs more than one of an empty class holds something outside its `__dict__`, as what is written
+    in C does (functions too).
+    """
+    kind = type(value)
+    slots = [vars(each).get("__slots__") for each in kind.__mro__]
+    empty = getattr(value, "__dict__", None) == {} or slots[0] == ()
+    return empty and not any(slots) and kind.__basicsize__ <= _Bare.__basicsize__ and kind.__itemsize__ == 0
 
 
 def fingerprint(value: Any) -> str:

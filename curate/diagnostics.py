@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -85,14 +85,19 @@ def diagnose(
     hard: HardPolicy = "highest",
     tokens: npt.NDArray[Any] | None = None,
     seed: int = 0,
-    duplicates_per_hard: int = 1,
+    counts: npt.NDArray[Any] | None = None,
+    uses_hard: bool = True,
+    truncated: int = 0,
     others: Sequence[Split] = (),
 ) -> Diagnostics:
     """Look at `split`, which was made from `scores` (joined by id).
 
-    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with.
+    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with, and to
+        know which sources it cannot cluster.
     tokens: (n,) completion tokens in the order of the split; default: those of the scores.
-    duplicates_per_hard: copies planned for each hard row, for the share of hard rows in the new mixture.
+    counts: (n,) how often each row is planned, for the share of hard rows in the new mixture; None = not known.
+    uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
+    truncated: rows of which the proxy saw only the beginning.
     others: splits of the same rows under other proxy seeds.
 
     InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
@@ -106,15 +111,7 @@ def diagnose(
                 f"the trajectory of row {row} (example id {split.ids[row]}) is not finite; mark it invalid"
             )
     lengths = scores.tokens if tokens is None else tokens
-    suspects = np.zeros(len(split), bool)
-    noise: dict[str, float | None] | None = None
-    if scores.trajectory is not None:
-        suspects = noise_suspects(scores.trajectory, split.valid)
-        noise = {
-            "suspects": int(suspects.sum()),
-            "share": _share(suspects, split.valid),
-            "share_of_hard": _share(suspects, split.hard),
-        }
+    suspects, noise = _noise(scores, split)
     value, rows = silhouette(scores.features, split, seed)
     found = Diagnostics(
         silhouette=value,
@@ -130,7 +127,19 @@ def diagnose(
         noise=noise,
         noise_suspect=suspects,
     )
-    return Diagnostics(**{**vars(found), "warnings": run_warnings(found, split, duplicates_per_hard)})
+    warnings = run_warnings(found, split, clusterer=clusterer, counts=counts, uses_hard=uses_hard, truncated=truncated)
+    return replace(found, warnings=warnings)
+
+
+def _noise(scores: Scores, split: Split) -> tuple[Rows, dict[str, float | None] | None]:
+    if scores.trajectory is None:
+        return np.zeros(len(split), bool), None
+    suspects = noise_suspects(scores.trajectory, split.valid)
+    return suspects, {
+        "suspects": int(suspects.sum()),
+        "share": _share(suspects, split.valid),
+        "share_of_hard": _share(suspects, split.hard),
+    }
 
 
 def _share(part: Rows, whole: Rows) -> float | None:

@@ -48,9 +48,11 @@ def estimate(
     """Stages with rows, tokens, seconds and bytes; no model is loaded or run.
 
     Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
-    are a guess within a factor of about two. out: where a run would write; InputError if it could not.
+    are a guess within a factor of about two. out: where a run would write. InputError if it could not, or if the
+    run is bound to fail on these rows.
     """
     examples = loaded.examples
+    pipeline.check(examples, scored=scores is not None)
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
     notes: list[str] = []
     ready = scores is not None or not isinstance(pipeline.scorer, MeasuringScorer)

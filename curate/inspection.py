@@ -48,11 +48,19 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
 
 
 def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str]) -> list[dict[str, Any]]:
+    if not rows:
+        return []
     shown = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
     wanted = [row["example_id"] for row in rows]
-    table = ds.dataset(directory / "data", format="parquet").to_table(
-        columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
-    )
+    try:
+        table = ds.dataset(directory / "data", format="parquet").to_table(
+            columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{directory}/data cannot be read ({str(error).splitlines()[0]}); run again with --fresh, or show no rows "
+            "with --examples 0"
+        ) from error
     text = {each["example_id"]: each for each in table.to_pylist()}
     for row in rows:
         found = text.get(row["example_id"], {})
@@ -87,7 +95,7 @@ def print_inspection(result: dict[str, Any]) -> None:
         show(sources)
     for warning in result["warnings"]:
         show(visible(f"warning: {warning['message']} {warning['remedy']}"))
-    for kind in ("easiest", "hardest"):
+    for kind in (kind for kind in ("easiest", "hardest") if result[kind]):
         show(f"\n{kind} rows", *(line for row in result[kind] for line in _lines(row)))
 
 

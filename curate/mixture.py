@@ -29,9 +29,11 @@ def rebuild(data: Loaded, split: Split, plan: Plan, run: Run | None = None, *, o
     """The curated dataset, of the kind that came in; the last step of a pipeline made by hand.
 
     data: what `curate.read` returned. Rows of the plan that are not in the input are made now. order: see Pipeline;
-    the shuffle is that of `run.seed`.
+    the shuffle is that of `run.seed`. Raises InputError for a split or plan of other rows, or of these in another
+    order.
     """
     run = run or Run()
+    _check_same_rows(data, split, plan)
     return Mixture(data, split, plan, realize(plan, data.examples, run), order, run.seed).dataset
 
 
@@ -127,6 +129,17 @@ class Mixture:
         values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]
         n = len(self.plan)
         return pa.array(values).take(pa.array(positions - n, mask=positions < n))
+
+
+def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
+    """Rows are never joined by position alone."""
+    ids = data.examples.ids
+    remedy = "read the data once, and use that for the scores, the split and here"
+    if not (len(ids) == len(split) == len(plan)):
+        raise InputError(f"{len(ids):,} rows of data, {len(split):,} of the split, {len(plan):,} of the plan; {remedy}")
+    if not ids.equals(split.ids):
+        row = pc.index(pc.equal(ids, split.ids.cast(ids.type)), pa.scalar(False)).as_py()
+        raise InputError(f"row {row} of the data is {ids[row]} but {split.ids[row]} in the split; {remedy}")
 
 
 def _check_ids(ids: pa.Array) -> None:

@@ -6,6 +6,7 @@ a hidden file marks the folder as ours: without it, a folder that holds data/ an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -43,6 +44,7 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
     """
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
+    decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
     elif isinstance(pipeline.scorer, MeasuringScorer) and Path(pipeline.proxy.model).exists():
@@ -78,7 +80,22 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
         return False
     if before != inputs:
         raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
+    missing = [name for name in ("data", "tables") if not any((directory / name).glob("*.parquet"))]
+    if missing:
+        raise InputError(f"{directory}/{missing[0]} is gone although run.json is there; pass --fresh to write it anew")
     return True
+
+
+def _files(data: Any) -> str | None:
+    """Content of the local file or folder that an augmenter reads; None for a hub id or an object in memory."""
+    if not isinstance(data, str | Path) or not Path(data).exists():
+        return None
+    path = Path(data)
+    digest = hashlib.blake2b(digest_size=16)
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _inputs_before(path: Path) -> str | None:

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
 from curate.component import Component, fingerprint
 from curate.curated import Curated, Stages
 from curate.errors import InputError
+from curate.examples import Examples
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
-from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Scorer
+from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Scorer
 from curate.proxy import Proxy
 from curate.readers import Loaded, read
-from curate.recipe import apply_settings, construct, decode, encode, load_recipe, parse_recipe, validation_message
+from curate.recipe import (
+    apply_settings,
+    construct,
+    decode,
+    dump_recipe,
+    encode,
+    load_recipe,
+    parse_recipe,
+    validation_message,
+)
 from curate.run import Run
 from curate.scores import Scores, Split, as_scores
 from curate.seeds import derive_seed
@@ -60,6 +72,18 @@ class Pipeline(Component):
     def _clusters(cls, value: Any) -> Any:
         return _fits(value, Clusterer, "a clusterer has a method fit_predict(X)")
 
+    @field_validator("augmenters", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return value
+        name = value.__name__ if isinstance(value, type) else type(value).__name__
+        if isinstance(value, str):
+            raise ValueError(f"put it in a list: [{{use: {value}}}]")
+        if isinstance(value, Augmenter):
+            raise ValueError(f"put it in a list: [{name}()]")
+        return value
+
     @field_validator("augmenters")
     @classmethod
     def _augment(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -89,7 +113,7 @@ class Pipeline(Component):
         for key in ("proxy",):
             if isinstance(mapping.get(key), dict):
                 mapping[key].pop("use", None)
-        return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=110)
+        return dump_recipe(mapping)
 
     # -- running it -----------------------------------------------------------------------------------------------
 
@@ -98,7 +122,7 @@ class Pipeline(Component):
         data: Any,
         *,
         out: Path | str | None = None,
-        scores: Scores | None = None,
+        scores: Scores | npt.ArrayLike | None = None,
         cache: Path | str | None = None,
         device: str | None = None,
         progress: Progress | None = None,
@@ -107,12 +131,15 @@ class Pipeline(Component):
         """Curate a dataset.
 
         data: anything `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or what it returned;
-            `reading` are its arguments (columns, shape, where, limit, on_bad_row).
+            `reading` are its arguments (columns, shape, where, limit, on_bad_row), for data that is not yet read.
         out: folder for the full output, in place of an earlier one; None = only return the result, whose `dataset`
             is of the kind that came in.
-        scores: difficulty measured earlier, joined by example id; the proxy is then not run.
+        scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
+            proxy is then not run.
         """
         progress = progress or Progress()
+        if isinstance(data, Loaded) and reading:
+            raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
             from curate.output import check_directory, write_output
 
@@ -126,14 +153,28 @@ class Pipeline(Component):
             write_output(curated, Path(out))
         return curated
 
-    def stages(self, loaded: Loaded, run: Run, scores: Scores | None = None) -> Curated:
+    def check(self, examples: Examples, *, scored: bool = False) -> None:
+        """Raise InputError for what is bound to fail on these examples, before anything is spent on them.
+
+        scored: whether scores are given, so that no proxy is trained.
+        """
+        from curate.clusterers import check_rows
+
+        check_rows(self.clusterer, len(examples), "source" in examples.columns)
+        for augmenter in self.augmenters:
+            if isinstance(augmenter, Preflight):
+                augmenter.check_examples(examples)
+        if not scored and isinstance(self.scorer, MeasuringScorer):
+            self.scorer.check_schedule(self.proxy.schedule(len(examples)))
+
+    def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
         from curate.diagnostics import diagnose
-        from curate.split import join_scores
 
         examples, progress = loaded.examples, run.progress
         scored = scores is not None
-        scores = self.score(loaded, run) if scores is None else join_scores(scores, examples.ids)
+        self.check(examples, scored=scored)
+        scores = self.score(loaded, run) if scores is None else _given(scores, examples)
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
@@ -146,7 +187,9 @@ class Pipeline(Component):
                 clusterer=self.clusterer,
                 hard=self.hard,
                 seed=self.seed,
-                duplicates_per_hard=_copies_per_hard(plan, split),
+                counts=plan.counts,
+                uses_hard=not self.augmenters or self._uses_hard(plan, split),
+                truncated=0 if scored else (run.facts(examples) or {}).get("rows_truncated", 0),
                 others=others,
             )
         with progress.stage("realize"):
@@ -180,6 +223,18 @@ class Pipeline(Component):
             scores, self.clusterer, ids=examples.ids, sources=examples.sources(), hard=self.hard, seed=self.seed
         )
 
+    def _uses_hard(self, plan: Plan, split: Split) -> bool:
+        """Whether the plan would be another one if other rows were hard. Looked at only where none is."""
+        if split.hard.any():
+            return True
+        try:
+            other = fold(self.augmenters, replace(split, hard=split.valid), self.seed)
+        except InputError:
+            return True
+        rows = [[request.rows for request in each.requests] for each in (plan, other)]
+        same_requests = len(rows[0]) == len(rows[1]) and all(map(np.array_equal, *rows))
+        return not (np.array_equal(plan.counts, other.counts) and same_requests)
+
     def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:
         """The split again under other proxy seeds: clusterer seeds alone would agree trivially."""
         others = []
@@ -196,15 +251,29 @@ def curate_dataset(
     return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
 
 
-def _copies_per_hard(plan: Plan, split: Split) -> int:
-    """Extra copies of a hard row that is still planned, rounded."""
-    counts = plan.counts[split.hard & plan.planned]
-    return round(float(counts.mean()) - 1) if len(counts) else 0
+def _given(scores: Any, examples: Examples) -> Scores:
+    """Scores from elsewhere, in the order of the examples."""
+    from curate.split import join_scores
+
+    if isinstance(scores, Scores):
+        return join_scores(scores, examples.ids)
+    array = np.asarray(scores)
+    n = len(examples)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.number):
+        raise InputError(
+            f"scores is {type(scores).__name__} of shape {array.shape} and {array.dtype}; give Scores (a file: "
+            f"curate.score_files.read_scores) or an array of {n} difficulties"
+        )
+    return as_scores(array, n).with_ids(examples.ids)
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:
     if isinstance(value, type):
         raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is only a name; write {{use: {value}}}")
+    if isinstance(value, dict):
+        raise ValueError("the mapping names no component; write {use: NAME, ...}")
     if not isinstance(value, protocol):
         raise ValueError(f"{type(value).__name__} does not fit: {meaning}")
     return value

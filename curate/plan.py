@@ -115,12 +115,25 @@ def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
     """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
     plan = identity(len(split))
     for index, augmenter in enumerate(augmenters):
-        plan = augmenter.plan(plan, split, derive_seed(seed, "augmenter", index))
+        name = f"augmenter {index} ({type(augmenter).__name__})"
+        plan = _checked(augmenter.plan(plan, split, derive_seed(seed, "augmenter", index)), len(split), name)
         if not plan.counts.any() and not plan.requests:
-            raise InputError(
-                f"after augmenter {index} ({type(augmenter).__name__}) the plan holds no rows; loosen its settings"
-            )
+            raise InputError(f"after {name} the plan holds no rows; loosen its settings")
     return plan
+
+
+def _checked(plan: Any, n: int, name: str) -> Plan:
+    """The plan that an augmenter returned; a row left out without a reason gets the augmenter's name as one."""
+    if not isinstance(plan, Plan) or len(plan) != n:
+        raise InputError(f"{name} returned {type(plan).__name__}; its plan method must return a Plan of {n:,} rows")
+    if (plan.counts < 0).any():
+        row = int(np.argmax(plan.counts < 0))
+        raise InputError(f"{name} planned row {row} {int(plan.counts[row])} times; counts start at 0")
+    unexplained = (plan.counts == 0) & (plan.reason < 0)
+    if not unexplained.any():
+        return plan
+    reason = np.where(unexplained, len(plan.reasons), plan.reason).astype(np.int16)
+    return replace(plan, reason=reason, reasons=(*plan.reasons, f"left out by {name}"))
 
 
 def share_counts(plan: Plan, made: int) -> tuple[Request, ...]:

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from curate.scores import Scores, Split
     from curate.trace import LiveCheckpoint
 
-__all__ = ["Augmenter", "Clusterer", "Floats", "Ints", "Measure", "MeasuringScorer", "Realizer", "Reweighter", "Scorer"]
+__all__ = [
+    "Augmenter",
+    "Clusterer",
+    "Floats",
+    "Ints",
+    "Measure",
+    "MeasuringScorer",
+    "Preflight",
+    "Realizer",
+    "Reweighter",
+    "Scorer",
+]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -79,6 +90,15 @@ class Augmenter(Protocol):
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """A new plan; free and deterministic, calls no model and reads no data."""
+        ...
+
+
+@runtime_checkable
+class Preflight(Protocol):
+    """An augmenter that can tell from the data alone that it will fail. Optional."""
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raise InputError where these examples cannot serve; called before anything is scored."""
         ...
 
 

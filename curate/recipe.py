@@ -6,21 +6,27 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Iterable
+from enum import Enum
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from curate.component import stateless
 from curate.errors import InputError
 
-__all__ = ["apply_settings", "decode", "encode", "load_recipe", "recipe_names", "validation_message"]
+__all__ = ["apply_settings", "decode", "dump_recipe", "encode", "load_recipe", "recipe_names", "validation_message"]
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters")
 _TRUSTED = ("curate", "scorers", "augmenters", "sklearn")
+# YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
+_FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 def recipe_names() -> list[str]:
@@ -50,7 +56,7 @@ def parse_recipe(text: str, name: str = "recipe") -> dict[str, Any]:
     """A YAML mapping, loaded safely; duplicate keys are errors."""
     try:
         value = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f" line {line + 1}" if line is not None else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
@@ -69,19 +75,32 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_UniqueKeys` would read as numbers."""
+
+
+for _kind in (_UniqueKeys, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def dump_recipe(mapping: dict[str, Any]) -> str:
+    """YAML text that `parse_recipe` turns back into an equal mapping of what `encode` returns."""
+    return yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
 def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """The recipe with `path=value` settings applied, e.g. "proxy.steps=500" or "augmenters.0.times=2".
 
     Values are YAML. Raises InputError for a path that does not lead through the recipe.
     """
-    changed = yaml.safe_load(yaml.safe_dump(recipe))
+    changed = _copied(recipe)
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise InputError(f"--set {setting!r}: write path=value, for example --set proxy.steps=500")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = yaml.load(text, Loader=_UniqueKeys)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
             raise InputError(f"--set {setting!r}: the value is not readable as YAML") from error
         *parents, last = path.split(".")
         place: Any = changed
@@ -95,6 +114,13 @@ def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str,
         else:
             raise InputError(f"--set {setting!r}: {'.'.join(parents)} is a plain value and has no {last!r}")
     return dict(changed)
+
+
+def _copied(value: Any) -> Any:
+    """The same mappings and lists anew; what they hold stays as it is."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _step(place: Any, part: str, path: str, setting: str) -> Any:
@@ -112,6 +138,7 @@ def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
 
     allowed: further packages that dotted paths may lead into. Raises InputError with the path of the key.
     """
+    _check_slot(value, path)
     if isinstance(value, list):
         return [decode(item, f"{path}.{index}", allowed) for index, item in enumerate(value)]
     if not isinstance(value, dict):
@@ -122,6 +149,14 @@ def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     name = fields.pop("use")
     kind = _resolve(name, path, allowed)
     return construct(kind, fields, path)
+
+
+def _check_slot(value: Any, path: str) -> None:
+    """Raise InputError where a part that has keys is written as a bare name."""
+    if path == "proxy" and isinstance(value, str):
+        raise InputError(f"proxy: {value!r} is only a name; write proxy: {{model: {value}}}")
+    if path.endswith(".clusterer") and isinstance(value, str) and value in _built_ins():
+        raise InputError(f"{path}: {value!r} is only a name; write {{use: {value}}}")
 
 
 def construct(kind: Any, fields: dict[str, Any], path: str) -> Any:
@@ -165,71 +200,101 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     if not isinstance(name, str):
         raise InputError(f"{path}.use: write the name of a component, not {name!r}")
     if "." not in name:
-        names: dict[str, str] = {}
-        for module in _BUILT_IN:
-            names |= {each: module for each in importlib.import_module(module).__all__ if each[0].isupper()}
+        names = _built_ins()
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(sorted(names))}"
             raise InputError(f"{path}.use: there is no component {name!r}; {hint}")
         return getattr(importlib.import_module(names[name]), name)
-    package = name.split(".")[0]
+    _check_package(name.split(".")[0], name, path, allowed)
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # a module of somebody else may raise anything while it is imported
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
+    if not isinstance(kind, type) or (not attribute[:1].isupper()):
+        raise InputError(f"{path}.use: {name!r} is not a class; name a component class")
+    # A trusted module also holds what it has imported from elsewhere.
+    _check_package(kind.__module__.split(".")[0], name, path, allowed)
+    return kind
+
+
+def _built_ins() -> dict[str, str]:
+    """The module of every class that a recipe may name without one."""
+    modules = {module: importlib.import_module(module).__all__ for module in _BUILT_IN}
+    return {name: module for module, names in modules.items() for name in names if name[0].isupper()}
+
+
+def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...]) -> None:
     if package not in (*_TRUSTED, *allowed):
         raise InputError(
             f"{path}.use: {name!r} is code of the package {package!r}, which a recipe may not load by itself; "
             f"pass --allow-plugin {package} if you trust it"
         )
-    module_name, _, attribute = name.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{path}.use: {name!r} cannot be imported ({error}); check the path") from error
-    if not isinstance(kind, type) or (not attribute[:1].isupper()):
-        raise InputError(f"{path}.use: {name!r} is not a class; name a component class")
-    return kind
 
 
-def encode(value: Any) -> Any:
-    """The plain YAML value that `decode` turns back into an equal object.
+def encode(value: Any, path: str = "recipe") -> Any:
+    """The plain YAML value that `decode` turns back into an equal object: None, bool, int, float, str, list and dict.
 
-    Raises InputError for objects whose parameters cannot be written down.
+    path: of the key that holds it, for messages. Raises InputError for objects whose parameters cannot be written
+    down.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, np.generic | Enum):
+        value = value.value if isinstance(value, Enum) else value.item()
+    if value is None or isinstance(value, bool):
         return value
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, np.ndarray):
+        raise InputError(f"{path}: an array cannot be written into a recipe; give a list, array.tolist()")
     if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
+        return [encode(item, f"{path}.{index}") for index, item in enumerate(value)]
     if isinstance(value, dict):
-        return {str(key): encode(item) for key, item in value.items()}
+        return {str(key): encode(item, f"{path}.{key}") for key, item in value.items()}
+    fields, defaults = _parameters_of(value, path)
+    changed = {
+        name: encode(item, f"{path}.{name}")
+        for name, item in fields.items()
+        if not _same(item, defaults.get(name, _MISSING))
+    }
+    return {"use": _name_of(type(value)), **changed}
+
+
+def _parameters_of(value: Any, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an object was made with, and the defaults."""
     kind = type(value)
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in kind.model_fields}
         defaults = {name: f.get_default(call_default_factory=True) for name, f in kind.model_fields.items()}
-    elif dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
         defaults = {
             f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
             for f in dataclasses.fields(value)
         }
-    elif callable(getattr(value, "get_params", None)):
+    elif not isinstance(value, type) and callable(getattr(value, "get_params", None)):
         fields = value.get_params(deep=False)
         defaults = {name: parameter.default for name, parameter in inspect.signature(kind.__init__).parameters.items()}
-    elif not getattr(value, "__dict__", {}):
+    elif stateless(value):
         fields, defaults = {}, {}
     else:
         raise InputError(
-            f"{kind.__qualname__} cannot be written into a recipe; make it a dataclass, so that its parameters show"
+            f"{path}: {kind.__qualname__} cannot be written into a recipe; "
+            "give a plain value, or an object of a dataclass, so that its parameters show"
         )
-    changed = {name: encode(item) for name, item in fields.items() if not _same(item, defaults.get(name, _MISSING))}
-    return {"use": _name_of(kind), **changed}
+    return fields, defaults
 
 
 _MISSING = object()
 
 
 def _same(value: Any, default: Any) -> bool:
-    return default is not _MISSING and type(value) is type(default) and bool(value == default)
+    comparable = type(value) is type(default) and not isinstance(value, np.ndarray)
+    return default is not _MISSING and comparable and bool(value == default)
 
 
 def _name_of(kind: type) -> str:

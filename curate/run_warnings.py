@@ -6,10 +6,12 @@ The thresholds mark where a number is worth a look, not where it is proven wrong
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from curate.clusterers import collapsed_sources
 from curate.scores import Split
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ MAX_LENGTH_CORRELATION = 0.6
 MAX_HARD_AFTER = 0.5
 # Repeating unlearnable rows does harm; one in ten of the hard rows is where it stops being a rounding error.
 MAX_NOISE_AMONG_HARD = 0.1
+# A few rows that are too long are to be expected; above this share a setting is wrong.
+MAX_INVALID = MAX_TRUNCATED = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,74 @@ class RunWarning:
     remedy: str
 
 
-def run_warnings(found: Diagnostics, split: Split, duplicates_per_hard: int) -> tuple[RunWarning, ...]:
-    """The warnings that the numbers `found` about `split` deserve."""
+def run_warnings(
+    found: Diagnostics,
+    split: Split,
+    *,
+    clusterer: Any = None,
+    counts: npt.NDArray[Any] | None = None,
+    uses_hard: bool = True,
+    truncated: int = 0,
+) -> tuple[RunWarning, ...]:
+    """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.diagnostics.diagnose`."""
     every = (
-        _one_cluster(split),
+        _rows_invalid(split),
+        _rows_truncated(split, truncated),
+        _source_too_small(split, clusterer),
+        _one_cluster(split) if uses_hard else None,
         _split_unstable(found),
         _not_diverged(found),
         _hard_is_one_source(found, split),
         _hard_is_length(found),
-        _hard_too_large(found, duplicates_per_hard),
+        _hard_too_large(found, split, counts),
         _likely_noise(found),
     )
     return tuple(warning for warning in every if warning)
+
+
+def _rows_invalid(split: Split) -> RunWarning | None:
+    invalid = int((~split.valid).sum())
+    if invalid <= MAX_INVALID * len(split):
+        return None
+    return RunWarning(
+        "rows_invalid",
+        f"{_share_of_rows(invalid, len(split))} could not be scored: no completion text is left within max_length, or "
+        "the scorer gave them no number. They are kept once and not clustered.",
+        "Raise proxy.max_length, or check that --columns names the right ones.",
+    )
+
+
+def _rows_truncated(split: Split, truncated: int) -> RunWarning | None:
+    if truncated <= MAX_TRUNCATED * len(split):
+        return None
+    return RunWarning(
+        "rows_truncated",
+        f"{_share_of_rows(truncated, len(split))} are longer than the proxy reads; it saw only their beginning.",
+        "Raise proxy.max_length.",
+    )
+
+
+def _share_of_rows(part: int, rows: int) -> str:
+    return f"{part:,} of {rows:,} rows ({part / rows:.1%})"
+
+
+def _source_too_small(split: Split, clusterer: Any) -> RunWarning | None:
+    if not split.per_source or split.sources is None or clusterer is None:
+        return None
+    valid = split.sources[split.valid]
+    small, needed, clusters = collapsed_sources(clusterer, valid, len(valid))
+    if not small:
+        return None
+    name, rows = min(small.items(), key=lambda item: item[1])
+    first = "The group without a source" if name is None else f"Source {name!r}"
+    first += f" has {rows:,} row{'s' if rows > 1 else ''}"
+    first += f" for {clusters:,} clusters" if clusters == needed else f" and the clusterer needs {needed:,}"
+    others = f" (too small as well: {len(small) - 1:,} more)" if len(small) > 1 else ""
+    return RunWarning(
+        "source_too_small",
+        f"{first}{others}: left as one cluster, none of whose rows is hard.",
+        "Lower the number of clusters, merge small sources, or cluster all rows together (clusterer without per).",
+    )
 
 
 def _one_cluster(split: Split) -> RunWarning | None:
@@ -135,15 +195,21 @@ def _hard_is_length(found: Diagnostics) -> RunWarning | None:
     )
 
 
-def _hard_too_large(found: Diagnostics, duplicates_per_hard: int) -> RunWarning | None:
-    hard = found.hard_share
-    after = hard * (1 + duplicates_per_hard) / (1 + hard * duplicates_per_hard)
+def _hard_too_large(found: Diagnostics, split: Split, counts: npt.NDArray[Any] | None) -> RunWarning | None:
+    if counts is None or not (counts[split.hard] > 1).any():
+        return None
+    of_hard = counts[split.hard & (counts > 0)].astype(np.int64)
+    after = float(of_hard.sum() / counts.sum(dtype=np.int64))
     if after <= MAX_HARD_AFTER:
         return None
+    copies = np.unique(of_hard) - 1
+    if len(copies) > 1:
+        extra = f"{int((of_hard - 1).sum()):,} extra copies in all"
+    else:
+        extra = f"{copies[0]:,} extra cop{'y' if copies[0] == 1 else 'ies'} each"
     return RunWarning(
         "hard_too_large",
-        f"{hard:.0%} of the rows are hard; with {duplicates_per_hard} extra copies each they fill {after:.0%} of "
-        "every batch.",
+        f"{found.hard_share:.0%} of the rows are hard; with {extra} they fill {after:.0%} of every batch.",
         "Use more clusters with hard: highest, a Quantile clusterer, fewer copies, or a cap on the extra rows.",
     )
 

@@ -82,16 +82,16 @@ def read_scores(path: Path) -> Scores:
     for name in ("example_id", "difficulty"):
         if name not in table.column_names:
             raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
+    kind = table.column("example_id").type
+    if pa.types.is_nested(kind):
+        raise InputError(f"--scores {path}: column 'example_id' holds {kind}, not ids; give one text per row")
     difficulty = _floats(table, "difficulty")
-    valid = _valid(table, difficulty)
-    steps = sorted(int(name[5:]) for name in table.column_names if name.startswith("loss_") and name[5:].isdigit())
-    trajectory = np.stack([_floats(table, f"loss_{step}") for step in steps], axis=1) if steps else None
-    columns = sorted(
-        (name for name in table.column_names if name.startswith("feature_") and name[8:].isdigit()),
-        key=lambda name: int(name[8:]),
-    )
+    valid = _valid(table, difficulty, path)
+    losses, columns = _numbered(table, "loss_"), _numbered(table, "feature_")
+    steps = sorted(losses)
+    trajectory = np.stack([_floats(table, losses[step]) for step in steps], axis=1) if steps else None
     if columns:
-        features = np.stack([_floats(table, name) for name in columns], axis=1)
+        features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)
     else:
         features = trajectory if trajectory is not None else difficulty[:, None]
     features = np.where(valid[:, None], features, 0).astype(np.float32)
@@ -112,6 +112,12 @@ def read_scores(path: Path) -> Scores:
     )
 
 
+def _numbered(table: pa.Table, prefix: str) -> dict[int, str]:
+    """{number: name} of the columns named prefix + number."""
+    names = [name for name in table.column_names if name.startswith(prefix)]
+    return {int(name[len(prefix) :]): name for name in names if name[len(prefix) :].isdecimal()}
+
+
 def _floats(table: pa.Table, name: str) -> np.ndarray:
     try:
         column = table.column(name).cast(pa.float32())
@@ -124,10 +130,24 @@ def _tokens(table: pa.Table, path: Path) -> np.ndarray:
     column = table.column("tokens")
     if column.null_count or not pa.types.is_integer(column.type):
         raise InputError(f"--scores {path}: column 'tokens' must hold whole numbers without nulls; mend or remove it")
-    return np.asarray(column.cast(pa.int32()).to_numpy())
+    counts = column.to_numpy()
+    outside = (counts < 0) | (counts > np.iinfo(np.int32).max)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise InputError(
+            f"--scores {path} row {row}: column 'tokens' holds {counts[row]}, which is no count of tokens; mend or "
+            "remove the column"
+        )
+    return np.asarray(counts, np.int32)
 
 
-def _valid(table: pa.Table, difficulty: np.ndarray) -> np.ndarray:
+def _valid(table: pa.Table, difficulty: np.ndarray, path: Path) -> np.ndarray:
     if "valid" not in table.column_names:
         return np.isfinite(difficulty)
-    return np.asarray(pc.fill_null(table.column("valid").cast(pa.bool_()), False).to_numpy(zero_copy_only=False))
+    column = table.column("valid")
+    if not (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
+        raise InputError(
+            f"--scores {path}: column 'valid' holds {column.type}, not true and false; mend it, or remove it to take "
+            "the rows with a finite difficulty"
+        )
+    return np.asarray(pc.fill_null(column.cast(pa.bool_()), False).to_numpy(zero_copy_only=False))

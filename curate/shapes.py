@@ -112,7 +112,8 @@ def recognise(
 
     columns: roles the caller names; they win. shape: one of SHAPES, else the first whose required columns are
     there. Prompts and completions that are both lists of messages are of shape messages.
-    Raises InputError for unknown roles, columns and shapes, for a column of the wrong type, and where no shape fits.
+    Raises InputError for unknown roles, columns and shapes, for a column in two content roles or of the wrong type,
+    and where no shape fits.
     """
     given = dict(columns or {})
     for role, name in given.items():
@@ -122,6 +123,7 @@ def recognise(
                 f"--columns {role}={name}: there is no column {name!r}{nearest(name, schema.names)}; "
                 f"columns are {', '.join(schema.names)}"
             )
+    _check_repeats(given)
     if shape is not None and shape not in SHAPES:
         raise InputError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}; shapes are {', '.join(SHAPES)}")
     wrong: list[str] = []
@@ -139,10 +141,24 @@ def recognise(
     raise InputError(_no_fit(schema, shape))
 
 
-def _column(schema: pa.Schema, names: tuple[str, ...]) -> str | None:
-    """The first of `names` that is a column, whatever its capitals."""
-    lowered = {name.casefold(): name for name in reversed(schema.names)}
-    return next((name if name in schema.names else lowered[name] for name in names if name in lowered), None)
+def _check_repeats(given: Mapping[str, str]) -> None:
+    roles: dict[str, str] = {}
+    for role, name in given.items():
+        if role in _OPTIONAL:
+            continue  # what is trained on may be the final answer, and its source or id
+        if name in roles:
+            raise InputError(
+                f"--columns {roles[name]}={name},{role}={name}: a column cannot be both {roles[name]} and {role}; "
+                "name another one for either"
+            )
+        roles[name] = role
+
+
+def _column(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> str | None:
+    """The first of `names` that is a column, whatever its capitals, and not taken."""
+    free = [name for name in schema.names if name not in taken]
+    lowered = {name.casefold(): name for name in reversed(free)}
+    return next((name if name in free else lowered[name] for name in names if name in lowered), None)
 
 
 def _fit(schema: pa.Schema, shape: str, given: Mapping[str, str]) -> dict[str, str] | None:
@@ -152,9 +168,10 @@ def _fit(schema: pa.Schema, shape: str, given: Mapping[str, str]) -> dict[str, s
         required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *_OPTIONAL}
     if not allowed >= set(given):
         return None
-    found = {role: given.get(role) or _column(schema, names) for role, names in required.items()}
+    taken = [name for role, name in given.items() if role not in _OPTIONAL]
+    found = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
     if shape == "instruction":
-        found["input"] = given.get("input") or _column(schema, _INPUT)
+        found["input"] = given.get("input") or _column(schema, _INPUT, taken)
     complete = {role: name for role, name in found.items() if name is not None}
     return complete if set(complete) >= set(required) else None
 

@@ -44,7 +44,7 @@ def make_split(
     Clusters are numbered from 0 (easiest) by mean difficulty, within one source after the other in the order
     of their names; -1 is noise, -2 an invalid row.
 
-    InputError: ids missing from the scores or unknown to the data, no valid row, a feature of a valid row that
+    InputError: ids missing from the scores, no valid row, a feature of a valid row that
     is not finite, a hard policy that does not exist, and whatever the clusterer cannot do.
     """
     if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
@@ -104,8 +104,8 @@ def _labels(sources: Any, n: int) -> npt.NDArray[np.object_]:
 def join_scores(scores: Scores, ids: Any) -> Scores:
     """`scores` with its rows in the order of `ids` (Arrow strings, unique), joined by id.
 
-    Scores without ids are taken to be in that order already. InputError if an id is in one and not in the
-    other, or twice in the scores.
+    Scores without ids are taken to be in that order already. Scores of further rows are left out, so that those of
+    a whole dataset serve any part of it. InputError if an id has no scores, or is there twice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -125,14 +125,15 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
             f"the scores have no row for example id {wanted[first]} (and {places.null_count - 1} more); "
             "score this dataset again"
         )
-    if len(known) != len(wanted):
-        extra = known.filter(pc.invert(pc.is_in(known, value_set=wanted)))
-        what = f"id {extra[0]}, which the data does not have" if len(extra) else "an id more than once"
-        raise InputError(f"the scores hold {what} ({len(known)} rows for {len(wanted)}); score this dataset again")
     rows = places.to_numpy()
     if np.bincount(rows, minlength=len(known)).max(initial=0) > 1:
         twice = int(np.argmax(np.bincount(rows)))
         raise InputError(f"example id {known[twice]} is not unique; give every row its own id")
+    if len(known) > len(wanted):
+        used = pc.index_in(known, value_set=wanted).drop_null().to_numpy()
+        if len(used) > len(wanted):
+            twice = int(np.argmax(np.bincount(used)))
+            raise InputError(f"the scores hold id {wanted[twice]} more than once; keep one row of scores per id")
     return scores.with_ids(known).take(rows)
 
 

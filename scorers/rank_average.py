@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from curate.component import Component
-from curate.errors import InputError
-from curate.protocols import Measure, MeasuringScorer
+from curate.protocols import Measure, MeasuringScorer, Scorer
 from curate.run import Run, standalone
 from curate.scores import Scores, as_scores
 
@@ -28,7 +27,27 @@ class RankAverage(Component):
     """
 
     scorers: tuple[Any, ...] = Field(min_length=1)
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+
+    @field_validator("scorers")
+    @classmethod
+    def _score(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        for scorer in value:
+            if isinstance(scorer, str):
+                raise ValueError(f"{scorer!r} is only a name; write {{use: {scorer}}}")
+            if isinstance(scorer, type):
+                raise ValueError(f"{scorer.__name__} is a class; give an object of it, {scorer.__name__}()")
+            if not isinstance(scorer, Scorer):
+                raise ValueError(f"{type(scorer).__name__} does not fit: a scorer has a method score(examples, run)")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _one_each(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        scorers = info.data.get("scorers")
+        if value is not None and scorers is not None and len(value) != len(scorers):
+            raise ValueError(f"there are {len(scorers)} scorers; give as many weights, not {len(value)}")
+        return value
 
     def _measuring(self) -> list[MeasuringScorer]:
         return [scorer for scorer in self.scorers if isinstance(scorer, MeasuringScorer)]
@@ -48,10 +67,6 @@ class RankAverage(Component):
         examples, run = standalone(examples, run)
         n = len(examples)
         weights = np.asarray(self.weights or (1.0,) * len(self.scorers))
-        if len(weights) != len(self.scorers) or not (weights > 0).all():
-            raise InputError(
-                f"RankAverage has {len(self.scorers)} scorers; give as many positive weights, not {weights}"
-            )
         if self.measures():
             run.trace(examples, self.measures())
         parts = [as_scores(scorer.score(examples, run), n) for scorer in self.scorers]

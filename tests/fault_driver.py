@@ -97,6 +97,8 @@ def serve(requests: list[dict[str, Any]]) -> list[Any]:
         pid = os.fork()
         if pid == 0:
             os.close(reading)
+            # A test run that was started in the background ignores interrupts, and its children would too.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             child(request, writing)
         os.close(writing)
         children.append((pid, reading, request.get("seconds")))

@@ -10,6 +10,7 @@ from augmenters import Duplicate, Replay, Subset
 from curate.checks import small_examples, small_split
 from curate.errors import InputError
 from curate.plan import fold, identity, realize, share_counts
+from curate.protocols import Preflight
 from curate.run import Run
 from curate.scores import Split
 
@@ -87,6 +88,31 @@ def test_subset_per_source_balances_sources_first() -> None:
     plan = Subset(size=40, per="source").plan(identity(100), split, 0)
     assert plan.counts[:10].sum() == 10
     assert plan.counts[10:].sum() == 30
+
+
+def test_rows_without_a_source_are_not_those_of_a_source_called_none() -> None:
+    """Three sources of 10, 10 and 80 rows, 30 wanted: ten of each."""
+    sources = np.array([None] * 10 + ["None"] * 10 + ["b"] * 80, object)
+    split = dataclasses.replace(_split([0, 1] * 50), sources=sources)
+    plan = Subset(size=30, per="source").plan(identity(100), split, 0)
+    assert [plan.counts[:10].sum(), plan.counts[10:20].sum(), plan.counts[20:].sum()] == [10, 10, 10]
+
+
+def test_subset_knows_from_the_data_alone_what_cannot_be() -> None:
+    examples = small_examples(24)
+    assert isinstance(Subset(size=24), Preflight)
+    Subset(size=24, per="source").check_examples(examples)
+    with pytest.raises(InputError, match=r"Subset\.size = 25 but the data has 24 rows"):
+        Subset(size=25).check_examples(examples)
+    bare = dataclasses.replace(examples, columns={"prompt": "prompt", "completion": "completion"})
+    with pytest.raises(InputError, match="--columns source=COLUMN"):
+        Subset(size=0.5, per="source").check_examples(bare)
+
+
+@pytest.mark.parametrize("times", [0, 1000, 2**31])
+def test_duplicate_times_has_bounds(times: int) -> None:
+    with pytest.raises(ValueError, match="times"):
+        Duplicate(times=times)
 
 
 def test_subset_sizes_and_reasons() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -332,6 +333,27 @@ def test_inspect_shows_the_extremes(finished: Finished, call: Call) -> None:
     assert call("inspect", finished.out, "--examples", "-1").status == 2
 
 
+def test_inspect_without_rows_or_data(finished: Finished, tmp_path: Path, call: Call) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.out, copy)
+    shutil.rmtree(copy / "data")
+    for out in (finished.out, copy):
+        found = call("inspect", out, "--json", "--examples", "0")
+        assert found.status == 0
+        assert (found.json["easiest"], found.json["hardest"]) == ([], [])
+        assert "hardest" not in call("inspect", out, "--examples", "0").out
+    for prepare in (
+        lambda: None,
+        lambda: (copy / "data").mkdir(),
+        lambda: (copy / "data" / "x.parquet").write_text("x"),
+    ):
+        prepare()
+        refused = call("inspect", copy)
+        assert refused.status == 2
+        assert f"{copy}/data cannot be read" in refused.error
+        assert "--fresh" in refused.error
+
+
 def test_report_is_written_anew_with_the_same_bytes(finished: Finished, call: Call) -> None:
     before = (finished.out / "report.html").read_bytes()
     (finished.out / "report.html").unlink()
@@ -469,6 +491,12 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
     "--scores that is no parquet": (_rows(), ["--scores", "recipe.yaml"], ("recipe.yaml", "Parquet")),
     "--scores without difficulty": (_rows(), ["--scores", "other.parquet"], ("'example_id'", "curate score")),
     "--scores for other data": (_rows(), ["--scores", "foreign.parquet"], ("scores", "id")),
+    "--scores with valid as text": (_rows(), ["--scores", "valid.parquet"], ("'valid'", "string", "true and false")),
+    "--scores with too many tokens": (_rows(), ["--scores", "many.parquet"], ("row 1", "'tokens'", str(2**40))),
+    "--scores with negative tokens": (_rows(), ["--scores", "negative.parquet"], ("row 0", "'tokens'", "-1")),
+    "--scores with lists as ids": (_rows(), ["--scores", "nested.parquet"], ("'example_id'", "list")),
+    "one column in two roles": (_rows(), [*TINY, "--columns", "prompt=topic,completion=topic"], ("both prompt and",)),
+    "clusterer as a bare name": (_rows(), [*TINY, "--set", "clusterer=KMeans"], ("clusterer", "{use: KMeans}")),
     "unknown device": (_rows(), [*TINY, "--device", "abacus"], ("'abacus'", "cpu")),
     "--cache that is a file": (_rows(), [*TINY, "--cache", "recipe.yaml"], ("--cache", "recipe.yaml")),
 }
@@ -491,6 +519,10 @@ def test_errors_are_one_line_and_nothing_is_written(
     Path("foreign.yaml").write_text(_FOREIGN)
     pq.write_table(pa.table({"a": [1]}), "other.parquet")
     pq.write_table(pa.table({"example_id": ["x"], "difficulty": [1.0]}), "foreign.parquet")
+    pq.write_table(pa.table({"example_id": [["x"]], "difficulty": [1.0]}), "nested.parquet")
+    for file, column in (("valid", ["yes", "no"]), ("many", [1, 2**40]), ("negative", [-1, 1])):
+        name = "valid" if file == "valid" else "tokens"
+        pq.write_table(pa.table({"example_id": ["x", "y"], "difficulty": [1.0, 2.0], name: column}), f"{file}.parquet")
     before = {entry.name for entry in Path().iterdir()}
     refused = call("run", path, "--out", "out", *arguments, "--json")
     assert refused.status == 2, refused.err
@@ -655,8 +687,13 @@ def test_a_closed_pipe_is_no_fault(finished: Finished) -> None:
 def test_signals_stop_a_run_that_can_go_on(sent: signal.Signals, status: int, data: Path, tmp_path: Path) -> None:
     arguments = ["run", data, "--out", tmp_path / "out", *TINY, "--cache", tmp_path / "cache", "--json"]
     long = [*map(str, arguments), "--set", "proxy.steps=100000"]
+    # A test run that was started in the background ignores interrupts, and its children would too.
+    code = "import signal, sys; signal.signal(2, signal.default_int_handler); import curate.cli as cli; "
     with subprocess.Popen(
-        [sys.executable, "-m", "curate.cli", *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code + "sys.exit(cli.main())", *long],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -23,7 +23,9 @@ from curate.clusterers import (
     PerSource,
     Quantile,
     Threshold,
+    check_rows,
     cluster_rows,
+    collapsed_sources,
     is_per_source,
     seeded,
     source_codes,
@@ -305,6 +307,9 @@ def test_a_source_does_not_depend_on_the_others() -> None:
 def test_sources_are_needed(clusterer: Any) -> None:
     with pytest.raises(InputError, match="per source but the rows have none"):
         clusterer.fit_predict(blobs(20)[0])
+    with pytest.raises(InputError, match="per source but the rows have none"):
+        check_rows(clusterer, 20, False)
+    check_rows(clusterer, 1, True)  # a source too small for the clusterer is one cluster
     with pytest.raises(InputError, match="sources has 3 labels for 20 rows"):
         clusterer.fit_predict(blobs(20)[0], ["a"] * 3)
 
@@ -319,6 +324,39 @@ def test_sources_too_small_to_cluster_are_one_cluster_each(inner: Any) -> None:
     assert found.labels[300] != found.labels[301]
     assert not np.isin(found.labels[300:], found.labels[:300]).any() or (found.labels[300:] == -1).all()
     assert not found.all_hard.any()
+    codes, names = source_codes(sources, 303)
+    small, _, _ = collapsed_sources(PerSource(clusterer=inner), sources, 303)
+    assert small == {names[code]: int((codes == code).sum()) for code in np.flatnonzero(found.collapsed)}
+    assert {"one": 1}.items() <= small.items() <= {"one": 1, "pair": 2}.items()
+    assert collapsed_sources(inner, sources, 303)[0] == {}
+    assert not cluster_rows(inner, X).collapsed.any()
+
+
+@pytest.mark.parametrize(
+    "clusterer",
+    [
+        KMeans(n_clusters=5),
+        SklearnKMeans(5, random_state=0),
+        GaussianMixture(5, random_state=0),
+        AgglomerativeClustering(5),
+        make_pipeline(StandardScaler(), SklearnKMeans(5, random_state=0)),
+    ],
+    ids=lambda clusterer: type(clusterer).__name__,
+)
+def test_what_is_refused_beforehand_is_refused_by_the_clusterer_too(clusterer: Any) -> None:
+    X, _ = blobs(5)
+    with pytest.raises(InputError, match=r"4 rows cannot make 5 clusters; lower n_"):
+        check_rows(clusterer, 4, False)
+    with pytest.raises(InputError):
+        cluster_rows(clusterer, X[:4])
+    check_rows(clusterer, 5, False)
+    assert len(np.unique(cluster_rows(clusterer, X).labels)) == 5
+
+
+@pytest.mark.parametrize("clusterer", [*OURS[1:4], DBSCAN(min_samples=9), HDBSCAN(min_cluster_size=9)], ids=repr)
+def test_what_can_cluster_one_row_is_not_refused_beforehand(clusterer: Any) -> None:
+    check_rows(clusterer, 1, False)
+    assert cluster_rows(clusterer, np.zeros((1, 2), np.float32)).labels.shape == (1,)
 
 
 def test_one_source_is_the_same_as_none() -> None:

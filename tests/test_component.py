@@ -1,6 +1,7 @@
 """Fingerprints: equal for equal parameters, different for different ones, and an error that helps."""
 
 import dataclasses
+import functools
 import pickle
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 
-from curate.component import Component, describe, fingerprint
+from curate.component import Component, describe, fingerprint, stateless
 from curate.errors import InputError
 from curate.proxy import Proxy
 from curate.seeds import derive_seed
@@ -107,3 +108,35 @@ def test_seeds_differ_by_every_part_of_the_path() -> None:
     }
     assert len(seeds) == 7
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+class _Empty:
+    """Says it all."""
+
+
+class _Child(_Empty):
+    """Says it all, too."""
+
+
+class _Slotted:
+    __slots__ = ("hidden",)
+
+
+class _Below(_Slotted):
+    __slots__ = ()
+
+
+def test_only_what_holds_nothing_is_stateless() -> None:
+    assert fingerprint(_Empty()) == fingerprint(_Empty()) != fingerprint(_Child())
+    assert stateless(_Empty())
+    assert stateless(_Child())
+    hiding = [_Opaque(), _Slotted(), _Below(), object(), functools.partial(print, 1), lambda: 1, print, b"", 1j, {1}]
+    assert [value for value in hiding if stateless(value)] == []
+
+
+@pytest.mark.parametrize(
+    "value", [functools.partial(print, 1), lambda: 1, _Below()], ids=["partial", "lambda", "slots"]
+)
+def test_what_hides_its_state_has_no_fingerprint(value: object) -> None:
+    with pytest.raises(InputError, match="no readable parameters"):
+        fingerprint(value)

@@ -370,3 +370,17 @@ def test_parse_columns_errors(text: str, message: str) -> None:
 
 def test_every_shape_has_roles() -> None:
     assert set(SHAPES) == {"prompt_completion", "instruction", "question_answer", "messages", "text"}
+
+
+def test_a_column_serves_one_content_role_only() -> None:
+    schema = pa.schema({"question": TEXT, "answer": TEXT})
+    with pytest.raises(InputError, match="prompt=question,completion=question: a column cannot be both"):
+        recognise(schema, {"prompt": "question", "completion": "question"})
+    assert recognise(schema, {"completion": "answer", "final_answer": "answer", "id": "answer"})[1]["id"] == "answer"
+    # What the caller named for one role is not found again for another.
+    found = recognise(pa.schema({"response": TEXT, "answer": TEXT}), {"prompt": "response"}, "question_answer")[1]
+    assert (found["prompt"], found["completion"]) == ("response", "answer")
+    context = pa.schema({"context": TEXT, "output": TEXT})
+    assert "input" not in recognise(context, {"instruction": "context"})[1]
+    with pytest.raises(InputError, match="prompt=COLUMN"):
+        recognise(schema, {"prompt": "answer"}, "prompt_completion")

@@ -1,10 +1,14 @@
 """A recipe is a pipeline written down: lossless both ways, safe to load, helpful when wrong."""
 
+import functools
 import textwrap
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from sklearn.cluster import AgglomerativeClustering
@@ -16,7 +20,7 @@ from curate.component import fingerprint
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy
-from curate.recipe import apply_settings, recipe_names
+from curate.recipe import apply_settings, decode, dump_recipe, encode, parse_recipe, recipe_names
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 
 
@@ -97,6 +101,25 @@ BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
         ("scorer: {use: Duplicate}\nclusterer: {use: KMeans}\n", "a scorer has a method score"),
         ("scorer: !!python/object/apply:os.system ['true']\n", "not readable as plain YAML"),
         ("[1, 2]\n", "a recipe is a mapping"),
+        (BASE + "seed: 2024-13-45\n", "not readable as plain YAML"),
+        ("scorer: FinalLoss\nclusterer: {use: KMeans}\n", "scorer: .*write {use: FinalLoss}"),
+        ("scorer: {use: FinalLoss}\nclusterer: KMeans\n", "clusterer: .*write {use: KMeans}"),
+        (BASE + "augmenters: [Duplicate]\n", "augmenters.*write {use: Duplicate}"),
+        (BASE + "proxy: scratch\n", "write proxy: {model: scratch}"),
+        ("scorer: {use: FinalLoss}\nclusterer: {use: PerSource, clusterer: KMeans}\n", "write {use: KMeans}"),
+        (
+            "scorer: {use: RankAverage, scorers: [LossTrajectory]}\nclusterer: {use: KMeans}\n",
+            "scorer: scorers: .*write {use: LossTrajectory}",
+        ),
+        (
+            "scorer: {use: RankAverage, scorers: [{use: FinalLoss}], weights: [1, 2]}\nclusterer: {use: KMeans}\n",
+            "scorer: weights: there are 1 scorers; give as many weights, not 2",
+        ),
+        (
+            "scorer: {use: RankAverage, scorers: [{use: FinalLoss}], weights: [-1]}\nclusterer: {use: KMeans}\n",
+            "scorer: weights.0: .*greater than 0",
+        ),
+        ("scorer: {use: curate.inputs.Path}\nclusterer: {use: KMeans}\n", "code of the package 'pathlib'"),
         ("a: [\n", "line"),
     ],
 )
@@ -155,3 +178,118 @@ def test_recipe_file_and_unknown_name(tmp_path: Path) -> None:
 def test_yaml_is_short_and_readable() -> None:
     mapping = yaml.safe_load(PIPELINES[0].to_yaml())
     assert mapping == {"scorer": {"use": "LossTrajectory"}, "clusterer": {"use": "KMeans"}, "seed": 0}
+
+
+# -- what can be written down ---------------------------------------------------------------------------------------
+
+
+class _Level(Enum):
+    LOW = "low"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A plug-in that takes anything."""
+
+    value: Any = 0
+
+
+_PLAIN = [
+    (np.float64(0.5), 0.5),
+    (np.int64(3), 3),
+    (np.bool_(True), True),
+    (np.str_("a"), "a"),
+    (_Level.LOW, "low"),
+    ((np.float32(0.5), [np.int8(2)]), [0.5, [2]]),
+    ({"a": np.float64(1.5)}, {"a": 1.5}),
+    ("1e3", "1e3"),
+    ("12e4567", "12e4567"),
+    (1e-5, 1e-5),
+    (float("inf"), float("inf")),
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), _PLAIN, ids=range(len(_PLAIN)))
+def test_parameters_become_plain_values_that_come_back(value: Any, plain: Any) -> None:
+    written = encode(Holder(value))
+    assert written["value"] == plain
+    assert type(written["value"]) is type(plain)
+    assert parse_recipe(dump_recipe(written)) == written
+    again = decode(written, "scorer", (Holder.__module__.split(".")[0],))
+    assert fingerprint(again) == fingerprint(Holder(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.zeros(3),
+        np.longdouble(1),
+        b"bytes",
+        {1, 2},
+        1j,
+        pa.table({"a": [1]}),
+        functools.partial(print, 1),
+        print,
+        textwrap.dedent,
+        dict,
+        Holder,
+        range(3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_written_is_refused_with_its_key(value: Any) -> None:
+    with pytest.raises(InputError, match=r"^recipe\.value: .*cannot be written into a recipe.*; give a") as caught:
+        encode(Holder(value))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_is_refused_with_the_list_as_remedy() -> None:
+    means = np.zeros((2, 1))
+    with pytest.raises(InputError, match=r"recipe\.clusterer\.means_init: an array .*array\.tolist\(\)"):
+        Pipeline(scorer=FinalLoss(), clusterer=GaussianMixture(2, means_init=means)).to_yaml()
+    pipeline = Pipeline(scorer=FinalLoss(), clusterer=GaussianMixture(2, means_init=means.tolist(), tol=np.float64(1)))
+    assert fingerprint(Pipeline.from_yaml(pipeline.to_yaml())) == fingerprint(pipeline)
+
+
+# -- numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "+1e-3", "1.0e-3", "1.e-3", ".1e-2", "0.001"])
+def test_numbers_with_an_exponent_are_numbers(text: str) -> None:
+    assert parse_recipe(f"a: {text}\nb: [{text}]\n") == {"a": 0.001, "b": [0.001]}
+    assert apply_settings({}, [f"a={text}"]) == {"a": 0.001}
+    assert Pipeline.from_yaml(BASE + f"proxy: {{learning_rate: {text}}}\n").proxy.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("text", ["1e", "e3", "1e3x", "1-e3", "model-1e3", "'1e3'"])
+def test_texts_that_only_look_like_numbers_stay_texts(text: str) -> None:
+    assert parse_recipe(f"a: {text}\n") == {"a": text.strip("'")}
+
+
+def test_settings_of_a_mapping_with_objects_in_it() -> None:
+    recipe = {"scorer": FinalLoss(), "clusterer": KMeans(), "augmenters": ({"use": "Duplicate"},)}
+    pipeline = Pipeline.from_recipe(recipe, settings=["augmenters.0.times=2"])
+    assert pipeline == Pipeline(scorer=FinalLoss(), clusterer=KMeans(), augmenters=(Duplicate(times=2),))
+    assert recipe["augmenters"] == ({"use": "Duplicate"},)
+
+
+# -- other people's modules -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["1 // 0", "raise RuntimeError('two\\nlines')", "def f(:", "import no_such_module"])
+def test_a_plug_in_that_breaks_on_import_is_named(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_plugin.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"scorer\.use: 'broken_plugin\.Mine' cannot be imported \(\w+: ") as caught:
+        decode({"use": "broken_plugin.Mine"}, "scorer", ("broken_plugin",))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_is_allowed_lends_its_trust_to_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner_plugin.py").write_text("class Mine:\n    pass\n")
+    (tmp_path / "outer_plugin.py").write_text("from inner_plugin import Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    use = {"use": "outer_plugin.Mine"}
+    with pytest.raises(InputError, match="--allow-plugin inner_plugin"):
+        decode(use, "scorer", ("outer_plugin",))
+    assert type(decode(use, "scorer", ("outer_plugin", "inner_plugin"))).__name__ == "Mine"

@@ -121,14 +121,22 @@ def test_ids_that_do_not_match() -> None:
     scores = trajectories(5)[0]
     with pytest.raises(InputError, match=r"no row for example id row-3 \(and 1 more\)"):
         join_scores(scores.with_ids(pa.array(["row-0", "row-1", "row-2", "x", "y"])), names(5))
-    with pytest.raises(InputError, match=r"id row-4, which the data does not have \(5 rows for 4\)"):
-        join_scores(scores.with_ids(names(5)), names(4))
-    with pytest.raises(InputError, match="an id more than once"):
+    with pytest.raises(InputError, match=r"hold id row-3 more than once"):
         join_scores(scores.with_ids(pa.array(["row-0", "row-1", "row-2", "row-3", "row-3"])), names(4))
     with pytest.raises(InputError, match="row-1 is not unique"):
         join_scores(scores.with_ids(names(5)), pa.array(["row-0", "row-1", "row-2", "row-3", "row-1"]))
     with pytest.raises(InputError, match="scores have 5 rows for 4 examples"):
         join_scores(scores, names(4))
+
+
+def test_scores_of_further_rows_are_left_out() -> None:
+    """The scores of a whole dataset serve any part of it, in any order; a repeat among the rest does no harm."""
+    scores = trajectories(50)[0].with_ids(pa.array([*names(48).to_pylist(), "other", "other"]))
+    part = np.array([40, 3, 17])
+    joined = join_scores(scores, names(48).take(part))
+    assert joined.ids.equals(names(48).take(part))
+    for name in ("features", "difficulty", "valid", "trajectory", "tokens"):
+        assert np.array_equal(getattr(joined, name), getattr(scores, name)[part])
 
 
 @pytest.mark.slow

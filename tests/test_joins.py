@@ -1,0 +1,104 @@
+"""Rows are joined by id, results by their inputs: what must not be mixed up is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import curate
+from augmenters import Duplicate, Replay
+from curate.checks import small_split
+from curate.clusterers import KMeans
+from curate.errors import InputError
+from curate.output import check_directory, inputs_fingerprint
+from curate.pipeline import Pipeline
+from curate.plan import fold, identity
+from curate.readers import read
+
+
+class Known:
+    """Difficulty from the data itself."""
+
+    def score(self, examples, run):
+        return np.array(examples.table.column("known"), float)
+
+
+def _table(n: int = 30) -> pa.Table:
+    return pa.table(
+        {
+            "id": [f"r{i}" for i in range(n)],
+            "prompt": [f"p{i}" for i in range(n)],
+            "completion": [f"c{i}" for i in range(n)],
+            "known": [float(i % 3 == 0) * 5 + i / 100 for i in range(n)],
+        }
+    )
+
+
+def _pipeline(**changes: object) -> Pipeline:
+    return Pipeline(**{"scorer": Known(), "clusterer": KMeans(), "augmenters": [Duplicate()], **changes})
+
+
+def test_a_plan_is_not_applied_to_the_same_rows_in_another_order(tmp_path: Path) -> None:
+    table = _table()
+    whole = _pipeline().run(table, cache=tmp_path)
+    curate.rebuild(read(table), whole.split, whole.plan)
+    with pytest.raises(InputError, match="row 0 of the data is r29 but r0 in the split"):
+        curate.rebuild(read(table.take(np.arange(30)[::-1])), whole.split, whole.plan)
+    with pytest.raises(InputError, match="29 rows of data, 30 of the split"):
+        curate.rebuild(read(table.slice(1)), whole.split, whole.plan)
+
+
+class Returning:
+    def __init__(self, change):
+        self.change = change
+
+    def plan(self, plan, split, seed):
+        return self.change(plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda plan: None, "returned NoneType"),
+        (lambda plan: identity(3), "must return a Plan of 24 rows"),
+        (lambda plan: plan.with_counts(np.full(24, -1)), "planned row 0 -1 times"),
+    ],
+)
+def test_a_broken_plan_is_named(change, says: str) -> None:
+    with pytest.raises(InputError, match=rf"augmenter 0 \(Returning\).*{says}"):
+        fold([Returning(change)], small_split(24))
+
+
+def test_a_row_dropped_without_a_reason_gets_one() -> None:
+    def drop(plan):
+        counts = plan.counts.copy()
+        counts[:4] = 0
+        return plan.with_counts(counts)
+
+    plan = fold([Returning(drop)], small_split(24))
+    assert [plan.reasons[k] for k in plan.reason[:4]] == ["left out by augmenter 0 (Returning)"] * 4
+    assert (plan.reason[4:] == -1).all()
+
+
+def test_a_changed_replay_file_is_another_input(tmp_path: Path) -> None:
+    path = tmp_path / "other.parquet"
+    loaded = read(_table())
+    pipeline = _pipeline(augmenters=[Replay(data=str(path), share=0.2)])
+    prints = []
+    for n in (20, 21):
+        pq.write_table(_table(n).select(["prompt", "completion"]), path)
+        prints.append(inputs_fingerprint(pipeline, loaded, None))
+    assert prints[0] != prints[1]
+
+
+def test_a_finished_folder_without_its_data_is_not_believed(tmp_path: Path) -> None:
+    loaded = read(_table())
+    _pipeline().run(loaded, out=tmp_path / "out", cache=tmp_path / "cache")
+    inputs = inputs_fingerprint(_pipeline(), loaded, None)
+    assert check_directory(tmp_path / "out", inputs)
+    for file in (tmp_path / "out" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(InputError, match="data is gone"):
+        check_directory(tmp_path / "out", inputs)
