@@ -1,10 +1,11 @@
-"""Hashes of Arrow columns that depend on the values only: not on chunks, string width, dictionaries or views."""
+"""Hashes of Arrow columns, by their values only (not chunks, string width, dictionaries or views), and of files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 
-__all__ = ["framed", "hash_columns", "row_digests", "whole"]
+__all__ = ["file_digest", "framed", "hash_columns", "row_digests", "whole"]
 
 _SLICE_ROWS = 65_536
 
@@ -137,3 +138,12 @@ def _numbers(array: pa.Array, column: str) -> Any:
     if data is None:
         return b""
     return memoryview(data)[array.offset * width : (array.offset + len(array)) * width]
+
+
+def file_digest(files: Iterable[tuple[Path, str]]) -> str:
+    """32 hex digits of the content of files and of the names they are known by, in the order given."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file, known_as in files:
+        with file.open("rb") as opened:
+            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
 
 if TYPE_CHECKING:
@@ -50,11 +51,7 @@ def identify(name: str, revision: str | None = None) -> str:
     place = locate(name, revision)
     if place.commit:
         return f"hub:{name}@{place.commit}"
-    digest = hashlib.blake2b(digest_size=16)
-    for file, known_as in _files(place):
-        with file.open("rb") as opened:
-            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
-    return f"files:{digest.hexdigest()}"
+    return f"files:{file_digest(_files(place))}"
 
 
 def _files(place: Place) -> list[tuple[Path, str]]:

@@ -6,7 +6,6 @@ a hidden file marks the folder as ours: without it, a folder that holds data/ an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from curate.card import dataset_card
 from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
+from curate.hashing import file_digest
 from curate.protocols import MeasuringScorer
 from curate.publish import check_place, disk_errors, publish, publish_file, sync
 from curate.score_files import scores_table, trajectories_table
@@ -91,11 +91,8 @@ def _files(data: Any) -> str | None:
     if not isinstance(data, str | Path) or not Path(data).exists():
         return None
     path = Path(data)
-    digest = hashlib.blake2b(digest_size=16)
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        with file.open("rb") as opened:
-            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return file_digest((file, file.name) for file in files)
 
 
 def _inputs_before(path: Path) -> str | None:
