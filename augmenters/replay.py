@@ -13,7 +13,7 @@ from pydantic import Field
 from curate.component import Component
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.plan import NewRows, Plan, Realized, Request
+from curate.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
 from curate.scores import Split
 
@@ -46,7 +46,7 @@ class Replay(Component):
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Only the share is planned; which rows is decided when the final number is known."""
-        return plan.request(Request(self, "replay", seed, share=self.share))
+        return plan.demand(Demand(self, "replay", seed, share=self.share))
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where the other dataset cannot be read or does not fit the input."""
@@ -57,8 +57,8 @@ class Replay(Component):
 
         Its unusable rows are among the rejected ones where `on_bad_row` is "drop".
         """
-        (request,) = plan.requests
-        wanted = request.count or 0
+        (demand,) = plan.demands
+        wanted = demand.count or 0
         loaded = self._read(examples)
         other = loaded.examples
         if wanted > len(other):
@@ -66,7 +66,7 @@ class Replay(Component):
                 f"{self._name}: Replay.share = {self.share:g} needs {wanted:,} rows but it has {len(other):,}; "
                 "lower the share"
             )
-        rows = np.sort(np.random.default_rng(request.seed).choice(len(other), wanted, replace=False))
+        rows = np.sort(np.random.default_rng(demand.seed).choice(len(other), wanted, replace=False))
         sample = other.take(rows)
         ids = [f"replay:{value}" for value in sample.ids.to_pylist()]
         rejected = [{**record, "stage": "replay"} for record in loaded.rejected]

@@ -162,5 +162,5 @@ def check_augmenter(augmenter: Any) -> None:
         raise AssertionError(f"a plan with rows left out breaks it: {error}") from error
     assert (after.counts[gone] == 0).all(), "a row that was left out came back"
     if isinstance(augmenter, Realizer):
-        assert plan.requests, "an augmenter with realize() planned no request"
+        assert plan.demands, "an augmenter with realize() planned no demand"
         share_counts(plan, 0)

@@ -87,7 +87,7 @@ def _planned(pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None
     found = scores if scores is not None else pipeline.score(loaded, run)
     split = pipeline.split(found, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
-    rows = int(plan.counts.sum()) + sum(request.count or 0 for request in share_counts(plan, 0))
+    rows = int(plan.counts.sum()) + sum(demand.count or 0 for demand in share_counts(plan, 0))
     extra = int(np.maximum(plan.counts - 1, 0).sum())
     dropped = int((plan.counts == 0).sum())
     work = f"{int(split.hard.sum()):,} hard, {extra:,} copies, {dropped:,} left out -> {rows:,} rows"

@@ -231,9 +231,9 @@ class Pipeline(Component):
             other = fold(self.augmenters, replace(split, hard=split.valid), self.seed)
         except InputError:
             return True
-        rows = [[request.rows for request in each.requests] for each in (plan, other)]
-        same_requests = len(rows[0]) == len(rows[1]) and all(map(np.array_equal, *rows))
-        return not (np.array_equal(plan.counts, other.counts) and same_requests)
+        rows = [[demand.rows for demand in each.demands] for each in (plan, other)]
+        same_demands = len(rows[0]) == len(rows[1]) and all(map(np.array_equal, *rows))
+        return not (np.array_equal(plan.counts, other.counts) and same_demands)
 
     def _other_splits(self, loaded: Loaded, run: Run) -> tuple[Split, ...]:
         """The split again under other proxy seeds: clusterer seeds alone would agree trivially."""

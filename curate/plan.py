@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.scores import Split
 
-__all__ = ["NewRows", "Plan", "Realized", "Request", "fold", "identity", "realize", "share_counts"]
+__all__ = ["Demand", "NewRows", "Plan", "Realized", "fold", "identity", "realize", "share_counts"]
 
 
 @dataclass(frozen=True)
-class Request:
+class Demand:
     """Rows that augmenter `augmenter` has promised to make once the fold is complete.
 
     kind: origin of the rows to come ("replay" or "synthetic").
-    share: fraction of the FINAL rows this request fills (replay), or None.
+    share: fraction of the FINAL rows this demand fills (replay), or None.
     count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
     seed: of whatever is random in making them.
@@ -48,13 +48,13 @@ class Request:
 class Plan:
     """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
-    requests: rows to be made or fetched, in the order of the augmenters.
+    demands: rows to be made or fetched, in the order of the augmenters.
     """
 
     counts: npt.NDArray[np.int32]
     reason: npt.NDArray[np.int16]
     reasons: tuple[str, ...] = ()
-    requests: tuple[Request, ...] = ()
+    demands: tuple[Demand, ...] = ()
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -78,8 +78,8 @@ class Plan:
             reasons=(*self.reasons, reason),
         )
 
-    def request(self, request: Request) -> Plan:
-        return replace(self, requests=(*self.requests, request))
+    def demand(self, demand: Demand) -> Plan:
+        return replace(self, demands=(*self.demands, demand))
 
 
 def identity(n: int) -> Plan:
@@ -117,7 +117,7 @@ def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
     for index, augmenter in enumerate(augmenters):
         name = f"augmenter {index} ({type(augmenter).__name__})"
         plan = _checked(augmenter.plan(plan, split, derive_seed(seed, "augmenter", index)), len(split), name)
-        if not plan.counts.any() and not plan.requests:
+        if not plan.counts.any() and not plan.demands:
             raise InputError(f"after {name} the plan holds no rows; loosen its settings")
     return plan
 
@@ -136,18 +136,18 @@ def _checked(plan: Any, n: int, name: str) -> Plan:
     return replace(plan, reason=reason, reasons=(*plan.reasons, f"left out by {name}"))
 
 
-def share_counts(plan: Plan, made: int) -> tuple[Request, ...]:
-    """The plan's requests with `count` filled in for those that ask for a share of the final rows.
+def share_counts(plan: Plan, made: int) -> tuple[Demand, ...]:
+    """The plan's demands with `count` filled in for those that ask for a share of the final rows.
 
-    With N other rows and shares s_1..s_m, request j gets N * s_j / (1 - sum(s)), rounded.
+    With N other rows and shares s_1..s_m, demand j gets N * s_j / (1 - sum(s)), rounded.
     """
-    total = sum(request.share or 0.0 for request in plan.requests)
+    total = sum(demand.share or 0.0 for demand in plan.demands)
     if total >= 1:
         raise InputError(f"the shares of all Replay augmenters add up to {total:g}; they must stay below 1")
     others = int(plan.counts.sum()) + made
     return tuple(
-        request if request.share is None else replace(request, count=round(others * request.share / (1 - total)))
-        for request in plan.requests
+        demand if demand.share is None else replace(demand, count=round(others * demand.share / (1 - total)))
+        for demand in plan.demands
     )
 
 
@@ -157,11 +157,11 @@ def realize(plan: Plan, examples: Examples, run: Run | None = None) -> list[Real
 
     run = run or Run()
     done: dict[int, Realized] = {}
-    for index, request in enumerate(plan.requests):
-        if request.share is None:
-            done[index] = request.augmenter.realize(replace(plan, requests=(request,)), examples, run)
+    for index, demand in enumerate(plan.demands):
+        if demand.share is None:
+            done[index] = demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run)
     made = sum(len(realized.rows.ids) for realized in done.values())
-    for index, request in enumerate(share_counts(plan, made)):
-        if request.share is not None:
-            done[index] = request.augmenter.realize(replace(plan, requests=(request,)), examples, run)
+    for index, demand in enumerate(share_counts(plan, made)):
+        if demand.share is not None:
+            done[index] = demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run)
     return [done[index] for index in sorted(done)]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from curate.examples import Examples
+    from curate.generation import Queue
     from curate.plan import Plan, Realized
     from curate.proxy import Schedule
     from curate.run import Run
@@ -25,6 +26,7 @@ __all__ = [
     "Augmenter",
     "Clusterer",
     "Floats",
+    "Generator",
     "Ints",
     "Measure",
     "MeasuringScorer",
@@ -108,6 +110,23 @@ class Realizer(Augmenter, Protocol):
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """New rows and the rejected ones, each with its reason. May call a model or read other data."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Draws completions from a language model."""
+
+    def identity(self) -> str:
+        """Name of the model, with whatever tells two versions of it apart: part of the key of every request kept."""
+        ...
+
+    def serve(self, queue: Queue) -> None:
+        """Take requests until there are none, hand every completion back as soon as it is there, in any order.
+
+        ExternalError if the model cannot be reached, InputError if it is not the one that was asked for. A request
+        that can never be served is done with finish_reason "refused".
+        """
         ...
 
 

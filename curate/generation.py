@@ -1,0 +1,101 @@
+"""What a generator is asked, what it answers, and the queue between the two.
+
+A generator pulls: it takes as many requests from a queue as it has room for and hands each completion back when it
+is there. Who asks decides what comes next, whether there is still budget, and what is already known; a generator
+knows nothing of that, and one of a few lines is enough:
+
+    def serve(self, queue):
+        while batch := queue.take(16):
+            for request, completion in zip(batch, self.model(batch)):
+                queue.done(request, completion)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from curate.component import Component
+
+__all__ = ["Completion", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
+
+# Text to be continued as it stands, or the messages of a chat ({"role": ..., "content": ...}), to be put into the
+# model's own chat template.
+Prompt = str | tuple[Mapping[str, str], ...]
+
+
+class Sampling(Component):
+    """How a completion is drawn.
+
+    temperature: 0 = the most likely token each time (greedy).
+    top_p: smallest set of tokens with that much probability; 1 = all.
+    top_k: that many most likely tokens; 0 = all.
+    max_tokens: most tokens of one completion.
+    stop: texts that end a completion; they are not part of it.
+    """
+
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    max_tokens: int = Field(default=1024, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to be drawn.
+
+    seed: of the draw, in [0, 2**63); index: number of the sample among those of the same prompt and seed.
+    """
+
+    prompt: Prompt
+    sampling: Sampling
+    seed: int
+    index: int = 0
+
+    def key(self, model: str) -> str:
+        """32 hex digits over all that decides the completion: model, prompt, sampling, seed and index."""
+        parts = [model, prompt_digest(self.prompt), self.sampling.model_dump(), self.seed, self.index]
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """32 hex digits of a prompt."""
+    plain: Any = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came back.
+
+    text: without the prompt and without the stop text.
+    finish_reason: "stop" = the model ended it or a stop text did; "length" = cut off at max_tokens or at the end of
+        the context; "refused" = this request can never be served (the prompt is longer than the context, say): text
+        is then empty and `refusal` says why.
+    prompt_tokens, completion_tokens: as the model counted them.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length", "refused"]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    refusal: str | None = None
+
+
+class Queue(Protocol):
+    """Where a generator gets its requests. Its methods are never called by two threads at once."""
+
+    def take(self, most: int) -> list[Request]:
+        """Up to `most` requests to begin now. Empty = none now: more may come when one under way is done; with none
+        under way, that was all."""
+        ...
+
+    def done(self, request: Request, completion: Completion) -> None:
+        """The completion of a request that was taken. Kept on disk when this returns, where the queue keeps any."""
+        ...
