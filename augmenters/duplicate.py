@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from pydantic import Field
 
 from curate.component import Component
-from curate.errors import InputError
-from curate.plan import Plan
+from curate.plan import Kind, Plan
 from curate.scores import Split
 
 __all__ = ["Duplicate"]
@@ -27,15 +24,16 @@ class Duplicate(Component):
     """
 
     times: int = Field(default=1, ge=1, lt=1000)
-    of: Literal["hard", "easy", "random"] = "hard"
+    of: Kind = "hard"
     cap: float | None = Field(default=None, gt=0)
     noise_guard: float = Field(default=0.0, ge=0, lt=1)
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError if the noise guard is on and the scorer recorded no losses."""
         generator = np.random.default_rng(seed)
-        rows = self._chosen(plan, split, generator)
-        rows = self._guarded(rows, split)
+        rows = plan.choose(self.of, split, generator)
+        plan = plan.mark_suspects(rows, split, self.noise_guard, "Duplicate.noise_guard")
+        rows = plan.trusted(rows)
         if self.cap is not None:
             most = int(self.cap * int(plan.counts.sum())) // self.times
             if len(rows) > most:
@@ -43,23 +41,3 @@ class Duplicate(Component):
         counts = plan.counts.copy()
         counts[rows] += self.times
         return plan.with_counts(counts)
-
-    def _chosen(self, plan: Plan, split: Split, generator: np.random.Generator) -> np.ndarray:
-        hard = np.flatnonzero(split.hard & plan.planned)
-        if self.of == "hard":
-            return hard
-        if self.of == "easy":
-            return np.flatnonzero(split.valid & ~split.hard & plan.planned)
-        pool = np.flatnonzero(split.valid & plan.planned)
-        return np.sort(generator.choice(pool, min(len(hard), len(pool)), replace=False))
-
-    def _guarded(self, rows: np.ndarray, split: Split) -> np.ndarray:
-        if not self.noise_guard:
-            return rows
-        if split.final_loss is None:
-            raise InputError(
-                "Duplicate.noise_guard needs losses; use a scorer that records them, or set noise_guard: 0"
-            )
-        suspects = int(np.ceil(self.noise_guard * len(rows)))
-        by_loss = np.argsort(split.final_loss[rows], kind="stable")
-        return np.sort(rows[by_loss[: len(rows) - suspects]])

@@ -94,7 +94,8 @@ class Mixture:
     def columns(self) -> pa.Table:
         """The columns that a curated dataset has beyond the input's, in the final order.
 
-        cluster and difficulty are null for a row that was not scored: an invalid one, or one not in the input.
+        cluster and difficulty are null for a row that was not scored: an invalid one, or a new one that was not
+        measured.
         """
         positions, copies = self._placed
         n = len(self.plan)
@@ -102,9 +103,7 @@ class Mixture:
         new = self._new
         every_id = _joined(ids, [rows.ids for rows in new])
         every_source = _joined(ids, [rows.source_ids for rows in new])
-        old = positions < n
-        row = np.where(old, positions, 0)
-        unknown = ~old | ~self.split.valid[row]
+        difficulty, cluster, hard, known, scored = self._judged()
         kinds = ["original", "duplicate", *dict.fromkeys(rows.origin for rows in new)]
         origin = np.where(copies > 0, 1, 0)
         start = n
@@ -116,14 +115,28 @@ class Mixture:
             "source_id": every_source.take(pa.array(positions)),
             "origin": pa.array(kinds).take(pa.array(origin)),
             "copy": pa.array(copies),
-            "difficulty": pa.array(self.split.difficulty[row], mask=unknown),
-            "cluster": pa.array(self.split.cluster[row], mask=unknown),
-            "hard": pa.array(self.split.hard[row], mask=~old),
+            "difficulty": pa.array(difficulty[positions], mask=~scored[positions]),
+            "cluster": pa.array(cluster[positions], mask=~scored[positions]),
+            "hard": pa.array(hard[positions], mask=~known[positions]),
         }
         _check_ids(columns["example_id"])
         for name in dict.fromkeys(name for rows in new for name in rows.extra):
             columns[name] = self._extra(name, new, positions)
         return pa.table(columns)
+
+    def _judged(self) -> tuple[npt.NDArray[Any], ...]:
+        """What the split says of the input rows followed by the new rows: difficulty, cluster, hard, whether the row
+        was looked at, and whether it could be scored."""
+        split = self.split
+        parts = [(split.difficulty, split.cluster, split.hard, np.ones(len(split), np.bool_), split.valid)]
+        for rows in self._new:
+            m, found = len(rows), rows.measured
+            if found is None:
+                nothing = np.zeros(m, np.bool_)
+                parts.append((np.full(m, np.nan, np.float32), np.zeros(m, np.int32), nothing, nothing, nothing))
+            else:
+                parts.append((found.difficulty, found.cluster, found.hard, np.ones(m, np.bool_), found.cluster != -2))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _extra(self, name: str, new: list[NewRows], positions: npt.NDArray[np.int64]) -> pa.Array:
         values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]

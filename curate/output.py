@@ -152,6 +152,9 @@ def _write_tables(curated: Curated, folder: Path) -> None:
     names = pa.array(list(plan.reasons) or [""], pa.string())
     tables["plan"] = pa.table({"example_id": ids, "count": plan.counts, "reason": names.take(reason)})
     tables["rejected"] = curated.rejected
+    attempts = [part.attempts for part in curated.realized if part.attempts is not None]
+    if attempts:
+        tables["synthesis"] = pa.concat_tables(attempts)
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 
@@ -200,6 +203,7 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
             "plan": curated.stages.plan,
         },
         "counts": _counts(curated, columns),
+        "synthesis": [part.record for part in curated.realized if part.record],
         "diagnostics": curated.diagnostics.to_json(),
         "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in curated.diagnostics.warnings],
         "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},

@@ -6,9 +6,9 @@ augmenters is complete (`realize`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.scores import Split
 
-__all__ = ["Demand", "NewRows", "Plan", "Realized", "fold", "identity", "realize", "share_counts"]
+__all__ = ["Demand", "Kind", "Measured", "NewRows", "Plan", "Realized", "fold", "identity", "realize", "share_counts"]
+
+# Which rows an augmenter is about: the hard ones, or one of the two controls.
+Kind = Literal["hard", "easy", "random"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Demand:
     share: fraction of the FINAL rows this demand fills (replay), or None.
     count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
+    suspects: rows that would have been among them but for a noise guard.
     seed: of whatever is random in making them.
     """
 
@@ -42,6 +46,7 @@ class Demand:
     share: float | None = None
     count: int | None = None
     rows: npt.NDArray[np.int64] | None = None
+    suspects: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,14 @@ class Plan:
     """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
     demands: rows to be made or fetched, in the order of the augmenters.
+    suspects: (n,) bool, rows that a noise guard marked as more likely mislabelled than instructive; None = no guard.
     """
 
     counts: npt.NDArray[np.int32]
     reason: npt.NDArray[np.int16]
     reasons: tuple[str, ...] = ()
     demands: tuple[Demand, ...] = ()
+    suspects: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -81,6 +88,35 @@ class Plan:
     def demand(self, demand: Demand) -> Plan:
         return replace(self, demands=(*self.demands, demand))
 
+    def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Sorted positions of the planned rows of a kind; "random": of all valid ones, as many as are hard."""
+        hard = np.flatnonzero(split.hard & self.planned)
+        if of == "hard":
+            return hard
+        if of == "easy":
+            return np.flatnonzero(split.valid & ~split.hard & self.planned)
+        pool = np.flatnonzero(split.valid & self.planned)
+        return np.sort(generator.choice(pool, min(len(hard), len(pool)), replace=False))
+
+    def mark_suspects(self, rows: npt.NDArray[np.int64], split: Split, share: float, name: str) -> Plan:
+        """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
+
+        A row that is still wrong when the proxy stops is more likely mislabelled than instructive. name: of the
+        setting, for the error. Raises InputError if the scorer recorded no losses.
+        """
+        if not share or not len(rows):
+            return self
+        if split.final_loss is None:
+            raise InputError(f"{name} needs losses; use a scorer that records them, or set {name.split('.')[-1]}: 0")
+        by_loss = rows[np.argsort(split.final_loss[rows], kind="stable")]
+        suspects = np.zeros(len(self), np.bool_) if self.suspects is None else self.suspects.copy()
+        suspects[by_loss[len(rows) - int(np.ceil(share * len(rows))) :]] = True
+        return replace(self, suspects=suspects)
+
+    def trusted(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The rows at these positions that no noise guard marked."""
+        return rows if self.suspects is None else rows[~self.suspects[rows]]
+
 
 def identity(n: int) -> Plan:
     """Every one of n rows once."""
@@ -94,6 +130,7 @@ class NewRows:
     table: Arrow table with the input's columns.
     ids: (m,) example ids; source_ids: (m,) id of the input row each comes from (its own for replay).
     extra: further output columns (provenance of synthetic rows), each (m,).
+    measured: difficulty, cluster and hardness, each (m,), of rows that were measured like the input's; None = not.
     """
 
     table: Any
@@ -101,14 +138,51 @@ class NewRows:
     source_ids: list[str]
     origin: str
     extra: dict[str, list[Any]] = field(default_factory=dict)
+    measured: Measured | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> NewRows:
+        """The rows marked in the (m,) mask."""
+        places = np.flatnonzero(kept)
+        return replace(
+            self,
+            table=self.table.take(places),
+            ids=[self.ids[place] for place in places],
+            source_ids=[self.source_ids[place] for place in places],
+            extra={name: [values[place] for place in places] for name, values in self.extra.items()},
+            measured=self.measured and self.measured.take(places),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the split says of m new rows. difficulty: (m,) float32, NaN where invalid; cluster: (m,) int32, numbered
+    like the split's, -2 invalid; hard: (m,) bool."""
+
+    difficulty: npt.NDArray[np.float32]
+    cluster: npt.NDArray[np.int32]
+    hard: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Measured:
+        return Measured(self.difficulty[rows], self.cluster[rows], self.hard[rows])
 
 
 @dataclass(frozen=True)
 class Realized:
-    """What a Realizer made: the rows, and the rejected ones as dictionaries with a `reason` each."""
+    """What a Realizer made: the rows, and the rejected ones as dictionaries with a `reason` each.
+
+    record: JSON about how they were made (counts, settings, cost), for run.json and the report.
+    attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
+    only_hard: whether of the rows only those enter that are hard when measured like the input.
+    """
 
     rows: NewRows
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    attempts: Any = None
+    only_hard: bool = False
 
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
@@ -151,17 +225,30 @@ def share_counts(plan: Plan, made: int) -> tuple[Demand, ...]:
     )
 
 
-def realize(plan: Plan, examples: Examples, run: Run | None = None) -> list[Realized]:
-    """Make the rows that were promised: first those of fixed number, then those that are a share of all."""
+def realize(
+    plan: Plan,
+    examples: Examples,
+    run: Run | None = None,
+    *,
+    admit: Callable[[Realized], Realized] = lambda realized: realized,
+) -> list[Realized]:
+    """Make the rows that were promised: first those of fixed number, then those that are a share of all.
+
+    admit: what decides which of the new rows enter, before shares are counted.
+    """
     from curate.run import Run
 
     run = run or Run()
     done: dict[int, Realized] = {}
+
+    def fulfil(demand: Demand) -> Realized:
+        return admit(demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run))
+
     for index, demand in enumerate(plan.demands):
         if demand.share is None:
-            done[index] = demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run)
-    made = sum(len(realized.rows.ids) for realized in done.values())
+            done[index] = fulfil(demand)
+    made = sum(len(realized.rows) for realized in done.values())
     for index, demand in enumerate(share_counts(plan, made)):
         if demand.share is not None:
-            done[index] = demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run)
+            done[index] = fulfil(demand)
     return [done[index] for index in sorted(done)]

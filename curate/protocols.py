@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.proxy import Schedule
     from curate.run import Run
     from curate.scores import Scores, Split
+    from curate.synthesis.price import Price
     from curate.trace import LiveCheckpoint
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Measure",
     "MeasuringScorer",
     "Preflight",
+    "Priced",
     "Realizer",
     "Reweighter",
     "Scorer",
@@ -110,6 +112,15 @@ class Realizer(Augmenter, Protocol):
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """New rows and the rejected ones, each with its reason. May call a model or read other data."""
+        ...
+
+
+@runtime_checkable
+class Priced(Realizer, Protocol):
+    """A Realizer whose rows cost requests to a model, and that can tell how many beforehand. Optional."""
+
+    def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
+        """What `realize` would still ask, at most; asks nothing."""
         ...
 
 

@@ -1,0 +1,123 @@
+"""New problems written from the solutions of hard rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.examples import Examples
+from curate.generation import Sampling
+from curate.plan import Demand, Kind, Plan, Realized
+from curate.protocols import Generator
+from curate.run import Run
+from curate.scores import Split
+from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
+
+if TYPE_CHECKING:
+    from curate.synthesis.price import Price
+
+__all__ = ["Synthesize"]
+
+
+class Synthesize(Component):
+    """Variants of hard rows, kept where some of the sampled solutions reach the original answer, but not most
+    (SvS, arXiv 2508.14029, made offline; used as an augmentation by arXiv 2602.00576).
+
+    generator: what writes and solves, see `curate.generators`.
+    of: "hard"; or a control: "easy" rows, or as many "random" valid rows as there are hard ones.
+    rows: at most that many rows to start from, a seeded sample; None = all.
+    variants: problems proposed per row.
+    samples: solutions drawn per proposed problem; fewer where the band is decided before.
+    band: (low, high), how many of `samples` must be right, both inclusive (SvS: 1 to 5 of 8). None right means that
+        the problem is broken or out of reach, most right that it is easy.
+    variation_sampling, solution_sampling: how both are drawn (SvS: temperature 1).
+    variation_prompt: text with the place {{solution}}; solution_prompt: text with the place {{problem}}.
+    longest_problem: characters.
+    budget: most generated tokens, those of earlier runs in the request store included; None = no limit.
+    noise_guard: share of the chosen rows, those of highest final loss, that are not started from: their answer is
+        more likely wrong. Rows marked by an earlier augmenter's guard are left out too. 0 = off.
+    originals: "keep"; or "drop", so that the result holds nothing but new problems.
+    keep: "all" new problems; or those that are "hard" when they are measured like the input.
+    run_programs: for solutions that are Python programs, run them (in a sandbox) to get their answer. Off by default:
+        this executes what stands in the data.
+    """
+
+    generator: Any
+    of: Kind = "hard"
+    rows: int | None = Field(default=None, ge=1)
+    variants: int = Field(default=2, ge=1, le=1000)
+    samples: int = Field(default=8, ge=1, le=1000)
+    band: tuple[int, int] = (1, 5)
+    variation_sampling: Sampling = Sampling(max_tokens=512)
+    solution_sampling: Sampling = Sampling(max_tokens=1024)
+    variation_prompt: str = DEFAULT_VARIATION_PROMPT
+    solution_prompt: str = DEFAULT_SOLUTION_PROMPT
+    longest_problem: int = Field(default=2000, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    noise_guard: float = Field(default=0.05, ge=0, lt=1)
+    originals: Literal["keep", "drop"] = "keep"
+    keep: Literal["all", "hard"] = "all"
+    run_programs: bool = False
+
+    @field_validator("generator")
+    @classmethod
+    def _generates(cls, value: Any) -> Any:
+        if isinstance(value, type) or not isinstance(value, Generator):
+            raise ValueError(
+                f"{value!r} does not generate: give an object with identity() and serve(queue), such as "
+                "VLLMServer(model=...), in a recipe {use: VLLMServer, model: ...}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Synthesize:
+        low, high = self.band
+        if not 1 <= low <= high <= self.samples:
+            raise ValueError(f"band {low}..{high} must lie within 1..{self.samples}, the number of samples")
+        for name, slot in (("variation_prompt", "solution"), ("solution_prompt", "problem")):
+            try:
+                check_prompt(getattr(self, name), slot)
+            except InputError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return self
+
+    def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
+        """Raises InputError if the noise guard is on and the scorer recorded no losses."""
+        random = np.random.default_rng(seed)
+        rows = plan.choose(self.of, split, random)
+        plan = plan.mark_suspects(rows, split, self.noise_guard, "Synthesize.noise_guard")
+        chosen = plan.trusted(rows)
+        suspects = len(rows) - len(chosen)
+        if self.rows is not None and len(chosen) > self.rows:
+            chosen = np.sort(random.choice(chosen, self.rows, replace=False))
+        plan = plan.demand(Demand(self, "synthetic", seed, rows=chosen, suspects=suspects))
+        if self.originals == "drop":
+            plan = plan.leave_out(plan.planned, "only new problems are asked for")
+        return plan
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raise InputError where no row can have variants."""
+        from curate.synthesis.parents import check_examples
+
+        check_examples(examples, run_programs=self.run_programs)
+
+    def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
+        """What realizing this plan would still ask of the generator; asks nothing."""
+        from curate.synthesis.price import price
+
+        return price(self, _own(plan), examples, run)
+
+    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
+        """Write, screen, solve and grade. Interrupted, the same call goes on from the request store in the cache."""
+        from curate.synthesis.realize import synthesize
+
+        return synthesize(self, _own(plan), examples, run)
+
+
+def _own(plan: Plan) -> Demand:
+    (demand,) = plan.demands
+    return demand

@@ -1,0 +1,144 @@
+"""What new rows must pass before they enter the dataset, whoever made them.
+
+Rows that collide with an evaluation set never enter. Synthetic rows are then measured at the proxy's checkpoints like
+the input and assigned to its clusters, so that it shows how many of them are as hard as what they were made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from curate.examples import Examples
+from curate.plan import Measured, NewRows, Realized
+from curate.run import Run
+from curate.scores import Scores, Split
+
+__all__ = ["NOT_HARD", "admission"]
+
+NOT_HARD = "not hard when measured"
+
+
+def admission(
+    examples: Examples, run: Run, *, scores: Scores, split: Split, scorer: Any, clusterer: Any, measurable: bool
+) -> Callable[[Realized], Realized]:
+    """The function that decides which of some new rows enter; see `curate.plan.realize`.
+
+    measurable: whether new rows can be measured like the input's: not where the scores came from a file.
+    """
+
+    def admit(realized: Realized) -> Realized:
+        if not len(realized.rows):
+            return realized
+        realized = _decontaminated(realized, examples, run)
+        if realized.rows.origin != "synthetic" or not len(realized.rows):
+            return realized
+        if not measurable:
+            return realized
+        return _measured(realized, examples, run, scores, split, scorer, clusterer)
+
+    return admit
+
+
+def as_examples(rows: NewRows, examples: Examples) -> Examples:
+    """New rows as examples of the input's shape and roles."""
+    import pyarrow as pa
+
+    return Examples(rows.table, pa.array(rows.ids, pa.string()), examples.shape, examples.columns)
+
+
+def _decontaminated(realized: Realized, examples: Examples, run: Run) -> Realized:
+    index = run.gate_index(examples)
+    if not index.evaluation_sets:
+        return realized
+    hits = index.check_evaluation(as_examples(realized.rows, examples))
+    clean = np.array([not found for found in hits])
+    reasons = {row: f"{found[0].kind} ({found[0].describe()})" for row, found in enumerate(hits) if found}
+    return _without(realized, clean, "gate", reasons)
+
+
+def _measured(
+    realized: Realized, examples: Examples, run: Run, scores: Scores, split: Split, scorer: Any, clusterer: Any
+) -> Realized:
+    from curate.rescore import rescore
+
+    rows = realized.rows
+    with run.progress.stage("measure new rows", len(rows)) as stage:
+        found = rescore(
+            as_examples(rows, examples), examples, scores, split, scorer=scorer, clusterer=clusterer, run=run
+        )
+        stage.advance(len(rows))
+    hard = np.asarray(found.hard)
+    measured = Measured(found.difficulty, found.cluster, hard)
+    rows = replace(rows, measured=measured, extra={**rows.extra, "rescored_hard": hard.tolist()})
+    invalid = int((found.cluster == -2).sum())
+    rescored = {"measured": len(rows) - invalid, "hard": int(hard.sum()), "invalid": invalid}
+    realized = replace(
+        realized,
+        rows=rows,
+        record={**realized.record, "rescored": rescored},
+        attempts=_with_measured(realized.attempts, rows),
+    )
+    if not realized.only_hard:
+        return realized
+    reasons = dict.fromkeys(np.flatnonzero(~hard).tolist(), NOT_HARD)
+    return _without(realized, hard, "measure", reasons)
+
+
+def _without(realized: Realized, kept: np.ndarray, stage: str, reasons: dict[int, str]) -> Realized:
+    """Without the rows that are not kept; they go to the rejected ones and lose their outcome "kept"."""
+    if kept.all():
+        return realized
+    rows = realized.rows
+    left_out = {rows.ids[row]: reason for row, reason in reasons.items()}
+    rejected = [{"example_id": name, "stage": stage, "reason": reason} for name, reason in left_out.items()]
+    return replace(
+        realized,
+        rows=rows.keep(kept),
+        rejected=[*realized.rejected, *rejected],
+        record=_counted(realized.record, left_out),
+        attempts=_with_outcomes(realized.attempts, left_out),
+    )
+
+
+def _counted(record: dict[str, Any], left_out: dict[str, str]) -> dict[str, Any]:
+    """The record with rows that did not enter taken from the kept ones, under their reason without its details."""
+    if "outcomes" not in record:
+        return record
+    outcomes = dict(record["outcomes"])
+    for reason in left_out.values():
+        kind = reason.partition(" (")[0]
+        outcomes[kind] = outcomes.get(kind, 0) + 1
+        outcomes["kept"] -= 1
+    funnel = [[name, outcomes["kept"] if name == "kept" else count] for name, count in record["funnel"]]
+    return {**record, "outcomes": outcomes, "funnel": funnel}
+
+
+def _with_outcomes(attempts: Any, left_out: dict[str, str]) -> Any:
+    if attempts is None:
+        return None
+    ids = attempts["example_id"].to_pylist()
+    outcomes = attempts["outcome"].to_pylist()
+    changed = [left_out.get(name, outcome) for name, outcome in zip(ids, outcomes, strict=True)]
+    return _replaced(attempts, "outcome", changed)
+
+
+def _with_measured(attempts: Any, rows: NewRows) -> Any:
+    if attempts is None or rows.measured is None:
+        return attempts
+    place = {name: row for row, name in enumerate(rows.ids)}
+    found = [place.get(name) for name in attempts["example_id"].to_pylist()]
+    hard, difficulty = rows.measured.hard.tolist(), rows.measured.difficulty.tolist()
+    attempts = _replaced(attempts, "rescored_hard", [None if row is None else hard[row] for row in found])
+    return _replaced(attempts, "difficulty", [None if row is None else difficulty[row] for row in found])
+
+
+def _replaced(table: Any, name: str, values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    number = table.schema.get_field_index(name)
+    field = table.schema.field(number)
+    return table.set_column(number, field, pa.array(values, field.type))

@@ -1,0 +1,24 @@
+"""New problems from old solutions: variational synthesis (SvS, arXiv 2508.14029), offline.
+
+A model sees the solution of a hard row and writes a problem that this solution would answer; since the solution
+fixes the answer, the new problem inherits it. The same model then solves the new problem several times, and it is
+kept where some of the answers agree with the original one, but not most: neither broken nor easy.
+"""
+
+from __future__ import annotations
+
+from curate.synthesis.band import Band
+from curate.synthesis.families import Family, Parent, Variant
+from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT
+from curate.synthesis.work import Work, Workload
+
+__all__ = [
+    "DEFAULT_SOLUTION_PROMPT",
+    "DEFAULT_VARIATION_PROMPT",
+    "Band",
+    "Family",
+    "Parent",
+    "Variant",
+    "Work",
+    "Workload",
+]

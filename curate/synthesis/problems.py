@@ -1,0 +1,92 @@
+"""From a completion to a problem, and what is wrong with it.
+
+Every function looks at one completion alone: nothing is carried over from the one before.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["parse_problem", "problem_fault"]
+
+_THOUGHT = "</think>"
+_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w-]*)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+_HEADING = re.compile(
+    r"^[ \t]*(?:#+[ \t]*)?(?:\*\*)?(?:new |reconstructed |rewritten )?(?:question|problem)"
+    r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MARKER = re.compile(
+    r"\\boxed|####|\banswer\s*(?:is\b|was\b|=|:|should be\b|must be\b|would be\b|equals\b)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
+_LETTER = re.compile(r"\(?[A-Ea-e]\)?")
+_SHORTEST = 20  # characters of anything that asks a question
+
+
+def parse_problem(completion: str) -> str | None:
+    """The problem in a completion: inside the first ```text block, else the first block of any kind, else behind a
+    heading such as "Problem:". None where there is none, or its block was never closed."""
+    text = completion.rpartition(_THOUGHT)[2]
+    blocks = _FENCE.findall(text)
+    named = [body for kind, body in blocks if kind.lower() == "text"]
+    if blocks:
+        found = (named or [blocks[0][1]])[0]
+    elif "```" in text:
+        return None
+    else:
+        heading = _HEADING.search(text)
+        if heading is None:
+            return None
+        found = text[heading.end() :]
+    return found.strip() or None
+
+
+def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str | None:
+    """Why a problem cannot serve, or None.
+
+    answer: the final answer it must not give away; parent: the problem whose solution it was written from;
+    longest: characters.
+    """
+    if any(unicodedata.category(mark) in ("Cc", "Cs") and mark not in "\n\t\r" for mark in problem):
+        return "control characters in the problem"
+    if len(problem) > longest:
+        return "problem too long"
+    if len(problem) < _SHORTEST:
+        return "problem too short"
+    if _leaks(problem, answer, parent):
+        return "answer in the problem"
+    return None
+
+
+def _leaks(problem: str, answer: str, parent: str) -> bool:
+    """Whether the problem names its answer.
+
+    A number that the parent problem names too may be one of the givens; one that stands only in the solution is a
+    result. A lettered answer stands among the choices of every problem and says nothing by standing there.
+    """
+    if _MARKER.search(problem):
+        return True
+    if _LETTER.fullmatch(answer.strip()):
+        return False
+    numbers = _numbers(answer)
+    if len(numbers) == 1 and _NUMBER.fullmatch(_bare(answer)):
+        (number,) = numbers
+        return number in _numbers(problem) and number not in _numbers(parent)
+    wanted = _squeezed(answer)
+    return len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
+
+
+def _bare(answer: str) -> str:
+    """A number without what may stand around it: currency, percent, dollar signs of LaTeX, a unit."""
+    return re.sub(r"^[\s$£€\\]+|[\s$%\\.]+$", "", re.sub(r"\s*[a-zA-Z]+\.?\s*$", "", answer.strip()))
+
+
+def _numbers(text: str) -> set[float]:
+    return {float(found.replace(",", "")) for found in _NUMBER.findall(text)}
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s$]+", "", text).lower()

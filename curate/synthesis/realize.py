@@ -1,0 +1,204 @@
+"""From hard rows to new rows: the whole of synthesis, top to bottom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from curate.errors import InputError
+from curate.examples import Examples
+from curate.gate import GateIndex
+from curate.generation import prompt_digest
+from curate.plan import Demand, Realized
+from curate.request_store import RequestStore
+from curate.run import Run
+from curate.synthesis.band import Band
+from curate.synthesis.families import KEPT, Family, Method
+from curate.synthesis.parents import Parents, check_shape, parents
+from curate.synthesis.rows import attempts_table, new_id, new_rows
+from curate.synthesis.settings import Settings
+from curate.synthesis.work import Work
+from curate.verify import Verdict, grade
+
+__all__ = ["begin", "check_examples", "synthesize"]
+
+_LOOKED_AT = 1000  # rows that show whether a dataset has verifiable answers at all
+
+
+def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run) -> Realized:
+    """New rows from those that `demand` names; see `augmenters.Synthesize`."""
+    found, work = begin(settings, demand, examples, run)
+    total = len(work.families)
+    with run.progress.stage("synthesise", total, "rows") as stage:
+        work.on_finished = lambda _: stage.advance(1)
+        work.replay()
+        if work.left().requests:
+            settings.generator.serve(work)
+        stage.cost.tokens = work.made_tokens
+    stopped = work.stopped
+    work.close()
+    _among_each_other(work.families, run, examples)
+    model = work.model
+    return Realized(
+        rows=new_rows(work.families, examples, model),
+        rejected=_rejected(work.families),
+        record=_record(settings, demand, found, work, stopped),
+        attempts=attempts_table(work.families, model),
+        only_hard=settings.keep == "hard",
+    )
+
+
+def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> tuple[Parents, Work]:
+    """The rows that can have variants, and the work on them, none of it done yet."""
+    assert demand.rows is not None
+    fault = check_shape(examples)
+    if fault is not None:
+        raise InputError(f"Synthesize: {fault}")
+    found = parents(examples, demand.rows, run_programs=settings.run_programs)
+    if len(demand.rows) and not found.parents:
+        raise InputError(
+            f"Synthesize: none of the {len(demand.rows):,} rows to start from can have variants "
+            f"({_counts(found.skipped)}); name the column of final answers with --columns final_answer=COLUMN"
+        )
+    index = run.gate_index(examples)
+    low, high = settings.band
+    method = Method(
+        variants=settings.variants,
+        band=Band(low, high, settings.samples),
+        variation_sampling=settings.variation_sampling,
+        solution_sampling=settings.solution_sampling,
+        variation_prompt=settings.variation_prompt,
+        solution_prompt=settings.solution_prompt,
+        longest_problem=settings.longest_problem,
+        grade=grade,
+        screen=_screen(index),
+    )
+    families = [Family(parent, method, demand.seed) for parent in found.parents]
+    # Which rows are reached before a budget ends must not depend on how the file is sorted.
+    order = np.random.default_rng(demand.seed).permutation(len(families))
+    work = Work(
+        [families[place] for place in order],
+        RequestStore.under(run.store),
+        settings.generator.identity(),
+        budget=settings.budget,
+    )
+    return found, work
+
+
+def check_examples(examples: Examples, *, run_programs: bool) -> None:
+    """Raise InputError where no row (of the first 1,000) can have variants."""
+    fault = check_shape(examples)
+    if fault is not None:
+        raise InputError(f"Synthesize: {fault}")
+    rows = np.arange(min(len(examples), _LOOKED_AT))
+    found = parents(examples, rows, run_programs=run_programs)
+    if not found.parents:
+        raise InputError(
+            f"Synthesize: no row has a problem, a worked solution and an answer that can be verified "
+            f"({_counts(found.skipped)}); name the column of final answers with --columns final_answer=COLUMN"
+        )
+
+
+def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[str | None]]:
+    def screen(problems: Sequence[str]) -> list[str | None]:
+        return [_collision(hits) for hits in index.check(problems)]
+
+    return screen
+
+
+def _collision(hits: Sequence[Any]) -> str | None:
+    if not hits:
+        return None
+    return f"{hits[0].kind}: {hits[0].describe()}"
+
+
+def _among_each_other(families: Sequence[Family], run: Run, examples: Examples) -> None:
+    """Of kept problems that are near each other the first stays, in the order of the families."""
+    index = run.gate_index(examples).empty()
+    for family in families:
+        for variant in family.variants:
+            if variant.outcome != KEPT or variant.problem is None:
+                continue
+            collision = _collision(index.check([variant.problem])[0])
+            if collision is None:
+                index.add([variant.problem], [new_id(family, variant)])
+            else:
+                reason, _, detail = collision.partition(": ")
+                variant.reject(reason, detail)
+
+
+def _rejected(families: Sequence[Family]) -> list[dict[str, Any]]:
+    return [
+        {
+            "example_id": new_id(family, variant),
+            "stage": "synthesise",
+            "reason": variant.outcome if variant.detail is None else f"{variant.outcome} ({variant.detail})",
+            "content": variant.problem or (variant.proposal.text if variant.proposal else None),
+        }
+        for family in families
+        for variant in family.variants
+        if variant.outcome != KEPT
+    ]
+
+
+def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stopped: bool) -> dict[str, Any]:
+    """Counts, settings and cost, for run.json and the report."""
+    variants = [variant for family in work.families for variant in family.variants]
+    outcomes = Counter(str(variant.outcome) for variant in variants)
+    solved = [variant for variant in variants if variant.drawn]
+    verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
+    assert demand.rows is not None
+    return {
+        "generator": work.model,
+        "of": getattr(demand.augmenter, "of", None),
+        "band": [*settings.band, settings.samples],
+        "variants_per_row": settings.variants,
+        "variation_prompt": prompt_digest(settings.variation_prompt),
+        "solution_prompt": prompt_digest(settings.solution_prompt),
+        "rows": {
+            "chosen": len(demand.rows) + demand.suspects,
+            "marked by the noise guard": demand.suspects,
+            **dict(sorted(found.skipped.items())),
+            "started from": len(found.parents),
+        },
+        "funnel": [
+            ["proposals asked for", len(variants)],
+            ["proposals written", sum(variant.proposal is not None for variant in variants)],
+            ["with a problem", sum(variant.problem is not None for variant in variants)],
+            ["past checks and gate", len(solved)],
+            ["kept by the band", sum(1 for variant in solved if _in_band(variant, work.families[0].method.band))]
+            if solved
+            else ["kept by the band", 0],
+            ["kept", outcomes[KEPT]],
+        ],
+        "outcomes": dict(sorted(outcomes.items())),
+        "right_of_drawn": _histogram(solved),
+        "verdicts": {str(verdict): verdicts[verdict] for verdict in Verdict},
+        "requests": {"made": work.made, "from the store": work.stored},
+        "tokens": {
+            "prompt": work.prompt_tokens,
+            "generated": work.completion_tokens,
+            "generated in this run": work.made_tokens,
+        },
+        "seconds": round(work.seconds, 3),
+        "budget": settings.budget,
+        "budget_reached": stopped,
+    }
+
+
+def _in_band(variant: Any, band: Band) -> bool:
+    right, undecided = variant.count(Verdict.right), variant.count(Verdict.undecided)
+    return band.decide(right, undecided, len(variant.drawn)) == "in the band"
+
+
+def _histogram(solved: Sequence[Any]) -> list[list[int]]:
+    """[right, drawn, variants] for every pair that occurs."""
+    pairs = Counter((variant.count(Verdict.right), len(variant.drawn)) for variant in solved)
+    return [[right, drawn, count] for (right, drawn), count in sorted(pairs.items())]
+
+
+def _counts(skipped: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(skipped.items()))

@@ -1,0 +1,170 @@
+"""From kept variants to rows of the input's shape, and to the table of everything that was tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.errors import InputError
+from curate.examples import Examples
+from curate.generation import prompt_digest
+from curate.plan import NewRows
+from curate.synthesis.families import KEPT, Family, Variant
+from curate.verify import Verdict
+
+__all__ = ["attempts_table", "new_id", "new_rows"]
+
+ORIGIN = "synthetic"
+
+
+def new_id(family: Family, variant: Variant) -> str:
+    """Id of the row that a variant becomes."""
+    return f"{family.parent.example_id}~{variant.number + 1}"
+
+
+def _kept(families: Sequence[Family]) -> list[tuple[Family, Variant]]:
+    return [(family, variant) for family in families for variant in family.variants if variant.outcome == KEPT]
+
+
+def new_rows(families: Sequence[Family], examples: Examples, model: str) -> NewRows:
+    """The kept variants as rows: problem and solution in the input's columns, the parent's source and final answer.
+
+    Every other column of the input is null: what it says of the parent need not hold for its variant.
+    """
+    kept = _kept(families)
+    parents = examples.take(np.array(sorted({family.parent.row for family, _ in kept}), np.int64))
+    place = {example_id: row for row, example_id in enumerate(parents.ids.to_pylist())}
+    rows = [place[family.parent.example_id] for family, _ in kept]
+    ids = [new_id(family, variant) for family, variant in kept]
+    cells = _cells(kept, parents, rows, ids)
+    columns = []
+    for column in examples.table.schema:
+        values = cells.get(column.name)
+        if values is None and not column.nullable:
+            raise InputError(
+                f"Synthesize: new rows have no value for column {column.name!r}, which is declared as never null; "
+                "store the input with a nullable column (pandas does), or leave the column out"
+            )
+        columns.append(_array(values, column, len(kept)))
+    drawn = [variant.solution for _, variant in kept]
+    return NewRows(
+        table=pa.table(columns, schema=examples.table.schema),
+        ids=ids,
+        source_ids=[family.parent.example_id for family, _ in kept],
+        origin=ORIGIN,
+        extra={
+            "generator": [model] * len(kept),
+            "request": [each.request.key(model) for each in drawn if each],
+            "pass_count": [variant.count(Verdict.right) for _, variant in kept],
+            "verified": [True] * len(kept),
+        },
+    )
+
+
+def _cells(
+    kept: list[tuple[Family, Variant]], parents: Examples, rows: list[int], ids: list[str]
+) -> dict[str, list[Any]]:
+    """Column name -> (m,) values."""
+    columns, n = parents.columns, len(parents)
+    problems = [variant.problem for _, variant in kept]
+    solutions = [variant.solution.completion.text.strip() for _, variant in kept if variant.solution]
+    cells: dict[str, list[Any]] = {}
+    for role in ("source", "final_answer"):
+        if role in columns:
+            values = parents.column(role).to_pylist()
+            cells[columns[role]] = [values[row] for row in rows]
+    if "id" in columns and pa.types.is_string(parents.column("id").type):
+        cells[columns["id"]] = list(ids)
+    if parents.shape == "messages":
+        systems = [[turn for turn in turns if turn["role"] == "system"] for turns in parents.texts("messages", 0, n)]
+        asked = [[*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)]
+        said = [[{"role": "assistant", "content": text}] for text in solutions]
+        if "messages" in columns:
+            cells[columns["messages"]] = [first + second for first, second in zip(asked, said, strict=True)]
+        else:
+            cells[columns["prompt"]], cells[columns["completion"]] = asked, said
+        return cells
+    asking, answering = ("instruction", "output") if parents.shape == "instruction" else ("prompt", "completion")
+    if "input" in parents.content_roles:
+        cells[columns["input"]] = [""] * len(kept)
+    cells[columns[asking]], cells[columns[answering]] = problems, solutions
+    return cells
+
+
+def _array(values: list[Any] | None, column: pa.Field, count: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(count, column.type)
+    if pa.types.is_dictionary(column.type):
+        return pa.array(values, column.type.value_type).cast(column.type)
+    if _is_from_value(column.type):
+        values = [[{"from": turn["role"], "value": turn["content"]} for turn in turns] for turns in values]
+    return pa.array(values, column.type)
+
+
+def _is_from_value(kind: pa.DataType) -> bool:
+    """Whether conversations of this type say from/value rather than role/content."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return listed and pa.types.is_struct(kind.value_type) and kind.value_type.get_field_index("value") >= 0
+
+
+_ATTEMPTS = pa.schema(
+    [
+        ("example_id", pa.string()),  # of the new row; null where there is none
+        ("source_id", pa.string()),
+        ("variant", pa.int32()),
+        ("outcome", pa.string()),
+        ("detail", pa.string()),
+        ("parent_problem", pa.string()),
+        ("problem", pa.string()),
+        ("solution", pa.string()),
+        ("answer", pa.string()),
+        ("drawn", pa.int32()),
+        ("right", pa.int32()),
+        ("wrong", pa.int32()),
+        ("undecided", pa.int32()),
+        ("verdicts", pa.list_(pa.string())),
+        ("completion_tokens", pa.int64()),
+        ("generator", pa.string()),
+        ("prompt_digest", pa.string()),
+        ("sampling", pa.string()),
+        ("seed", pa.int64()),
+        ("proposal_request", pa.string()),
+        ("solution_requests", pa.list_(pa.string())),
+        ("rescored_hard", pa.bool_()),
+        ("difficulty", pa.float32()),
+    ]
+)
+
+
+def attempts_table(families: Sequence[Family], model: str) -> pa.Table:
+    """One row per variant, kept or not, with where it came from and what became of it."""
+    return pa.Table.from_pylist([_attempt(f, v, model) for f in families for v in f.variants], _ATTEMPTS)
+
+
+def _attempt(family: Family, variant: Variant, model: str) -> dict[str, Any]:
+    kept, solution = variant.outcome == KEPT, variant.solution
+    return {
+        "example_id": new_id(family, variant) if kept else None,
+        "source_id": family.parent.example_id,
+        "variant": variant.number,
+        "outcome": variant.outcome,
+        "detail": variant.detail,
+        "parent_problem": family.parent.problem,
+        "problem": variant.problem,
+        "solution": solution.completion.text.strip() if solution else None,
+        "answer": family.parent.answer,
+        "drawn": len(variant.drawn),
+        **{str(verdict): variant.count(verdict) for verdict in Verdict},
+        "verdicts": [str(each.verdict) for each in variant.drawn],
+        "completion_tokens": variant.completion_tokens,
+        "generator": model,
+        "prompt_digest": prompt_digest(variant.request.prompt),
+        "sampling": json.dumps(variant.request.sampling.model_dump(), sort_keys=True),
+        "seed": variant.request.seed,
+        "proposal_request": variant.request.key(model),
+        "solution_requests": [each.request.key(model) for each in variant.drawn],
+    }
