@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from curate.examples import Examples
+from curate.gate import compared_texts
 from curate.plan import Measured, NewRows, Realized
 from curate.run import Run
-from curate.scores import Scores, Split
+from curate.scores import Split
+from curate.split import INVALID
 
 __all__ = ["NOT_HARD", "admission"]
 
@@ -23,7 +25,7 @@ NOT_HARD = "not hard when measured"
 
 
 def admission(
-    examples: Examples, run: Run, *, scores: Scores, split: Split, scorer: Any, clusterer: Any, measurable: bool
+    examples: Examples, run: Run, *, split: Split, scorer: Any, clusterer: Any, measurable: bool
 ) -> Callable[[Realized], Realized]:
     """The function that decides which of some new rows enter; see `curate.plan.realize`.
 
@@ -33,12 +35,12 @@ def admission(
     def admit(realized: Realized) -> Realized:
         if not len(realized.rows):
             return realized
-        realized = _decontaminated(realized, examples, run)
+        realized = decontaminated(realized, examples, run)
         if realized.rows.origin != "synthetic" or not len(realized.rows):
             return realized
         if not measurable:
             return realized
-        return _measured(realized, examples, run, scores, split, scorer, clusterer)
+        return _measured(realized, examples, run, split, scorer, clusterer)
 
     return admit
 
@@ -50,31 +52,30 @@ def as_examples(rows: NewRows, examples: Examples) -> Examples:
     return Examples(rows.table, pa.array(rows.ids, pa.string()), examples.shape, examples.columns)
 
 
-def _decontaminated(realized: Realized, examples: Examples, run: Run) -> Realized:
-    index = run.gate_index(examples)
-    if not index.evaluation_sets:
+def decontaminated(realized: Realized, examples: Examples, run: Run) -> Realized:
+    """Without the rows that hit an evaluation set of the run's gate."""
+    index = run.evaluation_index()
+    if index is None:
         return realized
-    hits = index.check_evaluation(as_examples(realized.rows, examples))
+    texts = compared_texts(realized.rows.table, examples.shape, examples.columns, run.gate.part)
+    hits = index.check([text or "" for text in texts.to_pylist()])
     clean = np.array([not found for found in hits])
-    reasons = {row: f"{found[0].kind} ({found[0].describe()})" for row, found in enumerate(hits) if found}
+    reasons = {row: str(found[0]) for row, found in enumerate(hits) if found}
     return _without(realized, clean, "gate", reasons)
 
 
-def _measured(
-    realized: Realized, examples: Examples, run: Run, scores: Scores, split: Split, scorer: Any, clusterer: Any
-) -> Realized:
+def _measured(realized: Realized, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any) -> Realized:
     from curate.rescore import rescore
 
     rows = realized.rows
     with run.progress.stage("measure new rows", len(rows)) as stage:
-        found = rescore(
-            as_examples(rows, examples), examples, scores, split, scorer=scorer, clusterer=clusterer, run=run
-        )
+        new = as_examples(rows, examples)
+        found = rescore(new, examples, split, scorer=scorer, clusterer=clusterer, run=run)
         stage.advance(len(rows))
     hard = np.asarray(found.hard)
     measured = Measured(found.difficulty, found.cluster, hard)
     rows = replace(rows, measured=measured, extra={**rows.extra, "rescored_hard": hard.tolist()})
-    invalid = int((found.cluster == -2).sum())
+    invalid = int((found.cluster == INVALID).sum())
     rescored = {"measured": len(rows) - invalid, "hard": int(hard.sum()), "invalid": invalid}
     realized = replace(
         realized,

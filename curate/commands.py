@@ -204,7 +204,7 @@ def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) ->
 
     if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
         raise InputError(f"--cache {options.cache} is a file; name a folder")
-    return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress)
+    return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress, gate=pipeline.gate)
 
 
 def _progress() -> Progress:

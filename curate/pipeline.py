@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
+from curate.admission import admission
 from curate.component import Component, fingerprint
 from curate.curated import Curated, Stages
 from curate.errors import InputError
 from curate.examples import Examples
+from curate.gate import Gate
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
 from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Scorer
@@ -51,6 +53,7 @@ class Pipeline(Component):
         "keep" = input order, copies behind their original, new rows last.
     stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
         proxy run each.
+    gate: what new rows must not collide with: the evaluation sets it names, and, for synthetic ones, the input.
     """
 
     proxy: Proxy = Field(default_factory=Proxy)
@@ -60,6 +63,7 @@ class Pipeline(Component):
     augmenters: tuple[Any, ...] = ()
     order: Literal["shuffle", "keep"] = "shuffle"
     stability: int = Field(default=1, ge=1)
+    gate: Gate = Field(default_factory=Gate)
     seed: int = 0
 
     @field_validator("scorer")
@@ -110,7 +114,7 @@ class Pipeline(Component):
         mapping = encode(self)
         mapping.pop("use")
         mapping.setdefault("seed", self.seed)
-        for key in ("proxy",):
+        for key in ("proxy", "gate"):
             if isinstance(mapping.get(key), dict):
                 mapping[key].pop("use", None)
         return dump_recipe(mapping)
@@ -147,7 +151,7 @@ class Pipeline(Component):
         if not isinstance(data, Loaded):
             with progress.stage("read"):
                 data = read(data, seed=self.seed, **reading)
-        run = Run(self.proxy, cache, device, self.seed, progress)
+        run = Run(self.proxy, cache, device, self.seed, progress, gate=self.gate)
         curated = self.stages(data, run, scores)
         if out is not None:
             write_output(curated, Path(out))
@@ -192,8 +196,16 @@ class Pipeline(Component):
                 truncated=0 if scored else (run.facts(examples) or {}).get("rows_truncated", 0),
                 others=others,
             )
+        admit = admission(
+            examples,
+            run,
+            split=split,
+            scorer=self.scorer,
+            clusterer=self.clusterer,
+            measurable=not scored,
+        )
         with progress.stage("realize"):
-            realized = realize(plan, examples, run)
+            realized = realize(plan, examples, run, admit=admit)
         stages = Stages(
             data=examples.fingerprint(),
             scores=fingerprint([self.scorer, self.proxy, self.seed])
@@ -290,8 +302,9 @@ def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[
         if key not in mapping:
             raise InputError(f"recipe: the key {key!r} is missing; add for example `{key}: {{use: ...}}`")
     fields = {key: decode(value, key, allowed) for key, value in mapping.items()}
-    if isinstance(fields.get("proxy"), dict):
-        fields["proxy"] = construct(Proxy, fields["proxy"], "proxy")
+    for key, part in (("proxy", Proxy), ("gate", Gate)):
+        if isinstance(fields.get(key), dict):
+            fields[key] = construct(part, fields[key], key)
     if isinstance(fields.get("augmenters"), list):
         fields["augmenters"] = tuple(fields["augmenters"])
     try:

@@ -23,7 +23,7 @@ from curate.errors import InputError
 __all__ = ["apply_settings", "decode", "dump_recipe", "encode", "load_recipe", "recipe_names", "validation_message"]
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
-_BUILT_IN = ("scorers", "curate.clusterers", "augmenters")
+_BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _TRUSTED = ("curate", "scorers", "augmenters", "sklearn")
 # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.errors import InputError
 from curate.examples import Examples
 from curate.synthesis.families import Parent
 from curate.verify import Verdict, grade, reference_answer, run_program
 from curate.verify.sandbox import program_in
 
-__all__ = ["Parents", "check_shape", "parents"]
+__all__ = ["Parents", "check_examples", "check_shape", "parents"]
 
 NO_ANSWER = "no verifiable answer"
 DISAGREES = "solution and final answer disagree"
 NOT_ONE_TURN = "not one problem with one solution"
 NO_SOLUTION = "answer without a worked solution"
 _BLOCK = 1024
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,31 @@ class Parents:
     parents: list[Parent]
     skipped: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def reasons(self) -> str:
+        """What was skipped, in words."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.skipped.items()))
 
-def check_shape(examples: Examples) -> str | None:
-    """Why no row of these examples can have variants, or None."""
+
+def check_shape(examples: Examples) -> None:
+    """Raise InputError where no row of this shape can have variants."""
     if examples.shape == "text":
-        return "rows of shape text are not divided into problem and solution; use data that is, or name the columns"
-    return None
+        raise InputError(
+            "Synthesize: rows of shape text are not divided into problem and solution; use data that is, or name the "
+            "columns with --columns prompt=...,completion=..."
+        )
+
+
+def check_examples(examples: Examples, *, run_programs: bool) -> None:
+    """Raise InputError where no row can have variants, as far as up to 1,000 rows all over the data show."""
+    check_shape(examples)
+    rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
+    found = parents(examples, rows, run_programs=run_programs)
+    if not found.parents:
+        raise InputError(
+            "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
+            f"({found.reasons}); name the column of final answers with --columns final_answer=COLUMN"
+        )
 
 
 def parents(examples: Examples, rows: npt.NDArray[np.int64], *, run_programs: bool = False) -> Parents:

@@ -23,9 +23,7 @@ from curate.synthesis.settings import Settings
 from curate.synthesis.work import Work
 from curate.verify import Verdict, grade
 
-__all__ = ["begin", "check_examples", "synthesize"]
-
-_LOOKED_AT = 1000  # rows that show whether a dataset has verifiable answers at all
+__all__ = ["begin", "synthesize"]
 
 
 def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run) -> Realized:
@@ -40,7 +38,7 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
         stage.cost.tokens = work.made_tokens
     stopped = work.stopped
     work.close()
-    _among_each_other(work.families, run, examples)
+    _among_each_other(work.families, run)
     model = work.model
     return Realized(
         rows=new_rows(work.families, examples, model),
@@ -54,14 +52,12 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
 def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> tuple[Parents, Work]:
     """The rows that can have variants, and the work on them, none of it done yet."""
     assert demand.rows is not None
-    fault = check_shape(examples)
-    if fault is not None:
-        raise InputError(f"Synthesize: {fault}")
+    check_shape(examples)
     found = parents(examples, demand.rows, run_programs=settings.run_programs)
     if len(demand.rows) and not found.parents:
         raise InputError(
             f"Synthesize: none of the {len(demand.rows):,} rows to start from can have variants "
-            f"({_counts(found.skipped)}); name the column of final answers with --columns final_answer=COLUMN"
+            f"({found.reasons}); name the column of final answers with --columns final_answer=COLUMN"
         )
     index = run.gate_index(examples)
     low, high = settings.band
@@ -88,20 +84,6 @@ def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> t
     return found, work
 
 
-def check_examples(examples: Examples, *, run_programs: bool) -> None:
-    """Raise InputError where no row (of the first 1,000) can have variants."""
-    fault = check_shape(examples)
-    if fault is not None:
-        raise InputError(f"Synthesize: {fault}")
-    rows = np.arange(min(len(examples), _LOOKED_AT))
-    found = parents(examples, rows, run_programs=run_programs)
-    if not found.parents:
-        raise InputError(
-            f"Synthesize: no row has a problem, a worked solution and an answer that can be verified "
-            f"({_counts(found.skipped)}); name the column of final answers with --columns final_answer=COLUMN"
-        )
-
-
 def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[str | None]]:
     def screen(problems: Sequence[str]) -> list[str | None]:
         return [_collision(hits) for hits in index.check(problems)]
@@ -112,22 +94,19 @@ def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[str | None]]:
 def _collision(hits: Sequence[Any]) -> str | None:
     if not hits:
         return None
-    return f"{hits[0].kind}: {hits[0].describe()}"
+    return str(hits[0])
 
 
-def _among_each_other(families: Sequence[Family], run: Run, examples: Examples) -> None:
+def _among_each_other(families: Sequence[Family], run: Run) -> None:
     """Of kept problems that are near each other the first stays, in the order of the families."""
-    index = run.gate_index(examples).empty()
-    for family in families:
-        for variant in family.variants:
-            if variant.outcome != KEPT or variant.problem is None:
-                continue
-            collision = _collision(index.check([variant.problem])[0])
-            if collision is None:
-                index.add([variant.problem], [new_id(family, variant)])
-            else:
-                reason, _, detail = collision.partition(": ")
-                variant.reject(reason, detail)
+    kept = [(family, variant) for family in families for variant in family.variants if variant.outcome == KEPT]
+    # Only against each other: what each collides with in the input was seen before it was solved.
+    index = run.gate.model_copy(update={"evaluation": ()}).open()
+    hits = index.admit([v.problem or "" for _, v in kept], [new_id(family, v) for family, v in kept])
+    for (_, variant), found in zip(kept, hits, strict=True):
+        if found:
+            reason, _, detail = str(found[0]).partition(": ")
+            variant.reject(reason, detail)
 
 
 def _rejected(families: Sequence[Family]) -> list[dict[str, Any]]:
@@ -198,7 +177,3 @@ def _histogram(solved: Sequence[Any]) -> list[list[int]]:
     """[right, drawn, variants] for every pair that occurs."""
     pairs = Counter((variant.count(Verdict.right), len(variant.drawn)) for variant in solved)
     return [[right, drawn, count] for (right, drawn), count in sorted(pairs.items())]
-
-
-def _counts(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(skipped.items()))

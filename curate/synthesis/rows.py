@@ -19,6 +19,7 @@ from curate.verify import Verdict
 __all__ = ["attempts_table", "new_id", "new_rows"]
 
 ORIGIN = "synthetic"
+_SPEAKERS = {"user": "human", "assistant": "gpt"}  # as data of the from/value kind calls them
 
 
 def new_id(family: Family, variant: Variant) -> str:
@@ -101,7 +102,10 @@ def _array(values: list[Any] | None, column: pa.Field, count: int) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         return pa.array(values, column.type.value_type).cast(column.type)
     if _is_from_value(column.type):
-        values = [[{"from": turn["role"], "value": turn["content"]} for turn in turns] for turns in values]
+        values = [
+            [{"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]} for turn in turns]
+            for turns in values
+        ]
     return pa.array(values, column.type)
 
 
