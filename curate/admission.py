@@ -16,10 +16,13 @@ from curate.examples import Examples
 from curate.gate import compared_texts
 from curate.plan import Measured, NewRows, Realized
 from curate.run import Run
+from curate.run_warnings import RunWarning
 from curate.scores import Split
 from curate.split import INVALID
 
-__all__ = ["NOT_HARD", "admission"]
+__all__ = ["NOT_HARD", "admission", "contaminated_rows", "contamination_warnings"]
+
+_BLOCK = 16_384
 
 NOT_HARD = "not hard when measured"
 
@@ -43,6 +46,33 @@ def admission(
         return _measured(realized, examples, run, split, scorer, clusterer)
 
     return admit
+
+
+def contaminated_rows(examples: Examples, run: Run) -> int:
+    """How many input rows hit an evaluation set. They stay: what is in the input is the user's decision."""
+    index = run.evaluation_index()
+    if index is None:
+        return 0
+    texts = compared_texts(examples.table, examples.shape, examples.columns, run.gate.part)
+    with run.progress.stage("compare with evaluation sets", len(examples)) as stage:
+        count = 0
+        for low in range(0, len(texts), _BLOCK):
+            block = [text or "" for text in texts[low : low + _BLOCK].to_pylist()]
+            count += sum(bool(hits) for hits in index.check(block))
+            stage.advance(len(block))
+    return count
+
+
+def contamination_warnings(count: int, rows: int) -> list[RunWarning]:
+    if not count:
+        return []
+    return [
+        RunWarning(
+            "input_overlaps_evaluation",
+            f"{count:,} of {rows:,} input rows share text with an evaluation set.",
+            "`curate gate DATA --evaluation SET --clean FILE` shows them and writes the data without them.",
+        )
+    ]
 
 
 def as_examples(rows: NewRows, examples: Examples) -> Examples:

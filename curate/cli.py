@@ -143,6 +143,9 @@ def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentP
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and that of each command by name."""
     from curate import commands
+    from curate.gate.command import add_arguments as add_gate_arguments
+    from curate.gate.command import gate
+    from curate.synthesis.command import add_arguments as add_synthesis_arguments
 
     parser = _Parser(
         prog="curate",
@@ -160,15 +163,21 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         return sub
 
     run = add("run", commands.run, "curate a dataset: score, split, rebuild, write the result to a folder")
-    _data_arguments(run)
-    run.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
-    run.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
+    synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
+    for each, recipe in ((run, "quick"), (synthesize, "synthesize")):
+        _data_arguments(each, recipe)
+        add_synthesis_arguments(each)
+        each.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
+        each.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     plan = add("plan", commands.plan, "show rows, tokens, disk and what the cache holds for a run; runs nothing")
     _data_arguments(plan)
+    add_synthesis_arguments(plan)
     plan.add_argument("--out", type=Path, metavar="DIR", help="as for run; tells whether the result is already there")
     score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
     _data_arguments(score)
     score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
+    gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
+    add_gate_arguments(gate_command)
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
     inspect.add_argument("directory", type=Path, metavar="DIR")
     inspect.add_argument(
@@ -185,18 +194,26 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return parser, dict(subparsers.choices)
 
 
-def _data_arguments(parser: argparse.ArgumentParser) -> None:
+def _data_arguments(parser: argparse.ArgumentParser, default: str = "quick") -> None:
     parser.add_argument(
         "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
     )
     recipe = parser.add_argument_group("what to do")
-    recipe.add_argument("--recipe", default="quick", metavar="NAME|FILE", help="shipped recipe or YAML file (quick)")
+    recipe.add_argument(
+        "--recipe", default=default, metavar="NAME|FILE", help=f"shipped recipe or YAML file ({default})"
+    )
     recipe.add_argument(
         "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
     )
     recipe.add_argument("--scores", type=Path, metavar="FILE", help="difficulty measured earlier; no proxy is run")
     recipe.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the recipe, e.g. proxy.steps=500"
+    )
+    recipe.add_argument(
+        "--evaluation",
+        action="append",
+        metavar="DATA",
+        help="evaluation set that no new row may share text with; repeat for several",
     )
     recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
     recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")

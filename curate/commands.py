@@ -149,7 +149,10 @@ def finished(directory: Path) -> dict[str, Any]:
 
 
 def _pipeline(options: argparse.Namespace) -> Pipeline:
+    from curate.gate.command import named_dataset
     from curate.pipeline import Pipeline
+    from curate.recipe import load_recipe
+    from curate.synthesis.command import recipe_settings
 
     settings = list(options.set)
     if options.proxy is not None:
@@ -160,6 +163,10 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
         settings.append(f"stability={options.stability}")
     if options.trust_remote_code:
         settings.append("proxy.trust_remote_code=true")
+    if options.evaluation:
+        named = [named_dataset(each, "--evaluation") for each in options.evaluation]
+        settings.append(f"gate.evaluation={json.dumps(named)}")
+    settings += recipe_settings(options, load_recipe(options.recipe))
     return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=options.allow_plugin)
 
 
@@ -227,16 +234,22 @@ def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
         "report": str(directory / "report.html"),
         "counts": record["counts"],
         "warnings": record["warnings"],
+        "synthesis": record.get("synthesis", []),
         "seconds": record["cost"]["seconds"],
         "done_before": done_before,
     }
 
 
 def _print_summary(result: dict[str, Any]) -> None:
+    from curate.synthesis.command import summary
+
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     unscored = f"; {counts['invalid']:,} could not be scored" if counts["invalid"] else ""
     print(f"\n{counts['input']:,} rows in, {counts['output']:,} out; {counts['hard']:,} hard ({share:.1%}){unscored}")
+    for synthesis in result["synthesis"]:
+        for line in summary(synthesis):
+            print(f"  {line}")
     for warning in result["warnings"]:
         print(f"  warning: {warning['message']} {warning['remedy']}")
     print(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")

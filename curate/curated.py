@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.pipeline import Pipeline
     from curate.readers import Loaded
     from curate.run import Run
+    from curate.run_warnings import RunWarning
 
 __all__ = ["Curated", "Stages"]
 
@@ -40,6 +41,7 @@ class Curated:
 
     dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
         for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
+    contaminated: rows of the input that share text with an evaluation set of the gate.
     """
 
     pipeline: Pipeline
@@ -52,6 +54,16 @@ class Curated:
     realized: list[Realized]
     stages: Stages
     given_scores: bool = False
+    contaminated: int = 0
+
+    @property
+    def warnings(self) -> tuple[RunWarning, ...]:
+        """About the split, the input and what was made, each with what to do."""
+        from curate.admission import contamination_warnings
+        from curate.synthesis.advice import synthesis_warnings
+
+        made = [warning for part in self.realized for warning in synthesis_warnings(part.record)]
+        return (*self.diagnostics.warnings, *contamination_warnings(self.contaminated, len(self.split)), *made)
 
     @property
     def proxy_facts(self) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from curate.errors import ExternalError, InputError
 from curate.output import check_directory, inputs_fingerprint
 from curate.plan import fold, share_counts
-from curate.protocols import MeasuringScorer
+from curate.protocols import MeasuringScorer, Priced
 from curate.run import Run
 from curate.seeds import derive_seed
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.pipeline import Pipeline
     from curate.readers import Loaded
     from curate.scores import Scores
+    from curate.synthesis.price import Price
 
 __all__ = ["estimate"]
 
@@ -65,8 +66,8 @@ def estimate(
         stages.append(_Stage("score", "from --scores", cached="yes"))
     rows = None
     if ready:
-        rows, plan_stage = _planned(pipeline, loaded, run, scores)
-        stages.append(plan_stage)
+        rows, planned = _planned(pipeline, loaded, run, scores, notes)
+        stages += planned
     else:
         notes.append("how many rows come out is decided by the scores; run once, or give --scores, to know")
     size = examples.table.nbytes
@@ -82,8 +83,10 @@ def estimate(
     return {"stages": [asdict(stage) for stage in stages], "notes": notes, "rows_in": len(examples), "rows_out": rows}
 
 
-def _planned(pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None) -> tuple[int, _Stage]:
-    """The exact plan: it costs nothing once there are scores."""
+def _planned(
+    pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, notes: list[str]
+) -> tuple[int, list[_Stage]]:
+    """The exact plan, and what it would ask of a generator: both cost nothing once there are scores."""
     found = scores if scores is not None else pipeline.score(loaded, run)
     split = pipeline.split(found, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
@@ -91,7 +94,23 @@ def _planned(pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None
     extra = int(np.maximum(plan.counts - 1, 0).sum())
     dropped = int((plan.counts == 0).sum())
     work = f"{int(split.hard.sum()):,} hard, {extra:,} copies, {dropped:,} left out -> {rows:,} rows"
-    return rows, _Stage("plan", work)
+    stages = [_Stage("plan", work)]
+    for demand in plan.demands:
+        if isinstance(demand.augmenter, Priced):
+            stages.append(
+                _priced(demand.augmenter.price(replace(plan, demands=(demand,)), loaded.examples, run), notes)
+            )
+    return rows, stages
+
+
+def _priced(price: Price, notes: list[str]) -> _Stage:
+    skipped = f" ({price.skipped:,} cannot serve)" if price.skipped else ""
+    notes.append(
+        f"synthesise: tokens are those to be generated, guessed from the lengths of the input, and {price.most_tokens:,} "
+        f"at most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"
+    )
+    work = f"{price.rows:,} rows{skipped}, at most {price.requests:,} requests"
+    return _Stage("synthesise", work, price.generated_tokens, cached=f"{price.stored:,} requests")
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool]:

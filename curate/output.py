@@ -24,7 +24,7 @@ from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
 from curate.hashing import file_digest
-from curate.protocols import MeasuringScorer
+from curate.protocols import Generator, MeasuringScorer
 from curate.publish import check_place, disk_errors, publish, publish_file, sync
 from curate.score_files import scores_table, trajectories_table
 from curate.scores import Scores
@@ -45,6 +45,9 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
+    decided_by += [_identity(getattr(augmenter, "generator", None)) for augmenter in pipeline.augmenters]
+    named = [each.get("data") if isinstance(each, dict) else each for each in pipeline.gate.evaluation]
+    decided_by += [_files(data) for data in named]
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
     elif isinstance(pipeline.scorer, MeasuringScorer) and Path(pipeline.proxy.model).exists():
@@ -93,6 +96,11 @@ def _files(data: Any) -> str | None:
     path = Path(data)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return file_digest((file, file.name) for file in files)
+
+
+def _identity(generator: Any) -> str | None:
+    """The model of an augmenter that has one, a local one by its content."""
+    return generator.identity() if isinstance(generator, Generator) else None
 
 
 def _inputs_before(path: Path) -> str | None:
@@ -205,7 +213,7 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
         "counts": _counts(curated, columns),
         "synthesis": [part.record for part in curated.realized if part.record],
         "diagnostics": curated.diagnostics.to_json(),
-        "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in curated.diagnostics.warnings],
+        "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in curated.warnings],
         "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
         "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
         "clusterer": repr(split_clusterer(curated)),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
-from curate.admission import admission
+from curate.admission import admission, contaminated_rows
 from curate.component import Component, fingerprint
 from curate.curated import Curated, Stages
 from curate.errors import InputError
@@ -178,6 +178,7 @@ class Pipeline(Component):
         examples, progress = loaded.examples, run.progress
         scored = scores is not None
         self.check(examples, scored=scored)
+        contaminated = contaminated_rows(examples, run)
         scores = self.score(loaded, run) if scores is None else _given(scores, examples)
         with progress.stage("split"):
             split = self.split(scores, loaded)
@@ -214,7 +215,7 @@ class Pipeline(Component):
             split=fingerprint([split.cluster, split.hard]),
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
-        return Curated(self, loaded, run, scores, split, diagnostics, plan, realized, stages, scored)
+        return Curated(self, loaded, run, scores, split, diagnostics, plan, realized, stages, scored, contaminated)
 
     def score(self, loaded: Loaded, run: Run) -> Scores:
         """Difficulty of every example; one proxy run serves all the scorer's measures."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.errors import InputError
 
-__all__ = ["add_arguments", "recipe_settings"]
+__all__ = ["add_arguments", "recipe_settings", "summary"]
 
 # Option -> the parameter of `augmenters.Synthesize` it sets.
 _PARAMETERS = ("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs")
@@ -51,6 +51,26 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
     path = f"augmenters.{place}"
     written = _generator(given, recipe["augmenters"][place], path)
     return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """A few lines on what synthesis made, for the terminal."""
+    funnel, tokens = dict(record["funnel"]), record["tokens"]
+    asked, kept = funnel["proposals asked for"], funnel["kept"]
+    share = f" ({kept / asked:.1%})" if asked else ""
+    lines = [f"new problems: {kept:,} of {asked:,} proposals kept{share}, {tokens['generated']:,} tokens generated"]
+    lost = sorted(((count, name) for name, count in record["outcomes"].items() if name != "kept"), reverse=True)
+    if lost:
+        lines.append("rejected: " + ", ".join(f"{count:,} {name}" for count, name in lost))
+    rescored = record.get("rescored")
+    if rescored and rescored["measured"]:
+        rate = rescored["hard"] / rescored["measured"]
+        lines.append(
+            f"measured like the input: {rescored['hard']:,} of {rescored['measured']:,} hard again ({rate:.0%})"
+        )
+    if record["budget_reached"]:
+        lines.append(f"the budget of {record['budget']:,} tokens is spent; a larger --budget goes on from here")
+    return lines
 
 
 def _place(recipe: dict[str, Any]) -> int | None:
