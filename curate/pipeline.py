@@ -174,12 +174,13 @@ class Pipeline(Component):
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
         from curate.diagnostics import diagnose
+        from curate.split import given_scores
 
         examples, progress = loaded.examples, run.progress
         scored = scores is not None
         self.check(examples, scored=scored)
         contaminated = contaminated_rows(examples, run)
-        scores = self.score(loaded, run) if scores is None else _given(scores, examples)
+        scores = self.score(loaded, run) if scores is None else given_scores(scores, examples.ids)
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
@@ -262,22 +263,6 @@ def curate_dataset(
 ) -> Any:
     """A curated dataset of the kind that came in: `Pipeline.from_recipe(recipe).run(data).dataset` in one call."""
     return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
-
-
-def _given(scores: Any, examples: Examples) -> Scores:
-    """Scores from elsewhere, in the order of the examples."""
-    from curate.split import join_scores
-
-    if isinstance(scores, Scores):
-        return join_scores(scores, examples.ids)
-    array = np.asarray(scores)
-    n = len(examples)
-    if array.shape != (n,) or not np.issubdtype(array.dtype, np.number):
-        raise InputError(
-            f"scores is {type(scores).__name__} of shape {array.shape} and {array.dtype}; give Scores (a file: "
-            f"curate.score_files.read_scores) or an array of {n} difficulties"
-        )
-    return as_scores(array, n).with_ids(examples.ids)
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:

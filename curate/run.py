@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
 from curate.errors import InputError
+from curate.gate import Gate
 from curate.progress import Progress
 from curate.protocols import Measure
 from curate.proxy import Proxy
 
 if TYPE_CHECKING:
     from curate.examples import Examples
+    from curate.gate import GateIndex
     from curate.trace import Trace
 
 __all__ = ["Run", "standalone"]
@@ -26,6 +28,9 @@ class Run:
     """The surroundings of one run; every field has a default, so that components work alone.
 
     device: "cpu", "cuda", "cuda:1"; None = a GPU if there is one.
+    gate: what new rows must not collide with.
+    trained_on: what the proxy is trained on; None = the examples whose values are asked for. Else those must begin
+        with these, and what follows is measured on the checkpoints that are kept.
     """
 
     proxy: Proxy = field(default_factory=Proxy)
@@ -33,7 +38,10 @@ class Run:
     device: str | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
+    gate: Gate = field(default_factory=Gate)
+    trained_on: Examples | None = None
     _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
+    _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.cache, Cache):
@@ -73,11 +81,43 @@ class Run:
         known = self._traces.get(key)
         missing = {fingerprint(m): m for m in measures if known is None or fingerprint(m) not in known.values}
         if known is None or missing:
-            found = trace(examples, self.proxy, list(missing.values()), self)
+            wanted = list(missing.values())
+            if self.trained_on is None:
+                found = trace(examples, self.proxy, wanted, self)
+            else:
+                found = self._extended(self.trained_on, examples, wanted)
             if known is not None:
                 found.values.update(known.values)
             self._traces[key] = known = found
         return known
+
+    def _extended(self, originals: Examples, examples: Examples, measures: Sequence[Measure]) -> Trace:
+        from curate.trace import extend
+
+        n = len(originals)
+        if examples.slice(0, n).fingerprint() != originals.fingerprint():
+            raise InputError(
+                "new rows are measured behind the examples that the proxy was trained on, but values of others are "
+                "asked for; let the scorer pass on the examples it is given"
+            )
+        traced = replace(self, trained_on=None).trace(originals, measures)
+        return extend(traced, originals, examples.slice(n, len(examples)), self.proxy, measures, self)
+
+    def gate_index(self, examples: Examples) -> GateIndex:
+        """The gate over these examples and its evaluation sets; built once."""
+        return self._index(examples.fingerprint(), lambda: self.gate.open(examples))
+
+    def evaluation_index(self) -> GateIndex | None:
+        """The gate over its evaluation sets alone; None where it names none."""
+        if not self.gate.evaluation:
+            return None
+        return self._index("", lambda: self.gate.model_copy(update={"near_duplicate": None}).open())
+
+    def _index(self, key: str, build: Callable[[], GateIndex]) -> GateIndex:
+        if key not in self._indexes:
+            with self.progress.stage("gate"):
+                self._indexes[key] = build()
+        return self._indexes[key]
 
     def facts(self, examples: Examples) -> dict[str, Any] | None:
         """About the proxy run over these examples; None if there was none."""
@@ -85,7 +125,8 @@ class Run:
         return None if known is None else known.facts
 
     def _key(self, examples: Examples) -> str:
-        return fingerprint([examples.fingerprint(), self.proxy, self.seed])
+        trained_on = None if self.trained_on is None else self.trained_on.fingerprint()
+        return fingerprint([examples.fingerprint(), self.proxy, self.seed, trained_on])
 
 
 def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:

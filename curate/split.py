@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from curate.clusterers import cluster_rows, is_per_source, seeded
 from curate.errors import InputError
-from curate.scores import Scores, Split
+from curate.scores import Scores, Split, as_scores
 
-__all__ = ["INVALID", "HardPolicy", "join_scores", "make_split"]
+__all__ = ["INVALID", "HardPolicy", "given_scores", "join_scores", "make_split"]
 
 HardPolicy = Literal["highest", "above_mean"] | int
 
@@ -135,6 +135,20 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
             twice = int(np.argmax(np.bincount(used)))
             raise InputError(f"the scores hold id {wanted[twice]} more than once; keep one row of scores per id")
     return scores.with_ids(known).take(rows)
+
+
+def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
+    """Scores from elsewhere for the rows `ids`: joined by id, or an array (n,) of difficulties in their order."""
+    if isinstance(scores, Scores):
+        return join_scores(scores, ids)
+    array = np.asarray(scores)
+    n = len(ids)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.number):
+        raise InputError(
+            f"scores is {type(scores).__name__} of shape {array.shape} and {array.dtype}; give Scores (a file: "
+            f"curate.score_files.read_scores) or an array of {n} difficulties"
+        )
+    return as_scores(array, n).with_ids(ids)
 
 
 def _strings(ids: Any) -> Any:

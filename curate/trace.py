@@ -1,47 +1,38 @@
 """Train the proxy once, look at every example at every checkpoint, keep both.
 
-Two phases. First the proxy is trained and its float32 checkpoints are stored; then each checkpoint is loaded and
-measured, shard by shard. Measuring after training rather than during it costs a reload per checkpoint and buys a
-lot: a measure cannot disturb the run, one that is added later never retrains, and what a killed run still owes is
-exactly the shards that are not there.
+Two phases. First the proxy is trained and its float32 checkpoints are stored (`curate.proxy_run`); then each
+checkpoint is loaded and measured, shard by shard. Measuring after training rather than during it costs a reload per
+checkpoint and buys a lot: a measure cannot disturb the run, one that is added later never retrains, rows that are
+written later are measured on the same checkpoints, and what a killed run still owes is exactly the shards that are
+not there.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
 from curate.protocols import Floats, Measure
 from curate.proxy import Proxy, Schedule
-from curate.publish import publish_file
-from curate.seeds import derive_seed
-from curate.templates import resolve_template
-from curate.tokenization import tokenize
+from curate.proxy_run import ProxyRun
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
     from curate.run import Run
-    from curate.train import DivergenceError
 
-__all__ = ["SHARD_ROWS", "LiveCheckpoint", "Stored", "Trace", "stored", "trace"]
+__all__ = ["SHARD_ROWS", "LiveCheckpoint", "Stored", "Trace", "extend", "stored", "trace"]
 
 # Rows per shard: what a killed run may lose, and the pool from which batches of equal length are composed. Part of
 # the numbers' identity, since batches never cross a shard.
 SHARD_ROWS = 2048
-_CODE_VERSION = 1  # raise when stored checkpoints or measures change their meaning
 
 
 @dataclass
@@ -49,21 +40,26 @@ class LiveCheckpoint:
     """The proxy as it was after `step` optimizer steps, lent to a measure.
 
     model: float32 weights, eval mode, on `device`. A measure that changes them must put them back bit for bit.
-    tokens: of the shard being measured; all_tokens: of the whole dataset.
-    passes: checkpoints of the run, each a pass over the whole dataset.
+    tokens: of the shard being measured.
+    expected_tokens: tokens that all passes over all rows to be measured come to, whatever a cache may hold of them.
     memo: kept across the shards of one checkpoint, for what a measure computes once.
     """
 
     model: Any
     step: int
     tokens: Tokens
-    all_tokens: Tokens
     device: Any
     seed: int
     precision: Literal["auto", "float32", "bfloat16"]
-    passes: int = 1
+    expected_tokens: int
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    _trained_on: Callable[[], Tokens] = field(kw_only=True, repr=False)
     _engines: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def all_tokens(self) -> Tokens:
+        """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
+        return self._trained_on()
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
@@ -77,8 +73,9 @@ class LiveCheckpoint:
         name = precision or self.precision
         if name not in self._engines:
             # What all passes will cost decides whether compiling pays; what a cache holds of it must not.
-            expected = self.passes * len(self.all_tokens.ids)
-            self._engines[name] = LossEngine(self.model, precision=name, expected_tokens=expected, device=self.device)
+            self._engines[name] = LossEngine(
+                self.model, precision=name, expected_tokens=self.expected_tokens, device=self.device
+            )
         else:
             self._engines[name].refresh()
         result: Floats = self._engines[name].losses(self.tokens if tokens is None else tokens)
@@ -96,9 +93,9 @@ class Trace:
 
     schedule: Schedule
     values: dict[str, Floats]
-    valid: Any
-    tokens: Any
-    truncated: Any
+    valid: npt.NDArray[np.bool_]
+    tokens: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
     proxy_key: str
     facts: dict[str, Any]
 
@@ -109,7 +106,42 @@ class Trace:
 
 def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run) -> Trace:
     """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
-    return _Tracer(examples, proxy, list(measures), run).trace()
+    proxy_run = ProxyRun(examples, proxy, run)
+    rows, schedule = proxy_run.tokenised.rows, proxy_run.schedule
+    values = _Measuring(proxy_run, examples, measures, schedule).values(lambda: proxy_run.tokenised.tokens)
+    return Trace(schedule, values, rows.valid, rows.tokens, rows.truncated, proxy_run.key, proxy_run.facts())
+
+
+def extend(
+    traced: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run
+) -> Trace:
+    """`traced`, that of `examples`, with m `new` rows behind them, measured at the checkpoints that are kept.
+
+    Nothing is trained, unless checkpoints have vanished from the cache; asked again, nothing is measured. Only rows
+    with completion text are measured, the others are NaN.
+    """
+    proxy_run = ProxyRun(examples, proxy, run)
+    tokenised = proxy_run.tokenise(new)
+    rows = tokenised.rows
+    kept = np.flatnonzero(rows.valid)
+    measurable = new if len(kept) == len(new) else new.take(kept)
+    place = f"beside-{measurable.fingerprint()}"
+    measuring = _Measuring(proxy_run, measurable, measures, traced.schedule, place)
+    found = measuring.values(lambda: tokenised.tokens.take(kept)) if len(kept) else {}
+    values = {}
+    for name in (fingerprint(measure) for measure in measures):
+        old = traced.values[name]
+        behind = np.full((len(new), *old.shape[1:]), np.nan, np.float32)
+        if name in found:
+            behind[kept] = found[name]
+        values[name] = np.concatenate([old, behind])
+    return replace(
+        traced,
+        values=values,
+        valid=np.concatenate([traced.valid, rows.valid]),
+        tokens=np.concatenate([traced.tokens, rows.tokens]),
+        truncated=np.concatenate([traced.truncated, rows.truncated]),
+    )
 
 
 @dataclass(frozen=True)
@@ -125,159 +157,72 @@ class Stored:
     measured: int
     shards: int
 
+    @property
+    def trained(self) -> bool:
+        """Whether every checkpoint is there, so that rows are measured without training."""
+        return len(self.checkpoints) == len(self.schedule.steps)
+
 
 def stored(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run) -> Stored:
     """What a call of `trace` with the same arguments would find; loads and runs nothing."""
-    return _Tracer(examples, proxy, list(measures), run).stored()
+    proxy_run = ProxyRun(examples, proxy, run)
+    known = proxy_run.tokenised.known
+    schedule = proxy_run.schedule if known else proxy.schedule(len(examples))
+    measuring = _Measuring(proxy_run, examples, measures, schedule)
+    shards = len(schedule.steps) * len(measuring.shards) * len(measures)
+    missing = sum(len(owed) for owed in measuring.missing().values())
+    return Stored(schedule, known, proxy_run.checkpoints(schedule), shards - missing, shards)
 
 
-class _Tracer:
-    """One call of `trace`. The model and its tokenizer are loaded only if something is missing from the cache."""
+class _Measuring:
+    """Values of measures for n examples at the checkpoints of a proxy run.
 
-    def __init__(self, examples: Examples, proxy: Proxy, measures: list[Measure], run: Run) -> None:
-        self.examples, self.proxy, self.measures, self.run = examples, proxy, measures, run
-        self.cache = run.store
-        self.seed = derive_seed(run.seed, "proxy")
-        self.data_key = examples.fingerprint()
-        self.identity = (
-            scratch_identity(self.data_key, proxy.max_length, self.seed)
-            if proxy.scratch
-            else identify(proxy.model, proxy.revision)
-        )
-        self.template = resolve_template(proxy.template, examples.shape, proxy.scratch)
-        self.numerics = self._numerics()
-        self.key = fingerprint(
-            [_CODE_VERSION, self.data_key, self.identity, self.template, proxy, self.seed, self.numerics]
-        )
+    place: where in the run's part of the cache the values lie; "" for the rows that it was trained on.
+    """
+
+    def __init__(
+        self, proxy_run: ProxyRun, examples: Examples, measures: Sequence[Measure], schedule: Schedule, place: str = ""
+    ) -> None:
+        self.proxy_run, self.examples, self.measures, self.place = proxy_run, examples, list(measures), place
+        self.cache = proxy_run.cache
+        self.steps: list[int] = schedule.steps.tolist()
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
-    def trace(self) -> Trace:
+    def values(self, tokens: Callable[[], Tokens]) -> dict[str, Floats]:
+        """Fingerprint of a measure -> (n, K, d); what is not in the cache is measured, trained first if need be.
+
+        tokens: gives those of the n examples; called only if something is missing.
+        """
         from curate.distributed import any_rank, barrier
 
-        rows = self._rows()
-        self.schedule = self.proxy.schedule(int(rows["valid"].sum()))
-        if any_rank(bool(self._missing())):  # a complete cache may be read-only, and needs no lock
-            with self._exclusively():
-                missing = self._missing()
+        if any_rank(bool(self.missing())):  # a complete cache may be read-only, and needs no lock
+            with self.proxy_run.exclusively():
+                missing = self.missing()
                 barrier()  # every rank has looked before any adds, so that all share out the same list
                 if any_rank(bool(missing)):
-                    self._train()
-                    self._measure(missing)
-        values = {fingerprint(measure): self._collect(measure) for measure in self.measures}
-        facts = {
-            "model": self.proxy.model,
-            "identity": self.identity,
-            "template": self.template,
-            "steps": self.schedule.steps.tolist(),
-            "steps_per_epoch": self.schedule.steps_per_epoch,
-            "horizon_steps": self.schedule.horizon_steps,
-            "batch_size": self.proxy.batch_size,
-            "learning_rate": self.proxy.peak_learning_rate,
-            "numerics": self.numerics,
-            "fingerprint": self.key,
-            "rows_truncated": int(rows["truncated"].sum()),
-            **self._trained_facts(),
-        }
-        return Trace(self.schedule, values, rows["valid"], rows["tokens"], rows["truncated"], self.key, facts)
+                    self.proxy_run.train()
+                    self._measure(missing, tokens())
+        return {fingerprint(measure): self._collect(measure) for measure in self.measures}
 
-    def stored(self) -> Stored:
-        key = self._rows_key()
-        known = self.cache.get("rows", key) is not None
-        self.schedule = self.proxy.schedule(int(self._rows()["valid"].sum()) if known else len(self.examples))
-        steps = self.schedule.steps.tolist()
-        shards = len(steps) * len(self.shards) * len(self.measures)
-        return Stored(
-            self.schedule,
-            known,
-            [step for step in steps if self.cache.get("proxies", self.key, _step(step))],
-            shards - sum(len(owed) for owed in self._missing().values()),
-            shards,
-        )
-
-    # -- what is there ------------------------------------------------------------------------------------------
-
-    def _numerics(self) -> dict[str, Any]:
-        """All of the machine that may show in the last digits of a loss."""
-        import torch
-        import transformers
-
-        from curate.distributed import world_size
-        from curate.scoring import resolve_precision
-
-        device = self.run.torch_device()
-        return {
-            "device": device.type,
-            "kind": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else torch.backends.cpu.get_cpu_capability(),
-            "precision": str(resolve_precision(self.proxy.precision, device)),
-            "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-            "compiler": shutil.which("g++") is not None,
-            "world": world_size(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-
-    def _rows_key(self) -> str:
-        return fingerprint([_CODE_VERSION, self.data_key, self.identity, self.template, self.proxy.max_length])
-
-    def _rows(self) -> dict[str, Any]:
-        """valid, tokens and truncated of every row; tokenises only the first time."""
-        key = self._rows_key()
-        entry = self.cache.get("rows", key)
-        if entry is None:
-            tokens = self.tokens
-            arrays = {"valid": tokens.valid, "tokens": tokens.completion_tokens, "truncated": tokens.truncated}
-
-            def write(folder: Path) -> None:
-                for name, array in arrays.items():
-                    np.save(folder / f"{name}.npy", array, allow_pickle=False)
-
-            self.cache.put("rows", key, write=write)
-        else:
-            arrays = {
-                name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in ("valid", "tokens", "truncated")
-            }
-        if not arrays["valid"].any():
-            raise InputError(
-                f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
-                f"{self.proxy.max_length}; check --columns, or raise it with --set proxy.max_length=N"
-            )
-        return arrays
-
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """Hold the proxy run's lock: a second run waits and then finds everything done. One rank holds it for all."""
-        from contextlib import nullcontext
-
-        from curate.distributed import barrier, rank
-
-        def waiting() -> None:
-            self.run.progress.note("another run is at work on this proxy; waiting for it")
-
-        with self.cache.lock("proxies", self.key, waiting=waiting) if rank() == 0 else nullcontext():
-            barrier()
-            yield
-            barrier()
-
-    def _entry(self, measure: Measure, step: int, shard: int) -> tuple[str, ...]:
-        return ("measures", self.key, fingerprint(measure), f"step-{step:06d}", f"shard-{shard:05d}")
-
-    def _missing(self) -> dict[int, list[tuple[Measure, int]]]:
+    def missing(self) -> dict[int, list[tuple[Measure, int]]]:
         """step -> (measure, shard) still to be measured."""
         wanted: dict[int, list[tuple[Measure, int]]] = {}
-        for step in self.schedule.steps.tolist():
+        for step in self.steps:
             for measure in self.measures:
                 for shard in range(len(self.shards)):
                     if self.cache.get(*self._entry(measure, step, shard)) is None:
                         wanted.setdefault(step, []).append((measure, shard))
         return wanted
 
+    def _entry(self, measure: Measure, step: int, shard: int) -> tuple[str, ...]:
+        place = (self.place,) if self.place else ()
+        return ("measures", self.proxy_run.key, fingerprint(measure), f"step-{step:06d}", *place, f"shard-{shard:05d}")
+
     def _collect(self, measure: Measure) -> Floats:
         """(n, K, d) from the cache."""
         columns = []
-        for step in self.schedule.steps.tolist():
+        for step in self.steps:
             parts = []
             for shard in range(len(self.shards)):
                 entry = self.cache.get(*self._entry(measure, step, shard))
@@ -289,155 +234,34 @@ class _Tracer:
             columns.append(np.concatenate(parts))
         return np.stack(columns, axis=1)
 
-    # -- what is loaded on demand --------------------------------------------------------------------------------
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        if self.proxy.scratch:
-            return scratch_tokenizer(self.examples, self.seed)
-        return load_tokenizer(
-            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
-        )
-
-    @cached_property
-    def tokens(self) -> Tokens:
-        with self.run.progress.stage("tokenise", len(self.examples)) as stage:
-            tokens = tokenize(
-                self.examples,
-                self.tokenizer,
-                template=self.template,
-                max_length=self.proxy.max_length,
-                advance=stage.advance,
-            )
-            stage.cost.tokens = len(tokens.ids)
-        return tokens
-
-    @cached_property
-    def model(self) -> Any:
-        if self.proxy.scratch:
-            return scratch_model(self.tokenizer, self.proxy.max_length, self.seed)
-        return load_model(
-            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
-        )
-
-    # -- phase 1: train -----------------------------------------------------------------------------------------
-
-    def _train(self) -> None:
-        """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
-        from curate.checkpoint import Checkpoint
-        from curate.distributed import barrier, rank
-        from curate.train import DivergenceError, TrainConfig, train
-
-        steps = self.schedule.steps.tolist()
-        absent = [step for step in steps if self.cache.get("proxies", self.key, _step(step)) is None]
-        if not absent:
-            self._drop_resumable()
-            return
-        reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
-        resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
-        proxy = self.proxy
-        config = TrainConfig(
-            steps=absent[-1],
-            horizon_steps=self.schedule.horizon_steps,
-            batch_size=proxy.batch_size,
-            learning_rate=proxy.peak_learning_rate,
-            warmup_ratio=proxy.warmup_ratio,
-            weight_decay=proxy.weight_decay,
-            max_grad_norm=proxy.max_grad_norm,
-            precision=proxy.precision,
-            seed=self.seed,
-        )
-
-        def keep(checkpoint: Checkpoint) -> None:
-            name = ("proxies", self.key, _resume(checkpoint.step))
-            whole = self.cache.put(*name, write=checkpoint.save)
-            self.cache.put(
-                "proxies", self.key, _step(checkpoint.step), write=lambda folder: _link(whole, folder, checkpoint)
-            )
-            for step in steps:
-                if step < checkpoint.step:
-                    self.cache.drop("proxies", self.key, _resume(step))
-
-        with self.run.progress.stage("train the proxy", absent[-1], "steps") as stage:
-            if resume is not None:
-                stage.advance(reached[-1])
-            run = train(
-                self.model,
-                self.tokens,
-                config,
-                checkpoint_steps=absent,
-                resume=resume,
-                device=self.run.torch_device(),
-                advance=stage.advance,
-            )
-            try:
-                for checkpoint in run:
-                    if rank() == 0:
-                        keep(checkpoint)
-                    barrier()
-                    stage.cost.tokens = checkpoint.tokens_seen
-            except DivergenceError as error:
-                raise self._explained(error) from error
-        self._drop_resumable()
-
-    def _drop_resumable(self) -> None:
-        """Optimizer state is of no use once every checkpoint is stored."""
-        from curate.distributed import rank
-
-        if rank() == 0:
-            for step in self.schedule.steps.tolist():
-                self.cache.drop("proxies", self.key, _resume(step))
-
-    def _explained(self, error: DivergenceError) -> InputError:
-        """The same error with the ids of its rows, which are saved beside the cache entry."""
-        ids = [self.examples.ids[row].as_py() for row in error.rows]
-        path = self.cache.root / "proxies" / self.key / f"diverged-at-step-{error.step}.json"
-        publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1))
-        return InputError(f"{error}; row ids saved in {path}")
-
-    def _trained_facts(self) -> dict[str, Any]:
-        """Read from the last checkpoint, so that a run served from the cache reports them too."""
-        last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
-        if last is None:
-            return {}
-        return dict(json.loads((last / "facts.json").read_text()))
-
-    # -- phase 2: measure ---------------------------------------------------------------------------------------
-
-    def _measure(self, missing: dict[int, list[tuple[Measure, int]]]) -> None:
+    def _measure(self, missing: dict[int, list[tuple[Measure, int]]], tokens: Tokens) -> None:
         from curate.checkpoint import load_weights
         from curate.distributed import rank, world_size
 
-        device = self.run.torch_device()
-        model = self.model.to(device).float().eval()
+        proxy_run = self.proxy_run
+        model = proxy_run.model.to(proxy_run.device).float().eval()
         engines: dict[str, Any] = {}
         sizes = [high - low for low, high in self.shards]
         total = sum(sizes[shard] for owed in missing.values() for _, shard in owed)
         done = 0
-        with self.run.progress.stage("measure", total, "rows") as stage:
+        with proxy_run.progress.stage("measure", total, "rows") as stage:
             for step, owed in missing.items():
-                stored = self.cache.get("proxies", self.key, _step(step))
-                if stored is None:
-                    raise ExternalError(
-                        f"checkpoint {step} vanished from the cache {self.cache.root}; run the command again"
-                    )
-                load_weights(model, stored)
+                load_weights(model, proxy_run.checkpoint(step))
                 checkpoint = LiveCheckpoint(
                     model,
                     step,
-                    self.tokens,
-                    self.tokens,
-                    device,
-                    self.seed,
-                    self.proxy.precision,
-                    len(self.schedule.steps),
-                    {},
-                    engines,
+                    tokens,
+                    proxy_run.device,
+                    proxy_run.seed,
+                    proxy_run.proxy.precision,
+                    len(self.steps) * len(tokens.ids),
+                    _trained_on=lambda: proxy_run.tokenised.tokens,
+                    _engines=engines,
                 )
                 for measure, shard in owed:
-                    low, high = self.shards[shard]
                     if done % world_size() == rank():
-                        checkpoint.tokens = self.tokens.slice(low, high)
+                        low, high = self.shards[shard]
+                        checkpoint.tokens = tokens.slice(low, high)
                         stage.cost.tokens += len(checkpoint.tokens.ids)
                         values = self._measured(measure, checkpoint, low, high)
                         self.cache.put(*self._entry(measure, step, shard), write=_saver(values))
@@ -452,29 +276,6 @@ class _Tracer:
                 f"it must return ({high - low}, d)"
             )
         return values
-
-
-def _step(step: int) -> str:
-    return f"step-{step:06d}"
-
-
-def _resume(step: int) -> str:
-    """Name of the entry with the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
-    return f"resume-{step:06d}"
-
-
-def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
-    """The weights of a resumable checkpoint alone, without writing them twice where the disk can link."""
-    try:
-        os.link(whole / "model.safetensors", folder / "model.safetensors")
-    except OSError:
-        shutil.copyfile(whole / "model.safetensors", folder / "model.safetensors")
-    facts = {
-        "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
-        "tokens_trained": checkpoint.tokens_seen,
-        "training_losses": [round(loss, 5) for loss in checkpoint.losses],
-    }
-    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def _saver(values: Floats) -> Any:

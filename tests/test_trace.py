@@ -17,6 +17,7 @@ from curate.errors import CacheDamage, InputError
 from curate.examples import Examples
 from curate.measures import MeanLoss
 from curate.proxy import Proxy
+from curate.proxy_run import ProxyRun
 from curate.readers import read
 from curate.run import Run
 from curate.trace import stored, trace
@@ -65,8 +66,8 @@ def test_everything_comes_from_the_cache_the_second_time(tmp_path: Path, monkeyp
     examples = _examples()
     first = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     assert len(CALLS) == 9
-    monkeypatch.setattr(trace_module._Tracer, "tokenizer", property(lambda self: pytest.fail("tokenizer was made")))
-    monkeypatch.setattr(trace_module._Tracer, "model", property(lambda self: pytest.fail("model was loaded")))
+    monkeypatch.setattr(ProxyRun, "tokenizer", property(lambda self: pytest.fail("tokenizer was made")))
+    monkeypatch.setattr(ProxyRun, "model", property(lambda self: pytest.fail("model was loaded")))
     second = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     assert len(CALLS) == 9
     assert np.array_equal(first.of(Spied()), second.of(Spied()))
@@ -83,8 +84,8 @@ def test_a_measure_added_later_does_not_retrain(tmp_path: Path, monkeypatch: pyt
 
 def test_one_proxy_run_serves_several_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    real = trace_module._Tracer._train
-    monkeypatch.setattr(trace_module._Tracer, "_train", lambda self: (runs.append(1), real(self))[1])
+    real = ProxyRun.train
+    monkeypatch.setattr(ProxyRun, "train", lambda self: (runs.append(1), real(self))[1])
     scorer = RankAverage(scorers=(LossTrajectory(), FinalLoss(), SAMSharpness(rows=16)))
     scorer.score(_examples(), Run(PROXY, tmp_path))
     assert runs == [1]
@@ -106,20 +107,21 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
 
     examples = _examples(12)
     run = Run(PROXY, tmp_path)
-    tracer = trace_module._Tracer(examples, PROXY, [LossAtAscent(rho=0.7)], run)
-    pair = tracer.trace().of(LossAtAscent(rho=0.7))[:, -1]
-    model = scratch_model(scratch_tokenizer(examples, tracer.seed), 64, tracer.seed)
+    pair = trace(examples, PROXY, [LossAtAscent(rho=0.7)], run).of(LossAtAscent(rho=0.7))[:, -1]
+    proxy_run = ProxyRun(examples, PROXY, run)
+    tokens = proxy_run.tokenised.tokens
+    model = scratch_model(scratch_tokenizer(examples, proxy_run.seed), 64, proxy_run.seed)
     from curate.checkpoint import load_weights
 
-    load_weights(model, run.store.get("proxies", tracer.key, "step-000006"))
+    load_weights(model, proxy_run.checkpoint(6))
 
     def row_loss(i: int) -> torch.Tensor:
-        part = tracer.tokens.slice(i, i + 1)
+        part = tokens.slice(i, i + 1)
         ids = torch.from_numpy(part.ids.astype(np.int64))[None]
         labels = torch.where(torch.from_numpy(part.supervised)[None], ids, -100)
         return model(input_ids=ids, labels=labels).loss
 
-    counts = tracer.tokens.completion_tokens
+    counts = tokens.completion_tokens
     total = sum(row_loss(i) * int(counts[i]) for i in range(12)) / int(counts.sum())
     total.backward()
     norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters()))
@@ -150,6 +152,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monk
     monkeypatch.setattr(Cache, "put", real_put)
     state = stored(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
     assert state.checkpoints == [2, 4]
+    assert not state.trained
     trained = []
     import curate.train as train_module
 
@@ -183,16 +186,15 @@ def test_losses_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     """The same checkpoint measures a row alike wherever it stands: only batching differs."""
     examples = _examples()
     run = Run(PROXY, tmp_path)
-    tracer = trace_module._Tracer(examples, PROXY, [MeanLoss()], run)
-    values = tracer.trace().of(MeanLoss())[:, -1, 0]
+    values = trace(examples, PROXY, [MeanLoss()], run).of(MeanLoss())[:, -1, 0]
+    proxy_run = ProxyRun(examples, PROXY, run)
     from curate.scoring import LossEngine
 
     order = np.random.default_rng(0).permutation(40)
-    stored_weights = run.store.get("proxies", tracer.key, "step-000006")
     from curate.checkpoint import load_weights
 
-    load_weights(tracer.model, stored_weights)
-    shuffled = LossEngine(tracer.model, precision="float32").losses(tracer.tokens.take(order))
+    load_weights(proxy_run.model, proxy_run.checkpoint(6))
+    shuffled = LossEngine(proxy_run.model, precision="float32").losses(proxy_run.tokenised.tokens.take(order))
     assert np.allclose(shuffled, values[order], atol=1e-4)
 
 
@@ -204,15 +206,14 @@ def test_what_changes_the_numbers_changes_the_key(tmp_path: Path, change: dict) 
     examples = _examples(8)
     seed = change.pop("seed", 0)
     proxy = Proxy(**{**PROXY.model_dump(), **change})
-    one = trace_module._Tracer(examples, PROXY, [], Run(PROXY, tmp_path)).key
-    other = trace_module._Tracer(examples, proxy, [], Run(proxy, tmp_path, seed=seed)).key
+    one = ProxyRun(examples, PROXY, Run(PROXY, tmp_path)).key
+    other = ProxyRun(examples, proxy, Run(proxy, tmp_path, seed=seed)).key
     assert one != other
 
 
 def test_data_changes_the_key_and_a_copy_of_it_does_not(tmp_path: Path) -> None:
     keys = [
-        trace_module._Tracer(examples, PROXY, [], Run(PROXY, tmp_path)).key
-        for examples in (_examples(8), _examples(8), _examples(9))
+        ProxyRun(examples, PROXY, Run(PROXY, tmp_path)).key for examples in (_examples(8), _examples(8), _examples(9))
     ]
     assert keys[0] == keys[1] != keys[2]
 
@@ -260,4 +261,5 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
         results.append(json.loads(done.stdout.strip().splitlines()[-1]))
     one, two = results
     assert (one["world"], two["world"]) == (1, 2)
+    assert len(one["losses"]) == 100
     assert np.allclose(one["losses"], two["losses"], atol=1e-4)

@@ -1,0 +1,254 @@
+"""One training of the proxy: what names it in the cache, what of it is there, and how the rest is made.
+
+The model and its tokenizer are loaded, and rows are tokenised, only when something that needs them is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.component import fingerprint
+from curate.errors import ExternalError, InputError
+from curate.examples import Examples
+from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
+from curate.proxy import Proxy, Schedule
+from curate.publish import publish_file
+from curate.seeds import derive_seed
+from curate.templates import resolve_template
+from curate.tokenised import Tokenised
+
+if TYPE_CHECKING:
+    from curate.run import Run
+    from curate.train import DivergenceError
+
+__all__ = ["CODE_VERSION", "ProxyRun"]
+
+CODE_VERSION = 1  # raise when stored checkpoints or measures change their meaning
+
+
+class ProxyRun:
+    """The training of `proxy` on `examples` with the seed, device and cache of `run`."""
+
+    def __init__(self, examples: Examples, proxy: Proxy, run: Run) -> None:
+        self.examples, self.proxy, self.progress = examples, proxy, run.progress
+        self.cache = run.store
+        self.device = run.torch_device()
+        self.seed = derive_seed(run.seed, "proxy")
+        data_key = examples.fingerprint()
+        self.identity = (
+            scratch_identity(data_key, proxy.max_length, self.seed)
+            if proxy.scratch
+            else identify(proxy.model, proxy.revision)
+        )
+        self.template = resolve_template(proxy.template, examples.shape, proxy.scratch)
+        self.numerics = self._numerics()
+        self.key = fingerprint([CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed, self.numerics])
+        self.tokenised = self._tokenised(examples, data_key)
+
+    def tokenise(self, examples: Examples) -> Tokenised:
+        """Further examples, as those it is trained on: same tokenizer, template and max_length."""
+        return self._tokenised(examples, examples.fingerprint())
+
+    def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
+        length = self.proxy.max_length
+        key = fingerprint([CODE_VERSION, data_key, self.identity, self.template, length])
+        return Tokenised(examples, lambda: self.tokenizer, self.template, length, self.cache, key, self.progress)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Raises InputError where no row can be trained on."""
+        valid = int(self.tokenised.rows.valid.sum())
+        if valid == 0:
+            raise InputError(
+                f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
+                f"{self.proxy.max_length}; check --columns, or raise it with --set proxy.max_length=N"
+            )
+        return self.proxy.schedule(valid)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        if self.proxy.scratch:
+            return scratch_tokenizer(self.examples, self.seed)
+        return load_tokenizer(
+            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
+        )
+
+    @cached_property
+    def model(self) -> Any:
+        if self.proxy.scratch:
+            return scratch_model(self.tokenizer, self.proxy.max_length, self.seed)
+        return load_model(
+            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
+        )
+
+    def _numerics(self) -> dict[str, Any]:
+        """All of the machine that may show in the last digits of a loss."""
+        import torch
+        import transformers
+
+        from curate.distributed import world_size
+        from curate.scoring import resolve_precision
+
+        device = self.device
+        return {
+            "device": device.type,
+            "kind": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else torch.backends.cpu.get_cpu_capability(),
+            "precision": str(resolve_precision(self.proxy.precision, device)),
+            "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+            "compiler": shutil.which("g++") is not None,
+            "world": world_size(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    def checkpoints(self, schedule: Schedule) -> list[int]:
+        """Steps of the schedule whose weights are stored."""
+        return [step for step in schedule.steps.tolist() if self.cache.get("proxies", self.key, _step(step))]
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder with the weights after `step` steps. Raises ExternalError if they are gone."""
+        entry = self.cache.get("proxies", self.key, _step(step))
+        if entry is None:
+            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; run the command again")
+        return entry
+
+    def facts(self) -> dict[str, Any]:
+        """What is worth reporting; read from the last checkpoint, so that a run served from the cache tells as much."""
+        facts = {
+            "model": self.proxy.model,
+            "identity": self.identity,
+            "template": self.template,
+            "steps": self.schedule.steps.tolist(),
+            "steps_per_epoch": self.schedule.steps_per_epoch,
+            "horizon_steps": self.schedule.horizon_steps,
+            "batch_size": self.proxy.batch_size,
+            "learning_rate": self.proxy.peak_learning_rate,
+            "numerics": self.numerics,
+            "fingerprint": self.key,
+            "rows_truncated": int(self.tokenised.rows.truncated.sum()),
+        }
+        last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
+        return facts if last is None else facts | json.loads((last / "facts.json").read_text())
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Hold the proxy run's lock: a second run waits and then finds everything done. One rank holds it for all."""
+        from contextlib import nullcontext
+
+        from curate.distributed import barrier, rank
+
+        def waiting() -> None:
+            self.progress.note("another run is at work on this proxy; waiting for it")
+
+        with self.cache.lock("proxies", self.key, waiting=waiting) if rank() == 0 else nullcontext():
+            barrier()
+            yield
+            barrier()
+
+    # -- making the rest ----------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
+        from curate.checkpoint import Checkpoint
+        from curate.distributed import barrier, rank
+        from curate.train import DivergenceError, TrainConfig, train
+
+        steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
+        absent = [step for step in steps if step not in stored]
+        if not absent:
+            self._drop_resumable()
+            return
+        reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
+        resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
+        proxy = self.proxy
+        config = TrainConfig(
+            steps=absent[-1],
+            horizon_steps=self.schedule.horizon_steps,
+            batch_size=proxy.batch_size,
+            learning_rate=proxy.peak_learning_rate,
+            warmup_ratio=proxy.warmup_ratio,
+            weight_decay=proxy.weight_decay,
+            max_grad_norm=proxy.max_grad_norm,
+            precision=proxy.precision,
+            seed=self.seed,
+        )
+
+        def keep(checkpoint: Checkpoint) -> None:
+            whole = self.cache.put("proxies", self.key, _resume(checkpoint.step), write=checkpoint.save)
+            self.cache.put(
+                "proxies", self.key, _step(checkpoint.step), write=lambda folder: _link(whole, folder, checkpoint)
+            )
+            for step in steps:
+                if step < checkpoint.step:
+                    self.cache.drop("proxies", self.key, _resume(step))
+
+        with self.progress.stage("train the proxy", absent[-1], "steps") as stage:
+            if resume is not None:
+                stage.advance(reached[-1])
+            run = train(
+                self.model,
+                self.tokenised.tokens,
+                config,
+                checkpoint_steps=absent,
+                resume=resume,
+                device=self.device,
+                advance=stage.advance,
+            )
+            try:
+                for checkpoint in run:
+                    if rank() == 0:
+                        keep(checkpoint)
+                    barrier()
+                    stage.cost.tokens = checkpoint.tokens_seen
+            except DivergenceError as error:
+                raise self._explained(error) from error
+        self._drop_resumable()
+
+    def _drop_resumable(self) -> None:
+        """Optimizer state is of no use once every checkpoint is stored."""
+        from curate.distributed import rank
+
+        if rank() == 0:
+            for step in self.schedule.steps.tolist():
+                self.cache.drop("proxies", self.key, _resume(step))
+
+    def _explained(self, error: DivergenceError) -> InputError:
+        """The same error with the ids of its rows, which are saved beside the cache entry."""
+        ids = [self.examples.ids[row].as_py() for row in error.rows]
+        path = self.cache.root / "proxies" / self.key / f"diverged-at-step-{error.step}.json"
+        publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1))
+        return InputError(f"{error}; row ids saved in {path}")
+
+
+def _step(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _resume(step: int) -> str:
+    """Name of the entry with the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
+    return f"resume-{step:06d}"
+
+
+def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
+    """The weights of a resumable checkpoint alone, without writing them twice where the disk can link."""
+    try:
+        os.link(whole / "model.safetensors", folder / "model.safetensors")
+    except OSError:
+        shutil.copyfile(whole / "model.safetensors", folder / "model.safetensors")
+    facts = {
+        "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
+        "tokens_trained": checkpoint.tokens_seen,
+        "training_losses": [round(loss, 5) for loss in checkpoint.losses],
+    }
+    (folder / "facts.json").write_text(json.dumps(facts))
