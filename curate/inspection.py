@@ -16,10 +16,11 @@ from curate.errors import InputError
 __all__ = ["inspection", "print_inspection"]
 
 _SHOWN_CHARACTERS = 300
+_SHOWN_REASONS = 6
 
 
 def inspection(directory: Path, examples: int) -> dict[str, Any]:
-    """Counts, diagnostics, warnings, and the easiest and hardest rows of a finished run."""
+    """Counts, diagnostics, warnings, records of synthesis, and the easiest and hardest rows of a finished run."""
     if examples < 0:
         raise InputError(f"--examples {examples}: give a number of rows, or 0 for none")
     record = finished(directory)
@@ -41,6 +42,7 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
         "counts": record["counts"],
         "diagnostics": record["diagnostics"],
         "warnings": record["warnings"],
+        "synthesis": record.get("synthesis", []),
         "seconds": record["cost"]["seconds"],
         "easiest": _with_text(directory, easiest.to_pylist(), record["data"]["columns"]),
         "hardest": _with_text(directory, hardest.to_pylist(), record["data"]["columns"]),
@@ -93,10 +95,45 @@ def print_inspection(result: dict[str, Any]) -> None:
         for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
             sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
         show(sources)
+    _print_synthesis(result)
     for warning in result["warnings"]:
         show(visible(f"warning: {warning['message']} {warning['remedy']}"))
     for kind in (kind for kind in ("easiest", "hardest") if result[kind]):
         show(f"\n{kind} rows", *(line for row in result[kind] for line in _lines(row)))
+
+
+def _print_synthesis(result: dict[str, Any]) -> None:
+    """For each synthesis: what is left after each step, why the rest was lost, how much is hard again, the cost."""
+    from rich.table import Table
+
+    from curate.display import compact, count, share
+    from curate.report import funnel
+    from curate.terminal import show
+
+    for record in funnel.records(result):
+        table = Table(title="new problems", title_justify="left")
+        for name in ("step", "number", "of the step before"):
+            table.add_column(name, justify="left" if name == "step" else "right")
+        for step in funnel.steps(record):
+            of = step.factor if step.of_before is None else share(step.of_before)
+            table.add_row(step.name, count(step.count), of)
+        show(table)
+        lost = funnel.lost_problems(record)[:_SHOWN_REASONS]
+        if lost:
+            reasons = (f"{count(each.count)} {one_line(each.reason.name.lower())}" for each in lost)
+            show("not kept: " + "; ".join(reasons))
+        again = funnel.rescored(record)
+        if again is not None:
+            interval = f"95 % interval {share(again.low)} to {share(again.high)}"
+            show(f"hard again: {count(again.hard)} of {count(again.measured)} ({share(again.share)}, {interval})")
+        tokens, requests, kept = record["tokens"], record["requests"], record["outcomes"].get("kept", 0)
+        each = f", {compact(tokens['generated'] / kept)} per kept problem" if kept else ""
+        show(
+            f"{one_line(record['generator'])}: {count(tokens['generated'])} tokens generated{each}; "
+            f"{count(requests['made'])} requests made, {count(requests['from the store'])} from the store"
+        )
+        for message, remedy in funnel.advice(record):
+            show(f"warning: {message} {remedy}")
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

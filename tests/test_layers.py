@@ -23,7 +23,6 @@ LONG_FILES = {
     "curate/diagnostics.py": "the numbers about a split, each a few lines",
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
     "curate/forward.py": "one forward pass for all model families, padded and packed",
-    "curate/trace.py": "one proxy run from the first key to the last value; its parts share the tracer's state",
     "curate/train.py": "the training loop, meant to be read top to bottom",
 }
 LONG_FILE_LIMIT = 500  # with a reason; nothing is longer
@@ -41,18 +40,36 @@ LONG_FUNCTION_LIMIT = 90
 HOMES = {
     "gguf": {"curate/models.py"},
     "hdbscan": {"curate/clusterers.py"},
+    "math_verify": {"curate/verify/worker.py"},
     "matplotlib": set(),
     "pandas": {"curate/writers.py"},
     "plotly": {"curate/report/page.py"},
     "ray": set(),
     "selenium": set(),
+    "sympy": {"curate/verify/worker.py"},
     "trl": set(),
     "vllm": set(),
 }
 # Imported inside functions only: whoever does not need them should not wait for them.
-LATE = {"datasets", "hdbscan", "huggingface_hub", "gguf", "pandas", "plotly", "scipy", "sklearn", "tokenizers"}
+LATE = {
+    "aiohttp",
+    "datasets",
+    "gguf",
+    "hdbscan",
+    "huggingface_hub",
+    "pandas",
+    "plotly",
+    "scipy",
+    "sklearn",
+    "tokenizers",
+}
 # Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"huggingface_hub": "huggingface-hub", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "huggingface_hub": "huggingface-hub",
+    "math_verify": "math-verify",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 # Not declared, because a declared package cannot be without them.
 THROUGH = {"huggingface-hub": "transformers", "markupsafe": "jinja2", "threadpoolctl": "scikit-learn"}
 
@@ -80,7 +97,8 @@ def _imports(node: ast.AST, *, at_import: bool = False) -> Iterator[str]:
             yield str(child.module)
         elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith("import_module"):
             yield from (str(argument.value) for argument in child.args if isinstance(argument, ast.Constant))
-        deeper = not (at_import and (isinstance(child, ast.FunctionDef | ast.Lambda) or _is_type_checking(child)))
+        later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        deeper = not (at_import and (later or _is_type_checking(child)))
         if deeper:
             yield from _imports(child, at_import=at_import)
 

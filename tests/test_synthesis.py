@@ -85,7 +85,9 @@ def test_the_published_band_needs_four_samples_at_first() -> None:
         ("**Problem:** How many?", "How many?"),
         ("## Question:\nHow many?", "How many?"),
         ("```text\nHow many?", None),
-        ("How many?", None),
+        ("How many?", "How many?"),
+        ("Here you are:\n\nHow many?", None),
+        ("It is seven.", None),
         ("", None),
         ("```text\n\n```", None),
         ("```text\r\nHow many?\r\n```", "How many?"),
@@ -119,6 +121,8 @@ PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
         (r"What is $x + 1$ if it equals $\frac{3}{4}$ and more?", r"\frac{3}{4}", "answer in the problem"),
         ("A price of $18 falls to nothing. How much is that in dollars?", "$18", "answer in the problem"),
         ("How many?", "12", "problem too short"),
+        ("A baker makes 3 trays of 4 buns and sells them all.", "12", "asks nothing"),
+        ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", None),
         ("How many? " * 60, "12", "problem too long"),
         ("A baker makes 3 trays\x07 of 4 buns. How many buns?", "12", "control characters in the problem"),
         ("A salt solution is 5% strong. The result is 3 times that. How much?", "15", None),
@@ -174,7 +178,8 @@ def answer(request: Request) -> Completion:
     text = message["content"]  # type: ignore[index]
     if text.startswith("write"):
         k = text.split()[1]
-        return Completion(f"```text\nSomeone counts {k} and {k} things, way {request.index}.\n```", "stop", 5, 9)
+        problem = f"Someone counts {k} and {k} things, way {request.index}. How many?"
+        return Completion(f"```text\n{problem}\n```", "stop", 5, 9)
     k = int(text.split()[3])
     rate = [0.0, 0.3, 0.6, 1.0][request.seed % 4]
     right = random.Random(f"{request.seed}/{request.index}").random() < rate
@@ -300,7 +305,7 @@ def test_equal_proposals_of_one_parent_are_solved_once() -> None:
     family = Family(families(1)[0].parent, method(3), 0)
     following = []
     for request, ticket in family.begin():
-        text = "```text\nSomeone  counts 0 and 0 THINGS, again.\n```"
+        text = "```text\nSomeone  counts 0 and 0 THINGS, again. How many?\n```"
         following += family.receive(ticket, request, Completion(text, "stop", 1, 1))
     assert [v.outcome for v in family.variants] == [None, *["same as another variant of its parent"] * 2]
     assert {ticket[0] for _, ticket in following} == {0}

@@ -85,15 +85,13 @@ class Output:
     """The m rows of data/.
 
     parent: (m,) int64 position of the input row each comes from, -1 where none. origin: (m,) int64 index into
-    `origins`. copied: (m,) bool, the row is an input row or a copy of one. marks: how many rows are true in
-    each boolean column that only synthetic rows fill.
+    `origins`. copied: (m,) bool, the row is an input row or a copy of one.
     """
 
     parent: Ints
     origin: Ints
     origins: tuple[str, ...]
     copied: Mask
-    marks: dict[str, int]
 
 
 def look_up(value: Any, *path: str) -> Any:
@@ -253,21 +251,16 @@ def shards(directory: Path) -> list[Path]:
 
 def read_output(finished: Finished) -> Output | None:
     """The rows of data/ without their text; None if the run left no data or no split."""
-    columns = ("source_id", "origin", "verified", "rescored_hard")
-    tables = [read_table(shard, *columns) for shard in shards(finished.directory)]
+    tables = [read_table(shard, "source_id", "origin") for shard in shards(finished.directory)]
     if not tables or finished.rows is None:
         return None
     parents, origins = [], []
-    marks: dict[str, int] = {}
     for table in tables:
         assert table is not None
         found = pc.index_in(id_array(table, "source_id"), value_set=finished.rows.ids)
         parents.append(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
         origins += table["origin"].cast(pa.large_string()).chunks
-        for name in set(columns[2:]) & set(table.column_names):
-            marks[name] = marks.get(name, 0) + int(_booleans(table[name]).sum())
     codes, names = numbered(pa.chunked_array(origins, pa.large_string()))
     parent = np.concatenate(parents)
     kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
-    marks = dict(sorted(marks.items()))
-    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), marks)
+    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,14 +31,27 @@ from curate.report.data import (
     read_table,
     shards,
 )
+from curate.report.reasons import outcome_of
 
-__all__ = ["Example", "Field", "Rejection", "extremes", "rejections"]
+__all__ = [
+    "Example",
+    "Field",
+    "Rejection",
+    "cells_at",
+    "cells_by_id",
+    "extremes",
+    "labelled",
+    "rejections",
+    "shown_text",
+]
 
 EXAMPLES = 20
 BATCH_BYTES = 32_000_000
 CELL_BYTES = 16_000  # read of one cell; enough for FIELD_CHARACTERS in any script
 FIELD_CHARACTERS = 2_000
 EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
+# Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
+_DETAILED = ("synthesise", "gate")
 _ROLES = (
     "system",
     "instruction",
@@ -101,7 +115,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
     roles = mapping(finished.run, "data", "columns")
     columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
     identities = rows.ids.take(pa.array(np.union1d(low, high))).to_pylist()
-    cells = _cells_by_id(shards(finished.directory), identities, list(columns))
+    cells = cells_by_id(shards(finished.directory), identities, list(columns))
 
     def shown(part: Ints) -> list[Example]:
         return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
@@ -111,7 +125,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:
     identity = rows.ids[row].as_py()
-    fields = _fields([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
+    fields = labelled([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
     source = -1 if rows.source is None else int(rows.source[row])
     return Example(
         rank=rank,
@@ -126,7 +140,7 @@ def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], 
     )
 
 
-def _cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
     """Cells of `columns` of the wanted rows, by example_id; rows that are not in the files are absent."""
     found: dict[str, dict[str, Any]] = {}
     wanted = pa.array(identities, pa.large_string())
@@ -140,6 +154,14 @@ def _cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str
                     batches = file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=present)
                     found.update(zip(ids.take(pa.array(rows)).to_pylist(), _picked(batches, rows), strict=True))
     return found
+
+
+def cells_at(path: Path, rows: Ints, *columns: str) -> dict[int, dict[str, Any]]:
+    """The cells of those of `columns` that the file has, at these positions (ascending)."""
+    with pq.ParquetFile(path) as file:
+        present = [name for name in columns if name in file.schema_arrow.names]
+        size = min((_batch_rows(file, group) for group in range(file.num_row_groups)), default=1)
+        return dict(zip(rows.tolist(), _picked(file.iter_batches(size, columns=present), rows), strict=True))
 
 
 def _batch_rows(file: pq.ParquetFile, group: int) -> int:
@@ -169,7 +191,7 @@ def _cell(scalar: pa.Scalar) -> Any:
         return f"[not valid UTF-8: {error.reason}]"
 
 
-def _fields(values: Iterable[tuple[str, Any]]) -> list[Field]:
+def labelled(values: Iterable[tuple[str, Any]]) -> list[Field]:
     """The (role, cell) pairs as labelled texts, cut so that one example cannot fill the page."""
     fields: list[Field] = []
     left = EXAMPLE_CHARACTERS
@@ -180,6 +202,12 @@ def _fields(values: Iterable[tuple[str, Any]]) -> list[Field]:
             fields.append(_field(label, cell, min(FIELD_CHARACTERS, left)))
             left -= max(len(fields[-1].text), 1)
     return fields
+
+
+def shown_text(cells: dict[str, Any], column: str, limit: int) -> str:
+    """The beginning of a text cell on one line; "" where there is none."""
+    cell = cells.get(column)
+    return one_line(cell.text, limit) if isinstance(cell, Cell) else ""
 
 
 def _field(label: str, cell: Cell, limit: int) -> Field:
@@ -221,16 +249,13 @@ def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejec
     if table is None:
         return None
     stage, stages = numbered(table["stage"])
-    reason, reasons = numbered(table["reason"])
+    reason, reasons = _without_details(*numbered(table["reason"]), np.isin(stage, _codes(stages, _DETAILED)))
     both = (stage + 1) * (len(reasons) + 1) + reason + 1
     pairs, pair, sizes = np.unique(both, return_inverse=True, return_counts=True)
     frequent = np.lexsort((pairs, -sizes))[:most].tolist()
     shown = {i: np.flatnonzero(pair == i)[:examples] for i in frequent}
     rows = np.sort(np.concatenate([*shown.values(), np.zeros(0, np.int64)]))
-    with pq.ParquetFile(path) as file:
-        columns = [name for name in ("row", "example_id", "content") if name in file.schema_arrow.names]
-        size = min((_batch_rows(file, group) for group in range(file.num_row_groups)), default=1)
-        cells = dict(zip(rows.tolist(), _picked(file.iter_batches(size, columns=columns), rows), strict=True))
+    cells = cells_at(path, rows, "row", "example_id", "content")
     return [
         Rejection(
             stage=("", *stages)[pairs[i] // (len(reasons) + 1)],
@@ -240,6 +265,19 @@ def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejec
         )
         for i in frequent
     ], len(pairs)
+
+
+def _codes(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+    return [number for number, name in enumerate(names) if name in wanted]
+
+
+def _without_details(codes: Ints, names: tuple[str, ...], rows: npt.NDArray[np.bool_]) -> tuple[Ints, tuple[str, ...]]:
+    """Reasons (codes into names) where those of `rows` lack what stands in parentheses at their end."""
+    short = [outcome_of(name)[0] for name in names]
+    every = tuple(dict.fromkeys([*names, *short]))
+    number = {name: code for code, name in enumerate(every)}
+    shortened = np.array([number[name] for name in short] or [-1], np.int64)
+    return np.where(rows & (codes >= 0), shortened[codes], codes), every
 
 
 def _rejected(cells: dict[str, Any]) -> tuple[str, str, Field]:

@@ -18,7 +18,7 @@ from curate.protocols import Ints
 from curate.report.data import Rows, Trajectories
 from curate.seeds import derive_seed
 
-__all__ = ["Group", "bands", "groups", "histogram", "lengths"]
+__all__ = ["EASY", "GREY", "HARD", "Group", "bands", "framed", "groups", "histogram", "lengths", "rounded"]
 
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")
@@ -80,12 +80,13 @@ def _faint(color: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def _rounded(values: npt.ArrayLike) -> list[float]:
+def rounded(values: npt.ArrayLike) -> list[float]:
     """Four significant digits: less than a pixel, and half the page."""
     return [float(f"{value:.4g}") for value in np.asarray(values, np.float64).tolist()]
 
 
-def _layout(x: str, y: str, **more: Any) -> dict[str, Any]:
+def framed(x: str, y: str, **more: Any) -> dict[str, Any]:
+    """A layout with these titles of the axes, as all plots of the page have it."""
     x_axis = {
         "title": {"text": x, "font": {"size": 13}},
         "zeroline": False,
@@ -125,7 +126,7 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
     for group in drawn:
         color = _color(group, seen[group.hard])
         seen[group.hard] += not group.noise
-        low, middle, high = (_rounded(row) for row in group.quantiles)
+        low, middle, high = (rounded(row) for row in group.quantiles)
         shared = {"x": steps, "type": "scatter", "legendgroup": group.name}
         edge = {**shared, "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
         areas += [
@@ -144,7 +145,7 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
             }
         )
         singles.append(_singles(rows, trajectories, group, color, seed))
-    layout = _layout("optimizer step", "loss (nats per token)")
+    layout = framed("optimizer step", "loss (nats per token)")
     return {"data": [*areas, *singles, *lines], "layout": layout}
 
 
@@ -156,7 +157,7 @@ def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, s
     text: list[str] = []
     for row in chosen.tolist():
         x += [*trajectories.steps.tolist(), None]
-        y += [*_rounded(trajectories.losses[row]), None]
+        y += [*rounded(trajectories.losses[row]), None]
         text += [plot_text(rows.ids[row].as_py())] * (len(trajectories.steps) + 1)
     return {
         "type": "scatter",
@@ -199,7 +200,7 @@ def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
                 "hovertemplate": "%{y:,} rows at about %{x:.3f}<extra>" + name + "</extra>",
             }
         )
-    return {"data": bars, "layout": _layout("difficulty", "rows", barmode="stack", bargap=0)}, beyond
+    return {"data": bars, "layout": framed("difficulty", "rows", barmode="stack", bargap=0)}, beyond
 
 
 def _log_axis(values: Ints) -> dict[str, Any]:
@@ -226,11 +227,11 @@ def lengths(rows: Rows, tokens: Ints, seed: int) -> tuple[dict[str, Any], int]:
                 "mode": "markers",
                 "name": name,
                 "x": tokens[part].tolist(),
-                "y": _rounded(rows.difficulty[part]),
+                "y": rounded(rows.difficulty[part]),
                 "text": [plot_text(value, 40) for value in rows.ids.take(pa.array(part)).to_pylist()],
                 "marker": {"color": color, "size": 5, "opacity": 0.6, "symbol": symbol},
                 "hovertemplate": "row %{text}<br>%{x} tokens, difficulty %{y:.3f}<extra></extra>",
             }
         )
-    layout = _layout("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))
+    layout = framed("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))
     return {"data": clouds, "layout": layout}, len(drawn)

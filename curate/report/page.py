@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from curate.display import (
+    MISSING,
     as_json,
     as_label,
     compact,
@@ -25,16 +27,16 @@ from curate.display import (
     decimal,
     duration,
     one_line,
-    real,
     share,
     times,
     visible,
 )
 from curate.publish import publish_file
 from curate.report import figures, sections
-from curate.report.data import Finished, Output, look_up, mapping, read_finished, read_output
+from curate.report.data import Finished, look_up, mapping, read_finished, read_output
 from curate.report.examples import extremes, rejections
 from curate.report.sections import Absent
+from curate.report.synthesis import new_problems
 
 __all__ = ["write_report"]
 
@@ -63,6 +65,8 @@ def _context(finished: Finished) -> dict[str, Any]:
     run, output = finished.run, read_output(finished)
     title, lead = sections.headline(finished)
     plots, trajectory, histogram, lengths = _plots(finished)
+    synthesis, more_plots = new_problems(finished)
+    plots |= more_plots
     return {
         "title": title,
         "lead": lead,
@@ -81,7 +85,7 @@ def _context(finished: Finished) -> dict[str, Any]:
         "lengths": lengths,
         "quality": sections.quality(run),
         "examples": _examples(finished),
-        "synthesis": _synthesis(finished, output),
+        "synthesis": synthesis,
         "rejected": _rejected(finished),
         "stages": _records(look_up(run, "cost", "stages"), "name", "seconds", "tokens", "cached"),
         "provenance": _provenance(run),
@@ -133,12 +137,6 @@ def _examples(finished: Finished) -> Any:
     return extremes(finished, finished.rows)
 
 
-def _synthesis(finished: Finished, output: Output | None) -> dict[str, Any] | None:
-    """Counts of synthetic rows; None if there are none, and then the page has no such section."""
-    rows = real(look_up(finished.run, "counts", "synthetic"))
-    return {"rows": rows, "marks": {} if output is None else output.marks} if rows else None
-
-
 def _rejected(finished: Finished) -> Any:
     found = rejections(finished, MOST_REASONS, REJECTED_EXAMPLES)
     if found is None:
@@ -172,6 +170,22 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _page(context: dict[str, Any]) -> str:
+    scripts = [_script(_plotly_source()), _script(_asset("report.js"))]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            **context,
+            missing_number=MISSING,
+            scripts=[Markup(script) for script in scripts],
+            style=Markup(_asset("report.css")),
+            policy=_policy(scripts),
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("curate.report", "assets"),
         autoescape=True,
@@ -194,13 +208,7 @@ def _page(context: dict[str, Any]) -> str:
         "times": times,
     }
     environment.tests["absent"] = _is_absent
-    scripts = [_script(_plotly_source()), _script(_asset("report.js"))]
-    return environment.get_template("report.html.j2").render(
-        **context,
-        scripts=[Markup(script) for script in scripts],
-        style=Markup(_asset("report.css")),
-        policy=_policy(scripts),
-    )
+    return environment
 
 
 def _shown(value: Any) -> Any:

@@ -47,7 +47,7 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
             raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")
         return []
     if "band" in given:
-        given["band"] = _band(given["band"])
+        given["band"] = _band(str(given["band"]))
     path = f"augmenters.{place}"
     written = _generator(given, recipe["augmenters"][place], path)
     return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]

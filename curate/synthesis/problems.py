@@ -21,6 +21,12 @@ _MARKER = re.compile(
     r"\\boxed|####|\banswer\s*(?:is\b|was\b|=|:|should be\b|must be\b|would be\b|equals\b)",
     re.IGNORECASE,
 )
+# What makes a text a problem: a question mark, or one of the verbs that tasks begin with.
+_ASKS = re.compile(
+    r"\?|\b(?:find|compute|calculate|determine|evaluate|simplify|solve|prove|show|express|factor|expand|give|state|list|"
+    r"write|name|convert|round|count|estimate|draw|graph|what|how many|how much|which)\b",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
 _LETTER = re.compile(r"\(?[A-Ea-e]\)?")
 _SHORTEST = 20  # characters of anything that asks a question
@@ -28,7 +34,8 @@ _SHORTEST = 20  # characters of anything that asks a question
 
 def parse_problem(completion: str) -> str | None:
     """The problem in a completion: inside the first ```text block, else the first block of any kind, else behind a
-    heading such as "Problem:". None where there is none, or its block was never closed."""
+    heading such as "Problem:", else the whole of a reply that is but one question. None where there is none, or its
+    block was never closed."""
     text = completion.rpartition(_THOUGHT)[2]
     blocks = _FENCE.findall(text)
     named = [body for kind, body in blocks if kind.lower() == "text"]
@@ -38,10 +45,16 @@ def parse_problem(completion: str) -> str | None:
         return None
     else:
         heading = _HEADING.search(text)
-        if heading is None:
+        found = text[heading.end() :] if heading else text
+        if heading is None and not _is_question(text):
             return None
-        found = text[heading.end() :]
     return found.strip() or None
+
+
+def _is_question(text: str) -> bool:
+    """Whether a reply without any form is a question and nothing else: one paragraph that ends in its mark."""
+    text = text.strip()
+    return text.endswith("?") and "\n\n" not in text
 
 
 def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str | None:
@@ -56,6 +69,8 @@ def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str |
         return "problem too long"
     if len(problem) < _SHORTEST:
         return "problem too short"
+    if not _ASKS.search(problem):
+        return "asks nothing"
     if _leaks(problem, answer, parent):
         return "answer in the problem"
     return None

@@ -13,15 +13,38 @@ __all__ = ["Settings"]
 class Settings(Protocol):
     """The parameters of `augmenters.Synthesize`; it says what each means and holds the defaults."""
 
-    generator: Generator
-    variants: int
-    samples: int
-    band: tuple[int, int]
-    variation_sampling: Sampling
-    solution_sampling: Sampling
-    variation_prompt: str
-    solution_prompt: str
-    longest_problem: int
-    budget: int | None
-    keep: Any
-    run_programs: bool
+    @property
+    def generator(self) -> Generator: ...
+
+    @property
+    def variants(self) -> int: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def band(self) -> tuple[int, int]: ...
+
+    @property
+    def variation_sampling(self) -> Sampling: ...
+
+    @property
+    def solution_sampling(self) -> Sampling: ...
+
+    @property
+    def variation_prompt(self) -> str: ...
+
+    @property
+    def solution_prompt(self) -> str: ...
+
+    @property
+    def longest_problem(self) -> int: ...
+
+    @property
+    def budget(self) -> int | None: ...
+
+    @property
+    def keep(self) -> Any: ...
+
+    @property
+    def run_programs(self) -> bool: ...

@@ -1,0 +1,243 @@
+"""One gate for every row that is to enter a dataset.
+
+index = Gate(evaluation=("test.parquet",)).open(examples)
+index.check(["A new problem ..."])      # what each text hits; nothing is remembered
+index.admit(texts, ids)                 # the same in order, and texts without a hit are hit by later ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from curate.component import Component
+from curate.errors import ExternalError, InputError
+from curate.examples import Examples
+from curate.gate.admission import admit
+from curate.gate.contamination import EvaluationSet, Rules, Views
+from curate.gate.near import Match, NearIndex, Pairs
+from curate.gate.shingles import Sketches, shingles, sketches
+from curate.gate.texts import Part, compared_texts, read_texts
+from curate.gate.words import Words, split_words, word_blocks
+
+__all__ = ["Gate", "GateIndex", "Hit"]
+
+_READING = {"data", "name", "columns", "shape", "where", "split", "config"}
+
+
+class Hit(NamedTuple):
+    """What a text hit.
+
+    kind: "evaluation exact", "evaluation 13-gram" (of any size asked for), "evaluation template", "near-duplicate of
+    source" or "near-duplicate of new". dataset: its name; "source" or "new" where it has none. id: of the row that was
+    hit. score: Jaccard similarity of a near-duplicate, in 0..1, else None. text: the normalised text that both have,
+    numbers as # in a template; None for a near-duplicate.
+    """
+
+    kind: str
+    dataset: str
+    id: str
+    score: float | None
+    text: str | None
+
+    def __str__(self) -> str:
+        """The kind, a colon, and what was hit."""
+        score = "" if self.score is None else f" ({self.score:.2f})"
+        text = "" if self.text is None else f": {self.text!r}"
+        return f"{self.kind}: {self.dataset} {self.id}{score}{text}"
+
+
+class Gate(Component):
+    """What may not enter a dataset: near-duplicates, and whatever an evaluation set has too.
+
+    evaluation: sets no row may share a rule's text with, each what `curate.read` takes as `data` (to be written in a
+        recipe: a path or hub id), or {data, name, columns, shape, where, split, config}.
+    near_duplicate: Jaccard similarity of the sets of shingles from which on two texts are near-duplicates; None = off.
+        At 0.7, three numbers changed in a problem of 60 words make a near-duplicate, a new story does not.
+    shingle: consecutive words per shingle. A text with fewer words is one shingle.
+    ngrams: sizes in words; sharing one run of that many words is a hit, operators of mathematics aside. Short runs are
+        strict: 8 words can be a common phrase ("what is the sum of all values of"; a third of MATH's training
+        questions share 8 words with its test questions, a tenth share 13). A text with fewer words is compared
+        whole. Whole texts are always compared: equal but for case, punctuation and space is a hit.
+    template: whether texts that are equal but for their numbers (in digits or English words) are a hit; it takes
+        template_words words besides numbers, since "# + #" is no template.
+    part: "prompt" compares prompts only, "all" also completions; see `compared_texts`.
+
+    Every rule that applies is reported, so that an exact hit is usually an n-gram hit too.
+    """
+
+    evaluation: tuple[str | dict[str, Any], ...] = ()
+    near_duplicate: float | None = Field(0.7, gt=0, le=1)
+    shingle: int = Field(3, ge=1, le=64)
+    ngrams: tuple[Annotated[int, Field(ge=2, le=256)], ...] = (8, 13)
+    template: bool = True
+    template_words: int = Field(5, ge=1)
+    part: Part = "prompt"
+
+    @field_validator("evaluation")
+    @classmethod
+    def _known_options(cls, sets: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
+        for each in sets:
+            if isinstance(each, dict) and ("data" not in each or not set(each) <= _READING):
+                raise ValueError(f"evaluation set {each} must have data, and else only {', '.join(sorted(_READING))}")
+        return sets
+
+    def open(self, source: Examples | Sequence[str] | None = None, ids: Sequence[str] | None = None) -> GateIndex:
+        """An index of the evaluation sets and the source rows, built once.
+
+        source: rows that new ones must not be near to: examples (their compared texts and ids), or texts with `ids`
+            (None = their positions). Memory: about 0.8 kB per text of 40 words beside the texts.
+        Raises InputError where an evaluation set cannot be read, is empty or has no prompt, and ExternalError where
+        the hub cannot be reached.
+        """
+        rules = Rules(self.ngrams, self.template, self.template_words)
+        sets: list[EvaluationSet] = []
+        for each in self.evaluation:
+            options = dict(each) if isinstance(each, dict) else {"data": each}
+            data = options.pop("data")
+            try:
+                read = read_texts(data, part=self.part, **options)
+            except (InputError, ExternalError) as error:
+                raise type(error)(f"evaluation set {data}: {error}") from error
+            name = _unused(read.name, [known.name for known in sets])
+            sets.append(EvaluationSet(name, read.texts.to_pylist(), read.ids.to_pylist(), rules))
+            if not sets[-1].readable:
+                raise InputError(
+                    f"evaluation set {data}: no row has a text to compare; name the column: columns text=COLUMN"
+                )
+        index = GateIndex(self, tuple(sets))
+        if source is not None:
+            index.add_source(source, ids)
+        return index
+
+
+class GateIndex:
+    """What rows are held against; made by `Gate.open`. Not for use from several threads at once."""
+
+    def __init__(self, gate: Gate, evaluations: tuple[EvaluationSet, ...]) -> None:
+        self.gate, self.evaluations = gate, evaluations
+        threshold = gate.near_duplicate or 1.0
+        self._source, self._new = NearIndex(threshold), NearIndex(threshold)
+        self._source_ids: list[tuple[str, str]] = []  # of each row the dataset and the id
+        self._new_ids: list[str] = []
+
+    def __len__(self) -> int:
+        """How many new texts later ones are held against."""
+        return len(self._new_ids)
+
+    @property
+    def crowded(self) -> int:
+        """Searches that met more texts of one key than are compared with; see `curate.gate.near`."""
+        return self._source.crowded + self._new.crowded
+
+    @property
+    def compared(self) -> int:
+        """Pairs of texts whose exact similarity was computed."""
+        return self._source.compared + self._new.compared
+
+    def add_source(
+        self, source: Examples | Sequence[str], ids: Sequence[str] | None = None, name: str = "source"
+    ) -> None:
+        """Add rows that new ones must not be near to, as `Gate.open` does. name: what hits call their dataset."""
+        texts: Any = source
+        if isinstance(source, Examples):
+            ids = source.ids.to_pylist()
+            texts = compared_texts(source.table, source.shape, source.columns, self.gate.part)
+        known = [str(len(self._source_ids) + k) for k in range(len(texts))] if ids is None else ids
+        _check_ids(texts, known)
+        if self.gate.near_duplicate is None:
+            return
+        self._source_ids += [(name, id) for id in known]
+        for _, words in word_blocks(texts):
+            self._source.add(self._sketches(words))
+
+    def check(self, texts: Sequence[str]) -> list[list[Hit]]:
+        """What each text (n,) hits, one hit per rule and dataset; [] where it may enter. Remembers nothing."""
+        found: list[list[Hit]] = []
+        for _, words in word_blocks(texts):
+            hits, sketched = self._fixed_hits(words)
+            if sketched is not None:
+                pairs = self._new.search(sketched)[0]
+                for query, match in _first(pairs).items():
+                    hits[query].append(self._new_hit(match))
+            found += hits
+        return found
+
+    def add(self, text: str, id: str) -> None:
+        """Let later texts be held against this one, whatever it hits itself."""
+        if self.gate.near_duplicate is not None:
+            self._new.add(self._sketches(split_words([text])))
+        self._new_ids.append(id)
+
+    def admit(self, texts: Sequence[str], ids: Sequence[str]) -> list[list[Hit]]:
+        """`check` of each text in order, where each without a hit is added: of near-duplicates the first is kept.
+
+        ids (n,): what hits call the texts. The answers do not depend on how the texts are divided over calls.
+        """
+        _check_ids(texts, ids)
+        found: list[list[Hit]] = []
+        for low, words in word_blocks(texts):
+            hits, sketched = self._fixed_hits(words)
+            free = np.array([not each for each in hits], np.bool_)
+            if sketched is None:
+                self._new_ids += [ids[low + k] for k in np.flatnonzero(free).tolist()]
+                found += hits
+                continue
+            matches = admit(self._new, sketched, free)
+            filled = sketched.shingles.sizes > 0
+            for k, match in enumerate(matches):
+                if match is None and free[k] and filled[k]:
+                    self._new_ids.append(ids[low + k])
+            for k, match in enumerate(matches):
+                if match is not None:
+                    hits[k].append(self._new_hit(match))
+            found += hits
+        return found
+
+    def _sketches(self, words: Words) -> Sketches:
+        assert self.gate.near_duplicate is not None
+        return sketches(shingles(words, self.gate.shingle), self.gate.near_duplicate)
+
+    def _fixed_hits(self, words: Words) -> tuple[list[list[Hit]], Sketches | None]:
+        """Hits in what does not change, and the sketches where near-duplicates are looked for."""
+        hits: list[list[Hit]] = [[] for _ in range(len(words))]
+        if self.evaluations:
+            views = Views(words)
+            for each in self.evaluations:
+                for shared in each.shared(views):
+                    hit = Hit(f"evaluation {shared.rule}", each.name, each.ids[shared.row], None, shared.text)
+                    hits[shared.query].append(hit)
+        if self.gate.near_duplicate is None:
+            return hits, None
+        sketched = self._sketches(words)
+        if len(self._source):
+            pairs = self._source.search(sketched)[0]
+            best = np.lexsort((pairs.row, -pairs.score, pairs.query))
+            for query, (row, score) in _first(Pairs(pairs.query[best], pairs.row[best], pairs.score[best])).items():
+                hits[query].append(Hit("near-duplicate of source", *self._source_ids[row], score, None))
+        return hits, sketched
+
+    def _new_hit(self, match: Match) -> Hit:
+        return Hit("near-duplicate of new", "new", self._new_ids[match.row], match.score, None)
+
+
+def _first(pairs: Pairs) -> dict[int, Match]:
+    """The first match of each query."""
+    queries, first = np.unique(pairs.query, return_index=True)
+    found = zip(queries.tolist(), pairs.row[first].tolist(), pairs.score[first].tolist(), strict=True)
+    return {query: Match(row, score) for query, row, score in found}
+
+
+def _check_ids(texts: Sequence[str], ids: Sequence[str]) -> None:
+    if len(ids) != len(texts):
+        raise InputError(f"there are {len(ids)} ids for {len(texts)} texts; give one per text")
+
+
+def _unused(name: str, taken: Sequence[str]) -> str:
+    number = 1
+    while (found := name if number == 1 else f"{name} ({number})") in taken:
+        number += 1
+    return found

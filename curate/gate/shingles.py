@@ -1,0 +1,135 @@
+"""Texts as sets of shingles, and their MinHash sketches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.gate.words import Hashes, Positions, Words, mixed, sequence_hashes, window_hashes
+
+__all__ = ["Shingles", "Sketches", "bands_for", "overlaps", "shingles", "sketches"]
+
+_MOST_HASHES = 128  # minima per text
+_FOUND_AT_THRESHOLD = 0.9  # least share of the pairs exactly at the threshold that bands must propose
+_SEED = 0x6761_7465
+# Shingles, and products of shingles and factors, that stay in the processor's cache until the minima are taken.
+_SHINGLES_AT_ONCE, _PRODUCTS_AT_ONCE = 2_048, 1 << 20
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """The sets of shingles of n texts: text k has hashes[offsets[k]:offsets[k + 1]], ascending, from 0 on."""
+
+    hashes: npt.NDArray[np.int64]
+    offsets: Positions
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> Positions:
+        """(n,) how many different shingles each text has."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: Positions) -> Shingles:
+        """The sets of those rows (m,), in that order."""
+        lengths = self.sizes[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Shingles(self.hashes[index], offsets)
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Of n texts with their shingles: minima (n, bands * rows) uint8, the lowest byte of each minimum, and keys
+    (n, bands + 1) uint64. Two texts are candidates where a key is equal; the last key stands for the whole set, so
+    that equal sets always are."""
+
+    shingles: Shingles
+    minima: npt.NDArray[np.uint8]
+    keys: Hashes
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, rows: Positions) -> Sketches:
+        """Those of the rows (m,), in that order."""
+        return Sketches(self.shingles.take(rows), self.minima[rows], self.keys[rows])
+
+
+def shingles(words: Words, size: int) -> Shingles:
+    """The different runs of `size` words of each text; one shingle of a text with fewer, none of one without words."""
+    windows, starts = window_hashes(words.hashes, words.offsets, size)
+    lengths = np.diff(words.offsets)
+    short = np.flatnonzero((lengths > 0) & (lengths < size))
+    rows = np.concatenate([np.searchsorted(words.offsets, starts, "right") - 1, short])
+    hashes = np.concatenate([windows, sequence_hashes(words.hashes, words.offsets)[short]])
+    hashes >>= np.uint64(1)  # SciPy counts columns with signed numbers
+    order = np.lexsort((hashes, rows))
+    rows, hashes = rows[order], hashes[order]
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
+    counts = np.bincount(rows[new], minlength=len(words))
+    return Shingles(hashes[new].astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def overlaps(one: Shingles, other: Shingles) -> npt.NDArray[np.float64]:
+    """(p,) exact Jaccard similarity of the sets one[k] and other[k]: shared shingles by all shingles."""
+    from scipy.sparse import csr_array
+
+    def matrix(sets: Shingles) -> csr_array:
+        shape = (len(sets), np.iinfo(np.int64).max)
+        return csr_array((np.ones(len(sets.hashes), np.int8), sets.hashes, sets.offsets), shape=shape)
+
+    if not len(one):
+        return np.zeros(0)
+    left, right = matrix(one), matrix(other)
+    left.has_canonical_format = right.has_canonical_format = True  # ascending and without repeats
+    shared = np.diff(left.multiply(right).tocsr().indptr)
+    return np.asarray(shared / (one.sizes + other.sizes - shared))
+
+
+@cache
+def bands_for(threshold: float) -> tuple[int, int]:
+    """How many bands of how many minima: the most selective that propose enough of the pairs at the threshold.
+
+    Texts of Jaccard similarity s agree in all r minima of one of b bands with probability 1 - (1 - s^r)^b.
+    """
+    for rows in range(16, 0, -1):
+        bands = _MOST_HASHES // rows
+        if 1 - (1 - threshold**rows) ** bands >= _FOUND_AT_THRESHOLD:
+            return bands, rows
+    return _MOST_HASHES, 1
+
+
+def sketches(sets: Shingles, threshold: float) -> Sketches:
+    """MinHash sketches of sets; those of empty sets mean nothing."""
+    bands, rows = bands_for(threshold)
+    count = bands * rows
+    random = np.random.default_rng(_SEED)
+    factors = random.integers(0, 2**32, (count, 2), np.uint32) | np.array([1, 0], np.uint32)
+    narrow = (sets.hashes.view(np.uint64) >> np.uint64(31)).astype(np.uint32)
+    minima = np.zeros((len(sets), count), np.uint32)
+    filled = np.flatnonzero(sets.sizes)
+    starts, low = sets.offsets[filled], 0
+    while low < len(filled):
+        begin = starts[low]
+        high = max(int(np.searchsorted(starts, begin + _SHINGLES_AT_ONCE)), low + 1)
+        texts = filled[low:high]
+        part = narrow[begin : sets.offsets[texts[-1] + 1]]
+        step = max(_PRODUCTS_AT_ONCE // len(part), 1)  # all, unless a text is very long
+        for first in range(0, count, step):
+            some = slice(first, first + step)
+            product = (part ^ factors[some, 1:]) * factors[some, :1]
+            minima[texts, some] = np.minimum.reduceat(product, starts[low:high] - begin, axis=1).T
+        low = high
+    keys = np.empty((len(sets), bands + 1), np.uint64)
+    keys[:, :bands] = np.arange(1, bands + 1, dtype=np.uint64)
+    for row in range(rows):
+        keys[:, :bands] = mixed(keys[:, :bands] + minima[:, row::rows])
+    whole = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(sets.hashes.view(np.uint64)))])
+    keys[:, bands] = mixed(whole[sets.offsets[1:]] - whole[sets.offsets[:-1]])
+    return Sketches(sets, ((minima >> 8) ^ minima).astype(np.uint8), keys)

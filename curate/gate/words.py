@@ -1,0 +1,213 @@
+"""Texts as words, hashed: what every rule of the gate compares.
+
+A text is put into Unicode's NFKC form and case-folded. Its words are runs of letters, runs of digits (`3.5` is one
+number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
+(`+ - / ^ = < >` and the like; a hyphen or slash between letters is none). Punctuation, space and control characters
+separate words; invisible format characters are left out. All texts of a call are worked on as one array.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+__all__ = ["MASK", "Words", "mixed", "number_words", "sequence_hashes", "split_words", "window_hashes", "word_blocks"]
+
+Hashes = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
+
+SEPARATOR, LETTERS, DIGITS, SINGLE, OPERATOR, DROPPED = range(6)
+MASK = "#"
+_NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion"
+)
+# Scripts written without spaces: kana, Han ideographs, Thai, Lao, Myanmar, Khmer.
+_UNSPACED = (
+    *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF)),
+    *((0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
+)
+_TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE = 4_096, 1 << 21
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with its bits well spread
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of n texts.
+
+    codes: (c,) code points of the normalised texts. starts, ends: (w,) where each word lies in them.
+    kinds: (w,) uint8 LETTERS, DIGITS, SINGLE or OPERATOR. hashes: (w,) 64-bit hash of each word.
+    offsets: (n + 1,) text k has words offsets[k] .. offsets[k + 1] - 1.
+    """
+
+    codes: npt.NDArray[np.uint32]
+    starts: Positions
+    ends: Positions
+    kinds: npt.NDArray[np.uint8]
+    hashes: Hashes
+    offsets: Positions
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def word(self, position: int) -> str:
+        """The word at a position among all words."""
+        return self.codes[self.starts[position] : self.ends[position]].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def strings(self, low: int, high: int) -> list[str]:
+        """Words low .. high - 1 among all words."""
+        return [self.word(position) for position in range(low, high)]
+
+    def without_operators(self) -> Words:
+        """The same texts without their operators."""
+        return self.chosen(self.kinds != OPERATOR)
+
+    def chosen(self, keep: npt.NDArray[np.bool_]) -> Words:
+        """The same texts with the words where `keep` (w,) holds."""
+        before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        return Words(
+            self.codes, self.starts[keep], self.ends[keep], self.kinds[keep], self.hashes[keep], before[self.offsets]
+        )
+
+    def masked(self) -> tuple[Words, npt.NDArray[np.bool_]]:
+        """The same texts with numbers, in digits or words, left as masks, and which words (w,) are masks.
+
+        Numbers in a row make one mask, so that `twenty five` is as `25` and a longer list is as a shorter one.
+        """
+        number = (self.kinds == DIGITS) | np.isin(self.hashes, number_words())
+        first = np.zeros(len(number), np.bool_)
+        first[self.offsets[:-1][np.diff(self.offsets) > 0]] = True
+        repeat = number & np.concatenate([[False], number[:-1]]) & ~first
+        left = self.chosen(~repeat)
+        mask = number[~repeat]
+        hashes = left.hashes.copy()
+        hashes[mask] = 1
+        return Words(left.codes, left.starts, left.ends, left.kinds, hashes, left.offsets), mask
+
+
+@cache
+def number_words() -> Hashes:
+    """Hashes of the English words that are numbers."""
+    return split_words([_NUMBER_WORDS]).hashes
+
+
+@cache
+def _classes() -> npt.NDArray[np.uint8]:
+    """(0x110000,) the class of every code point."""
+    by_category = {"Nd": DIGITS, "Sm": OPERATOR, "Cf": DROPPED}
+    by_category |= dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nl", "No"), LETTERS)
+    classes = np.array(
+        [by_category.get(unicodedata.category(chr(code)), SEPARATOR) for code in range(0x110000)], np.uint8
+    )
+    for low, high in _UNSPACED:
+        part = classes[low : high + 1]
+        part[part == LETTERS] = SINGLE
+    for sign in "-/^":
+        classes[ord(sign)] = OPERATOR
+    return classes
+
+
+def mixed(values: Hashes) -> Hashes:
+    """Each 64-bit number scrambled, one to one, so that all bits depend on all bits (the finaliser of MurmurHash3)."""
+    mixing = values ^ (values >> np.uint64(33))
+    mixing *= np.uint64(0xFF51AFD7ED558CCD)
+    mixing ^= mixing >> np.uint64(33)
+    mixing *= np.uint64(0xC4CEB9FE1A85EC53)
+    mixing ^= mixing >> np.uint64(33)
+    return mixing
+
+
+def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
+    """The words of texts (n,), a bounded number at a time, each with the position of its first text.
+
+    texts: a sequence of strings or an Arrow array; null counts as empty.
+    """
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = texts[start : start + _TEXTS_AT_ONCE]
+        cells = [text or "" for text in (part.to_pylist() if isinstance(part, pa.Array | pa.ChunkedArray) else part)]
+        ends = np.cumsum([len(text) for text in cells])
+        low = 0
+        while low < len(cells):
+            done = ends[low - 1] if low else 0
+            high = max(int(np.searchsorted(ends, done + _CHARACTERS_AT_ONCE)), low + 1)
+            yield start + low, split_words(cells[low:high])
+            low = high
+
+
+def split_words(texts: Sequence[str]) -> Words:
+    """The words of each text; a text without any has none."""
+    normal = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
+    # A line break after each text: a separator, so that nothing is ever looked at across two texts.
+    joined = "\n".join([*normal, ""])
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
+    bounds = np.cumsum([0, *(len(text) + 1 for text in normal)], dtype=np.int64)
+    codes[(codes == 0x2212) | ((codes >= 0x2010) & (codes <= 0x2013))] = ord("-")
+    classes = _in_context(codes, _classes()[codes])
+    dropped = classes == DROPPED
+    if dropped.any():
+        before = np.concatenate([[0], np.cumsum(~dropped)]).astype(np.int64)
+        codes, classes, bounds = codes[~dropped], classes[~dropped], before[bounds]
+    inside = classes != SEPARATOR
+    previous = np.concatenate([[SEPARATOR], classes[:-1]])
+    begins = inside & ((classes != previous) | (classes == SINGLE) | (classes == OPERATOR))
+    starts = np.flatnonzero(begins)
+    closes = inside & np.concatenate([(begins | ~inside)[1:], [True]])
+    ends = np.flatnonzero(closes) + 1
+    hashes = sequence_hashes(codes[inside].astype(np.uint64), np.concatenate([[0], np.cumsum(ends - starts)]))
+    return Words(codes, starts, ends, classes[starts], hashes, np.searchsorted(starts, bounds))
+
+
+def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The classes with those of points, commas, hyphens and slashes as their neighbours make them."""
+    around = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
+
+    def near(places: Positions, distance: int, kind: int) -> npt.NDArray[np.bool_]:
+        return np.asarray(around[places + 1 + distance] == kind)
+
+    points, commas = np.flatnonzero(codes == ord(".")), np.flatnonzero(codes == ord(","))
+    signs = np.flatnonzero((codes == ord("-")) | (codes == ord("/")))
+    classes = classes.copy()
+    classes[points[near(points, -1, DIGITS) & near(points, 1, DIGITS)]] = DIGITS
+    grouping = near(commas, -1, DIGITS) & ~near(commas, 4, DIGITS)
+    for distance in (1, 2, 3):
+        grouping &= near(commas, distance, DIGITS)
+    classes[commas[grouping]] = DROPPED
+    classes[signs[near(signs, -1, LETTERS) & near(signs, 1, LETTERS)]] = SEPARATOR
+    return classes
+
+
+def sequence_hashes(values: Hashes, offsets: Positions) -> Hashes:
+    """(n,) one hash of each sequence values[offsets[k]:offsets[k + 1]], 0 where it is empty; order counts."""
+    lengths = np.diff(offsets)
+    found = np.zeros(len(lengths), np.uint64)
+    if not len(values):
+        return found
+    powers = np.full(int(lengths.max()), _STEP)
+    powers[0] = 1
+    powers = np.cumprod(powers, dtype=np.uint64)
+    place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
+    there = lengths > 0
+    found[there] = np.add.reduceat(mixed(values + _STEP) * powers[place], offsets[:-1][there])
+    found[there] = mixed(found[there] + lengths[there].astype(np.uint64))
+    return found
+
+
+def window_hashes(hashes: Hashes, offsets: Positions, size: int) -> tuple[Hashes, Positions]:
+    """Hashes (g,) of all runs of `size` words that lie within one text, and the word (g,) each starts at."""
+    count = len(hashes) - size + 1
+    if count <= 0:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    last = np.repeat(offsets[1:] - size, np.diff(offsets))[:count]
+    starts = np.flatnonzero(np.arange(count) <= last)
+    found = np.zeros(count, np.uint64)
+    for k in range(size):
+        found *= _STEP
+        found += hashes[k : k + count]
+    return mixed(found[starts]), starts

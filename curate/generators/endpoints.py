@@ -1,0 +1,146 @@
+"""Where servers are, how much each is asked at a time, and which of them are up."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from curate.errors import InputError
+from curate.generators.wire import Served
+
+__all__ = ["Endpoint", "Endpoints", "check_key_travels_safely", "check_url"]
+
+FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
+
+
+def check_url(url: str) -> str:
+    """The address of a server without its path /v1. InputError for one that cannot be used, secrets not repeated."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError("url cannot be read; write it like http://127.0.0.1:8000") from error
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InputError(
+            f"url of {host!r} holds credentials, a query or a fragment; give http(s)://host:port[/path] alone and put "
+            "the key into an environment variable (api_key_variable)"
+        )
+    if parts.scheme not in ("http", "https"):
+        raise InputError(f"url has the scheme {parts.scheme[:20]!r}; use http://host:port or https://host:port")
+    if not host:
+        raise InputError("url names no host; write it like http://127.0.0.1:8000")
+    name = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def check_key_travels_safely(url: str, variable: str) -> None:
+    """InputError where a key would be sent in the clear over a network."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise InputError(
+            f"{url} is not encrypted and the key in {variable} would be readable on the way: use https, or name with "
+            "api_key_variable a variable that is not set"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One server. Its window, the requests it has at a time, grows while it copes and is halved when it does not."""
+
+    url: str
+    served: Served | None = None  # None = down
+    window: float = FIRST_WINDOW
+    in_flight: int = 0
+    starting: bool = True  # until it was first too much, the window doubles with each round
+    cut_at: float = 0.0
+    paused_until: float = 0.0
+
+    def coped(self, most: int) -> None:
+        """An answer came. A window that is not used does not grow."""
+        if self.in_flight + 1 >= self.window / 2:
+            self.window = min(float(most), self.window + (1.0 if self.starting else 1.0 / self.window))
+
+    def overloaded(self, asked_at: float, pause: float) -> None:
+        """It was too much for a request that was sent at `asked_at`: one cut for all that were under way together."""
+        now = time.monotonic()
+        self.paused_until = max(self.paused_until, now + pause)
+        if asked_at >= self.cut_at:
+            self.window, self.starting, self.cut_at = max(1.0, self.window / 2), False, now
+
+    def free(self, now: float) -> bool:
+        return self.served is not None and self.in_flight < int(self.window) and now >= self.paused_until
+
+
+@dataclass
+class Endpoints:
+    """All servers; at most `most` requests are in flight together."""
+
+    all: Sequence[Endpoint]
+    most: int
+    down_since: float | None = None  # when the last one that was up went down
+    changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
+    _in_flight: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def room(self) -> int:
+        """Requests that it makes sense to have under way."""
+        return max(1, min(self.most, sum(int(each.window) for each in self.all if each.served is not None)))
+
+    async def acquire(self) -> Endpoint:
+        """The least busy server, as soon as one is up and has room. To be given to `release`."""
+        while True:
+            now = time.monotonic()
+            free = [each for each in self.all if each.free(now)] if self._in_flight < self.most else []
+            if free:
+                chosen = min(free, key=lambda each: each.in_flight / each.window)
+                chosen.in_flight += 1
+                self._in_flight += 1
+                return chosen
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def release(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
+        self._in_flight -= 1
+        self.wake(2)  # its place, and one more by which the window may have grown
+
+    def wake(self, count: int | None = None) -> None:
+        """Let those who wait for a server look again; None = all of them."""
+        left = len(self._waiting) if count is None else count
+        while self._waiting and left > 0:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                left -= 1
+
+    def pause(self, endpoint: Endpoint, asked_at: float, seconds: float) -> None:
+        """An overloaded server is left alone for a while."""
+        endpoint.overloaded(asked_at, seconds)
+        asyncio.get_running_loop().call_later(seconds + 0.001, self.wake)
+
+    def fell(self, endpoint: Endpoint) -> None:
+        """The server cannot be reached."""
+        endpoint.served = None
+        if self.down_since is None and not any(each.served for each in self.all):
+            self.down_since = time.monotonic()
+
+    def rose(self, endpoint: Endpoint, served: Served) -> None:
+        endpoint.served = served
+        endpoint.window, endpoint.starting, endpoint.paused_until = FIRST_WINDOW, True, 0.0
+        self.down_since = None
+        self.changed.set()
+        self.wake()

@@ -1,0 +1,68 @@
+"""Completions from a transformers model in this process: no server, for small models and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.generation import Completion, Queue, Request
+from curate.generators.prompts import Template
+
+__all__ = ["Transformers"]
+
+
+class Transformers(Component):
+    """A transformers model as a generator. For a model that is loaded already see `curate.generators.sampling.sample`.
+
+    model: hub id, folder or GGUF file.
+    batch_size: requests at a time.
+    device: "cpu", "cuda", "cuda:1"; None = a GPU if there is one.
+    precision: of weights and arithmetic; "auto" = bfloat16 where the hardware multiplies it fast.
+    template: "chat" = messages go through the chat template of the tokenizer, "plain" = as text with blank lines
+        between; "auto" = "chat" where there is one. A prompt that is text stays as it is.
+    """
+
+    model: str
+    batch_size: int = Field(default=16, ge=1)
+    device: str | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    template: Template = "auto"
+
+    def identity(self) -> str:
+        """The model (a local one by its content, one of the hub by its commit) and its template."""
+        from curate.generators.sampling import mode_of
+        from curate.models import identify, load_tokenizer
+
+        return f"{identify(self.model)} {mode_of(load_tokenizer(self.model), self.template)}"
+
+    def serve(self, queue: Queue) -> None:
+        """See `curate.protocols.Generator`."""
+        batch = queue.take(self.batch_size)
+        if not batch:
+            return  # nothing to ask: nothing to load
+        import torch
+
+        from curate.generators.sampling import decode, evaluated, mode_of
+        from curate.models import load_model, load_tokenizer
+        from curate.scoring import resolve_precision
+
+        tokenizer = load_tokenizer(self.model)
+        mode = mode_of(tokenizer, self.template)
+        try:
+            device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            model = load_model(self.model).to(device, resolve_precision(self.precision, device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"device {self.device!r} cannot be used ({reason}); try cpu") from error
+        with evaluated(model):
+            while batch:
+                requests = batch
+
+                def finished(place: int, completion: Completion, requests: list[Request] = requests) -> None:
+                    queue.done(requests[place], completion)
+
+                decode(model, tokenizer, requests, mode, finished)
+                batch = queue.take(self.batch_size)

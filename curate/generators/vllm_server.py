@@ -1,0 +1,195 @@
+"""Completions from vLLM, or from any server that speaks its language: one of our own, or ones that run already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.generation import Completion, Notes, Queue, Request
+from curate.generators.client import Client
+from curate.generators.endpoints import Endpoint, Endpoints, check_key_travels_safely, check_url
+from curate.generators.keepers import keep_servers, run_own_server
+from curate.generators.prompts import Mode, Template, resolve_mode
+from curate.generators.pump import pump, run_apart
+from curate.generators.server_process import find_command
+
+__all__ = ["VLLMServer"]
+
+_OURS = ("--api-key", "--host", "--model", "--port", "--served-model-name")
+# Arguments of `vllm serve` that change what the model says, and not only how fast.
+_DECIDING = (
+    "--chat-template",
+    "--default-chat-template-kwargs",
+    "--generation-config",
+    "--hf-overrides",
+    "--override-generation-config",
+    "--quantization",
+    "--revision",
+    "--tokenizer",
+    "--tokenizer-revision",
+    "-q",
+)
+
+
+class VLLMServer(Component):
+    """A vLLM server as a generator. vLLM runs in a process of its own, from whatever environment it is installed in.
+
+    model: hub id or local folder.
+    url: where a server runs already, or several that share the work; None = one is started, watched, and ended with
+        everything it started. A server that is down is left out until it is back.
+    command: the executable `vllm`, by name or path, or a command in several words.
+    arguments: more of them for `vllm serve`.
+    api_key_variable: environment variable that holds the key of the servers at `url`, if they want one. The key is
+        sent over https or to this machine only.
+    template: "chat" = messages go through the chat template of the model, "plain" = as text with blank lines
+        between; "auto" = "plain" for a local model without a chat template. A prompt that is text stays as it is.
+    connections: most requests in flight; fewer as long as the servers say that it is too much.
+    start_timeout: seconds until a server of our own must be ready; it may have to download the model.
+    request_timeout: seconds one completion may take.
+    outage_timeout: seconds for which all servers may be down.
+    retries: times that one request is repeated when a server fails on it.
+    restarts: times that a server of our own is started anew when it dies.
+    """
+
+    model: str
+    url: str | tuple[str, ...] | None = None
+    command: str | tuple[str, ...] = "vllm"
+    arguments: tuple[str, ...] = ()
+    api_key_variable: str = "OPENAI_API_KEY"
+    template: Template = "auto"
+    connections: int = Field(default=256, ge=1, le=512)
+    start_timeout: float = Field(default=1800.0, gt=0)
+    request_timeout: float = Field(default=900.0, gt=0)
+    outage_timeout: float = Field(default=300.0, gt=0)
+    retries: int = Field(default=10, ge=0)
+    restarts: int = Field(default=3, ge=0)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _usable(cls, url: Any) -> Any:
+        if isinstance(url, str):
+            return check_url(url)  # an InputError, since pydantic's own errors repeat what was given
+        if isinstance(url, list | tuple):
+            if not url:
+                raise InputError("url is an empty list; name a server, or leave url out to start one")
+            return tuple(dict.fromkeys(check_url(each) if isinstance(each, str) else each for each in url))
+        return url
+
+    @field_validator("arguments")
+    @classmethod
+    def _allowed(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for word in arguments:
+            if word.partition("=")[0] in _OURS:
+                raise InputError(f"arguments: {word.partition('=')[0]} is set by VLLMServer itself; leave it out")
+        return arguments
+
+    def identity(self) -> str:
+        """The model (a local one by its content), its template, and the arguments that change what it says."""
+        from curate.models import identify
+
+        name = identify(self.model) if Path(self.model).expanduser().exists() else self.model
+        return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
+
+    def serve(self, queue: Queue) -> None:
+        """See `curate.protocols.Generator`."""
+        mode = self._mode()
+        if self.url is not None:
+            urls = (self.url,) if isinstance(self.url, str) else self.url
+            key = os.environ.get(self.api_key_variable) or None
+            for url in urls if key else ():
+                check_key_travels_safely(url, self.api_key_variable)
+            endpoints = Endpoints([Endpoint(url) for url in urls], self.connections)
+            client = self._client(mode, endpoints, key)
+            run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout)))
+        else:
+            endpoints = Endpoints([Endpoint("")], self.connections)
+            token = os.urandom(24).hex()  # a port of this machine is open to everybody who is logged in on it
+            environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
+            environment |= {"VLLM_API_KEY": token}
+            client = self._client(mode, endpoints, token)
+
+            def run_own(note: Callable[[str], None]) -> Coroutine[Any, Any, None]:
+                command = [*find_command(self.command), "serve", *self._serve_arguments()]
+                return run_own_server(client, command, environment, self.start_timeout, self.restarts, note)
+
+            run_apart(lambda: _serve(queue, client, run_own))
+
+    def _client(self, mode: Mode, endpoints: Endpoints, key: str | None) -> Client:
+        name = str(Path(self.model).expanduser()) if Path(self.model).expanduser().exists() else self.model
+        return Client(
+            name,
+            mode,
+            endpoints,
+            key=key,
+            key_variable=self.api_key_variable,
+            retries=self.retries,
+            request_timeout=self.request_timeout,
+        )
+
+    def _mode(self) -> Mode:
+        return resolve_mode(self.model, self.template)
+
+    def _serve_arguments(self) -> list[str]:
+        path = Path(self.model).expanduser()
+        if not path.exists() and (path.is_absolute() or self.model.startswith(".")):
+            raise InputError(f"model {self.model!r} does not exist; give a folder or a hub id")
+        model = str(path.absolute()) if path.exists() else self.model
+        named = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
+        return [model, *named, *self.arguments]
+
+    def _deciding_arguments(self) -> list[str]:
+        deciding, taking = [], False
+        for word in self.arguments:
+            if word.startswith("-"):
+                taking = word.partition("=")[0] in _DECIDING
+            if taking:
+                deciding.append(word)
+        return deciding
+
+
+async def _serve(
+    queue: Queue, client: Client, keep: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
+) -> None:
+    """Pump while `keep` sees to the servers; the first of the two that fails ends both.
+
+    Nothing is started, or asked whether it is there, before there is a request.
+    """
+    needed = asyncio.Event()
+
+    async def ask(request: Request) -> Completion:
+        needed.set()
+        return await client.ask(request)
+
+    async def keep_when_needed() -> None:
+        await needed.wait()
+        await keep(note)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="curate-queue") as worker:
+
+        def note(text: str) -> None:
+            if isinstance(queue, Notes):
+                worker.submit(queue.note, text)
+
+        async with client:
+            endpoints = client.endpoints
+            pumping = asyncio.ensure_future(pump(queue, ask, endpoints.room, endpoints.changed, worker))
+            keeping = asyncio.ensure_future(keep_when_needed())
+            try:
+                await asyncio.wait({pumping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+                if not pumping.done():
+                    pumping.cancel()
+                    await asyncio.wait({pumping})
+                    await keeping
+                await pumping
+            finally:
+                for task in (pumping, keeping):  # the queue gets what is finished before a server is ended
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,93 @@
+"""Starts a command and ends it, with every process it started, when whoever asked for it is gone.
+
+    python watchdog.py PARENT GRACE COMMAND...
+
+It runs as a script, in a session of its own, and waits for the end of its standard input or of the process PARENT,
+however that one ends: the descriptor closes even when it is killed. Then SIGTERM to all, GRACE seconds, SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+__all__ = ["main"]
+
+_LOOK_EVERY = 0.1  # seconds
+_AFTERWARDS = 1.0  # seconds that what the command left behind has to end by itself
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become children of this process
+
+
+def main(parent: int, grace: float, command: list[str]) -> int:
+    """Exit status of the command, 128 + the signal that ended it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _heard)  # a handler, not SIG_IGN: the command would inherit that
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    status: int | None = None
+    while status is None and not _abandoned(parent):
+        status = _reap(process.pid)
+    ended = _end_all(grace, process.pid, status is not None)
+    return next((each for each in (status, ended) if each is not None), 1)
+
+
+def _heard(_number: int, _frame: object) -> None:
+    """Outlive what is sent to the whole group: the last one out switches off the light."""
+
+
+def _abandoned(parent: int) -> bool:
+    readable, _, _ = select.select([0], [], [], _LOOK_EVERY)
+    return (bool(readable) and os.read(0, 64) == b"") or os.getppid() != parent
+
+
+def _reap(pid: int) -> int | None:
+    """Exit status of `pid` if it has ended. Raises ChildProcessError when there is no child left at all."""
+    while True:
+        ended, code = os.waitpid(-1, os.WNOHANG)
+        if ended == 0:
+            return None
+        if ended == pid:
+            exit_code = os.waitstatus_to_exitcode(code)
+            return exit_code if exit_code >= 0 else 128 - exit_code
+
+
+def _end_all(grace: float, pid: int, ended: bool) -> int | None:
+    """Ask all to end, then make them; exit status of `pid` if it ended meanwhile."""
+    status: int | None = None
+    end = time.monotonic() + (_AFTERWARDS if ended else grace)
+    try:
+        os.killpg(0, signal.SIGTERM)
+        while True:
+            found = _reap(pid)
+            if found is not None:
+                status, end = found, min(end, time.monotonic() + _AFTERWARDS)
+                _signal_children(signal.SIGTERM)  # those that have left the process group are ours only now
+            if time.monotonic() > end:
+                _signal_children(signal.SIGKILL)
+            time.sleep(0.02)
+    except ChildProcessError:
+        return status
+
+
+def _signal_children(number: int) -> None:
+    """To all that the command started, once it is gone itself: they are children of this process then."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+            children = [int(pid) for pid in listed.read().split()]
+    except OSError:  # another system: the group is all that is known, and this process is in it
+        os.killpg(0, number)
+        return
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))

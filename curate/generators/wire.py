@@ -1,0 +1,110 @@
+"""Requests and completions as an OpenAI-compatible server reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from curate.generation import Completion, Request
+from curate.generators.prompts import Mode, as_text
+from curate.generators.server_process import one_line
+from curate.seeds import derive_seed
+
+__all__ = ["Served", "completion_of", "encode", "message_of", "names_no_chat_template", "refuses_prompt", "served_as"]
+
+_TOO_LONG = re.compile(r"context[ _](?:length|window)|(?:prompt|input)[^.]{0,60}too long|longer than the maximum", re.I)
+# vLLM takes what a request leaves open from the model's own generation_config: stated, it is what was asked for.
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as a server offers it. name: to ask for it by; vllm: whether its engine is vLLM, which knows more
+    options; context: tokens of prompt and completion together, where the server tells."""
+
+    name: str
+    vllm: bool = False
+    context: int | None = None
+
+
+def served_as(model: str, listed: Any) -> Served | None:
+    """The entry of a /v1/models answer that is `model`, by its full name or the last part of it; None if none is."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    for name in (model, model.rstrip("/").rpartition("/")[2]):
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("id") == name:
+                context = entry.get("max_model_len")
+                vllm = entry.get("owned_by") == "vllm"
+                return Served(name, vllm, context if isinstance(context, int) and context > 0 else None)
+    return None
+
+
+def encode(request: Request, served: Served, mode: Mode) -> tuple[str, bytes]:
+    """Path and body of the POST that asks for one completion."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": served.name,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        # More than the whole context is refused as a mistake.
+        "max_tokens": min(sampling.max_tokens, served.context or sampling.max_tokens),
+        "seed": derive_seed(request.seed, request.index),
+    }
+    if served.vllm:
+        body |= _NEUTRAL
+    if sampling.top_k:
+        body["top_k"] = sampling.top_k
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if mode == "chat" and not isinstance(request.prompt, str):
+        body["messages"] = [dict(message) for message in request.prompt]
+        return "/v1/chat/completions", json.dumps(body).encode()
+    body["prompt"] = as_text(request.prompt)
+    return "/v1/completions", json.dumps(body).encode()
+
+
+def completion_of(content: bytes) -> Completion:
+    """The completion in the body of an answer. ValueError if it is not one, or not a whole one."""
+    try:
+        answer = json.loads(content)
+        choice = answer["choices"][0]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        usage = answer.get("usage") or {}
+        counts = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the answer has no {one_line(str(error), 60)}") from error
+    if text is not None and not isinstance(text, str):
+        raise ValueError("the answer's text is no text")
+    reason = choice.get("finish_reason")
+    if reason == "content_filter":
+        return Completion("", "refused", *counts, refusal="the server's content filter withheld it")
+    finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
+    if reason not in finish:
+        raise ValueError(f"the answer ended with finish_reason {one_line(repr(reason), 40)}")
+    return Completion(text or "", finish[reason], *counts)
+
+
+def message_of(content: bytes) -> str:
+    """What a server says about an error, in one line."""
+    text = content.decode(errors="replace")
+    try:
+        told = json.loads(text)
+        if isinstance(told, dict):
+            error = told.get("error", told)
+            found = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
+            text = found if isinstance(found, str) else json.dumps(found)
+    except ValueError:
+        pass
+    return one_line(text) or "no reason given"
+
+
+def refuses_prompt(message: str) -> bool:
+    """Whether the message says that a prompt is longer than the model's context."""
+    return _TOO_LONG.search(message) is not None
+
+
+def names_no_chat_template(message: str) -> bool:
+    """Whether the message says that the model has no chat template."""
+    return re.search(r"chat[ _]template", message, re.I) is not None

@@ -1,0 +1,160 @@
+"""New problems beside the problems they were made from, kept and rejected ones, read from tables/synthesis.parquet.
+
+The table holds a row for everything that was tried; of its texts only those that are shown are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.display import real
+from curate.protocols import Floats, Ints
+from curate.report.data import Finished, read_table
+from curate.report.examples import Field, cells_at, cells_by_id, labelled, shown_text
+from curate.report.reasons import REASONS, Reason, kind_of, outcome_of
+from curate.seeds import derive_seed
+
+__all__ = ["Attempts", "Pair", "Refused", "kept_pairs", "read_attempts", "refused_pairs"]
+
+KEPT_SHOWN = 10
+REFUSED_SHOWN = 3
+MOST_REASONS = 20
+_NUMBERS = ("source_id", "variant", "outcome", "drawn", "right", "rescored_hard", "difficulty")
+_TEXTS = ("source_id", "parent_problem", "problem", "solution", "answer", "detail")
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Everything that was tried. table: its columns of numbers, ids and outcomes; outcome: (m,) without details."""
+
+    path: Path
+    table: pa.Table
+    outcome: tuple[str, ...]
+
+    def rows_with(self, outcome: str) -> Ints:
+        """Positions, by id of the original row and number of the problem: independent of the order of the table."""
+        ids, numbers = self.table["source_id"].to_pylist(), self.table["variant"].to_pylist()
+        rows = [row for row, each in enumerate(self.outcome) if each == outcome]
+        return np.array(sorted(rows, key=lambda row: (str(ids[row]), numbers[row] or 0, row)), np.int64)
+
+    @property
+    def difficulty(self) -> Floats:
+        """(k,) difficulty of the new problems that were measured, in the result or not."""
+        values = self.table["difficulty"].cast(pa.float32()).fill_null(float("nan")).to_numpy()
+        return np.asarray(values[np.isfinite(values)], np.float32)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A new problem and its original. hard, difficulty: None where it was not measured; drawn: 0 where no
+    solution was sampled. below: what stands under both, over the full width.
+    """
+
+    title: str
+    identity: str
+    right: int
+    drawn: int
+    hard: bool | None
+    difficulty: float | None
+    original: tuple[Field, ...]
+    new: tuple[Field, ...]
+    below: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Problems lost for one reason: how many, and a few of them."""
+
+    reason: Reason
+    count: int
+    pairs: tuple[Pair, ...]
+
+
+def read_attempts(finished: Finished) -> Attempts | None:
+    """None where the run left no table of attempts, or one of another form."""
+    path = finished.directory / "tables" / "synthesis.parquet"
+    table = read_table(path, *_NUMBERS)
+    if table is None or set(_NUMBERS) - set(table.column_names):
+        return None
+    return Attempts(path, table, tuple(outcome_of(each or "")[0] for each in table["outcome"].to_pylist()))
+
+
+def kept_pairs(attempts: Attempts, seed: int) -> tuple[list[Pair], int]:
+    """A seeded sample of the kept problems, those hard again first; and how many there are."""
+    rows = attempts.rows_with("kept")
+    chosen = _sample(rows, KEPT_SHOWN, seed, "kept")
+    return sorted(_pairs(attempts, chosen, {}), key=lambda pair: not pair.hard), len(rows)
+
+
+def refused_pairs(finished: Finished, attempts: Attempts, seed: int) -> list[Refused]:
+    """For each reason, most frequent first, a seeded sample of what was lost; not where no reply came at all."""
+    reasons = sorted({each for each in attempts.outcome if each not in ("kept", "")})
+    groups = [(outcome, attempts.rows_with(outcome)) for outcome in reasons]
+    groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))[:MOST_REASONS]
+    chosen = {outcome: _sample(rows, REFUSED_SHOWN, seed, outcome) for outcome, rows in groups}
+    every = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
+    replies = _replies(finished, attempts, every)
+    found = [
+        Refused(kind_of(outcome, REASONS), len(rows), tuple(_pairs(attempts, chosen[outcome], replies)))
+        for outcome, rows in groups
+    ]
+    return [group for group in found if group.pairs]
+
+
+def _sample(rows: Ints, most: int, seed: int, name: str) -> Ints:
+    generator = np.random.default_rng(derive_seed(seed, "report", "synthesis", name))
+    return rows if len(rows) <= most else generator.choice(rows, most, replace=False)
+
+
+def _replies(finished: Finished, attempts: Attempts, rows: Ints) -> dict[int, Any]:
+    """What the generator said where no problem could be found in it; it stands among the rejected rows."""
+    path = finished.directory / "tables" / "rejected.parquet"
+    if not path.is_file():
+        return {}
+    ids, numbers = attempts.table["source_id"].to_pylist(), attempts.table["variant"].to_pylist()
+    names = {row: f"{ids[row]}~{(numbers[row] or 0) + 1}" for row in rows.tolist()}
+    found = cells_by_id([path], list(names.values()), ["content"])
+    return {row: found[name].get("content") for row, name in names.items() if name in found}
+
+
+def _pairs(attempts: Attempts, rows: Ints, replies: dict[int, Any]) -> list[Pair]:
+    """The attempts at these positions, without those to which no reply came."""
+    cells = cells_at(attempts.path, np.sort(rows), *_TEXTS, "outcome")
+    numbers = {name: attempts.table[name].to_pylist() for name in ("drawn", "right", "rescored_hard", "difficulty")}
+    pairs = (
+        _pair(cells[row], {name: values[row] for name, values in numbers.items()}, replies.get(row))
+        for row in rows.tolist()
+    )
+    return [pair for pair in pairs if pair.new]
+
+
+def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
+    problem = cells.get("problem")
+    wrote = ("new problem", problem) if problem is not None else ("reply", reply)
+    detail = cells.get("detail")
+    if detail is None and (told := outcome_of(shown_text(cells, "outcome", 400))[1]):
+        detail = told
+    return Pair(
+        title=shown_text(cells, "problem", 110) or shown_text({"reply": reply}, "reply", 110),
+        identity=shown_text(cells, "source_id", 80),
+        right=numbers["right"] or 0,
+        drawn=numbers["drawn"] or 0,
+        hard=numbers["rescored_hard"],
+        difficulty=real(numbers["difficulty"]),
+        original=tuple(labelled([("original problem", cells.get("parent_problem"))])),
+        new=tuple(labelled([wrote])),
+        below=tuple(
+            labelled(
+                [
+                    ("collides with, or what the server said", detail),
+                    ("answer of the original, which solutions must reach", cells.get("answer")),
+                    ("a right solution", cells.get("solution")),
+                ]
+            )
+        ),
+    )

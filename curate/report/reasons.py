@@ -1,0 +1,107 @@
+"""Why rows and new problems are lost, in words that need no knowledge of the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curate.admission import NOT_HARD
+from curate.display import as_label
+
+__all__ = ["NOT_STARTED", "REASONS", "Reason", "kind_of", "outcome_of"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What happened, and in one sentence what it means or what to do about it."""
+
+    name: str
+    meaning: str
+
+
+# Rows that were chosen but not started from, by their key in the record.
+NOT_STARTED = {
+    "marked by the noise guard": Reason(
+        "May be noise",
+        "Their loss stays so high that the answer is more likely wrong; noise_guard sets how many are passed over.",
+    ),
+    "no verifiable answer": Reason(
+        "No answer to check by",
+        "Nothing marks a final answer; name the column that holds it with --columns final_answer=COLUMN.",
+    ),
+    "solution and final answer disagree": Reason(
+        "Solution and answer disagree", "The solution ends in another answer than the column of answers holds."
+    ),
+    "not one problem with one solution": Reason(
+        "Not one problem with one solution", "A conversation of several turns, or a part of the row is empty."
+    ),
+    "answer without a worked solution": Reason(
+        "Answer without a solution", "New problems are written from solutions, and these rows hold the answer alone."
+    ),
+}
+# Problems that were asked for but not kept, by their outcome; of the gate's many kinds the beginning is enough.
+REASONS = {
+    "no problem in the proposal": Reason(
+        "Reply without a problem",
+        "The model did not put a question where it was asked to; instruction-tuned models rarely fail here.",
+    ),
+    "proposal cut off": Reason(
+        "Reply cut off", "It reached the token limit before the problem ended; raise max_tokens of variation_sampling."
+    ),
+    "request refused": Reason(
+        "Request refused",
+        "The server did not take the request, most often because the prompt is longer than it allows.",
+    ),
+    "control characters in the problem": Reason(
+        "Control characters in the problem", "Characters that no text should hold; the model's output is damaged."
+    ),
+    "problem too long": Reason(
+        "Problem too long", "Longer than longest_problem allows; most often the model explains instead of asking."
+    ),
+    "problem too short": Reason("Problem too short", "Too few characters to ask anything."),
+    "answer in the problem": Reason(
+        "Gives its answer away", "The text holds the final result, so solving it would show nothing."
+    ),
+    "same as another variant of its parent": Reason(
+        "Written twice", "The same words as another new problem from that row; a higher temperature gives more variety."
+    ),
+    "near-duplicate of source": Reason(
+        "Too near to a row of the input", "It would add a copy of what is there already, not a new problem."
+    ),
+    "near-duplicate of new": Reason("Too near to another new problem", "Of two that are alike the first is kept."),
+    "near-duplicate": Reason("Too near to another problem", "Of two that are alike the first is kept."),
+    "evaluation": Reason(
+        "Found in an evaluation set", "Training on it would make the evaluation worthless, so it never gets in."
+    ),
+    "too easy": Reason("Too easy", "More sampled solutions reach the original answer than the band allows."),
+    "too hard": Reason(
+        "Too hard, or broken",
+        "Too few sampled solutions reach the original answer: out of the model's reach, or it has another answer.",
+    ),
+    "cannot be graded": Reason(
+        "Could not be graded", "Too many solutions whose answer could not be compared with the original one."
+    ),
+    "budget reached": Reason(
+        "Not finished", "The budget of generated tokens was spent; run again with a larger one to go on from there."
+    ),
+    NOT_HARD: Reason(
+        "Not hard when measured",
+        "The proxy learns it early, and the recipe keeps only new problems that are hard again.",
+    ),
+}
+
+
+def kind_of(key: str, known: dict[str, Reason]) -> Reason:
+    """The words for a key: its own, else those of the longest known key that it begins with, else the key itself."""
+    found = max((each for each in known if key.startswith(each)), key=len, default=None)
+    if found is None:
+        label = as_label(key)
+        return Reason(label[:1].upper() + label[1:], "")
+    reason = known[found]
+    tail = as_label(key[len(found) :]) if found in ("evaluation", "near-duplicate") else ""
+    return Reason(f"{reason.name} ({tail.strip()})", reason.meaning) if tail.strip() else reason
+
+
+def outcome_of(text: str) -> tuple[str, str]:
+    """(outcome, detail) of a recorded reason, where the detail may follow in parentheses or behind a colon."""
+    outcome, mark, detail = min((text.partition(mark) for mark in (" (", ": ")), key=lambda parts: len(parts[0]))
+    return outcome, detail.removesuffix(")") if mark == " (" else detail

@@ -1,0 +1,44 @@
+"""Answers of maths problems found, compared, and solutions graded. Never a guess: what is not understood is undecided.
+
+`extract` finds the final answer in a solution, `reference_answer` one that a dataset's solution marks as such,
+`same_answer` compares two answers, `grade` does both for one solution and `grade_many` for many. `run_program` runs a
+model's Python program in a sandbox.
+
+The rules by which answers are the same:
+
+- Numbers are compared exactly, as fractions: 18 = 18.00 = 36/2 = 1.8e1, and 1,800 = 1800.
+- A decimal with two or more places that is the other answer correctly rounded is undecided: 0.33 for 1/3, 3.14 for pi.
+  Otherwise a number that is only near is wrong.
+- Units and currencies count only where both answers have one: 18 = $18 = 18 dollars = 18 apples. Two different units
+  are undecided (nothing is converted). So are two bases; a base that only one answer writes is that of the other.
+- p% is the share p/100 and, against a bare number beyond 1, also the number p: 50% = 0.5 and 50% = 50, but 0.5 is
+  not 50. 1% against 1 is undecided.
+- Lists without brackets and sets are compared in any order, as multisets and as sets; `ordered=True` makes the order
+  of lists count. Tuples and intervals are ordered, and their brackets count. A tuple against a list is undecided.
+- "x = 5" is 5, and "(B) 18" is B and 18, where the other answer has no name or letter.
+- Letters, answer1 .. answer9 and pairs such as true and false exclude each other. Other words are the same or
+  undecided.
+- Everything else is algebra, done by math-verify in a process of its own, which may run out of time, of memory, or
+  crash: undecided. So is an expression that cannot be read, or one that is neither shown to be equal nor, at a
+  point, to differ; answers over 2,000 characters; and powers of powers.
+"""
+
+from curate.verify.extraction import Found, extract, reference_answer
+from curate.verify.grading import grade, grade_many, same_answer
+from curate.verify.sandbox import ProgramLimits, ProgramResult, run_program
+from curate.verify.symbolic import close_workers
+from curate.verify.verdict import Verdict
+
+__all__ = [
+    "Found",
+    "ProgramLimits",
+    "ProgramResult",
+    "Verdict",
+    "close_workers",
+    "extract",
+    "grade",
+    "grade_many",
+    "reference_answer",
+    "run_program",
+    "same_answer",
+]

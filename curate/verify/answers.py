@@ -1,0 +1,196 @@
+"""Whether two answers are the same, as far as that shows without algebra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from curate.verify.cleaning import clean, split_top
+from curate.verify.numbers import compare_numbers, plain_number, split_unit
+from curate.verify.verdict import Verdict
+
+__all__ = ["LONGEST_ANSWER", "Symbolic", "compare"]
+
+# Longer answers are not parsed, in characters.
+LONGEST_ANSWER = 2_000
+_MOST_ELEMENTS = 50
+
+# Compares two cleaned expressions.
+Symbolic = Callable[[str, str], Verdict]
+
+_CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
+_NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
+_ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in(?![A-Za-z]))\s*(?!=)")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
+_OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})
+# Powers of powers of numbers, huge exponents, and factorials of large numbers or of factorials.
+_TOWER = re.compile(
+    r"\d\s*[})]*\s*(?:\^|\*\*)\s*[({\s]*-?(?:\d{5,}|[\d.]+\s*(?:\^|\*\*|!)|[({\s]*\d+\s*[})]*\s*!)|\d{5,}\s*!|!\s*[})]*\s*!"
+)
+
+
+def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool = False) -> Verdict:
+    """Whether `candidate` is the same answer as `reference`; expressions are left to `symbolic`.
+
+    ordered: whether the order of a list without brackets counts; that of tuples always does, that of sets never.
+    """
+    if max(len(candidate), len(reference)) > LONGEST_ANSWER:
+        return Verdict.undecided
+    mine, theirs = plain_number(candidate), plain_number(reference)
+    if mine is not None and theirs is not None:
+        return compare_numbers(mine, theirs)
+    candidate, reference = clean(candidate), clean(reference)
+    if not candidate or not reference:
+        return Verdict.undecided
+    choice = _compare_choices(candidate, reference)
+    if choice is not None:
+        return choice
+    if _squeeze(candidate) == _squeeze(reference):
+        return Verdict.right
+    bare_mine, bare_theirs = _unassigned(candidate, reference)
+    if (bare_mine, bare_theirs) != (candidate, reference):
+        return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
+    words = _compare_words(candidate, reference)
+    if words is not None:
+        return words
+    lists = _compare_lists(candidate, reference, symbolic, ordered)
+    if lists is not None:
+        return lists
+    if _TOWER.search(candidate) or _TOWER.search(reference):
+        return Verdict.undecided
+    (candidate, mine_in), (reference, theirs_in) = split_unit(candidate), split_unit(reference)
+    return symbolic(candidate, reference) if mine_in == theirs_in or not (mine_in and theirs_in) else Verdict.undecided
+
+
+def _squeeze(text: str) -> str:
+    """`text` without spaces; words in lower case, since in them the case of a letter says nothing."""
+    return text.replace(" ", "").lower() if _WORDS.fullmatch(text) else text.replace(" ", "")
+
+
+def _compare_choices(candidate: str, reference: str) -> Verdict | None:
+    """Letters and answer1 .. answer9; None if the reference is neither."""
+    numbered = _NUMBERED.fullmatch(reference)
+    if numbered is not None:
+        found = _NUMBERED.match(candidate)
+        if found is None:
+            return Verdict.undecided
+        return Verdict.right if found[1] == numbered[1] else Verdict.wrong
+    letter = _LETTER.fullmatch(reference)
+    chosen = _CHOICE.fullmatch(candidate)
+    if letter is None:
+        return None
+    if chosen is None:
+        # An expression may be equal to a variable of that name.
+        return Verdict.undecided if _unassigned(candidate, reference)[0] == candidate else None
+    return Verdict.right if chosen[1].upper() == letter[1] else Verdict.wrong
+
+
+def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
+    """Both without "x =" or "(B)" in front, where only one of them has it."""
+    chosen = _CHOICE.fullmatch(candidate)
+    if chosen is not None and chosen[2] and _CHOICE.fullmatch(reference) is None:
+        return chosen[2], reference
+    named = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
+    if named[0] and "=" not in reference and not named[1]:
+        return _ASSIGNED.sub("", candidate, count=1), reference
+    if named[1] and "=" not in candidate and not named[0]:
+        return candidate, _ASSIGNED.sub("", reference, count=1)
+    return candidate, reference
+
+
+def _compare_words(candidate: str, reference: str) -> Verdict | None:
+    """Words: equal, known to exclude each other, or undecided. None if either is no text of words."""
+    words = [_WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
+    if not any(words):
+        return None
+    mine, theirs = candidate.lower(), reference.lower()
+    if all(words) and any(mine in group and theirs in group for group in _OPPOSITES):
+        return Verdict.wrong
+    return Verdict.undecided
+
+
+def _is_text(words: str) -> bool:
+    """Whether letters are words, not a product of variables."""
+    return any(words.lower() in group for group in _OPPOSITES) or max(map(len, re.split(r"[ '-]", words))) > 2
+
+
+def _brackets(text: str) -> tuple[str, list[str]] | None:
+    """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is no list."""
+    body = text
+    kind = ""
+    for left, right, name in ((r"\{", r"\}", "{}"), ("{", "}", "{}")):
+        if text.startswith(left) and text.endswith(right):
+            body, kind = text[len(left) : -len(right)], name
+            break
+    else:
+        if text[0] in "([" and text[-1] in ")]":
+            body, kind = text[1:-1], text[0] + text[-1]
+    parts = split_top(body.replace(r"\{", "{").replace(r"\}", "}"))
+    if kind and parts is not None and (kind == "{}" or len(parts) > 1):
+        return kind, parts
+    parts = split_top(text.replace(r"\{", "{").replace(r"\}", "}"))
+    return ("", parts) if parts is not None and len(parts) > 1 else None
+
+
+def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+    """Lists, sets, tuples and intervals, element by element; None if the reference is none of them."""
+    theirs, mine = _brackets(reference), _brackets(candidate)
+    if theirs is None and (mine is None or mine[0] not in ("{}", "")):
+        return None
+    if theirs is None:
+        return _compare_lists(candidate, "{" + reference + "}", symbolic, ordered) if mine and mine[0] == "{}" else None
+    if mine is None:
+        if theirs[0] not in ("", "{}"):
+            return None
+        mine = ("", [candidate])
+        if len(theirs[1]) > 1 and plain_number(candidate) is None:
+            return None
+    if max(len(mine[1]), len(theirs[1])) > _MOST_ELEMENTS:
+        return Verdict.undecided
+    kinds = (mine[0], theirs[0])
+    if kinds[1] in ("", "{}") or kinds[0] in ("", "{}"):
+        if ordered and "{}" not in kinds:
+            return _in_order(mine[1], theirs[1], symbolic)
+        found = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
+        loose = {"", "{}"}
+        return found if set(kinds) <= loose or found is not Verdict.right else Verdict.undecided
+    found = _in_order(mine[1], theirs[1], symbolic)
+    return Verdict.wrong if kinds[0] != kinds[1] and found is Verdict.right else found
+
+
+def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
+    """Elements without "x =" where only one list has it."""
+    named = [all(_ASSIGNED.match(part) for part in parts) for parts in (mine, theirs)]
+    if named[0] == named[1]:
+        return mine, theirs
+    bare = [_ASSIGNED.sub("", part, count=1) for part in (mine if named[0] else theirs)]
+    return (bare, theirs) if named[0] else (mine, bare)
+
+
+def _in_order(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+    if len(mine) != len(theirs):
+        return Verdict.wrong
+    found = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
+    if Verdict.wrong in found:
+        return Verdict.wrong
+    return Verdict.undecided if Verdict.undecided in found else Verdict.right
+
+
+def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, distinct: bool) -> Verdict:
+    """Multisets of elements; `distinct`: sets, in which an element that is repeated counts once."""
+    if distinct:
+        mine, theirs = list(dict.fromkeys(mine)), list(dict.fromkeys(theirs))
+    if len(mine) != len(theirs):
+        return Verdict.wrong
+    left, unsure = list(theirs), False
+    for each in mine:
+        for place, other in enumerate(left):
+            found = compare(each, other, symbolic)
+            if found is Verdict.right:
+                del left[place]
+                break
+            unsure |= found is Verdict.undecided
+    if not left:
+        return Verdict.right
+    return Verdict.undecided if unsure else Verdict.wrong

@@ -1,0 +1,151 @@
+"""The dressing that answers wear: LaTeX spacing, Markdown, Unicode look-alikes, delimiters, trailing full stops."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["braced", "clean", "join_thousands", "split_top", "unwrap"]
+
+_LOOK_ALIKES = str.maketrans(
+    {
+        "\u2212": "-",
+        "\uff0d": "-",
+        "\ufe63": "-",
+        "\u2011": "-",
+        "\u2010": "-",
+        "\u00a0": " ",
+        "\u2009": " ",
+        "\u202f": " ",
+        "\u200b": "",
+        "\ufeff": "",
+        "\u00d7": r"\times ",
+        "\u00b7": r"\cdot ",
+        "\u22c5": r"\cdot ",
+        "\u03c0": r"\pi ",
+        "\u221e": r"\infty ",
+        "\u221a": r"\sqrt ",
+        "\u2264": r"\le ",
+        "\u2265": r"\ge ",
+        "\u222a": r"\cup ",
+        "\u00b0": r"^\circ ",
+        "\u00bd": r"\frac{1}{2}",
+        "\u00bc": r"\frac{1}{4}",
+        "\u00be": r"\frac{3}{4}",
+        "\u00b2": "^{2}",
+        "\u00b3": "^{3}",
+        "\uff05": "%",
+    }
+)
+# What is left of a LaTeX command that only changes how things look.
+_PLAINER = [
+    (re.compile(r"\\(?:left|right|displaystyle|textstyle|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
+    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (
+        re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|textrm|textnormal|operatorname|hbox)\s*\{([^{}]*)\}"),
+        r" \1 ",
+    ),
+    (re.compile(r"(?<=\d)\s*(?:\{,\}|\\!,|,\\!|\\,(?=\d{3}))\s*(?=\d)"), ","),
+    (re.compile(r"(?<!\\)\\[!,;: ]|\\q?quad(?![A-Za-z])|(?<!\\)~"), " "),
+    (re.compile(r"\\([%$#&])"), r"\1"),
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
+    (re.compile(r"\\(?:degree|textdegree)s?(?![A-Za-z])"), " degrees "),
+    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*([0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\frac\s*([0-9])\s*\{([^{}]*)\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\sqrt\s*([0-9a-zA-Z])"), r"\\sqrt{\1}"),
+]
+_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+# Thousands, separated.
+_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SPACES = re.compile(r"\s+")
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def clean(text: str) -> str:
+    """`text` without what does not change its meaning; one line, single spaces."""
+    text = text.strip()
+    if text.isascii() and text.isalnum():
+        return text
+    text = _SPACES.sub(" ", text.translate(_LOOK_ALIKES)).strip()
+    text = unwrap(text)
+    if "\\" in text or "{" in text:
+        for pattern, plainer in _PLAINER:
+            text = pattern.sub(plainer, text)
+        text = unwrap(_SPACES.sub(" ", text).strip())
+    return text
+
+
+def unwrap(text: str) -> str:
+    """`text` without Markdown emphasis, math delimiters and a full stop around the whole of it."""
+    while True:
+        before = text
+        text = text.strip()
+        if text.endswith((".", ",", ";", ":")):
+            text = text[:-1].rstrip("\\" if text.endswith(";") else " ").rstrip()
+        for mark in ("**", "__", "`", "*", "_"):
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)]
+        for left, right in _DELIMITERS:
+            inner = text[len(left) : -len(right)]
+            if inner and text.startswith(left) and text.endswith(right) and left not in inner and right not in inner:
+                text = inner
+        for box in ("\\boxed", "\\fbox"):
+            if text.startswith(box + "{") and braced(text, len(box)) == (text[len(box) + 1 : -1], len(text)):
+                text = text[len(box) + 1 : -1]
+        if text == before:
+            return text
+
+
+def braced(text: str, start: int) -> tuple[str, int] | None:
+    """What stands between the brace at `start` and its partner, and the place after that; None if it has none."""
+    depth = 0
+    place = start
+    while place < len(text):
+        char = text[place]
+        if char == "\\":
+            place += 2
+            continue
+        if char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start + 1 : place], place + 1
+        place += 1
+    return None
+
+
+def split_top(text: str) -> list[str] | None:
+    """The parts of a list: `text` cut at commas, semicolons and the word "and" that are in no bracket.
+
+    Brackets close in any shape, as those of half-open intervals do. None if they do not pair up.
+    """
+    depth, parts, begun, place = 0, [], 0, 0
+    groups = [found.span() for found in _GROUPS.finditer(text)]
+    while place < len(text):
+        char = text[place]
+        if char in _OPENING:
+            depth += 1
+        elif char in _CLOSING:
+            depth -= 1
+            if depth < 0:
+                return None
+        elif depth == 0:
+            size = 1 if char in ",;" else 5 if text.startswith(" and ", place) else 0
+            if size and not (char == "," and any(begin < place < end for begin, end in groups)):
+                parts.append(text[begun:place])
+                begun = place + size
+                place = begun
+                continue
+        place += 1
+    if depth:
+        return None
+    parts.append(text[begun:])
+    parts = [part.strip() for part in parts]
+    # "a, b, and c": the comma before "and" leaves an empty part.
+    return [part for part in parts if part] if all(parts[:1] + parts[-1:]) else None
+
+
+def join_thousands(text: str) -> str:
+    """`text` without the commas that separate thousands."""
+    return _GROUPS.sub(lambda found: found[0].replace(",", ""), text)

@@ -1,0 +1,213 @@
+"""Plain numbers, read and compared exactly.
+
+A plain number is an integer, decimal, fraction, mixed number or number in scientific notation, with a sign, thousands
+separators, a currency sign, a percent sign or a unit. Its value is a `Fraction`: no float is involved.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from curate.verify.cleaning import clean
+from curate.verify.verdict import Verdict
+
+__all__ = ["Plain", "compare_numbers", "plain_number", "split_unit"]
+
+# A number may not take more room than this, however short it is written.
+_MAX_DIGITS = 1_000
+_MAX_EXPONENT = 400
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
+_NUMBER = re.compile(
+    rf"""(?P<sign>[+-]?)\s*(?P<currency>US\$|[$€£¥₹]|)\s*(?P<inner>[+-]?)
+    (?:
+        (?:(?P<whole>\d+)\s*(?:\s|(?=\\)))? (?:
+              \\frac\s*\{{\s*(?P<inside>-?)(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}
+            | (?P<over>{_DECIMAL})\s*/\s*(?P<under>{_DECIMAL}))
+      | (?P<decimal>{_DECIMAL}) (?:[eE](?P<e>[+-]?\d{{1,5}})
+            | \s*(?:\\times|\\cdot|x|\*)\s*10\s*\^\s*
+              (?:\{{\s*(?P<p>[+-]?\d{{1,5}})\s*\}}|\(\s*(?P<q>[+-]?\d{{1,5}})\s*\)|(?P<r>-?\d{{1,5}})))?
+    )
+    (?P<rest>.*)""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+# What most answers are, read without the rest.
+_SIMPLE = re.compile(r"(-?)(\$?)(\d{1,18}|\d{1,3}(?:,\d{3}){1,5})(?:\.(\d{1,18}))?", re.ASCII)
+_BASE = re.compile(r"_\s*(?:\{\s*(\d{1,2}|[a-z]+)\s*\}|(\d))", re.ASCII)
+_WORDS = re.compile(r"[A-Za-z]+(?:[ ./^-]+[A-Za-z]+|\s*\^?\s*\{?[23]\}?(?![0-9]))*\.?", re.ASCII)
+_MEASURED = re.compile(r"(.*[\d})])\s+([A-Za-z][A-Za-z ./]*(?:\^?\{?[23]\}?)?)", re.ASCII)
+_TIMES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_CURRENCY = {"$": "dollar", "US$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+_SAME_UNIT = {
+    "usd": "dollar", "buck": "dollar", "km": "kilometer", "kilometre": "kilometer", "cm": "centimeter",
+    "centimetre": "centimeter", "mm": "millimeter", "millimetre": "millimeter", "m": "meter", "metre": "meter",
+    "kg": "kilogram", "g": "gram", "mg": "milligram", "l": "liter", "litre": "liter", "ml": "milliliter",
+    "millilitre": "milliliter", "hr": "hour", "hrs": "hour", "h": "hour", "min": "minute", "mins": "minute",
+    "sec": "second", "secs": "second", "s": "second", "ft": "foot", "feet": "foot", "in": "inch", "inches": "inch",
+    "mi": "mile", "mph": "miles per hour", "lb": "pound", "lbs": "pound", "oz": "ounce", "yd": "yard",
+    "people": "person", "men": "man", "women": "woman", "children": "child", "kids": "child",
+}  # fmt: skip
+_SHORT_UNITS = {*(word for word in _SAME_UNIT if len(word) < 3), "am", "pm", "sq", "cu", "ha", "mL", "L", "kW", "Hz"}
+# Words after a number that change its value, or make it something else than a number with a unit.
+_NOT_UNITS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    and or to plus minus times over by divided multiplied half halves third thirds quarter quarters dozen dozens
+    more less than least most between about if when mod pi sqrt sin cos tan sec csc cot log ln exp inf infinity
+    infinite undefined frac choose factorial squared cubed but not is are was were equals the that this so which
+    hundredths tenths thousandths score gross remainder nor except without unless
+        """,
+    )
+)
+
+
+class Plain(NamedTuple):
+    """A plain number.
+
+    decimals: digits written after the point, 0 where there is none; a number so written may have been rounded.
+    unit: what it counts, in a common spelling; "" where none is written, "%" for percent (`value` is as written).
+    """
+
+    value: Fraction
+    decimals: int
+    unit: str
+
+
+@lru_cache(maxsize=4096)
+def plain_number(text: str) -> Plain | None:
+    """The plain number that `text` is, or None if it is something else, or too large to write out."""
+    if len(text) > _MAX_DIGITS:
+        return None
+    simple = _SIMPLE.fullmatch(text)
+    if simple is not None:
+        sign, dollar, whole, places = simple.groups("")
+        digits = int(sign + whole.replace(",", "") + places)
+        value = Fraction(digits, 10 ** len(places)) if places else Fraction(digits)
+        return Plain(value, len(places), "dollar" if dollar else "")
+    found = _NUMBER.fullmatch(clean(text))
+    if found is None or (found["sign"] and found["inner"]):
+        return None
+    measured = _value(found)
+    if measured is None:
+        return None
+    value, decimals = measured
+    factor, unit = _unit(found["rest"])
+    if unit is None:
+        return None
+    if found["currency"]:
+        if unit not in ("", "dollar", _CURRENCY[found["currency"]]) and " " not in unit:
+            return None
+        unit = _CURRENCY[found["currency"]]
+    if factor is not None:
+        value, decimals = value * 10**factor, max(0, decimals - factor)
+    negative = "-" in (found["sign"], found["inner"])
+    return Plain(-value if negative else value, decimals, unit)
+
+
+def _value(found: re.Match[str]) -> tuple[Fraction, int] | None:
+    """Value without its sign, and digits after the point."""
+    if found["decimal"] is not None:
+        decimal = found["decimal"].replace(",", "")
+        power = int(found["e"] or found["p"] or found["q"] or found["r"] or 0)
+        if abs(power) > _MAX_EXPONENT:
+            return None
+        places = len(decimal.partition(".")[2])
+        return Fraction(decimal if decimal[-1] != "." else decimal[:-1]) * Fraction(10) ** power, max(0, places - power)
+    top, bottom = (found[name].replace(",", "").rstrip(".") for name in _parts(found))
+    if Fraction(bottom) == 0:
+        return None
+    value = Fraction(top) / Fraction(bottom)
+    if found["inside"]:
+        return None if found["whole"] else (-value, 0)
+    if found["whole"]:
+        if value >= 1 or "." in top + bottom:
+            return None
+        value += int(found["whole"])
+    return value, 0
+
+
+def _parts(found: re.Match[str]) -> tuple[str, str]:
+    return ("top", "bottom") if found["top"] is not None else ("over", "under")
+
+
+@lru_cache(maxsize=4096)
+def _unit(rest: str) -> tuple[int | None, str | None]:
+    """What follows a number: the power of ten it stands for, and the unit; None as a unit if it is neither."""
+    rest, spaced = rest.strip(), rest[:1] == " "
+    if not rest:
+        return None, ""
+    if rest == "%" or rest.lower() in ("percent", "per cent", "percentage points"):
+        return None, "%"
+    if rest in _CURRENCY:
+        return None, _CURRENCY[rest]
+    if (base := _BASE.fullmatch(rest)) is not None:
+        return None, f"base {base[1] or base[2]}"
+    if len(rest) > 60 or _WORDS.fullmatch(rest) is None:
+        return None, None
+    words = re.findall(r"[A-Za-z]+|[23]", rest)
+    factor = _TIMES.get(words[0].lower())
+    if factor is not None:
+        words = words[1:]
+    if len(words) > 6 or any(word.lower() in _NOT_UNITS or word.lower() in _TIMES for word in words):
+        return None, None
+    short = [word for word in words if len(word) < 3 and word not in "23"]
+    if any(word not in _SHORT_UNITS and word not in ("a", "an", "of", "in", "on", "at", "A") for word in short):
+        return None, None
+    if words and (not words[0].isalpha() or (not spaced and (len(words[0]) == 1 or words[0] not in _SHORT_UNITS))):
+        return None, None
+    return factor, " ".join(_common(word) for word in words)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """An expression and the unit after it; "" where none is, or what follows may be variables."""
+    found = _MEASURED.fullmatch(text)
+    if found is None or min(len(word) for word in re.findall(r"[A-Za-z]+", found[2])) < 2:
+        return text, ""
+    factor, unit = _unit(" " + found[2])
+    return (found[1], unit) if unit and factor is None else (text, "")
+
+
+def _common(word: str) -> str:
+    word = word.lower()
+    if word in _SAME_UNIT:
+        return _SAME_UNIT[word]
+    single = word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+    return _SAME_UNIT.get(single, single)
+
+
+def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
+    """Whether two plain numbers are the same answer; the rules are in `curate.verify`."""
+    mine, theirs = candidate.unit, reference.unit
+    if mine != theirs:
+        if "%" in (mine, theirs) and "" in (mine, theirs):
+            return _compare_percent(candidate, reference)
+        if mine and theirs:
+            return Verdict.undecided
+    return _compare_values(candidate, reference)
+
+
+def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:
+    percent, bare = (candidate, reference) if candidate.unit == "%" else (reference, candidate)
+    if percent.value / 100 == bare.value:
+        return Verdict.right
+    if percent.value == bare.value:
+        # "1" may be one percent or a whole; from 1 on, a bare number can't be a proportion.
+        return Verdict.right if abs(bare.value) > 1 else Verdict.undecided
+    as_share = Plain(percent.value / 100, percent.decimals + 2 if percent.decimals else 0, "")
+    found = _compare_values(as_share, bare)
+    return found if found is Verdict.undecided else _compare_values(percent, bare)
+
+
+def _compare_values(candidate: Plain, reference: Plain) -> Verdict:
+    if candidate.value == reference.value:
+        return Verdict.right
+    for rounded, exact in ((candidate, reference), (reference, candidate)):
+        # Half a unit of the last place, either way of rounding a half included.
+        if rounded.decimals >= 2 and abs(rounded.value - exact.value) * 2 * 10**rounded.decimals <= 1:
+            return Verdict.undecided
+    return Verdict.wrong

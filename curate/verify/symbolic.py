@@ -1,0 +1,188 @@
+"""Comparisons that need algebra, made by worker processes that may hang, swell or die without harm.
+
+Each process that grades has its own workers: started with a fresh interpreter when the first is needed, reused,
+closed at exit. Any thread may ask. After a fork the child starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from curate.errors import ExternalError, InputError
+from curate.verify.verdict import Verdict
+
+__all__ = ["MEMORY_BYTES", "Worker", "close_workers", "workers"]
+
+# Address space of a worker's child.
+MEMORY_BYTES = 2 * 2**30
+# How long a new worker may take to load math-verify, on a machine that is busy with other things.
+_START_SECONDS = 120.0
+# The child's own alarm ends it on time; only one that can't even die is killed from here, so much later.
+_GRACE_SECONDS = 2.0
+
+
+class Worker:
+    """One worker process, started when first asked."""
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._memory = memory_bytes
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._asked = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The running process, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    def compare(self, candidate: str, reference: str, *, ordered: bool, seconds: float) -> Verdict:
+        """Verdict on two answers; undecided if it takes longer than `seconds`, or the process does not survive it.
+
+        InputError if math-verify is not installed; ExternalError if no worker can be started.
+        """
+        with self._lock:
+            process = self._running()
+            self._asked += 1
+            request = {"candidate": candidate, "reference": reference, "ordered": ordered, "seconds": seconds}
+            line = json.dumps({"id": self._asked, **request}).encode() + b"\n"
+            try:
+                self._skip_old(process)
+                assert process.stdin is not None
+                os.write(process.stdin.fileno(), line)
+                reply = self._reply(process, time.monotonic() + seconds + _GRACE_SECONDS)
+            except OSError:
+                reply = None
+            except BaseException:
+                # An interrupted exchange leaves its reply behind; the next one must not find it.
+                self._stop()
+                raise
+            if reply is None:
+                self._stop()
+            return Verdict(reply["verdict"]) if reply is not None and "verdict" in reply else Verdict.undecided
+
+    def close(self) -> None:
+        """End the process; the next comparison starts another."""
+        with self._lock:
+            self._stop()
+
+    def abandon(self) -> None:
+        """Let go of a process that belongs to the parent of this one."""
+        process, self._process = self._process, None
+        if process is not None:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            process.returncode = 0
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._stop()
+        if find_spec("math_verify") is None:
+            raise InputError("comparing expressions needs math-verify; run: pip install 'curate-lm[math]'")
+        # Nothing of the environment but where the code is: a worker needs no keys.
+        environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "0"}
+        command = [sys.executable, "-m", "curate.verify.worker", str(self._memory)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ExternalError(f"the process that compares expressions did not start: {error}") from error
+        self._unread = b""
+        ready = self._message(self._process, time.monotonic() + _START_SECONDS)
+        if ready is None or "ready" not in ready:
+            self._stop()
+            raise ExternalError(
+                "the process that compares expressions did not start; try `python -c 'import math_verify'`"
+            )
+        return self._process
+
+    def _reply(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
+        """The message about the last request: its verdict, or that the child died over it; None if none came."""
+        while (message := self._message(process, deadline)) is not None:
+            if message.get("id", self._asked) == self._asked:
+                return message
+        return None
+
+    def _skip_old(self, process: subprocess.Popen[bytes]) -> None:
+        """Drop messages about children that died between two requests."""
+        while self._message(process, 0.0) is not None:
+            pass
+
+    def _message(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
+        """The next message, or None if none comes until then (monotonic seconds), or the process has ended."""
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    return None
+                more = os.read(process.stdout.fileno(), 1 << 16)
+                if not more:
+                    return None
+                self._unread += more
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+_WORKERS: list[Worker] = []
+_LOCK = threading.Lock()
+
+
+def workers(count: int) -> list[Worker]:
+    """The first `count` workers of this process; none is started yet by this."""
+    with _LOCK:
+        while len(_WORKERS) < count:
+            _WORKERS.append(Worker())
+        return _WORKERS[:count]
+
+
+def close_workers() -> None:
+    """End the worker processes; they start again when needed."""
+    with _LOCK:
+        for worker in _WORKERS:
+            worker.close()
+
+
+def _after_fork() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+    for worker in _WORKERS:
+        worker.abandon()
+    _WORKERS.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(close_workers)

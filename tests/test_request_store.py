@@ -1,0 +1,299 @@
+"""What was paid for stays: through kills, beside other writers, and never silently lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from curate.cache import Cache
+from curate.errors import ExternalError, InputError
+from curate.generation import Completion, Queue, Request, Sampling
+from curate.request_store import RequestStore, complete
+
+MODEL = "a-model chat"
+
+
+def ask(number: int, prompt: str = "What is {}?") -> Request:
+    return Request(prompt.format(number), Sampling(stop=("\n",)), seed=2**63 - 1, index=number)
+
+
+def put(store: RequestStore, request: Request, text: str = "42", reason: str = "stop") -> str:
+    key = request.key(MODEL)
+    store.put(key, request, MODEL, Completion(text, reason, 3, 4))  # type: ignore[arg-type]
+    return key
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RequestStore:
+    return RequestStore(tmp_path / "deep" / "requests.sqlite")
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+ODD = ["", "two\nlines", "nul \0 inside", "half a pair \ud800", "\u2028 \U0001f40d", "x" * 3_000_000]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_what_was_put_comes_back_exactly_in_another_process_too(store: RequestStore, text: str) -> None:
+    request = Request(({"role": "user", "content": text},), Sampling(), 0)
+    key = put(store, request, text, "length")
+    assert store.get(key) == Completion(text, "length", 3, 4)
+    assert RequestStore(store.path).get(key) == Completion(text, "length", 3, 4)
+
+
+def test_unknown_keys_are_none_and_many_are_asked_at_once(store: RequestStore) -> None:
+    keys = [put(store, ask(k), str(k)) for k in range(1200)]
+    unknown = ask(5000).key(MODEL)
+    assert store.get(unknown) is None
+    found = store.get_many([*keys, unknown])
+    assert {key: found[key].text for key in keys} == {key: str(k) for k, key in enumerate(keys)}
+    assert len(found) == store.count() == 1200
+
+
+def test_the_first_completion_of_a_key_stays(store: RequestStore) -> None:
+    key = put(store, ask(0), "first")
+    put(store, ask(0), "second")
+    found = store.get(key)
+    assert found is not None
+    assert found.text == "first"
+
+
+def test_refused_requests_are_asked_again(store: RequestStore) -> None:
+    request = ask(0)
+    store.put(request.key(MODEL), request, MODEL, Completion("", "refused", refusal="too long"))
+    assert store.get(request.key(MODEL)) is None
+
+
+def test_a_prompt_is_there_once_however_often_it_is_asked(store: RequestStore) -> None:
+    for k in range(50):
+        put(store, Request("the same " * 1000, Sampling(), 0, k))
+    rows = sqlite3.connect(store.path)
+    assert rows.execute("SELECT count(*) FROM prompts").fetchone() == (1,)
+    assert rows.execute("SELECT count(*) FROM completions").fetchone() == (50,)
+    rows.close()
+
+
+def test_the_store_of_a_cache_is_one_file_in_it(tmp_path: Path) -> None:
+    store = RequestStore.under(Cache(tmp_path))
+    put(store, ask(0))
+    store.close()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "requests" / "requests.sqlite"]
+
+
+def test_nothing_is_opened_before_it_is_needed(store: RequestStore) -> None:
+    assert not store.path.parent.exists()
+
+
+WRITER = """
+import sys
+from curate.generation import Completion, Request, Sampling
+from curate.request_store import RequestStore
+store = RequestStore(sys.argv[1])
+for k in range(int(sys.argv[2]), int(sys.argv[3])):
+    request = Request(f"What is {k}?", Sampling(), 0, k)
+    store.put(request.key("m"), request, "m", Completion(f"it is {k} " * 50, "stop"))
+    print(k, flush=True)
+"""
+
+
+def test_whatever_was_put_survives_kill_9(store: RequestStore) -> None:
+    for round_ in range(3):
+        low = round_ * 100_000
+        command = [sys.executable, "-c", WRITER, str(store.path), str(low), str(low + 100_000)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            told = [int(process.stdout.readline()) for _ in range(50)]
+            process.kill()
+            told += [int(line) for line in process.stdout if line.endswith("\n")]
+        keys = [Request(f"What is {k}?", Sampling(), 0, k).key("m") for k in told]
+        found = store.get_many(keys)
+        assert [found[key].text for key in keys] == [f"it is {k} " * 50 for k in told]
+
+
+def test_several_processes_write_at_once_from_the_first_moment_on(store: RequestStore) -> None:
+    commands = [[sys.executable, "-c", WRITER, str(store.path), str(low), str(low + 100)] for low in (0, 0, 50, 50)]
+    writers = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    keys = [Request(f"What is {k}?", Sampling(), 0, k).key("m") for k in range(150)]
+    found = store.get_many(keys)
+    assert [found[key].text for key in keys] == [f"it is {k} " * 50 for k in range(150)]
+    assert store.count() == 150
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_opens_its_own(store: RequestStore) -> None:
+    put(store, ask(0))
+    child = os.fork()
+    if child == 0:
+        put(store, ask(1))
+        os._exit(0 if store.get(ask(0).key(MODEL)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.count() == 2
+
+
+# -- what can go wrong with it ----------------------------------------------------------------------------------------
+
+
+def _overwrite(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) >= 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "flipped text", "wrong count"])
+def test_a_damaged_store_is_named_and_left_alone(store: RequestStore, damage: str) -> None:
+    keys = [put(store, ask(k), f"answer {k} " * 100) for k in range(200)]
+    store.close()
+    path = store.path
+    if damage == "garbage":
+        path.write_bytes(b"not a database at all" * 1000)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    elif damage == "flipped text":
+        _overwrite(path, b"answer 77 ", b"answer 78 ")
+    else:
+        with sqlite3.connect(path) as rows:
+            rows.execute("UPDATE completions SET completion_tokens = 1000")
+        rows.close()
+    before = path.read_bytes()
+    with pytest.raises(ExternalError, match=r"requests.sqlite is damaged .*paid for.*\.recover") as caught:
+        store.get_many(keys)
+    assert "\n" not in str(caught.value)
+    store.close()
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_something_else_is_not_written_to(store: RequestStore) -> None:
+    store.path.parent.mkdir()
+    with sqlite3.connect(store.path) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    other.close()
+    with pytest.raises(InputError, match="a database of something else"):
+        put(store, ask(0))
+
+
+def test_a_store_of_a_newer_release_is_not_touched(store: RequestStore) -> None:
+    put(store, ask(0))
+    store.close()
+    with sqlite3.connect(store.path) as rows:
+        rows.execute("PRAGMA user_version = 99")
+    rows.close()
+    with pytest.raises(InputError, match="newer release"):
+        store.get(ask(0).key(MODEL))
+
+
+def test_a_place_that_cannot_be_written_is_an_external_error(tmp_path: Path) -> None:
+    (tmp_path / "folder.sqlite").mkdir()
+    with pytest.raises(ExternalError, match=r"cannot be used .*writable"):
+        put(RequestStore(tmp_path / "folder.sqlite"), ask(0))
+
+
+def _fill(store: RequestStore) -> None:
+    for k in range(1, 100):
+        put(store, ask(k), os.urandom(5000).hex())
+
+
+def test_a_full_disk_is_an_external_error_and_what_was_put_stays(store: RequestStore) -> None:
+    kept = put(store, ask(0))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+        with pytest.raises(ExternalError, match="make room"):
+            _fill(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = RequestStore(store.path)
+    assert again.get(kept) == Completion("42", "stop", 3, 4)
+    put(again, ask(1000))
+
+
+# -- complete ---------------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    """A generator that answers in the opposite order and counts what it is asked."""
+
+    def __init__(self, batch: int = 7) -> None:
+        self.batch = batch
+        self.asked: Counter[Request] = Counter()
+
+    def identity(self) -> str:
+        return MODEL
+
+    def serve(self, queue: Queue) -> None:
+        while batch := queue.take(self.batch):
+            assert len(batch) <= self.batch
+            for request in reversed(batch):
+                self.asked[request] += 1
+                queue.done(request, Completion(f"to {request.prompt}", "stop", 1, 2))
+
+
+def test_completions_come_in_the_order_of_the_requests() -> None:
+    requests = [ask(k) for k in range(50)]
+    assert [each.text for each in complete(Echo(), requests)] == [f"to What is {k}?" for k in range(50)]
+
+
+def test_equal_requests_are_asked_once_and_stored_ones_not_at_all(store: RequestStore) -> None:
+    requests = [ask(k % 20) for k in range(60)]
+    first, second = Echo(), Echo()
+    answers = complete(first, requests[:30], store)
+    assert [each.text for each in answers] == [f"to What is {k % 20}?" for k in range(30)]
+    assert set(first.asked.values()) == {1}
+    assert complete(second, requests, store) == complete(Echo(), requests)
+    assert not second.asked
+    assert [each.text for each in complete(second, [ask(3), ask(99), ask(4)], store)][1] == "to What is 99?"
+    assert second.asked == {ask(99): 1}
+
+
+def test_no_requests_no_answers() -> None:
+    assert complete(Echo(), []) == []
+
+
+class Broken(Echo):
+    """Fails after nine requests."""
+
+    def serve(self, queue: Queue) -> None:
+        for request in queue.take(9):
+            queue.done(request, Completion("done", "stop"))
+        raise ExternalError("gone")
+
+
+def test_each_completion_is_in_the_store_before_the_next_is_waited_for(store: RequestStore) -> None:
+    with pytest.raises(ExternalError, match="gone"):
+        complete(Broken(), [ask(k) for k in range(20)], store)
+    assert store.count() == 9
+
+
+class Forgetful(Echo):
+    def serve(self, queue: Queue) -> None:
+        queue.take(3)
+
+
+class Twice(Echo):
+    def serve(self, queue: Queue) -> None:
+        (request,) = queue.take(1)
+        queue.done(request, Completion("", "stop"))
+        queue.done(request, Completion("", "stop"))
+
+
+def test_a_generator_that_breaks_its_contract_is_named() -> None:
+    with pytest.raises(InputError, match=r"Forgetful.serve\(\) returned with 5 of 5 requests undone"):
+        complete(Forgetful(), [ask(k) for k in range(5)])
+    with pytest.raises(InputError, match="answered it twice"):
+        complete(Twice(), [ask(0)])
+
+
+def test_many_stored_requests_are_read_fast(store: RequestStore) -> None:
+    requests = [ask(k) for k in range(3000)]
+    started = time.process_time()
+    complete(Echo(100), requests, store)
+    complete(Echo(100), requests, store)
+    assert time.process_time() - started < 5
