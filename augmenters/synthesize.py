@@ -12,7 +12,7 @@ from curate.errors import InputError
 from curate.examples import Examples
 from curate.generation import Sampling
 from curate.plan import Demand, Kind, Plan, Realized
-from curate.protocols import Generator
+from curate.protocols import Generator, Readiness
 from curate.run import Run
 from curate.scores import Split
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
@@ -104,6 +104,11 @@ class Synthesize(Component):
         from curate.synthesis.parents import check_examples
 
         check_examples(examples, run_programs=self.run_programs)
+
+    def check_ready(self) -> None:
+        """Raise where the generator can tell that it will fail."""
+        if isinstance(self.generator, Readiness):
+            self.generator.check_ready()
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""

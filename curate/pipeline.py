@@ -24,7 +24,7 @@ from curate.examples import Examples
 from curate.gate import Gate
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
-from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Scorer
+from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer
 from curate.proxy import Proxy
 from curate.readers import Loaded, read
 from curate.recipe import (
@@ -179,6 +179,9 @@ class Pipeline(Component):
         examples, progress = loaded.examples, run.progress
         scored = scores is not None
         self.check(examples, scored=scored)
+        for augmenter in self.augmenters:
+            if isinstance(augmenter, Readiness):
+                augmenter.check_ready()
         contaminated = contaminated_rows(examples, run)
         scores = self.score(loaded, run) if scores is None else given_scores(scores, examples.ids)
         with progress.stage("split"):
@@ -198,14 +201,8 @@ class Pipeline(Component):
                 truncated=0 if scored else (run.facts(examples) or {}).get("rows_truncated", 0),
                 others=others,
             )
-        admit = admission(
-            examples,
-            run,
-            split=split,
-            scorer=self.scorer,
-            clusterer=self.clusterer,
-            measurable=not scored,
-        )
+        parts = {"scorer": self.scorer, "clusterer": self.clusterer}
+        admit = admission(examples, run, split=split, measurable=not scored, **parts)
         with progress.stage("realize"):
             realized = realize(plan, examples, run, admit=admit)
         stages = Stages(

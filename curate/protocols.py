@@ -33,6 +33,7 @@ __all__ = [
     "MeasuringScorer",
     "Preflight",
     "Priced",
+    "Readiness",
     "Realizer",
     "Reweighter",
     "Scorer",
@@ -103,6 +104,15 @@ class Preflight(Protocol):
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where these examples cannot serve; called before anything is scored."""
+        ...
+
+
+@runtime_checkable
+class Readiness(Protocol):
+    """An augmenter or generator that needs something outside, and can tell early that it is not there. Optional."""
+
+    def check_ready(self) -> None:
+        """Raise InputError or ExternalError where it is bound to fail; called before anything is scored."""
         ...
 
 

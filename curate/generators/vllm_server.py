@@ -98,16 +98,26 @@ class VLLMServer(Component):
         name = identify(self.model) if Path(self.model).expanduser().exists() else self.model
         return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
 
+    def check_ready(self) -> None:
+        """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
+        `url` has another model. One that does not answer may be there when it is needed."""
+        if self.url is None:
+            find_command(self.command)
+            self._serve_arguments()
+            return
+        client = self._remote(self._mode())
+
+        async def look() -> None:
+            async with client:
+                await asyncio.gather(*map(client.probe, client.endpoints.all))
+
+        run_apart(look)
+
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
         mode = self._mode()
         if self.url is not None:
-            urls = (self.url,) if isinstance(self.url, str) else self.url
-            key = os.environ.get(self.api_key_variable) or None
-            for url in urls if key else ():
-                check_key_travels_safely(url, self.api_key_variable)
-            endpoints = Endpoints([Endpoint(url) for url in urls], self.connections)
-            client = self._client(mode, endpoints, key)
+            client = self._remote(mode)
             run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout)))
         else:
             endpoints = Endpoints([Endpoint("")], self.connections)
@@ -121,6 +131,15 @@ class VLLMServer(Component):
                 return run_own_server(client, command, environment, self.start_timeout, self.restarts, note)
 
             run_apart(lambda: _serve(queue, client, run_own))
+
+    def _remote(self, mode: Mode) -> Client:
+        """A client of the servers at `url`."""
+        assert self.url is not None
+        urls = (self.url,) if isinstance(self.url, str) else self.url
+        key = os.environ.get(self.api_key_variable) or None
+        for url in urls if key else ():
+            check_key_travels_safely(url, self.api_key_variable)
+        return self._client(mode, Endpoints([Endpoint(url) for url in urls], self.connections), key)
 
     def _client(self, mode: Mode, endpoints: Endpoints, key: str | None) -> Client:
         name = str(Path(self.model).expanduser()) if Path(self.model).expanduser().exists() else self.model
