@@ -18,15 +18,24 @@ import pyarrow as pa
 
 from curate.component import fingerprint
 from curate.examples import Examples
+from curate.generation import Completion, Request, Sampling
 from curate.plan import identity, share_counts
-from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Realizer, Scorer
+from curate.protocols import Augmenter, Clusterer, Generator, MeasuringScorer, Realizer, Scorer
 from curate.proxy import Proxy
 from curate.readers import read
 from curate.recipe import decode, encode
 from curate.run import Run
 from curate.scores import Split, as_scores
 
-__all__ = ["check_augmenter", "check_clusterer", "check_component", "check_scorer", "small_examples", "small_split"]
+__all__ = [
+    "check_augmenter",
+    "check_clusterer",
+    "check_component",
+    "check_generator",
+    "check_scorer",
+    "small_examples",
+    "small_split",
+]
 
 
 def small_examples(n: int = 24) -> Examples:
@@ -164,3 +173,52 @@ def check_augmenter(augmenter: Any) -> None:
     if isinstance(augmenter, Realizer):
         assert plan.demands, "an augmenter with realize() planned no demand"
         share_counts(plan, 0)
+
+
+def check_generator(generator: Any) -> None:
+    """Every request is answered once, those that follow from an answer too, and the most likely text is the same twice.
+
+    Asks for about twenty short completions of the model, of plain text.
+    """
+    assert isinstance(generator, Generator), "a generator needs methods identity() and serve(queue)"
+    check_component(generator)
+    assert isinstance(generator.identity(), str), "identity() must be a string"
+    assert generator.identity() == generator.identity(), "identity() changes from call to call"
+    greedy = Sampling(temperature=0, max_tokens=4)
+    asked = [Request(f"{k} and {k} is", greedy if k < 3 else Sampling(max_tokens=4), seed=k) for k in range(9)]
+    first, again = _Asked(asked), _Asked(asked)
+    generator.serve(first)
+    generator.serve(again)
+    for queue in (first, again):
+        assert not queue.waiting, f"serve returned with {len(queue.waiting)} requests not taken"
+        assert not queue.taken, f"serve returned with {len(queue.taken)} requests taken and not answered"
+        assert len(queue.answers) == 10, "serve did not take the request that followed from an answer"
+    for request in asked[:3]:
+        text = [queue.answers[request].text for queue in (first, again)]
+        assert text[0] == text[1], f"greedy completions of one prompt differ: {text}"
+    for request, completion in first.answers.items():
+        known = ("stop", "length", "refused")
+        assert completion.finish_reason in known, f"finish_reason {completion.finish_reason!r} is none of {known}"
+        most = request.sampling.max_tokens
+        assert completion.completion_tokens <= most, f"{completion.completion_tokens} tokens where {most} are allowed"
+
+
+class _Asked:
+    """A queue that watches: it has one more request once the first answer is there."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.waiting, self.taken = list(requests), set[Request]()
+        self.answers: dict[Request, Completion] = {}
+
+    def take(self, most: int) -> list[Request]:
+        assert most >= 0, f"take({most}): a number of requests is at least 0"
+        some, self.waiting = self.waiting[:most], self.waiting[most:]
+        self.taken.update(some)
+        return some
+
+    def done(self, request: Request, completion: Completion) -> None:
+        assert request in self.taken, "a completion came back for a request that was not taken, or came twice"
+        self.taken.remove(request)
+        if not self.answers:
+            self.waiting.append(Request("One more:", Sampling(max_tokens=4), seed=99))
+        self.answers[request] = completion

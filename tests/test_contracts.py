@@ -2,19 +2,32 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from fake_server import FakeServer
+from model_zoo import tiny_model
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.mixture import GaussianMixture
+from tokenizer_zoo import byte_level
 
 from augmenters import Duplicate, Replay, Subset
-from curate.checks import check_augmenter, check_clusterer, check_scorer, small_examples, small_split
+from curate.checks import (
+    check_augmenter,
+    check_clusterer,
+    check_generator,
+    check_scorer,
+    small_examples,
+    small_split,
+)
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.errors import InputError
 from curate.examples import Examples
+from curate.generation import Completion
+from curate.generators import Transformers, VLLMServer
 from curate.plan import Realized, fold, realize
 from curate.readers import read
 from curate.run import Run
@@ -235,3 +248,55 @@ def test_replay_fills_the_column_that_is_trained_on() -> None:
 def test_rank_average_checks_its_parts_when_it_is_made(scorers: tuple, weights: tuple | None, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         RankAverage(scorers=scorers, weights=weights)
+
+
+# -- generators -----------------------------------------------------------------------------------------------------
+
+
+def test_generators(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    check_generator(Transformers(model=str(tmp_path), device="cpu", batch_size=4))
+    with FakeServer(lambda body: "two") as server:
+        check_generator(VLLMServer(model=server.model, url=server.url))
+
+
+@dataclass(frozen=True)
+class Echo:
+    """The generator of the module's docstring, with a fault."""
+
+    fault: str = ""
+
+    def identity(self) -> str:
+        return "echo"
+
+    def serve(self, queue) -> None:
+        batch = queue.take(4)
+        while batch:
+            for number, request in enumerate(batch):
+                text = f"{request.prompt}{id(queue) if self.fault == 'random' else ''}"
+                if self.fault != "lost" or number:
+                    queue.done(request, Completion(text, "done" if self.fault == "reason" else "stop", 1, 1))
+                if self.fault == "twice":
+                    queue.done(request, Completion(text, "stop", 1, 1))
+            batch = [] if self.fault == "early" else queue.take(4)
+
+
+def test_a_generator_of_a_few_lines_keeps_the_contract() -> None:
+    check_generator(Echo())
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("random", "greedy"),
+        ("lost", "not answered"),
+        ("twice", "came twice"),
+        ("early", "not taken"),
+        ("reason", "finish_reason"),
+    ],
+)
+def test_broken_generators_are_found(fault: str, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_generator(Echo(fault))
