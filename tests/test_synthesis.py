@@ -320,6 +320,25 @@ def test_a_solution_that_was_cut_off_is_wrong() -> None:
     assert {each.verdict for each in family.variants[0].drawn} == {Verdict.wrong}
 
 
+def test_a_solution_with_control_characters_is_never_the_new_rows() -> None:
+    for bad, outcome in ((3, "kept"), (8, "control characters in the solutions")):
+        family = Family(families(2)[1].parent, method(1), 0)
+        ((request, ticket),) = family.begin()
+        asked = family.receive(ticket, request, answer(request))
+        while asked:
+            request, ticket = asked.pop(0)
+            right = request.index % 2 == 0
+            text = (
+                f"so\x1b[2J \\boxed{{{2 if right else 0}}}"
+                if request.index < bad
+                else f"\\boxed{{{2 if right else 0}}}"
+            )
+            asked += family.receive(ticket, request, Completion(text, "stop", 1, 1))
+        (variant,) = family.variants
+        assert variant.outcome == outcome
+        assert variant.solution is None or "\x1b" not in variant.solution.completion.text
+
+
 def test_a_refused_request_rejects_its_variant_and_says_why(tmp_path: Path) -> None:
     class Refusing(Shuffled):
         def serve(self, queue: Work) -> None:

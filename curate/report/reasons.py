@@ -57,6 +57,10 @@ REASONS = {
     "problem too long": Reason(
         "Problem too long", "Longer than longest_problem allows; most often the model explains instead of asking."
     ),
+    "control characters in the solutions": Reason(
+        "Control characters in the solutions", "No right solution is plain text, so there is none to train on."
+    ),
+    "asks nothing": Reason("Asks nothing", "A statement without a question or a task; stronger models rarely do this."),
     "problem too short": Reason("Problem too short", "Too few characters to ask anything."),
     "answer in the problem": Reason(
         "Gives its answer away", "The text holds the final result, so solving it would show nothing."

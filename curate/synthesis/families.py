@@ -9,7 +9,7 @@ from typing import Any
 from curate.generation import Completion, Request, Sampling
 from curate.seeds import derive_seed
 from curate.synthesis.band import Band
-from curate.synthesis.problems import parse_problem, problem_fault
+from curate.synthesis.problems import has_control_characters, parse_problem, problem_fault
 from curate.synthesis.prompts import chat
 from curate.verify import Verdict
 
@@ -78,8 +78,9 @@ class Variant:
 
     @property
     def solution(self) -> Drawn | None:
-        """The first right sample: the new row's completion."""
-        return next((each for each in self.drawn if each.verdict == Verdict.right), None)
+        """The first right sample that is plain text: the new row's completion."""
+        right = (each for each in self.drawn if each.verdict == Verdict.right)
+        return next((each for each in right if not has_control_characters(each.completion.text)), None)
 
     @property
     def completion_tokens(self) -> int:
@@ -185,7 +186,12 @@ class Family:
         decision = self.method.band.decide(right, undecided, len(variant.drawn))
         if decision is None:
             return self._next_round(variant)
-        variant.outcome = KEPT if decision == "in the band" else decision
+        if decision != "in the band":
+            variant.reject(decision)
+        elif variant.solution is None:
+            variant.reject("control characters in the solutions")
+        else:
+            variant.outcome = KEPT
         return []
 
     def _verdict(self, completion: Completion) -> Verdict:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["parse_problem", "problem_fault"]
+__all__ = ["has_control_characters", "parse_problem", "problem_fault"]
 
 _THOUGHT = "</think>"
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w-]*)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -57,13 +57,18 @@ def _is_question(text: str) -> bool:
     return text.endswith("?") and "\n\n" not in text
 
 
+def has_control_characters(text: str) -> bool:
+    """Whether there are characters that are no text: controls other than line ends and tabs, and half characters."""
+    return any(unicodedata.category(mark) in ("Cc", "Cs") and mark not in "\n\t\r" for mark in text)
+
+
 def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str | None:
     """Why a problem cannot serve, or None.
 
     answer: the final answer it must not give away; parent: the problem whose solution it was written from;
     longest: characters.
     """
-    if any(unicodedata.category(mark) in ("Cc", "Cs") and mark not in "\n\t\r" for mark in problem):
+    if has_control_characters(problem):
         return "control characters in the problem"
     if len(problem) > longest:
         return "problem too long"
