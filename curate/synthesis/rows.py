@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.errors import InputError
 from curate.examples import Examples
-from curate.generation import prompt_digest
+from curate.generation import Sampling, prompt_digest
 from curate.plan import NewRows
 from curate.synthesis.families import KEPT, Family, Variant
 from curate.verify import Verdict
@@ -137,6 +137,9 @@ _ATTEMPTS = pa.schema(
         ("sampling", pa.string()),
         ("seed", pa.int64()),
         ("proposal_request", pa.string()),
+        ("solution_prompt_digest", pa.string()),
+        ("solution_sampling", pa.string()),
+        ("solution_seed", pa.int64()),
         ("solution_requests", pa.list_(pa.string())),
         ("rescored_hard", pa.bool_()),
         ("difficulty", pa.float32()),
@@ -151,6 +154,7 @@ def attempts_table(families: Sequence[Family], model: str) -> pa.Table:
 
 def _attempt(family: Family, variant: Variant, model: str) -> dict[str, Any]:
     kept, solution = variant.outcome == KEPT, variant.solution
+    asked = variant.drawn[0].request if variant.drawn else None
     return {
         "example_id": new_id(family, variant) if kept else None,
         "source_id": family.parent.example_id,
@@ -167,8 +171,15 @@ def _attempt(family: Family, variant: Variant, model: str) -> dict[str, Any]:
         "completion_tokens": variant.completion_tokens,
         "generator": model,
         "prompt_digest": prompt_digest(variant.request.prompt),
-        "sampling": json.dumps(variant.request.sampling.model_dump(), sort_keys=True),
+        "sampling": _written(variant.request.sampling),
         "seed": variant.request.seed,
         "proposal_request": variant.request.key(model),
+        "solution_prompt_digest": asked and prompt_digest(asked.prompt),
+        "solution_sampling": asked and _written(asked.sampling),
+        "solution_seed": asked and asked.seed,
         "solution_requests": [each.request.key(model) for each in variant.drawn],
     }
+
+
+def _written(sampling: Sampling) -> str:
+    return json.dumps(sampling.model_dump(), sort_keys=True)
