@@ -163,12 +163,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         return sub
 
     run = add("run", commands.run, "curate a dataset: score, split, rebuild, write the result to a folder")
-    synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
-    for each, recipe in ((run, "quick"), (synthesize, "synthesize")):
-        _data_arguments(each, recipe)
-        add_synthesis_arguments(each)
-        each.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
-        each.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
+    _result_arguments(run, "quick")
     plan = add("plan", commands.plan, "show rows, tokens, disk and what the cache holds for a run; runs nothing")
     _data_arguments(plan)
     add_synthesis_arguments(plan)
@@ -176,6 +171,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
     _data_arguments(score)
     score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
+    synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
+    _result_arguments(synthesize, "synthesize")
     gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
     add_gate_arguments(gate_command)
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
@@ -192,6 +189,16 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
     doctor.add_argument("--cache", type=Path, metavar="DIR", help="cache folder to check")
     return parser, dict(subparsers.choices)
+
+
+def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """What the two commands take that write a dataset."""
+    from curate.synthesis.command import add_arguments
+
+    _data_arguments(parser, recipe)
+    add_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
+    parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 
 
 def _data_arguments(parser: argparse.ArgumentParser, default: str = "quick") -> None:

@@ -25,6 +25,8 @@ def examine(cache: Path | str | None = None) -> list[dict[str, str]]:
         ("transformers", lambda: _package("transformers")),
         ("hdbscan", lambda: _optional("hdbscan", "the HDBSCAN clusterer", "hdbscan")),
         ("gguf", lambda: _optional("gguf", "GGUF proxies", "gguf")),
+        ("math-verify", lambda: _optional("math-verify", "answers that are no plain numbers", "math")),
+        ("vllm", _vllm),
         ("devices", _devices),
         ("compiler", _compiler),
         ("cache", lambda: _cache(cache)),
@@ -62,6 +64,12 @@ def _optional(package: str, use: str, extra: str) -> tuple[str, str, str]:
         return "good", metadata.version(package), ""
     except metadata.PackageNotFoundError:
         return "note", "not installed", f"for {use}: pip install 'curate-lm[{extra}]'"
+
+
+def _vllm() -> tuple[str, str, str]:
+    found = shutil.which("vllm")
+    remedy = "to start servers for new problems: install vLLM in an environment of its own and name it with --vllm PATH"
+    return ("good", found, "") if found else ("note", "not on the PATH", remedy)
 
 
 def _devices() -> tuple[str, str, str]:
