@@ -91,10 +91,10 @@ class Synthesize(Component):
         rows = plan.choose(self.of, split, random)
         plan = plan.mark_suspects(rows, split, self.noise_guard, "Synthesize.noise_guard")
         chosen = plan.trusted(rows)
-        suspects = len(rows) - len(chosen)
-        if self.rows is not None and len(chosen) > self.rows:
+        left_out = {"suspects": len(rows) - len(chosen), "unsampled": max(len(chosen) - (self.rows or len(chosen)), 0)}
+        if left_out["unsampled"]:
             chosen = np.sort(random.choice(chosen, self.rows, replace=False))
-        plan = plan.demand(Demand(self, "synthetic", seed, rows=chosen, suspects=suspects))
+        plan = plan.demand(Demand(self, "synthetic", seed, rows=chosen, **left_out))
         if self.originals == "drop":
             plan = plan.leave_out(plan.planned, "only new problems are asked for")
         return plan

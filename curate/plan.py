@@ -36,7 +36,7 @@ class Demand:
     share: fraction of the FINAL rows this demand fills (replay), or None.
     count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
-    suspects: rows that would have been among them but for a noise guard.
+    suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number.
     seed: of whatever is random in making them.
     """
 
@@ -47,6 +47,7 @@ class Demand:
     count: int | None = None
     rows: npt.NDArray[np.int64] | None = None
     suspects: int = 0
+    unsampled: int = 0
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,12 @@ def test_the_published_band_needs_four_samples_at_first() -> None:
         ("```text\nno\n```</think>```text\nyes\n```", "yes"),
         ("**Problem:** How many?", "How many?"),
         ("## Question:\nHow many?", "How many?"),
-        ("```text\nHow many?", None),
+        ("```text\nHow many?", "How many?"),
+        ("```text How many?```", "How many?"),
+        ("```text How many?\n```", "How many?"),
+        ("```\nHow many?", "How many?"),
+        ("```latex\nHow many?\n```", "How many?"),
+        ("```textual\nHow many?\n```", "How many?"),
         ("How many?", "How many?"),
         ("Here you are:\n\nHow many?", None),
         ("It is seven.", None),
@@ -95,6 +100,11 @@ def test_the_published_band_needs_four_samples_at_first() -> None:
 )
 def test_the_problem_is_found_in_the_completion(text: str, problem: str | None) -> None:
     assert parse_problem(text) == problem
+
+
+def test_a_block_that_was_cut_off_holds_no_problem() -> None:
+    assert parse_problem("```text\nHow many of", cut_off=True) is None
+    assert parse_problem("```text\nHow many?\n```\nThis is", cut_off=True) == "How many?"
 
 
 def test_a_completion_without_a_problem_never_gets_that_of_another() -> None:

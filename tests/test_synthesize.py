@@ -342,6 +342,7 @@ def test_rows_that_cannot_serve_are_counted_by_reason(tmp_path: Path) -> None:
     assert made.record["rows"] == {
         "chosen": 60,
         "marked by the noise guard": 0,
+        "not in the sample": 0,
         "answer without a worked solution": 1,
         "no verifiable answer": 10,
         "solution and final answer disagree": 3,

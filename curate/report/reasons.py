@@ -20,6 +20,7 @@ class Reason:
 
 # Rows that were chosen but not started from, by their key in the record.
 NOT_STARTED = {
+    "not in the sample": Reason("Not in the sample", "The recipe starts from a limited number of rows (rows: N)."),
     "marked by the noise guard": Reason(
         "May be noise",
         "Their loss stays so high that the answer is more likely wrong; noise_guard sets how many are passed over.",

@@ -151,9 +151,9 @@ class Family:
         assert variant.proposal is not None
         if variant.proposal.finish_reason == "refused":
             return variant.reject("request refused", variant.proposal.refusal)
-        problem = parse_problem(variant.proposal.text)
+        cut = variant.proposal.finish_reason == "length"
+        problem = parse_problem(variant.proposal.text, cut_off=cut)
         if problem is None:
-            cut = variant.proposal.finish_reason == "length"
             return variant.reject("proposal cut off" if cut else "no problem in the proposal")
         variant.problem = problem
         fault = problem_fault(problem, self.parent.answer, self.parent.problem, self.method.longest_problem)

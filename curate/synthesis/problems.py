@@ -11,7 +11,7 @@ import unicodedata
 __all__ = ["has_control_characters", "parse_problem", "problem_fault"]
 
 _THOUGHT = "</think>"
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w-]*)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"```[ \t]*(text\b|[\w-]*[ \t]*$)?(.*?)```", re.DOTALL | re.IGNORECASE | re.MULTILINE)
 _HEADING = re.compile(
     r"^[ \t]*(?:#+[ \t]*)?(?:\*\*)?(?:new |reconstructed |rewritten )?(?:question|problem)"
     r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?",
@@ -32,13 +32,17 @@ _LETTER = re.compile(r"\(?[A-Ea-e]\)?")
 _SHORTEST = 20  # characters of anything that asks a question
 
 
-def parse_problem(completion: str) -> str | None:
+def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
     """The problem in a completion: inside the first ```text block, else the first block of any kind, else behind a
-    heading such as "Problem:", else the whole of a reply that is but one question. None where there is none, or its
-    block was never closed."""
+    heading such as "Problem:", else the whole of a reply that is but one question. None where there is none.
+
+    cut_off: whether the model would have gone on. Else a last block that was not closed ends where the text does.
+    """
     text = completion.rpartition(_THOUGHT)[2]
+    if not cut_off and text.count("```") % 2:
+        text += "```"
     blocks = _FENCE.findall(text)
-    named = [body for kind, body in blocks if kind.lower() == "text"]
+    named = [body for kind, body in blocks if kind.strip().lower() == "text"]
     if blocks:
         found = (named or [blocks[0][1]])[0]
     elif "```" in text:

@@ -138,8 +138,9 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
         "variation_prompt": prompt_digest(settings.variation_prompt),
         "solution_prompt": prompt_digest(settings.solution_prompt),
         "rows": {
-            "chosen": len(demand.rows) + demand.suspects,
+            "chosen": len(demand.rows) + demand.suspects + demand.unsampled,
             "marked by the noise guard": demand.suspects,
+            "not in the sample": demand.unsampled,
             **dict(sorted(found.skipped.items())),
             "started from": len(found.parents),
         },
