@@ -37,13 +37,14 @@ class Synthesize(Component):
     variation_sampling, solution_sampling: how both are drawn (SvS: temperature 1).
     variation_prompt: text with the place {{solution}}; solution_prompt: text with the place {{problem}}.
     longest_problem: characters.
-    budget: most generated tokens, those of earlier runs in the request store included; None = no limit.
+    budget: most generated tokens, those that earlier runs paid included; None = no limit. Nothing is asked beyond it;
+        what the request store holds is used all the same.
     noise_guard: share of the chosen rows, those of highest final loss, that are not started from: their answer is
         more likely wrong. Rows marked by an earlier augmenter's guard are left out too. 0 = off.
     originals: "keep"; or "drop", so that the result holds nothing but new problems.
     keep: "all" new problems; or those that are "hard" when they are measured like the input.
-    run_programs: for solutions that are Python programs, run them (in a sandbox) to get their answer. Off by default:
-        this executes what stands in the data.
+    run_programs: for solutions that are Python programs, those of the data and sampled ones, run them (in a sandbox) to
+        get their answer. Off by default: this executes what stands in the data, and what the model writes.
     """
 
     generator: Any
@@ -94,7 +95,9 @@ class Synthesize(Component):
         left_out = {"suspects": len(rows) - len(chosen), "unsampled": max(len(chosen) - (self.rows or len(chosen)), 0)}
         if left_out["unsampled"]:
             chosen = np.sort(random.choice(chosen, self.rows, replace=False))
-        plan = plan.demand(Demand(self, "synthetic", seed, rows=chosen, **left_out))
+        number = sum(demand.kind == "synthetic" for demand in plan.demands)
+        only_hard = self.keep == "hard"
+        plan = plan.demand(Demand(self, "synthetic", seed, rows=chosen, number=number, only_hard=only_hard, **left_out))
         if self.originals == "drop":
             plan = plan.leave_out(plan.planned, "only new problems are asked for")
         return plan

@@ -6,15 +6,15 @@ the input and assigned to its clusters, so that it shows how many of them are as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from curate.examples import Examples
-from curate.gate import compared_texts
-from curate.plan import Measured, NewRows, Realized
+from curate.gate import Hit, compared_texts
+from curate.plan import Demand, Measured, NewRows, Realized
 from curate.run import Run
 from curate.run_warnings import RunWarning
 from curate.scores import Split
@@ -29,21 +29,25 @@ NOT_HARD = "not hard when measured"
 
 def admission(
     examples: Examples, run: Run, *, split: Split, scorer: Any, clusterer: Any, measurable: bool
-) -> Callable[[Realized], Realized]:
+) -> Callable[[Demand, Realized], Realized]:
     """The function that decides which of some new rows enter; see `curate.plan.realize`.
 
     measurable: whether new rows can be measured like the input's: not where the scores came from a file.
     """
 
-    def admit(realized: Realized) -> Realized:
-        if not len(realized.rows):
-            return realized
+    # Against the synthetic rows of earlier demands; an augmenter sees to its own.
+    earlier = run.gate.model_copy(update={"evaluation": ()}).open()
+
+    def admit(demand: Demand, realized: Realized) -> Realized:
         realized = decontaminated(realized, examples, run)
         if realized.rows.origin != "synthetic" or not len(realized.rows):
             return realized
-        if not measurable:
+        realized = _without_hits(realized, earlier.check(_texts(realized, examples, run)))
+        for row, text in zip(realized.rows.ids, _texts(realized, examples, run), strict=True):
+            earlier.add(text, row)
+        if not measurable or not len(realized.rows):
             return realized
-        return _measured(realized, examples, run, split, scorer, clusterer)
+        return _measured(realized, examples, run, split, scorer, clusterer, only_hard=demand.only_hard)
 
     return admit
 
@@ -87,14 +91,26 @@ def decontaminated(realized: Realized, examples: Examples, run: Run) -> Realized
     index = run.evaluation_index()
     if index is None:
         return realized
+    return _without_hits(realized, index.check(_texts(realized, examples, run)))
+
+
+def _texts(realized: Realized, examples: Examples, run: Run) -> list[str]:
+    """What the gate compares of each new row."""
+    if not len(realized.rows):
+        return []
     texts = compared_texts(realized.rows.table, examples.shape, examples.columns, run.gate.part)
-    hits = index.check([text or "" for text in texts.to_pylist()])
-    clean = np.array([not found for found in hits])
+    return [text or "" for text in texts.to_pylist()]
+
+
+def _without_hits(realized: Realized, hits: Sequence[Sequence[Hit]]) -> Realized:
+    clean = np.array([not found for found in hits], np.bool_)
     reasons = {row: (found[0].kind, str(found[0])) for row, found in enumerate(hits) if found}
     return _without(realized, clean, "gate", reasons)
 
 
-def _measured(realized: Realized, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any) -> Realized:
+def _measured(
+    realized: Realized, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any, *, only_hard: bool
+) -> Realized:
     from curate.rescore import rescore
 
     rows = realized.rows
@@ -103,7 +119,7 @@ def _measured(realized: Realized, examples: Examples, run: Run, split: Split, sc
         found = rescore(new, examples, split, scorer=scorer, clusterer=clusterer, run=run)
         stage.advance(len(rows))
     hard = np.asarray(found.hard)
-    measured = Measured(found.difficulty, found.cluster, hard)
+    measured = Measured(found.difficulty, found.cluster, hard, found.scores.tokens)
     rows = replace(rows, measured=measured, extra={**rows.extra, "rescored_hard": hard.tolist()})
     invalid = int((found.cluster == INVALID).sum())
     rescored = {"measured": len(rows) - invalid, "hard": int(hard.sum()), "invalid": invalid}
@@ -113,7 +129,7 @@ def _measured(realized: Realized, examples: Examples, run: Run, split: Split, sc
         record={**realized.record, "rescored": rescored},
         attempts=_with_measured(realized.attempts, rows),
     )
-    if not realized.only_hard:
+    if not only_hard:
         return realized
     reasons = dict.fromkeys(np.flatnonzero(~hard).tolist(), (NOT_HARD, NOT_HARD))
     return _without(realized, hard, "measure", reasons)

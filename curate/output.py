@@ -24,6 +24,7 @@ from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
 from curate.hashing import file_digest
+from curate.plan import Realized
 from curate.protocols import Generator, MeasuringScorer
 from curate.publish import check_place, disk_errors, publish, publish_file, sync
 from curate.score_files import scores_table, trajectories_table
@@ -265,8 +266,14 @@ def _counts(curated: Curated, columns: pa.Table) -> dict[str, int]:
     if curated.scores.tokens is not None:
         tokens = curated.scores.tokens.astype(np.int64)
         counts["tokens_before"] = int(tokens.sum())
-        counts["tokens_after"] = int((tokens * curated.plan.counts).sum())
+        counts["tokens_after"] = int((tokens * curated.plan.counts).sum()) + sum(map(_new_tokens, curated.realized))
     return counts
+
+
+def _new_tokens(part: Realized) -> int:
+    """Completion tokens of new rows, where they were counted."""
+    measured = part.rows.measured
+    return 0 if measured is None or measured.tokens is None else int(measured.tokens.sum())
 
 
 def _cost(curated: Curated) -> dict[str, Any]:

@@ -189,6 +189,10 @@ class Pipeline(Component):
             others = () if scored else self._other_splits(loaded, run)
         with progress.stage("plan"):
             plan = fold(self.augmenters, split, self.seed)
+        if scored and any(demand.only_hard for demand in plan.demands):
+            raise InputError(
+                "new rows are not measured where scores are given; leave out --scores, or keep all of them"
+            )
         with progress.stage("diagnose"):
             diagnostics = diagnose(
                 scores,

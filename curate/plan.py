@@ -37,6 +37,8 @@ class Demand:
     count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
     suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number.
+    only_hard: whether of the new rows only those enter that are hard when measured like the input.
+    number: of earlier demands of this kind, so that the ids of their rows do not clash.
     seed: of whatever is random in making them.
     """
 
@@ -48,6 +50,8 @@ class Demand:
     rows: npt.NDArray[np.int64] | None = None
     suspects: int = 0
     unsampled: int = 0
+    only_hard: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,16 @@ class NewRows:
 @dataclass(frozen=True)
 class Measured:
     """What the split says of m new rows. difficulty: (m,) float32, NaN where invalid; cluster: (m,) int32, numbered
-    like the split's, -2 invalid; hard: (m,) bool."""
+    like the split's, -2 invalid; hard: (m,) bool; tokens: (m,) int32 completion tokens, where they were counted."""
 
     difficulty: npt.NDArray[np.float32]
     cluster: npt.NDArray[np.int32]
     hard: npt.NDArray[np.bool_]
+    tokens: npt.NDArray[np.int32] | None = None
 
     def take(self, rows: npt.NDArray[np.int64]) -> Measured:
-        return Measured(self.difficulty[rows], self.cluster[rows], self.hard[rows])
+        tokens = None if self.tokens is None else self.tokens[rows]
+        return Measured(self.difficulty[rows], self.cluster[rows], self.hard[rows], tokens)
 
 
 @dataclass(frozen=True)
@@ -176,14 +182,12 @@ class Realized:
 
     record: JSON about how they were made (counts, settings, cost), for run.json and the report.
     attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
-    only_hard: whether of the rows only those enter that are hard when measured like the input.
     """
 
     rows: NewRows
     rejected: list[dict[str, Any]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     attempts: Any = None
-    only_hard: bool = False
 
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
@@ -231,7 +235,7 @@ def realize(
     examples: Examples,
     run: Run | None = None,
     *,
-    admit: Callable[[Realized], Realized] = lambda realized: realized,
+    admit: Callable[[Demand, Realized], Realized] = lambda demand, realized: realized,
 ) -> list[Realized]:
     """Make the rows that were promised: first those of fixed number, then those that are a share of all.
 
@@ -243,7 +247,7 @@ def realize(
     done: dict[int, Realized] = {}
 
     def fulfil(demand: Demand) -> Realized:
-        return admit(demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run))
+        return admit(demand, demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run))
 
     for index, demand in enumerate(plan.demands):
         if demand.share is None:

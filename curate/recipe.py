@@ -181,6 +181,8 @@ def validation_message(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
     given = repr(first.get("input"))
     text = first["msg"].removeprefix("Value error, ")
+    if not key:  # about several keys at once, which the message names
+        return str(text)
     return f"{key}: {text} (got {given if len(given) < 80 else given[:77] + '...'})"
 
 

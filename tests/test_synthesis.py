@@ -92,6 +92,8 @@ def test_the_published_band_needs_four_samples_at_first() -> None:
         ("```textual\nHow many?\n```", "How many?"),
         ("How many?", "How many?"),
         ("Here you are:\n\nHow many?", None),
+        ("Problem: How many?\n\nSolution: x = 3", "How many?"),
+        ("```text\nHow many?\n**Answer:** 3\n```", "How many?"),
         ("It is seven.", None),
         ("", None),
         ("```text\n\n```", None),
@@ -131,6 +133,8 @@ PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
         (r"What is $x + 1$ if it equals $\frac{3}{4}$ and more?", r"\frac{3}{4}", "answer in the problem"),
         ("A price of $18 falls to nothing. How much is that in dollars?", "$18", "answer in the problem"),
         ("How many?", "12", "problem too short"),
+        ("A pipe of 3 m and one of 4 m are joined: 12cm is lost. How long is it?", "12", "answer in the problem"),
+        ("Work out the sum of the numbers 3 and 4, times one.", "12", None),
         ("A baker makes 3 trays of 4 buns and sells them all.", "12", "asks nothing"),
         ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", None),
         ("How many? " * 60, "12", "problem too long"),
@@ -328,6 +332,34 @@ def test_a_solution_that_was_cut_off_is_wrong() -> None:
     for request, ticket in asked:
         family.receive(ticket, request, Completion("we get \\boxed{2} and then", "length", 1, 10))
     assert {each.verdict for each in family.variants[0].drawn} == {Verdict.wrong}
+
+
+def test_what_was_paid_before_a_refusal_is_counted(tmp_path: Path) -> None:
+    """One sample of the first round is refused: the other three were paid for and stay in the sums."""
+
+    class Partly(Shuffled):
+        def serve(self, queue: Work) -> None:
+            while batch := queue.take(3):
+                for request in batch:
+                    refused = request.sampling == SOLVE and request.index == 2
+                    queue.done(request, Completion("", "refused", refusal="no") if refused else answer(request))
+
+    work = finish(RequestStore(tmp_path / "r.sqlite"), Partly(0), count=3)
+    variants = [v for family in work.families for v in family.variants]
+    assert {v.outcome for v in variants} == {"request refused"}
+    assert [len(v.drawn) for v in variants] == [3] * 6
+    assert sum(v.completion_tokens for v in variants) == work.completion_tokens
+    assert all(v.screened for v in variants)
+
+
+def test_what_another_run_pays_for_meanwhile_is_not_asked_again(tmp_path: Path) -> None:
+    store = RequestStore(tmp_path / "r.sqlite")
+    slow = Work(families(6), store, "model")
+    slow.replay()
+    fast = finish(store, Shuffled(0), count=6)
+    Shuffled(1).serve(slow)
+    assert (slow.made, slow.stored) == (0, fast.made)
+    assert outcomes(slow.families) == outcomes(fast.families)
 
 
 def test_a_solution_with_control_characters_is_never_the_new_rows() -> None:

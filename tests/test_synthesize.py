@@ -280,6 +280,44 @@ def test_only_those_still_hard_are_kept_if_asked_for(cache: Path) -> None:
     assert only.realized[0].record["rescored"] == every.realized[0].record["rescored"]
 
 
+def test_with_given_scores_new_rows_are_not_measured_and_it_says_so(cache: Path) -> None:
+    difficulty = np.arange(60, dtype=np.float32)
+    data = read(rows(), columns=COLUMNS)
+    synthesize = Synthesize(generator=Writer(), noise_guard=0)
+    curated = pipeline(synthesize).run(data, scores=difficulty, cache=cache)
+    assert all(row["hard"] is None and row["difficulty"] is None for row in synthetic(curated))
+    assert "new_rows_not_measured" in {warning.code for warning in curated.warnings}
+    only = synthesize.model_copy(update={"keep": "hard", "generator": Writer(name="unasked")})
+    with pytest.raises(InputError, match="not measured"):
+        pipeline(only).run(data, scores=difficulty, cache=cache)
+
+
+def test_two_of_them_in_one_recipe_do_not_get_in_each_others_way(cache: Path) -> None:
+    one, two = Synthesize(generator=Writer(), variants=1), Synthesize(generator=Writer(0.4), variants=1)
+    curated = run(cache, one, two)
+    first, second = curated.realized
+    assert len(first.rows) > 0
+    assert len(second.rows) > 0
+    assert len(set(curated.dataset["example_id"])) == len(curated.dataset)
+    # The same recipe's second one writes what the first has written already: nothing of it may enter.
+    twin = run(cache, one, one.model_copy(update={"samples": 8}))
+    texts = [row["question"] for row in synthetic(twin)]
+    assert len(set(texts)) == len(texts)
+
+
+def test_what_the_new_rows_cannot_fill_is_found_before_anything_is_asked(tmp_path: Path) -> None:
+    table = rows().append_column(pa.field("k", pa.int64(), nullable=False), pa.array(range(60)))
+    with pytest.raises(InputError, match=r"'k'.*never null"):
+        pipeline(Synthesize(generator=Writer())).run(read(table, columns=COLUMNS), cache=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_tokens_of_new_rows_are_counted(cache: Path, tmp_path: Path) -> None:
+    run(cache, Synthesize(generator=Writer(), originals="drop"), out=tmp_path / "out")
+    counts = json.loads((tmp_path / "out" / "run.json").read_text())["counts"]
+    assert counts["tokens_after"] > 5 * counts["output"]
+
+
 def test_nothing_but_new_problems_if_asked_for(cache: Path) -> None:
     curated = run(cache, Synthesize(generator=Writer(), originals="drop"))
     assert {row["origin"] for row in curated.dataset.to_pylist()} == {"synthetic"}

@@ -39,6 +39,14 @@ def synthesis_warnings(record: dict[str, Any]) -> list[RunWarning]:
         if solved and count > _MOST_OUT_OF_BAND * solved:
             code = "problems_" + outcome.replace(" ", "_")
             found.append(RunWarning(code, f"{count:,} of {solved:,} solved problems are {outcome}.", remedy))
+    if outcomes.get("kept") and "rescored" not in record:
+        found.append(
+            RunWarning(
+                "new_rows_not_measured",
+                f"It is not known whether the {outcomes['kept']:,} new problems are hard: no proxy was run.",
+                "Leave out --scores to have them measured on the proxy like the input.",
+            )
+        )
     ungraded = outcomes.get("cannot be graded", 0)
     if solved and ungraded > _MOST_UNGRADED * solved:
         found.append(

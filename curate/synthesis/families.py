@@ -62,6 +62,7 @@ class Drawn:
 class Variant:
     """A proposed problem.
 
+    screened: whether the problem passed the checks and the gate, so that it is worth solving.
     outcome: None while open; "kept", or the reason why it was rejected; detail: what it collided with, and the like.
     """
 
@@ -70,6 +71,7 @@ class Variant:
     proposal: Completion | None = None
     problem: str | None = None
     drawn: list[Drawn] = field(default_factory=list)
+    screened: bool = False
     outcome: str | None = None
     detail: str | None = None
 
@@ -98,10 +100,12 @@ class Family:
     `begin` says what to ask first; `receive` takes a completion and says what to ask next. Proposals are looked at
     when all of them are there, and samples when a whole round is, so that what is asked never depends on the order
     in which completions arrive.
+
+    demand: number of earlier demands for synthetic rows, which the ids of new rows tell apart.
     """
 
-    def __init__(self, parent: Parent, method: Method, seed: int) -> None:
-        self.parent, self.method = parent, method
+    def __init__(self, parent: Parent, method: Method, seed: int, demand: int = 0) -> None:
+        self.parent, self.method, self.demand = parent, method, demand
         prompt = chat(method.variation_prompt, "solution", parent.solution)
         drawn_with = derive_seed(seed, "variation", parent.example_id)
         self.variants = [
@@ -145,7 +149,8 @@ class Family:
             if collision is not None:
                 reason, _, detail = collision.partition(": ")
                 variant.reject(reason, detail)
-        return [each for variant in open_ones if variant.outcome is None for each in self._next_round(variant)]
+            variant.screened = collision is None
+        return [each for variant in open_ones if variant.screened for each in self._next_round(variant)]
 
     def _judge_proposal(self, variant: Variant, seen: set[str]) -> None:
         assert variant.proposal is not None
@@ -176,12 +181,13 @@ class Family:
         ]
 
     def _judge_round(self, variant: Variant) -> list[tuple[Request, Any]]:
-        for index in sorted(self._round[variant.number]):
-            request, completion = self._round[variant.number][index]
-            if completion.finish_reason == "refused":
-                variant.reject("request refused", completion.refusal)
-                return []
-            variant.drawn.append(Drawn(request, completion, self._verdict(completion)))
+        arrived = [each for _, each in sorted(self._round[variant.number].items())]
+        served = [each for each in arrived if each[1].finish_reason != "refused"]
+        variant.drawn += [Drawn(request, completion, self._verdict(completion)) for request, completion in served]
+        if len(served) < len(arrived):
+            refusal = next(completion.refusal for _, completion in arrived if completion.finish_reason == "refused")
+            variant.reject("request refused", refusal)
+            return []
         right, undecided = variant.count(Verdict.right), variant.count(Verdict.undecided)
         decision = self.method.band.decide(right, undecided, len(variant.drawn))
         if decision is None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.synthesis.families import Parent
+from curate.synthesis.rows import check_schema
 from curate.verify import Verdict, grade, reference_answer, run_program
 from curate.verify.sandbox import program_in
 
@@ -23,6 +24,7 @@ NOT_ONE_TURN = "not one problem with one solution"
 NO_SOLUTION = "answer without a worked solution"
 _BLOCK = 1024
 _LOOKED_AT = 1000
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,18 @@ def check_shape(examples: Examples) -> None:
 def check_examples(examples: Examples, *, run_programs: bool) -> None:
     """Raise InputError where no row can have variants, as far as up to 1,000 rows all over the data show."""
     check_shape(examples)
+    check_schema(examples)
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
-    found = parents(examples, rows, run_programs=run_programs)
-    if not found.parents:
-        raise InputError(
-            "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
-            f"({found.reasons}); name the column of final answers with --columns final_answer=COLUMN"
-        )
+    skipped: Counter[str] = Counter()
+    for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):
+        found = parents(examples, np.sort(part), run_programs=run_programs)
+        if found.parents:  # the first that can will do: programs take their time
+            return
+        skipped += found.skipped
+    raise InputError(
+        "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
+        f"({Parents([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN"
+    )
 
 
 def parents(examples: Examples, rows: npt.NDArray[np.int64], *, run_programs: bool = False) -> Parents:

@@ -46,7 +46,7 @@ def price(settings: Settings, demand: Demand, examples: Examples, run: Run) -> P
         prompts += more_prompts
     return Price(
         rows=len(found.parents),
-        skipped=found.skipped.total() + demand.suspects,
+        skipped=found.skipped.total(),
         stored=work.stored,
         requests=left.requests,
         generated_tokens=min(int(generated), left.completion_tokens),

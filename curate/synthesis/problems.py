@@ -24,11 +24,13 @@ _MARKER = re.compile(
 # What makes a text a problem: a question mark, or one of the verbs that tasks begin with.
 _ASKS = re.compile(
     r"\?|\b(?:find|compute|calculate|determine|evaluate|simplify|solve|prove|show|express|factor|expand|give|state|list|"
-    r"write|name|convert|round|count|estimate|draw|graph|what|how many|how much|which)\b",
+    r"write|name|convert|round|count|estimate|draw|graph|work out|tell|add|subtract|multiply|divide|identify|choose|"
+    r"describe|explain|justify|verify|what|how many|how much|which)\b",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
+_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
 _LETTER = re.compile(r"\(?[A-Ea-e]\)?")
+_WORKED = re.compile(r"^[ \t]*(?:#+[ \t]*)?(?:\*\*)?(?:solution|answer|explanation)(?:\*\*)?[ \t]*:", re.I | re.M)
 _SHORTEST = 20  # characters of anything that asks a question
 
 
@@ -52,7 +54,8 @@ def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
         found = text[heading.end() :] if heading else text
         if heading is None and not _is_question(text):
             return None
-    return found.strip() or None
+    worked = _WORKED.search(found)  # some models go on to solve what they wrote
+    return found[: worked.start() if worked else None].strip() or None
 
 
 def _is_question(text: str) -> bool:

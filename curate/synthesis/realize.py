@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
         rejected=_rejected(work.families),
         record=_record(settings, demand, found, work, stopped),
         attempts=attempts_table(work.families, model),
-        only_hard=settings.keep == "hard",
     )
 
 
@@ -69,10 +69,11 @@ def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> t
         variation_prompt=settings.variation_prompt,
         solution_prompt=settings.solution_prompt,
         longest_problem=settings.longest_problem,
-        grade=grade,
+        # The prompt asks for a marked answer; a mere last number may be anything.
+        grade=partial(grade, strong_only=True, run_programs=settings.run_programs),
         screen=_screen(index),
     )
-    families = [Family(parent, method, demand.seed) for parent in found.parents]
+    families = [Family(parent, method, demand.seed, demand.number) for parent in found.parents]
     # Which rows are reached before a budget ends must not depend on how the file is sorted.
     order = np.random.default_rng(demand.seed).permutation(len(families))
     work = Work(
@@ -128,6 +129,7 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
     variants = [variant for family in work.families for variant in family.variants]
     outcomes = Counter(str(variant.outcome) for variant in variants)
     solved = [variant for variant in variants if variant.drawn]
+    band = Band(*settings.band, settings.samples)
     verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
     assert demand.rows is not None
     return {
@@ -148,10 +150,8 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
             ["proposals asked for", len(variants)],
             ["proposals written", sum(variant.proposal is not None for variant in variants)],
             ["with a problem", sum(variant.problem is not None for variant in variants)],
-            ["past checks and gate", len(solved)],
-            ["kept by the band", sum(1 for variant in solved if _in_band(variant, work.families[0].method.band))]
-            if solved
-            else ["kept by the band", 0],
+            ["past checks and gate", sum(variant.screened for variant in variants)],
+            ["kept by the band", sum(_in_band(variant, band) for variant in solved)],
             ["kept", outcomes[KEPT]],
         ],
         "outcomes": dict(sorted(outcomes.items())),

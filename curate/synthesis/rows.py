@@ -12,11 +12,12 @@ import pyarrow as pa
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.generation import Sampling, prompt_digest
+from curate.messages import is_text
 from curate.plan import NewRows
 from curate.synthesis.families import KEPT, Family, Variant
 from curate.verify import Verdict
 
-__all__ = ["attempts_table", "new_id", "new_rows"]
+__all__ = ["attempts_table", "check_schema", "new_id", "new_rows"]
 
 ORIGIN = "synthetic"
 _SPEAKERS = {"user": "human", "assistant": "gpt"}  # as data of the from/value kind calls them
@@ -24,7 +25,23 @@ _SPEAKERS = {"user": "human", "assistant": "gpt"}  # as data of the from/value k
 
 def new_id(family: Family, variant: Variant) -> str:
     """Id of the row that a variant becomes."""
-    return f"{family.parent.example_id}~{variant.number + 1}"
+    demand = "" if family.demand == 0 else f"{family.demand + 1}."
+    return f"{family.parent.example_id}~{demand}{variant.number + 1}"
+
+
+def check_schema(examples: Examples) -> None:
+    """Raise InputError where a column would be null in new rows that is declared as never null."""
+    columns = examples.columns
+    roles = [*examples.content_roles, "source", "final_answer"]
+    given = {columns[role] for role in roles if role in columns}
+    if "id" in columns and is_text(examples.column("id").type):
+        given.add(columns["id"])
+    for column in examples.table.schema:
+        if column.name not in given and not column.nullable:
+            raise InputError(
+                f"Synthesize: new rows have no value for column {column.name!r}, which is declared as never null; "
+                "store the input with a nullable column (pandas does), or leave the column out"
+            )
 
 
 def _kept(families: Sequence[Family]) -> list[tuple[Family, Variant]]:
@@ -45,11 +62,6 @@ def new_rows(families: Sequence[Family], examples: Examples, model: str) -> NewR
     columns = []
     for column in examples.table.schema:
         values = cells.get(column.name)
-        if values is None and not column.nullable:
-            raise InputError(
-                f"Synthesize: new rows have no value for column {column.name!r}, which is declared as never null; "
-                "store the input with a nullable column (pandas does), or leave the column out"
-            )
         columns.append(_array(values, column, len(kept)))
     drawn = [variant.solution for _, variant in kept]
     return NewRows(
@@ -78,7 +90,7 @@ def _cells(
         if role in columns:
             values = parents.column(role).to_pylist()
             cells[columns[role]] = [values[row] for row in rows]
-    if "id" in columns and pa.types.is_string(parents.column("id").type):
+    if "id" in columns and is_text(parents.column("id").type):
         cells[columns["id"]] = list(ids)
     if parents.shape == "messages":
         systems = [[turn for turn in turns if turn["role"] == "system"] for turns in parents.texts("messages", 0, n)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from curate.generation import Sampling
 from curate.protocols import Generator
@@ -42,9 +42,6 @@ class Settings(Protocol):
 
     @property
     def budget(self) -> int | None: ...
-
-    @property
-    def keep(self) -> Any: ...
 
     @property
     def run_programs(self) -> bool: ...

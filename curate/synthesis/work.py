@@ -87,6 +87,10 @@ class Work:
             if not self._affordable(request):
                 break
             waiting.popleft()
+            # Another run may have paid for it since it was put in line.
+            if self.store.get(request.key(self.model)) is not None:
+                self._enter(family, [(request, ticket)])
+                continue
             self._under_way[request.key(self.model)] = (family, ticket)
             self._reserved += request.sampling.max_tokens
             taken.append(request)
