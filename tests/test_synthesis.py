@@ -136,6 +136,8 @@ PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
         ("A pipe of 3 m and one of 4 m are joined: 12cm is lost. How long is it?", "12", "answer in the problem"),
         ("Work out the sum of the numbers 3 and 4, times one.", "12", None),
         ("A baker makes 3 trays of 4 buns and sells them all.", "12", "asks nothing"),
+        ("The round trip is made at 2 miles per gallon, they say.", "12", "asks nothing"),
+        ("Let x be 3 and y be 4. Then find the product of both.", "12", None),
         ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", None),
         ("How many? " * 60, "12", "problem too long"),
         ("A baker makes 3 trays\x07 of 4 buns. How many buns?", "12", "control characters in the problem"),

@@ -21,11 +21,12 @@ _MARKER = re.compile(
     r"\\boxed|####|\banswer\s*(?:is\b|was\b|=|:|should be\b|must be\b|would be\b|equals\b)",
     re.IGNORECASE,
 )
-# What makes a text a problem: a question mark, or one of the verbs that tasks begin with.
+# What makes a text a problem: a question mark, or a task, whose verb begins a sentence or a part of one.
 _ASKS = re.compile(
-    r"\?|\b(?:find|compute|calculate|determine|evaluate|simplify|solve|prove|show|express|factor|expand|give|state|list|"
-    r"write|name|convert|round|count|estimate|draw|graph|work out|tell|add|subtract|multiply|divide|identify|choose|"
-    r"describe|explain|justify|verify|what|how many|how much|which)\b",
+    r"\?|(?:^|[.!:;,$\n]\s*|\b(?:and|then|please|to|must|should)\s+)"
+    r"(?:find|compute|calculate|determine|evaluate|simplify|solve|prove|show|express|factor|expand|give|state|list|write|"
+    r"name|convert|round|count|estimate|draw|graph|work out|tell|add|subtract|multiply|divide|identify|choose|describe|"
+    r"explain|justify|verify|how many|how much|what|which)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
