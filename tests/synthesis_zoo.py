@@ -161,7 +161,7 @@ def write_synthesis(
     demand = Demand(SimpleNamespace(of="hard"), "synthetic", seed, rows=hard[4:], suspects=4)
     found = Parents(started, Counter({"no verifiable answer": 2, "not one problem with one solution": 1}))
     record = _record(settings, demand, found, work, stopped)
-    attempts = attempts_table(families, work.model)
+    attempts = attempts_table(families, work.model, work.model)
     _add_rejected(directory, _rejected(families))
     if hard_share is not None:
         record, attempts = _measured(record, attempts, split, hard_share, keep, dice)

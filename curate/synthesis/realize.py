@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from curate.examples import Examples
 from curate.gate import GateIndex
 from curate.generation import prompt_digest
 from curate.plan import Demand, Realized
+from curate.protocols import Generator
 from curate.request_store import RequestStore
 from curate.run import Run
 from curate.synthesis.band import Band
@@ -40,12 +42,12 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
     stopped = work.stopped
     work.close()
     _among_each_other(work.families, run)
-    model = work.model
+    model, name = work.model, _name(settings.generator)
     return Realized(
-        rows=new_rows(work.families, examples, model),
+        rows=new_rows(work.families, examples, model, name),
         rejected=_rejected(work.families),
         record=_record(settings, demand, found, work, stopped),
-        attempts=attempts_table(work.families, model),
+        attempts=attempts_table(work.families, model, name),
     )
 
 
@@ -83,6 +85,14 @@ def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> t
         budget=settings.budget,
     )
     return found, work
+
+
+def _name(generator: Generator) -> str:
+    """What people call the model, and what tells its versions apart."""
+    identity, model = generator.identity(), getattr(generator, "model", None)
+    if not isinstance(model, str) or model in identity:
+        return identity
+    return f"{Path(model).name} ({identity})"
 
 
 def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[str | None]]:
@@ -133,7 +143,7 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
     verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
     assert demand.rows is not None
     return {
-        "generator": work.model,
+        "generator": _name(settings.generator),
         "of": getattr(demand.augmenter, "of", None),
         "band": [*settings.band, settings.samples],
         "variants_per_row": settings.variants,

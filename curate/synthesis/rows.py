@@ -48,9 +48,10 @@ def _kept(families: Sequence[Family]) -> list[tuple[Family, Variant]]:
     return [(family, variant) for family in families for variant in family.variants if variant.outcome == KEPT]
 
 
-def new_rows(families: Sequence[Family], examples: Examples, model: str) -> NewRows:
+def new_rows(families: Sequence[Family], examples: Examples, model: str, name: str) -> NewRows:
     """The kept variants as rows: problem and solution in the input's columns, the parent's source and final answer.
 
+    model: identity of the generator, part of the keys of requests; name: as the rows call it.
     Every other column of the input is null: what it says of the parent need not hold for its variant.
     """
     kept = _kept(families)
@@ -70,7 +71,7 @@ def new_rows(families: Sequence[Family], examples: Examples, model: str) -> NewR
         source_ids=[family.parent.example_id for family, _ in kept],
         origin=ORIGIN,
         extra={
-            "generator": [model] * len(kept),
+            "generator": [name] * len(kept),
             "request": [each.request.key(model) for each in drawn if each],
             "pass_count": [variant.count(Verdict.right) for _, variant in kept],
             "verified": [True] * len(kept),
@@ -159,12 +160,12 @@ _ATTEMPTS = pa.schema(
 )
 
 
-def attempts_table(families: Sequence[Family], model: str) -> pa.Table:
+def attempts_table(families: Sequence[Family], model: str, name: str) -> pa.Table:
     """One row per variant, kept or not, with where it came from and what became of it."""
-    return pa.Table.from_pylist([_attempt(f, v, model) for f in families for v in f.variants], _ATTEMPTS)
+    return pa.Table.from_pylist([_attempt(f, v, model, name) for f in families for v in f.variants], _ATTEMPTS)
 
 
-def _attempt(family: Family, variant: Variant, model: str) -> dict[str, Any]:
+def _attempt(family: Family, variant: Variant, model: str, name: str) -> dict[str, Any]:
     kept, solution = variant.outcome == KEPT, variant.solution
     asked = variant.drawn[0].request if variant.drawn else None
     return {
@@ -181,7 +182,7 @@ def _attempt(family: Family, variant: Variant, model: str) -> dict[str, Any]:
         **{str(verdict): variant.count(verdict) for verdict in Verdict},
         "verdicts": [str(each.verdict) for each in variant.drawn],
         "completion_tokens": variant.completion_tokens,
-        "generator": model,
+        "generator": name,
         "prompt_digest": prompt_digest(variant.request.prompt),
         "sampling": _written(variant.request.sampling),
         "seed": variant.request.seed,
