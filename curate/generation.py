@@ -74,11 +74,13 @@ def prompt_digest(prompt: Prompt) -> str:
 class Completion:
     """What came back.
 
-    text: without the prompt and without the stop text.
+    text: without the prompt and without the stop text; always encodable as UTF-8: half of a surrogate pair, which a
+        server may send, has become U+FFFD.
     finish_reason: "stop" = the model ended it or a stop text did; "length" = cut off at max_tokens or at the end of
         the context; "refused" = this request can never be served (the prompt is longer than the context, say): text
         is then empty and `refusal` says why.
-    prompt_tokens, completion_tokens: as the model counted them.
+    prompt_tokens, completion_tokens: as the model counted them; where a server does not say, 0 and max_tokens, which
+        is certainly enough.
     """
 
     text: str

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curate.errors import ExternalError, InputError
@@ -73,8 +73,8 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def publish_file(target: Path, content: str | bytes) -> None:
-    """Write a text file (UTF-8) or bytes aside, sync, rename."""
+def publish_file(target: Path, content: str | bytes, *, replace: bool = True) -> None:
+    """Write a text file (UTF-8) or bytes aside, sync, rename. replace: as for `publish`."""
     _make(target.parent)
     partial = _partial(target)
     remove_stale(target)
@@ -83,7 +83,10 @@ def publish_file(target: Path, content: str | bytes) -> None:
             with partial.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
             sync(partial)
-            os.replace(partial, target)
+            if replace:
+                os.replace(partial, target)
+            else:
+                _link_unless_there(partial, target)
             sync(target.parent)
         finally:
             partial.unlink(missing_ok=True)
@@ -129,6 +132,16 @@ def _rename_unless_there(partial: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
+
+
+def _link_unless_there(partial: Path, target: Path) -> None:
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        with suppress(FileExistsError), target.open("xb") as file:
+            file.write(partial.read_bytes())
 
 
 def remove_stale(target: Path) -> None:

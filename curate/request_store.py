@@ -14,16 +14,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from curate.cache import Cache
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Request, prompt_digest
+from curate.generators.wire import encodable
 from curate.progress import Progress
 from curate.protocols import Generator
-from curate.publish import disk_errors
+from curate.publish import disk_errors, publish_file
 
 __all__ = ["RequestStore", "complete"]
 
@@ -75,15 +76,15 @@ class RequestStore:
             for key, text, reason, prompt_tokens, completion_tokens, checksum in rows:
                 if _checksum(key, text, reason, prompt_tokens, completion_tokens) != checksum:
                     raise self._damaged(f"checksum of request {key.hex()}")
-                completion = Completion(_decoded(text), reason, prompt_tokens, completion_tokens)
-                found[key.hex()] = completion
+                said = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
+                found[key.hex()] = Completion(said, reason, prompt_tokens, completion_tokens)
         return found
 
     def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
         """Keep a completion. The first of a key stays; one that was refused is not kept, so that it is asked again."""
         if completion.finish_reason == "refused":
             return
-        text, number = _encoded(completion.text), bytes.fromhex(key)
+        text, number = completion.text.encode("utf-8", "surrogatepass"), bytes.fromhex(key)
         counts = (completion.prompt_tokens, completion.completion_tokens)
         prompt = bytes.fromhex(prompt_digest(request.prompt))
         plain = request.prompt if isinstance(request.prompt, str) else [dict(message) for message in request.prompt]
@@ -130,7 +131,7 @@ class RequestStore:
 
     def _connect(self) -> sqlite3.Connection:
         with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._create()
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)
@@ -138,6 +139,20 @@ class RequestStore:
             connection.close()
             raise
         return connection
+
+    def _create(self) -> None:
+        """Make the file where there is none: whole at once, so that one that is empty has lost what it held."""
+        log = Path(f"{self.path}-wal")
+        orphaned = log.exists()  # asked first: whoever makes a store just now makes its log last
+        if self.path.exists():
+            if self.path.is_file() and not self.path.stat().st_size:
+                raise self._damaged("it is empty")
+            return
+        if orphaned:
+            raise self._damaged(f"its write-ahead log {log.name} is there without it")
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+            _make_tables(empty)
+            publish_file(self.path, empty.serialize(), replace=False)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         kind, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
@@ -158,12 +173,7 @@ class RequestStore:
         # A commit then survives the death of the process; only that of the machine can undo the last ones, whole.
         connection.execute("PRAGMA synchronous = NORMAL")
         if version < _VERSION:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            connection.execute("COMMIT")
+            _make_tables(connection)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -196,12 +206,11 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # half a pair is no UTF-8, but a model may say it
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "surrogatepass")
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
+        connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def _checksum(key: bytes, text: bytes, *rest: str | int) -> bytes:

@@ -85,7 +85,17 @@ def kinds(hits: Sequence[Hit]) -> set[str]:
         ("\uff21\uff22\uff23 ﬁne Straße", ["abc", "fine", "strasse"]),
         ("日本語 text", ["日", "本", "語", "text"]),
         ("ap\u200bple\u202e", ["apple"]),
-        ("tab\x00nul\x1bend\nline", ["tab", "nul", "end", "line"]),
+        ("tab\tno\x00break\x85end\nline", ["tab", "nobreak", "end", "line"]),
+        (
+            "so\u00adft gl\u034fue sel\ufe0fected ze\u200b\u2060\ufeffro fil\u3164ler",
+            ["soft", "glue", "selected", "zero", "filler"],
+        ),
+        ("cafe\u034f\u0301 1\x00,0\u200b00 well\u00ad-known", ["café", "1000", "well", "known"]),
+        (
+            "Anna&nbsp;buys&#160;3&nbsp;&lt; 4 R&amp;D &quot;it&#39;s&quot;",
+            ["anna", "buys", "3", "<", "4", "r", "d", "it", "s"],
+        ),
+        ("AT&T &unknown; &amp", ["at", "t", "unknown", "amp"]),
         ("5 \u2212 3", ["5", "-", "3"]),
         ("lone \ud800 surrogate", ["lone", "surrogate"]),
         ("cafe\u0301", ["café"]),
@@ -500,6 +510,29 @@ def test_the_command_against_another_dataset(data: str, tmp_path: Path, capsys: 
 def test_mistakes_in_the_command(arguments: list[str], message: str, data: str) -> None:
     with pytest.raises(InputError, match=message):
         run_command(data, "--json", *(each.replace("DATA", data) for each in arguments))
+
+
+def test_results_never_take_the_place_of_what_is_read(data: str, tmp_path: Path) -> None:
+    other = Path(evaluation([OTHER], tmp_path, "other"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    inside = Path(evaluation([STORY], folder, "inside"))
+    linked, symbolic = tmp_path / "linked.parquet", tmp_path / "symbolic.parquet"
+    linked.hardlink_to(data)
+    symbolic.symlink_to(other)
+    roundabout = f"{folder}/../{Path(data).name}"
+    others = ["--against", json.dumps({"data": str(other)}), "--evaluation", str(folder), "--json"]
+    before = {path: path.read_bytes() for path in (Path(data), other, inside)}
+    wrong = [(data, "DATA"), (roundabout, "DATA"), (linked, "DATA"), (symbolic, "--against"), (inside, "--evaluation")]
+    for option in ("--out", "--clean"):
+        for path, role in wrong:
+            with pytest.raises(InputError, match=f"{option} .* would overwrite what {role} reads; name another file"):
+                run_command(data, option, str(path), *others)
+    with pytest.raises(InputError, match="name two files"):
+        run_command(data, "--out", f"{tmp_path}/a.parquet", "--clean", f"{folder}/../a.parquet", *others)
+    assert {path: path.read_bytes() for path in before} == before
+    for _ in range(2):  # a result of an earlier time may be replaced
+        run_command(data, "--clean", str(tmp_path / "clean.parquet"), *others)
 
 
 # -- real data --------------------------------------------------------------------------------------------------

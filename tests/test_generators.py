@@ -23,7 +23,7 @@ from curate.checks import check_component
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Prompt, Request, Sampling
 from curate.generators import VLLMServer, client, endpoints, keepers
-from curate.generators.wire import completion_of, message_of, refuses_prompt
+from curate.generators.wire import Answer, Served, completion_of, message_of, refuses_prompt, speaks_for
 from curate.protocols import Generator
 from curate.request_store import RequestStore, complete
 from curate.seeds import derive_seed
@@ -131,16 +131,81 @@ def test_lengths_reasons_and_counts_come_back() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, Completion("", "stop")),
-        ({"choices": [{"text": "a", "finish_reason": "tool_calls"}], "usage": None}, Completion("a", "stop")),
+        ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, Completion("", "stop", 3, 4)),
+        ({"choices": [{"text": "a", "finish_reason": "tool_calls"}]}, Completion("a", "stop", 3, 4)),
         (
             {"choices": [{"text": "a", "finish_reason": "content_filter"}]},
-            Completion("", "refused", refusal="the server's content filter withheld it"),
+            Completion("", "refused", 3, 4, refusal="the server's content filter withheld it"),
+        ),
+        (
+            {"choices": [{"text": "Sorry \ud800, \udc00 \U0001f40d", "finish_reason": "stop"}]},
+            Completion("Sorry \ufffd, \ufffd \U0001f40d", "stop", 3, 4),
         ),
     ],
 )
 def test_unusual_completions(answer: dict[str, Any], expected: Completion) -> None:
-    assert completion_of(json.dumps(answer).encode()) == expected
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    content = json.dumps({**answer, "usage": usage}).encode()
+    assert completion_of(content, 50) == Answer(expected, None, True)
+
+
+UNSAID = [
+    *["null", "[]", "3", '"many"', "{}", '{"prompt_tokens": 2}'],
+    *[f'{{"completion_tokens": {n}}}' for n in ("null", "-1", "1.5", "1e400", "true", '"7"', "2147483649", "9" * 9000)],
+    '{"completion_tokens": 0}',  # though there is text
+]
+
+
+@pytest.mark.parametrize("usage", UNSAID, ids=range(len(UNSAID)))
+def test_tokens_that_a_server_does_not_count_are_charged_at_their_most_and_it_is_said_once(usage: str) -> None:
+    content = f'{{"choices": [{{"text": "a", "finish_reason": "stop"}}], "usage": {usage}}}'
+    queue = Charged(5)
+    with FakeServer(faults=lambda body, _: Fault("raw", message=content)) as server:
+        connect(server).serve(queue)
+    assert [each.completion_tokens for each in queue.completions] == [50] * 5
+    assert {each.prompt_tokens for each in queue.completions} == {2 if "prompt_tokens" in usage else 0}
+    told = [note for note in queue.notes if "max_tokens is assumed" in note]
+    assert told == ["the server does not say how many tokens it used; max_tokens is assumed"]
+
+
+def test_no_usage_at_all_is_charged_too() -> None:
+    answer = completion_of(b'{"choices": [{"text": "", "finish_reason": "length"}]}', 7)
+    assert answer == Answer(Completion("", "length", 0, 7), None, False)
+    assert completion_of(
+        b'{"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"completion_tokens": 0}}', 7
+    ) == (Answer(Completion("", "stop", 0, 0), None, True))
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "served", "answered", "fine"),
+    [
+        ("gpt-4o", "gpt-4o", "gpt-4o-2024-08-06", True),
+        ("openai/gpt-4o", "gpt-4o", "OpenAI/gpt-4o", True),
+        ("/models/small", "small", "/models/small/", True),
+        ("gpt-4o", "gpt-4o", "gpt-4", False),
+        ("gpt-4", "gpt-4", "gpt-4o", False),
+        ("m", "m", "other", False),
+    ],
+)
+def test_an_answer_speaks_for_the_model_that_was_asked_or_a_version_of_it(
+    asked_for: str, served: str, answered: str, fine: bool
+) -> None:
+    assert speaks_for(answered, Served(served), asked_for) == fine
+
+
+def test_an_answer_of_another_model_is_not_kept(tmp_path: Path) -> None:
+    store = RequestStore(tmp_path / "requests.sqlite")
+    whole: dict[str, Any] = {"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
+    for name in ("an/other\x1b[1m model", "fake-model-2025", None, 3, ""):
+        content = json.dumps({**whole, "model": name})
+        with FakeServer(faults=lambda body, _: Fault("raw", message=content)) as server:  # noqa: B023
+            if name == "an/other\x1b[1m model":
+                message = failing(InputError, connect(server), [ask(0)])
+                assert "answered as an/other model, not as fake-model" in message
+                assert server.paths["/v1/completions"] == 1
+            else:
+                assert texts(complete(connect(server), [ask(0)], store)) == ["a"]
+            assert store.count() == (0 if name == "an/other\x1b[1m model" else 1)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +215,13 @@ def test_unusual_completions(answer: dict[str, Any], expected: Completion) -> No
         '{"choices": [{"text": "a"}]}',
         '{"choices": [{"text": 1, "finish_reason": "stop"}]}',
         '{"choices": [{"text": "a", "finish_reason": "abort"}]}',
+        '{"choices": [{"text": "a", "finish_reason": ["stop"]}]}',
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_no_completion_is_a_value_error(content: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        completion_of(content.encode())
+        completion_of(content.encode(), 50)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +232,7 @@ def test_what_is_no_completion_is_a_value_error(content: str) -> None:
         (b'{"error": "plainly"}', "plainly"),
         (b"<html>\xff" + b"x" * 1000, None),
         (b"", "no reason given"),
+        (b"[" * 100_000, None),
     ],
 )
 def test_messages_of_servers_become_one_line(content: bytes, expected: str | None) -> None:
@@ -255,7 +322,7 @@ def test_retry_after_is_honoured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("1e9", 120), ("-3", 0), ("soon", 0), ("inf", 0), ("nan", 0), (None, 0)]
+    ("header", "seconds"), [("1e9", 120), ("-3", 0), ("soon", 0), ("inf", 0), ("nan", 0), ("1e400", 0), (None, 0)]
 )
 def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
     assert client._seconds(header) == seconds
@@ -348,6 +415,19 @@ def test_it_works_inside_a_running_event_loop() -> None:
 
     with FakeServer() as server:
         assert asyncio.run(notebook()) == ["about question 0", "about question 1", "about question 2"]
+
+
+class Charged(Pulled):
+    """Keeps the completions."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.waiting = [ask(k + 1000) for k in range(count)]
+        self.completions: list[Completion] = []
+
+    def done(self, request: Request, completion: Completion) -> None:
+        super().done(request, completion)
+        self.completions.append(completion)
 
 
 class Full(Pulled):
@@ -484,6 +564,26 @@ def test_the_key_comes_from_the_environment_when_it_is_used(monkeypatch: pytest.
     assert KEY not in message + repr(generator) + generator.model_dump_json() + generator.identity()
 
 
+def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\r\n\t")
+    with FakeServer(key=KEY) as server:
+        assert len(complete(connect(server), [ask(0)])) == 1
+        monkeypatch.setenv("OPENAI_API_KEY", " \n")
+        assert "there is none in the environment variable" in failing(InputError, connect(server), [ask(0)])
+
+
+@pytest.mark.parametrize("inside", ["\n", "\r\nX-Header: 1", "\x7f", "\x1b[31m", "\u200b", "é", "\udcff"])
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", f"{KEY}{inside}{KEY}")
+    generator = VLLMServer(model="m", url="http://127.0.0.1:9", api_key_variable="MY_KEY")
+    for use in (generator.check_ready, lambda: generator.serve(Pulled(1))):
+        with pytest.raises(InputError, match="the key in the environment variable MY_KEY holds a char") as caught:
+            use()
+        assert KEY not in str(caught.value)
+
+
 def test_a_key_in_the_servers_own_words_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for status in (400, 500):
@@ -536,7 +636,15 @@ def test_addresses_that_cannot_be_used_are_refused_without_repeating_what_may_be
 
 
 def test_arguments_that_are_ours_to_give_are_refused_and_not_repeated() -> None:
-    for word in ("--api-key", "--api-key=" + KEY, "--port=1", "--host", "--served-model-name"):
+    for word in (
+        "--api-key",
+        "--api_key",
+        "--served_model_name=x",
+        "--api-key=" + KEY,
+        "--port=1",
+        "--host",
+        "--served-model-name",
+    ):
         with pytest.raises(InputError, match=r"is set by VLLMServer itself") as caught:
             VLLMServer(model="m", arguments=(word, KEY))
         assert KEY not in str(caught.value)
@@ -555,10 +663,28 @@ def test_the_identity_is_that_of_the_model_and_its_template_alone(tmp_path: Path
         VLLMServer(model="org/other"),
         VLLMServer(model="org/model", template="plain"),
         VLLMServer(model="org/model", arguments=("--revision", "abc")),
-        VLLMServer(model="org/model", arguments=("--revision", "abd", "--dtype", "float32")),
+        VLLMServer(model="org/model", arguments=("--revision", "abd", "--quantization", "awq")),
         VLLMServer(model="org/model", arguments=("--quantization=fp8",)),
     ]
     assert len({generator.identity() for generator in [one, *others]}) == 6
+
+
+DECIDING = """-q fp8; --reasoning-parser qwen3; --reasoning-parser deepseek_r1; --tokenizer-mode slow;
+    --lora-modules a=b c=d; --rope-scaling {}; --hf-overrides.rope_theta 3; --config a.yaml; --chat-template a.jinja;
+    --logits-processors x.Y; --no-disable-sliding-window; --disable-sliding-window"""
+FAST = """--dtype=float16; --kv-cache-dtype fp8; --max-model-len 2048; --max-model-len -1; --tensor-parallel-size 2;
+    --enforce-eager; --no-enable-chunked-prefill --max-num-batched-tokens 8192; --gpu-memory-utilization 0.5;
+    --max-num-seqs 4; --seed -1; --disable-log-stats; --enable-prefix-caching"""
+
+
+def test_what_changes_the_text_changes_the_identity_and_what_changes_the_pace_does_not() -> None:
+    def identity(arguments: str) -> str:
+        return VLLMServer(model="org/model", arguments=tuple(arguments.split())).identity()
+
+    deciding, fast = DECIDING.split(";"), FAST.split(";")
+    assert len({identity(arguments) for arguments in [*deciding, ""]}) == len(deciding) + 1
+    assert {identity(arguments) for arguments in fast} == {identity("")}
+    assert identity("--seed -1 --quantization fp8 --max-num-seqs 4") == identity("--quantization fp8")
 
 
 def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:

@@ -163,6 +163,14 @@ def test_a_first_word_keeps_its_space() -> None:
     assert prompt + found.text == whole
 
 
+def test_half_a_pair_from_a_tokenizer_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level(vocabulary=300)
+    monkeypatch.setattr(tokenizer, "decode", lambda ids, **_: "a\ud800b" * len(ids))
+    whole, stopped = (ask("What is", max_tokens=3, stop=stop) for stop in ((), ("b",)))
+    found = [each.text for each in drawn(model_of(), [whole, stopped], tokenizer=tokenizer)]
+    assert found == ["a\ufffdb" * 3, "a\ufffd"]
+
+
 def test_numbers_that_are_none_are_an_error() -> None:
     model = model_of()
     with torch.no_grad():

@@ -126,6 +126,14 @@ def test_a_server_that_does_not_start_is_quoted_and_its_log_kept(tmp_path: Path)
     assert "INFO bye" in log.read_text()
 
 
+def test_a_known_fault_of_the_server_comes_with_its_remedy() -> None:
+    with pytest.raises(
+        ExternalError, match=r"use offset - .* the arguments --no-enable-chunked-prefill .*; log "
+    ) as caught:
+        complete(server("--fail-with", "RuntimeError: CPU Generator does not use offset"), many(1))
+    assert str(caught.value).isprintable()
+
+
 def test_a_server_that_is_not_ready_in_time_is_ended() -> None:
     with pytest.raises(ExternalError, match=r"not ready after 0\.5 s .*raise start_timeout"):
         complete(server("--start-after", "60", start_timeout=0.5), many(1))
@@ -237,5 +245,12 @@ def test_last_words_are_the_errors_or_else_the_last_lines() -> None:
     process = ServerProcess([sys.executable, "-c", script], dict(os.environ))
     process.process.wait()
     assert [word.split()[-1] for word in process.last_words().split(" | ")] == ["0", "3", "4"]
+    process.close()
+    script = (
+        "print('RuntimeError: CPU Generator does not use offset')\nfor k in range(9): print('RuntimeError: later', k)"
+    )
+    process = ServerProcess([sys.executable, "-c", script], dict(os.environ))
+    process.process.wait()
+    assert "--no-enable-chunked-prefill --max-num-batched-tokens N, with N at least max-m" in process.last_words()
     process.close()
     assert one_line("a\x1b[1;31mb\x00c\n\n d" + "x" * 500, 20) == "ab c dxxxxxxxxxxx..."

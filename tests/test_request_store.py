@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> RequestStore:
 
 # -- the store --------------------------------------------------------------------------------------------------------
 
-ODD = ["", "two\nlines", "nul \0 inside", "half a pair \ud800", "\u2028 \U0001f40d", "x" * 3_000_000]
+ODD = ["", "two\nlines", "nul \0 inside", "\u2028 \U0001f40d", "x" * 3_000_000]
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
@@ -47,6 +47,11 @@ def test_what_was_put_comes_back_exactly_in_another_process_too(store: RequestSt
     key = put(store, request, text, "length")
     assert store.get(key) == Completion(text, "length", 3, 4)
     assert RequestStore(store.path).get(key) == Completion(text, "length", 3, 4)
+
+
+def test_half_a_pair_that_was_kept_once_comes_back_as_text_that_can_be_written(store: RequestStore) -> None:
+    key = put(store, ask(0), "Sorry \ud800, \udc00\ud83d")
+    assert store.get(key) == Completion("Sorry \ufffd, \ufffd\ufffd", "stop", 3, 4)
 
 
 def test_unknown_keys_are_none_and_many_are_asked_at_once(store: RequestStore) -> None:
@@ -169,6 +174,34 @@ def test_a_damaged_store_is_named_and_left_alone(store: RequestStore, damage: st
     assert "\n" not in str(caught.value)
     store.close()
     assert path.read_bytes() == before
+
+
+def test_an_empty_file_and_a_log_without_its_file_are_damage_and_left_alone(tmp_path: Path) -> None:
+    empty = RequestStore(tmp_path / "empty.sqlite")
+    empty.path.touch()
+    with pytest.raises(ExternalError, match=r"empty\.sqlite is damaged \(it is empty\)"):
+        put(empty, ask(0))
+    assert empty.path.stat().st_size == 0
+    gone = RequestStore(tmp_path / "gone.sqlite")
+    log = tmp_path / "gone.sqlite-wal"
+    log.write_bytes(b"frames that were paid for")
+    with pytest.raises(ExternalError, match=r"gone\.sqlite is damaged \(its write-ahead log gone\.sqlite-wal is there"):
+        gone.count()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["empty.sqlite", "gone.sqlite-wal"]
+    assert log.read_bytes() == b"frames that were paid for"
+
+
+def test_a_store_is_made_where_a_file_has_one_name_only(store: RequestStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    key = put(store, ask(0))
+    store.close()
+    again = RequestStore(store.path)
+    assert again.get(key) is not None
+    again.close()
+    assert [path.name for path in store.path.parent.iterdir()] == [store.path.name]
 
 
 def test_a_database_of_something_else_is_not_written_to(store: RequestStore) -> None:

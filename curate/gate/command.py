@@ -64,8 +64,7 @@ def gate(options: argparse.Namespace) -> dict[str, Any]:
 
     for name in ("out", "clean"):
         _check_file(f"--{name}", getattr(options, name))
-    if options.out is not None and options.out == options.clean:
-        raise InputError(f"--out and --clean both name {options.out}; name two files")
+    _check_results(options)
     progress = Progress()
     with progress.stage("read"):
         texts = read_texts(options.data, part=options.part, **{name: getattr(options, name) for name in _READING})
@@ -173,6 +172,31 @@ def _check_file(option: str, path: Path | None) -> None:
     if path.is_dir() or path.suffix != ".parquet":
         raise InputError(f"{option} {path} is no Parquet file; give a name that ends in .parquet")
     check_place(path)
+
+
+def _check_results(options: argparse.Namespace) -> None:
+    """InputError where a result would take the place of the other one or of something that is read."""
+    inputs: list[tuple[str, Any]] = [("DATA", options.data)]
+    inputs += [("--against", named_dataset(options.against, "--against"))] if options.against else []
+    inputs += [("--evaluation", named_dataset(each, "--evaluation")) for each in options.evaluation]
+    if options.out is not None and options.clean is not None and _same_file(options.out, options.clean):
+        raise InputError(f"--out and --clean both name {options.out}; name two files")
+    for option in ("out", "clean"):
+        path: Path | None = getattr(options, option)
+        if path is None or not path.exists():
+            continue
+        for role, named in inputs:
+            place = Path(named["data"] if isinstance(named, dict) else named).expanduser()
+            read = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
+            if any(_same_file(path, each) for each in read):
+                raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """By whatever names and links."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 def _write(table: pa.Table, path: Path) -> None:

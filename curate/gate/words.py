@@ -1,13 +1,17 @@
 """Texts as words, hashed: what every rule of the gate compares.
 
-A text is put into Unicode's NFKC form and case-folded. Its words are runs of letters, runs of digits (`3.5` is one
+The commonest HTML entities are taken for what they stand for, and what is not seen is left out: format and control
+characters, variation selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and
+case-folded. Its words are runs of letters, runs of digits (`3.5` is one
 number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
-(`+ - / ^ = < >` and the like; a hyphen or slash between letters is none). Punctuation, space and control characters
-separate words; invisible format characters are left out. All texts of a call are worked on as one array.
+(`+ - / ^ = < >` and the like; a hyphen or slash between letters is none). Punctuation and space, line breaks and tabs
+included, separate words. All texts of a call are worked on as one array.
 """
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +38,13 @@ _UNSPACED = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF)),
     *((0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
+# Default-ignorable code points that are not of the category Cf: joiners, fillers, variation selectors, and places kept
+# for more of the kind.
+_IGNORABLE = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2060, 0x206F), (0x3164, 0x3164)),
+    *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)),
+)
+_ENTITY = re.compile("&(?:nbsp|amp|lt|gt|quot|apos|#39|#x27|#160|#xa0);", re.I)
 _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE = 4_096, 1 << 21
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with its bits well spread
 
@@ -111,7 +122,27 @@ def _classes() -> npt.NDArray[np.uint8]:
         part[part == LETTERS] = SINGLE
     for sign in "-/^":
         classes[ord(sign)] = OPERATOR
+    for low, high in _IGNORABLE:
+        classes[low : high + 1] = DROPPED
+    for code in (*range(0x20), *range(0x7F, 0xA0)):
+        classes[code] = SEPARATOR if chr(code).isspace() else DROPPED
     return classes
+
+
+@cache
+def _invisible() -> re.Pattern[str]:
+    """Any run of the characters that are left out."""
+    codes = np.flatnonzero(_classes() == DROPPED)
+    runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
+    return re.compile("[" + "".join(rf"\U{run[0]:08x}-\U{run[-1]:08x}" for run in runs) + "]+")
+
+
+def _normal(text: str) -> str:
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0].lower()), text)
+    if not text.isascii():
+        text = _invisible().sub("", text)  # first: one between a letter and its accent would keep them two
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -143,17 +174,14 @@ def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
 
 def split_words(texts: Sequence[str]) -> Words:
     """The words of each text; a text without any has none."""
-    normal = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
+    normal = [_normal(text) for text in texts]
     # A line break after each text: a separator, so that nothing is ever looked at across two texts.
     joined = "\n".join([*normal, ""])
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
     bounds = np.cumsum([0, *(len(text) + 1 for text in normal)], dtype=np.int64)
     codes[(codes == 0x2212) | ((codes >= 0x2010) & (codes <= 0x2013))] = ord("-")
-    classes = _in_context(codes, _classes()[codes])
-    dropped = classes == DROPPED
-    if dropped.any():
-        before = np.concatenate([[0], np.cumsum(~dropped)]).astype(np.int64)
-        codes, classes, bounds = codes[~dropped], classes[~dropped], before[bounds]
+    codes, classes, bounds = _without_dropped(codes, _classes()[codes], bounds)
+    codes, classes, bounds = _without_dropped(codes, _in_context(codes, classes), bounds)
     inside = classes != SEPARATOR
     previous = np.concatenate([[SEPARATOR], classes[:-1]])
     begins = inside & ((classes != previous) | (classes == SINGLE) | (classes == OPERATOR))
@@ -162,6 +190,16 @@ def split_words(texts: Sequence[str]) -> Words:
     ends = np.flatnonzero(closes) + 1
     hashes = sequence_hashes(codes[inside].astype(np.uint64), np.concatenate([[0], np.cumsum(ends - starts)]))
     return Words(codes, starts, ends, classes[starts], hashes, np.searchsorted(starts, bounds))
+
+
+def _without_dropped(
+    codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8], bounds: Positions
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Positions]:
+    keep = classes != DROPPED
+    if keep.all():
+        return codes, classes, bounds
+    before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+    return codes[keep], classes[keep], before[bounds]
 
 
 def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from curate.generators.wire import (
     names_no_chat_template,
     refuses_prompt,
     served_as,
+    speaks_for,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Client:
     """An async context manager around one pool of connections.
 
     key: sent as a bearer token, and in no message. key_variable: where the user put it.
+    note: what the user is told by the way.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Client:
         self.model, self.mode, self.endpoints = model, mode, endpoints
         self.key, self.key_variable = key, key_variable
         self.retries, self.request_timeout = retries, request_timeout
+        self.note: Callable[[str], None] = lambda text: None
+        self._noted_usage = False
         self._jitter = random.Random()
 
     async def __aenter__(self) -> Client:
@@ -111,7 +116,7 @@ class Client:
         self._check_status(endpoint, status, location, content)
         try:
             listed = json.loads(content) if status == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             listed = None
         if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
             raise InputError(
@@ -161,10 +166,7 @@ class Client:
         except self._broken as error:
             raise _Again(f"the connection broke ({type(error).__name__})") from error
         if status == 200:
-            try:
-                completion = completion_of(content)
-            except ValueError as error:
-                raise _Again(f"not a completion: {one_line(str(error), 120)}") from error
+            completion = self._completion(endpoint, served, request, content)
             endpoint.coped(self.endpoints.most)
             return completion
         if status in _OVERLOADED:
@@ -175,6 +177,21 @@ class Client:
             raise _Again(f"status {status}: {self._clean(message_of(content))}")
         self._check_status(endpoint, status, headers.get("Location", ""), content)
         return self._refusal(endpoint, status, self._clean(message_of(content)))
+
+    def _completion(self, endpoint: Endpoint, served: Served, request: Request, content: bytes) -> Completion:
+        try:
+            answer = completion_of(content, request.sampling.max_tokens)
+        except ValueError as error:
+            raise _Again(f"not a completion: {one_line(str(error), 120)}") from error
+        if answer.model is not None and not speaks_for(answer.model, served, self.model):
+            raise InputError(
+                f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
+                "requests on to, or name the model that answers"
+            )
+        if not answer.counted and not self._noted_usage:
+            self._noted_usage = True
+            self.note("the server does not say how many tokens it used; max_tokens is assumed")
+        return answer.completion
 
     def _refusal(self, endpoint: Endpoint, status: int, message: str) -> Completion:
         if names_no_chat_template(message):
@@ -222,6 +239,6 @@ def _seconds(retry_after: str | None) -> float:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
     return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from curate.errors import InputError
 from curate.generators.wire import Served
 
-__all__ = ["Endpoint", "Endpoints", "check_key_travels_safely", "check_url"]
+__all__ = ["Endpoint", "Endpoints", "check_key_travels_safely", "check_url", "key_in"]
 
 FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
 
@@ -37,6 +38,20 @@ def check_url(url: str) -> str:
     name = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def key_in(variable: str) -> str | None:
+    """The key in an environment variable, without the space and line breaks around it; None where there is none.
+
+    InputError, in which it is not repeated, for one that cannot be sent.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            f"the key in the environment variable {variable} holds a character that no key has (a line break, a "
+            "control character, or none of ASCII); set it anew"
+        )
+    return key or None
 
 
 def check_key_travels_safely(url: str, variable: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from curate.errors import InputError
 from curate.generation import Completion, Prompt, Request
 from curate.generators.prompts import Mode, Template, as_text
+from curate.generators.wire import encodable
 from curate.seeds import derive_seed
 
 __all__ = ["decode", "draw", "mode_of", "sample"]
@@ -222,7 +223,7 @@ def _text(tokenizer: Any, row: _Row, ids: list[int]) -> str:
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     before: str = tokenizer.decode(prefix, **options)
     both: str = tokenizer.decode(prefix + ids, **options)
-    return both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, **options))
+    return encodable(both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, **options)))
 
 
 def _encoded(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:

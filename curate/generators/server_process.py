@@ -20,6 +20,8 @@ __all__ = ["ServerProcess", "find_command", "free_port", "one_line"]
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 _GRACE = 15.0  # seconds a server has to end by itself
 _TAIL = 1 << 16  # bytes of the log in which its last words are looked for
+# vLLM's words on a CPU where the prefill of a request with a seed is cut in pieces, as of 0.32.
+_SEEDED_IN_PIECES = "CPU Generator does not use offset"
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
 
 
@@ -71,14 +73,20 @@ class ServerProcess:
         return self.process.poll()
 
     def last_words(self) -> str:
-        """Why it ended, as far as its log tells, in one line."""
+        """Why it ended, as far as its log tells, in one line, with the remedy where it is known."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
             lines = [one_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
         lines = [line for line in lines if line]
         errors = list(dict.fromkeys(line for line in lines if _ERROR.search(line)))
         told = errors if len(errors) <= 3 else [errors[0], *errors[-2:]]
-        return " | ".join(told or lines[-4:]) or "it said nothing"
+        words = " | ".join(told or lines[-4:]) or "it said nothing"
+        if any(_SEEDED_IN_PIECES in line for line in lines):
+            words += (
+                " - vLLM on a CPU fails where it cuts the prefill of a request with a seed in pieces: add the "
+                "arguments --no-enable-chunked-prefill --max-num-batched-tokens N, with N at least max-model-len"
+            )
+        return words
 
     def close(self, *, keep_log: bool = False) -> None:
         """End it and all it started; returns when they are gone."""

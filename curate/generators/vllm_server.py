@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.generation import Completion, Notes, Queue, Request
 from curate.generators.client import Client
-from curate.generators.endpoints import Endpoint, Endpoints, check_key_travels_safely, check_url
+from curate.generators.endpoints import Endpoint, Endpoints, check_key_travels_safely, check_url, key_in
 from curate.generators.keepers import keep_servers, run_own_server
 from curate.generators.prompts import Mode, Template, resolve_mode
 from curate.generators.pump import pump, run_apart
@@ -24,17 +25,33 @@ from curate.generators.server_process import find_command
 __all__ = ["VLLMServer"]
 
 _OURS = ("--api-key", "--host", "--model", "--port", "--served-model-name")
-# Arguments of `vllm serve` that change what the model says, and not only how fast.
+# Arguments of `vllm serve` that change what the model says, and not only how fast: its weights, tokens and template,
+# and what is made of its text. Precision, kernels, parallelism and batching change a completion too, by their rounding,
+# but not what it is a completion of: a paid one must not be lost by them.
 _DECIDING = (
-    "--chat-template",
+    "--chat-template",  # and --chat-template-content-format
+    "--code-revision",
+    "--config",  # any argument, in a file; and --config-format
     "--default-chat-template-kwargs",
+    "--disable-sliding-window",
     "--generation-config",
+    "--hf-config-path",
     "--hf-overrides",
+    "--logits-processor",  # and --logits-processors
+    "--lora-modules",
+    "--lora-target-modules",
+    "--model-class-overrides",
+    "--model-impl",
+    "--model-loader-extra-config",
     "--override-generation-config",
-    "--quantization",
+    "--quantization",  # and --quantization-config
+    "--reasoning-config",
+    "--reasoning-parser",
     "--revision",
-    "--tokenizer",
-    "--tokenizer-revision",
+    "--rope-scaling",
+    "--rope-theta",
+    "--tokenizer",  # and --tokenizer-mode, --tokenizer-revision
+    "--watermark",  # and --watermark-config
     "-q",
 )
 
@@ -87,12 +104,17 @@ class VLLMServer(Component):
     @classmethod
     def _allowed(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
         for word in arguments:
-            if word.partition("=")[0] in _OURS:
-                raise InputError(f"arguments: {word.partition('=')[0]} is set by VLLMServer itself; leave it out")
+            if (option := _option(word)) in _OURS:
+                raise InputError(f"arguments: {option} is set by VLLMServer itself; leave it out")
         return arguments
 
     def identity(self) -> str:
-        """The model (a local one by its content), its template, and the arguments that change what it says."""
+        """The model, its template, and the arguments that change what it says, as they are written.
+
+        A local model counts by its content, one of the hub by its name and --revision: its commit is not known before
+        the first server has fetched it, and what was paid for by then must be found again afterwards. Files that
+        arguments name, a chat template say, count by their names. Of a server at `url` the arguments are unknown.
+        """
         from curate.models import identify
 
         name = identify(self.model) if Path(self.model).expanduser().exists() else self.model
@@ -136,7 +158,7 @@ class VLLMServer(Component):
         """A client of the servers at `url`."""
         assert self.url is not None
         urls = (self.url,) if isinstance(self.url, str) else self.url
-        key = os.environ.get(self.api_key_variable) or None
+        key = key_in(self.api_key_variable)
         for url in urls if key else ():
             check_key_travels_safely(url, self.api_key_variable)
         return self._client(mode, Endpoints([Endpoint(url) for url in urls], self.connections), key)
@@ -167,11 +189,16 @@ class VLLMServer(Component):
     def _deciding_arguments(self) -> list[str]:
         deciding, taking = [], False
         for word in self.arguments:
-            if word.startswith("-"):
-                taking = word.partition("=")[0] in _DECIDING
+            if word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
+                taking = re.sub("^--no-", "--", _option(word)).startswith(_DECIDING)
             if taking:
                 deciding.append(word)
         return deciding
+
+
+def _option(word: str) -> str:
+    """The name of the option in an argument; vLLM takes underscores for hyphens, and options of options after a dot."""
+    return word.partition("=")[0].partition(".")[0].replace("_", "-")
 
 
 async def _serve(
@@ -197,6 +224,7 @@ async def _serve(
             if isinstance(queue, Notes):
                 worker.submit(queue.note, text)
 
+        client.note = note
         async with client:
             endpoints = client.endpoints
             pumping = asyncio.ensure_future(pump(queue, ask, endpoints.room, endpoints.changed, worker))

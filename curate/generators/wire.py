@@ -12,9 +12,22 @@ from curate.generators.prompts import Mode, as_text
 from curate.generators.server_process import one_line
 from curate.seeds import derive_seed
 
-__all__ = ["Served", "completion_of", "encode", "message_of", "names_no_chat_template", "refuses_prompt", "served_as"]
+__all__ = [
+    "Answer",
+    "Served",
+    "completion_of",
+    "encodable",
+    "encode",
+    "message_of",
+    "names_no_chat_template",
+    "refuses_prompt",
+    "served_as",
+    "speaks_for",
+]
 
 _TOO_LONG = re.compile(r"context[ _](?:length|window)|(?:prompt|input)[^.]{0,60}too long|longer than the maximum", re.I)
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_TOKENS = 2**31  # more than that nobody counted
 # vLLM takes what a request leaves open from the model's own generation_config: stated, it is what was asked for.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
@@ -29,6 +42,16 @@ class Served:
     context: int | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A completion as a server gave it. model: the one that it says it asked, if it says; counted: whether it said how
+    many tokens the completion has."""
+
+    completion: Completion
+    model: str | None
+    counted: bool
+
+
 def served_as(model: str, listed: Any) -> Served | None:
     """The entry of a /v1/models answer that is `model`, by its full name or the last part of it; None if none is."""
     entries = listed.get("data") if isinstance(listed, dict) else None
@@ -37,8 +60,18 @@ def served_as(model: str, listed: Any) -> Served | None:
             if isinstance(entry, dict) and entry.get("id") == name:
                 context = entry.get("max_model_len")
                 vllm = entry.get("owned_by") == "vllm"
-                return Served(name, vllm, context if isinstance(context, int) and context > 0 else None)
+                return Served(name, vllm, context if type(context) is int and context > 0 else None)
     return None
+
+
+def speaks_for(answered: str, served: Served, model: str) -> bool:
+    """Whether the model that an answer names is the one that was asked, or a version of it (NAME-2024-08-06)."""
+    last = answered.rstrip("/").rpartition("/")[2].casefold()
+    for name in (served.name, model):
+        asked = name.rstrip("/").rpartition("/")[2].casefold()
+        if last.startswith(asked) and not last[len(asked) : len(asked) + 1].isalnum():
+            return True
+    return False
 
 
 def encode(request: Request, served: Served, mode: Mode) -> tuple[str, bytes]:
@@ -65,25 +98,47 @@ def encode(request: Request, served: Served, mode: Mode) -> tuple[str, bytes]:
     return "/v1/completions", json.dumps(body).encode()
 
 
-def completion_of(content: bytes) -> Completion:
-    """The completion in the body of an answer. ValueError if it is not one, or not a whole one."""
+def completion_of(content: bytes, most: int) -> Answer:
+    """The completion in the body of an answer. ValueError if it is not one, or not a whole one.
+
+    most: max_tokens of the request, what is charged where the answer does not say how many tokens there are: a budget
+    must not be exceeded unseen.
+    """
     try:
-        answer = json.loads(content)
+        # Numbers are of any length in JSON, 1e400 is one too: as floats none of them is an error.
+        answer = json.loads(content, parse_int=float)
         choice = answer["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
-        usage = answer.get("usage") or {}
-        counts = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+        usage = answer.get("usage")
+        reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the answer has no {one_line(str(error), 60)}") from error
     if text is not None and not isinstance(text, str):
         raise ValueError("the answer's text is no text")
-    reason = choice.get("finish_reason")
+    used = usage if isinstance(usage, dict) else {}
+    prompt_tokens, completion_tokens = _count(used.get("prompt_tokens")), _count(used.get("completion_tokens"))
+    if completion_tokens == 0 and text:
+        completion_tokens = None
+    counts = (prompt_tokens or 0, most if completion_tokens is None else completion_tokens)
+    name = answer.get("model")
+    told = (name if isinstance(name, str) and name.strip() else None, completion_tokens is not None)
     if reason == "content_filter":
-        return Completion("", "refused", *counts, refusal="the server's content filter withheld it")
+        withheld = "the server's content filter withheld it"
+        return Answer(Completion("", "refused", *counts, refusal=withheld), *told)
     finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
-    if reason not in finish:
+    if not isinstance(reason, str) or reason not in finish:
         raise ValueError(f"the answer ended with finish_reason {one_line(repr(reason), 40)}")
-    return Completion(text or "", finish[reason], *counts)
+    return Answer(Completion(encodable(text or ""), finish[reason], *counts), *told)
+
+
+def _count(tokens: Any) -> int | None:
+    """A number of tokens as JSON has it, if it can be one."""
+    return int(tokens) if isinstance(tokens, float) and 0 <= tokens <= _MOST_TOKENS and tokens.is_integer() else None
+
+
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: U+FFFD for each half of a surrogate pair."""
+    return _HALF_A_PAIR.sub("\ufffd", text)
 
 
 def message_of(content: bytes) -> str:
@@ -95,7 +150,7 @@ def message_of(content: bytes) -> str:
             error = told.get("error", told)
             found = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
             text = found if isinstance(found, str) else json.dumps(found)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return one_line(text) or "no reason given"
 

@@ -83,6 +83,7 @@ def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> t
         RequestStore.under(run.store),
         settings.generator.identity(),
         budget=settings.budget,
+        note=run.progress.note,
     )
     return found, work
 

@@ -33,7 +33,7 @@ class Work:
 
     budget: most completion tokens of all requests together, those in the store included. A request is begun only if
     all it may cost still fits, so that the budget is never exceeded by what this run begins.
-    on_finished: called with each family once nothing of it is open.
+    on_finished: called with each family once nothing of it is open; note: with what the generator has to tell the user.
     """
 
     def __init__(
@@ -44,9 +44,10 @@ class Work:
         *,
         budget: int | None = None,
         on_finished: Callable[[Family], None] = lambda family: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.families, self.store, self.model, self.budget = families, store, model, budget
-        self.on_finished = on_finished
+        self.on_finished, self.note = on_finished, note
         self._follow_ups: deque[tuple[Request, Family, Any]] = deque()
         self._fresh: deque[tuple[Request, Family, Any]] = deque()
         self._under_way: dict[str, tuple[Family, Any]] = {}
