@@ -10,9 +10,14 @@ The rules by which answers are the same:
 - A decimal with two or more places that is the other answer correctly rounded is undecided: 0.33 for 1/3, 3.14 for pi.
   Otherwise a number that is only near is wrong.
 - Units and currencies count only where both answers have one: 18 = $18 = 18 dollars = 18 apples. Two different units
-  are undecided (nothing is converted). So are two bases; a base that only one answer writes is that of the other.
+  are undecided (nothing is converted). So are two bases; a base that only one answer writes is that of the other, or
+  the other is in base ten (101_2 against 5): undecided.
 - p% is the share p/100 and, against a bare number beyond 1, also the number p: 50% = 0.5 and 50% = 50, but 0.5 is
   not 50. 1% against 1 is undecided.
+- A unit is made of words alone, or of a length or a word with ^ and 2 or 3. Other digits make it something else: "5
+  feet 3 inches" and "2 out of 3" are undecided; so are "3 fourths" and "5 degrees below zero". Single letters but m, g,
+  s and L are no units, and a number with one (5k) against a bare number is undecided: only e, i, n, x, y and z are
+  taken for variables. Degrees against no unit are never wrong.
 - Lists without brackets and sets are compared in any order, as multisets and as sets; `ordered=True` makes the order
   of lists count. Tuples and intervals are ordered, and their brackets count. A tuple against a list is undecided.
 - "x = 5" is 5, and "(B) 18" is B and 18, where the other answer has no name or letter.
@@ -20,7 +25,9 @@ The rules by which answers are the same:
   undecided.
 - Everything else is algebra, done by math-verify in a process of its own, which may run out of time, of memory, or
   crash: undecided. So is an expression that cannot be read, or one that is neither shown to be equal nor, at a
-  point, to differ; answers over 2,000 characters; and powers of powers.
+  point, to differ; answers over 2,000 characters; and powers of powers. Relations, limits, sums and objects of
+  different kinds are never wrong. What can be read in two ways is undecided: 2/3\\pi, 2 x 3, 3 1, 3:4, f^{-1}(x), x',
+  and letters in both cases.
 """
 
 from curate.verify.extraction import Found, extract, reference_answer

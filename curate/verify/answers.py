@@ -23,6 +23,13 @@ _LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
 _NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in(?![A-Za-z]))\s*(?!=)")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
+# Spaces that say nothing: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
+_SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
+_PARTED = re.compile(r"\d \.?\d")
+# A number and letters that may scale it, measure it, or be variables.
+_SCALED = re.compile(r"[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|bn|mn|km|cm|mm|kg|ml|hr|ft|oz|lb)", re.ASCII)
+_ANGLE = re.compile(r"(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z]).*degrees")
+_BUILDER = re.compile(r"\\?\{[^,{}|:]*(?:\||:|\\mid|\\vert)(?=[^,]*(?:[<>=]|\\[lgn]|\\in))")
 _OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})
 # Powers of powers of numbers, huge exponents, and factorials of large numbers or of factorials.
 _TOWER = re.compile(
@@ -46,8 +53,9 @@ def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool
     choice = _compare_choices(candidate, reference)
     if choice is not None:
         return choice
-    if _squeeze(candidate) == _squeeze(reference):
-        return Verdict.right
+    alike = _compare_spelling(candidate, reference)
+    if alike is not None:
+        return alike
     bare_mine, bare_theirs = _unassigned(candidate, reference)
     if (bare_mine, bare_theirs) != (candidate, reference):
         return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
@@ -59,13 +67,40 @@ def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool
         return lists
     if _TOWER.search(candidate) or _TOWER.search(reference):
         return Verdict.undecided
-    (candidate, mine_in), (reference, theirs_in) = split_unit(candidate), split_unit(reference)
-    return symbolic(candidate, reference) if mine_in == theirs_in or not (mine_in and theirs_in) else Verdict.undecided
+    if any(_SCALED.fullmatch(one) and other is not None for one, other in ((candidate, theirs), (reference, mine))):
+        return Verdict.undecided
+    return _compare_measured(candidate, reference, symbolic)
 
 
-def _squeeze(text: str) -> str:
-    """`text` without spaces; words in lower case, since in them the case of a letter says nothing."""
-    return text.replace(" ", "").lower() if _WORDS.fullmatch(text) else text.replace(" ", "")
+def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Verdict:
+    """Expressions that may have a unit behind them."""
+    split = [(text, "") if _ANGLE.search(text) else split_unit(text) for text in (candidate, reference)]
+    (candidate, mine_in), (reference, theirs_in) = split
+    if mine_in != theirs_in and mine_in and theirs_in:
+        return Verdict.undecided
+    found = symbolic(candidate, reference)
+    # Without a unit, an angle may be in radians.
+    turned = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
+    return Verdict.undecided if turned and found is Verdict.wrong else found
+
+
+def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
+    """Texts that differ in spaces, or words that differ in case, alone; None if there is more to it."""
+    mine, theirs = (_SPACE.sub("", text) for text in (candidate, reference))
+    if mine == theirs:
+        return Verdict.right
+    bare = candidate.replace(" ", ""), reference.replace(" ", "")
+    if bare[0] == bare[1]:
+        # "3 1" is not 31, and "1, 234" may be a list; within brackets it is one.
+        bracketed = bare[0][0] in "([{" and bare[0][-1] in ")]}" and not _PARTED.search(candidate + "|" + reference)
+        return Verdict.right if bracketed else Verdict.undecided
+    if _WORDS.fullmatch(candidate) and _WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
+        words = [re.split(r"[ '-]", text) for text in (candidate, reference)]
+        longest = max(map(len, words[0]))
+        capitals = [word[1:] for word in words[0]] == [word[1:] for word in words[1]]
+        # "abcd" may be a product, and ABCD a square.
+        return Verdict.right if longest > 4 or _is_known(candidate) or (longest > 2 and capitals) else None
+    return None
 
 
 def _compare_choices(candidate: str, reference: str) -> Verdict | None:
@@ -110,13 +145,19 @@ def _compare_words(candidate: str, reference: str) -> Verdict | None:
     return Verdict.undecided
 
 
+def _is_known(words: str) -> bool:
+    return any(words.lower() in group for group in _OPPOSITES)
+
+
 def _is_text(words: str) -> bool:
     """Whether letters are words, not a product of variables."""
-    return any(words.lower() in group for group in _OPPOSITES) or max(map(len, re.split(r"[ '-]", words))) > 2
+    return _is_known(words) or max(map(len, re.split(r"[ '-]", words))) > 2
 
 
 def _brackets(text: str) -> tuple[str, list[str]] | None:
     """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is no list."""
+    if _BUILDER.match(text):
+        return None
     body = text
     kind = ""
     for left, right, name in ((r"\{", r"\}", "{}"), ("{", "}", "{}")):
@@ -136,13 +177,13 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
 def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
     """Lists, sets, tuples and intervals, element by element; None if the reference is none of them."""
     theirs, mine = _brackets(reference), _brackets(candidate)
-    if theirs is None and (mine is None or mine[0] not in ("{}", "")):
-        return None
     if theirs is None:
-        return _compare_lists(candidate, "{" + reference + "}", symbolic, ordered) if mine and mine[0] == "{}" else None
+        if mine is None or mine[0] not in ("{}", ""):
+            return Verdict.wrong if mine is not None and plain_number(reference) is not None else None
+        return _compare_lists(candidate, "{" + reference + "}", symbolic, ordered) if mine[0] == "{}" else None
     if mine is None:
         if theirs[0] not in ("", "{}"):
-            return None
+            return None if plain_number(candidate) is None else Verdict.wrong
         mine = ("", [candidate])
         if len(theirs[1]) > 1 and plain_number(candidate) is None:
             return None
@@ -180,7 +221,7 @@ def _in_order(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict
 def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, distinct: bool) -> Verdict:
     """Multisets of elements; `distinct`: sets, in which an element that is repeated counts once."""
     if distinct:
-        mine, theirs = list(dict.fromkeys(mine)), list(dict.fromkeys(theirs))
+        return _same_elements(list(dict.fromkeys(mine)), list(dict.fromkeys(theirs)), symbolic)
     if len(mine) != len(theirs):
         return Verdict.wrong
     left, unsure = list(theirs), False
@@ -194,3 +235,13 @@ def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, dis
     if not left:
         return Verdict.right
     return Verdict.undecided if unsure else Verdict.wrong
+
+
+def _same_elements(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+    """Sets: whether each element of either is one of the other's."""
+    found = [[compare(one, other, symbolic) for other in theirs] for one in mine]
+    each = [*found, *(list(column) for column in zip(*found, strict=True))]
+    if all(Verdict.right in row for row in each):
+        return Verdict.right
+    certain = any(all(verdict is Verdict.wrong for verdict in row) for row in each)
+    return Verdict.wrong if certain else Verdict.undecided

@@ -1,9 +1,10 @@
 """Where a solution states its final answer.
 
-Found, in this order: `#### 42`; the last `\\boxed{...}` or `\\fbox{...}`; the last "the answer is ..",
-"final answer: .."; a chosen letter; a text that is nothing but an answer; the last number. All but the last number are
-strong: the text says that this is the answer. What comes before `</think>` is ignored. A text that stops inside its
-last box, after "the answer is", or before `</think>` has no answer.
+Found, in this order: the last `#### 42` or `\\boxed{...}` or `\\fbox{...}`, whichever comes later; the last "the answer
+is ..", "final answer: .."; a chosen letter; a text that is nothing but an answer; the last number, if it stands by
+itself (3 does not in "2/3x", "3 + 5", "3 dozen", "(3, 5)" or a LaTeX formula). All but the last number are strong: the
+text says that this is the answer. What comes before `</think>` is ignored. A text that stops inside its last box, after
+"the answer is", or before `</think>` has no answer.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ _LONGEST_ANSWER = 2_000
 _LONGEST_WHOLE = 200
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[A-Za-z0-9]+|\\[A-Za-z]+(?:\{[^{}]*\})*))?")
+# Runs of spaces are cut short first: no pattern below has to try all the ways to share one.
+_RUNS = re.compile(r"(\s)\s{6,}")
+_HEADING = re.compile(
+    r"(?:step|part|case|problem|question|example|section|stage|phase|method|solution)\b.*|\d{1,2}[.)](?:\s.*)?",
+    re.IGNORECASE,
+)
 _MARKER = re.compile(r"^[ \t]*####(?!#)[ \t]*(.*)$", re.MULTILINE)
 _PHRASE = re.compile(
     r"""\b(?:answers?|ans)\b[*_\s]{0,4}
@@ -42,16 +49,40 @@ _MATH = re.compile(
     r"""\$\$(?P<dd>[^$]+)\$\$ | \$(?P<d>(?:[^$\n]|(?<=\\)\$)+)\$(?!\d) | \\\((?P<p>.+?)\\\) | \\\[(?P<b>.+?)\\\]""",
     re.VERBOSE | re.DOTALL,
 )
-_MONEY = re.compile(r"\d[\d,.]*(?:\s+[A-Za-z]{2,}|[\s.,]*$)")
+_MONEY = re.compile(r"\d[\d,.]{0,40}(?:\s+[A-Za-z]{2,}|[\s.,]{0,8}$)")
 _CHOSEN = re.compile(
     r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b",
     re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"[.?](?=[\"')\]*]*(?:\s|$))|\n|<\||</s>")
+_SENTENCE_END = re.compile(r"[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|<\||</s>")
 _LAST_NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])-)?(?:(?:US)?[$€£]\s?)?(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?(?:\s?%)?",
+    r"(?:(?<![\w.)\]}])-)?(?:(?:US)?[$€£]\s?)?(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?"
+    r"(?:\s?\\?%|\s(?:percent|per cent)\b)?",
     re.ASCII,
 )
+# What stands before or after a number that is part of something larger.
+_PART_BEFORE = re.compile(
+    r"""[A-Za-z\d_^{\[]$ | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
+      | [\w)\]}]\*{1,2}$ | \d\*{1,2}[ ]$ | [\w)\]}][ ]\*{1,2}[ ]$ | \d[ ]\*$ | [\w)\]}$][ ]-[ ]?$ | [\w)\]}$]-[ ]?$
+      | \\(?!(?:to|implies|[a-z]*[rR]ightarrow|quad)\b)[A-Za-z]+[ ]?$
+      | \d[ ](?:and|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$ | \b(?:plus|minus|times|over)[ ]$
+      | \d[ ](?:feet|foot|ft|yards?|miles?|hours?|hrs?|minutes?|mins?|weeks?|days?|months?|years?|pounds?|lbs?|dollars?
+          |k?m|kilometers?|meters?|degrees?)[ ](?:and[ ])?$
+    """,
+    re.VERBOSE,
+)
+_PART_AFTER = re.compile(
+    r"""[ ]?(?:\\(?![)\]$,;!\\]|text|mathrm|mbox|quad)|[+/^_{}=<>~|!\])]
+          |[\u00b1\u00d7\u00f7\u00b7\u221a\u03c0\u00b2\u00b3\u00bd\u00bc\u00be])
+      | \*+[\w(] | [ ]\*+[ ]?[\w(] | -[\w(] | [ ]?-[ ]?(?:\w\b|\() | :\d | ,\d
+      | (?:[ ]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*
+        (?:dozens?|hundreds?|thousands?|millions?|billions?|trillions?|score|gross|hal(?:f|ves)|thirds?|quarters?
+          |(?:four|fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|squared|cubed|factorial|plus|minus|times|x
+          |over|divided|multiplied|mod|below|degrees[ ]below|pi|and[ ]an?|out[ ]of|to[ ]the[ ]power|choose)\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_GLUED = re.compile(r"[A-Za-z]+")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
@@ -74,13 +105,14 @@ class Found:
 
 def extract(text: str) -> Found | None:
     """The final answer that `text` (any string, of any size) states, or None."""
-    end = _after_thinking(text[-_LAST_CHARACTERS:].replace("\x00", "").replace("\u2212", "-"))
-    box = None if end is None else _last_box(end)
+    text = text[-_LAST_CHARACTERS:].replace("\x00", "").replace("\u2212", "-")
+    end = _after_thinking(_RUNS.sub(_shorter, text))
+    box, boxed_at = (None, -1) if end is None else _last_box(end)
     if end is None or box == "":
         return None
-    marked = _last_marker(end)
+    marked, marked_at = _last_marker(end)
     if marked is not None or box is not None:
-        return Found(marked, "marker") if marked is not None else Found(str(box), "boxed")
+        return Found(marked, "marker") if marked is not None and marked_at > boxed_at else Found(str(box), "boxed")
     phrase = _last_phrase(end)
     if phrase is not None:
         return phrase if phrase.text else None
@@ -105,6 +137,10 @@ def reference_answer(solution: str) -> str | None:
     return found.text if found.how != "phrase" or last == found else None
 
 
+def _shorter(run: re.Match[str]) -> str:
+    return "\n\n" if "\n" in run[0] else run[1] * 4
+
+
 def _after_thinking(text: str) -> str | None:
     _, closed, after = text.rpartition("</think>")
     return after if closed or "<think>" not in text else None
@@ -114,25 +150,30 @@ def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
-def _last_box(text: str) -> str | None:
-    """Content of the last box: "" if it is cut off or empty, None if there is none."""
+def _last_box(text: str) -> tuple[str | None, int]:
+    """Content of the last box, and its place: "" if it is cut off or empty, None if there is none."""
     last = _last_match(_BOX, text)
     if last is None:
-        return None
+        return None, -1
     if last["brace"] is None:
-        return last["bare"] or ""
+        return last["bare"] or "", last.start()
     inside = braced(text, last.start("brace"))
-    return inside[0].strip()[: _LONGEST_ANSWER + 1] if inside is not None else ""
+    return (inside[0].strip()[: _LONGEST_ANSWER + 1] if inside is not None else ""), last.start()
 
 
-def _last_marker(text: str) -> str | None:
-    """What follows the last `####` that is no Markdown heading."""
+def _last_marker(text: str) -> tuple[str | None, int]:
+    """What follows the last `####` that is no Markdown heading, and its place."""
     end = len(text.rstrip())
     for found in reversed(list(_MARKER.finditer(text))):
         answer = found[1].strip().split("<|")[0].strip()
-        if answer and (found.end() >= end or plain_number(answer[: _LONGEST_ANSWER + 1]) is not None):
-            return answer
-    return None
+        closing = found.end() >= end
+        if _HEADING.fullmatch(answer) and not (closing and answer[:-1].isdigit()):
+            continue
+        if "\\boxed" in answer or "\\fbox" in answer:
+            continue
+        if answer and (closing or plain_number(answer[: _LONGEST_ANSWER + 1]) is not None):
+            return answer, found.start()
+    return None, -1
 
 
 def _last_phrase(text: str) -> Found | None:
@@ -174,4 +215,15 @@ def _whole(text: str) -> Found | None:
 
 def _last_number(text: str) -> Found | None:
     last = _last_match(_LAST_NUMBER, text)
-    return None if last is None else Found(last[0].strip(), "number")
+    return Found(last[0].strip(), "number") if last is not None and _stands_alone(text, last) else None
+
+
+def _stands_alone(text: str, number: re.Match[str]) -> bool:
+    """Whether a number is one by itself, not a part of a formula, a power, a pair, a date or "5 dozen"."""
+    before, after = text[max(0, number.start() - 40) : number.start()], text[number.end() : number.end() + 40]
+    if after[:1] == ")" and before[-1:] == "(":
+        before, after = before[:-1], after[1:]
+    if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
+        return False
+    glued = _GLUED.match(after)
+    return glued is None or plain_number(number[0] + glued[0]) is not None

@@ -38,7 +38,10 @@ _NUMBER = re.compile(
 # What most answers are, read without the rest.
 _SIMPLE = re.compile(r"(-?)(\$?)(\d{1,18}|\d{1,3}(?:,\d{3}){1,5})(?:\.(\d{1,18}))?", re.ASCII)
 _BASE = re.compile(r"_\s*(?:\{\s*(\d{1,2}|[a-z]+)\s*\}|(\d))", re.ASCII)
-_WORDS = re.compile(r"[A-Za-z]+(?:[ ./^-]+[A-Za-z]+|\s*\^?\s*\{?[23]\}?(?![0-9]))*\.?", re.ASCII)
+# Digits are an exponent after ^, or straight after a unit of length; else they are another number: "2 out of 3".
+_WORD = r"[A-Za-z]+(?:\s?\^\s?(?:[23]|\{[23]\}))?"
+_LENGTH = "(?:[ckm]?m|ft|feet|foot|in|inch|inches|yd|yards?|miles?|meters?|metres?|centimeters?|centimetres?)"
+_WORDS = re.compile(rf"(?:{_WORD}[ ./-]+)*(?:{_LENGTH}[23]|{_WORD})\.?", re.ASCII)
 _MEASURED = re.compile(r"(.*[\d})])\s+([A-Za-z][A-Za-z ./]*(?:\^?\{?[23]\}?)?)", re.ASCII)
 _TIMES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _CURRENCY = {"$": "dollar", "US$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
@@ -51,7 +54,10 @@ _SAME_UNIT = {
     "mi": "mile", "mph": "miles per hour", "lb": "pound", "lbs": "pound", "oz": "ounce", "yd": "yard",
     "people": "person", "men": "man", "women": "woman", "children": "child", "kids": "child",
 }  # fmt: skip
-_SHORT_UNITS = {*(word for word in _SAME_UNIT if len(word) < 3), "am", "pm", "sq", "cu", "ha", "mL", "L", "kW", "Hz"}
+_SHORT_UNITS = {*(word for word in _SAME_UNIT if len(word) == 2), "sq", "cu", "ha", "mL", "kW", "Hz"}
+# Other single letters may be variables.
+_SHORT_UNITS |= {"m", "g", "s", "L"}
+_FILLERS = {"a", "an", "of", "in", "on", "at", "A"}
 # Words after a number that change its value, or make it something else than a number with a unit.
 _NOT_UNITS = frozenset(
     re.findall(
@@ -60,9 +66,14 @@ _NOT_UNITS = frozenset(
     and or to plus minus times over by divided multiplied half halves third thirds quarter quarters dozen dozens
     more less than least most between about if when mod pi sqrt sin cos tan sec csc cot log ln exp inf infinity
     infinite undefined frac choose factorial squared cubed but not is are was were equals the that this so which
-    hundredths tenths thousandths score gross remainder nor except without unless
+    score gross nor except without unless out rem remainder below above under zero one two three four five six seven
+    eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety every
         """,
     )
+)
+# Parts of a whole: "2 fifths".
+_ORDINAL = re.compile(
+    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|thousand|million|billion)ths?"
 )
 
 
@@ -153,14 +164,22 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
     factor = _TIMES.get(words[0].lower())
     if factor is not None:
         words = words[1:]
-    if len(words) > 6 or any(word.lower() in _NOT_UNITS or word.lower() in _TIMES for word in words):
+    if len(words) > 6 or any(map(_no_unit, words)):
         return None, None
     short = [word for word in words if len(word) < 3 and word not in "23"]
-    if any(word not in _SHORT_UNITS and word not in ("a", "an", "of", "in", "on", "at", "A") for word in short):
+    if any(word not in _SHORT_UNITS and word not in _FILLERS for word in short):
+        return None, None
+    # "3 in every box" is no inches; "3 a" may be a product.
+    if words and words != ["in"] and (words[0] in _FILLERS or words[-1] in _FILLERS - {"in"}):
         return None, None
     if words and (not words[0].isalpha() or (not spaced and (len(words[0]) == 1 or words[0] not in _SHORT_UNITS))):
         return None, None
     return factor, " ".join(_common(word) for word in words)
+
+
+def _no_unit(word: str) -> bool:
+    word = word.lower()
+    return word in _NOT_UNITS or word in _TIMES or _ORDINAL.fullmatch(word) is not None
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -184,11 +203,26 @@ def compare_numbers(candidate: Plain, reference: Plain) -> Verdict:
     """Whether two plain numbers are the same answer; the rules are in `curate.verify`."""
     mine, theirs = candidate.unit, reference.unit
     if mine != theirs:
+        based = candidate if mine.startswith("base ") else reference
+        if based.unit.startswith("base ") and "" in (mine, theirs):
+            return _compare_based(based, reference if based is candidate else candidate)
         if "%" in (mine, theirs) and "" in (mine, theirs):
             return _compare_percent(candidate, reference)
         if mine and theirs:
             return Verdict.undecided
     return _compare_values(candidate, reference)
+
+
+def _compare_based(based: Plain, bare: Plain) -> Verdict:
+    """A number in a base against one that may be in the same base, or in ten."""
+    if based.value == bare.value:
+        return Verdict.right
+    base = based.unit.removeprefix("base ")
+    try:
+        in_ten = int(str(based.value), int(base))
+    except ValueError:  # a base in words, or digits that it does not have
+        return Verdict.undecided
+    return Verdict.undecided if in_ten == bare.value else Verdict.wrong
 
 
 def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:

@@ -32,11 +32,31 @@ _WORN = 3
 _DIGITS = 50
 
 # Words: they are no products of variables, even the short ones.
-_PROSE = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?:to|of|is|at|by|if|st|nd|rd|th)(?![A-Za-z]))")
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?:to|of|is|at|by|if|or|in|st|nd|rd|th|ft|km|cm|mm|kg|hr|lb|oz)(?![A-Za-z]))"
+)
 _FUNCTIONS = "sqrt|sin|cos|tan|sec|csc|cot|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|min|max|gcd|lcm|det"
 _NAMES = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS}|pi|alpha|beta|theta|infty)(?![A-Za-z])")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\*?\}")
 _BASED = re.compile(r"\d\s*_\s*\{?\d")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+# What the parser reads in one of two ways, or not as it is meant: numbers side by side, 2 x 3, primes, inverse
+# functions, ratios and times; a slash before or after factors without a sign between them, as in 2/3\pi and \sin x/x.
+_AMBIGUOUS = re.compile(
+    r"""\d\ \.?\d | \d\ ?x\ ?\d | (?<![\\A-Za-z])[A-Za-z]\ \d | ' | \\prime | :
+      | (?<![\\A-Za-z])[A-Za-z]\ ?\^\ ?\{?\ ?-\ ?1\ ?\}?\ ?\(
+      | (?<![\\A-Za-z])[fgh]\ ?\^\ ?\{?\ ?-\ ?1(?!\d)
+      | /\ ?(?:\d+(?:\.\d+)?|[A-Za-z]|\\pi)\ ?(?=[A-Za-z(]|\\(?:[a-z]?frac|pi|sqrt|sin|cos|tan|log|ln)(?![A-Za-z]))
+      | \\(?:sin|cos|tan|sec|csc|cot|log|ln)\ ?(?:[\w.]|\\[a-z]+)+\ ?/
+    """,
+    re.VERBOSE,
+)
+_MIXED = re.compile(r"(?<![\d.^_{/])(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![\\A-Za-z])[A-Za-z]) degrees")
+# The parser adds what stands side by side, as in a mixed number: 2(3).
+_FACTORS = re.compile(r"((?<![\d.^_])\d+(?:\.\d+)?|\)) ?\((?=[-\d ./]*\)|\\frac)")
+# How far these reach is a matter of taste.
+_REACHING = re.compile(r"\\(?:lim|sum|prod|int)(?![A-Za-z])")
 _INEXACT = re.compile(r"\\(?:ldots|dots|cdots|approx|sim)(?![A-Za-z])|\.\.\.|\?")
 
 
@@ -97,7 +117,7 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
         # The parser takes N for n.
         return Verdict.right if candidate == reference else Verdict.wrong
     mine, theirs = _parsed(candidate), _parsed(reference)
-    if mine is None or theirs is None:
+    if mine is None or theirs is None or _cases(candidate + " " + reference):
         return Verdict.undecided
     try:
         same = verify(
@@ -111,6 +131,8 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
         )
         if same:
             return Verdict.right
+        if _REACHING.search(candidate) or _REACHING.search(reference):
+            return Verdict.undecided
         if _rounded(candidate, theirs) or _rounded(reference, mine) or not _differ(mine, theirs):
             return Verdict.undecided
         return Verdict.wrong
@@ -118,6 +140,13 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
         raise
     except Exception:  # SymPy raises anything; what it can't compare is undecided
         return Verdict.undecided
+
+
+def _cases(text: str) -> bool:
+    """Whether a letter, or a command such as \\Pi, stands there in both cases, which the parser takes for one."""
+    bare = _NAMES.sub(" ", _ENVIRONMENT.sub(" ", text))
+    names = {*_COMMAND.findall(bare), *re.findall("[A-Za-z]", _COMMAND.sub(" ", bare))}
+    return len({name.lower() for name in names}) < len(names)
 
 
 @lru_cache(maxsize=512)
@@ -159,8 +188,12 @@ def _as_latex(text: str) -> str | None:
     """`text` (LaTeX, or the notation of calculators and Python) as LaTeX; None for prose and what is left open."""
     if "$" in text or _BASED.search(text) or _INEXACT.search(text):
         return None
-    text = _NAMES.sub(r"\\\1 ", join_thousands(text.replace("**", "^")))
-    if _PROSE.search(_ENVIRONMENT.sub("", text)):
+    text = join_thousands(text.replace("**", "^"))
+    text = _NAMES.sub(r"\\\1 ", _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text))
+    bare = _ENVIRONMENT.sub("", text)
+    if _PROSE.search(bare) or _AMBIGUOUS.search(bare):
+        return None
+    if any(int(top) >= int(bottom) for _, top, bottom in _MIXED.findall(bare)):
         return None
     for opening in (r"\sqrt (", "^("):
         while (place := text.find(opening)) >= 0:
@@ -170,11 +203,7 @@ def _as_latex(text: str) -> str | None:
             head = opening.rstrip(" (")
             text = f"{text[:place]}{head}{{{inside[0]}}}{text[inside[1] :]}"
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)", r"^{\1}", text)
-    text = (
-        re.sub(r"\s*\*\s*|\\cdot(?![A-Za-z])", " ", text)
-        if not re.search(r"[*t]\s*-?\d", text)
-        else text.replace("*", r"\cdot ")
-    )
+    text = re.sub(r"\*|\\cdot(?![A-Za-z])", r"\\times ", _FACTORS.sub(r"\1\\times (", text))
     if any(braced(text, place.start()) is None for place in re.finditer(r"(?<!\\)\{", text)):
         return None
     return text
@@ -206,19 +235,35 @@ def _rounded(text: str, other: Any) -> bool:
 def _differ(mine: Any, theirs: Any) -> bool:
     """Whether what could not be shown to be equal is shown to differ: expressions by their values at one point.
 
-    Equations may differ by a factor, matrices differ if an element does. What has no value (sets, inequalities,
-    different kinds of object) differs if math-verify says so.
+    Equations that give the same variable by their other sides, or are linear; sets by their elements, or by what is in
+    one of them only. Relations, and objects of different kinds, may say the same in another way.
     """
-    from sympy import Eq, Expr, MatrixBase
+    from sympy import Eq, Expr, MatrixBase, Set
 
     if isinstance(mine, Expr) and isinstance(theirs, Expr):
         return _apart(*(_at(side, mine, theirs, 0) for side in (mine, theirs)))
     if isinstance(mine, Eq) and isinstance(theirs, Eq):
-        ours, other = mine.lhs - mine.rhs, theirs.lhs - theirs.rhs
-        return _apart(*(_at(ours, mine, theirs, k) / _at(other, mine, theirs, k) for k in (0, 1)))
+        return _differ_as_equations(mine, theirs)
     if isinstance(mine, MatrixBase) and isinstance(theirs, MatrixBase) and mine.shape == theirs.shape:
         return any(_differ(one, two) for one, two in zip(mine.flat(), theirs.flat(), strict=True))
-    return True
+    if not (isinstance(mine, Set) and isinstance(theirs, Set)) or mine.free_symbols or theirs.free_symbols:
+        return False
+    if mine.is_FiniteSet and theirs.is_FiniteSet:
+        return any(
+            all(isinstance(two, Expr) and isinstance(one, Expr) and _differ(one, two) for two in others)
+            for others, some in ((mine.args, theirs.args), (theirs.args, mine.args))
+            for one in some
+        )
+    return mine.symmetric_difference(theirs).is_empty is False
+
+
+def _differ_as_equations(mine: Any, theirs: Any) -> bool:
+    if mine.lhs == theirs.lhs and mine.lhs.is_Symbol and not (mine.rhs.has(mine.lhs) or theirs.rhs.has(mine.lhs)):
+        return _differ(mine.rhs, theirs.rhs)
+    ours, other = mine.lhs - mine.rhs, theirs.lhs - theirs.rhs
+    if any(not side.is_polynomial() or side.as_poly().total_degree() != 1 for side in (ours, other)):
+        return False
+    return _apart(*(_at(ours, mine, theirs, k) / _at(other, mine, theirs, k) for k in (0, 1)))
 
 
 def _apart(one: Any, two: Any) -> bool:
