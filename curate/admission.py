@@ -36,7 +36,7 @@ def admission(
     """
 
     # Against the synthetic rows of earlier demands; an augmenter sees to its own.
-    earlier = run.gate.model_copy(update={"evaluation": ()}).open()
+    earlier = run.new_rows_index()
 
     def admit(demand: Demand, realized: Realized) -> Realized:
         realized = decontaminated(realized, examples, run)

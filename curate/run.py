@@ -113,6 +113,10 @@ class Run:
             return None
         return self._index("", lambda: self.gate.model_copy(update={"near_duplicate": None}).open())
 
+    def new_rows_index(self) -> GateIndex:
+        """An empty gate against near-duplicates of new rows among each other; another one at every call."""
+        return self.gate.model_copy(update={"evaluation": ()}).open()
+
     def _index(self, key: str, build: Callable[[], GateIndex]) -> GateIndex:
         if key not in self._indexes:
             with self.progress.stage("gate"):

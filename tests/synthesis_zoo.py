@@ -158,10 +158,9 @@ def write_synthesis(
                 variant.reject("near-duplicate of new", f"{families[0].parent.example_id}~1 (0.91)")
     settings: Any = SimpleNamespace(band=(1, 5), samples=8, variants=3, budget=budget)
     settings.variation_prompt, settings.solution_prompt = DEFAULT_VARIATION_PROMPT, DEFAULT_SOLUTION_PROMPT
-    settings.generator = SimpleNamespace(identity=lambda: work.model, model=work.model)
     demand = Demand(SimpleNamespace(of="hard"), "synthetic", seed, rows=hard[4:], suspects=4)
     found = Parents(started, Counter({"no verifiable answer": 2, "not one problem with one solution": 1}))
-    record = _record(settings, demand, found, work, stopped)
+    record = _record(settings, demand, found, work, stopped, work.model)
     attempts = attempts_table(families, work.model, work.model)
     _add_rejected(directory, _rejected(families))
     if hard_share is not None:

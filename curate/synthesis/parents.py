@@ -13,8 +13,8 @@ from curate.errors import InputError
 from curate.examples import Examples
 from curate.synthesis.families import Parent
 from curate.synthesis.rows import check_schema
-from curate.verify import Verdict, grade, reference_answer, run_program
-from curate.verify.sandbox import program_in
+from curate.verify import Verdict, grade, reference_answer
+from curate.verify.sandbox import printed_answer, program_in
 
 __all__ = ["Parents", "check_examples", "check_shape", "parents"]
 
@@ -130,8 +130,7 @@ def _answer(solution: str, cell: Any, run_programs: bool) -> str | None:
     if marked is not None or not run_programs:
         return marked
     program = program_in(solution)
-    printed = None if program is None else (run_program(program).output or "").strip()
-    return printed.splitlines()[-1].strip() if printed else None
+    return None if program is None else printed_answer(program)
 
 
 def _contradicts(solution: str, answer: str) -> bool:

@@ -21,7 +21,7 @@ from curate.run import Run
 from curate.synthesis.band import Band
 from curate.synthesis.families import KEPT, Family, Method
 from curate.synthesis.parents import Parents, check_shape, parents
-from curate.synthesis.rows import attempts_table, new_id, new_rows
+from curate.synthesis.rows import attempts_table, kept_variants, new_id, new_rows
 from curate.synthesis.settings import Settings
 from curate.synthesis.work import Work
 from curate.verify import Verdict, grade
@@ -42,11 +42,11 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
     stopped = work.stopped
     work.close()
     _among_each_other(work.families, run)
-    model, name = work.model, _name(settings.generator)
+    model, name = work.model, _name(settings.generator, work.model)
     return Realized(
         rows=new_rows(work.families, examples, model, name),
         rejected=_rejected(work.families),
-        record=_record(settings, demand, found, work, stopped),
+        record=_record(settings, demand, found, work, stopped, name),
         attempts=attempts_table(work.families, model, name),
     )
 
@@ -88,9 +88,9 @@ def begin(settings: Settings, demand: Demand, examples: Examples, run: Run) -> t
     return found, work
 
 
-def _name(generator: Generator) -> str:
+def _name(generator: Generator, identity: str) -> str:
     """What people call the model, and what tells its versions apart."""
-    identity, model = generator.identity(), getattr(generator, "model", None)
+    model = getattr(generator, "model", None)
     if not isinstance(model, str) or model in identity:
         return identity
     return f"{Path(model).name} ({identity})"
@@ -111,9 +111,9 @@ def _collision(hits: Sequence[Any]) -> str | None:
 
 def _among_each_other(families: Sequence[Family], run: Run) -> None:
     """Of kept problems that are near each other the first stays, in the order of the families."""
-    kept = [(family, variant) for family in families for variant in family.variants if variant.outcome == KEPT]
+    kept = kept_variants(families)
     # Only against each other: what each collides with in the input was seen before it was solved.
-    index = run.gate.model_copy(update={"evaluation": ()}).open()
+    index = run.new_rows_index()
     hits = index.admit([v.problem or "" for _, v in kept], [new_id(family, v) for family, v in kept])
     for (_, variant), found in zip(kept, hits, strict=True):
         if found:
@@ -135,8 +135,8 @@ def _rejected(families: Sequence[Family]) -> list[dict[str, Any]]:
     ]
 
 
-def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stopped: bool) -> dict[str, Any]:
-    """Counts, settings and cost, for run.json and the report."""
+def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stopped: bool, name: str) -> dict[str, Any]:
+    """Counts, settings and cost, for run.json and the report. name: of the generator."""
     variants = [variant for family in work.families for variant in family.variants]
     outcomes = Counter(str(variant.outcome) for variant in variants)
     solved = [variant for variant in variants if variant.drawn]
@@ -144,7 +144,7 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
     verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
     assert demand.rows is not None
     return {
-        "generator": _name(settings.generator),
+        "generator": name,
         "of": getattr(demand.augmenter, "of", None),
         "band": [*settings.band, settings.samples],
         "variants_per_row": settings.variants,

@@ -17,7 +17,7 @@ from curate.plan import NewRows
 from curate.synthesis.families import KEPT, Family, Variant
 from curate.verify import Verdict
 
-__all__ = ["attempts_table", "check_schema", "new_id", "new_rows"]
+__all__ = ["attempts_table", "check_schema", "kept_variants", "new_id", "new_rows"]
 
 ORIGIN = "synthetic"
 _SPEAKERS = {"user": "human", "assistant": "gpt"}  # as data of the from/value kind calls them
@@ -44,7 +44,8 @@ def check_schema(examples: Examples) -> None:
             )
 
 
-def _kept(families: Sequence[Family]) -> list[tuple[Family, Variant]]:
+def kept_variants(families: Sequence[Family]) -> list[tuple[Family, Variant]]:
+    """The variants that become rows, each with its family, in order."""
     return [(family, variant) for family in families for variant in family.variants if variant.outcome == KEPT]
 
 
@@ -54,7 +55,7 @@ def new_rows(families: Sequence[Family], examples: Examples, model: str, name: s
     model: identity of the generator, part of the keys of requests; name: as the rows call it.
     Every other column of the input is null: what it says of the parent need not hold for its variant.
     """
-    kept = _kept(families)
+    kept = kept_variants(families)
     parents = examples.take(np.array(sorted({family.parent.row for family, _ in kept}), np.int64))
     place = {example_id: row for row, example_id in enumerate(parents.ids.to_pylist())}
     rows = [place[family.parent.example_id] for family, _ in kept]

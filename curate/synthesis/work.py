@@ -19,7 +19,6 @@ __all__ = ["Work", "Workload"]
 class Workload:
     """What is left to ask, at most. requests; completion_tokens: if every completion used all it may."""
 
-    families: int
     requests: int
     completion_tokens: int
 
@@ -124,11 +123,8 @@ class Work:
 
     def left(self) -> Workload:
         """What would still be asked at most, if nothing were stopped early by the band."""
-        requests = tokens = families = 0
+        requests = tokens = 0
         for family in self.families:
-            if family.finished:
-                continue
-            families += 1
             method = family.method
             for variant in family.variants:
                 if variant.outcome is not None:
@@ -140,7 +136,7 @@ class Work:
                 tokens += proposals * method.variation_sampling.max_tokens
         if self.budget is not None:
             tokens = min(tokens, max(self.budget - self.completion_tokens, 0))
-        return Workload(families, requests, tokens)
+        return Workload(requests, tokens)
 
     def _affordable(self, request: Request) -> bool:
         if self.budget is None:

@@ -9,7 +9,7 @@ from curate.errors import InputError
 from curate.verify.answers import compare
 from curate.verify.extraction import extract
 from curate.verify.numbers import plain_number
-from curate.verify.sandbox import program_in, run_program
+from curate.verify.sandbox import printed_answer, program_in
 from curate.verify.symbolic import Worker, workers
 from curate.verify.verdict import Verdict
 
@@ -85,8 +85,7 @@ def same_answer(candidate: str, answer: str, *, ordered: bool = False, wall_seco
 def _candidate(completion: str, answer: str, strong_only: bool, run_programs: bool) -> str | None:
     program = program_in(completion) if run_programs else None
     if program is not None:
-        printed = (run_program(program).output or "").strip()
-        return printed.splitlines()[-1].strip() if printed else None
+        return printed_answer(program)
     found = extract(completion)
     if found is None or found.strong:
         return None if found is None else found.text

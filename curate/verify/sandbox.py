@@ -28,7 +28,7 @@ from pathlib import Path
 
 from curate.verify.jail import REFUSED
 
-__all__ = ["ProgramLimits", "ProgramResult", "program_in", "run_program"]
+__all__ = ["ProgramLimits", "ProgramResult", "printed_answer", "program_in", "run_program"]
 
 _FENCE = re.compile(r"```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
 _CODE_START = re.compile(r"\s*(?:#[^\n]*\n\s*)*(?:import \w|from \w+ import |def \w+\(|[A-Za-z_]\w*\s*=[^=]|print\()")
@@ -60,6 +60,12 @@ def program_in(completion: str) -> str | None:
     if fences:
         return str(fences[-1])
     return completion if _CODE_START.match(completion) and "print(" in completion else None
+
+
+def printed_answer(program: str) -> str | None:
+    """The last line that a program prints; None where it fails or prints nothing."""
+    printed = (run_program(program).output or "").strip()
+    return printed.splitlines()[-1].strip() if printed else None
 
 
 def run_program(code: str, limits: ProgramLimits | None = None) -> ProgramResult:
