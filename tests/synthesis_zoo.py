@@ -102,11 +102,14 @@ def _grade(text: str, answer: str) -> Verdict:
     return Verdict.right if "{right}" in text else Verdict.wrong if "{wrong}" in text else Verdict.undecided
 
 
-def _screen(problems: Sequence[str]) -> list[str | None]:
+def _screen(problems: Sequence[str]) -> list[tuple[str, str] | None]:
     return [
-        "near-duplicate of source: row-0000015 (0.83 of the shingles in common)"
+        ("near-duplicate of source", "row-0000015 (0.83 of the shingles in common)")
         if problem.startswith("SOURCE")
-        else "evaluation 13-gram: gsm8k test 41, “before they leave the house of every box turn out to be broken and”"
+        else (
+            "evaluation 13-gram",
+            "gsm8k test 41, “before they leave the house of every box turn out to be broken and”",
+        )
         if problem.startswith("EVALUATION")
         else None
         for problem in problems

@@ -308,7 +308,7 @@ def test_started_families_are_finished_before_others_begin(tmp_path: Path) -> No
 
 def test_what_collides_is_rejected_before_it_is_solved() -> None:
     family = Family(
-        families(1)[0].parent, method(3, lambda problems: ["gate: set 3", *[None] * (len(problems) - 1)]), 0
+        families(1)[0].parent, method(3, lambda problems: [("gate", "set 3"), *[None] * (len(problems) - 1)]), 0
     )
     following = []
     for request, ticket in family.begin():

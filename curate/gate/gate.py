@@ -45,9 +45,14 @@ class Hit(NamedTuple):
 
     def __str__(self) -> str:
         """The kind, a colon, and what was hit."""
+        return f"{self.kind}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What was hit: dataset, id, and the score or the text."""
         score = "" if self.score is None else f" ({self.score:.2f})"
         text = "" if self.text is None else f": {self.text!r}"
-        return f"{self.kind}: {self.dataset} {self.id}{score}{text}"
+        return f"{self.dataset} {self.id}{score}{text}"
 
 
 class Gate(Component):

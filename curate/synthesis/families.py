@@ -35,7 +35,7 @@ class Parent:
 class Method:
     """How variants are made; see `augmenters.Synthesize` for the meaning of each.
 
-    grade: (completion, answer) -> Verdict. screen: problems -> for each what it collides with, or None.
+    grade: (completion, answer) -> Verdict. screen: problems -> for each (reason, what it collides with), or None.
     """
 
     variants: int
@@ -46,7 +46,7 @@ class Method:
     solution_prompt: str
     longest_problem: int
     grade: Callable[[str, str], Verdict]
-    screen: Callable[[Sequence[str]], Sequence[str | None]]
+    screen: Callable[[Sequence[str]], Sequence[tuple[str, str] | None]]
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,7 @@ class Family:
         found = self.method.screen([variant.problem or "" for variant in open_ones])
         for variant, collision in zip(open_ones, found, strict=True):
             if collision is not None:
-                reason, _, detail = collision.partition(": ")
-                variant.reject(reason, detail)
+                variant.reject(*collision)
             variant.screened = collision is None
         return [each for variant in open_ones if variant.screened for each in self._next_round(variant)]
 

@@ -96,17 +96,11 @@ def _name(generator: Generator, identity: str) -> str:
     return f"{Path(model).name} ({identity})"
 
 
-def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[str | None]]:
-    def screen(problems: Sequence[str]) -> list[str | None]:
-        return [_collision(hits) for hits in index.check(problems)]
+def _screen(index: GateIndex) -> Callable[[Sequence[str]], list[tuple[str, str] | None]]:
+    def screen(problems: Sequence[str]) -> list[tuple[str, str] | None]:
+        return [(hits[0].kind, hits[0].what) if hits else None for hits in index.check(problems)]
 
     return screen
-
-
-def _collision(hits: Sequence[Any]) -> str | None:
-    if not hits:
-        return None
-    return str(hits[0])
 
 
 def _among_each_other(families: Sequence[Family], run: Run) -> None:
@@ -117,8 +111,7 @@ def _among_each_other(families: Sequence[Family], run: Run) -> None:
     hits = index.admit([v.problem or "" for _, v in kept], [new_id(family, v) for family, v in kept])
     for (_, variant), found in zip(kept, hits, strict=True):
         if found:
-            reason, _, detail = str(found[0]).partition(": ")
-            variant.reject(reason, detail)
+            variant.reject(found[0].kind, found[0].what)
 
 
 def _rejected(families: Sequence[Family]) -> list[dict[str, Any]]:
