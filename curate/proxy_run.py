@@ -25,8 +25,8 @@ from curate.templates import resolve_template
 from curate.tokenised import Tokenised
 
 if TYPE_CHECKING:
+    from curate.gradient import DivergenceError
     from curate.run import Run
-    from curate.train import DivergenceError
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
 
@@ -162,7 +162,8 @@ class ProxyRun:
         """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
         from curate.checkpoint import Checkpoint
         from curate.distributed import barrier, rank
-        from curate.train import DivergenceError, TrainConfig, train
+        from curate.gradient import DivergenceError
+        from curate.train import TrainConfig, train
 
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
         absent = [step for step in steps if step not in stored]

@@ -14,8 +14,9 @@ import torch
 from model_zoo import random_tokens, tiny_model
 
 from curate import distributed
+from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW
-from curate.train import DivergenceError, TrainConfig, train
+from curate.train import TrainConfig, train
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 CASES: dict[str, dict[str, Any]] = {

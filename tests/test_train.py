@@ -17,9 +17,10 @@ from model_zoo import random_tokens, tiny_model
 from curate.batches import RowOrder, micro_batches
 from curate.checkpoint import load_weights, state_tensors
 from curate.errors import InputError
+from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW
 from curate.tokens import Tokens
-from curate.train import DivergenceError, TrainConfig, learning_rate_factor, train
+from curate.train import TrainConfig, learning_rate_factor, train
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 
