@@ -1,11 +1,12 @@
-"""Training tokens per second: the project's loop against transformers.Trainer with its best settings, in one run.
+"""Training tokens per second: the project's loop against transformers.Trainer and TRL's SFTTrainer, in one run.
 
     python benchmarks/training.py --data DATA.parquet [--where split=train] --model FOLDER|scratch
-        [--rows 400] [--batch 32] [--steps 4] [--repeats 3] [--precision float32] [--out FILE.json]
+        [--rows 400] [--batch 32] [--steps 4] [--repeats 3] [--precision float32] [--attention sdpa] [--out FILE.json]
 
-Both train the same rows with the same masks, batch size and optimizer settings, in alternation; the trainer groups
-rows by length and pads each batch to its longest row. Wall and CPU seconds are reported; the ratio to quote is the
-median over the repeats.
+All train the same rows with the same masks, batch size and optimizer settings, in alternation: `trainer` groups rows
+by length and pads each batch to its longest row, `sft` does the same through SFTTrainer, `sft_packed` packs rows into
+sequences of 512 tokens without attention across them, as many as hold a batch. Tokens are those of the rows, padding
+not counted. Wall and CPU seconds are reported; the ratio to quote is the median over the repeats, against the fastest.
 """
 
 from __future__ import annotations
@@ -50,43 +51,51 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--attention", default="sdpa", help="of SFTTrainer: sdpa, or flash_attention_2 where there is one"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     examples = read(options.data, where=options.where, columns=options.columns, limit=options.rows).examples
     scratch = options.model == SCRATCH
     tokenizer = scratch_tokenizer(examples, 0) if scratch else load_tokenizer(options.model)
+    options.tokenizer = tokenizer
     model = scratch_model(tokenizer, 512, 0) if scratch else load_model(options.model)
     template = resolve_template("auto", examples.shape, scratch)
     tokens = tokenize(examples, tokenizer, template=template, max_length=512)
     tokens = tokens.take(np.flatnonzero(tokens.valid))
     runs: list[dict[str, Any]] = []
+    rivals = {"trainer": _trainer, "sft": _sft, "sft_packed": _sft_packed}
     for repeat in range(options.repeats + 1):
-        theirs = _trainer(copy.deepcopy(model), tokens, options)
-        ours = _ours(copy.deepcopy(model), tokens, options)
-        if repeat:  # the first pair warms up allocators and caches
-            runs.append({"trainer": theirs, "curate": ours})
-            print(
-                f"trainer {theirs['tokens_per_second']:,.0f} tokens/s, ours {ours['tokens_per_second']:,.0f}",
-                flush=True,
-            )
-    ratios = [run["curate"]["tokens_per_second"] / run["trainer"]["tokens_per_second"] for run in runs]
+        measured = {name: rival(copy.deepcopy(model), tokens, options) for name, rival in rivals.items()}
+        measured["curate"] = _ours(copy.deepcopy(model), tokens, options)
+        if repeat:  # the first round warms up allocators and caches
+            runs.append(measured)
+            print(", ".join(f"{name} {run['tokens_per_second']:,.0f}" for name, run in measured.items()), flush=True)
+    ratios = {
+        name: [run["curate"]["tokens_per_second"] / run[name]["tokens_per_second"] for run in runs] for name in rivals
+    }
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "parameters": sum(p.numel() for p in model.parameters()),
         "mean_tokens": round(float(tokens.lengths.mean()), 1),
         "mean_completion_tokens": round(float(tokens.completion_tokens.mean()), 1),
         "runs": runs,
-        "ratio_median": round(float(np.median(ratios)), 3),
-        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "ratios": {
+            name: {"median": round(float(np.median(each)), 3), "range": [round(min(each), 3), round(max(each), 3)]}
+            for name, each in ratios.items()
+        },
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "machine": torch.backends.cpu.get_cpu_capability(),
         "load": os.getloadavg()[0],
-        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "numpy")},
         "python": platform.python_version(),
     }
-    print(f"ratio {record['ratio_median']:.2f} (range {min(ratios):.2f} to {max(ratios):.2f})")
+    for name, each in ratios.items():
+        print(f"ours / {name}: {np.median(each):.2f} (range {min(each):.2f} to {max(each):.2f})")
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 0
@@ -127,28 +136,81 @@ def _trainer(model: Any, tokens: Tokens, options: argparse.Namespace) -> dict[st
         mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in batch])
         return {"input_ids": padded("input_ids", 0), "labels": padded("labels", -100), "attention_mask": mask}
 
-    per_pass = options.trainer_batch or options.batch
     with tempfile.TemporaryDirectory() as folder:
-        arguments = transformers.TrainingArguments(
-            folder,
-            per_device_train_batch_size=per_pass,
-            gradient_accumulation_steps=options.batch // per_pass,
-            max_steps=options.steps,
-            learning_rate=2e-5,
-            lr_scheduler_type="cosine",
-            train_sampling_strategy="group_by_length",
-            bf16=options.precision == "bfloat16",
-            use_cpu=not torch.cuda.is_available(),
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            seed=0,
-        )
+        arguments = transformers.TrainingArguments(folder, **_settings(options))
         trainer = _Counting(model, arguments, train_dataset=rows, data_collator=collate)
-        wall, cpu = time.perf_counter(), time.process_time()
-        trainer.train()
-        return _timed(time.perf_counter() - wall, time.process_time() - cpu, trainer.trained)
+        return _run(trainer)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    per_pass = options.trainer_batch or options.batch
+    return {
+        "per_device_train_batch_size": per_pass,
+        "gradient_accumulation_steps": options.batch // per_pass,
+        "max_steps": options.steps,
+        "learning_rate": 2e-5,
+        "lr_scheduler_type": "cosine",
+        "train_sampling_strategy": "group_by_length",
+        "bf16": options.precision == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": [],
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "seed": 0,
+    }
+
+
+def _run(trainer: Any) -> dict[str, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    trainer.train()
+    return _timed(time.perf_counter() - wall, time.process_time() - cpu, trainer.trained)
+
+
+def _sft(model: Any, tokens: Tokens, options: argparse.Namespace) -> dict[str, float]:
+    return _sft_run(model, tokens, options, {"max_length": 512})
+
+
+def _sft_packed(model: Any, tokens: Tokens, options: argparse.Namespace) -> dict[str, float]:
+    packs = max(1, round(options.batch * float(tokens.lengths.mean()) / 512))
+    settings = {"max_length": 512, "packing": True, "per_device_train_batch_size": packs}
+    settings |= {"gradient_accumulation_steps": 1, "train_sampling_strategy": "random"}
+    return _sft_run(model, tokens, options, settings)
+
+
+def _sft_run(model: Any, tokens: Tokens, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, float]:
+    import datasets
+    import trl
+
+    datasets.disable_progress_bars()
+    bounds = list(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True))
+    rows = datasets.Dataset.from_dict(
+        {
+            "input_ids": [tokens.ids[low:high].tolist() for low, high in bounds],
+            "completion_mask": [tokens.supervised[low:high].astype(int).tolist() for low, high in bounds],
+        }
+    )
+    model.set_attn_implementation(options.attention)
+
+    class Counting(trl.SFTTrainer):
+        trained = 0
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            mask = inputs.get("attention_mask")
+            self.trained += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = trl.SFTConfig(
+            folder,
+            **(_settings(options) | settings),
+            completion_only_loss=True,
+            gradient_checkpointing=False,
+        )
+        tokenizer = load_tokenizer(options.model) if options.model != SCRATCH else options.tokenizer
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return _run(Counting(model, arguments, train_dataset=rows, processing_class=tokenizer))
 
 
 class _Counting(transformers.Trainer):
