@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import numpy as np
 from pydantic import Field
 
 from curate.component import Component
-from curate.plan import Kind, Plan
+from curate.controls import Control, stand_ins
+from curate.plan import Plan
 from curate.scores import Split
+from curate.seeds import derive_seed
 
 __all__ = ["Duplicate"]
 
@@ -16,28 +20,36 @@ class Duplicate(Component):
     """Extra copies of the hard rows (arXiv 2602.00576; the upsampling of USEFUL, arXiv 2404.17768).
 
     times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000.
-    of: "hard"; or a control: "easy" rows, or as many "random" valid rows as there are hard ones.
     cap: most extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows is
         copied. None = no cap.
-    noise_guard: share of the chosen rows, those of highest final loss, that get no copies: a row that is still
+    noise_guard: share of the hard rows, those of highest final loss, that get no copies: a row that is still
         wrong at the end is more likely mislabelled than instructive. 0 = off, as in the paper.
+    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.controls`: "easy" ones,
+        any ("random"), ones that are not hard but "matched" in source and length, or those of highest "final_loss".
+    draw: another number draws another control, where it is drawn at random.
     """
 
+    version: ClassVar[int] = 2
+
     times: int = Field(default=1, ge=1, lt=1000)
-    of: Kind = "hard"
+    of: Literal["hard"] | Control = "hard"
     cap: float | None = Field(default=None, gt=0)
     noise_guard: float = Field(default=0.0, ge=0, lt=1)
+    draw: int = Field(default=0, ge=0)
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Raises InputError if the noise guard is on and the scorer recorded no losses."""
+        """Raises InputError if the noise guard or a control needs what the scorer did not record."""
         generator = np.random.default_rng(seed)
-        rows = plan.choose(self.of, split, generator)
+        rows = plan.choose("hard", split, generator)
         plan = plan.mark_suspects(rows, split, self.noise_guard, "Duplicate.noise_guard")
         rows = plan.trusted(rows)
         if self.cap is not None:
             most = int(self.cap * int(plan.counts.sum())) // self.times
             if len(rows) > most:
                 rows = np.sort(generator.choice(rows, most, replace=False))
+        if self.of != "hard":
+            drawn = np.random.default_rng(derive_seed(seed, "control", self.draw))
+            rows = stand_ins(self.of, rows, split, plan.planned, drawn)
         counts = plan.counts.copy()
-        counts[rows] += self.times
+        np.add.at(counts, rows, self.times)  # a small pool may have to serve twice
         return plan.with_counts(counts)

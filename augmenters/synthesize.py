@@ -28,7 +28,7 @@ class Synthesize(Component):
     (SvS, arXiv 2508.14029, made offline; used as an augmentation by arXiv 2602.00576).
 
     generator: what writes and solves, see `curate.generators`.
-    of: "hard"; or a control: "easy" rows, or as many "random" valid rows as there are hard ones.
+    of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.controls`.
     rows: at most that many rows to start from, a seeded sample; None = all.
     variants: problems proposed per row.
     samples: solutions drawn per proposed problem; fewer where the band is decided before.

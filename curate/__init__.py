@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curate.cache import Cache
+    from curate.comparison import Comparison, compare
     from curate.component import Component, fingerprint
     from curate.curated import Curated
     from curate.errors import CurateError, DataWarning, ExternalError, InputError
+    from curate.evaluation import Evaluation, EvaluationSet, evaluate, read_evaluations
     from curate.examples import Examples
+    from curate.expo import extrapolate
+    from curate.finetuning import Finetuning, LoRA, finetune, read_run
     from curate.mixture import rebuild
     from curate.pipeline import Pipeline, curate_dataset
     from curate.plan import Plan, fold, identity, realize
@@ -22,16 +26,22 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.scores import Scores, Split
     from curate.split import make_split
+    from curate.validation import Validation, validate
 
 _HOMES = {
     "Cache": "cache",
+    "Comparison": "comparison",
     "Component": "component",
     "CurateError": "errors",
     "Curated": "curated",
     "DataWarning": "errors",
+    "Evaluation": "evaluation",
+    "EvaluationSet": "evaluation",
     "Examples": "examples",
     "ExternalError": "errors",
+    "Finetuning": "finetuning",
     "InputError": "errors",
+    "LoRA": "finetuning",
     "Pipeline": "pipeline",
     "Plan": "plan",
     "Progress": "progress",
@@ -39,25 +49,38 @@ _HOMES = {
     "Run": "run",
     "Scores": "scores",
     "Split": "scores",
+    "Validation": "validation",
+    "compare": "comparison",
     "curate_dataset": "pipeline",
+    "evaluate": "evaluation",
+    "extrapolate": "expo",
     "fingerprint": "component",
+    "finetune": "finetuning",
     "fold": "plan",
     "identity": "plan",
     "make_split": "split",
     "read": "readers",
+    "read_evaluations": "evaluation",
+    "read_run": "finetuning",
     "realize": "plan",
     "rebuild": "mixture",
+    "validate": "validation",
 }
 
 __all__ = [
     "Cache",
+    "Comparison",
     "Component",
     "CurateError",
     "Curated",
     "DataWarning",
+    "Evaluation",
+    "EvaluationSet",
     "Examples",
     "ExternalError",
+    "Finetuning",
     "InputError",
+    "LoRA",
     "Pipeline",
     "Plan",
     "Progress",
@@ -65,14 +88,22 @@ __all__ = [
     "Run",
     "Scores",
     "Split",
+    "Validation",
+    "compare",
     "curate_dataset",
+    "evaluate",
+    "extrapolate",
+    "finetune",
     "fingerprint",
     "fold",
     "identity",
     "make_split",
     "read",
+    "read_evaluations",
+    "read_run",
     "realize",
     "rebuild",
+    "validate",
 ]
 
 

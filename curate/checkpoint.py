@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from curate.component import describe
 from curate.errors import InputError
 from curate.optimizers import SteppedOptimizer
+from curate.sharding import place_
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "lent", "load_checkpoint", "load_weights", "restored", "state_tensors"]
 
 # What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
-_FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing")
+_FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Checkpoint:
     model: float32 weights, eval mode; the live model, so only valid until the loop goes on.
     losses: one mean training loss per step so far, nats per completion token, unweighted.
     tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
+    micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known.
     """
 
     step: int
@@ -47,14 +49,17 @@ class Checkpoint:
     optimizer: SteppedOptimizer = field(repr=False)
     config: TrainConfig = field(repr=False)
     tokens: Tokens = field(repr=False)
+    micro_batch_tokens: int | None = None
 
-    def save(self, directory: Path, *, resumable: bool = True) -> None:
+    def save(self, directory: Path, *, resumable: bool = True, frozen: bool = True) -> None:
         """Write model.safetensors (float32) into an existing folder, for `load_weights`.
 
         resumable: also optimizer.safetensors and, last, trainer.json, for `train(..., resume=directory)`.
+        frozen: also weights that are not trained; without them, whoever resumes must start from the same ones.
         Call it on rank 0 only; every rank can resume from the folder. Not atomic: see `curate.publish`.
         """
-        weights = {name: tensor.contiguous() for name, tensor in state_tensors(self.model).items()}
+        left_out = set() if frozen else _frozen(self.model)
+        weights = {n: tensor.contiguous() for n, tensor in state_tensors(self.model).items() if n not in left_out}
         save_file(weights, directory / "model.safetensors", {"format": "pt"})
         if not resumable:
             return
@@ -64,6 +69,8 @@ class Checkpoint:
             "losses": self.losses,
             "tokens_seen": self.tokens_seen,
             "seconds": self.seconds,
+            "micro_batch_tokens": self.micro_batch_tokens,
+            "frozen": frozen,
             **self._identity(),
         }
         (directory / "trainer.json").write_text(json.dumps(record), encoding="utf-8")
@@ -100,9 +107,14 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
         raise InputError(f"{directory} was trained on other data; give the same rows or start afresh")
     if record["step"] > fresh.config.steps:
         raise InputError(f"{directory} is at step {record['step']}, past steps; raise steps or start afresh")
-    load_weights(fresh.model, directory)
+    load_weights(fresh.model, directory, frozen=record.get("frozen", True))
     _load_optimizer(directory, fresh.optimizer, optimizer)
-    return replace(fresh, **{key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")})
+    reached = {key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")}
+    return replace(fresh, **reached, micro_batch_tokens=record.get("micro_batch_tokens"))
+
+
+def _frozen(model: Any) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def state_tensors(model: Any) -> dict[str, torch.Tensor]:
@@ -116,13 +128,17 @@ def state_tensors(model: Any) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def load_weights(model: Any, directory: Path) -> None:
-    """Copy model.safetensors of a saved checkpoint into `model`, in place, on whatever device it is."""
+def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
+    """Copy model.safetensors of a saved checkpoint into `model`, in place, on whatever device it is.
+
+    frozen: as it was saved with; without, the model keeps its own frozen weights.
+    """
     try:
         saved = load_file(directory / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise InputError(f"{directory} holds no readable model.safetensors ({error})") from error
-    own = state_tensors(model)
+    kept = set() if frozen else _frozen(model)
+    own = {name: tensor for name, tensor in state_tensors(model).items() if name not in kept}
     for name in sorted(own.keys() ^ saved.keys()):
         where = "model" if name in own else "file"
         raise InputError(f"{directory}: weight {name} is in the {where} only; load the model that was saved")
@@ -132,7 +148,7 @@ def load_weights(model: Any, directory: Path) -> None:
                 f"{directory}: weight {name} has shape {tuple(saved[name].shape)} but the model's has "
                 f"{tuple(tensor.shape)}; load the model that was saved"
             )
-        tensor.copy_(saved[name])
+        place_(tensor, saved[name])
 
 
 def _names(optimizer: SteppedOptimizer) -> list[str]:

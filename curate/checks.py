@@ -67,6 +67,7 @@ def small_split(n: int = 24, seed: int = 0) -> Split:
         valid=valid,
         final_loss=difficulty.copy(),
         sources=np.array([("a", "b", "c")[i % 3] for i in range(n)], object),
+        tokens=np.arange(n, dtype=np.int32) % 6 + 2,
     )
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
+from curate.arguments import add_reading_arguments
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
 
@@ -175,6 +176,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _result_arguments(synthesize, "synthesize")
     gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
     add_gate_arguments(gate_command)
+    _model_commands(add)
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
     inspect.add_argument("directory", type=Path, metavar="DIR")
     inspect.add_argument(
@@ -191,6 +193,34 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return parser, dict(subparsers.choices)
 
 
+def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str], argparse.ArgumentParser]) -> None:
+    """Those about models rather than data."""
+    from curate.comparison.command import add_arguments as add_comparison_arguments
+    from curate.comparison.command import compare_command
+    from curate.evaluation.command import add_arguments as add_evaluation_arguments
+    from curate.evaluation.command import evaluate_command
+    from curate.expo.command import add_arguments as add_expo_arguments
+    from curate.expo.command import expo
+    from curate.finetuning.command import add_arguments as add_finetune_arguments
+    from curate.finetuning.command import finetune_command
+    from curate.synthesis.command import add_arguments as add_synthesis_arguments
+    from curate.validation.command import EVALUATION_HELP, validate_command
+    from curate.validation.command import add_arguments as add_validation_arguments
+
+    finetune = add("finetune", finetune_command, "fine-tune a model on a dataset; one folder per run, resumable")
+    add_finetune_arguments(finetune)
+    evaluate = add("evaluate", evaluate_command, "grade the answers of a run or model, and score reference answers")
+    add_evaluation_arguments(evaluate)
+    compare = add("compare", compare_command, "tell which arm of several fine-tuning runs is better, and how surely")
+    add_comparison_arguments(compare)
+    expo_command = add("expo", expo, "extrapolate from a base model past the model tuned from it; sweep how far")
+    add_expo_arguments(expo_command)
+    validate = add("validate", validate_command, "fine-tune on the data as it is, curated, and on controls; compare")
+    _data_arguments(validate, evaluation=EVALUATION_HELP)
+    add_synthesis_arguments(validate)
+    add_validation_arguments(validate)
+
+
 def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     """What the two commands take that write a dataset."""
     from curate.synthesis.command import add_arguments
@@ -201,7 +231,11 @@ def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 
 
-def _data_arguments(parser: argparse.ArgumentParser, default: str = "quick") -> None:
+def _data_arguments(
+    parser: argparse.ArgumentParser,
+    default: str = "quick",
+    evaluation: str = "evaluation set that no new row may share text with; repeat for several",
+) -> None:
     parser.add_argument(
         "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
     )
@@ -220,7 +254,7 @@ def _data_arguments(parser: argparse.ArgumentParser, default: str = "quick") -> 
         "--evaluation",
         action="append",
         metavar="DATA",
-        help="evaluation set that no new row may share text with; repeat for several",
+        help=evaluation,
     )
     recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
     recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")
@@ -230,20 +264,7 @@ def _data_arguments(parser: argparse.ArgumentParser, default: str = "quick") -> 
     recipe.add_argument(
         "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
     )
-    reading = parser.add_argument_group("how to read DATA")
-    reading.add_argument(
-        "--columns",
-        metavar="ROLE=COLUMN,...",
-        help="what each column is, e.g. prompt=question,completion=answer,source=topic",
-    )
-    reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
-    reading.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
-    reading.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
-    reading.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
-    reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
-    reading.add_argument(
-        "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
-    )
+    add_reading_arguments(parser)
     machine = parser.add_argument_group("where")
     machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
     machine.add_argument("--device", help="cpu, cuda, cuda:1; a GPU is taken if there is one")

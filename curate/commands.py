@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.scores import Scores
 
-__all__ = ["doctor", "inspect", "plan", "report", "run", "score"]
+__all__ = ["doctor", "inspect", "loaded_from", "new_progress", "pipeline_from", "plan", "report", "run", "score"]
+__all__ += ["scores_from"]
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
     from curate.output import check_directory, inputs_fingerprint, write_output
 
-    pipeline, progress = _pipeline(options), _progress()
+    pipeline, progress = pipeline_from(options), new_progress()
     _check_shape(options.out)
-    loaded = _read(options, pipeline, progress)
-    scores = _scores(options, pipeline, loaded, progress)
+    loaded = loaded_from(options, pipeline, progress)
+    scores = scores_from(options, pipeline, loaded, progress)
     if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
         progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
         return _summary(options.out, done_before=True)
@@ -58,8 +59,8 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
     check_scores_file(options.out)
-    pipeline, progress = _pipeline(options), _progress()
-    loaded = _read(options, pipeline, progress)
+    pipeline, progress = pipeline_from(options), new_progress()
+    loaded = loaded_from(options, pipeline, progress)
     scores = pipeline.score(loaded, _run(options, pipeline, progress))
     if not _is_first_rank():
         return {}
@@ -88,9 +89,9 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
     """`curate plan`: what a run would cost and what is there already."""
     from curate.estimate import estimate
 
-    pipeline, progress = _pipeline(options), _progress()
-    loaded = _read(options, pipeline, progress)
-    scores = _scores(options, pipeline, loaded, progress)
+    pipeline, progress = pipeline_from(options), new_progress()
+    loaded = loaded_from(options, pipeline, progress)
+    scores = scores_from(options, pipeline, loaded, progress)
     result = estimate(pipeline, loaded, _run(options, pipeline, progress), scores=scores, out=options.out)
     if not options.json:
         _print_plan(result)
@@ -148,7 +149,8 @@ def finished(directory: Path) -> dict[str, Any]:
     return record
 
 
-def _pipeline(options: argparse.Namespace) -> Pipeline:
+def pipeline_from(options: argparse.Namespace) -> Pipeline:
+    """The recipe with what the options change in it."""
     from curate.gate.command import named_dataset
     from curate.pipeline import Pipeline
     from curate.recipe import load_recipe
@@ -170,7 +172,8 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
     return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=options.allow_plugin)
 
 
-def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
+def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
+    """The rows of DATA, with notes on what was found."""
     from curate.readers import read
 
     with progress.stage("read"):
@@ -194,7 +197,7 @@ def _read(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -
     return loaded
 
 
-def _scores(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded, progress: Progress) -> Scores | None:
+def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded, progress: Progress) -> Scores | None:
     """Scores given by file, in the order of the rows."""
     from curate.score_files import read_scores
     from curate.split import join_scores
@@ -214,7 +217,7 @@ def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) ->
     return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress, gate=pipeline.gate)
 
 
-def _progress() -> Progress:
+def new_progress() -> Progress:
     from curate.progress import Progress
 
     return Progress("auto" if _is_first_rank() else "none")

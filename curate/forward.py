@@ -8,7 +8,7 @@ model's own logits; a model that does not pass runs whole, a few rows at a time:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +21,21 @@ from torch.utils.checkpoint import checkpoint
 
 from curate.attention import VARLEN, register_varlen
 from curate.errors import InputError
-from curate.head import LogitMap, token_losses
+from curate.head import HeadPoint, LogitMap, token_losses
 from curate.protocols import Ints
 from curate.tokens import Tokens
 
-__all__ = ["Batch", "allow_packing", "batch_losses", "logit_map", "make_batch", "pack_batch", "shared_prefix"]
+__all__ = [
+    "Batch",
+    "allow_packing",
+    "anchor_losses",
+    "anchored_losses",
+    "batch_losses",
+    "logit_map",
+    "make_batch",
+    "pack_batch",
+    "shared_prefix",
+]
 
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
 SHORTEST_PREFIX = 8  # sharing fewer tokens does not pay for putting rows together again in attention
@@ -121,15 +131,54 @@ def batch_losses(model: Any, batch: Batch) -> torch.Tensor:
     Differentiable in the model's parameters for any upstream gradient, under autocast too. The model is called
     through its decoder, so wrappers that act in the outermost `forward` (DDP) must reduce gradients themselves.
     """
+    return anchor_losses(model, batch)[0]
+
+
+def anchor_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`batch_losses`, and what `anchored_losses` has to know of these weights besides the weights.
+
+    That is the hidden states of the m supervised positions, (m, d) and detached; nothing for a model that runs whole.
+    """
     path = logit_map(model)
     if path is None:
-        return _whole_model_losses(model, batch)
-    hidden = _hidden(model, batch)
+        return _whole_model_losses(model, batch), None
+    hidden = _supervised_hidden(model, batch)
+    return _head_losses(model, batch, hidden, path, None), hidden.detach()
+
+
+def anchored_losses(
+    model: Any, batch: Batch, anchor: torch.Tensor | None, weights: Mapping[torch.nn.Parameter, torch.Tensor]
+) -> torch.Tensor:
+    """(b,) losses of `anchor_losses` again, with the functional gradient at the weights of now.
+
+    The gradient of any weighted sum is J^T dL/dz: J, the derivative of the logits, at the current weights, dL/dz at
+    those of the anchor. weights: what the parameters that moved since were then. The same random draws give the
+    same dropout.
+    """
+    path = logit_map(model)
+    if path is None:
+        return _whole_model_losses(model, batch, weights)
+    assert anchor is not None
+    head = model.get_output_embeddings()
+    bias = None if head.bias is None else weights.get(head.bias, head.bias)
+    point = HeadPoint(anchor, weights.get(head.weight, head.weight).detach(), None if bias is None else bias.detach())
+    return _head_losses(model, batch, _supervised_hidden(model, batch), path, point)
+
+
+def _supervised_hidden(model: Any, batch: Batch) -> torch.Tensor:
+    """(m, d) hidden states at the positions that predict a supervised token, row after row."""
     labels = batch.labels[:, 1:]
     supervised = (labels != -100).flatten().nonzero()[:, 0]
+    return _hidden(model, batch)[:, : labels.shape[1]].flatten(0, 1)[supervised]
+
+
+def _head_losses(
+    model: Any, batch: Batch, hidden: torch.Tensor, path: LogitMap, anchor: HeadPoint | None
+) -> torch.Tensor:
     head = model.get_output_embeddings()
-    flat = hidden[:, : labels.shape[1]].flatten(0, 1)
-    losses = token_losses(flat[supervised], head.weight, head.bias, labels.flatten()[supervised], path)
+    labels = batch.labels[:, 1:]
+    targets = labels[labels != -100]
+    losses = token_losses(hidden, head.weight, head.bias, targets, path, anchor)
     return torch.segment_reduce(losses, "sum", lengths=_supervised_per_row(batch), initial=0.0)
 
 
@@ -175,14 +224,32 @@ def _hidden(model: Any, batch: Batch) -> torch.Tensor:
     return packed
 
 
-def _whole_model_losses(model: Any, batch: Batch) -> torch.Tensor:
-    """`batch_losses` for any model with logits: a few rows at a time, recomputed in the backward pass."""
+def _whole_model_losses(
+    model: Any, batch: Batch, weights: Mapping[torch.nn.Parameter, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """`batch_losses` for any model with logits: a few rows at a time, recomputed in the backward pass.
+
+    With `weights` as in `anchored_losses`, for one more forward pass, under those weights.
+    """
     if batch.cu_seqlens is not None:
         raise InputError("the model's LM head is not a plain linear layer, so rows cannot be packed; pad the batch")
+    earlier = {name: weights[p] for name, p in model.named_parameters() if p in weights} if weights else {}
 
     def losses(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        return F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none").sum(1)
+        if weights is None:
+            logits = model(input_ids=ids, use_cache=False).logits
+            return _logit_losses(logits, labels)
+        devices = [ids.device] if ids.is_cuda else []
+        with torch.no_grad(), torch.random.fork_rng(devices):  # both passes with the same dropout
+            before = torch.func.functional_call(model, earlier, (), {"input_ids": ids, "use_cache": False}).logits
+        logits = model(input_ids=ids, use_cache=False).logits
+        with torch.enable_grad():
+            at = before.detach().requires_grad_()
+            value = _logit_losses(at, labels)
+            (cotangent,) = torch.autograd.grad(value.sum(), at)
+        # Row by row <dL/dz, z>, raised to the value of the loss without changing the gradient.
+        linear = (logits * cotangent).flatten(1).sum(1)
+        return linear + (value - linear).detach()
 
     vocabulary = model.get_input_embeddings().weight.shape[0]
     rows = max(1, GENERIC_LOGITS // (batch.input_ids.shape[1] * vocabulary))
@@ -193,6 +260,12 @@ def _whole_model_losses(model: Any, batch: Batch) -> torch.Tensor:
         else:
             parts.append(losses(ids, labels))
     return torch.cat(parts)
+
+
+def _logit_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(b,) summed losses from logits (b, T, v), which predict the label to their right."""
+    shifted = logits[:, :-1].float().transpose(1, 2)
+    return F.cross_entropy(shifted, labels[:, 1:], ignore_index=-100, reduction="none").sum(1)
 
 
 _maps: weakref.WeakKeyDictionary[Any, LogitMap | None] = weakref.WeakKeyDictionary()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -13,10 +15,13 @@ import torch
 from curate import distributed
 from curate.batches import RowOrder, micro_batches
 from curate.errors import InputError
-from curate.forward import batch_losses, logit_map, make_batch, pack_batch
+from curate.forward import Batch, anchor_losses, anchored_losses, batch_losses, logit_map, make_batch, pack_batch
+from curate.memory import OutOfMemory, out_of_memory
+from curate.optimizers.protocols import SteppedOptimizer
 from curate.protocols import Ints, Reweighter
 from curate.scoring import plan_packs, resolve_precision
 from curate.seeds import derive_seed
+from curate.sharding import sharded_losses
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -46,10 +51,13 @@ class DivergenceError(InputError):
 
 
 class Gradient:
-    """The closure of the optimizer: leaves the gradient of one whole optimizer batch in the parameters.
+    """The `Closure` of the optimizer: leaves the gradient of one whole optimizer batch in the parameters.
 
-    Called twice in a step (SAM), it evaluates the same function twice: same rows, same dropout draws, same
-    weights of the rows.
+    budget: most tokens that go through the model at once; may be set. A step that does not fit in memory halves it
+        and is done again.
+    notes: what the user should know of that, one line each time.
+    loss: mean loss of the step's batch in nats per token; norm: L2 norm of its gradient before clipping; both at
+        the weights before the step. passes: gradients taken in the step.
     """
 
     def __init__(
@@ -66,42 +74,127 @@ class Gradient:
         self.reweighter = reweighter
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         logit_map(model)  # worked out now, outside the random draws of a step
+        self.sharded = sharded_losses(model) is not None
+        self.losses_of = sharded_losses(model) or partial(batch_losses, model)
         self.order = RowOrder(np.flatnonzero(tokens.valid), config.batch_size, config.seed)
         self.lengths, self.counts = tokens.lengths, tokens.completion_tokens.astype(np.int64)
         self.half = resolve_precision(config.precision, device) == torch.bfloat16
         default = _MICRO_BATCH_TOKENS.get(device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
         self.budget = config.micro_batch_tokens or default
         self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
+        self.notes: list[str] = []
 
-    def begin(self, step: int) -> None:
-        """Turn to the update that follows `step` updates."""
+    def update(self, optimizer: SteppedOptimizer, step: int) -> None:
+        """The update that follows `step` updates; done again in smaller parts where memory runs out.
+
+        Done again as a whole: only then do all its passes see the same dropout draws. The reweighter is not asked
+        again, though. Raises InputError where a row does not fit alone.
+        """
         self.step = step
         self.rows = self.order.batch(step)
         self.batch_tokens = int(self.counts[self.rows].sum())
-        lengths = self.lengths[self.rows]
-        self.tokens_seen = int(lengths.sum())
-        # Dealt out by length, so that ranks wait little for each other.
-        mine = np.argsort(lengths, kind="stable")[distributed.rank() :: distributed.world_size()]
-        if self.packed:
-            split = list(plan_packs(lengths[mine], self.budget))
-        else:
-            split = micro_batches(lengths[mine], self.budget, self.pass_cost)
-        self.parts = [(self.rows[mine[part]], torch.from_numpy(mine[part]).to(self.device)) for part in split]
+        self.tokens_seen = int(self.lengths[self.rows].sum())
         self.weights: torch.Tensor | None = None
-        self.loss = math.nan
+        while True:
+            self._plan()
+            self.loss = self.norm = math.nan
+            self.passes = 0
+            self.anchors: list[torch.Tensor | None] = []
+            try:
+                optimizer.step(self)
+                return
+            except OutOfMemory:
+                pass  # the traceback holds tensors until this block is left
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise InputError(
+                    f"out of memory after {step} optimizer steps, for the optimizer's own tensors (as large as the "
+                    "trained weights, several times); train LoRA instead of all weights"
+                ) from error
+            finally:
+                self.anchors = []
+            self._shrink()
 
-    def __call__(self) -> float:
-        """Mean loss of the batch in nats per token, unweighted; the same on all ranks."""
+    def _plan(self) -> None:
+        lengths = self.lengths[self.rows]
+        # Dealt out by length, so that ranks wait little for each other.
+        order, world = np.argsort(lengths, kind="stable"), distributed.world_size()
+        mine = order[distributed.rank() :: world]
+        split = [mine[part] for part in self._split(lengths[mine])]
+        self.parts = [(self.rows[part], torch.from_numpy(part).to(self.device)) for part in split]
+        if self.sharded:  # all ranks run equally often, if need be on a row that does not count
+            most = max(len(self._split(lengths[order[each::world]])) for each in range(world))
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            self.parts += [(self.rows[order[:1]], nothing)] * (most - len(self.parts))
+
+    def _split(self, lengths: Ints) -> list[Ints]:
+        if self.packed:
+            return list(plan_packs(lengths, self.budget))
+        return micro_batches(lengths, self.budget, self.pass_cost)
+
+    def _shrink(self) -> None:
+        """Halve the budget, alike on all ranks."""
         for parameter in self.parameters:
             parameter.grad = None
+        gc.collect()  # a graph may be held by a cycle
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        longest = int(self.lengths[self.rows].max())
+        if self.budget <= longest:
+            remedies = ["lower max_length", "train LoRA instead of all weights"]
+            remedies += [] if self.config.gradient_checkpointing else ["set gradient_checkpointing"]
+            raise InputError(
+                f"out of memory after {self.step} optimizer steps with micro-batches of {self.budget} tokens, and a "
+                f"row of {longest} tokens cannot be cut; {', or '.join(remedies)}"
+            )
+        before = self.budget
+        # No part is larger than the padded batch, so halving what is above that would change nothing.
+        self.budget = max(longest, min(before, longest * len(self.rows)) // 2)
+        self.notes.append(
+            f"out of memory after {self.step} optimizer steps: micro-batches of {self.budget} tokens from now on, "
+            f"{before} until now"
+        )
+
+    def __call__(self, *, anchor: bool = False) -> float:
+        """Mean loss of the batch in nats per token, unweighted; the same on all ranks. See `Closure`."""
+        if not anchor:
+            return self._evaluate(lambda batch, _: self.losses_of(batch))
+        self.anchors = []
+
+        def anchoring(batch: Batch, _: int) -> torch.Tensor:
+            losses, hidden = anchor_losses(self.model, batch)
+            self.anchors.append(hidden)
+            return losses
+
+        return self._evaluate(anchoring)
+
+    def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
+        """The functional gradient, and the loss at the anchor. See `Closure`."""
+        return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
+
+    def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor]) -> float:
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.passes += 1
         # One pass can be weighed between forward and backward; several need all losses before any backward.
         if self.reweighter is not None and self.weights is None and len(self.parts) != 1:
-            self._weigh(self._losses_only())
+            self._weigh(self._fitting(self._losses_only))
+        losses = self._summed(self._fitting(lambda: self._backward(losses_of)))
+        if not self.sharded:
+            distributed.sum_gradients_(self.parameters)
+        loss, norm = self._clip(losses)
+        if self.passes == 1:
+            self.loss, self.norm = loss, norm
+        return loss
+
+    def _backward(self, losses_of: Callable[[Batch, int], torch.Tensor]) -> torch.Tensor:
+        """(b,) summed losses; adds the gradient of this rank's rows to the parameters'. 0 for rows of other ranks."""
         losses = torch.zeros(len(self.rows), device=self.device)
-        self._seed()
+        self._restart()
         with torch.enable_grad(), self._autocast():
-            for rows, index in self.parts:
-                sums = self._sums(rows)
+            for part, (rows, index) in enumerate(self.parts):
+                sums = losses_of(self._batch(rows), part)[: len(index)]
                 losses[index] = sums.detach()
                 if self.reweighter is not None and self.weights is None:
                     self._weigh(losses.clone())
@@ -110,16 +203,43 @@ class Gradient:
                 # Nested, so that the weights already cast to bfloat16 serve the next micro-batch too.
                 with torch.autocast(self.device.type, enabled=False):
                     (sums.sum() / self.batch_tokens).backward()
-        distributed.sum_(losses)
-        distributed.sum_gradients_(self.parameters)
-        loss = self._clip(losses)
-        if math.isnan(self.loss):
-            self.loss = loss
-        return loss
+        return losses
 
-    def _clip(self, losses: torch.Tensor) -> float:
+    def _fitting(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+        """What `compute` returns, None where memory ran out."""
+        try:
+            return compute()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if self.sharded:
+                raise InputError(
+                    f"out of memory after {self.step} optimizer steps; ranks of a sharded model cannot go back, so "
+                    f"set micro_batch_tokens (now {self.budget}) lower and start again"
+                ) from error
+        return None
+
+    def _summed(self, sums: torch.Tensor | None) -> torch.Tensor:
+        """(b,) losses added up over ranks; raises OutOfMemory on all of them if one has None.
+
+        Every rank's next collective after a failure anywhere is this one, whichever pass it is in.
+        """
+        if distributed.world_size() == 1:
+            if sums is None:
+                raise OutOfMemory
+            return sums
+        failed = torch.full((1,), float(sums is None), device=self.device)
+        own = torch.zeros(len(self.rows), device=self.device) if sums is None else sums
+        flagged = distributed.sum_(torch.cat([own, failed]))
+        if flagged[-1].item() > 0:
+            raise OutOfMemory
+        return flagged[:-1]
+
+    def _clip(self, losses: torch.Tensor) -> tuple[float, float]:
+        """Loss of the batch and L2 norm of its gradient, which is then scaled down."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if self.sharded else norm  # type: ignore[attr-defined]
         # The one moment of a step when the device is waited for.
         loss, size = torch.stack([losses.sum() / self.batch_tokens, norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(size)):
@@ -127,31 +247,29 @@ class Gradient:
         limit = self.config.max_grad_norm
         if limit is not None and size > limit:
             torch._foreach_mul_(gradients, limit / (size + 1e-6))
-        return float(loss)
+        return float(loss), float(size)
 
-    def _sums(self, rows: Ints) -> torch.Tensor:
-        batch = (pack_batch if self.packed else make_batch)(self.tokens, rows)
-        return batch_losses(self.model, batch.to(self.device))
+    def _batch(self, rows: Ints) -> Batch:
+        return (pack_batch if self.packed else make_batch)(self.tokens, rows).to(self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        cached = not self.sharded  # copies of all layers would be as large as what sharding saves
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=cached)
 
     def _losses_only(self) -> torch.Tensor:
         """(b,) summed losses under the random draws of the pass to come; 0 for rows of other ranks."""
         losses = torch.zeros(len(self.rows), device=self.device)
-        self._seed()
+        self._restart()
         with torch.no_grad(), self._autocast():
             for rows, index in self.parts:
-                losses[index] = self._sums(rows)
-        # Weights cast without a gradient must not serve the pass that needs one (under a caller's own autocast).
-        torch.clear_autocast_cache()
+                losses[index] = self.losses_of(self._batch(rows))[: len(index)]
         return losses
 
-    def _weigh(self, sums: torch.Tensor) -> None:
+    def _weigh(self, sums: torch.Tensor | None) -> None:
         """Ask the reweighter about the optimizer batch, given (b,) summed losses of this rank's rows."""
         assert self.reweighter is not None
         counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
-        losses = distributed.sum_(sums) / counts
+        losses = self._summed(sums) / counts
         if not bool(losses.isfinite().all()):
             self._diverged(losses)
         weights = self.reweighter.weights(losses, counts, self.step).detach().to(losses)
@@ -162,8 +280,10 @@ class Gradient:
             )
         self.weights = weights
 
-    def _seed(self) -> None:
+    def _restart(self) -> None:
         torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))
+        # A caller's own autocast would keep the bfloat16 copies of weights since moved, or made without a gradient.
+        torch.clear_autocast_cache()
 
     def _diverged(self, losses: torch.Tensor) -> NoReturn:
         bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["LogitMap", "token_losses"]
+__all__ = ["HeadPoint", "LogitMap", "token_losses"]
 
 CPU_BLOCK = 1 << 21  # logits in flight; 8 MB of float32. Time is flat below and grows slowly above
 GPU_BLOCK = 1 << 27
@@ -40,22 +40,35 @@ class LogitMap:
         return gradient if self.scale == 1.0 else gradient.mul_(self.scale)
 
 
+@dataclass(frozen=True)
+class HeadPoint:
+    """What logits are made from: hidden (m, d), head weight (v, d), and bias (v,) if the head has one."""
+
+    hidden: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
 def token_losses(
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
     logit_map: LogitMap,
+    anchor: HeadPoint | None = None,
 ) -> torch.Tensor:
     """(m,) float32 negative log-likelihood in nats of targets (m,) under hidden (m, d) and head weight (v, d).
 
     Matrix products run in the autocast dtype where autocast is on, else in that of the weight; everything after
     them is float32. Differentiable in hidden, weight and bias, for any upstream gradient.
+
+    anchor: the losses, and their derivatives by the logits, are taken there instead; hidden, weight and bias then
+        only say how the logits change with the parameters (the functional gradient, see `FunctionalSAM`).
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
-        loss: torch.Tensor = _TokenLosses.apply(hidden, weight, bias, targets, logit_map, dtype)
+        loss: torch.Tensor = _TokenLosses.apply(hidden, weight, bias, targets, logit_map, dtype, anchor)
         return loss
 
 
@@ -69,14 +82,16 @@ class _TokenLosses(torch.autograd.Function):
         targets: torch.Tensor,
         logit_map: LogitMap,
         dtype: torch.dtype,
+        anchor: HeadPoint | None,
     ) -> torch.Tensor:
         m = len(hidden)
-        low = hidden.to(dtype)
+        at = anchor or HeadPoint(hidden, weight, bias)
+        low = at.hidden.to(dtype)
         peak = torch.full((m,), -torch.inf, device=hidden.device)
         total = torch.zeros(m, device=hidden.device)
         picked = torch.zeros(m, device=hidden.device)
         for start, stop in _blocks(m, weight):
-            logits = _block_logits(low, weight, bias, start, stop, logit_map)
+            logits = _block_logits(low, at.weight, at.bias, start, stop, logit_map)
             inside = (targets >= start) & (targets < stop)
             value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]
             picked = torch.where(inside, value, picked)
@@ -85,7 +100,7 @@ class _TokenLosses(torch.autograd.Function):
             peak = higher
         normalizer = peak + total.log()
         ctx.save_for_backward(hidden, weight, bias, targets, normalizer)
-        ctx.logit_map, ctx.dtype = logit_map, dtype
+        ctx.logit_map, ctx.dtype, ctx.anchor = logit_map, dtype, anchor
         return normalizer - picked
 
     @staticmethod
@@ -93,15 +108,19 @@ class _TokenLosses(torch.autograd.Function):
         hidden, weight, bias, targets, normalizer = ctx.saved_tensors
         upstream = gradients[0][:, None].float()
         want_hidden, want_weight, want_bias = ctx.needs_input_grad[:3]
-        low = hidden.to(ctx.dtype)
+        at = ctx.anchor or HeadPoint(hidden, weight, bias)
+        low, at_low = hidden.to(ctx.dtype), at.hidden.to(ctx.dtype)
         d_hidden = torch.zeros(hidden.shape, device=hidden.device) if want_hidden else None
         d_weight = torch.empty_like(weight) if want_weight else None
         d_bias = torch.empty_like(bias) if want_bias else None
         for start, stop in _blocks(len(hidden), weight):
-            logits = _block_logits(low, weight, bias, start, stop, ctx.logit_map)
+            logits = _block_logits(at_low, at.weight, at.bias, start, stop, ctx.logit_map)
             d_logits = (logits - normalizer[:, None]).exp_()
             inside = ((targets >= start) & (targets < stop)).nonzero()[:, 0]
             d_logits[inside, targets[inside] - start] -= 1
+            if ctx.anchor is not None and ctx.logit_map.softcap is not None:
+                # The cap belongs to how logits change, so its slope is the one here, not the anchor's.
+                logits = _block_logits(low, weight, bias, start, stop, ctx.logit_map)
             d_logits = ctx.logit_map.backward_(d_logits.mul_(upstream), logits)
             if d_bias is not None:
                 d_bias[start:stop] = d_logits.sum(dim=0)
@@ -110,7 +129,7 @@ class _TokenLosses(torch.autograd.Function):
                 d_hidden += d_low @ weight[start:stop].to(ctx.dtype)
             if d_weight is not None:
                 d_weight[start:stop] = d_low.t() @ low
-        return (None if d_hidden is None else d_hidden.to(hidden.dtype)), d_weight, d_bias, None, None, None
+        return (None if d_hidden is None else d_hidden.to(hidden.dtype)), d_weight, d_bias, None, None, None, None
 
 
 def _blocks(m: int, weight: torch.Tensor) -> Iterator[tuple[int, int]]:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SCRATCH",
     "identify",
+    "identifying_files",
     "load_model",
     "load_tokenizer",
     "parameter_count",
+    "quiet",
     "scratch_identity",
     "scratch_model",
     "scratch_tokenizer",
@@ -52,6 +54,11 @@ def identify(name: str, revision: str | None = None) -> str:
     if place.commit:
         return f"hub:{name}@{place.commit}"
     return f"files:{file_digest(_files(place))}"
+
+
+def identifying_files(name: str) -> list[Path]:
+    """The files whose content `identify` reads of a local model."""
+    return [path for path, _ in _files(locate(name))]
 
 
 def _files(place: Place) -> list[tuple[Path, str]]:
@@ -101,7 +108,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
     import torch
 
     place = locate(name, revision)
-    with explained(name, place), _quiet():
+    with explained(name, place), quiet():
         import transformers
 
         packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
@@ -125,7 +132,7 @@ def _forget_quantisation(model: Any) -> None:
         del model.config.quantization_config
 
 
-class _quiet:
+class quiet:
     """No progress bars of transformers between ours."""
 
     def __enter__(self) -> None:

@@ -31,7 +31,7 @@ from curate.score_files import scores_table, trajectories_table
 from curate.scores import Scores
 from curate.writers import write_parquet_shards
 
-__all__ = ["check_directory", "inputs_fingerprint", "write_output"]
+__all__ = ["check_directory", "inputs_fingerprint", "recipe_text", "write_output"]
 
 _OURS = {"data", "tables", "README.md", "report.html", "run.json"}
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
@@ -193,7 +193,7 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
         "curate_version": metadata.version("curate-lm") if _installed("curate-lm") else "source tree",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": _recipe(pipeline),
-        "recipe_yaml": _recipe_yaml(pipeline),
+        "recipe_yaml": recipe_text(pipeline),
         "seed": pipeline.seed,
         "data": {
             "source": loaded.description,
@@ -242,7 +242,8 @@ def _recipe(pipeline: Any) -> Any:
     return describe(pipeline)
 
 
-def _recipe_yaml(pipeline: Any) -> str:
+def recipe_text(pipeline: Any) -> str:
+    """The recipe as YAML, or why it cannot be written down."""
     try:
         return str(pipeline.to_yaml())
     except InputError as error:  # a plug-in may live where no recipe can name it; the run is still recorded

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from curate.controls import stand_ins
 from curate.errors import InputError
 from curate.seeds import derive_seed
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demand", "Kind", "Measured", "NewRows", "Plan", "Realized", "fold", "identity", "realize", "share_counts"]
 
-# Which rows an augmenter is about: the hard ones, or one of the two controls.
+# Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.controls`.
 Kind = Literal["hard", "easy", "random"]
 
 
@@ -94,14 +95,9 @@ class Plan:
         return replace(self, demands=(*self.demands, demand))
 
     def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Sorted positions of the planned rows of a kind; "random": of all valid ones, as many as are hard."""
+        """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are."""
         hard = np.flatnonzero(split.hard & self.planned)
-        if of == "hard":
-            return hard
-        if of == "easy":
-            return np.flatnonzero(split.valid & ~split.hard & self.planned)
-        pool = np.flatnonzero(split.valid & self.planned)
-        return np.sort(generator.choice(pool, min(len(hard), len(pool)), replace=False))
+        return hard if of == "hard" else np.unique(stand_ins(of, hard, split, self.planned, generator))
 
     def mark_suspects(self, rows: npt.NDArray[np.int64], split: Split, share: float, name: str) -> Plan:
         """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).

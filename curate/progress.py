@@ -7,11 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 __all__ = ["Progress", "StageCost"]
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    def __call__(self, count: int, /, detail: str = "") -> None:
+        """`count` more are done; detail: what else to show beside them now."""
+        ...
+
+
 _LINE_SECONDS = 10.0  # how often a stage may print on a plain stream
 
 
@@ -27,10 +33,14 @@ class StageCost:
 
 @dataclass
 class Progress:
-    """style: "bar", "lines" or "none"; "auto" takes a bar on a terminal and lines elsewhere."""
+    """style: "bar", "lines" or "none"; "auto" takes a bar on a terminal and lines elsewhere.
+
+    watch: called at every advance of any stage; what it raises stops the stage, as an interruption would.
+    """
 
     style: Literal["auto", "bar", "lines", "none"] = "none"
     costs: list[StageCost] = field(default_factory=list)
+    watch: Callable[[], None] | None = None
 
     def note(self, text: str) -> None:
         """One line for the reader, above any bar."""
@@ -52,13 +62,24 @@ class Progress:
         try:
             if style == "bar":
                 with _bar(name, total, unit) as advance:
-                    yield Stage(cost, advance)
+                    yield Stage(cost, self._watched(advance))
             else:
-                yield Stage(cost, _lines(name, total, unit) if style == "lines" else lambda _: None)
+                yield Stage(cost, self._watched(_lines(name, total, unit) if style == "lines" else _silent))
             if style == "lines":
                 print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
         finally:
             cost.seconds += time.monotonic() - started
+
+    def _watched(self, advance: Advance) -> Advance:
+        watch = self.watch
+        if watch is None:
+            return advance
+
+        def watched(count: int, /, detail: str = "") -> None:
+            advance(count, detail)
+            watch()
+
+        return watched
 
 
 @dataclass
@@ -67,17 +88,21 @@ class Stage:
     advance: Advance
 
 
+def _silent(_count: int, /, detail: str = "") -> None:
+    pass
+
+
 def _lines(name: str, total: int | None, unit: str) -> Advance:
     done, printed = 0, time.monotonic()
 
-    def advance(count: int) -> None:
+    def advance(count: int, /, detail: str = "") -> None:
         nonlocal done, printed
         done += count
         now = time.monotonic()
         if now - printed >= _LINE_SECONDS:
             printed = now
             of = f" of {total:,}" if total else ""
-            print(f"{name}: {done:,}{of} {unit}", file=sys.stderr, flush=True)
+            print(f"{name}: {done:,}{of} {unit}{detail and ', ' + detail}", file=sys.stderr, flush=True)
 
     return advance
 
@@ -95,7 +120,12 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
         TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(name, total=total, detail="")
+
+        def advance(count: int, /, detail: str = "") -> None:
+            bar.update(task, advance=count, detail=detail)
+
+        yield advance

@@ -16,7 +16,7 @@ from curate.errors import InputError
 from curate.models import SCRATCH
 from curate.templates import Template
 
-__all__ = ["Proxy", "Schedule"]
+__all__ = ["Proxy", "Schedule", "length_in_steps"]
 
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
@@ -82,7 +82,7 @@ class Proxy(Component):
     @field_validator("steps", "horizon")
     @classmethod
     def _readable(cls, value: int | str) -> int | str:
-        _length(value, 1.0)
+        length_in_steps(value, 1.0)
         return value
 
     @property
@@ -96,11 +96,11 @@ class Proxy(Component):
     def schedule(self, rows: int) -> Schedule:
         """Checkpoints for a dataset of `rows` valid rows."""
         per_epoch = rows / self.batch_size
-        total = round(_length(self.steps, per_epoch))
+        total = round(length_in_steps(self.steps, per_epoch))
         floor = self.min_steps
         if floor is None and isinstance(self.steps, str):
             floor = 300 if self.scratch else 100
-        horizon = round(_length(self.horizon, per_epoch))
+        horizon = round(length_in_steps(self.horizon, per_epoch))
         horizon = max(horizon, total)
         if floor is not None and total < floor:
             total = floor
@@ -114,8 +114,8 @@ class Proxy(Component):
         return Schedule(steps, horizon, per_epoch)
 
 
-def _length(value: Any, per_epoch: float) -> float:
-    """Optimizer steps meant by an int or by "a/b epoch"."""
+def length_in_steps(value: Any, per_epoch: float) -> float:
+    """Optimizer steps meant by an int or by "a/b epoch", given those of one epoch; ValueError if it is neither."""
     if isinstance(value, int):
         if value < 1:
             raise ValueError(f"{value} steps; give at least 1")

@@ -25,6 +25,8 @@ __all__ = ["apply_settings", "decode", "dump_recipe", "encode", "load_recipe", "
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _TRUSTED = ("curate", "scorers", "augmenters", "sklearn")
+# What can be set from the command line by its path.
+_PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
 # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
@@ -170,6 +172,12 @@ def construct(kind: Any, fields: dict[str, Any], path: str) -> Any:
     try:
         return kind(**fields)
     except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "missing" and len(first["loc"]) == 1 and path.startswith(_PARTS):
+            name = first["loc"][0]
+            raise InputError(
+                f"{path}: {kind.__name__} needs {name!r}; give it with --set {path}.{name}=VALUE"
+            ) from error
         raise InputError(f"{path}: {validation_message(error)}") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {kind.__name__} cannot be made ({error}); check its keys") from error

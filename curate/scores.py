@@ -108,6 +108,7 @@ class Split:
     valid: (n,) bool.
     final_loss: (n,) float32 nats per token, where the scorer recorded losses.
     sources: (n,) source labels (str or None objects), where the data has them.
+    tokens: (n,) int32 completion tokens (EOS included), where known.
     ids: (n,) example ids (Arrow strings).
     per_source: whether clusters and hardness were found within each source.
     """
@@ -120,6 +121,7 @@ class Split:
     final_loss: Floats | None = None
     sources: npt.NDArray[Any] | None = None
     per_source: bool = False
+    tokens: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.cluster)

@@ -75,6 +75,7 @@ def make_split(
         final_loss=scores.final_loss,
         sources=labels,
         per_source=is_per_source(clusterer),
+        tokens=scores.tokens,
     )
 
 

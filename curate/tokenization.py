@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from curate.examples import Examples
 from curate.templates import Part, Piece, renderer
 from curate.tokens import Tokens
 
-__all__ = ["tokenize"]
+__all__ = ["encode_rows", "tokenize"]
 
 _CHUNK_ROWS = 4096  # bounds the Python objects alive at once; has no influence on the result
 _CHARACTERS_PER_TOKEN = 16  # more than text has; where it is not, a longer piece of the cell is tried
@@ -33,11 +33,25 @@ def tokenize(
     of a row, stands for EOS. A row is valid if at least one token of completion text survives; others have no
     supervised token. advance: called with the number of rows done.
     """
+    return _encode(renderer(examples, template, tokenizer), len(examples), tokenizer, max_length, advance)
+
+
+def encode_rows(rows: Sequence[Sequence[Piece]], tokenizer: Any, max_length: int) -> Tokens:
+    """Tokens of rows that are rendered already, by the rules of `tokenize`."""
+    return _encode(lambda low, high: rows[low:high], len(rows), tokenizer, max_length, None)
+
+
+def _encode(
+    render: Callable[[int, int], Sequence[Sequence[Piece]]],
+    n: int,
+    tokenizer: Any,
+    max_length: int,
+    advance: Callable[[int], None] | None,
+) -> Tokens:
     rules = _Rules(tokenizer, max_length)
-    render = renderer(examples, template, tokenizer)
     parts = []
-    for low in range(0, max(len(examples), 1), _CHUNK_ROWS):
-        high = min(low + _CHUNK_ROWS, len(examples))
+    for low in range(0, max(n, 1), _CHUNK_ROWS):
+        high = min(low + _CHUNK_ROWS, n)
         parts.append(rules.encode(render(low, high)))
         if advance:
             advance(high - low)
@@ -62,7 +76,7 @@ class _Rules:
         probe = tokenizer("a")["input_ids"]
         self.bos = bos if bos is not None and len(probe) > 0 and probe[0] == bos else None
 
-    def encode(self, rows: list[list[Piece]]) -> Tokens:
+    def encode(self, rows: Sequence[Sequence[Piece]]) -> Tokens:
         encoded = iter(self._beginnings([text for row in rows for text, _ in row]))
         flat: list[int] = []
         parts: list[int] = []

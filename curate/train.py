@@ -11,6 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +26,10 @@ from curate.forward import allow_packing
 from curate.gradient import Gradient
 from curate.optimizers import AdamW, SteppedOptimizer
 from curate.protocols import Reweighter
+from curate.sharding import GatheredOptimizer, shard_, sharded_losses, whole
 from curate.tokens import Tokens
 
-__all__ = ["TrainConfig", "learning_rate_factor", "train"]
+__all__ = ["StepRecord", "TrainConfig", "learning_rate_factor", "train"]
 
 
 class TrainConfig(Component):
@@ -45,6 +47,8 @@ class TrainConfig(Component):
         16384 elsewhere. Bounds memory and changes no result beyond rounding (with dropout: beyond which
         activations are dropped).
     gradient_checkpointing: recompute activations in the backward pass; less memory, about a third slower.
+    sharding: "fsdp" keeps on each rank only its part of weights, gradients and moments (FSDP2; AdamW only). While a
+        checkpoint is lent, and at the end, the weights are whole on all ranks, to be saved.
     """
 
     steps: int = Field(ge=1)
@@ -59,6 +63,7 @@ class TrainConfig(Component):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_batch_tokens: int | None = Field(default=None, ge=1)
     gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
     seed: int = 0
 
     @model_validator(mode="after")
@@ -66,6 +71,27 @@ class TrainConfig(Component):
         if self.horizon_steps is not None and self.horizon_steps < self.steps:
             raise ValueError(f"horizon_steps={self.horizon_steps} ends before steps={self.steps}; raise it")
         return self
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one optimizer step was like.
+
+    step: number of the step, from 1. loss: nats per completion token, unweighted. learning_rate: of the training
+    configuration at this step; parameter groups with a peak of their own follow the same schedule. gradient_norm: L2,
+    before clipping. gradients: how many the optimizer took. tokens, seconds: of the run so far, as in `Checkpoint`.
+    micro_batch_tokens: most tokens that went through the model at once. notes: lines that the user should see.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    gradients: int
+    tokens: int
+    seconds: float
+    micro_batch_tokens: int
+    notes: tuple[str, ...] = ()
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
@@ -89,11 +115,12 @@ def train(
     tokens: Tokens,
     config: TrainConfig,
     *,
-    checkpoint_steps: Sequence[int],
+    checkpoint_steps: Sequence[int] | Callable[[int], bool],
     reweighter: Reweighter | None = None,
     resume: Path | None = None,
     device: torch.device | str | None = None,
     advance: Callable[[int], None] | None = None,
+    log: Callable[[StepRecord], None] | None = None,
 ) -> Iterator[Checkpoint]:
     """Train `model` in place on the valid rows of `tokens`, pausing at each of `checkpoint_steps` (0: before).
 
@@ -107,9 +134,10 @@ def train(
     from `reweighter`, which is asked once a step, at the weights before the step. Under torchrun every rank
     makes this call with the same arguments; rank 0's weights count.
 
+    checkpoint_steps: or a function that says so step by step, for instance by the clock, alike on all ranks.
     resume: folder written by `Checkpoint.save`; the run goes on from there bit for bit (same hardware and
         number of ranks). Earlier checkpoints are not visited again, the one at its own step is.
-    advance: called with 1 after every step.
+    advance: called with 1 after every step; log: with the record of the step.
 
     Raises InputError where nothing can be trained, DivergenceError when a loss or gradient is not finite; the
     weights are then those before the step.
@@ -117,14 +145,17 @@ def train(
     distributed.start()
     device = next(model.parameters()).device if device is None else torch.device(device)
     model.to(device).float()
-    wanted = {int(step) for step in checkpoint_steps}
+    wanted = checkpoint_steps if callable(checkpoint_steps) else _listed(checkpoint_steps, config)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    _check(tokens, config, named, wanted)
+    _check(tokens, named)
     distributed.broadcast_([*model.parameters(), *model.buffers()])
+    if config.sharding == "fsdp":
+        shard_(model, device)
     optimizer: SteppedOptimizer = config.optimizer.build(
-        named, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        model, learning_rate=config.learning_rate, weight_decay=config.weight_decay
     )
-    start = Checkpoint(0, model, [], 0, 0.0, optimizer, config, tokens)
+    saving = GatheredOptimizer if config.sharding == "fsdp" else _as_it_is
+    start = Checkpoint(0, model, [], 0, 0.0, saving(optimizer), config, tokens)
     if resume is not None:
         start = load_checkpoint(resume, start)
     losses, tokens_seen, seconds = list(start.losses), start.tokens_seen, start.seconds
@@ -135,34 +166,51 @@ def train(
         _packing(model, device) as packed,
     ):
         gradient = Gradient(model, tokens, config, reweighter, device, packed)
+        gradient.budget = min(gradient.budget, start.micro_batch_tokens or gradient.budget)
         model.train()
         for step in range(start.step, config.steps + 1):
-            if step in wanted:
-                with lent(model, step):
-                    yield Checkpoint(step, model, losses[:], tokens_seen, seconds, optimizer, config, tokens)
+            if wanted(step):
+                with whole(model), lent(model, step):
+                    counts = (losses[:], tokens_seen, seconds)
+                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, gradient.budget)
             if step == config.steps:
                 break
             began = time.perf_counter()
             factor = learning_rate_factor(config, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-            gradient.begin(step)
-            optimizer.step(gradient)
+            gradient.update(optimizer, step)
             losses.append(gradient.loss)
             tokens_seen += gradient.tokens_seen
             seconds += time.perf_counter() - began
             if advance is not None:
                 advance(1)
+            if log is not None:
+                about = (gradient.loss, config.learning_rate * factor, gradient.norm, gradient.passes)
+                notes = tuple(gradient.notes)
+                log(StepRecord(step + 1, *about, tokens_seen, seconds, gradient.budget, notes))
+                gradient.notes.clear()
+    with whole(model, keep=True):
+        pass
 
 
-def _check(tokens: Tokens, config: TrainConfig, named: Sequence[Any], wanted: set[int]) -> None:
+def _as_it_is(optimizer: SteppedOptimizer) -> SteppedOptimizer:
+    return optimizer
+
+
+def _listed(steps: Sequence[int], config: TrainConfig) -> Callable[[int], bool]:
+    listed = {int(step) for step in steps}
+    for step in sorted(listed):
+        if not 0 <= step <= config.steps:
+            raise InputError(f"checkpoint step {step} is outside 0..{config.steps}; leave it out or raise steps")
+    return listed.__contains__
+
+
+def _check(tokens: Tokens, named: Sequence[Any]) -> None:
     if not tokens.valid.any():
         raise InputError("no row has completion text to train on; raise max_length or check the columns")
     if not named:
         raise InputError("no parameter of the model requires a gradient; unfreeze some before training")
-    for step in sorted(wanted):
-        if not 0 <= step <= config.steps:
-            raise InputError(f"checkpoint step {step} is outside 0..{config.steps}; leave it out or raise steps")
 
 
 @contextlib.contextmanager
@@ -189,7 +237,8 @@ def _packing(model: Any, device: torch.device) -> Iterator[bool]:
     """
     config = model.config.get_text_config()
     before = config._attn_implementation
-    packed = device.type == "cpu" and not _drops_out(model) and allow_packing(model)
+    alone = sharded_losses(model) is None  # a sharded model cannot be tried out
+    packed = device.type == "cpu" and alone and not _drops_out(model) and allow_packing(model)
     try:
         yield packed
     finally:

@@ -92,6 +92,8 @@ def test_cuts_are_clusterers_too(clusterer: object) -> None:
         Duplicate(times=3, cap=0.2, noise_guard=0.1),
         Duplicate(of="easy"),
         Duplicate(of="random"),
+        Duplicate(of="matched", draw=2),
+        Duplicate(of="final_loss"),
         Subset(size=0.3),
         Subset(size=5, choose="lowest_loss"),
         Subset(size=0.3, choose="random", per="source"),

@@ -15,7 +15,7 @@ from curate.checks import check_component
 from curate.errors import InputError
 from curate.generation import Completion, Prompt, Request, Sampling
 from curate.generators import Transformers
-from curate.generators.sampling import draw, sample
+from curate.generators.sampling import decode, draw, encode_prompt, sample
 from curate.protocols import Generator
 from curate.request_store import complete
 
@@ -199,6 +199,13 @@ def test_messages_are_rendered_by_the_chat_template_or_joined() -> None:
 # -- a model in training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", [byte_level, metaspace])
+def test_a_prompt_that_begins_a_sequence_gets_no_second_beginning(make: Any) -> None:
+    tokenizer = make(auto_bos=True)
+    assert encode_prompt(tokenizer, "<|begin|>What is", "plain").count(0) == 1
+    assert encode_prompt(tokenizer, "What is", "plain") == tokenizer("What is")["input_ids"]
+
+
 def test_a_model_in_training_is_left_as_it_was() -> None:
     model = model_of()
     model.train()
@@ -260,6 +267,34 @@ def test_each_completion_is_handed_back_as_soon_as_it_has_ended(folder: Path) ->
     Transformers(model=str(folder), batch_size=4, device="cpu", precision="float32").serve(queue)
     assert queue.finished == ["1", "2", "10", "30"]
     assert not +queue.open
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_places_that_are_free_are_taken_before_all_have_ended_and_no_answer_changes(family: str) -> None:
+    model = model_of(family)
+    most = [3, 30, 4, 30, 9, 2, 17, 30, 1, 12, 30, 5]
+    requests = [ask(PROMPTS[k % len(PROMPTS)], k, max_tokens=most[k], top_k=k % 3 * 10) for k in range(12)]
+    queue = Watched(list(requests))
+    under_way: list[int] = []
+    take = queue.take
+
+    def watched(free: int) -> list[Request]:
+        under_way.append(sum(queue.open.values()))
+        return take(free)
+
+    queue.take = watched  # type: ignore[method-assign]
+    completions: dict[Request, Completion] = {}
+    done = queue.done
+    queue.done = lambda request, completion: (  # type: ignore[method-assign]
+        completions.update({request: completion}),
+        done(request, completion),
+    )[1]
+    with torch.no_grad():
+        decode(model, TOKENIZER, queue, "plain", 4)
+    assert [completions[request] for request in requests] == [drawn(model, [request])[0] for request in requests]
+    windowed = family in ("gemma2", "gemma3", "mistral")  # their caches forget, and cannot be joined
+    assert any(0 < count < 4 for count in under_way) is not windowed
+    assert max(under_way) <= 3
 
 
 def test_nothing_is_loaded_where_nothing_is_asked() -> None:

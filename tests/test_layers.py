@@ -43,12 +43,14 @@ HOMES = {
     "math_verify": {"curate/verify/worker.py"},
     "matplotlib": set(),
     "pandas": {"curate/writers.py"},
+    "peft": {"curate/finetuning/lora.py"},
     "plotly": {"curate/report/page.py"},
     "ray": set(),
     "selenium": set(),
     "sympy": {"curate/verify/worker.py"},
     "trl": set(),
     "vllm": set(),
+    "wandb": {"curate/finetuning/metrics.py"},
 }
 # Imported inside functions only: whoever does not need them should not wait for them.
 LATE = {

@@ -11,31 +11,36 @@ import torch
 from pydantic import ValidationError
 
 from curate.component import fingerprint
-from curate.optimizers import SAM, AdamW, ascent
+from curate.optimizers import SAM, AdamW, FunctionalSAM, ascent
 
 RATE = 0.05
 
 
-def problem(seed: int = 0) -> tuple[list[tuple[str, torch.nn.Parameter]], Callable[[], float]]:
+def problem(seed: int = 0) -> tuple[torch.nn.Linear, Callable[[], float]]:
     """Logistic regression on 40 points, and its closure."""
     draw = torch.Generator().manual_seed(seed)
     x, y = torch.randn(40, 5, generator=draw), torch.rand(40, generator=draw).round()
-    weight = torch.nn.Parameter(torch.randn(1, 5, generator=draw))
-    bias = torch.nn.Parameter(torch.randn(1, generator=draw))
+    model = torch.nn.Linear(5, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(1, 5, generator=draw))
+        model.bias.copy_(torch.randn(1, generator=draw))
 
     def closure() -> float:
-        weight.grad = bias.grad = None
+        model.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            logits = torch.nn.functional.linear(x, weight, bias)[:, 0]
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x)[:, 0], y)
             loss.backward()
         return float(loss.detach())
 
-    return [("weight", weight), ("bias", bias)], closure
+    return model, closure
 
 
-def built(optimizer: Any, parameters: Any, weight_decay: float = 0.0) -> Any:
-    return optimizer.build(parameters, learning_rate=RATE, weight_decay=weight_decay)
+def flat(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def built(optimizer: Any, model: torch.nn.Module, weight_decay: float = 0.0) -> Any:
+    return optimizer.build(model, learning_rate=RATE, weight_decay=weight_decay)
 
 
 def oracle_sam(rho: float, adaptive: bool, steps: int) -> list[torch.Tensor]:
@@ -60,18 +65,18 @@ def oracle_sam(rho: float, adaptive: bool, steps: int) -> list[torch.Tensor]:
 class Descent:
     """Plain gradient descent, as a base optimizer without state."""
 
-    def build(self, parameters: Any, *, learning_rate: float, weight_decay: float) -> Any:
-        return torch.optim.SGD([p for _, p in parameters], lr=learning_rate)
+    def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> Any:
+        return torch.optim.SGD(model.parameters(), lr=learning_rate)
 
 
 @pytest.mark.parametrize(("rho", "adaptive"), [(0.05, False), (0.5, False), (0.5, True)])
 def test_sam_follows_an_oracle_with_closed_form_gradients(rho: float, adaptive: bool) -> None:
-    parameters, closure = problem()
-    optimizer = built(SAM(base=Descent(), rho=rho, adaptive=adaptive), parameters)
+    model, closure = problem()
+    optimizer = built(SAM(base=Descent(), rho=rho, adaptive=adaptive), model)
     plain = oracle_sam(0.0, False, 30)[-1]
     for expected in oracle_sam(rho, adaptive, 30):
         optimizer.step(closure)
-        found = torch.cat([p.detach().flatten() for _, p in parameters]).double()
+        found = flat(model).double()
         torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     assert float((found - plain).norm()) > 1e-4
 
@@ -81,16 +86,16 @@ def test_sam_without_radius_is_its_base_bit_for_bit() -> None:
     sam, base = built(SAM(rho=0.0), first), built(AdamW(), second)
     for _ in range(5):
         assert sam.step(closure) == base.step(other)
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
+    assert torch.equal(flat(first), flat(second))
 
 
 def test_sam_tends_to_its_base_as_the_radius_shrinks() -> None:
     def after(rho: float) -> torch.Tensor:
-        parameters, closure = problem()
-        optimizer = built(SAM(base=Descent(), rho=rho), parameters)
+        model, closure = problem()
+        optimizer = built(SAM(base=Descent(), rho=rho), model)
         for _ in range(10):
             optimizer.step(closure)
-        return torch.cat([p.detach().flatten() for _, p in parameters])
+        return flat(model)
 
     distances = [float((after(rho) - after(0.0)).norm()) for rho in (0.4, 0.04, 0.004)]
     assert distances[0] > 5 * distances[1] > 25 * distances[2]
@@ -98,49 +103,49 @@ def test_sam_tends_to_its_base_as_the_radius_shrinks() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_sam_puts_weights_back_bit_for_bit_before_the_base_moves_them(fails: bool) -> None:
-    parameters, closure = problem()
+    model, closure = problem()
     with torch.no_grad():
-        parameters[0][1].mul_(1e4)  # so that adding and subtracting eps would lose bits
-    before = [p.detach().clone() for _, p in parameters]
-    calls: list[list[torch.Tensor]] = []
+        model.weight.mul_(1e4)  # so that adding and subtracting eps would lose bits
+    before = flat(model)
+    calls: list[torch.Tensor] = []
 
     def watched() -> float:
-        calls.append([p.detach().clone() for _, p in parameters])
+        calls.append(flat(model))
         if fails and len(calls) == 2:
             raise RuntimeError("second gradient")
         return closure()
 
     class Still:
-        def build(self, parameters: Any, *, learning_rate: float, weight_decay: float) -> Any:
-            return torch.optim.SGD([p for _, p in parameters], lr=0.0)
+        def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> Any:
+            return torch.optim.SGD(model.parameters(), lr=0.0)
 
-    optimizer = built(SAM(base=Still(), rho=0.3), parameters)
+    optimizer = built(SAM(base=Still(), rho=0.3), model)
     if fails:
         with pytest.raises(RuntimeError, match="second gradient"):
             optimizer.step(watched)
     else:
         optimizer.step(watched)
     assert len(calls) == 2
-    assert not torch.equal(calls[1][0], before[0])
-    assert all(torch.equal(p.detach(), saved) for (_, p), saved in zip(parameters, before, strict=True))
+    assert not torch.equal(calls[1], before)
+    assert torch.equal(flat(model), before)
 
 
 def test_sam_reports_the_loss_at_the_weights_and_not_above_them() -> None:
-    parameters, closure = problem()
+    model, closure = problem()
     here = closure()
-    assert built(SAM(rho=0.5), parameters).step(closure) == here
+    assert built(SAM(rho=0.5), model).step(closure) == here
 
 
 def test_ascent_has_length_rho_and_goes_up() -> None:
-    parameters, closure = problem()
+    model, closure = problem()
     here = closure()
-    gradients = [p.grad for _, p in parameters]
-    eps = ascent([p for _, p in parameters], gradients, 0.05)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    eps = ascent(model.parameters(), gradients, 0.05)
     assert float(torch.cat([e.flatten() for e in eps]).norm()) == pytest.approx(0.05, rel=1e-6)
     cosine = sum(float((e * g).sum()) for e, g in zip(eps, gradients, strict=True))
     assert cosine == pytest.approx(0.05 * math.sqrt(sum(float(g.square().sum()) for g in gradients)), rel=1e-6)
     with torch.no_grad():
-        for (_, p), e in zip(parameters, eps, strict=True):
+        for p, e in zip(model.parameters(), eps, strict=True):
             p.add_(e)
     assert closure() > here
 
@@ -183,14 +188,27 @@ def test_a_gradient_of_zero_gives_no_perturbation(adaptive: bool) -> None:
 
 
 def test_adamw_takes_rate_and_decay_from_training_unless_it_has_its_own() -> None:
-    parameters, _ = problem()
-    inherited = built(AdamW(), parameters, weight_decay=0.1)
-    own = built(AdamW(learning_rate=0.5, weight_decay=0.0), parameters, weight_decay=0.1)
+    model, _ = problem()
+    inherited = built(AdamW(), model, weight_decay=0.1)
+    own = built(AdamW(learning_rate=0.5, weight_decay=0.0), model, weight_decay=0.1)
     assert [(g["param_names"], g["initial_lr"], g["weight_decay"]) for g in inherited.param_groups] == [
         (["weight"], RATE, 0.1),
         (["bias"], RATE, 0.0),
     ]
     assert {(g["initial_lr"], g["weight_decay"]) for g in own.param_groups} == {(0.5, 0.0)}
+
+
+def test_what_is_frozen_is_left_out() -> None:
+    model, _ = problem()
+    model.bias.requires_grad_(False)
+    assert [g["param_names"] for g in built(AdamW(), model).param_groups] == [["weight"]]
+
+
+@pytest.mark.parametrize("around", [SAM, FunctionalSAM])
+@pytest.mark.parametrize("base", [SAM(), FunctionalSAM()])
+def test_a_sharpness_aware_optimizer_is_no_base_for_another(around: Any, base: Any) -> None:
+    with pytest.raises(ValidationError, match="takes two gradients a step and cannot be a base"):
+        around(base=base)
 
 
 def test_optimizers_validate_compare_and_have_fingerprints() -> None:

@@ -1,6 +1,7 @@
 """A recipe is a pipeline written down: lossless both ways, safe to load, helpful when wrong."""
 
 import functools
+import re
 import textwrap
 from dataclasses import dataclass
 from enum import Enum
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.mixture import GaussianMixture
 
 from augmenters import Duplicate, Replay, Subset
+from curate.cli import main
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.component import fingerprint
 from curate.errors import InputError
@@ -66,8 +69,12 @@ def test_yaml_and_back_is_lossless(pipeline: Pipeline) -> None:
     assert again.to_yaml() == pipeline.to_yaml()
 
 
-# Recipes with a generator leave open which model it is.
-OPEN = {"synthesize": "augmenters.0.generator.model=m", "duplicate-and-synthesize": "augmenters.1.generator.model=m"}
+# What a recipe leaves open: the model of its generator, or data of the user's.
+OPEN = {
+    "synthesize": "augmenters.0.generator.model=m",
+    "duplicate-and-synthesize": "augmenters.1.generator.model=m",
+    "stability-gap": "augmenters.1.data=d",
+}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -80,6 +87,36 @@ def test_the_shipped_recipes() -> None:
     assert {"quick", "paper", "paper-relative", "s2l", *OPEN} <= set(recipe_names())
     assert Pipeline.from_recipe("paper-relative").scorer.features == "relative"
     assert Pipeline.from_recipe("s2l").clusterer.n_clusters == 100
+
+
+@pytest.mark.parametrize("name", sorted(OPEN))
+def test_what_a_recipe_leaves_open_is_named_with_the_option_that_gives_it(name: str) -> None:
+    path = OPEN[name].partition("=")[0]
+    with pytest.raises(InputError, match=re.escape(f"give it with --set {path}=VALUE")):
+        Pipeline.from_recipe(name)
+
+
+def test_stability_gap_keeps_the_rows_of_lowest_loss_and_a_share_of_earlier_data(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{k}?", "completion": "yes " * (k % 7 + 1), "id": f"r{k}"} for k in range(60)]
+    earlier = [{"prompt": f"before {k}", "completion": "no"} for k in range(40)]
+    for file, table in (("rows", rows), ("earlier", earlier)):
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / f"{file}.parquet")
+    given = ["run", str(tmp_path / "rows.parquet"), "--recipe", "stability-gap", "--proxy", "scratch"]
+    for setting in ("proxy.steps=4", "proxy.batch_size=8", "augmenters.0.size=0.5"):
+        given += ["--set", setting]
+    assert main([*given, "--out", str(tmp_path / "no")]) == 2
+    given += ["--set", f"augmenters.1.data={tmp_path / 'earlier.parquet'}"]
+    assert main([*given, "--out", str(tmp_path / "out")]) == 0
+    found = pq.read_table(tmp_path / "out/data").to_pylist()
+    scores = pq.read_table(tmp_path / "out/tables/scores.parquet").to_pylist()
+    losses = {row["example_id"]: row["difficulty"] for row in scores}
+    kept = [losses[row["example_id"]] for row in found if row["origin"] == "original"]
+    assert sorted(kept) == sorted(losses.values())[:30]
+    assert max(kept) < max(losses.values())
+    replayed = [row for row in found if row["origin"] == "replay"]
+    assert len(replayed) + len(kept) == len(found)
+    assert len(replayed) / len(found) == pytest.approx(0.18, abs=0.02)
+    assert all(row["prompt"].startswith("before") for row in replayed)
 
 
 BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"

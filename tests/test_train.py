@@ -201,8 +201,8 @@ def gradient_of(tokens: Tokens, **changes: Any) -> torch.Tensor:
     found: list[torch.Tensor] = []
 
     class Looking:
-        def __init__(self, parameters: Any) -> None:
-            self.parameters = [p for _, p in parameters]
+        def __init__(self, model: Any) -> None:
+            self.parameters = list(model.parameters())
             self.param_groups: list[dict[str, Any]] = []
 
         def step(self, closure: Any) -> None:
@@ -210,8 +210,8 @@ def gradient_of(tokens: Tokens, **changes: Any) -> torch.Tensor:
             found.append(torch.cat([p.grad.flatten() for p in self.parameters]).double())
 
     class Look:
-        def build(self, parameters: Any, *, learning_rate: float, weight_decay: float) -> Looking:
-            return Looking(parameters)
+        def build(self, model: Any, *, learning_rate: float, weight_decay: float) -> Looking:
+            return Looking(model)
 
     run(tiny_model(), tokens, config(steps=1, optimizer=Look(), **changes))
     return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from curate.errors import InputError
 from curate.generation import Completion, Queue, Request
 from curate.generators.prompts import Template
 
-__all__ = ["Transformers"]
+__all__ = ["Begun", "Transformers"]
 
 
 class Transformers(Component):
@@ -40,8 +41,8 @@ class Transformers(Component):
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
-        batch = queue.take(self.batch_size)
-        if not batch:
+        first = queue.take(self.batch_size)
+        if not first:
             return  # nothing to ask: nothing to load
         import torch
 
@@ -58,11 +59,22 @@ class Transformers(Component):
             reason = str(error).splitlines()[0]
             raise InputError(f"device {self.device!r} cannot be used ({reason}); try cpu") from error
         with evaluated(model):
-            while batch:
-                requests = batch
+            decode(model, tokenizer, Begun(queue, first), mode, self.batch_size)
 
-                def finished(place: int, completion: Completion, requests: list[Request] = requests) -> None:
-                    queue.done(requests[place], completion)
 
-                decode(model, tokenizer, requests, mode, finished)
-                batch = queue.take(self.batch_size)
+class Begun:
+    """A queue of which the first requests were taken already."""
+
+    def __init__(self, queue: Queue, first: Sequence[Request]) -> None:
+        self.queue, self.first = queue, list(first)
+
+    def take(self, most: int) -> list[Request]:
+        """As `Queue` has it."""
+        if not self.first:
+            return self.queue.take(most)
+        taken, self.first = self.first[:most], self.first[most:]
+        return taken
+
+    def done(self, request: Request, completion: Completion) -> None:
+        """As `Queue` has it."""
+        self.queue.done(request, completion)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from curate.errors import InputError
-from curate.generation import Completion, Prompt, Request
+from curate.generation import Completion, Prompt, Queue, Request
 from curate.generators.prompts import Mode, Template, as_text
+from curate.generators.steps import Steps
 from curate.generators.wire import encodable
 from curate.seeds import derive_seed
 
-__all__ = ["decode", "draw", "mode_of", "sample"]
+__all__ = ["context_of", "decode", "draw", "encode_prompt", "evaluated", "mode_of", "sample"]
 
 _PREFIX = 6  # tokens of the prompt before a completion that can change how its first token is written
 
@@ -31,16 +32,30 @@ def sample(
     is kept and no global random state used, so that a model may be sampled in the middle of its training.
     template: see `curate.generators.Transformers`.
     """
-    completions: list[Completion | None] = [None] * len(requests)
+    queue = _Listed(requests)
     with evaluated(model):
-        for low in range(0, len(requests), batch_size):
-            places = range(low, min(low + batch_size, len(requests)))
+        decode(model, tokenizer, queue, mode_of(tokenizer, template), batch_size)
+    return [queue.completions[place] for place in range(len(requests))]
 
-            def finished(place: int, completion: Completion, low: int = low) -> None:
-                completions[low + place] = completion
 
-            decode(model, tokenizer, [requests[place] for place in places], mode_of(tokenizer, template), finished)
-    return [completion for completion in completions if completion is not None]
+class _Listed:
+    """A queue of requests in memory; equal ones are drawn each for itself."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.completions: dict[int, Completion] = {}
+        self._waiting = deque(enumerate(requests))
+        self._places: dict[int, list[int]] = {}  # by the identity of a request: equal ones may be another's
+
+    def take(self, most: int) -> list[Request]:
+        taken: list[Request] = []
+        while self._waiting and len(taken) < most:
+            place, request = self._waiting.popleft()
+            self._places.setdefault(id(request), []).append(place)
+            taken.append(request)
+        return taken
+
+    def done(self, request: Request, completion: Completion) -> None:
+        self.completions[self._places[id(request)].pop()] = completion
 
 
 @contextmanager
@@ -68,7 +83,6 @@ def mode_of(tokenizer: Any, template: Template) -> Mode:
 class _Row:
     """A request under way. prompt: its token ids; most: tokens that it may grow by; ids: those it has grown by."""
 
-    place: int
     request: Request
     prompt: list[int]
     most: int
@@ -76,31 +90,74 @@ class _Row:
     ids: list[int] = field(default_factory=list)
 
 
-def decode(
-    model: Any, tokenizer: Any, requests: Sequence[Request], mode: Mode, finished: Callable[[int, Completion], None]
-) -> None:
-    """Draw one batch; `finished(place, completion)` is called with each as soon as it has ended.
+def decode(model: Any, tokenizer: Any, queue: Queue, mode: Mode, batch_size: int) -> None:
+    """Serve `queue`, up to `batch_size` requests at a time; each completion is handed back as soon as it has ended.
 
-    A row's numbers depend on its neighbours only by the rounding of matrix products; a row that has ended leaves the
-    batch.
+    A row's numbers depend on its neighbours only by the rounding of matrix products. A row that has ended leaves the
+    batch, and once a quarter of the places is free others take them, where the model's cache allows that.
     """
-    ends, context = _ends(model, tokenizer), _context(model)
-    rows = []
-    for place, request in enumerate(requests):
-        ids = _encoded(tokenizer, request.prompt, mode)
+    batch = _Batch(model, tokenizer, queue)
+    enough = max(1, batch_size // 4)
+    done_when_asked = -1
+    while True:
+        room = batch_size - len(batch.rows)
+        if not batch.rows or (room >= enough and batch.done > done_when_asked and batch.takes_more):
+            # An empty answer holds until another row is done.
+            done_when_asked = batch.done
+            requests = queue.take(room)
+            batch.begin(requests, mode)
+            if not batch.rows:
+                if not requests:
+                    return
+                continue
+        batch.step()
+
+
+class _Batch:
+    """The rows under way, one forward pass after the other. done: how many have left."""
+
+    def __init__(self, model: Any, tokenizer: Any, queue: Queue) -> None:
+        self.model, self.tokenizer, self.queue = model, tokenizer, queue
+        self.ends, self.context = _ends(model, tokenizer), context_of(model.config)
+        self.rows: list[_Row] = []
+        self.steps = Steps(model, [])
+        self.done = 0
+
+    @property
+    def takes_more(self) -> bool:
+        return self.steps.joinable
+
+    def begin(self, requests: Sequence[Request], mode: Mode) -> None:
+        """Read the prompts, and draw the first token of each."""
+        rows = [row for row in (self._admitted(request, mode) for request in requests) if row is not None]
+        if not rows:
+            return
+        steps = Steps(self.model, [row.prompt for row in rows])
+        rows = self._advance(rows, steps)
+        if self.rows and rows:
+            self.steps.join(steps)
+        elif rows:
+            self.steps = steps
+        self.rows += rows
+
+    def step(self) -> None:
+        """Draw one token of every row."""
+        self.rows = self._advance(self.rows, self.steps)
+
+    def _admitted(self, request: Request, mode: Mode) -> _Row | None:
+        ids, context = encode_prompt(self.tokenizer, request.prompt, mode), self.context
         if not ids or (context is not None and len(ids) >= context):
             why = f"the prompt has {len(ids)} tokens, the model's context {context}" if ids else "the prompt is empty"
-            finished(place, Completion("", "refused", len(ids), refusal=why))
-            continue
+            self._hand_back(request, Completion("", "refused", len(ids), refusal=why))
+            return None
         most = request.sampling.max_tokens if context is None else min(request.sampling.max_tokens, context - len(ids))
-        randoms = random.Random(derive_seed(request.seed, request.index))
-        rows.append(_Row(place, request, ids, most, randoms))
-    step = _Steps(model, [row.prompt for row in rows])
-    while rows:
-        logits = step.logits()
+        return _Row(request, ids, most, random.Random(derive_seed(request.seed, request.index)))
+
+    def _advance(self, rows: list[_Row], steps: Steps) -> list[_Row]:
+        """Draw one token of each row; those that go on."""
         sampling = [row.request.sampling for row in rows]
         drawn = draw(
-            logits,
+            steps.logits(),
             torch.tensor([each.temperature for each in sampling], dtype=torch.float64),
             torch.tensor([each.top_k for each in sampling]),
             torch.tensor([each.top_p for each in sampling], dtype=torch.float64),
@@ -109,53 +166,17 @@ def decode(
         going = []
         for k, (row, token) in enumerate(zip(rows, drawn.tolist(), strict=True)):
             row.ids.append(token)
-            completion = _ended(row, tokenizer, token in ends)
+            completion = _ended(row, self.tokenizer, token in self.ends)
             if completion is None:
                 going.append(k)
             else:
-                finished(row.place, completion)
-        rows = [rows[k] for k in going]
-        step.append(drawn[going], going)
+                self._hand_back(row.request, completion)
+        steps.append(drawn[going], going)
+        return [rows[k] for k in going]
 
-
-class _Steps:
-    """Forward passes over rows padded on the left, one new token each after the first."""
-
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-        self.model = model
-        device = model.get_input_embeddings().weight.device
-        longest = max(map(len, prompts), default=0)
-        self.mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-        self.ids = torch.tensor([[ids[0]] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
-        self.cache: Any = None
-        known = inspect.signature(model.forward).parameters
-        self.takes_positions = "position_ids" in known
-        # Of the prompt, only what its last token predicts is wanted.
-        self.options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-
-    def logits(self) -> torch.Tensor:
-        """(b, V) float32 of the next token of each row."""
-        options: dict[str, Any] = dict(self.options)
-        if self.takes_positions:
-            positions = (self.mask.cumsum(1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -self.ids.shape[1] :]
-        out = self.model(
-            input_ids=self.ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
-        )
-        self.cache = out.past_key_values
-        logits: torch.Tensor = out.logits[:, -1].float()
-        if logits.isnan().any():
-            raise InputError("the model's logits are not numbers; check its weights, or set precision: float32")
-        return logits
-
-    def append(self, tokens: torch.Tensor, going: Sequence[int]) -> None:
-        """The next token (b',) of the rows that go on, which are those at the positions `going`."""
-        index = torch.tensor(going, dtype=torch.int64, device=self.mask.device)
-        if len(going) < len(self.mask) and going:
-            self.cache.reorder_cache(index)
-            self.mask = self.mask[index]
-        self.ids = tokens.to(self.mask.device)[:, None]
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+    def _hand_back(self, request: Request, completion: Completion) -> None:
+        self.queue.done(request, completion)
+        self.done += 1
 
 
 def draw(
@@ -166,8 +187,10 @@ def draw(
     uniform: number in [0, 1) that decides each draw. The most likely top_k are taken first, and of them the fewest
     that have top_p of what they have together.
     """
+    tokens = logits.argmax(dim=1).cpu()  # where they are: the logits of a batch are tens of megabytes
+    if not (temperature > 0).any():
+        return tokens
     logits = logits.cpu()
-    tokens = logits.argmax(dim=1)
     filtered = (top_k > 0) | (top_p < 1)
     for rows in (torch.nonzero((temperature > 0) & ~filtered)[:, 0], torch.nonzero((temperature > 0) & filtered)[:, 0]):
         if len(rows) == 0:
@@ -226,7 +249,8 @@ def _text(tokenizer: Any, row: _Row, ids: list[int]) -> str:
     return encodable(both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, **options)))
 
 
-def _encoded(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
+    """Token ids of a prompt. Text that begins with a beginning of sequence gets no second one."""
     if mode == "chat" and not isinstance(prompt, str):
         messages = [dict(message) for message in prompt]
         try:
@@ -235,7 +259,9 @@ def _encoded(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"the chat template refused the messages ({reason}); change their roles") from error
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return list(tokenizer(as_text(prompt))["input_ids"])
+    text = as_text(prompt)
+    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -248,9 +274,9 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset([] if given is None else [given] if isinstance(given, int) else given)
 
 
-def _context(model: Any) -> int | None:
-    """Most tokens of prompt and completion together; None = no limit is known."""
-    settings: Mapping[str, Any] = model.config.get_text_config().to_dict()
+def context_of(config: Any) -> int | None:
+    """Most tokens of prompt and completion together by a model's configuration; None = no limit is known."""
+    settings: Mapping[str, Any] = config.get_text_config().to_dict()
     return next(
         (int(settings[name]) for name in ("max_position_embeddings", "n_positions") if settings.get(name)), None
     )

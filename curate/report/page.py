@@ -38,7 +38,7 @@ from curate.report.examples import extremes, rejections
 from curate.report.sections import Absent
 from curate.report.synthesis import new_problems
 
-__all__ = ["write_report"]
+__all__ = ["rendered", "write_report"]
 
 MOST_WARNINGS = 40
 MOST_REASONS = 30
@@ -56,7 +56,7 @@ def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Pa
     is full.
     """
     path = directory / "report.html"
-    publish_file(path, _page(_context(read_finished(directory, record))))
+    publish_file(path, rendered("report.html.j2", _context(read_finished(directory, record))))
     return path
 
 
@@ -169,11 +169,12 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _page(context: dict[str, Any]) -> str:
+def rendered(template: str, context: dict[str, Any]) -> str:
+    """A self-contained page from a template of this package: its style, its two scripts, and the policy for them."""
     scripts = [_script(_plotly_source()), _script(_asset("report.js"))]
     return (
         _environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
             **context,
             missing_number=MISSING,

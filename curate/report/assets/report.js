@@ -33,7 +33,7 @@
   const closed = [...document.querySelectorAll("details[data-print]")].filter((element) => !element.open);
   window.addEventListener("beforeprint", () => {
     closed.forEach((element) => { element.open = true; });
-    drawn.forEach((element) => Plotly.relayout(element, { ...colors(LIGHT), autosize: false, width: PRINT_WIDTH, height: 260 }));
+    drawn.forEach((element) => Plotly.relayout(element, { ...colors(LIGHT), autosize: false, width: PRINT_WIDTH, height: Number(element.dataset.height) || 260 }));
   });
   window.addEventListener("afterprint", () => {
     closed.forEach((element) => { element.open = false; });

@@ -1,0 +1,89 @@
+"""Does showing hard rows twice help? Small transformers from random weights, five arms, several seeds, on a CPU.
+
+    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,2,3,4] [--time-limit MINUTES] [--record FILE]
+    python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain [--seeds 0,1,2]
+    python -m benchmarks.reproduce --out DIR --gpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
+
+Every seed has its own problems, its own target and proxy pretrained on an easy-heavy mixture, its own proxy run and
+split; all seeds answer the same held-out questions. The arms original, hard, random, easy and final-loss take the same
+optimizer steps; hard is also run for as many passes over its rows as original took over its own. Settings were chosen
+on seeds from 100 on and are frozen in benchmarks/reproduction/settings.py; the primary outcome is stated in
+benchmarks/reproduction/summary.py.
+
+The same command goes on where it was stopped, and several may work on one DIR. DIR/runs holds run folders that
+`curate compare` reads, DIR/report.html the comparison.
+
+--gpu fine-tunes a real model, given as a folder, on GSM8K, MATH and word problems instead: `curate validate` with one
+frozen configuration (benchmarks/reproduction/real.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.reproduction.settings import FROZEN
+from benchmarks.reproduction.studies import STUDIES, jobs_of
+from benchmarks.reproduction.summary import summarise
+from benchmarks.reproduction.work import finished, work_together
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for models, runs and the report")
+    parser.add_argument("--study", choices=STUDIES, help="instead of the reproduction")
+    parser.add_argument("--seeds", help="which (0,1,2,3,4; of a study 0,1,2)")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
+    parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data/science_qa.parquet"), help="of --study domain"
+    )
+    parser.add_argument("--record", type=Path, help="JSON file for the results")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="other settings than the frozen"
+    )
+    parser.add_argument("--report", action="store_true", help="only summarise the runs that are there")
+    parser.add_argument("--gpu", type=Path, metavar="MODEL", help="folder of a real model to fine-tune")
+    parser.add_argument("--proxy", type=Path, metavar="MODEL", help="of --gpu (the model itself)")
+    parser.add_argument("--test-rows", type=int, help="of --gpu: at most so many of each evaluation set (all)")
+    options = parser.parse_args(arguments)
+    if options.gpu is not None:
+        return _real(options)
+    seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4")).split(",")]
+    settings = FROZEN
+    if options.set:
+        changes = dict(each.split("=", 1) for each in options.set)
+        settings = type(FROZEN).model_validate(FROZEN.model_dump() | changes)
+    jobs = jobs_of(options.study, settings, seeds)
+    deadline = None if options.time_limit is None else time.monotonic() + 60 * options.time_limit
+    if not options.report:
+        science = options.data / "science_qa.parquet" if options.study == "domain" else None
+        work_together(jobs, options.out, workers=options.workers, deadline=deadline, science_file=science)
+    done = sum(finished(job, options.out) for job in jobs)
+    if len({job.name for job in jobs if finished(job, options.out)}) < 2:
+        print(f"{done} of {len(jobs)} runs are done, too few to compare; the same command goes on", file=sys.stderr)
+        return 3
+    command = shlex.join(["python", "-m", "benchmarks.reproduce", *(sys.argv[1:] if arguments is None else arguments)])
+    summarise(jobs, options.out, command, options.record)
+    return 0 if done == len(jobs) else 3
+
+
+def _real(options: argparse.Namespace) -> int:
+    from benchmarks.reproduction.real import validate_arguments, write_data
+    from curate.cli import main as curate_main
+
+    data = options.out / "data"
+    if not data.is_dir():
+        write_data(options.data, data, options.test_rows)
+    proxy, seeds = options.proxy or options.gpu, options.seeds or "0,1,2"
+    out = options.out / "validation"
+    return curate_main(validate_arguments(options.gpu, proxy, data, out, seeds, options.time_limit))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

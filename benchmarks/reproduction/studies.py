@@ -1,0 +1,71 @@
+"""The lists of runs: the reproduction itself, and what the paper leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.reproduction.settings import ARMS, BASELINE, Job, Settings
+
+__all__ = ["STUDIES", "jobs_of", "reproduction", "study"]
+
+STUDIES = ("factor", "proxy", "features", "domain")
+_FACTORS = (2, 3, 5, 10)
+_PROXY_SIZES = ((32, 1), (64, 2), (96, 3))
+# K = 5 in a third of an epoch is the setting of the paper; 15 checkpoints in one epoch are as far apart.
+_PROXY_LENGTHS = (("1/10 epoch", 2), ("1/3 epoch", 5), ("1 epoch", 15))
+_SCIENCE: dict[str, Any] = {
+    "data": "science",
+    "pretrain_rows": 4_000,
+    "pretrain_epochs": 6,
+    "proxy_pretrain_epochs": 3,
+    "pretrain_learning_rate": 2e-3,
+    "train_rows": 4_000,
+    "test_rows": 1_500,
+    "max_length": 96,
+}
+
+
+def reproduction(settings: Settings, seeds: Sequence[int]) -> list[Job]:
+    """All arms at equal steps, and the hard arm at equal epochs, where the original takes the steps it took."""
+    jobs = []
+    for seed in seeds:
+        jobs += [Job(arm, of, seed, "steps", settings) for arm, of in ARMS.items()]
+        jobs.append(Job("hard", "hard", seed, "epochs", settings))
+    return jobs
+
+
+def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
+    """The original and the variants of one study at equal steps. settings: what the variants depart from."""
+    if name == "domain":
+        changed = settings.model_copy(update=_SCIENCE)
+        return [Job(arm, of, seed, "steps", changed) for seed in seeds for arm, of in ARMS.items()]
+    variants: dict[str, tuple[str, dict[str, Any]]] = {}
+    if name == "factor":
+        for factor in _FACTORS:
+            variants[f"hard x{factor}"] = "hard", {"times": factor - 1}
+            variants[f"random x{factor}"] = "random", {"times": factor - 1}
+    elif name == "features":
+        variants = {kind: ("hard", {"features": kind}) for kind in ("absolute", "relative", "final")}
+        variants["absolute per source"] = "hard", {"per_source": True}
+    else:
+        for hidden, layers in _PROXY_SIZES:
+            size = {"proxy_hidden_size": hidden, "proxy_layers": layers}
+            variants[f"proxy {hidden}x{layers}"] = "hard", size
+        for length, checkpoints in _PROXY_LENGTHS:
+            if length != settings.proxy_steps:
+                changes = {"proxy_steps": length, "checkpoints": checkpoints, "proxy_min_steps": 1}
+                variants[f"{length} K={checkpoints}"] = "hard", changes
+    jobs = []
+    for seed in seeds:
+        jobs.append(Job(BASELINE, BASELINE, seed, "steps", settings))
+        jobs += [
+            Job(label, of, seed, "steps", settings.model_copy(update=changes))
+            for label, (of, changes) in variants.items()
+        ]
+    return jobs
+
+
+def jobs_of(name: str | None, settings: Settings, seeds: Sequence[int]) -> list[Job]:
+    """name: of a study; None = the reproduction."""
+    return reproduction(settings, seeds) if name is None else study(name, settings, seeds)

@@ -1,0 +1,33 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["add_reading_arguments", "reading"]
+
+_READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """How DATA is read."""
+    group = parser.add_argument_group("how to read DATA")
+    group.add_argument(
+        "--columns",
+        metavar="ROLE=COLUMN,...",
+        help="what each column is, e.g. prompt=question,completion=answer,source=topic",
+    )
+    group.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    group.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
+    group.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
+    group.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
+    group.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    group.add_argument(
+        "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
+    )
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """These arguments as `curate.read` takes them."""
+    return {name: getattr(options, name) for name in _READING}

@@ -1,0 +1,22 @@
+"""Whether a curated set beats the original: paired differences of fine-tuned runs, intervals, tables and a report."""
+
+from curate.comparison.bootstrap import pigeonhole_interval
+from curate.comparison.comparing import Comparison, compare
+from curate.comparison.statistics import (
+    DetectableEffect,
+    PairedInterval,
+    detectable_effect,
+    holm,
+    paired_interval,
+)
+
+__all__ = [
+    "Comparison",
+    "DetectableEffect",
+    "PairedInterval",
+    "compare",
+    "detectable_effect",
+    "holm",
+    "paired_interval",
+    "pigeonhole_interval",
+]

@@ -1,0 +1,43 @@
+"""`curate compare`: which arm of several fine-tuning runs is better, and how sure that is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_arguments", "compare_command"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate compare`, but for --json, which every command has."""
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="evaluated folders of `curate finetune`, of two arms or more"
+    )
+    parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are held against (original)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="page with plots and examples; comparison.json is written beside it"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap shown beside (0)")
+
+
+def compare_command(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare the runs; returns the object that --json prints."""
+    from curate.comparison.comparing import compare
+    from curate.comparison.page import check_report
+    from curate.comparison.table import print_comparison
+    from curate.display import visible
+    from curate.terminal import show
+
+    if options.out is not None:
+        check_report(options.out)
+    comparison = compare(options.runs, options.baseline, seed=options.seed)
+    result = comparison.to_json()
+    if options.out is not None:
+        comparison.write(options.out)
+        result = {**result, "report": str(options.out)}
+    if not options.json:
+        print_comparison(result)
+        if options.out is not None:
+            show(f"report   {visible(str(options.out))}")
+    return result

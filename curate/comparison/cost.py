@@ -1,0 +1,125 @@
+"""What an arm cost: steps, tokens, seconds and arithmetic of its runs, and of the curation before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from curate.comparison.runs import ArmRun, Groups, budget_name
+from curate.display import one_line
+
+__all__ = ["arm_facts", "settings_notes"]
+
+_MEANS = ("steps", "epochs", "rows_seen", "tokens", "completion_tokens", "seconds", "flops", "gradients_per_step")
+_CURATION = ("seconds", "tokens", "proxy_parameters", "requests", "generated_tokens")
+_MAY_DIFFER = {"seed", "steps", "horizon", "save_every", "log_every"}
+_FLOPS_PER_PARAMETER = 6  # and token: forward and backward
+_SHOWN_KEYS = 4
+
+
+def arm_facts(groups: Groups, baseline: str, primary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per budget and arm: means over its runs; curation once, with what it adds to one run.
+
+    flops_total, seconds_total: of one run and the curation, whose tokens are all counted as trained on (scoring them
+    costs a third of that). gain_per_1e15_flops and gain_per_hour: of the primary outcome, above zero = better.
+    """
+    rows = []
+    for budget, members in groups.items():
+        facts = {arm: _facts(list(runs.values())) for arm, runs in members.items()}
+        reference = facts[baseline]
+        for arm, row in facts.items():
+            found = [each for each in primary if each["arm"] == arm and each["budget"] == budget]
+            gain = None
+            if found:
+                sign = -1 if found[0]["metric"] == "nll" else 1
+                gain = sign * found[0]["difference"]
+            rows.append(
+                {
+                    "arm": arm,
+                    "budget": budget,
+                    **row,
+                    "flops_ratio": _ratio(row["flops_total"], reference["flops_total"]),
+                    "seconds_ratio": _ratio(row["seconds_total"], reference["seconds_total"]),
+                    "gain_per_1e15_flops": _ratio(gain, row["flops_total"], 1e15),
+                    "gain_per_hour": _ratio(gain, row["seconds_total"], 3600),
+                }
+            )
+    return rows
+
+
+def _facts(runs: list[ArmRun]) -> dict[str, Any]:
+    known = {name: [run.number(name) for run in runs] for name in (*_MEANS, "loss_last")}
+    means = {
+        name: float(np.mean([value for value in values if value is not None]))
+        if None not in values and np.isfinite(np.array(values, float)).all()
+        else None
+        for name, values in known.items()
+    }
+    curation = max(
+        (run.record["curation"] for run in runs if run.record.get("curation")),
+        key=lambda each: each.get("seconds") or 0,  # a later run may have found all of it in the cache
+        default=None,
+    )
+    spent = curation or {}
+    arithmetic = _FLOPS_PER_PARAMETER * (spent.get("proxy_parameters") or 0) * (spent.get("tokens") or 0)
+    return {
+        "seeds": sorted(run.seed for run in runs),
+        "runs": [run.place for run in runs],
+        **means,
+        "curation": curation and {**dict.fromkeys(_CURATION), **curation},
+        "flops_total": None if means["flops"] is None else means["flops"] + arithmetic,
+        "seconds_total": None if means["seconds"] is None else means["seconds"] + (spent.get("seconds") or 0),
+        "device": runs[0].record["training"].get("device"),
+    }
+
+
+def _ratio(value: float | None, by: float | None, unit: float = 1.0) -> float | None:
+    return None if value is None or not by else value / by * unit
+
+
+def settings_notes(groups: Groups, baseline: str) -> list[str]:
+    """Where runs differ in more than their data: between arms, and within one."""
+    notes = []
+    for budget, members in groups.items():
+        reference = _settings(next(iter(members[baseline].values())))
+        for arm, runs in members.items():
+            every = [_settings(run) for run in runs.values()]
+            mixed = _differing(every[0], *every[1:])
+            if mixed:
+                notes.append(f"The runs of arm {one_line(arm)} at {budget_name(budget)} differ in {_named(mixed)}.")
+            other = _differing(reference, every[0])
+            if other:
+                notes.append(
+                    f"Arm {one_line(arm)} differs from {one_line(baseline)} in more than its data: {_named(other)}."
+                )
+        devices = {str(run.record["training"].get("device")) for runs in members.values() for run in runs.values()}
+        if len(devices) > 1:
+            notes.append(
+                f"The runs used different devices ({', '.join(sorted(devices))}): do not compare their seconds."
+            )
+    return notes
+
+
+def _settings(run: ArmRun) -> dict[str, Any]:
+    flat = _flat({key: value for key, value in run.record.get("settings", {}).items() if key not in _MAY_DIFFER})
+    return {**flat, "template": run.record.get("template"), "max_length": run.record.get("max_length")}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _differing(first: dict[str, Any], *others: dict[str, Any]) -> list[str]:
+    keys = sorted({key for each in (first, *others) for key in each})
+    return [key for key in keys if any(other.get(key) != first.get(key) for other in others)]
+
+
+def _named(keys: list[str]) -> str:
+    shown = ", ".join(one_line(key) for key in keys[:_SHOWN_KEYS])
+    return shown if len(keys) <= _SHOWN_KEYS else f"{shown} and {len(keys) - _SHOWN_KEYS} more"

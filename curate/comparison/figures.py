@@ -1,0 +1,137 @@
+"""The plots of the comparison's page, as plotly figures in plain dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from curate.comparison.curves import Curve
+from curate.comparison.variance import Floats
+from curate.comparison.wording import UNITS, interval, signed
+from curate.display import plot_text
+from curate.report.figures import GREY, HARD, framed, rounded
+
+__all__ = ["MOST_DRAWN", "arm_colors", "bars", "curves", "forest"]
+
+MOST_DRAWN = 16  # rows of one forest plot
+BETTER = "#2a9079"
+_COLORS = (HARD, "#3a83c5", "#2a9079", "#a8791c", "#7f6fd0", "#c2437f", "#5b8c2a", "#996644")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+_VERDICTS = {"better": (BETTER, "circle"), "worse": (HARD, "square"), "no evidence": (GREY, "circle-open")}
+_ROW_HEIGHT = 42
+
+
+def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]:
+    """Colour and dash of each arm, the same in every plot; the baseline is grey."""
+    others = [arm for arm in arms if arm != baseline]
+    palette = {arm: (_COLORS[k % len(_COLORS)], _DASHES[k % len(_DASHES)]) for k, arm in enumerate(others)}
+    return {baseline: (GREY, "solid"), **palette}
+
+
+def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tuple[dict[str, Any], int]:
+    """Differences with their intervals, one row each, coloured by verdict; and the height that this needs."""
+    scale = 100 if metric == "accuracy" else 1
+    sets = len({row["set"] for row in rows}) > 1
+    labels = []
+    for place, row in enumerate(rows):
+        budget = f" ({row['budget'] or 'as run'})" if budgets else ""
+        label = plot_text(f"{row['arm']}{budget}" + (f" · {row['set']}" if sets else ""), 44)
+        # Above its interval and not beside the axis, where it would take half of a narrow screen.
+        place_of = {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yshift": 13, "showarrow": False}
+        labels.append({**place_of, "text": f"<b>{label}</b>" if row["primary"] else label})
+    data = []
+    for verdict, (color, symbol) in _VERDICTS.items():
+        part = [k for k, row in enumerate(rows) if row["verdict"] == verdict]
+        if not part:
+            continue
+        middle = np.array([rows[k]["difference"] for k in part]) * scale
+        low = np.array([rows[k]["low"] for k in part]) * scale
+        high = np.array([rows[k]["high"] for k in part]) * scale
+        text = [f"{signed(metric, rows[k]['difference'])} ({interval(metric, rows[k])})" for k in part]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": verdict,
+                "x": rounded(middle),
+                "y": part,
+                "text": text,
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": rounded(high - middle),
+                    "arrayminus": rounded(middle - low),
+                    "color": color,
+                    "thickness": 2,
+                    "width": 5,
+                },
+                "marker": {"color": color, "size": 10, "symbol": symbol, "line": {"color": color, "width": 2}},
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    axis = {"showticklabels": False, "range": [len(rows) - 0.5, -0.9], "showgrid": False}
+    line = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1.5}}
+    layout = framed(UNITS[metric], "", xaxis={"tickangle": 0}, yaxis=axis, shapes=[line], annotations=labels)
+    layout["margin"]["l"] = 12
+    return {"data": data, "layout": layout}, 110 + _ROW_HEIGHT * len(rows)
+
+
+def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """One line per run over the tokens it had seen. which: "loss" or "gradient_norm"."""
+    data = []
+    seen: set[str] = set()
+    for curve in found:
+        values: Floats = curve.loss if which == "loss" else curve.gradient_norm
+        known = np.isfinite(values) & np.isfinite(curve.tokens)
+        if not known.any():
+            continue
+        color, dash = colors[curve.arm]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": plot_text(curve.arm, 30),
+                "legendgroup": plot_text(curve.arm, 30),
+                "showlegend": curve.arm not in seen,
+                "x": curve.tokens[known].tolist(),
+                "y": rounded(values[known]),
+                "line": {"color": color, "width": 1.6, "dash": dash},
+                "opacity": 0.85,
+                "hovertemplate": f"{plot_text(curve.arm, 30)}, seed {curve.seed}<br>%{{x:,}} tokens: %{{y:.4f}}"
+                "<extra></extra>",
+            }
+        )
+        seen.add(curve.arm)
+    title = "training loss (nats per token)" if which == "loss" else "gradient norm"
+    return {"data": data, "layout": framed("tokens seen", title)}
+
+
+def bars(
+    rows: Sequence[dict[str, Any]], label: str, baseline: str, colors: dict[str, tuple[str, str]]
+) -> dict[str, Any]:
+    """Means by level or source, of one set, metric and budget, one bar per arm, the baseline first."""
+    metric = rows[0]["metric"]
+    scale = 100 if metric == "accuracy" else 1
+    names = list(dict.fromkeys(row[label] for row in rows))
+    by_arm: dict[str, dict[str, float]] = {baseline: {row[label]: row["baseline_mean"] for row in rows}}
+    for row in rows:
+        by_arm.setdefault(row["arm"], {})[row[label]] = row["arm_mean"]
+    shown = [plot_text(name, 24) for name in names]
+    data = [
+        {
+            "type": "bar",
+            "name": plot_text(arm, 30),
+            "x": [*range(len(names))],
+            "y": [None if name not in means else float(f"{means[name] * scale:.4g}") for name in names],
+            "text": shown,
+            "textposition": "none",
+            "marker": {"color": colors[arm][0]},
+            "hovertemplate": f"{plot_text(arm, 30)}, %{{text}}: %{{y}}<extra></extra>",
+        }
+        for arm, means in by_arm.items()
+    ]
+    y = "accuracy (%)" if metric == "accuracy" else "nats per token"
+    axis = {"tickvals": [*range(len(names))], "ticktext": shown, "showgrid": False}
+    return {"data": data, "layout": framed(label, y, xaxis=axis, barmode="group")}

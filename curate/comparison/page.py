@@ -1,0 +1,161 @@
+"""The page of a comparison: one self-contained file, by the template engine and the rules of `curate.report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from curate.comparison import figures
+from curate.comparison.comparing import Comparison
+from curate.comparison.outcomes import Example, Outcome
+from curate.comparison.runs import budget_name
+from curate.comparison.wording import UNITS, headline, interval, relative, signed, value
+from curate.display import as_json
+from curate.errors import InputError
+from curate.publish import check_place, publish_file
+from curate.report.page import rendered
+
+__all__ = ["check_report", "comparison_page", "write_comparison"]
+
+MOST_BARS = 4  # plots by level, and by source
+_NAMES = {"accuracy": "Accuracy", "nll": "Loss on the reference answers"}
+
+
+def write_comparison(comparison: Comparison, report: Path) -> Path:
+    """Write the page `report` (.html) and comparison.json beside it; returns the path of the latter."""
+    check_report(report)
+    beside = report.parent / "comparison.json"
+    publish_file(report, comparison_page(comparison))
+    publish_file(beside, json.dumps(comparison.record, indent=1, allow_nan=False) + "\n")
+    return beside
+
+
+def check_report(path: Path) -> None:
+    """InputError where no page can be written, before anything is computed."""
+    if path.suffix != ".html" or path.is_dir():
+        raise InputError(f"--out {path} is no page; give a name that ends in .html")
+    check_place(path)
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The same comparison gives the same page."""
+    record = comparison.record
+    plots: dict[str, Any] = {}
+    arms = list(dict.fromkeys(each["arm"] for each in record["arms"]))
+    colors = figures.arm_colors(arms, record["baseline"])
+    title, sentences = headline(record)
+    primary = comparison.primary
+    context = {
+        "title": title,
+        "lead": sentences[0],
+        "others": sentences[1:],
+        "record": record,
+        "primary": primary,
+        "budgets": len({each["budget"] for each in primary}) > 1,
+        "metrics": [_metric(record, metric, plots) for metric in ("accuracy", "nll") if _has(record, metric)],
+        "breakdown": [_breakdown(record, kind, colors, plots) for kind in ("levels", "sources") if record[kind]],
+        "curves": _curves(comparison, colors, plots),
+        "outcomes": [_outcome(each) for each in comparison.outcomes],
+        "nothing_generated": record["primary"]["metric"] == "nll",
+        "show_value": value,
+        "show_signed": signed,
+        "show_interval": interval,
+        "show_relative": relative,
+        "show_budget": budget_name,
+        "units": UNITS,
+        "seeds": sorted({seed for each in record["arms"] for seed in each["seeds"]}),
+    }
+    return rendered("comparison.html.j2", {**context, "plots": Markup(as_json(plots))})
+
+
+def _has(record: dict[str, Any], metric: str) -> bool:
+    return any(each["metric"] == metric for each in record["differences"])
+
+
+def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
+    """The differences of one metric, with their forest plot."""
+    rows = [each for each in record["differences"] if each["metric"] == metric]
+    budgets = len({each["budget"] for each in rows}) > 1
+    drawn = [each for each in rows if each["set"] != "mean of sets"]
+    if len(drawn) > figures.MOST_DRAWN:
+        drawn = [each for each in rows if each["set"] == "pooled"][: figures.MOST_DRAWN]
+    name = f"plot-forest-{metric}"
+    plots[name], height = figures.forest(drawn, metric, budgets=budgets)
+    return {
+        "metric": metric,
+        "name": _NAMES[metric],
+        "rows": rows,
+        "pooled": [each for each in rows if each["set"] == "pooled"],
+        "single": [each for each in rows if each["set"] != "pooled"],
+        "plot": name,
+        "height": height,
+        "left_out": len(rows) - len(drawn),
+        "sets": [each for each in record["sets"] if each["metric"] == metric],
+    }
+
+
+def _breakdown(
+    record: dict[str, Any], kind: str, colors: dict[str, tuple[str, str]], plots: dict[str, Any]
+) -> dict[str, Any]:
+    """Levels or sources: bars of the primary metric at the first budget that has them; the table of all."""
+    label, metric = kind.removesuffix("s"), record["primary"]["metric"]
+    rows = record[kind]
+    budget = rows[0]["budget"]
+    drawn: list[dict[str, str]] = []
+    for name in list(dict.fromkeys(each["set"] for each in rows)):
+        chosen = [each for each in rows if (each["set"], each["metric"], each["budget"]) == (name, metric, budget)]
+        if chosen and len(drawn) < MOST_BARS:
+            plot = f"plot-{kind}-{len(drawn)}"
+            plots[plot] = figures.bars(chosen, label, record["baseline"], colors)
+            drawn.append({"set": name, "plot": plot})
+    return {"kind": kind, "label": label, "budget": budget, "plots": drawn, "rows": rows, "metric": metric}
+
+
+def _curves(comparison: Comparison, colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for number, budget in enumerate(dict.fromkeys(each.budget for each in comparison.curves)):
+        part = [each for each in comparison.curves if each.budget == budget]
+        row: dict[str, Any] = {"budget": budget}
+        for which in ("loss", "gradient_norm"):
+            figure = figures.curves(part, which, colors)
+            name = f"plot-{which.replace('_', '-')}-{number}"
+            row[which] = name if figure["data"] else None
+            if figure["data"]:
+                plots[name] = figure
+        if row["loss"]:
+            found.append(row)
+    return found
+
+
+def _outcome(found: Outcome) -> dict[str, Any]:
+    return {
+        "arm": found.arm,
+        "budget": found.budget,
+        "won": found.won,
+        "lost": found.lost,
+        "drawn": found.drawn,
+        "sides": [
+            {"name": "won", "examples": [_example(each, found.metric) for each in found.gains]},
+            {"name": "lost", "examples": [_example(each, found.metric) for each in found.losses]},
+        ],
+    }
+
+
+def _example(example: Example, metric: str) -> dict[str, Any]:
+    completions = []
+    if example.arm_completion is not None or example.baseline_completion is not None:
+        completions = [("arm", example.arm_completion), ("baseline", example.baseline_completion)]
+    return {
+        "set": example.set,
+        "identity": example.identity,
+        "level": example.level,
+        "source": example.source,
+        "question": example.question,
+        "answer": example.answer,
+        "arm_score": value(metric, example.arm_score),
+        "baseline_score": value(metric, example.baseline_score),
+        "completions": completions,
+    }

@@ -1,0 +1,187 @@
+"""Finished fine-tuning runs read for a comparison: which of them may be compared, and which stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.display import one_line
+from curate.errors import InputError
+
+if TYPE_CHECKING:
+    from curate.evaluation.results import EvaluationResult
+
+__all__ = ["BUDGETS", "ArmRun", "Groups", "budget_name", "group_runs", "read_runs"]
+
+BUDGETS = {"steps": "equal steps", "epochs": "equal epochs", None: "as run"}
+_MEASURED_BY = {"steps": "steps", "epochs": "epochs"}
+_SAME_EPOCHS = 0.01  # whole steps cannot hit whole epochs exactly
+Groups = dict[str | None, dict[str, dict[int, "ArmRun"]]]  # budget -> arm -> seed -> run
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """A finished run: place as it was named, record as in run.json, evaluations by name, lines of metrics.jsonl."""
+
+    place: str
+    record: dict[str, Any]
+    evaluations: Mapping[str, EvaluationResult]
+    metrics: Sequence[Mapping[str, Any]]
+
+    @property
+    def arm(self) -> str:
+        return str(self.record["arm"])
+
+    @property
+    def budget(self) -> str | None:
+        budget: str | None = self.record.get("budget")
+        return budget
+
+    @property
+    def seed(self) -> int:
+        return int(self.record["seed"])
+
+    def number(self, name: str) -> float | None:
+        """A number of run.json's training part."""
+        value = self.record.get("training", {}).get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def budget_name(budget: str | None) -> str:
+    return BUDGETS.get(budget, str(budget))
+
+
+def read_runs(places: Sequence[Path | str]) -> list[ArmRun]:
+    """The runs in these folders, checked to be comparable.
+
+    InputError: a run that is not finished or was not evaluated, two runs of one arm, budget and seed, runs of
+    different models, evaluation sets that one run lacks or that were evaluated in another way.
+    """
+    from curate.evaluation.results import read_evaluations
+    from curate.finetuning.metrics import read_metrics
+    from curate.finetuning.run_folder import read_run
+
+    runs: list[ArmRun] = []
+    for place in dict.fromkeys(str(each).rstrip("/") or str(each) for each in places):
+        record = read_run(Path(place))
+        for key in ("arm", "seed", "model", "training"):
+            if key not in record:
+                raise InputError(f"{place}/run.json has no {key!r}; write it again with `curate finetune --fresh`")
+        found = read_evaluations(Path(place)) if (Path(place) / "evaluation").is_dir() else {}
+        if not found:
+            raise InputError(f"the run in {place} was not evaluated; run `curate evaluate {place} --data NAME=FILE`")
+        runs.append(ArmRun(place, record, found, read_metrics(Path(place) / "metrics.jsonl")))
+    _check_unique(runs)
+    _check_models(runs)
+    _check_evaluations(runs)
+    return runs
+
+
+def _check_unique(runs: Sequence[ArmRun]) -> None:
+    seen: dict[tuple[str, str | None, int], ArmRun] = {}
+    for run in runs:
+        other = seen.setdefault((run.arm, run.budget, run.seed), run)
+        if other is not run:
+            raise InputError(
+                f"{other.place} and {run.place} are both seed {run.seed} of arm {one_line(run.arm)!r}; give each run "
+                "of an arm its own seed, or leave one of them out"
+            )
+
+
+def _check_models(runs: Sequence[ArmRun]) -> None:
+    """One model; where it is made from scratch, each seed draws other weights, so only those of a seed must agree."""
+    firsts: dict[int, ArmRun] = {}
+    for run in runs:
+        first = firsts.setdefault(run.seed, run)
+        same_seed = run.record["model"].get("identity") == first.record["model"].get("identity")
+        same_size = run.record["model"].get("parameters") == runs[0].record["model"].get("parameters")
+        if not (same_seed and same_size):
+            other = runs[0] if same_seed else first
+            raise InputError(
+                f"{other.place} fine-tuned {one_line(str(other.record['model'].get('name')))} and {run.place} "
+                f"{one_line(str(run.record['model'].get('name')))} (other weights); compare runs of one model"
+            )
+
+
+def _check_evaluations(runs: Sequence[ArmRun]) -> None:
+    names = {name: run for run in runs for name in run.evaluations}
+    for name, having in names.items():
+        if name in ("pooled", "mean of sets"):
+            raise InputError(f"an evaluation set is named {name!r}, which stands for all sets here; name it otherwise")
+        protocol = having.evaluations[name].summary.get("protocol")
+        for run in runs:
+            if name not in run.evaluations:
+                raise InputError(
+                    f"{run.place} was not evaluated on {one_line(name)!r} as {having.place} was; run "
+                    f"`curate evaluate {run.place}` on that set too"
+                )
+            if run.evaluations[name].summary.get("protocol") != protocol:
+                raise InputError(
+                    f"{having.place} and {run.place} were evaluated on {one_line(name)!r} in different ways (data, "
+                    "prompt, shots, sampling or length); evaluate one of them again with the settings of the other"
+                )
+
+
+def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]]:
+    """Runs by budget, arm and seed, and notes on what was done; budgets without the baseline are left out.
+
+    A run counts at every budget that it meets: the run of an arm that took the steps of the others in its own epochs
+    is needed once. InputError: no run of the baseline, no other arm, no budget at which both are there.
+    """
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    shown = ", ".join(one_line(arm) for arm in arms)
+    if baseline not in arms:
+        raise InputError(f"no run is of the baseline arm {one_line(baseline)!r}; name one with --baseline: {shown}")
+    if len(arms) < 2:
+        raise InputError(f"all {len(runs)} runs are of arm {shown}; give runs of at least one more arm to compare with")
+    groups: Groups = {}
+    for run in runs:
+        groups.setdefault(run.budget, {}).setdefault(run.arm, {})[run.seed] = run
+    notes = []
+    for budget, members in groups.items():
+        for arm in [each for each in arms if each not in members]:
+            lent = _lent(groups, budget, arm, members)
+            if lent:
+                members[arm] = lent
+                notes.append(
+                    f"The runs of arm {one_line(arm)} stand at {budget_name(budget)} too: they met that budget as they "
+                    "were."
+                )
+    comparable: Groups = {}
+    for budget in sorted(groups, key=lambda each: list(BUDGETS).index(each) if each in BUDGETS else len(BUDGETS)):
+        members = groups[budget]
+        if baseline in members and len(members) > 1:
+            comparable[budget] = {arm: members[arm] for arm in sorted(members, key=lambda each: each != baseline)}
+        else:
+            lone = ", ".join(one_line(arm) for arm in members)
+            notes.append(f"Left out at {budget_name(budget)}: {lone}, for want of an arm to compare with.")
+    if not comparable:
+        raise InputError(
+            f"at no budget are there runs of {one_line(baseline)!r} and of another arm; fine-tune both with the same "
+            "number of steps, or of epochs"
+        )
+    return comparable, notes
+
+
+def _lent(
+    groups: Groups, budget: str | None, arm: str, members: dict[str, dict[int, ArmRun]]
+) -> dict[int, ArmRun] | None:
+    """Runs of `arm` made for another budget that took what those of this one did."""
+    if budget not in _MEASURED_BY:
+        return None
+    name = _MEASURED_BY[budget]
+    wanted = [run.number(name) for each in members.values() for run in each.values() if run.budget == budget]
+    for other, others in groups.items():
+        if other == budget or arm not in others:
+            continue
+        runs = {seed: run for seed, run in others[arm].items() if run.budget == other}
+        values = [run.number(name) for run in runs.values()]
+        if runs and all(a is not None and b is not None and _meets(name, a, b) for a in values for b in wanted):
+            return runs
+    return None
+
+
+def _meets(name: str, value: float, wanted: float) -> bool:
+    return value == wanted if name == "steps" else abs(value - wanted) <= _SAME_EPOCHS * wanted

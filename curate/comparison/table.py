@@ -1,0 +1,93 @@
+"""A comparison in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.comparison.runs import budget_name
+from curate.comparison.wording import UNITS, headline, interval, relative, signed, value
+from curate.display import MISSING, compact, count, decimal, duration, one_line, visible
+
+__all__ = ["print_comparison"]
+
+NARROW = 90  # columns below which only what matters most is shown
+_MOST_ROWS = 60
+
+
+def print_comparison(record: dict[str, Any]) -> None:
+    """The headline, the differences, the arms with their cost, and the notes of comparison.json.
+
+    Of the metric that is not the primary outcome the pooled differences only; the page and the JSON have the rest.
+    """
+    from rich.console import Console
+
+    from curate.terminal import show
+
+    narrow = Console().width < NARROW
+    title, sentences = headline(record)
+    show(title, "", sentences[0], "")
+    for metric in dict.fromkeys(each["metric"] for each in record["differences"]):
+        show(_differences(record, metric, narrow=narrow))
+    show(_arms(record, narrow=narrow))
+    for note in record["notes"]:
+        show(f"note: {visible(note)}")
+    primary = record["primary"]
+    show(
+        f"Primary outcome: {primary['set']} {primary['metric']}. The other "
+        f"{count(record['comparisons'] - len([each for each in record['differences'] if each['primary']]))} intervals "
+        "are exploratory: one in twenty excludes zero by chance."
+    )
+
+
+def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
+    from rich.table import Table
+
+    rows = [each for each in record["differences"] if each["metric"] == metric]
+    if metric != record["primary"]["metric"]:
+        rows = [each for each in rows if each["set"] == "pooled"]
+    elif narrow:
+        rows = [each for each in rows if each["set"] != "mean of sets"]
+    budgets = len({each["budget"] for each in rows}) > 1
+    lower = ", lower is better" if metric == "nll" else ""
+    table = Table(
+        title=f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})", title_justify="left"
+    )
+    for name in ("arm", "set"):
+        table.add_column(name, overflow="fold")
+    names = [] if narrow else [one_line(record["baseline"], 14), "arm"]
+    names += ["diff." if narrow else "difference", "95 % interval"] + (
+        [] if narrow else ["relative", "detectable", "p (Holm)"]
+    )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=not narrow)
+    table.add_column("verdict")
+    for row in rows[:_MOST_ROWS]:
+        arm = one_line(row["arm"], 30) + (f" ({row['budget'] or 'as run'})" if budgets else "")
+        cells = [] if narrow else [value(metric, row["baseline_mean"]), value(metric, row["arm_mean"])]
+        cells += [signed(metric, row["difference"]), interval(metric, row)]
+        if not narrow:
+            cells += [relative(row["relative"]), signed(metric, row["detectable"]).lstrip("+"), f"{row['p_holm']:.3f}"]
+        style = "bold" if row["primary"] else None
+        table.add_row(arm, one_line(row["set"], 30), *cells, row["verdict"], style=style)
+    return table
+
+
+def _arms(record: dict[str, Any], *, narrow: bool) -> Any:
+    from rich.table import Table
+
+    table = Table(title="cost of one run (in brackets: of the curation)", title_justify="left")
+    table.add_column("arm", overflow="fold")
+    names = ["seeds", "steps", "tokens", "time"] if narrow else ["seeds", "steps", "epochs", "tokens", "time", "FLOPs"]
+    for name in [*names, "cost"]:
+        table.add_column(name, justify="right")
+    for row in record["arms"][:_MOST_ROWS]:
+        curation = row["curation"] or {}
+        time = duration(row["seconds"]) + (f" (+{duration(curation['seconds'])})" if curation.get("seconds") else "")
+        cells = [str(len(row["seeds"])), count(row["steps"])]
+        cells += [] if narrow else [decimal(row["epochs"])]
+        cells += [compact(row["tokens"]), time]
+        cells += [] if narrow else [MISSING if row["flops_total"] is None else f"{row['flops_total']:.2e}"]
+        ratio = row["flops_ratio"] if row["flops_ratio"] is not None else row["seconds_ratio"]
+        cells.append(MISSING if ratio is None else f"{ratio:.2f}x")
+        table.add_row(f"{one_line(row['arm'], 30)} ({budget_name(row['budget'])})", *cells)
+    return table

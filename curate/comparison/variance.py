@@ -1,0 +1,114 @@
+"""Where the variance of a paired difference comes from: seeds, examples and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.errors import InputError
+
+__all__ = ["Floats", "Spread", "Table", "Tables", "Weights", "paired_tables", "spread_of"]
+
+Floats = npt.NDArray[np.float64]
+Table = npt.ArrayLike  # (S, n): one row per seed, one column per example
+Tables = Table | Sequence[Table]  # one, or one per evaluation set
+Weights = npt.ArrayLike | Sequence[npt.ArrayLike] | None  # (n,), or one per evaluation set
+
+
+@dataclass(frozen=True)
+class Spread:
+    """means (2,) of arm and baseline, and the covariance (2, 2) of their sampling, by what it comes from.
+
+    seeds: of the means of single seeds, so with what seeds and examples have in common; S - 1 degrees of freedom.
+    examples: what examples add in every seed; an estimate of it may be negative. floor: variance of any contrast.
+    """
+
+    means: Floats
+    seeds: Floats
+    examples: Floats
+    floor: float
+    count: int
+    n: int
+    df: int
+
+    def parts(self, contrast: Floats) -> tuple[float, float]:
+        """Variance of a contrast of the means: from seeds (estimated with S - 1 degrees of freedom), from examples."""
+        shared = max(float(contrast @ self.examples @ contrast), 0.0) + self.floor
+        return float(contrast @ self.seeds @ contrast), shared
+
+
+def paired_tables(
+    arm: Tables,
+    baseline: Tables,
+    weights: Weights,
+    shares: Sequence[float] | None,
+) -> tuple[list[Floats], list[Floats], list[float]]:
+    """Per set: values (2, S, n) of arm and baseline, weights (n,), and the set's share of the whole."""
+    arms, baselines = _tables(arm, "arm"), _tables(baseline, "baseline")
+    if len(arms) != len(baselines):
+        raise InputError(f"the arm has {len(arms)} sets and the baseline {len(baselines)}; give both the same sets")
+    if weights is None:
+        masses = [np.ones(each.shape[1]) for each in arms]
+    else:
+        listed = [weights] if len(arms) == 1 and np.ndim(weights) == 1 else weights  # type: ignore[arg-type]
+        masses = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
+    pairs = []
+    for one, other, mass in zip(arms, baselines, masses, strict=True):
+        if one.shape != other.shape or one.shape[0] != arms[0].shape[0] or mass.shape != one.shape[1:]:
+            raise InputError(
+                f"values of shape {one.shape} and {other.shape} with {mass.shape} weights cannot be paired; give "
+                "every set the same seeds, and both arms the same examples"
+            )
+        if one.shape[0] < 1 or one.shape[1] < 2:
+            raise InputError(f"{one.shape[1]} examples of {one.shape[0]} seeds are too few; give at least 2 examples")
+        if not (np.isfinite(one).all() and np.isfinite(other).all()):
+            raise InputError("a value is not finite; leave out the examples that were not measured in every run")
+        if not (np.isfinite(mass).all() and (mass > 0).all()):
+            raise InputError("a weight is not a positive number; leave out examples without tokens")
+        pairs.append(np.stack([one, other]))
+    portions = [float(each.shape[1]) for each in arms] if shares is None else [float(each) for each in shares]
+    if len(portions) != len(arms) or min(portions) < 0 or sum(portions) <= 0:
+        raise InputError(f"shares {portions} do not fit {len(arms)} sets; give one number per set, none negative")
+    return pairs, masses, [each / sum(portions) for each in portions]
+
+
+def _tables(given: Tables, name: str) -> list[Floats]:
+    listed = [given] if isinstance(given, np.ndarray) and given.ndim == 2 else given
+    tables = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
+    if tables and all(each.ndim == 1 for each in tables):  # nested lists of one table
+        tables = [np.asarray(given, np.float64)]
+    if not tables or any(each.ndim != 2 for each in tables):
+        raise InputError(f"{name} is no table of seeds x examples; give an array (S, n), or a list of them")
+    return tables
+
+
+def spread_of(
+    arm: Tables,
+    baseline: Tables,
+    weights: Weights,
+    shares: Sequence[float] | None,
+    discrete: bool,
+) -> Spread:
+    pairs, masses, portions = paired_tables(arm, baseline, weights, shares)
+    count = pairs[0].shape[1]
+    means, examples, floor = np.zeros(2), np.zeros((2, 2)), 0.0
+    of_seeds = np.zeros((2, count))
+    for pair, mass, portion in zip(pairs, masses, portions, strict=True):
+        n = len(mass)
+        mean = (pair @ mass).mean(axis=1) / mass.sum()
+        # A ratio of sums varies, to first order, as the mean of these.
+        residual = (pair - mean[:, None, None]) * (mass / mass.mean())
+        by_seed, by_example = residual.mean(axis=2), residual.mean(axis=1)
+        means += portion * mean
+        of_seeds += portion * by_seed
+        examples += portion**2 * (by_example @ by_example.T) / (n * (n - 1))
+        if count > 1:
+            rest = (residual - by_seed[:, :, None] - by_example[:, None, :]).reshape(2, -1)
+            examples -= portion**2 * (rest @ rest.T) / (count * n * (count - 1) * (n - 1))
+        floor += portion**2 / (count * n**2) if discrete else 0.0
+    seeds = of_seeds @ of_seeds.T / (count * max(count - 1, 1))
+    sizes = [len(mass) for mass in masses]
+    return Spread(means, seeds, examples, floor, count, sum(sizes), sum(sizes) - len(sizes))

@@ -1,0 +1,121 @@
+"""Answers drawn from a model and graded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curate.cache import Cache
+from curate.errors import InputError
+from curate.evaluation.settings import Evaluation
+from curate.evaluation.target import Target
+from curate.generation import Completion, Prompt, Queue, Request, Sampling
+from curate.protocols import Generator
+from curate.seeds import derive_seed
+from curate.verify import Verdict, extract
+from curate.verify.grading import grade_many
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Answer", "generator_for", "graded", "requests_for"]
+
+_GRADERS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion with the final answer found in it, None if there is none, and what that is worth."""
+
+    completion: Completion
+    extracted: str | None
+    verdict: Verdict
+
+
+def requests_for(
+    prompts: Sequence[Prompt],
+    ids: Sequence[str],
+    answers: Sequence[str | None],
+    settings: Evaluation,
+    sampling: Sampling,
+) -> list[list[Request]]:
+    """(n,) requests per row, `settings.samples` each; none for a row without an answer to grade by.
+
+    Greedy completions do not depend on the seed, so that they are the same request under any.
+    """
+    found = []
+    for prompt, example_id, answer in zip(prompts, ids, answers, strict=True):
+        seed = derive_seed(settings.seed, "evaluation", example_id) if sampling.temperature else 0
+        found.append([Request(prompt, sampling, seed, k) for k in range(settings.samples if answer is not None else 0)])
+    return found
+
+
+def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[Answer]:
+    """Each completion against the final answer of its row.
+
+    A text that was cut off counts only where it marks its answer: its last number may be that of any step.
+    """
+    verdicts: dict[int, Verdict] = {}
+    for cut_off in (False, True):
+        places = [k for k, each in enumerate(completions) if (each.finish_reason != "stop") == cut_off]
+        pairs = [(completions[k].text, answers[k]) for k in places]
+        found = grade_many(pairs, strong_only=cut_off, processes=min(_GRADERS, os.cpu_count() or 1))
+        verdicts.update(zip(places, found, strict=True))
+    answered = []
+    for k, completion in enumerate(completions):
+        final = extract(completion.text)
+        counts = final is not None and (final.strong or completion.finish_reason == "stop")
+        answered.append(Answer(completion, final.text if final is not None and counts else None, verdicts[k]))
+    return answered
+
+
+@dataclass(frozen=True)
+class _InProcess:
+    """The target as a generator in this process; its weights are loaded when the first request comes."""
+
+    target: Target
+    device: torch.device
+    settings: Evaluation
+
+    def identity(self) -> str:
+        """As `curate.generators.Transformers` has it, so that what one of them drew is known to the other."""
+        from curate.generators.sampling import mode_of
+
+        return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')}"
+
+    def serve(self, queue: Queue) -> None:
+        """See `curate.protocols.Generator`."""
+        first = queue.take(self.settings.batch_size)
+        if not first:
+            return
+        from curate.generators.local import Begun
+        from curate.generators.sampling import decode, evaluated, mode_of
+        from curate.scoring import resolve_precision
+
+        model = self.target.load(self.device).to(resolve_precision(self.settings.precision, self.device))
+        tokenizer = self.target.tokenizer
+        with evaluated(model):
+            decode(model, tokenizer, Begun(queue, first), mode_of(tokenizer, "auto"), self.settings.batch_size)
+
+
+@contextmanager
+def generator_for(target: Target, settings: Evaluation, device: torch.device, cache: Cache) -> Iterator[Generator]:
+    """What draws the answers, ready as long as this lasts."""
+    if target.generator is not None:
+        yield target.generator
+    elif settings.generator == "transformers":
+        if settings.url is not None:
+            raise InputError("a url names a server; set generator: vllm (--generator vllm)")
+        yield _InProcess(target, device, settings)
+    else:
+        from curate.generators import VLLMServer
+
+        with target.folder(cache) as model:
+            server = VLLMServer(
+                model=model, url=settings.url, command=settings.vllm, arguments=settings.vllm_arguments, template="auto"
+            )
+            server.check_ready()
+            yield server

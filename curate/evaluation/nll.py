@@ -1,0 +1,112 @@
+"""How likely a model finds the reference completions: nats per token, end of text included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.cache import Cache
+from curate.component import fingerprint
+from curate.evaluation.prompts import Shots
+from curate.evaluation.settings import Evaluation
+from curate.evaluation.target import Target
+from curate.progress import Progress
+from curate.protocols import Floats
+from curate.templates import Piece
+from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.scoring import LossEngine
+
+__all__ = ["Scored", "Scorer", "scored_tokens"]
+
+_VERSION = 1  # raise it when the meaning of what is kept changes
+_AROUND = 64  # tokens that a template puts around one solved example, at most
+
+
+class Scored:
+    """losses: (n,) nats per token, NaN where nothing could be scored; counts: (n,) scored tokens; truncated: rows."""
+
+    def __init__(self, losses: Floats, tokens: Tokens) -> None:
+        self.losses = losses
+        self.counts: npt.NDArray[np.int32] = tokens.completion_tokens
+        self.truncated = int(tokens.truncated.sum())
+        self.total = len(tokens.ids)
+
+
+def scored_tokens(rows: Sequence[Sequence[Piece]], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
+    """The rows as tokens, by the rules of training: `max_length` of each and its shots, within the model's context."""
+    from curate.tokenization import encode_rows
+
+    solved = [text for pair in zip(shots.questions, shots.solutions, strict=True) for text in pair]
+    before = sum(len(target.tokenizer(text)["input_ids"]) + _AROUND for text in solved)
+    limit = settings.max_length + before
+    if target.context is not None:
+        limit = min(limit, target.context)
+    return encode_rows(rows, target.tokenizer, limit)
+
+
+class Scorer:
+    """Scores sets of rows under one model, which is loaded when the cache does not know the first of them."""
+
+    def __init__(
+        self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress
+    ) -> None:
+        from curate.scoring import resolve_precision
+
+        self.target, self.settings, self.device, self.cache, self.progress = target, settings, device, cache, progress
+        self.dtype = resolve_precision(settings.precision, device)
+        self._engine: LossEngine | None = None
+
+    def score(self, name: str, tokens: Tokens) -> Scored:
+        """Losses of the rows of the set `name`."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (tokens.ids, tokens.supervised, tokens.offsets, tokens.valid):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        numerics = f"{self.dtype} {self.device.type}"
+        key = fingerprint([_VERSION, self.target.identity, digest.hexdigest(), numerics])
+        entry = self.cache.get("nll", key)
+        if entry is not None:
+            return Scored(np.load(entry / "losses.npy", allow_pickle=False), tokens)
+        with self.progress.stage(f"score {name}", len(tokens)) as stage:
+            losses = self._loaded().losses(tokens)
+            stage.cost.tokens = len(tokens.ids)
+        bad = np.flatnonzero(tokens.valid & ~np.isfinite(losses))
+        if len(bad):
+            from curate.errors import InputError
+
+            raise InputError(
+                f"the loss of row {int(bad[0])} of {name} is {losses[bad[0]]} ({len(bad):,} such rows); the weights of "
+                f"{self.target.name} are damaged or diverged"
+            )
+
+        def write(folder: Path) -> None:
+            np.save(folder / "losses.npy", losses, allow_pickle=False)
+
+        self.cache.put("nll", key, write=write)
+        return Scored(losses, tokens)
+
+    def _loaded(self) -> LossEngine:
+        if self._engine is None:
+            from curate.scoring import LossEngine
+
+            with self.progress.stage("load"):
+                model = self.target.load(self.device)
+            self._engine = LossEngine(model, precision=self.settings.precision, device=self.device)
+        return self._engine
+
+    def release(self) -> None:
+        """Give the memory back before somebody else needs it."""
+        import torch
+
+        if self._engine is not None:
+            self._engine = None
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()

@@ -1,0 +1,106 @@
+"""Whether a fine-tuned run has seen the questions it is asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.errors import DataWarning, ExternalError, InputError
+from curate.evaluation.sets import Questions
+from curate.examples import Examples
+from curate.gate import Gate
+from curate.gate.texts import compared_texts
+from curate.hashing import whole
+
+__all__ = ["Overlap", "overlap", "warn_of_overlap"]
+
+# Runs of 8 words are common phrases in problems of competitions; 13 are a copy.
+_NGRAM = 13
+
+
+class Overlap:
+    """Per evaluation set, what its rows share with the training rows; or why that cannot be told.
+
+    counts: {set: {rule: {"training_rows", "evaluation_rows"}}}; evaluation_rows is a lower bound, since one of those
+    that a training row hits is named.
+    """
+
+    def __init__(self, counts: dict[str, dict[str, dict[str, int]]], unknown: str | None = None) -> None:
+        self.counts, self.unknown = counts, unknown
+
+    def record(self, name: str) -> dict[str, Any]:
+        """For summary.json."""
+        return {"unknown": self.unknown} if self.unknown else {"rules": self.counts.get(name, {})}
+
+
+def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
+    """What evaluation sets share with the data of a run.json, which is read again from where it was."""
+    found = _training_rows(run)
+    if isinstance(found, str):
+        return Overlap({}, found)
+    evaluation = []
+    for each in sets:
+        table = pa.table({"id": each.examples.ids, "question": pa.array(each.texts, pa.large_string())})
+        evaluation.append({"data": table, "name": each.name, "columns": {"text": "question", "id": "id"}})
+    index = Gate(evaluation=tuple(evaluation), near_duplicate=None, ngrams=(_NGRAM,)).open()
+    texts = [text for text in whole(compared_texts(found.table, found.shape, found.columns)).to_pylist() if text]
+    # Copies of a row say nothing new; each is looked at once and counted as often as it is there.
+    copies: dict[str, int] = defaultdict(int)
+    for text in texts:
+        copies[text] += 1
+    training: dict[tuple[str, str], int] = defaultdict(int)
+    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for text, hits in zip(copies, index.check(list(copies)), strict=True):
+        for hit in hits:
+            key = (hit.dataset, hit.kind.removeprefix("evaluation "))
+            training[key] += copies[text]
+            asked[key].add(hit.id)
+    counts: dict[str, dict[str, dict[str, int]]] = {each.name: {} for each in sets}
+    for name, rule in sorted(training):
+        key = (name, rule)
+        counts[name][rule] = {"training_rows": training[key], "evaluation_rows": len(asked[key])}
+    return Overlap(counts)
+
+
+def _training_rows(run: dict[str, Any]) -> Examples | str:
+    """The rows that a run was trained on, or why they are not to be had."""
+    from curate.finetuning.data import training_data
+
+    described = run["data"]
+    data = described.get("description")
+    if not isinstance(data, str) or not Path(data).expanduser().exists():
+        return f"the training data ({data}) is no longer there"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            found = training_data(data, described.get("reading") or {}).examples
+    except (InputError, ExternalError) as error:
+        return f"the training data cannot be read again ({error})"
+    if found.fingerprint() != described.get("fingerprint"):
+        return f"the training data ({data}) is no longer what the run was trained on"
+    return found
+
+
+def warn_of_overlap(found: Overlap, sets: Sequence[Questions]) -> None:
+    """One warning per evaluation set that shares text with the training data, with counts; and one where none can be
+    looked for."""
+    if found.unknown:
+        message = f"whether the training data has rows of the evaluation sets is unknown: {found.unknown}"
+        warnings.warn(message, DataWarning, stacklevel=2)
+    for each in sets:
+        rules = found.counts.get(each.name)
+        if not rules:
+            continue
+        shown = ", ".join(f"{count['training_rows']:,} {rule}" for rule, count in rules.items())
+        rows = max(count["evaluation_rows"] for count in rules.values())
+        warnings.warn(
+            f"evaluation set {each.name}: training rows share text with at least {rows:,} of its {len(each):,} "
+            f"questions ({shown}); scores on them flatter the run, and `curate gate --clean` takes such rows out",
+            DataWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,197 @@
+"""What a model is shown: a question inside a training template, a chat or a plain form, after solved examples.
+
+The answer of a row is never part of its prompt. Text is joined, never formatted: braces in the data stay data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.errors import InputError
+from curate.evaluation.sets import Questions
+from curate.evaluation.settings import Evaluation
+from curate.examples import Examples
+from curate.generation import Prompt
+from curate.hashing import hash_columns
+from curate.seeds import derive_seed
+from curate.templates import Piece, renderer
+from curate.verify import reference_answer
+
+__all__ = ["Form", "Shots", "draw_shots", "form_of", "generation_prompts", "pieces"]
+
+_TURN = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
+# What a model that knows no end of text goes on with.
+_STOPS = {
+    "question": ("Question:",),
+    "alpaca": ("### Instruction:",),
+    "plain": (),
+    "chat": (),
+    "headings": ("### User:", "### System:"),
+}
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Solved examples: (k,) questions and worked solutions, each of which marks its final answer."""
+
+    questions: tuple[str, ...] = ()
+    solutions: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """32 hex digits."""
+        columns = (("question", self.questions), ("solution", self.solutions))
+        return hash_columns([(name, pa.array(texts, pa.large_string())) for name, texts in columns])
+
+
+@dataclass(frozen=True)
+class Form:
+    """name: "question", "alpaca", "plain" or "chat". stop: texts after which a model has begun the next question."""
+
+    name: str
+    stop: tuple[str, ...]
+
+
+def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | None) -> Form:
+    """What the style comes to.
+
+    trained_with: template of a fine-tuned run, None for any other model. tokenizer: None where only a server knows it.
+    """
+    style = settings.style
+    if style == "auto":
+        style = "template" if trained_with is not None else "question"
+    if style == "template":
+        if trained_with == "none":
+            raise InputError("this run was trained on texts without prompts; pass --style question")
+        name: str = trained_with or settings.template
+    else:
+        name = style
+    headings = name == "chat" and tokenizer is not None and not tokenizer.chat_template
+    return Form(name, _STOPS["headings" if headings else name])
+
+
+def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -> Shots:
+    """Solved examples for all questions of a set: rows with a worked solution, none of which is asked."""
+    if pool is None or not settings.shots:
+        return Shots()
+    taken = {_folded(text) for text in asked.texts}
+    rows = [
+        k
+        for k, (text, answer, completion) in enumerate(zip(pool.texts, pool.answers, pool.completions, strict=True))
+        if answer and completion.strip() not in ("", answer) and _folded(text) not in taken
+    ]
+    if len(rows) < settings.shots:
+        raise InputError(
+            f"{settings.shots} shots are asked for, but {pool.description} has {len(rows)} rows with a worked solution "
+            f"and a final answer that are not in {asked.name}; ask for fewer or name other data with --shots-from"
+        )
+    generator = np.random.default_rng(derive_seed(settings.seed, "shots"))
+    chosen = [rows[k] for k in generator.choice(len(rows), settings.shots, replace=False).tolist()]
+    solutions = (_marked(pool.completions[k], pool.answers[k]) for k in chosen)
+    return Shots(tuple(pool.texts[k] for k in chosen), tuple(solutions))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _marked(solution: str, answer: str | None) -> str:
+    """The solution with its final answer marked, so that a model is shown where one is expected."""
+    return solution if reference_answer(solution) is not None else f"{solution.rstrip()}\n#### {answer}"
+
+
+def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[list[Piece]]:
+    """(n,) rows as `curate.templates.renderer` gives them: one prompt, shots included, and the reference completion."""
+    n = len(questions)
+    if form.name == "question":
+        before = "".join(
+            f"Question: {question}\nAnswer: {solution}\n\n"
+            for question, solution in zip(shots.questions, shots.solutions, strict=True)
+        )
+        return [
+            [(f"{before}Question: {question}\nAnswer:", "prompt"), (f" {completion}", "completion")]
+            for question, completion in zip(questions.texts, questions.completions, strict=True)
+        ]
+    if form.name == "chat":
+        conversations = _conversations(questions, shots)
+        examples = Examples(_messages(conversations), questions.examples.ids, "messages", {"messages": "messages"})
+        return [_last_only(row) for row in renderer(examples, "chat", tokenizer)(0, n)]
+    solved = _pairs(list(shots.questions), list(shots.solutions))
+    before = "".join(
+        "".join(text for text, _ in row) + "\n\n" for row in renderer(solved, form.name, tokenizer)(0, len(solved))
+    )
+    examples = questions.examples
+    if examples.shape == "messages":
+        examples = _pairs(questions.texts, questions.completions)
+    rows = renderer(examples, form.name, tokenizer)(0, n)
+    return [[(before + row[0][0], "prompt"), *row[1:]] for row in rows]
+
+
+def generation_prompts(
+    rows: Sequence[Sequence[Piece]] | None,
+    questions: Questions,
+    form: Form,
+    shots: Shots,
+    tokenizer: Any | None,
+    *,
+    served: bool = False,
+) -> list[Prompt]:
+    """(n,) prompts of the same rows: the very text before their reference completion.
+
+    rows: None where there is no tokenizer; a chat is then sent as its messages. served: whether a server tokenises
+    the prompts, which adds a beginning of sequence even where there is one.
+    """
+    if rows is not None:
+        begin = _added_beginning(tokenizer) if served else ""
+        texts = ("".join(text for text, part in row if part == "prompt") for row in rows)
+        return [text.removeprefix(begin) for text in texts]
+    if form.name == "chat":
+        return [tuple(conversation[:-1]) for conversation in _conversations(questions, shots)]
+    return [
+        "".join(text for text, part in row if part == "prompt") for row in pieces(questions, form, shots, tokenizer)
+    ]
+
+
+def _added_beginning(tokenizer: Any) -> str:
+    bos = tokenizer.bos_token_id
+    probe = tokenizer("a")["input_ids"]
+    return str(tokenizer.bos_token) if bos is not None and len(probe) > 0 and probe[0] == bos else ""
+
+
+def _conversations(questions: Questions, shots: Shots) -> list[list[dict[str, str]]]:
+    solved = [
+        turn
+        for question, solution in zip(shots.questions, shots.solutions, strict=True)
+        for turn in ({"role": "user", "content": question}, {"role": "assistant", "content": solution})
+    ]
+    if questions.examples.shape != "messages":
+        return [
+            [*solved, {"role": "user", "content": question}, {"role": "assistant", "content": completion}]
+            for question, completion in zip(questions.texts, questions.completions, strict=True)
+        ]
+    found = []
+    for turns in questions.examples.texts("messages", 0, len(questions)):
+        last = max(k for k, turn in enumerate(turns) if turn["role"] == "assistant")
+        first = 1 if turns[0]["role"] == "system" else 0
+        found.append([*turns[:first], *solved, *turns[first : last + 1]])
+    return found
+
+
+def _messages(conversations: list[list[dict[str, str]]]) -> pa.Table:
+    return pa.table({"messages": pa.array(conversations, _TURN)})
+
+
+def _pairs(prompts: list[str], completions: list[str]) -> Examples:
+    columns = {"prompt": pa.array(prompts, pa.large_string()), "completion": pa.array(completions, pa.large_string())}
+    ids = pa.array([str(k) for k in range(len(prompts))], pa.string())
+    return Examples(pa.table(columns), ids, "prompt_completion", {name: name for name in columns})
+
+
+def _last_only(row: Sequence[Piece]) -> list[Piece]:
+    """The row with its last completion alone to be predicted, and the turns before it as its prompt."""
+    last = max((k for k, (_, part) in enumerate(row) if part == "completion"), default=len(row))
+    return [("".join(text for text, _ in row[:last]), "prompt"), *row[last:]]

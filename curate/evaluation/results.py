@@ -1,0 +1,156 @@
+"""What an evaluation leaves: a summary, and a row per question."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import InputError
+from curate.evaluation.answers import Answer
+from curate.evaluation.nll import Scored
+from curate.evaluation.sets import Questions
+from curate.publish import publish
+from curate.verify import Verdict
+
+__all__ = ["EvaluationResult", "grouped", "read_evaluations", "read_result", "rows_table", "totals", "write_result"]
+
+_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("source", pa.string()),
+        ("level", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("accuracy", pa.float64()),
+        ("verdicts", pa.list_(pa.string())),
+        ("extracted", pa.list_(pa.string())),
+        ("completions", pa.list_(pa.string())),
+        ("nll", pa.float64()),
+        ("nll_tokens", pa.int32()),
+    ]
+)
+_FROM_ANSWERS = ("accuracy", "verdicts", "extracted", "completions")
+_FROM_SCORES = ("nll", "nll_tokens")
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """summary: as in summary.json. rows: one per question.
+
+    Columns: example_id, source, level, question, answer, accuracy (share of right samples, null where none was drawn),
+    verdicts, extracted and completions (one per sample), nll (nats per token of the reference completion, null where
+    none was scored), nll_tokens.
+    """
+
+    summary: dict[str, Any]
+    rows: pa.Table
+
+
+def rows_table(
+    questions: Questions,
+    answers: Sequence[Sequence[Answer]] | None,
+    scored: Scored | None,
+    known: pa.Table | None = None,
+) -> pa.Table:
+    """The rows; what was not asked for now is taken from `known`, an earlier result of the same protocol."""
+    columns: dict[str, Any] = {
+        "example_id": questions.examples.ids,
+        "source": questions.sources,
+        "level": questions.levels,
+        "question": questions.texts,
+        "answer": questions.answers,
+    }
+    if answers is not None:
+        columns["accuracy"] = [
+            sum(each.verdict == Verdict.right for each in row) / len(row) if row else None for row in answers
+        ]
+        columns["verdicts"] = [[str(each.verdict.value) for each in row] for row in answers]
+        columns["extracted"] = [[each.extracted for each in row] for row in answers]
+        columns["completions"] = [[each.completion.text for each in row] for row in answers]
+    if scored is not None:
+        columns["nll"] = [None if math.isnan(loss) else loss for loss in scored.losses.tolist()]
+        counts = zip(scored.counts.tolist(), columns["nll"], strict=True)
+        columns["nll_tokens"] = [None if loss is None else count for count, loss in counts]
+    n = len(questions)
+    for name in (*_FROM_ANSWERS, *_FROM_SCORES):
+        if name not in columns:
+            columns[name] = known[name].combine_chunks() if known is not None else [None] * n
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for field, column in ((field, columns[field.name]) for field in _SCHEMA)
+    ]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def totals(rows: pa.Table) -> dict[str, Any]:
+    """rows, accuracy (mean over graded rows), undecided (share of samples), nll (nats per token, every token alike),
+    nll_rows (mean of the rows' own means); null where there is nothing to take them of."""
+    graded = [value for value in rows["accuracy"].to_pylist() if value is not None]
+    verdicts = [verdict for row in rows["verdicts"].to_pylist() for verdict in row or []]
+    scored = [pair for pair in zip(rows["nll"].to_pylist(), rows["nll_tokens"].to_pylist(), strict=True) if pair[1]]
+    tokens = sum(count for _, count in scored)
+    return {
+        "rows": rows.num_rows,
+        "graded": len(graded),
+        "accuracy": math.fsum(graded) / len(graded) if graded else None,
+        "undecided": verdicts.count(Verdict.undecided.value) / len(verdicts) if verdicts else None,
+        "nll": math.fsum(loss * count for loss, count in scored) / tokens if scored else None,
+        "nll_rows": math.fsum(loss for loss, _ in scored) / len(scored) if scored else None,
+    }
+
+
+def grouped(rows: pa.Table, column: str) -> list[dict[str, Any]]:
+    """`totals` of the rows with each label of a column, by label; none where no row has one."""
+    labels = rows[column].to_pylist()
+    found = sorted({label for label in labels if label is not None}, key=_natural)
+    return [{column: label, **totals(rows.filter(pa.array([each == label for each in labels])))} for label in found]
+
+
+def _natural(label: str) -> tuple[Any, ...]:
+    """Level 10 after level 9."""
+    digits = "".join(mark for mark in label if mark.isdigit())
+    return (int(digits[:9] or 0), label)
+
+
+def write_result(result: EvaluationResult, place: Path) -> None:
+    """Both files at once, in place of an earlier result."""
+
+    def write(folder: Path) -> None:
+        pq.write_table(result.rows, folder / "rows.parquet", compression="zstd")
+        text = json.dumps(result.summary, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+    publish(place, write)
+
+
+def read_result(place: Path) -> EvaluationResult:
+    """One evaluation. Raises InputError where there is none."""
+    try:
+        summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+        rows = pq.read_table(place / "rows.parquet")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{place} holds no readable evaluation ({reason}); remove it and evaluate again") from error
+    if not isinstance(summary, dict) or summary.get("kind") != "evaluation" or rows.schema.names != _SCHEMA.names:
+        raise InputError(f"{place} is not what `curate evaluate` wrote; remove it and evaluate again")
+    return EvaluationResult(summary, rows)
+
+
+def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:
+    """All evaluations of a fine-tuned run, or those in a folder that `curate evaluate --out` wrote, by name.
+
+    Raises InputError where there is none, or one cannot be read.
+    """
+    directory = Path(directory)
+    place = directory / "evaluation" if (directory / "evaluation").is_dir() else directory
+    found = sorted(path.parent for path in place.glob("*/summary.json"))
+    if not found:
+        raise InputError(f"{directory} holds no evaluation; run `curate evaluate {directory} --data DATA` first")
+    return {path.name: read_result(path) for path in found}

@@ -1,0 +1,219 @@
+"""Evaluation sets as questions with a final answer and a reference completion each."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import DataWarning, InputError
+from curate.evaluation.settings import EvaluationSet
+from curate.examples import Examples
+from curate.hashing import hash_columns
+from curate.inputs import open_data
+from curate.readers import Loaded, read
+from curate.shapes import nearest, parse_columns, recognise
+from curate.verify import extract, reference_answer
+
+__all__ = ["Questions", "read_set"]
+
+_ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "output")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The n rows of an evaluation set.
+
+    examples: as they are put into a training template; their completion is the worked solution, or the final answer
+    where a row has none. texts: (n,) questions. answers: (n,) final answers, None where none is known.
+    completions: (n,) what is scored. answer_only: rows whose completion is their final answer.
+    sources, levels: (n,) labels, None where a row has none. left_out: rows without a question or an answer.
+    """
+
+    name: str
+    description: str
+    examples: Examples
+    texts: list[str]
+    answers: list[str | None]
+    completions: list[str]
+    answer_only: int
+    sources: list[str | None]
+    levels: list[str | None]
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits over ids, questions, answers and completions."""
+        columns = {"question": self.texts, "answer": self.answers, "completion": self.completions}
+        cells = [(name, pa.array(column, pa.large_string())) for name, column in columns.items()]
+        content = [(role, self.examples.column(role)) for role in self.examples.content_roles]
+        return hash_columns([("id", self.examples.ids), *cells, *content])
+
+    def record(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {"description": self.description, "fingerprint": self.fingerprint, "rows": len(self)}
+
+
+def read_set(given: EvaluationSet) -> Questions:
+    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there."""
+    roles = parse_columns(given.columns) if isinstance(given.columns, str) else dict(given.columns or {})
+    opened = open_data(given.data, roles, given.split, given.config)
+    table = _numbers_as_text(opened.read.table, roles)
+    place = f"evaluation set {given.title} ({opened.description})"
+    try:
+        shape, found = _recognised(table, roles, given.shape)
+        loaded = _read(_filled(table, shape, found), shape, found, given)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    examples = loaded.examples
+    texts, completions = _questions(examples)
+    finals = _strings(examples, "final_answer")
+    answers = [final or _stated(completion) for final, completion in zip(finals, completions, strict=True)]
+    answer_only = sum(answer == completion.strip() for answer, completion in zip(answers, completions, strict=True))
+    return Questions(
+        given.title,
+        opened.description,
+        examples,
+        texts,
+        answers,
+        completions,
+        answer_only,
+        _strings(examples, "source"),
+        _levels(examples.table, given.level, place),
+        len(loaded.rejected),
+    )
+
+
+def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
+    """The table with columns of answers that are numbers as text."""
+    chosen = {name for role, name in roles.items() if role in ("completion", "output", "final_answer")}
+    for k, column in enumerate(table.schema):
+        kind = column.type
+        if (column.name in chosen or column.name.casefold() in _ANSWERS) and (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        ):
+            table = table.set_column(k, column.name, table.column(k).cast(pa.large_string()))
+    return table
+
+
+def _recognised(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
+    """Shape and roles; a table of bare final answers is one of questions and answers too."""
+    try:
+        found = recognise(table.schema, roles, shape)
+    except InputError:
+        by_name = (name for name in table.column_names if name.casefold() == "final_answer")
+        final = roles.get("final_answer") or next(by_name, None)
+        if final is None or "completion" in roles:
+            raise
+        found = recognise(table.schema, {**roles, "completion": final}, shape)
+    if found[0] == "text":
+        raise InputError("rows of text alone have no question; name the columns: columns prompt=...,completion=...")
+    return found
+
+
+def _filled(table: pa.Table, shape: str, found: Mapping[str, str]) -> pa.Table:
+    """The table with the final answer of each row that has no worked solution in its place."""
+    if shape == "messages" or "final_answer" not in found:
+        return table
+    name = found["output" if shape == "instruction" else "completion"]
+    solutions = table[name].cast(pa.large_string())
+    blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(solutions, "")), "")
+    finals = table[found["final_answer"]].cast(pa.large_string())
+    return table.set_column(table.column_names.index(name), name, pc.if_else(blank, finals, solutions))
+
+
+def _read(table: pa.Table, shape: str, found: Mapping[str, str], given: EvaluationSet) -> Loaded:
+    columns = dict(found)
+    if "id" in columns and "id" not in _given(given):
+        del columns["id"]  # found by name: if it cannot serve, ids are made of the content
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # it would advise to take the rows of the training split
+        loaded = read(
+            table,
+            columns=columns,
+            shape=shape,
+            where=given.where,
+            limit=given.limit,
+            seed=given.seed,
+            on_bad_row="drop",
+            allow_curated=True,
+        )
+    _warn_of_splits(loaded.examples.table, given)
+    return loaded
+
+
+def _given(given: EvaluationSet) -> Mapping[str, str]:
+    return parse_columns(given.columns) if isinstance(given.columns, str) else given.columns or {}
+
+
+def _warn_of_splits(table: pa.Table, given: EvaluationSet) -> None:
+    if "split" not in table.column_names or "split" in (given.where or "") or pa.types.is_nested(table["split"].type):
+        return
+    counts = Counter(table["split"].cast(pa.large_string()).to_pylist())
+    counts.pop(None, None)
+    if len(counts) > 1:
+        best = next((name for name in ("test", "validation") if name in counts), min(counts, key=lambda n: counts[n]))
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
+        warnings.warn(
+            f"evaluation set {given.title}: column 'split' has several values ({shown}) and all rows are used; "
+            f"{{where: split={best}}} takes one",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _questions(examples: Examples) -> tuple[list[str], list[str]]:
+    """Question and reference completion of each row."""
+    n = len(examples)
+    if examples.shape == "messages":
+        pairs = [_last_exchange(turns) for turns in examples.texts("messages", 0, n)]
+        return [question for question, _ in pairs], [answer for _, answer in pairs]
+    if examples.shape == "instruction":
+        inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
+        first = examples.texts("instruction", 0, n)
+        return [f"{a}\n{b}" if b else a for a, b in zip(first, inputs, strict=True)], examples.texts("output", 0, n)
+    return examples.texts("prompt", 0, n), examples.texts("completion", 0, n)
+
+
+def _last_exchange(turns: list[dict[str, str]]) -> tuple[str, str]:
+    last = max(k for k, turn in enumerate(turns) if turn["role"] == "assistant")
+    asked = [turn["content"] for turn in turns[:last] if turn["role"] == "user"]
+    return (asked[-1] if asked else ""), turns[last]["content"]
+
+
+def _stated(completion: str) -> str | None:
+    """The final answer that a reference completion marks, or that it is."""
+    marked = reference_answer(completion)
+    if marked is not None:
+        return marked
+    found = extract(completion)
+    return found.text if found is not None and found.how == "whole" else None
+
+
+def _strings(examples: Examples, role: str) -> list[str | None]:
+    if role not in examples.columns:
+        return [None] * len(examples)
+    cells = examples.column(role).cast(pa.large_string()).to_pylist()
+    return [cell.strip() or None if cell is not None else None for cell in cells]
+
+
+def _levels(table: pa.Table, named: str | None, place: str) -> list[str | None]:
+    name = named or next((name for name in table.column_names if name.casefold() == "level"), None)
+    if name is None:
+        return [None] * table.num_rows
+    if name not in table.column_names:
+        raise InputError(f"{place}: there is no column {name!r} for the level{nearest(name, table.column_names)}")
+    if pa.types.is_nested(table[name].type):
+        if named is None:
+            return [None] * table.num_rows
+        raise InputError(f"{place}: column {name!r} holds {table[name].type}, which is no level; name another one")
+    return [None if cell is None else str(cell) for cell in table[name].to_pylist()]

@@ -1,0 +1,209 @@
+"""What is evaluated: a fine-tuned run, a model, or a generator; and the weights it is known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.cache import Cache
+from curate.errors import InputError
+from curate.protocols import Generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.evaluation.settings import Evaluation
+
+__all__ = ["Target", "find_target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model that can be loaded, or a generator that is what it is.
+
+    name: as it was given. model: folder, GGUF file or hub id; None for a generator whose model is elsewhere.
+    identity: of the weights and tokenizer. run: run.json of a fine-tuned run, and directory its folder.
+    adapter: folder of a LoRA run's adapter, whose base is `model`. generator: given instead of a model.
+    """
+
+    name: str
+    model: str | None
+    identity: str
+    run: dict[str, Any] | None = None
+    directory: Path | None = None
+    adapter: Path | None = None
+    generator: Generator | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Of the model; None where there is none here."""
+        from curate.models import load_tokenizer
+
+        if self.model is None:
+            return None
+        if self.adapter is not None:  # fine-tuning may have changed it, and saved it there
+            return load_tokenizer_from(self.adapter)
+        return load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+    def load(self, device: torch.device) -> Any:
+        """The model with float32 weights on a device, an adapter merged into them."""
+        from curate.models import load_model
+
+        assert self.model is not None
+        if self.adapter is not None:
+            from curate.finetuning.lora import merged
+
+            assert self.directory is not None
+            model = merged(self.directory)
+        else:
+            model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        return model.to(device)
+
+    @cached_property
+    def context(self) -> int | None:
+        """Most tokens of a sequence; None = no limit is known."""
+        import transformers
+
+        from curate.generators.sampling import context_of
+        from curate.hub import explained, locate
+
+        if self.model is None:
+            return None
+        place = locate(self.model, self.revision)
+        with explained(self.model, place):
+            config = transformers.AutoConfig.from_pretrained(
+                **place.arguments, trust_remote_code=self.trust_remote_code
+            )
+        return context_of(config)
+
+    @property
+    def template(self) -> str | None:
+        """The template that a run was trained with; None for any other model."""
+        return None if self.run is None else str(self.run["template"])
+
+    @contextmanager
+    def folder(self, cache: Cache) -> Iterator[str]:
+        """A name under which another program can load the model; a merged copy, while this lasts, for an adapter."""
+        assert self.model is not None
+        if self.adapter is None:
+            yield self.model
+            return
+        import tempfile
+
+        import torch
+
+        from curate.publish import disk_errors
+
+        cache.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".merged-", dir=cache.root) as place:
+            with disk_errors(Path(place)):
+                self.load(torch.device("cpu")).save_pretrained(place)
+                self.tokenizer.save_pretrained(place)
+            yield place
+
+
+def load_tokenizer_from(folder: Path) -> Any:
+    """A tokenizer saved in a folder that holds no whole model."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder))
+    except Exception as error:  # tokenizers raise bare subclasses of Exception
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error
+
+
+def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
+    """What `target` is. InputError where it is nothing that can be evaluated."""
+    if isinstance(target, Generator):
+        return Target(_shown(target), _local_model(target), target.identity(), generator=target)
+    if not isinstance(target, str | Path):
+        kind = f"{type(target).__module__}.{type(target).__qualname__}"
+        raise InputError(f"target is a {kind}; give a run folder, a model folder, a hub id or a generator")
+    directory = Path(target).expanduser()
+    if (directory / "run.json").is_file() or (directory / "metrics.jsonl").is_file():
+        return _run(directory, cache)
+    name = str(directory) if directory.exists() else str(target)
+    identity = model_identity(name, settings.revision, cache)
+    return Target(name, name, identity, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+
+
+def _run(directory: Path, cache: Cache) -> Target:
+    from curate.finetuning import read_run
+
+    run = read_run(directory)
+    described = run["settings"]
+    trust = bool(described.get("trust_remote_code"))
+    if (directory / "model" / "config.json").is_file():
+        model = str(directory / "model")
+        return Target(
+            str(directory), model, model_identity(model, None, cache), run, directory, trust_remote_code=trust
+        )
+    adapter = directory / "adapter"
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(f"{directory} has neither model/ nor adapter/; fine-tune again with --fresh")
+    base, revision = described["model"], described.get("revision")
+    base_identity = model_identity(base, revision, cache)
+    if base_identity != run["model"]["identity"]:
+        raise InputError(
+            f"the base model {base} of {directory} is not the one that was fine-tuned; put that back, or fine-tune "
+            "again with --fresh"
+        )
+    files = sorted(path for path in adapter.iterdir() if path.is_file() and path.suffix != ".md")
+    identity = f"lora:{_digest(files, adapter, cache)} of {base_identity}"
+    return Target(str(directory), base, identity, run, directory, adapter, revision=revision, trust_remote_code=trust)
+
+
+def _shown(generator: Generator) -> str:
+    model = getattr(generator, "model", None)
+    return model if isinstance(model, str) else type(generator).__name__
+
+
+def _local_model(generator: Generator) -> str | None:
+    """The model of a generator, where this process can load it too and its tokenizer and losses are to be had."""
+    model = getattr(generator, "model", None)
+    local = isinstance(model, str) and Path(model).expanduser().exists() and getattr(generator, "url", None) is None
+    return str(Path(model).expanduser()) if local and isinstance(model, str) else None
+
+
+# -- identities -------------------------------------------------------------------------------------------------------
+
+
+def model_identity(name: str, revision: str | None, cache: Cache) -> str:
+    """What `curate.models.identify` says; the content of a local model is read again only when a file has changed."""
+    from curate.models import identify, identifying_files
+
+    path = Path(name).expanduser()
+    if not path.exists():
+        return identify(name, revision)
+    return _remembered(identifying_files(name), path, cache, lambda: identify(name))
+
+
+def _digest(files: list[Path], folder: Path, cache: Cache) -> str:
+    from curate.hashing import file_digest
+
+    return _remembered(files, folder, cache, lambda: file_digest((file, file.name) for file in files))
+
+
+def _remembered(files: list[Path], place: Path, cache: Cache, compute: Callable[[], str]) -> str:
+    """What `compute` says about files, by their names, sizes and times of change."""
+    states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.blake2b(json.dumps([str(place.absolute()), states]).encode(), digest_size=16).hexdigest()
+    entry = cache.get("digests", key)
+    if entry is not None:
+        return (entry / "identity").read_text(encoding="utf-8")
+    found = compute()
+
+    def write(folder: Path) -> None:
+        (folder / "identity").write_text(found, encoding="utf-8")
+
+    cache.put("digests", key, write=write)
+    return found

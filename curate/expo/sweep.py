@@ -1,0 +1,139 @@
+"""Several alphas, each evaluated, and which was best."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from curate.errors import InputError
+from curate.expo.extrapolation import Dtype, check_alpha, write_model
+from curate.expo.sources import Models
+from curate.expo.weights import Adapted
+from curate.progress import Progress
+from curate.publish import check_place, publish_file
+
+if TYPE_CHECKING:
+    from curate.cache import Cache
+    from curate.evaluation.results import EvaluationResult
+    from curate.evaluation.settings import Evaluation, EvaluationSet
+
+__all__ = ["Metric", "folder_name", "sweep"]
+
+Metric = Literal["accuracy", "nll"]
+RECORD = "sweep.json"
+_OURS = re.compile(rf"alpha-\S+|evaluation|{re.escape(RECORD)}|\..*\.partial-.*")
+
+
+def sweep(
+    models: Models,
+    alphas: Sequence[float],
+    out: Path,
+    *,
+    sets: Sequence[EvaluationSet] = (),
+    settings: Evaluation | None = None,
+    by: Metric | None = None,
+    dtype: Dtype | None = None,
+    cache: Cache | Path | str | None = None,
+    device: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write out/alpha-A for each alpha and evaluate it; returns out/sweep.json.
+
+    models: see `curate.expo.sources.open_models`. sets: with any, the tuned model itself (alpha 0) is evaluated too,
+    and the alpha of best `by` over the rows of all sets together is named; None = accuracy where answers are drawn,
+    else nll. The choice fits these rows: what it gains must be measured on others. Evaluations are in
+    out/evaluation/alpha-A, and what is there already is not done again.
+    Raises InputError for alphas that cannot be told apart, a folder of other files, and as `extrapolate` and
+    `evaluate` do.
+    """
+    alphas = sorted({check_alpha(alpha) for alpha in alphas})
+    if len({folder_name(alpha) for alpha in alphas}) < len(alphas):
+        raise InputError("two of the alphas differ by less than one in a million; give fewer digits")
+    check_place(out / "x")
+    foreign = sorted(path.name for path in out.iterdir() if not _OURS.fullmatch(path.name)) if out.is_dir() else []
+    if foreign:
+        raise InputError(f"--out {out} holds other files ({foreign[0]}); name a new or empty folder")
+    if settings is not None and by == "accuracy" and not settings.generate:
+        raise InputError("the best accuracy is asked for, but no answers are drawn; choose by nll")
+    if settings is not None and by == "nll" and not settings.nll:
+        raise InputError("the best nll is asked for, but nothing is scored; choose by accuracy")
+    if sets and isinstance(models.tuned, Adapted) and models.template is None:
+        alphas = sorted({0.0, *alphas})  # an adapter outside a run can be evaluated only as a whole model
+    points = []
+    for alpha in sorted({0.0, *alphas}) if sets else alphas:
+        point: dict[str, Any] = {"alpha": alpha, "model": None}
+        if alpha in alphas:
+            place = out / folder_name(alpha)
+            written = write_model(models, alpha, place, dtype=dtype, fresh=fresh, progress=progress)
+            point |= {"model": place.name, "norm_change": written["norm_change"], "norm_tuned": written["norm_tuned"]}
+        if sets:
+            target, asked = _asked(models, point["model"] and out / point["model"], settings)
+            point |= _evaluated(target, sets, asked, out / "evaluation" / folder_name(alpha), cache, device, progress)
+        points.append(point)
+    record = {
+        "kind": "expo-sweep",
+        "tuned": {"name": models.tuned.title, "identity": models.identities[0]},
+        "base": {"name": models.base.title, "identity": models.identities[1]},
+        "points": points,
+        **_best(points, by),
+    }
+    publish_file(out / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def folder_name(alpha: float) -> str:
+    """Of the model with that alpha."""
+    return f"alpha-{alpha:g}"
+
+
+def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> tuple[str, Evaluation]:
+    """What is evaluated, and how: the tuned run's own template, which an extrapolated folder does not know."""
+    from curate.evaluation import Evaluation
+
+    settings = settings or Evaluation()
+    if settings.style == "auto" and models.template in ("alpaca", "plain"):
+        settings = settings.model_copy(update={"style": "template", "template": models.template})
+    elif settings.style == "auto" and models.template == "chat":
+        settings = settings.model_copy(update={"style": "chat"})
+    if place is None:
+        return models.tuned.title, settings
+    return str(place), settings.model_copy(update={"revision": None})
+
+
+def _evaluated(
+    target: str,
+    sets: Sequence[EvaluationSet],
+    settings: Evaluation,
+    place: Path,
+    cache: Cache | Path | str | None,
+    device: str | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Accuracy and nll of each set, and of the rows of all."""
+    from curate.evaluation import evaluate
+    from curate.evaluation.results import totals
+
+    found: Mapping[str, EvaluationResult] = evaluate(
+        target, sets, settings, out=place, cache=cache, device=device, progress=progress
+    )
+    names = ("rows", "accuracy", "nll")
+    own = {name: {key: each.summary[key] for key in names} for name, each in found.items()}
+    pooled = totals(pa.concat_tables([each.rows for each in found.values()]))
+    return {"sets": own, **{key: pooled[key] for key in names}}
+
+
+def _best(points: list[dict[str, Any]], by: Metric | None) -> dict[str, Any]:
+    if not points or "sets" not in points[0]:
+        return {"by": None, "best": None}
+    by = by or ("accuracy" if points[0]["accuracy"] is not None else "nll")
+    if any(point[by] is None for point in points):
+        raise InputError(f"no row could be graded or scored, so no alpha is best by {by}; look at the evaluation set")
+    sign = -1 if by == "accuracy" else 1
+    # Of equals the one that is nearest to the tuned model.
+    return {"by": by, "best": min(points, key=lambda point: (sign * point[by], abs(point["alpha"])))["alpha"]}

@@ -1,0 +1,221 @@
+"""The tensors of a model on disk, read a slice at a time: so a model need not fit in memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from curate.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FLOATS", "Adapted", "Entry", "Stored", "Weights", "slices", "torch_dtype", "write_file"]
+
+# safetensors' names of the floating types that are extrapolated, and torch's.
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+INDEX = "model.safetensors.index.json"
+_SLICE_ELEMENTS = 2**21  # 8 MiB in float32; a dozen such slices are in memory at a time
+_PREFIX = "base_model.model."  # of every tensor in peft's files
+# What an adapter may have beyond low-rank factors of linear layers; all of it empty or false in ours.
+_UNSUPPORTED = ("use_dora", "alpha_pattern", "rank_pattern", "modules_to_save", "layer_replication", "lora_bias")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor is: name of its file; dtype as safetensors calls it."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Weights(Protocol):
+    """Named tensors. title: how messages call the model. entries: of all tensors, in the files' order."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def entries(self) -> Mapping[str, Entry]: ...
+
+    def read(self, name: str, low: int, high: int) -> torch.Tensor:
+        """Rows low to high of a tensor; of one without dimensions all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The safetensors files of a model folder."""
+
+    title: str
+    folder: Path
+    entries: dict[str, Entry] = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, title: str) -> Stored:
+        """Reads headers only. Raises InputError where files are missing, not readable or quantised."""
+        from safetensors import SafetensorError, safe_open
+
+        if "quantization_config" in _json(folder / "config.json"):
+            raise InputError(f"{title} is quantised, and its numbers cannot be extrapolated; give the full weights")
+        entries: dict[str, Entry] = {}
+        for file in _files(folder, title):
+            try:
+                with safe_open(str(folder / file), "pt") as opened:
+                    for name in opened.keys():  # noqa: SIM118 - this is no mapping
+                        part = opened.get_slice(name)
+                        entries[name] = Entry(file, part.get_dtype(), tuple(part.get_shape()))
+            except (SafetensorError, OSError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"{title}: {file} is not readable ({reason}); fetch or write it again") from error
+        return cls(title, folder, entries)
+
+    def read(self, name: str, low: int, high: int) -> torch.Tensor:
+        """As in the file."""
+        from safetensors import safe_open
+
+        entry = self.entries[name]
+        with safe_open(str(self.folder / entry.file), "pt") as opened:
+            if not entry.shape:
+                return opened.get_tensor(name)
+            return opened.get_slice(name)[low:high]
+
+
+def _files(folder: Path, title: str) -> list[str]:
+    """Names of the weight files; others, such as a second copy in another layout, are not the model."""
+    if (folder / INDEX).is_file():
+        found = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
+        missing = [name for name in found if not (folder / name).is_file()]
+        if not found or missing or any(Path(name).name != name for name in found):
+            what = f"lacks {missing[0]}" if missing else f"has an {INDEX} that names no files in it"
+            raise InputError(f"{title}: {folder} {what}; fetch or write the model again")
+        return found
+    if not (folder / "model.safetensors").is_file():
+        raise InputError(f"{title}: {folder} holds no model.safetensors; save the model with save_pretrained first")
+    return ["model.safetensors"]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Weights with a LoRA adapter added in float32: W + scale B A."""
+
+    title: str
+    base: Stored
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(repr=False)  # A (rank, in) and scale B (out, rank)
+    transposed: bool = False  # whether W is (in, out)
+
+    @classmethod
+    def open(cls, folder: Path, base: Stored, title: str) -> Adapted:
+        """folder: peft's files. Raises InputError for an adapter that is more than low-rank factors."""
+        from safetensors.torch import load_file
+
+        config = _json(folder / "adapter_config.json")
+        odd = [key for key in _UNSUPPORTED if config.get(key)]
+        if config.get("peft_type") != "LORA" or odd:
+            what = f"has {odd[0]}" if odd else f"is of type {config.get('peft_type')}"
+            raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
+        rank = int(config["r"])
+        scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for key, A in tensors.items():
+            module, dot, end = key.removeprefix(_PREFIX).partition(".lora_")
+            if not dot or end not in ("A.weight", "B.weight"):
+                raise InputError(f"{title}: the adapter has {key!r}, no factor of a linear layer; merge it first")
+            if end == "A.weight":
+                name = counterpart(f"{module}.weight", base.entries)
+                if name is None:
+                    raise InputError(
+                        f"{title}: the adapter changes {module!r}, which {base.title} lacks; name its base"
+                    )
+                B = tensors.get(key.replace(".lora_A.", ".lora_B."))
+                if B is None:
+                    raise InputError(f"{title}: the adapter lacks the second factor of {module!r}; write it again")
+                factors[name] = (A.float(), scale * B.float())
+        return cls(title, base, factors, bool(config.get("fan_in_fan_out")))
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self.base.entries
+
+    def read(self, name: str, low: int, high: int) -> torch.Tensor:
+        """float32 where the adapter changes the tensor, else as in the file of the base."""
+        stored = self.base.read(name, low, high)
+        if name not in self.factors:
+            return stored
+        A, B = self.factors[name]
+        return stored.float() + (A[:, low:high].T @ B.T if self.transposed else B[low:high] @ A)
+
+
+def counterpart(name: str, names: Iterable[str]) -> str | None:
+    """The tensor of the same name, but for the prefix of the inner model, which some files leave out."""
+    names = names if isinstance(names, Mapping | set) else set(names)
+    if name in names:
+        return name
+    shorter = name.partition(".")[2]
+    if shorter in names:
+        return shorter
+    prefixes = sorted({each.partition(".")[0] for each in names})
+    return next((f"{prefix}.{name}" for prefix in prefixes if f"{prefix}.{name}" in names), None)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Of safetensors' name of a floating type."""
+    import torch
+
+    found: torch.dtype = getattr(torch, FLOATS[name])
+    return found
+
+
+def slices(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are small enough to be in memory."""
+    rows = shape[0] if shape else 1
+    step = max(1, _SLICE_ELEMENTS // max(1, math.prod(shape[1:])))
+    yield from ((low, min(low + step, rows)) for low in range(0, rows, step))
+
+
+def write_file(path: Path, entries: Mapping[str, Entry], parts: Mapping[str, Iterator[torch.Tensor]]) -> int:
+    """Write a safetensors file slice by slice; returns its bytes of tensors.
+
+    parts: of each tensor, its slices in order and in the entry's dtype.
+    """
+    import torch
+
+    # Wide types first, as the format asks for, so that every tensor is aligned.
+    order = sorted(entries, key=lambda name: (-_width(entries[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        entry = entries[name]
+        start, end = end, end + math.prod(entry.shape) * _width(entry.dtype)
+        header[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            for part in parts[name]:
+                file.write(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        written = file.tell() - 8 - len(text)
+    if written != end:
+        raise RuntimeError(f"{path.name}: {written} bytes written where the header says {end}")
+    return end
+
+
+def _width(dtype: str) -> int:
+    """Bytes of a number."""
+    digits = "".join(filter(str.isdigit, dtype.partition("_")[0]))
+    return max(1, int(digits) // 8) if digits else 1

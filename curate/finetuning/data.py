@@ -1,0 +1,113 @@
+"""The rows of a fine-tuning run: where they come from, what they are, and what curating them cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import InputError
+from curate.examples import Examples
+from curate.readers import Loaded, read
+
+__all__ = ["TrainingData", "training_data"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """examples: what is trained on. name: short name of the data, the default of `arm`. origins: rows by origin.
+
+    curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
+    notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
+    """
+
+    examples: Examples
+    description: str
+    name: str
+    origins: dict[str, int]
+    curation: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+
+def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
+    """`data` as `curate.read` takes it (or Examples, or what `curate.read` returned), with its options.
+
+    A folder that `curate run` left is read by the columns and shape it was curated with.
+    """
+    if isinstance(data, Examples):
+        return TrainingData(data, "examples", "data", _origins(data.table), None)
+    record: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    if not isinstance(data, Loaded):
+        options = dict(reading)
+        if isinstance(data, str | Path):
+            record = _curated(Path(data))
+        if record and options.get("columns") is None and options.get("shape") is None:
+            options |= {"columns": _columns(record), "shape": record["data"]["shape"]}
+        data, name = read(data, allow_curated=True, **options), _name(data)
+    else:
+        name = _name(data.description)
+    curation = _curation(record) if record else None
+    origins = _origins(data.examples.table)
+    given = {key: value for key, value in options.items() if value is not None}
+    return TrainingData(data.examples, data.description, name, origins, curation, tuple(data.notes), given)
+
+
+def _name(data: Any) -> str:
+    """File or folder name without its ending; the last part of a hub id."""
+    if not isinstance(data, str | Path):
+        return "data"
+    path = Path(data).expanduser()
+    path = path.resolve() if path.exists() else path
+    return (path.name if path.is_dir() else path.stem) or "data"
+
+
+def _origins(table: pa.Table) -> dict[str, int]:
+    """Rows by origin; all are originals where nothing says otherwise."""
+    if "origin" not in table.column_names or not pa.types.is_string(table.schema.field("origin").type):
+        return {"original": table.num_rows}
+    counts = pc.value_counts(table["origin"].combine_chunks()).to_pylist()
+    return {str(each["values"]): int(each["counts"]) for each in sorted(counts, key=lambda each: str(each["values"]))}
+
+
+def _curated(folder: Path) -> dict[str, Any]:
+    """run.json of a folder that `curate run` left, else nothing."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable ({error}); run the command that wrote it again") from error
+    if isinstance(record, dict) and record.get("kind") == "finetune":
+        raise InputError(f"{folder} is a fine-tuning run, not data; name a dataset")
+    is_ours = isinstance(record, dict) and isinstance(record.get("data"), dict) and "shape" in record["data"]
+    return record if is_ours else {}
+
+
+def _columns(record: dict[str, Any]) -> dict[str, str]:
+    # The id is that which curation gave: copies share the one of the input.
+    return {role: name for role, name in record["data"].get("columns", {}).items() if role != "id"}
+
+
+def _curation(record: dict[str, Any]) -> dict[str, Any]:
+    """What curation took: wall time of that run, tokens through its proxy, requests and tokens of its generator.
+
+    Work that the run found in the cache counts in tokens and not in seconds.
+    """
+    cost, proxy = record.get("cost") or {}, record.get("proxy") or {}
+    synthesis = record.get("synthesis") or []
+    stages = sum(int(stage.get("tokens") or 0) for stage in cost.get("stages") or [] if not stage.get("cached"))
+    return {
+        "seconds": cost.get("seconds"),
+        "tokens": max(stages, int(proxy.get("tokens_trained") or 0)),
+        "proxy_parameters": proxy.get("parameters"),
+        "requests": sum(sum(each["requests"].values()) for each in synthesis if "requests" in each),
+        "generated_tokens": sum(int(each["tokens"]["generated"]) for each in synthesis if "tokens" in each),
+    }

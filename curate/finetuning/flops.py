@@ -1,0 +1,116 @@
+"""How much arithmetic training takes, and how much the device could do: the share of its peak that a run reaches."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.protocols import Ints
+from curate.tokens import Tokens
+
+__all__ = ["Arithmetic", "arithmetic", "peak_rate"]
+
+_TIMED_SHAPES = 6  # distinct shapes of a model's matrices; there are seldom more
+_TIMED_ROWS = {"cpu": 512}
+_TIMED_ROWS_ELSEWHERE = 8192
+_TIMED_SECONDS = 0.3  # per shape
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Floating-point operations of one forward and backward pass, recomputation and optimizer left out.
+
+    per_token: of the decoder's matrices, for each token. per_completion_token: of the LM head, which runs on
+    completion tokens only. per_square: of causal attention, for each row times the square of its tokens. A matrix that
+    is frozen costs two thirds: its own gradient is not computed.
+    """
+
+    per_token: float
+    per_completion_token: float
+    per_square: float
+
+    def of(self, tokens: Tokens, rows: Ints) -> float:
+        """For these rows of `tokens`; repeats count each time."""
+        lengths = tokens.lengths[rows].astype(np.float64)
+        completion = tokens.completion_tokens[rows].astype(np.float64)
+        decoder = self.per_token * lengths.sum() + self.per_square * (lengths**2).sum()
+        return float(decoder + self.per_completion_token * completion.sum())
+
+
+def arithmetic(model: Any) -> Arithmetic:
+    """Of a causal language model, by its shapes: 6 per weight and token, 6 * layers * width per squared length.
+
+    Experts of a mixture all count, so its numbers are too high.
+    """
+    head = model.get_output_embeddings()
+    embeddings = {id(model.get_input_embeddings().weight)}
+    own_head = {} if head is None else {id(p): p for p in head.parameters() if p.ndim >= 2}
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings | own_head.keys()]
+    config = model.config.get_text_config()
+    layers = int(getattr(config, "num_hidden_layers", 0))
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    width = heads * int(getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0))
+    return Arithmetic(
+        per_token=float(sum(_passes(p) * p.numel() for p in matrices)),
+        per_completion_token=float(sum(_passes(p) * p.numel() for p in own_head.values())),
+        per_square=6.0 * layers * width,
+    )
+
+
+def _passes(parameter: torch.Tensor) -> int:
+    """Operations per weight and token: two forward, two for the gradient of the inputs, two for its own."""
+    return 6 if parameter.requires_grad else 4
+
+
+def peak_rate(model: Any, device: torch.device, dtype: torch.dtype) -> float | None:
+    """Operations per second at which `device` multiplies matrices of this model's shapes; None if it cannot be told.
+
+    Measured once per process and set of shapes, in a second or two.
+    """
+    shapes = Counter(tuple(p.shape) for p in model.parameters() if p.ndim == 2 and min(p.shape) >= 64)
+    common = tuple(sorted(shapes.items(), key=lambda item: (-item[1] * item[0][0] * item[0][1], item[0])))
+    return _measured(common[:_TIMED_SHAPES], str(device), dtype) if common else None
+
+
+@functools.lru_cache(maxsize=8)
+def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtype: torch.dtype) -> float | None:
+    place = torch.device(device)
+    rows = _TIMED_ROWS.get(place.type, _TIMED_ROWS_ELSEWHERE)
+    generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state is not touched
+    operations = seconds = 0.0
+    try:
+        for (out, width), count in shapes:
+            x = torch.randn(rows, width, generator=generator).to(place, dtype)
+            weight = torch.randn(min(out, 16384), width, generator=generator).to(place, dtype)
+            took = _seconds(x, weight)
+            operations += count * 2.0 * rows * width * len(weight)
+            seconds += count * took
+    except (RuntimeError, torch.OutOfMemoryError):  # no room beside the model, or no such product on the device
+        return None
+    return operations / seconds
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    """Least time of one product among several, after one to warm up."""
+
+    def once(times: int) -> float:
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        began = time.perf_counter()
+        for _ in range(times):
+            torch.mm(x, weight.t())
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        return (time.perf_counter() - began) / times
+
+    once(1)
+    first = max(once(1), 1e-6)
+    times = max(1, round(_TIMED_SECONDS / 5 / first))
+    repeats = 5 if times * first < _TIMED_SECONDS else 1
+    return min(once(times) for _ in range(repeats))

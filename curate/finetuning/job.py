@@ -1,0 +1,140 @@
+"""What is to be trained on what, and everything that it needs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from curate.component import fingerprint
+from curate.errors import DataWarning, InputError
+from curate.finetuning.data import TrainingData
+from curate.finetuning.lora import with_adapter
+from curate.finetuning.run_folder import RunFolder
+from curate.finetuning.settings import Finetuning
+from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
+from curate.publish import publish_file
+from curate.run import Run
+from curate.seeds import derive_seed
+from curate.templates import resolve_template
+from curate.tokenization import tokenize
+from curate.tokens import Tokens
+
+__all__ = ["Job"]
+
+CODE_VERSION = 1  # raise when the same data and settings come to mean another run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run; model, tokenizer and tokens are loaded when first asked for."""
+
+    data: TrainingData
+    settings: Finetuning
+    out: Path
+    run: Run
+    arm: str
+    budget: str | None
+    curation: dict[str, Any] | None
+
+    @cached_property
+    def device(self) -> Any:
+        return self.run.torch_device()
+
+    @cached_property
+    def data_key(self) -> str:
+        return self.data.examples.fingerprint()
+
+    @cached_property
+    def identity(self) -> str:
+        """Of the model before training."""
+        if self.settings.scratch:
+            return scratch_identity(self.data_key, self.settings.max_length, self._scratch_seed)
+        return identify(self.settings.model, self.settings.revision)
+
+    @property
+    def _scratch_seed(self) -> int:
+        return derive_seed(self.settings.seed, "scratch")
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        decided_by = [CODE_VERSION, self.data_key, self.identity, self.settings.decisive(), self.arm, self.budget]
+        return RunFolder(self.out, fingerprint(decided_by))
+
+    @cached_property
+    def template(self) -> str:
+        return resolve_template(self.settings.template, self.data.examples.shape, self.settings.scratch)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        settings = self.settings
+        if settings.scratch:
+            return scratch_tokenizer(self.data.examples, self._scratch_seed)
+        found = load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+        if found.eos_token_id is None:
+            warnings.warn(
+                f"the tokenizer of {settings.model} has no end-of-sequence token: rows get none, so the trained model "
+                "will not stop by itself; set tokenizer.eos_token and save the model with it",
+                DataWarning,
+                stacklevel=2,
+            )
+        return found
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Raises InputError where no row can be trained on."""
+        examples, settings = self.data.examples, self.settings
+        with self.run.progress.stage("tokenise", len(examples)) as stage:
+            tokens = tokenize(
+                examples,
+                self.tokenizer,
+                template=self.template,
+                max_length=settings.max_length,
+                advance=stage.advance,
+            )
+            stage.cost.tokens = len(tokens.ids)
+        if not tokens.valid.any():
+            raise InputError(
+                f"all {len(examples):,} rows are invalid: no completion text survives max_length = "
+                f"{settings.max_length}; check --columns, or raise --max-length"
+            )
+        cut = int(tokens.truncated.sum())
+        if cut:
+            self.run.progress.note(
+                f"  {cut:,} of {len(examples):,} rows are longer than {settings.max_length} tokens and are cut there; "
+                "--max-length N keeps more"
+            )
+        return tokens
+
+    def load(self) -> tuple[Any, Any]:
+        """The model to train, in float32, and what is saved of it in the end: itself, or peft's wrapper around it.
+
+        Raises InputError where the tokenizer writes tokens that the model does not have.
+        """
+        settings = self.settings
+        if settings.scratch:
+            model = scratch_model(self.tokenizer, settings.max_length, self._scratch_seed)
+        else:
+            model = load_model(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+        known, highest = model.get_input_embeddings().weight.shape[0], int(self.tokens.ids.max())
+        if highest >= known:
+            raise InputError(
+                f"the tokenizer of {settings.model} writes token {highest} "
+                f"({self.tokenizer.convert_ids_to_tokens(highest)!r}), but the model has embeddings for {known} only; "
+                "call model.resize_token_embeddings(len(tokenizer)) and save both, or use the model's own tokenizer"
+            )
+        whole = model if settings.lora is None else with_adapter(model, settings.lora, settings.seed)
+        return model, whole
+
+    def diverged(self, error: Any) -> InputError:
+        """The same error with the ids of its rows, which are saved in the run folder."""
+        from curate.distributed import rank
+
+        ids = [self.data.examples.ids[row].as_py() for row in error.rows]
+        path = self.out / "diverged.json"
+        if rank() == 0:
+            publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1) + "\n", replace=True)
+        return InputError(f"{error}; row ids saved in {path}")

@@ -1,0 +1,139 @@
+"""Numbers of a run while it is under way: a JSON Lines file always, TensorBoard and Weights & Biases where asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from curate.errors import ExternalError, InputError
+from curate.publish import disk_errors, publish_file
+
+__all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
+
+LOGGERS = ("tensorboard", "wandb")
+
+
+class _Logger(Protocol):
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Metrics:
+    """One line per logged step, on the disk when `write` returns; no step stands twice, however often a run is resumed.
+
+    path: of metrics.jsonl. step: steps already done; later lines of a run that went further before it was killed are
+    removed. loggers: further places, of LOGGERS. name, settings: of the run, for those that show them.
+    """
+
+    def __init__(
+        self, path: Path, step: int, loggers: Sequence[str], name: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        # Only what is before it: lines after the point where a run goes on are written again, as they were.
+        publish_file(path, "".join(json.dumps(line) + "\n" for line in kept), replace=True)
+        self._tokens: int = kept[-1]["tokens"] if kept else 0
+        self._seconds: float = kept[-1]["seconds"] if kept else 0.0
+        self._loggers = [_logger(each, path.parent, name, step, settings or {}) for each in loggers]
+        with disk_errors(path):
+            self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """values: step, epoch, loss, learning_rate, gradient_norm, tokens and seconds of the run so far."""
+        tokens, seconds = values["tokens"] - self._tokens, values["seconds"] - self._seconds
+        self._tokens, self._seconds = int(values["tokens"]), float(values["seconds"])
+        rate = round(tokens / seconds, 1) if seconds > 0 else 0.0
+        ordered = {**values, "seconds": round(values["seconds"], 4)}
+        line = {
+            **{name: value for name, value in ordered.items() if name != "seconds"},
+            "tokens_per_second": rate,
+            "seconds": ordered["seconds"],
+        }
+        with disk_errors(self.path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        for logger in self._loggers:
+            logger.write(int(values["step"]), {name: value for name, value in line.items() if name != "step"})
+
+    def sync(self) -> None:
+        """Put every line on the disk itself; before a checkpoint, which must not be ahead of them."""
+        with disk_errors(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        for logger in self._loggers:
+            logger.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, but for one that a killed run left unfinished; none where there is no file."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def _logger(kind: str, out: Path, name: str, step: int, settings: Mapping[str, Any]) -> _Logger:
+    if kind == "tensorboard":
+        return _TensorBoard(out / "tensorboard", step)
+    if kind == "wandb":
+        return _WeightsAndBiases(out, name, settings)
+    raise InputError(f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)} (metrics.jsonl is always written)")
+
+
+class _TensorBoard:
+    def __init__(self, directory: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                "log tensorboard needs that package; install it with: pip install 'curate-lm[tensorboard]'"
+            ) from error
+        self._writer: Any = SummaryWriter(str(directory), purge_step=step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    """Offline unless the environment holds a key or says otherwise: nobody is asked to log in, and nothing waits."""
+
+    def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError("log wandb needs that package; install it with: pip install 'curate-lm[wandb]'") from error
+        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        project = os.environ.get("WANDB_PROJECT", "curate")
+        try:
+            self._run: Any = wandb.init(project=project, name=name, dir=str(out), mode=mode, config=dict(settings))
+        except Exception as error:  # its own and its HTTP library's errors, of many names
+            reason = " ".join(str(error).split())[:200]
+            raise ExternalError(f"Weights & Biases did not start ({reason}); set WANDB_MODE=offline") from error
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def check_loggers(kinds: Iterable[str]) -> None:
+    """InputError for a logger that does not exist, before any time is spent."""
+    for kind in kinds:
+        if kind not in LOGGERS:
+            raise InputError(f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)}")

@@ -1,0 +1,87 @@
+"""run.json of a fine-tuning run."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from curate.batches import RowOrder
+from curate.checkpoint import Checkpoint
+from curate.distributed import world_size
+from curate.finetuning.flops import arithmetic
+from curate.finetuning.job import Job
+from curate.recipe import encode
+from curate.scoring import resolve_precision
+from curate.train import TrainConfig
+
+__all__ = ["run_record"]
+
+_PACKAGES = ("curate-lm", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
+_ENDS = 20  # the first and the last loss are means over this part of the steps: one batch alone says little
+
+
+def run_record(
+    job: Job, config: TrainConfig, model: Any, last: Checkpoint, begun: int, peak: float | None, gradients: int
+) -> dict[str, Any]:
+    """Everything but `inputs`. begun: how often the run was begun before; peak: operations per second of the device."""
+    settings, tokens = job.settings, job.tokens
+    valid = np.flatnonzero(tokens.valid)
+    order = RowOrder(valid, config.batch_size, config.seed)
+    seen = np.concatenate([order.batch(step) for step in range(config.steps)])
+    operations = gradients * arithmetic(model).of(tokens, seen)
+    ends = max(1, config.steps // _ENDS)
+    return {
+        "kind": "finetune",
+        "version": _version("curate-lm") or "source tree",
+        "arm": job.arm,
+        "seed": settings.seed,
+        "budget": job.budget,
+        "settings": {name: encode(getattr(settings, name), name) for name in type(settings).model_fields},
+        "data": {
+            "description": job.data.description,
+            "fingerprint": job.data_key,
+            "reading": encode(dict(job.data.reading), "reading"),
+            "rows": len(tokens),
+            "valid": len(valid),
+            "truncated": int(tokens.truncated.sum()),
+            "origins": job.data.origins,
+        },
+        "model": {
+            "name": settings.model,
+            "identity": job.identity,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "training": {
+            "steps": config.steps,
+            "epochs": round(len(seen) / len(valid), 6),
+            "rows_seen": len(seen),
+            "tokens": last.tokens_seen,
+            "completion_tokens": int(tokens.completion_tokens[seen].astype(np.int64).sum()),
+            "seconds": round(last.seconds, 3),
+            "tokens_per_second": round(last.tokens_seen / last.seconds, 1) if last.seconds else None,
+            "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,
+            "gradients_per_step": gradients,
+            "flops": operations,
+            "micro_batch_tokens": last.micro_batch_tokens,
+            "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
+            "device": str(job.device),
+            "world_size": world_size(),
+            "resumed": begun,
+            "loss_first": float(np.mean(last.losses[:ends])),
+            "loss_last": float(np.mean(last.losses[-ends:])),
+        },
+        "template": job.template,
+        "max_length": settings.max_length,
+        "curation": job.curation,
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,159 @@
+"""The folder of one fine-tuning run: whose it is, how far it came, and what it says when it is finished.
+
+run.json is there if and only if the run finished. Until then a hidden file of the same content marks the folder as
+ours and says which run it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import InputError
+from curate.publish import check_place, disk_errors, publish, publish_file, sync
+
+if TYPE_CHECKING:
+    from curate.checkpoint import Checkpoint
+
+__all__ = ["RunFolder", "read_run"]
+
+_UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
+_OURS = {
+    *("run.json", _UNFINISHED, "metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json"),
+    *("tensorboard", "wandb"),
+}
+_STEP = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder `out` of the run that `inputs`, a fingerprint of data and settings, names."""
+
+    out: Path
+    inputs: str
+
+    @property
+    def metrics(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def finished(self, *, fresh: bool = False) -> bool:
+        """Whether the folder holds this very run, finished; with `fresh` no finished run counts.
+
+        Raises InputError if it holds another run (unless `fresh`) or files that are not ours, and ExternalError if it
+        cannot be written.
+        """
+        check_place(self.out)
+        if not self.out.exists():
+            return False
+        if not self.out.is_dir():
+            raise InputError(f"--out {self.out} is a file; name a folder")
+        names = {path.name for path in self.out.iterdir() if ".partial-" not in path.name}
+        marked = names & {"run.json", _UNFINISHED}
+        foreign = sorted(names - _OURS) if marked else sorted(names)
+        if foreign:
+            raise InputError(f"--out {self.out} holds other files ({foreign[0]}); name a new or empty folder")
+        if not marked:
+            return False
+        place = self.out / ("run.json" if "run.json" in marked else _UNFINISHED)
+        found = _record(place)
+        if found.get("kind") != "finetune":
+            raise InputError(f"{place} is not that of a fine-tuning run; name another folder, or remove this one")
+        if fresh:
+            return False
+        if found.get("inputs") != self.inputs:
+            state = "holds" if place.name == "run.json" else "holds the beginning of"
+            raise InputError(
+                f"--out {self.out} {state} a run of other data or settings; name another folder, or pass --fresh"
+            )
+        return place.name == "run.json"
+
+    def claim(self, *, fresh: bool) -> int:
+        """Mark the folder as that of this run; returns how often the run was begun before."""
+        before = 0
+        if fresh and self.out.exists():
+            self._empty()
+        if (self.out / _UNFINISHED).exists():
+            before = int(_record(self.out / _UNFINISHED).get("begun", 0))
+        mark = {"kind": "finetune", "inputs": self.inputs, "begun": before + 1}
+        publish_file(self.out / _UNFINISHED, json.dumps(mark) + "\n")
+        return before
+
+    def _empty(self) -> None:
+        """Remove an earlier run; run.json first, so that what is left of it never looks finished."""
+        with disk_errors(self.out):
+            if (self.out / "run.json").exists():
+                os.replace(self.out / "run.json", self.out / _UNFINISHED)
+            for name in sorted(_OURS - {_UNFINISHED}):
+                path = self.out / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            (self.out / _UNFINISHED).unlink(missing_ok=True)
+
+    def checkpoint(self) -> Path | None:
+        """The newest resumable checkpoint."""
+        found = self._checkpoints()
+        return found[-1] if found else None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep this checkpoint and no earlier one."""
+        earlier = self._checkpoints()
+        target = self.out / "checkpoints" / f"step-{checkpoint.step:06d}"
+        publish(target, lambda folder: checkpoint.save(folder, frozen=False))
+        for path in earlier:
+            if path != target:
+                self._drop(path)
+
+    def _checkpoints(self) -> list[Path]:
+        place = self.out / "checkpoints"
+        found = [path for path in place.iterdir() if _STEP.fullmatch(path.name)] if place.is_dir() else []
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+    def _drop(self, path: Path) -> None:
+        doomed = path.with_name(f".{path.name}.dropped-{os.getpid()}")
+        with disk_errors(path):
+            os.replace(path, doomed)  # vanishes at once, so that nobody resumes from half of it
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write run.json, after which the run is finished, and drop what was kept to resume it."""
+        text = json.dumps({**record, "inputs": self.inputs}, indent=1, allow_nan=False)
+        publish_file(self.out / _UNFINISHED, text + "\n")
+        with disk_errors(self.out):
+            (self.out / "diverged.json").unlink(missing_ok=True)
+            os.replace(self.out / _UNFINISHED, self.out / "run.json")
+            sync(self.out)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the checkpoints of a finished run."""
+        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+
+
+def read_run(directory: Path | str) -> dict[str, Any]:
+    """run.json of a finished fine-tuning run. Raises InputError where there is none."""
+    directory = Path(directory)
+    path = directory / "run.json"
+    if not path.is_file():
+        if (directory / _UNFINISHED).is_file():
+            raise InputError(f"the run in {directory} is not finished; run its `curate finetune` command again first")
+        raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")
+    record = _record(path)
+    if record.get("kind") != "finetune":
+        raise InputError(f"{path} is not that of a fine-tuning run; name a folder that `curate finetune` wrote")
+    if not any((directory / name).is_dir() for name in ("model", "adapter")):
+        raise InputError(f"{directory} has lost its weights (model/ or adapter/); run its command with --fresh")
+    return record
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not that of a run; name another folder, or remove this one")
+    return found

@@ -1,0 +1,67 @@
+"""The trained weights as a folder that others can load: a Hugging Face model, or peft's adapter files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from curate.finetuning.job import Job
+from curate.finetuning.lora import save_adapter
+from curate.models import quiet
+from curate.publish import publish
+from curate.tokens import Tokens
+
+__all__ = ["ending_tokens", "save_model"]
+
+
+def save_model(job: Job, model: Any, whole: Any) -> None:
+    """Write model/ or adapter/ of the run folder; the weights are rounded in place where that was asked for.
+
+    whole: peft's wrapper around `model`, or `model` itself.
+    """
+    settings = job.settings
+    if settings.saved_dtype == "bfloat16":
+        model.to(torch.bfloat16)
+    generation = _generation(model, job.tokenizer, job.tokens)
+
+    def write(folder: Path) -> None:
+        if settings.lora is None:
+            model.generation_config = generation
+            model.save_pretrained(folder)
+        else:
+            save_adapter(whole, folder, settings.model, settings.revision)
+            generation.save_pretrained(folder)
+        job.tokenizer.save_pretrained(folder)
+
+    with quiet():
+        publish(job.out / ("model" if settings.lora is None else "adapter"), write)
+
+
+def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
+    """The model's own settings for generation, greedy, that stop where the rows it was trained on end."""
+    before = getattr(model, "generation_config", None)
+    given = None if before is None else before.eos_token_id
+    known = [] if given is None else [given] if isinstance(given, int) else list(given)
+    own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    ends = list(dict.fromkeys([*ending_tokens(tokens, tokenizer), *own, *known]))
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        pad = ends[0] if ends else None
+    return transformers.GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ends[0] if len(ends) == 1 else ends or None,
+        pad_token_id=pad,
+    )
+
+
+def ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
+    """Special tokens with which rows end that were not cut, the most frequent first: EOS, or the end of a chat turn."""
+    whole = tokens.valid & ~tokens.truncated
+    last = tokens.ids[tokens.offsets[1:][whole] - 1]
+    special = {int(each) for each in (*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder)}
+    counted = Counter(int(each) for each in last if int(each) in special)
+    return [each for each, _ in counted.most_common()]

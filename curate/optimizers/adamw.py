@@ -1,0 +1,49 @@
+"""AdamW, the optimizer that everything else is compared with or built around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from curate.component import Component
+from curate.optimizers.protocols import trainable
+
+__all__ = ["AdamW"]
+
+
+class AdamW(Component):
+    """AdamW (Loshchilov & Hutter, 2019), fused into one pass over the weights where torch can.
+
+    `learning_rate` and `weight_decay` are those of the training configuration unless given here. Weight decay
+    acts on matrices only, not on biases and norms.
+    """
+
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+
+    def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+        """The optimizer of all trainable parameters."""
+        return self.of(trainable(model), learning_rate=learning_rate, weight_decay=weight_decay)
+
+    def of(
+        self, named: Sequence[tuple[str, torch.nn.Parameter]], *, learning_rate: float, weight_decay: float
+    ) -> torch.optim.AdamW:
+        """The optimizer of some parameters, given with their names."""
+        peak = learning_rate if self.learning_rate is None else self.learning_rate
+        decay = weight_decay if self.weight_decay is None else self.weight_decay
+        split: list[tuple[list[tuple[str, torch.nn.Parameter]], float]] = [
+            ([(name, p) for name, p in named if p.ndim >= 2], decay),
+            ([(name, p) for name, p in named if p.ndim < 2], 0.0),
+        ]
+        groups = [
+            {"params": members, "lr": peak, "initial_lr": peak, "weight_decay": own}
+            for members, own in split
+            if members
+        ]
+        fused = all(p.device.type in ("cpu", "cuda") for _, p in named)
+        return torch.optim.AdamW(groups, lr=peak, betas=self.betas, eps=self.eps, fused=fused)

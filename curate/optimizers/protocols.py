@@ -1,0 +1,92 @@
+"""What the training loop and an optimizer ask of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from curate.errors import InputError
+
+__all__ = ["Closure", "DescentOptimizer", "Optimizer", "SteppedOptimizer", "refuse_sharded", "trainable"]
+
+
+class Closure(Protocol):
+    """Leaves gradients of the whole optimizer batch in the parameters: added up over micro-batches and ranks,
+    and scaled down to the configured norm, which keeps their direction.
+
+    All calls of one step see the same rows, the same weights of the rows and the same dropout draws. A call may
+    raise; an optimizer then leaves the weights as they were before the step and lets the error through.
+    """
+
+    def __call__(self, *, anchor: bool = False) -> float:
+        """The gradient at the current weights; returns the loss there, nats per token, alike on all ranks.
+
+        anchor: also remember the loss's derivative by the logits, for calls of `anchored`.
+        """
+        ...
+
+    def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
+        """J^T dL/dz with J, the logits' derivative, at the current weights and dL/dz as anchored in this step.
+
+        weights: the values that the moved parameters had when the anchor was taken; a parameter that is not in
+            it is where it was. Returns the loss there, which is the one already known.
+        """
+        ...
+
+
+class DescentOptimizer(Protocol):
+    """An optimizer that needs one gradient a step; every `torch.optim.Optimizer` is one.
+
+    Each of `param_groups` has `initial_lr`, its peak learning rate, and `param_names`, the names of its
+    parameters; the loop sets `lr` before each step.
+    """
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self, closure: Callable[[], float]) -> Any:
+        """One update; `closure()` leaves the gradient at the current weights and returns the loss."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class SteppedOptimizer(Protocol):
+    """What the training loop asks of a built optimizer: a `DescentOptimizer`, or one that asks more of its closure."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def step(self, closure: Closure) -> Any:
+        """One update from the gradients that `closure` gives."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's: `state` maps the position of a parameter in all groups to its tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class Optimizer(Protocol):
+    """An optimizer's parameters; `build` makes the object that updates weights."""
+
+    def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> SteppedOptimizer:
+        """The optimizer of the model's trainable parameters, whose state goes by their names."""
+        ...
+
+
+def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that require a gradient, each once (tied ones under their first name), in the model's order."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def refuse_sharded(model: torch.nn.Module, name: str) -> None:
+    """Raise InputError where a parameter is sharded (FSDP2), which the optimizer of that name cannot update right."""
+    from torch.distributed.tensor import DTensor  # slow to import
+
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise InputError(f"{name} needs whole weights but the model is sharded; train unsharded or use AdamW")

@@ -1,0 +1,124 @@
+"""Sharpness-aware minimisation: the gradient uphill of the weights, applied at the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import Field, field_validator
+
+from curate.component import Component
+from curate.optimizers.adamw import AdamW
+from curate.optimizers.protocols import DescentOptimizer, refuse_sharded
+
+__all__ = ["SAM", "SharpnessAwareOptimizer", "ascent", "moved", "one_gradient", "with_gradient"]
+
+
+class SAM(Component):
+    """Sharpness-aware minimisation (Foret et al., 2021, eqs. 2 and 3): two gradients a step.
+
+    eps = rho * g / ||g||_2 over all parameters together; the gradient at w + eps is applied at w by `base`, AdamW
+    or Muon. adaptive=True is ASAM (Kwon et al., 2021): eps = rho * w^2 g / || |w| g ||, which wants a rho ten times
+    larger or more.
+
+    m-sharpness: with several ranks g is the gradient of the whole optimizer batch, all-reduced, so m is the batch
+    size of the training configuration whatever the number of ranks; it is not each rank's own gradient, as in
+    Foret et al., section 4.1. Both gradients are clipped by max_grad_norm. By norm only, so the ascent's direction
+    and, being normalised, eps itself are those of the unclipped gradient.
+    """
+
+    base: Any = Field(default_factory=AdamW)
+    rho: float = Field(default=0.05, ge=0)
+    adaptive: bool = False
+
+    @field_validator("base")
+    @classmethod
+    def _takes_one_gradient(cls, base: Any) -> Any:
+        return one_gradient(base)
+
+    def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> SharpnessAwareOptimizer:
+        """The optimizer of the model's trainable parameters, with the base optimizer's groups and state."""
+        refuse_sharded(model, type(self).__name__)
+        base = self.base.build(model, learning_rate=learning_rate, weight_decay=weight_decay)
+        return SharpnessAwareOptimizer(base, rho=self.rho, adaptive=self.adaptive)
+
+
+def one_gradient(base: Any) -> Any:
+    """`base`, if it has no base of its own: it would be given one gradient where it needs two."""
+    if isinstance(base, Component) and "base" in type(base).model_fields:
+        raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
+    return base
+
+
+class SharpnessAwareOptimizer:
+    """What `SAM` builds: the base optimizer, given the gradient at the perturbed weights."""
+
+    def __init__(self, base: DescentOptimizer, *, rho: float, adaptive: bool) -> None:
+        self.base = base
+        self.rho = rho
+        self.adaptive = adaptive
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.base.param_groups
+
+    def step(self, closure: Callable[[], float]) -> float:
+        """One update; returns the loss at the unperturbed weights.
+
+        The weights are back bit for bit before the base optimizer moves them, also when the second closure
+        raises.
+        """
+        loss = closure()
+        parameters, gradients = with_gradient(self.base)
+        with moved(parameters, ascent(parameters, gradients, self.rho, self.adaptive)):
+            closure()
+        self.base.step(lambda: loss)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)
+
+
+def with_gradient(optimizer: DescentOptimizer) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
+    """The parameters of `optimizer` that have a gradient, and their gradients."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return parameters, [p.grad for p in parameters]
+
+
+@contextmanager
+def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The parameters moved for the while, back bit for bit afterwards whatever happens; yields their old values."""
+    # w + eps - eps is not w in floating point, hence copies.
+    saved = [p.detach().clone() for p in parameters]
+    try:
+        with torch.no_grad():
+            torch._foreach_add_(list(parameters), list(by))
+        yield saved
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), saved)
+
+
+def ascent(
+    parameters: Iterable[torch.Tensor], gradients: Iterable[torch.Tensor], rho: float, adaptive: bool = False
+) -> list[torch.Tensor]:
+    """The perturbation eps of SAM, one tensor per parameter and of its shape.
+
+    rho * g / (||g|| + 1e-12), or with `adaptive` rho * w^2 g / (|| |w| g || + 1e-12); the norm is over all
+    parameters together. Zero gradients give a zero perturbation.
+    """
+    with torch.no_grad():
+        direction = [g.detach() for g in gradients]
+        weights = [p.detach() for p in parameters] if adaptive else []
+        if adaptive:
+            direction = list(torch._foreach_mul(torch._foreach_abs(weights), direction))
+        scale = rho / (torch.nn.utils.get_total_norm(direction) + 1e-12)
+        eps = torch._foreach_mul(direction, scale)
+        if adaptive:
+            torch._foreach_mul_(eps, torch._foreach_abs(weights))
+        return list(eps)

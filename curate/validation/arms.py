@@ -1,0 +1,263 @@
+"""The data of every arm, as folders: one proxy run and one split serve them all."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.admission import admission
+from curate.errors import InputError
+from curate.mixture import Mixture
+from curate.output import check_directory, inputs_fingerprint, recipe_text, write_output
+from curate.pipeline import Pipeline
+from curate.plan import fold, identity, realize
+from curate.progress import Progress
+from curate.publish import publish, publish_file
+from curate.readers import Loaded, read
+from curate.run import Run
+from curate.scores import Scores, Split
+from curate.split import join_scores
+from curate.validation.settings import BASELINE, CONTROLS, DRAWN, Addition, Validation, copying, synthesizing
+from curate.writers import write_parquet_shards
+
+if TYPE_CHECKING:
+    from curate.curated import Curated
+
+__all__ = ["Arm", "Arms"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One treatment of the data.
+
+    data: what is trained on, read with `reading` (arguments of `curate.read`). rows: how many. trainable: how many of
+    them can be trained on, as far as the proxy knows.
+    curation: what finding the rows took, see `Arms`; None = nothing. extra: about the rows beyond the originals.
+    """
+
+    name: str
+    data: str
+    reading: dict[str, Any]
+    rows: int
+    trainable: int
+    curation: dict[str, Any] | None
+    extra: dict[str, Any] | None
+
+
+class Arms:
+    """Makes the data of arms under `out`/arms, each when it is first asked for; what is there is not made again.
+
+    The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of the first
+    time; `cached`: the proxy had been trained before, and its seconds and tokens are not in there.
+    """
+
+    def __init__(self, loaded: Loaded, settings: Validation, out: Path, run: Run, scores: Scores | None) -> None:
+        self.loaded, self.settings, self.out = loaded, settings, out
+        # Of these rows alone: what the rows held out scored has no part in what an arm is.
+        self.scores = None if scores is None else join_scores(scores, loaded.examples.ids)
+        roles = {role: name for role, name in loaded.examples.columns.items() if role != "id"}
+        self.reading = {"columns": roles, "shape": loaded.examples.shape}
+        # Stages of curation alone: what fine-tuning takes must not be counted among them.
+        self.progress = Progress(run.progress.style, watch=run.progress.watch)
+        self.run = replace(run, progress=self.progress)
+        self.given = {each.name: _given(each) for each in settings.additions if each.data is not None}
+
+    def get(self, name: str, seed: int) -> Arm:
+        """The arm for the runs of a fine-tuning seed."""
+        addition = next((each for each in self.settings.additions if each.name == name), None)
+        if name in self.given:
+            return self.given[name]
+        if name in (BASELINE, "sam"):
+            arm = self._light(BASELINE, self._recipe(()), BASELINE)
+            return replace(arm, name=name, trainable=arm.rows - self._invalid())
+        if name in CONTROLS:
+            drawn = name in DRAWN
+            folder = f"{name}-seed{seed}" if drawn else name
+            return self._light(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
+        pipeline = addition.recipe if addition is not None and addition.recipe is not None else self._own(name)
+        return self._whole(name, pipeline)
+
+    # -- recipes of the arms ------------------------------------------------------------------------------------
+
+    def _recipe(self, augmenters: tuple[Any, ...]) -> Pipeline:
+        return self.settings.pipeline.model_copy(update={"augmenters": augmenters})
+
+    def _own(self, name: str) -> Pipeline:
+        """The user's recipe as it is, or the half of it that copies or writes."""
+        pipeline = self.settings.pipeline
+        left_out = {"hard": synthesizing(pipeline), "synthesis": copying(pipeline), "duplicates-synthesis": []}[name]
+        return self._recipe(tuple(each for each in pipeline.augmenters if not any(each is one for one in left_out)))
+
+    def _control(self, of: str, draw: int) -> Pipeline:
+        hard = self._own("hard")
+        copies = copying(hard)
+        changed = [
+            each.model_copy(update={"of": of, "draw": draw}) if any(each is one for one in copies) else each
+            for each in hard.augmenters
+        ]
+        return self._recipe(tuple(changed))
+
+    # -- making them --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _hard(self) -> Curated:
+        """The hard arm in memory: scores and split of every arm of this recipe."""
+        curated = self._own("hard").stages(self.loaded, self.run, self.scores)
+        if not curated.split.hard.any():
+            advice = next((f": {w.message} {w.remedy}" for w in curated.warnings), "; train the proxy for longer")
+            raise InputError(f"no row was found hard, so there is nothing to validate{advice}")
+        return curated
+
+    def _whole(self, name: str, pipeline: Pipeline) -> Arm:
+        """An arm with all that `curate run` leaves."""
+        folder = self.out / "arms" / name
+        if not check_directory(folder, inputs_fingerprint(pipeline, self.loaded, self.scores), fresh=False):
+            started = time.monotonic()
+            before = len(self.progress.costs)
+            curated = self._hard if name == "hard" else pipeline.stages(self.loaded, self.run, self.scores)
+            cost = _cost(curated, self.progress.costs[before:], time.monotonic() - started)
+            if name == "synthesis" or name == "duplicates-synthesis":
+                cost = _added(self._hard_cost(), cost)
+            publish_file(self._cost_file(name), json.dumps(cost, indent=1) + "\n")
+            write_output(curated, folder)
+        counts = _record(folder / "run.json")["counts"]
+        new = counts["output"] - counts["input"]
+        if new == 0 and name == "hard":
+            raise InputError("the arm hard has no extra rows; raise the recipe's cap or lower its noise_guard")
+        if not counts["output"]:
+            raise InputError(f"arm {name} has no rows; its recipe leaves none")
+        cost = _record(self._cost_file(name))
+        rows, invalid = counts["output"], counts["invalid"]
+        return Arm(name, str(folder), self.reading, rows, rows - invalid, cost, {"rows": new})
+
+    def _light(self, name: str, pipeline: Pipeline, folder_name: str) -> Arm:
+        """An arm of data/ and run.json only: the hard arm's folder says what is to be said about the rest."""
+        folder = self.out / "arms" / folder_name
+        inputs = inputs_fingerprint(pipeline, self.loaded, self.scores)
+        path = folder / "run.json"
+        if not path.is_file() or _record(path).get("inputs") != inputs:
+            try:
+                mixture, extra = self._mixed(name, pipeline)
+            except InputError as error:
+                raise InputError(f"arm {name}: {error}; --arms NAME,... takes only those it names") from error
+            _write(mixture, folder)
+            made: dict[str, Any] = {
+                "kind": "arm",
+                "arm": name,
+                "inputs": inputs,
+                "recipe_yaml": recipe_text(pipeline),
+                "rows": len(mixture),
+                "trainable": len(mixture) - int((~mixture.split.valid & (mixture.plan.counts > 0)).sum()),
+                "extra": extra,
+                "curation": self._hard_cost() if name in ("easy", "final-loss") else None,
+            }
+            publish_file(path, json.dumps(made, indent=1) + "\n")
+        record = _record(path)
+        rows, trainable = record["rows"], record["trainable"]
+        return Arm(name, str(folder), self.reading, rows, trainable, record["curation"], record["extra"])
+
+    def _mixed(self, name: str, pipeline: Pipeline) -> tuple[Mixture, dict[str, Any] | None]:
+        if name == BASELINE:
+            split = _unscored(self.loaded)
+            return Mixture(self.loaded, split, identity(len(split)), [], pipeline.order, pipeline.seed), None
+        split, examples = self._hard.split, self.loaded.examples
+        plan = fold(pipeline.augmenters, split, pipeline.seed)
+        admit = admission(
+            examples,
+            self.run,
+            split=split,
+            scorer=pipeline.scorer,
+            clusterer=pipeline.clusterer,
+            measurable=self.scores is None,
+        )
+        made = realize(plan, examples, self.run, admit=admit)
+        copied = np.repeat(np.arange(len(plan)), np.maximum(plan.counts - 1, 0))
+        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed), _about(copied, split)
+
+    def _invalid(self) -> int:
+        """Rows without completion text, as far as the proxy's tokenizer tells."""
+        if not copying(self.settings.pipeline):
+            return 0
+        hard = self._whole("hard", self._own("hard"))
+        return hard.rows - hard.trainable
+
+    def _cost_file(self, name: str) -> Path:
+        return self.out / "arms" / f"{name}.curation.json"
+
+    def _hard_cost(self) -> dict[str, Any]:
+        if not self._cost_file("hard").is_file():
+            self._whole("hard", self._own("hard"))
+        return _record(self._cost_file("hard"))
+
+
+def _given(addition: Addition) -> Arm:
+    """A dataset of the user's own, as it is."""
+    reading: dict[str, Any] = {"columns": addition.columns, "shape": addition.shape}
+    try:
+        rows = len(read(addition.data, allow_curated=True, **reading).examples)
+    except InputError as error:
+        raise InputError(f"arm {addition.name}: {error}") from error
+    return Arm(addition.name, str(addition.data), reading, rows, rows, None, None)
+
+
+def _unscored(loaded: Loaded) -> Split:
+    """Of rows that nobody has looked at."""
+    n = len(loaded.examples)
+    nothing = np.zeros(n, np.bool_)
+    return Split(loaded.examples.ids, np.full(n, -2, np.int32), nothing, np.full(n, np.nan, np.float32), nothing)
+
+
+def _about(copied: npt.NDArray[np.int64], split: Split) -> dict[str, Any]:
+    """How alike a control's extra rows are to hard ones in what may matter."""
+    return {
+        "rows": len(copied),
+        "different": len(np.unique(copied)),
+        "hard": int(split.hard[copied].sum()),
+        "mean_tokens": None if split.tokens is None else round(float(split.tokens[copied].mean()), 2),
+        "hard_mean_tokens": None if split.tokens is None else round(float(split.tokens[split.hard].mean()), 2),
+    }
+
+
+def _cost(curated: Curated, costs: list[Any], seconds: float) -> dict[str, Any]:
+    through_proxy = ("train the proxy", "measure")
+    facts = curated.proxy_facts or {}
+    written = [part.record for part in curated.realized if part.record]
+    return {
+        "seconds": round(seconds, 3),
+        "tokens": sum(cost.tokens for cost in costs if cost.name in through_proxy),
+        "proxy_parameters": facts.get("parameters"),
+        "requests": sum(sum(map(int, record.get("requests", {}).values())) for record in written),
+        "generated_tokens": sum(int(record["tokens"]["generated"]) for record in written),
+        "cached": bool(facts) and not any(cost.name == "train the proxy" for cost in costs),
+    }
+
+
+def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The cost of both; that of the proxy, which the second had from the first, stands once."""
+    summed = ("seconds", "tokens", "requests", "generated_tokens")
+    return {**one, **{name: one[name] + other[name] for name in summed}}
+
+
+def _write(mixture: Mixture, folder: Path) -> None:
+    columns, new = mixture.columns(), mixture.new_rows
+    tables = [mixture.loaded.examples.table] + ([] if new is None else [new])
+
+    def write(place: Path) -> None:
+        write_parquet_shards(tables, mixture.positions, columns, place)
+
+    publish(folder / "data", write)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable ({error}); remove its folder and run the command again") from error
+    return dict(found)

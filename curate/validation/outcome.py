@@ -1,0 +1,112 @@
+"""What a validation leaves beside its runs: the comparison so far, and in the end run.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.output import recipe_text
+from curate.publish import disk_errors, publish, publish_file
+from curate.recipe import encode
+from curate.validation.schedule import PlannedRun, reference_arm
+from curate.validation.settings import BASELINE
+
+if TYPE_CHECKING:
+    from curate.validation.runner import Work
+
+__all__ = ["drop_weights", "finish", "mirror"]
+
+_PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
+
+
+def mirror(run: Path, directory: Path, budget: str) -> None:
+    """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+
+    def write(folder: Path) -> None:
+        shutil.copytree(run / "evaluation", folder / "evaluation")
+        shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
+        for name in ("model", "adapter"):
+            if (run / name).is_dir():
+                os.symlink(Path("..") / run.name / name, folder / name)
+        changed = {**record, "budget": budget, "same_as": run.name}
+        (folder / "run.json").write_text(json.dumps(changed, indent=1) + "\n", encoding="utf-8")
+
+    publish(directory, write)
+
+
+def drop_weights(run: Path) -> None:
+    """Remove the weights of an evaluated run and leave the rest of its folder as it is."""
+    with disk_errors(run):
+        for path in [*run.glob("model/*.safetensors"), *run.glob("adapter/*.safetensors")]:
+            path.unlink()
+
+
+def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
+    """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
+    from curate.comparison import compare
+
+    runs = [work.out / "runs" / run.name for run in done]
+    with work.progress.stage("compare", len(runs), "runs"):
+        comparison = compare(runs, BASELINE)
+        comparison.write(work.out / "report.html")
+    record = {**_record(work, done), "comparison": comparison.to_json()}
+    if last:
+        publish_file(work.out / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
+    settings, loaded = work.settings, work.prepared.loaded
+    arms: dict[str, Any] = {}
+    for run in done:
+        arm = {key: value for key, value in asdict(run.arm).items() if key not in ("name", "data", "reading")}
+        known = arms.setdefault(run.arm.name, {**arm, "data": []})
+        if run.arm.data not in known["data"]:
+            known["data"].append(run.arm.data)
+    return {
+        "kind": "validation",
+        "version": _version("curate-lm") or "source tree",
+        "data": {
+            "description": loaded.description,
+            "fingerprint": loaded.examples.fingerprint(),
+            "rows": len(loaded.examples),
+        },
+        "recipe_yaml": recipe_text(settings.pipeline),
+        "finetuning": encode(settings.finetuning),
+        "evaluation": encode(work.prepared.evaluation),
+        "evaluated": work.prepared.facts,
+        "warnings": list(work.prepared.warnings),
+        "seeds": list(settings.seeds),
+        "epochs": settings.epochs,
+        "budgets": list(settings.budgets),
+        "equal_steps_of": reference_arm(settings),
+        "arms": arms,
+        "runs": [_run(work.out / "runs" / run.name, run) for run in done],
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _run(directory: Path, run: PlannedRun) -> dict[str, Any]:
+    record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    training = record["training"]
+    found = {"name": run.name, "arm": run.arm.name, "budget": run.budget, "seed": run.seed, "same_as": run.same_as}
+    found |= {name: training[name] for name in ("steps", "epochs", "tokens", "seconds", "gradients_per_step", "flops")}
+    evaluations: dict[str, Any] = {}
+    for path in sorted(directory.glob("evaluation/*/summary.json")):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        evaluations[path.parent.name] = {name: summary.get(name) for name in ("accuracy", "nll", "seconds")}
+    return {**found, "evaluation": evaluations}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

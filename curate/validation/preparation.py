@@ -1,0 +1,173 @@
+"""What is decided before any arm is made: which rows are trained on, and on which questions arms are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import InputError
+from curate.evaluation.sets import Questions, read_set
+from curate.evaluation.settings import Evaluation, EvaluationSet
+from curate.gate import Gate, compared_texts
+from curate.progress import Progress
+from curate.publish import publish
+from curate.readers import Loaded
+from curate.seeds import derive_seed
+from curate.validation.settings import Validation
+
+__all__ = ["HELD_OUT", "Prepared", "prepare"]
+
+HELD_OUT = "held-out"
+_MOST_HELD_OUT = 1000
+_FEWEST = 20  # evaluation rows; with fewer no interval says anything
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """loaded: rows to curate and train on. sets: what is evaluated. evaluation: how. gate: the recipe's, with the
+    questions of all sets. facts: JSON for run.json. warnings: lines for the reader."""
+
+    loaded: Loaded
+    sets: tuple[EvaluationSet, ...]
+    evaluation: Evaluation
+    gate: Gate
+    facts: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+    """Hold rows out where no evaluation set is given, else look for rows that share text with one.
+
+    Raises InputError for sets that cannot be read, and where too few rows are left.
+    """
+    if not settings.sets:
+        return _hold_out(loaded, settings, out, progress)
+    with progress.stage("read evaluation sets"):
+        found = [read_set(each) for each in settings.sets]
+    gate = _with_questions(settings.pipeline.gate, found, out)
+    hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
+    facts, warnings = _contamination(hits, found, len(loaded.examples))
+    hit = np.array([bool(each) for each in hits], np.bool_)
+    if settings.drop_contaminated and hit.any():
+        loaded = _without(loaded, hit, "shares text with an evaluation set")
+        warnings = tuple(f"{line} They are left out." for line in warnings)
+    else:
+        warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
+    sets = {each.name: {"rows": len(each), "description": each.description} for each in found}
+    facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
+    return Prepared(loaded, settings.sets, settings.evaluation, gate, facts, warnings)
+
+
+# -- evaluation sets that are given -----------------------------------------------------------------------------
+
+
+def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
+    """The gate with the very questions that are asked, kept as files so that a recipe can name them."""
+    named: list[str | dict[str, Any]] = list(gate.evaluation)
+    place = out / "questions"
+
+    def write(folder: Path) -> None:
+        for each in found:
+            table = pa.table({"id": each.examples.ids, "text": pa.array(each.texts, pa.large_string())})
+            pq.write_table(table, folder / f"{each.name}.parquet", compression="zstd")
+
+    publish(place, write)
+    named += [{"data": str(place / f"{each.name}.parquet"), "name": each.name} for each in found]
+    return gate.model_copy(update={"evaluation": tuple(named)})
+
+
+def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
+    """What each row's prompt hits."""
+    examples = loaded.examples
+    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    hits: list[list[Any]] = []
+    with progress.stage("compare with evaluation sets", len(examples)) as stage:
+        index = gate.open()
+        for low in range(0, len(texts), _BLOCK):
+            block = [text or "" for text in texts[low : low + _BLOCK].to_pylist()]
+            hits += index.check(block)
+            stage.advance(len(block))
+    return hits
+
+
+def _contamination(
+    hits: list[list[Any]], found: Sequence[Questions], rows: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Per evaluation set: rows of the data that hit it, by kind, and how many of its questions are hit."""
+    facts: dict[str, Any] = {}
+    lines = []
+    for each in found:
+        own = [[hit for hit in row if hit.dataset == each.name] for row in hits]
+        count = sum(bool(row) for row in own)
+        kinds = sorted({hit.kind for row in own for hit in row})
+        by_kind = {kind: sum(any(hit.kind == kind for hit in row) for row in own) for kind in kinds}
+        questions = len({hit.id for row in own for hit in row})
+        facts[each.name] = {"rows": count, "by_kind": by_kind, "questions_hit": questions}
+        if count:
+            shown = ", ".join(f"{kind.removeprefix('evaluation ')} {number:,}" for kind, number in by_kind.items())
+            lines.append(f"{count:,} of {rows:,} rows share text with evaluation set {each.name} ({shown}).")
+    return facts, tuple(lines)
+
+
+def _without(loaded: Loaded, left_out: npt.NDArray[np.bool_], reason: str) -> Loaded:
+    """The rows that are not marked; the others are on record as rejected."""
+    kept = np.flatnonzero(~left_out)
+    if len(kept) < 1:
+        raise InputError(f"no row is left: every one {reason}; look at them with `curate gate`")
+    ids, rows = loaded.examples.ids, loaded.rows
+    records = [
+        {"row": int(rows[k]), "example_id": ids[k].as_py(), "stage": "validation", "reason": reason, "content": None}
+        for k in np.flatnonzero(left_out).tolist()
+    ]
+    return replace(loaded, examples=loaded.examples.take(kept), rows=rows[kept], rejected=[*loaded.rejected, *records])
+
+
+# -- rows held out ------------------------------------------------------------------------------------------------
+
+
+def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+    """A seeded sample of source rows, before anything else sees them; of what is near to a row that stays, none."""
+    examples, gate = loaded.examples, settings.pipeline.gate
+    if examples.shape == "text":
+        raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
+    n = len(examples)
+    count = min(round(settings.held_out * n), _MOST_HELD_OUT)
+    chosen = np.zeros(n, np.bool_)
+    random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
+    chosen[random.choice(n, count, replace=False)] = True
+    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    with progress.stage("hold rows out", count):
+        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
+        hits = index.check([text or "" for text in texts.take(pa.array(held)).to_pylist()])
+    known = set(texts.take(pa.array(stays)).to_pylist())
+    repeats = [text in known for text in texts.take(pa.array(held)).to_pylist()]
+    near = np.array([bool(row) for row in hits], np.bool_) | np.array(repeats, np.bool_)
+    clean = held[~near]
+    if len(clean) < _FEWEST:
+        raise InputError(
+            f"{len(clean)} rows can be held out ({int(near.sum())} of {count} are near to rows that stay), too few to "
+            f"compare anything; name evaluation sets with --evaluation, hold out more with --held-out, or allow "
+            "near-duplicates with --set gate.near_duplicate=null"
+        )
+    sample = examples.take(clean)
+    publish(out / HELD_OUT, lambda folder: pq.write_table(sample.table, folder / "rows.parquet", compression="zstd"))
+    path = str(out / HELD_OUT / "rows.parquet")
+    one = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
+    questions = read_set(one)
+    gate = _with_questions(gate, [questions], out)
+    loaded = _without(loaded, chosen, "held out for evaluation")
+    evaluation, warnings = settings.evaluation, []
+    if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
+        evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
+        warnings.append("most rows held out have no final answer, so only the loss of their completions is compared")
+    facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
+    return Prepared(loaded, (one,), evaluation, gate, facts, tuple(warnings))

@@ -1,0 +1,231 @@
+"""Does it help? Arms, seeds, fine-tuning, evaluation and the comparison, from one call that can be cut off anywhere.
+
+prepare -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.errors import DataWarning, ExternalError, InputError
+from curate.progress import Progress
+from curate.readers import Loaded, read
+from curate.run import Run
+from curate.scores import Scores
+from curate.validation.arms import Arms
+from curate.validation.folder import check_folder, claim
+from curate.validation.models import model_for
+from curate.validation.outcome import drop_weights, finish, mirror
+from curate.validation.preparation import Prepared, prepare
+from curate.validation.schedule import PlannedRun, reference_arm, schedule
+from curate.validation.settings import BASELINE, Validation
+
+__all__ = ["Work", "begin", "validate"]
+
+
+@dataclass
+class Work:
+    """A validation under way. deadline: of `time.monotonic`, after which nothing new is begun; None = no limit."""
+
+    settings: Validation
+    out: Path
+    arms: Arms
+    prepared: Prepared
+    progress: Progress
+    cache: Any = None
+    device: str | None = None
+    deadline: float | None = None
+
+    def runs(self, seed: int) -> list[PlannedRun]:
+        """Of a seed; makes the data of its arms."""
+        settings = self.settings
+        arms = {name: self.arms.get(name, seed) for name in settings.named_arms()}
+        name = reference_arm(settings)
+        reference = arms[name] if name in arms else self.arms.get(name, seed)
+        added = [each.name for each in settings.additions]
+        both = [each for each in arms if each in (BASELINE, "hard", *added)]
+        return schedule(settings, seed, arms, reference, both)
+
+    def complete(self, run: PlannedRun) -> bool:
+        """Whether a run is trained and was evaluated on every set."""
+        place = self.out / "runs" / run.name
+        files = [place / "evaluation" / each.title / "summary.json" for each in self.prepared.sets]
+        return all(path.is_file() for path in [place / "run.json", *files])
+
+    def stop_in_time(self) -> None:
+        """Raises ExternalError where the deadline has passed."""
+        self.left()
+
+    def left(self) -> float | None:
+        """Seconds until the deadline. Raises ExternalError where it has passed."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise ExternalError("the time limit is reached; the same command goes on from here")
+        return left
+
+
+def validate(
+    data: Any,
+    settings: Validation,
+    out: Path | str,
+    *,
+    scores: Scores | None = None,
+    cache: Any = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    fresh: bool = False,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Put a recipe to the test on `data` and leave the answer in a folder; returns its run.json.
+
+    data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
+    time_limit: seconds after which ExternalError is raised, inside a run too; the same call goes on from there.
+    OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, written anew
+    after every seed. OUT/run.json: there if and only if every run is finished.
+    More seeds, arms or evaluation sets may be asked for later: what is there is not done again.
+
+    Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
+    ExternalError where a disk, hub or server fails.
+    """
+    work = begin(
+        data,
+        settings,
+        Path(out),
+        scores=scores,
+        cache=cache,
+        device=device,
+        progress=progress,
+        time_limit=time_limit,
+        fresh=fresh,
+        **reading,
+    )
+    warn_of_design(work)
+    done: list[PlannedRun] = []
+    for number, seed in enumerate(settings.seeds, 1):
+        last = number == len(settings.seeds)
+        planned = work.runs(seed)
+        if not last and all(work.complete(run) for run in planned):
+            done += planned  # an earlier comparison may hold later seeds too: it stays until there is a better one
+            continue
+        for place, run in enumerate(planned, 1):
+            work.progress.note(
+                f"seed {seed} ({number} of {len(settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
+                f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
+                + (f": the same run as {run.same_as}" if run.same_as else "")
+            )
+            carry_out(work, run)
+        done += planned
+        result = finish(work, done, last=last)
+    return result
+
+
+def begin(
+    data: Any,
+    settings: Validation,
+    out: Path,
+    *,
+    scores: Scores | None = None,
+    cache: Any = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    fresh: bool = False,
+    dry: bool = False,
+    **reading: Any,
+) -> Work:
+    """Everything before the first arm: data read, folder claimed, rows held out or compared with evaluation sets.
+
+    dry: leave the folder as it is.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("validation runs in one process; start it without torchrun, or fine-tune the arms one by one")
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    progress = progress or Progress()
+    if isinstance(data, Loaded) and reading:
+        raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
+    if not isinstance(data, Loaded):
+        with progress.stage("read"):
+            data = read(data, seed=settings.pipeline.seed, **reading)
+    if dry:
+        check_folder(out, settings, data, scores, fresh=fresh)
+        with tempfile.TemporaryDirectory() as place:
+            prepared = prepare(data, settings, Path(place), progress)
+    else:
+        claim(out, settings, data, scores, fresh=fresh)
+        prepared = prepare(data, settings, out, progress)
+    pipeline = settings.pipeline
+    if any(_writes_rows(each) for each in pipeline.augmenters):
+        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may have what is asked later
+    settings = settings.model_copy(update={"pipeline": pipeline})
+    watched = Progress(progress.style)
+    run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate)
+    arms = Arms(prepared.loaded, settings, out, run, scores)
+    work = Work(settings, out, arms, prepared, progress, cache, device, deadline)
+    if deadline is not None:
+        # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
+        watched.watch = arms.progress.watch = work.stop_in_time
+    return work
+
+
+def warn_of_design(work: Work) -> None:
+    for line in work.prepared.warnings:
+        work.progress.note(f"warning: {line}")
+    if len(work.settings.seeds) == 1:
+        work.progress.note(
+            "warning: with one seed nobody knows how much the seed alone changes, so intervals cover the choice of "
+            "questions only; --seeds 3 is the least that tells"
+        )
+
+
+def carry_out(work: Work, run: PlannedRun) -> None:
+    """Fine-tune and evaluate one run, or go on with it; for a run that is another one, put it beside."""
+    from curate.evaluation import evaluate
+    from curate.finetuning import finetune
+
+    directory = work.out / "runs" / run.name
+    if not work.settings.keep_weights and work.complete(run):
+        return
+    if run.same_as is not None:
+        mirror(work.out / "runs" / run.same_as, directory, run.budget)
+        return
+    finetune(
+        run.arm.data,
+        model_for(work.settings, run, work.prepared.loaded.examples, work.out),
+        directory,
+        arm=run.arm.name,
+        budget=run.budget,
+        curation=run.arm.curation,
+        cache=work.cache,
+        device=work.device,
+        progress=Progress(work.progress.style),
+        time_limit=work.left(),
+        **run.arm.reading,
+    )
+    with warnings.catch_warnings():
+        # Said once for all arms, before the first of them.
+        warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
+        evaluate(
+            str(directory),
+            work.prepared.sets,
+            work.prepared.evaluation,
+            cache=work.cache,
+            device=work.device,
+            progress=Progress(work.progress.style, watch=work.arms.progress.watch),
+        )
+    if not work.settings.keep_weights:
+        drop_weights(directory)
+
+
+def _writes_rows(augmenter: Any) -> bool:
+    from curate.protocols import Realizer
+
+    return isinstance(augmenter, Realizer)
