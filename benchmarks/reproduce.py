@@ -1,6 +1,6 @@
 """Does showing hard rows twice help? Small transformers from random weights, five arms, several seeds, on a CPU.
 
-    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,2,3,4] [--time-limit MINUTES] [--record FILE]
+    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--time-limit MINUTES] [--record FILE]
     python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain [--seeds 0,1,2]
     python -m benchmarks.reproduce --out DIR --gpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for models, runs and the report")
     parser.add_argument("--study", choices=STUDIES, help="instead of the reproduction")
-    parser.add_argument("--seeds", help="which (0,1,2,3,4; of a study 0,1,2)")
+    parser.add_argument("--seeds", help="which (0 to 9; of a study 0,1,2)")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
     parser.add_argument(
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.gpu is not None:
         return _real(options)
-    seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4")).split(",")]
+    seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4,5,6,7,8,9")).split(",")]
     settings = FROZEN
     if options.set:
         changes = dict(each.split("=", 1) for each in options.set)

@@ -300,6 +300,15 @@ def test_a_request_that_hangs_is_asked_again() -> None:
         assert texts(complete(connect(server, request_timeout=0.5), many(8)))[4] == "about question 4"
 
 
+def test_a_server_that_is_slow_under_load_is_asked_less_at_a_time() -> None:
+    # Each request takes as long as there are others: at the first window all of them are late, however often repeated.
+    server = FakeServer(faults=lambda body, _: Fault("slow", seconds=0.03 * server.under_way))
+    with server:
+        found = texts(complete(connect(server, request_timeout=0.3, retries=6), many(64)))
+    assert found == [f"about question {k}" for k in range(64)]
+    assert sum(server.arrived.values()) < 4 * 64, "most of the work was thrown away"
+
+
 def test_an_answer_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "LARGEST_ANSWER", 100_000)
     with FakeServer(lambda body: "x" * 300_000) as server:

@@ -96,7 +96,7 @@ def test_study_has_a_baseline_and_names_of_its_own(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A whole reproduction of one minute's model: folder and record."""
+    """A whole reproduction with the smallest of models: folder and record."""
     out = tmp_path_factory.mktemp("reproduction")
     record = out / "record.json"
     arguments = [f"--set={name}={value}" for name, value in TINY.items()]
@@ -104,6 +104,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return out, record
 
 
+@pytest.mark.slow
 def test_arms_take_equal_steps_and_controls_as_many_rows(tiny: tuple[Path, Path]) -> None:
     runs = json.loads(tiny[1].read_text())["runs"]
     for seed in (100, 101):
@@ -116,6 +117,7 @@ def test_arms_take_equal_steps_and_controls_as_many_rows(tiny: tuple[Path, Path]
         assert found["original", "steps"]["rows"] == 160
 
 
+@pytest.mark.slow
 def test_record_compares_every_arm_with_the_original(tiny: tuple[Path, Path]) -> None:
     record = json.loads(tiny[1].read_text())
     assert set(record["primary"]["found"]) == set(ARMS) - {"original"}
@@ -125,6 +127,7 @@ def test_record_compares_every_arm_with_the_original(tiny: tuple[Path, Path]) ->
     assert (tiny[0] / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_lost_run_alone_is_done_again_and_is_the_same(tiny: tuple[Path, Path]) -> None:
     out, _ = tiny
     jobs = reproduction(Settings.model_validate(TINY), [100, 101])

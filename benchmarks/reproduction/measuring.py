@@ -39,7 +39,7 @@ class EvaluatedSet:
 
     def nll_by_level(self, model: Any) -> dict[str, float]:
         """Means over rows."""
-        return by_level(self.nll(model), self.levels)
+        return by_level(self.nll(model)[self.tokens.valid], self.levels[self.tokens.valid])
 
     def evaluate(self, model: Any) -> EvaluationResult:
         """Both measures of every row, in the form of `curate evaluate`; the loss alone where nothing can be graded."""
@@ -57,8 +57,12 @@ class EvaluatedSet:
             completions = self._completions(model)
             cut_off = sum(each.finish_reason == "length" for each in completions) / n
             graded = self._graded([each.text for each in completions])
-        counts = self.tokens.completion_tokens
-        rows = pa.table(columns | graded | {"nll": self.nll(model).astype(np.float64), "nll_tokens": counts})
+        counts, valid = self.tokens.completion_tokens, self.tokens.valid
+        scored = {
+            "nll": pa.array(self.nll(model).astype(np.float64), mask=~valid),
+            "nll_tokens": pa.array(counts, mask=~valid),
+        }
+        rows = pa.table(columns | graded | scored)
         summary = {
             "kind": "evaluation",
             "name": self.name,

@@ -16,7 +16,6 @@ BASELINE = "original"
 # Arm -> which rows it copies, see `curate.controls`.
 ARMS = {BASELINE: BASELINE, "hard": "hard", "random": "random", "easy": "easy", "final-loss": "final_loss"}
 Budget = Literal["steps", "epochs"]
-EASY_HEAVY: Mapping[int, float] = {1: 0.6, 2: 0.25, 3: 0.1, 4: 0.05}
 _PRETRAINING = (
     "data",
     "pretrain_rows",
@@ -41,16 +40,16 @@ class Settings(Component):
     """
 
     data: Literal["arithmetic", "science"] = "arithmetic"
-    pretrain_rows: int = 16_000
-    pretrain_epochs: int = 4
-    pretrain_mixture: Mapping[int, float] = Field(default=EASY_HEAVY)
+    pretrain_rows: int = 12_000
+    pretrain_epochs: int = 5
+    pretrain_mixture: Mapping[int, float] = Field(default={1: 0.75, 2: 0.25})
     pretrain_batch_size: int = 32
     pretrain_learning_rate: float = 3e-3
     train_rows: int = 4_000
-    train_mixture: Mapping[int, float] = Field(default=EASY_HEAVY)
+    train_mixture: Mapping[int, float] = Field(default={1: 0.6, 2: 0.25, 3: 0.1, 4: 0.05})
     epochs: float = 3
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_ratio: float = 0.03
     hidden_size: int = 96
     layers: int = 3
@@ -65,7 +64,7 @@ class Settings(Component):
     features: Literal["absolute", "relative", "final"] = "absolute"
     per_source: bool = False
     times: int = 1
-    test_rows: int = 800
+    test_rows: int = 1_200
     max_length: int = 64
 
     @property

@@ -45,11 +45,11 @@ _REFUSING = {400, 404, 413, 422}
 
 
 class _Again(Exception):
-    """A request that may succeed when it is repeated. waited: a pause was already arranged."""
+    """A request that may succeed when it is repeated. waited: a pause was already arranged. late: time ran out."""
 
-    def __init__(self, reason: str, *, waited: bool = False) -> None:
+    def __init__(self, reason: str, *, waited: bool = False, late: bool = False) -> None:
         super().__init__(reason)
-        self.waited = waited
+        self.waited, self.late = waited, late
 
 
 class Client:
@@ -74,7 +74,7 @@ class Client:
         self.key, self.key_variable = key, key_variable
         self.retries, self.request_timeout = retries, request_timeout
         self.note: Callable[[str], None] = lambda text: None
-        self._noted_usage = False
+        self._noted_usage = self._noted_slowness = False
         self._jitter = random.Random()
 
     async def __aenter__(self) -> Client:
@@ -89,9 +89,9 @@ class Client:
             connector=aiohttp.TCPConnector(limit=self.endpoints.most, keepalive_timeout=_KEEP_ALIVE),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self.request_timeout, sock_connect=PROBE_SECONDS),
             auto_decompress=False,
         )
+        self._timeout = lambda seconds: aiohttp.ClientTimeout(total=seconds, sock_connect=PROBE_SECONDS)
         self._probe_timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
         return self
 
@@ -134,15 +134,17 @@ class Client:
     async def ask(self, request: Request) -> Completion:
         """One completion. ExternalError after too many failures, InputError for what no repeat can mend."""
         fault = _Again("it was not asked")
+        patience = self.request_timeout
         for attempt in range(self.retries + 1):
             if attempt and not fault.waited:
                 longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (attempt - 1))
                 await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
             endpoint = await self.endpoints.acquire()
             try:
-                return await self._ask(endpoint, request)
+                return await self._ask(endpoint, request, patience)
             except _Again as error:
                 fault = error
+                patience *= 2 if error.late else 1
             finally:
                 self.endpoints.release(endpoint)
         raise ExternalError(
@@ -150,19 +152,28 @@ class Client:
             "log, then run the same command again"
         )
 
-    async def _ask(self, endpoint: Endpoint, request: Request) -> Completion:
+    async def _ask(self, endpoint: Endpoint, request: Request, patience: float) -> Completion:
         served = endpoint.served
         if served is None:
             raise _Again("it went down", waited=True)
         path, body = encode(request, served, self.mode)
         asked_at = time.monotonic()
         try:
-            async with self._session.post(endpoint.url + path, data=body, allow_redirects=False) as response:
+            async with self._session.post(
+                endpoint.url + path, data=body, allow_redirects=False, timeout=self._timeout(patience)
+            ) as response:
                 content = await self._content(response)
                 status, headers = response.status, response.headers
         except self._unreachable as error:
             self.endpoints.fell(endpoint)
             raise _Again(f"no connection ({type(error).__name__})", waited=True) from error
+        except TimeoutError as error:
+            # All that are under way share the server: asked again as many at a time, all would be late again.
+            self.endpoints.pause(endpoint, asked_at, 0.0)
+            if not self._noted_slowness:
+                self._noted_slowness = True
+                self.note(f"no answer from {endpoint.url} in {patience:g} s; asking less at a time, and waiting longer")
+            raise _Again(f"no answer in {patience:g} s", waited=True, late=True) from error
         except self._broken as error:
             raise _Again(f"the connection broke ({type(error).__name__})") from error
         if status == 200:

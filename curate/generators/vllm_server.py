@@ -70,7 +70,8 @@ class VLLMServer(Component):
         between; "auto" = "plain" for a local model without a chat template. A prompt that is text stays as it is.
     connections: most requests in flight; fewer as long as the servers say that it is too much.
     start_timeout: seconds until a server of our own must be ready; it may have to download the model.
-    request_timeout: seconds one completion may take.
+    request_timeout: seconds one completion may take at first; where that is too short, fewer are asked at a time and
+        each repeat may take twice as long.
     outage_timeout: seconds for which all servers may be down.
     retries: times that one request is repeated when a server fails on it.
     restarts: times that a server of our own is started anew when it dies.
