@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--of", default="hard", choices=("hard", "easy", "random"))
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--arguments", default=_ARGUMENTS, help="of `vllm serve`")
+    parser.add_argument("--connections", type=int, default=64, help="requests at a time; a slow machine wants fewer")
     parser.add_argument("--budget", type=int)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out-dir", type=Path, required=True)
@@ -61,7 +62,7 @@ def _command(options: argparse.Namespace) -> list[str]:
     served = shlex.split(options.arguments)
     settings = [
         f"augmenters.0.generator.arguments={json.dumps(served)}",
-        "augmenters.0.generator.connections=64",
+        f"augmenters.0.generator.connections={options.connections}",
         f"augmenters.0.solution_sampling={{max_tokens: 384, temperature: {options.temperature}}}",
         f"augmenters.0.variation_sampling={{max_tokens: 192, temperature: {options.temperature}}}",
     ]
