@@ -53,9 +53,9 @@ def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
             size = {"proxy_hidden_size": hidden, "proxy_layers": layers}
             variants[f"proxy {hidden}x{layers}"] = "hard", size
         for length, checkpoints in _PROXY_LENGTHS:
-            if length != settings.proxy_steps:
-                changes = {"proxy_steps": length, "checkpoints": checkpoints, "proxy_min_steps": 1}
-                variants[f"{length} K={checkpoints}"] = "hard", changes
+            # Without the floor of steps, so that the lengths are those named.
+            changes = {"proxy_steps": length, "checkpoints": checkpoints, "proxy_min_steps": 1}
+            variants[f"{length} K={checkpoints}"] = "hard", changes
     jobs = []
     for seed in seeds:
         jobs.append(Job(BASELINE, BASELINE, seed, "steps", settings))
