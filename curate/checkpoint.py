@@ -38,7 +38,8 @@ class Checkpoint:
     model: float32 weights, eval mode; the live model, so only valid until the loop goes on.
     losses: one mean training loss per step so far, nats per completion token, unweighted.
     tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
-    micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known.
+    micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known. lowered:
+    whether that is less than was asked for, because memory ran out; a run that goes on then keeps to it.
     """
 
     step: int
@@ -50,6 +51,7 @@ class Checkpoint:
     config: TrainConfig = field(repr=False)
     tokens: Tokens = field(repr=False)
     micro_batch_tokens: int | None = None
+    lowered: bool = False
 
     def save(self, directory: Path, *, resumable: bool = True, frozen: bool = True) -> None:
         """Write model.safetensors (float32) into an existing folder, for `load_weights`.
@@ -69,7 +71,7 @@ class Checkpoint:
             "losses": self.losses,
             "tokens_seen": self.tokens_seen,
             "seconds": self.seconds,
-            "micro_batch_tokens": self.micro_batch_tokens,
+            "micro_batch_tokens": self.micro_batch_tokens if self.lowered else None,
             "frozen": frozen,
             **self._identity(),
         }
@@ -110,7 +112,8 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
     load_weights(fresh.model, directory, frozen=record.get("frozen", True))
     _load_optimizer(directory, fresh.optimizer, optimizer)
     reached = {key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")}
-    return replace(fresh, **reached, micro_batch_tokens=record.get("micro_batch_tokens"))
+    limit = record.get("micro_batch_tokens")
+    return replace(fresh, **reached, micro_batch_tokens=limit, lowered=limit is not None)
 
 
 def _frozen(model: Any) -> set[str]:

@@ -38,10 +38,10 @@ _MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens i
 
 
 class DivergenceError(InputError):
-    """A loss or gradient stopped being finite.
+    """A loss, a gradient or the weights stopped being finite.
 
     step: optimizer steps done before. rows: positions in `tokens` of the rows whose loss is not finite, or of
-    the whole optimizer batch where only its gradient is not.
+    the whole optimizer batch where only its gradient is not, or the weights after it are not.
     """
 
     def __init__(self, message: str, step: int = 0, rows: Sequence[int] = ()) -> None:
@@ -49,13 +49,19 @@ class DivergenceError(InputError):
         self.step = step
         self.rows = list(rows)
 
+    @classmethod
+    def at(cls, what: str, step: int, rows: list[int], config: TrainConfig) -> DivergenceError:
+        """what: is not finite after `step` updates; rows: those to look at."""
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        rate = f"lower learning_rate (peak {config.learning_rate:g}) or look at these rows"
+        return cls(f"{what} is not finite after {step} optimizer steps (row positions {shown}); {rate}", step, rows)
+
 
 class Gradient:
     """The `Closure` of the optimizer: leaves the gradient of one whole optimizer batch in the parameters.
 
     budget: most tokens that go through the model at once; may be set. A step that does not fit in memory halves it
-        and is done again.
-    notes: what the user should know of that, one line each time.
+        and is done again. lowered: whether that happened; may be set. notes: what the user should know of it.
     loss: mean loss of the step's batch in nats per token; norm: L2 norm of its gradient before clipping; both at
         the weights before the step. passes: gradients taken in the step.
     """
@@ -82,6 +88,7 @@ class Gradient:
         default = _MICRO_BATCH_TOKENS.get(device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
         self.budget = config.micro_batch_tokens or default
         self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
+        self.lowered = False
         self.notes: list[str] = []
 
     def update(self, optimizer: SteppedOptimizer, step: int) -> None:
@@ -151,6 +158,7 @@ class Gradient:
         before = self.budget
         # No part is larger than the padded batch, so halving what is above that would change nothing.
         self.budget = max(longest, min(before, longest * len(self.rows)) // 2)
+        self.lowered = True
         self.notes.append(
             f"out of memory after {self.step} optimizer steps: micro-batches of {self.budget} tokens from now on, "
             f"{before} until now"
@@ -289,10 +297,4 @@ class Gradient:
         bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()
         rows = bad or self.rows.tolist()
         what = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"
-        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        raise DivergenceError(
-            f"{what} is not finite after {self.step} optimizer steps (row positions {shown}); lower "
-            f"learning_rate (peak {self.config.learning_rate:g}) or look at these rows",
-            self.step,
-            rows,
-        )
+        raise DivergenceError.at(what, self.step, rows, self.config)

@@ -250,6 +250,8 @@ def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
     facts = {
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         "tokens_trained": checkpoint.tokens_seen,
+        "tokens_per_pass": len(checkpoint.tokens.ids),
+        "seconds": round(checkpoint.seconds, 3),  # of all its steps, in however many processes
         "training_losses": [round(loss, 5) for loss in checkpoint.losses],
     }
     (folder / "facts.json").write_text(json.dumps(facts))

@@ -23,7 +23,7 @@ from curate.checkpoint import Checkpoint, lent, load_checkpoint, restored
 from curate.component import Component
 from curate.errors import InputError
 from curate.forward import allow_packing
-from curate.gradient import Gradient
+from curate.gradient import DivergenceError, Gradient
 from curate.optimizers import AdamW, SteppedOptimizer
 from curate.protocols import Reweighter
 from curate.sharding import GatheredOptimizer, shard_, sharded_losses, whole
@@ -139,8 +139,8 @@ def train(
         number of ranks). Earlier checkpoints are not visited again, the one at its own step is.
     advance: called with 1 after every step; log: with the record of the step.
 
-    Raises InputError where nothing can be trained, DivergenceError when a loss or gradient is not finite; the
-    weights are then those before the step.
+    Raises InputError where nothing can be trained, DivergenceError when a loss or gradient is not finite, the
+    weights then being those before the step, or when weights are not finite where a checkpoint is due.
     """
     distributed.start()
     device = next(model.parameters()).device if device is None else torch.device(device)
@@ -166,13 +166,16 @@ def train(
         _packing(model, device) as packed,
     ):
         gradient = Gradient(model, tokens, config, reweighter, device, packed)
-        gradient.budget = min(gradient.budget, start.micro_batch_tokens or gradient.budget)
+        if start.lowered and start.micro_batch_tokens is not None:
+            gradient.budget, gradient.lowered = min(gradient.budget, start.micro_batch_tokens), True
         model.train()
         for step in range(start.step, config.steps + 1):
             if wanted(step):
                 with whole(model), lent(model, step):
+                    _check_weights(gradient, step)
                     counts = (losses[:], tokens_seen, seconds)
-                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, gradient.budget)
+                    memory = (gradient.budget, gradient.lowered)
+                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, *memory)
             if step == config.steps:
                 break
             began = time.perf_counter()
@@ -211,6 +214,14 @@ def _check(tokens: Tokens, named: Sequence[Any]) -> None:
         raise InputError("no row has completion text to train on; raise max_length or check the columns")
     if not named:
         raise InputError("no parameter of the model requires a gradient; unfreeze some before training")
+
+
+def _check_weights(gradient: Gradient, step: int) -> None:
+    """DivergenceError where trained weights, which have to be whole, are not finite after `step` updates."""
+    finite = [p.isfinite().all() for p in gradient.model.parameters() if p.requires_grad]
+    if step and not torch.stack(finite).all().item():
+        rows = gradient.order.batch(step - 1).tolist()
+        raise DivergenceError.at("what the weights became", step, rows, gradient.config)
 
 
 @contextlib.contextmanager

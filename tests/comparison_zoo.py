@@ -26,6 +26,7 @@ def write_run(
     training: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     identity: str = "weights-a",
+    name: str = "small",
     hostile: str = "",
 ) -> Path:
     """A finished run without evaluations."""
@@ -39,7 +40,12 @@ def write_run(
         "budget": budget,
         "settings": {"model": "small", "learning_rate": 2e-5, "steps": 200, "seed": seed, **(settings or {})},
         "data": {"description": f"{arm}.parquet", "fingerprint": arm, "rows": 1000, "valid": 1000, "truncated": 0},
-        "model": {"name": f"small{hostile}", "identity": identity, "parameters": 135_000_000, "trainable": 135_000_000},
+        "model": {
+            "name": f"{name}{hostile}",
+            "identity": identity,
+            "parameters": 135_000_000,
+            "trainable": 135_000_000,
+        },
         "training": {
             "steps": STEPS,
             "epochs": 3.0 if arm == "original" else 2.5,

@@ -51,7 +51,8 @@ def test_a_large_gain_is_better_and_none_is_no_evidence(compared: Comparison) ->
     title, sentences = headline(compared.record)
     assert title.startswith("hard beats original by ")
     assert sentences[0].startswith("hard beats original in accuracy (equal steps, 150 examples, 3 seeds): ")
-    assert sentences[1].startswith("random, equal steps: no evidence, ")
+    assert sentences[1].startswith("hard against random, equal steps: better, ")
+    assert sentences[2].startswith("random, equal steps: no evidence, ")
 
 
 def test_less_nll_is_better(compared: Comparison) -> None:
@@ -63,12 +64,63 @@ def test_less_nll_is_better(compared: Comparison) -> None:
     assert headline(turned.record)[0].startswith("original is worse than hard by ")
 
 
-def test_nothing_found_says_what_could_have_been(small: list[Path]) -> None:
-    found = compare(small, resamples=50)
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [(3, "Four times in five this design would have found a difference of "), (2, "With 2 seeds it is hardly known ")],
+)
+def test_nothing_found_says_what_could_have_been(tmp_path: Path, seeds: int, says: str) -> None:
+    runs = write_study(tmp_path, {"original": 0.0, "hard": 0.0}, seeds=seeds, sets={"gsm8k": 40})
+    found = compare(runs, resamples=50)
     assert row_of(found, "hard")["verdict"] == "no evidence"
     title, sentences = headline(found.record)
     assert title == "No evidence that hard differs from original"
-    assert "Four times in five this design would have found a difference of " in sentences[0]
+    assert says in sentences[0]
+    assert ("Four times in five" in sentences[0]) is (seeds == 3)
+
+
+def test_no_number_is_more_than_there_can_be(tmp_path: Path) -> None:
+    """Two seeds that differ as much as can be: an interval of thousands of points, and nothing that can be detected."""
+    runs = []
+    for arm in ("original", "hard"):
+        for seed in (0, 1):
+            runs.append(write_run(tmp_path / f"{arm}{seed}", arm, seed))
+            write_evaluation(runs[-1], "a", [float(seed == (arm == "hard"))] * 20)
+    found = compare(runs, resamples=50)
+    row = found.primary[0]
+    assert (row["low"], row["high"], row["detectable"]) == (-1, 1, None)
+    assert "could not have told any difference" in headline(found.record)[1][0]
+
+
+def test_answers_that_all_came_out_alike_are_no_primary_outcome(tmp_path: Path) -> None:
+    runs = []
+    for arm in ("original", "hard"):
+        for seed in (0, 1):
+            runs.append(write_run(tmp_path / f"{arm}{seed}", arm, seed))
+            nll = np.linspace(1, 2, 20) - 0.1 * (arm == "hard") + 0.001 * seed
+            write_evaluation(runs[-1], "a", [0.0] * 20, nll)
+    found = compare(runs, resamples=50)
+    assert found.record["primary"] == {"set": "pooled", "metric": "nll"}
+    assert [(each["metric"], each["verdict"]) for each in found.primary] == [("nll", "better")]
+    assert any("(accuracy 0 %)" in note for note in found.record["notes"])
+
+
+def test_the_main_arm_comes_first_and_is_held_against_every_control(tmp_path: Path) -> None:
+    arms = {"random": 0.0, "easy": 0.0, "original": 0.0, "sam": 0.0, "hard": 2.0}
+    runs = write_study(tmp_path, arms, seeds=2, sets={"a": 60})
+    found = compare(runs, resamples=50)
+    assert [each["arm"] for each in found.primary] == ["hard", "random", "easy", "sam"]
+    rows = [each for each in found.record["against_controls"] if each["metric"] == "accuracy"]
+    assert [(each["arm"], each["baseline"], each["set"]) for each in rows] == [
+        ("hard", "random", "pooled"),
+        ("hard", "easy", "pooled"),
+    ]
+    for row in rows:
+        other = row_of(found, row["baseline"])["difference"]
+        assert row["difference"] == pytest.approx(row_of(found, "hard")["difference"] - other)
+    assert not any(each["primary"] for each in rows)
+    assert found.primary[0]["p_holm"] == pytest.approx(min(1, 4 * min(each["p"] for each in found.primary)))
+    turned = compare(runs, "random", resamples=50)
+    assert {each["baseline"] for each in turned.record["against_controls"]} == {"easy"}
 
 
 def test_the_numbers_are_those_of_the_files(study: list[Path], compared: Comparison) -> None:
@@ -180,7 +232,9 @@ def test_a_run_counts_at_every_budget_that_it_meets(tmp_path: Path) -> None:
         write_evaluation(run, "a", np.arange(20) % 2.0, np.ones(20), sources=["a"] * 20)
         runs.append(run)
     found = compare(runs, resamples=50)
-    assert [(each["arm"], each["budget"]) for each in found.primary] == [("hard", "steps"), ("hard", "epochs")]
+    rows = [each for each in found.record["differences"] if (each["set"], each["metric"]) == ("pooled", "accuracy")]
+    assert [(each["arm"], each["budget"]) for each in rows] == [("hard", "steps"), ("hard", "epochs")]
+    assert [each["budget"] for each in found.primary] == ["steps"]  # once in the family
     assert any("stand at equal epochs too" in note for note in found.record["notes"])
 
 
@@ -194,7 +248,10 @@ def test_seeds_that_only_one_arm_has_are_left_out_and_told(small: list[Path]) ->
 
 def test_one_seed_is_told_to_be_less_certain(small: list[Path]) -> None:
     found = compare([place for place in small if place.name.endswith("seed0")], resamples=50)
-    assert found.primary[0]["seeds"] == 1
+    assert {each["verdict"] for each in found.record["differences"]} == {"one seed"}
+    title, sentences = headline(found.record)
+    assert title.startswith("One seed is no verdict: hard against original, ")
+    assert "run 3 seeds or more" in sentences[0]
     assert any("how much seeds differ is unknown" in note for note in found.record["notes"])
 
 
@@ -203,9 +260,42 @@ def test_other_settings_than_the_data_are_told(small: list[Path]) -> None:
     shutil.copytree(small[0] / "evaluation", other / "evaluation")
     found = compare([*small, other], resamples=50)
     assert any(
-        note == "Arm sam differs from original in more than its data: optimizer.rho, optimizer.use."
+        note == "Arm sam differs from original in more than the data: optimizer.rho, optimizer.use."
         for note in found.record["notes"]
     )
+
+
+def test_models_are_told_apart_by_their_weights_and_notes_come_once(tmp_path: Path) -> None:
+    """The scratch models of a validation have a path for each seed; three arms that differ alike are one line."""
+    runs = []
+    for arm in ("original", "hard", "random", "easy"):
+        for seed in (0, 1):
+            settings = {"model": f"out/scratch/seed{seed}", "learning_rate": 1.0 if arm == "original" else 2.0}
+            runs.append(
+                write_run(
+                    tmp_path / f"{arm}{seed}", arm, seed, settings=settings, name=settings["model"], identity=f"w{seed}"
+                )
+            )
+            write_evaluation(runs[-1], "a", [1.0, 0.0] * 9)
+    training = {"steps": 140, "epochs": 2.5}
+    for seed in (0, 1):
+        run = write_run(
+            tmp_path / f"epochs-{seed}",
+            "original",
+            seed,
+            budget="epochs",
+            training=training,
+            settings={"learning_rate": 1.0},
+            name=f"out/scratch/seed{seed}",
+            identity=f"w{seed}",
+        )
+        write_evaluation(run, "a", [1.0, 0.0] * 9)
+        runs.append(run)
+    notes = compare(runs, resamples=50).record["notes"]
+    assert notes == [
+        "The runs of hard, random, easy stand at equal epochs too: they met that budget as they were.",
+        "Arms hard, random, easy differ from original in more than the data: learning_rate.",
+    ]
 
 
 def test_examples_not_measured_everywhere_are_left_out_and_told(small: list[Path]) -> None:
@@ -217,13 +307,48 @@ def test_examples_not_measured_everywhere_are_left_out_and_told(small: list[Path
     assert "2 examples of gsm8k are left out of accuracy: not every run has them." in found.record["notes"]
 
 
-def test_models_made_from_scratch_differ_by_seed_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("identity", "name", "allowed"),
+    [
+        ("scratch:drawn", lambda seed: "scratch", True),
+        ("files:drawn", lambda seed: f"out/scratch/seed{seed}", True),
+        ("files:drawn", lambda seed: f"out/scratch/seed{seed + 1}", False),
+        ("files:drawn", lambda seed: "base", False),
+    ],
+)
+def test_models_made_from_scratch_differ_by_seed_alone(
+    tmp_path: Path, identity: str, name: Callable[[int], str], allowed: bool
+) -> None:
     runs = []
     for arm in ("original", "hard"):
         for seed in (0, 1):
-            runs.append(write_run(tmp_path / f"{arm}{seed}", arm, seed, identity=f"drawn-{seed}"))
+            runs.append(write_run(tmp_path / f"{arm}{seed}", arm, seed, identity=f"{identity}-{seed}", name=name(seed)))
             write_evaluation(runs[-1], "a", [1.0, 0.0] * 9)
-    assert compare(runs, resamples=50).primary[0]["seeds"] == 2
+    if allowed:
+        assert compare(runs, resamples=50).primary[0]["seeds"] == 2
+    else:
+        with pytest.raises(InputError, match=r"original0 fine-tuned .* and .*original1 .*; compare runs of one model"):
+            compare(runs)
+
+
+def test_sets_that_not_all_runs_have_are_left_out_and_told(small: list[Path]) -> None:
+    write_evaluation(small[0], "math", [1.0, 0.0], [1.0, 1.0])
+    found = compare(small, resamples=50)
+    assert {each["set"] for each in found.record["sets"]} == {"gsm8k"}
+    assert any(note.startswith("Evaluation set math is left out: ") for note in found.record["notes"])
+
+
+def test_only_the_asked_sets_are_compared(study: list[Path], capsys: Any) -> None:
+    found = compare(study, sets=["math"], resamples=50)
+    assert {each["set"] for each in found.record["sets"]} == {"math"}
+    assert found.record["notes"] == []
+    assert found.primary[0]["examples"] == 60
+    assert main(["compare", *map(str, study), "--sets", "math, gsm8k", "--json"]) == 0
+    assert {each["set"] for each in json.loads(capsys.readouterr().out)["sets"]} == {"math", "gsm8k"}
+    with pytest.raises(InputError, match=r"was not evaluated on 'other'; .* has gsm8k, math\)"):
+        compare(study, sets=["math", "other"])
+    with pytest.raises(InputError, match="sets is empty"):
+        compare(study, sets=[])
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -240,7 +365,9 @@ def _not_evaluated(runs: list[Path]) -> list[Path]:
 
 
 def _set_missing(runs: list[Path]) -> list[Path]:
-    write_evaluation(runs[0], "math", [1.0, 0.0], [1.0, 1.0])
+    (runs[0] / "evaluation" / "gsm8k").rename(runs[0] / "evaluation" / "math")
+    summary = runs[0] / "evaluation" / "math" / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "name": "math"}))
     return runs
 
 
@@ -271,7 +398,7 @@ def _same_seed(runs: list[Path]) -> list[Path]:
         (lambda runs: [*runs, runs[0].parent / "nothing"], "nothing holds no fine-tuning run"),
         (_unfinished, "original-steps-seed1 is not finished"),
         (_not_evaluated, "hard-steps-seed0 was not evaluated; run `curate evaluate"),
-        (_set_missing, "was not evaluated on 'math' as .*original-steps-seed0 was"),
+        (_set_missing, "there is no evaluation set that all runs have"),
         (_other_model, "compare runs of one model"),
         (_same_seed, "are both seed 0 of arm 'original'"),
         (lambda runs: _rewritten(runs, protocol="q"), "in different ways"),
@@ -324,6 +451,13 @@ def test_the_table_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     assert any("better" in line for line in lines)
+
+
+def test_rows_that_are_cut_off_are_counted(compared: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setattr("curate.comparison.table._MOST_ROWS", 5)
+    print_comparison(compared.record)
+    assert "and 3 more: --json and the page" in capsys.readouterr().out
 
 
 def test_signs_are_shown_where_there_is_something_to_sign() -> None:

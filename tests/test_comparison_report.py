@@ -88,6 +88,15 @@ def test_wins_show_question_answer_and_both_completions(compared: Comparison, pa
         assert " ".join(visible(text).split()) in page.text
 
 
+def test_a_narrow_screen_shows_the_verdict_before_it_scrolls(page: Page, page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", text)
+    first = re.findall(r"<th[^>]*>(?:<bdi>)?([^<]*)", heads[0])
+    assert first[:4] == ["Arm", "Verdict", "Difference", "95 % interval"]
+    assert "<caption>" not in text
+    assert "against other extra rows" in page.text
+
+
 def test_the_same_comparison_gives_the_same_page(compared: Comparison) -> None:
     assert comparison_page(compared) == comparison_page(compared)
 

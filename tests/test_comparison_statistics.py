@@ -188,6 +188,22 @@ def test_intervals_hold_the_truth_where_arms_differ(kind: str, gain: float, seed
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "rate"), [(3, 0.01), (5, 0.01), (3, 0.02), (5, 0.05)])
+def test_a_gain_on_few_answers_is_not_missed(seeds: int, rate: float) -> None:
+    """Greedy answers, the same in every seed but for the few that the arm puts right."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(150):
+        won = rng.random(100) < rate
+        baseline = np.where(won, 0.0, rng.random(100) < 0.4)
+        found = paired_interval(
+            np.tile(np.where(won, 1.0, baseline), (seeds, 1)), np.tile(baseline, (seeds, 1)), discrete=True
+        )
+        held += found.low <= rate <= found.high
+    assert held >= 0.93 * 150
+
+
+@pytest.mark.slow
 def test_a_percentile_bootstrap_is_too_narrow_with_few_seeds() -> None:
     found = design("nll", 3, 100, 1.0, 0.0, 0.0, 120, 120, seed=0)
     assert found["coverage_bootstrap"] < 0.89

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -436,13 +437,44 @@ def test_parts_that_are_asked_for_one_after_the_other_come_together(folder: Path
     assert read_evaluations(tmp_path / "parts")["q"].rows.equals(whole["q"].rows)
 
 
-def test_answers_are_those_of_the_transformers_generator_and_known_to_it(folder: Path, tmp_path: Path) -> None:
+def test_answers_of_another_precision_are_drawn_again(folder: Path, tmp_path: Path) -> None:
+    found = {
+        precision: evaluate(
+            folder, {"q": table()}, Evaluation(nll=False, **{**LOCAL, "precision": precision}), cache=tmp_path
+        )["q"].summary["generator"]["identity"]
+        for precision in ("float32", "bfloat16")
+    }
+    assert found["float32"].removesuffix("float32") == found["bfloat16"].removesuffix("bfloat16")
+    with sqlite3.connect(tmp_path / "requests" / "requests.sqlite") as connection:
+        models = connection.execute("SELECT model, count(*) FROM completions GROUP BY model").fetchall()
+    assert {model for model, _ in models} == set(found.values())
+    assert len({number for _, number in models}) == 1
+
+
+def test_without_math_verify_expressions_are_undecided_and_that_is_said_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = table(answer=["#### 42", "#### 42", r"\boxed{x+1}"])
+    said = Said(lambda question, k: r"\boxed{1+x}")
+    whole = evaluate(said, {"q": rows}, Evaluation(nll=False), cache=tmp_path / "a")
+    assert "right" in str(whole["q"].rows["verdicts"].to_pylist()[2])
+    monkeypatch.setattr("curate.evaluation.answers.algebra_is_here", lambda: False)
+    with pytest.warns(DataWarning, match=r"pip install 'curate-lm\[math\]'") as warned, pytest.raises(RuntimeError):
+        evaluate(Said(fails_after=0), {"q": rows}, Evaluation(nll=False), cache=tmp_path / "b")
+    assert len(warned) == 1
+    with pytest.warns(DataWarning):
+        found = evaluate(said, {"q": rows}, Evaluation(nll=False), cache=tmp_path / "a")
+    assert found["q"].rows["verdicts"].to_pylist()[2] == ["undecided"]
+    assert found["q"].summary["protocol"] != whole["q"].summary["protocol"]
+
+
+def test_answers_are_those_of_the_transformers_generator(folder: Path, tmp_path: Path) -> None:
     settings = Evaluation(nll=False, **LOCAL)
     one = evaluate(folder, {"q": table()}, settings, cache=tmp_path, device="cpu")["q"]
     generator = Transformers(model=str(folder), device="cpu", precision="float32")
     other = evaluate(generator, {"q": table()}, settings, cache=tmp_path / "other", device="cpu")["q"]
     assert one.rows.equals(other.rows)
-    assert one.summary["generator"]["identity"] == other.summary["generator"]["identity"] == generator.identity()
+    assert one.summary["generator"]["identity"] == f"{generator.identity()} float32"
     assert one.summary["tokens"]["generated"] > 0
 
 

@@ -90,6 +90,14 @@ def test_alpha_zero_is_the_tuned_model_bit_for_bit(tmp_path: Path, dtype: torch.
     assert all(found[name].dtype == dtype for name in tuned)
 
 
+def test_alpha_minus_one_is_the_base_bit_for_bit(tmp_path: Path) -> None:
+    base, tuned, first, _ = _pair(tmp_path, change=1e3)
+    extrapolate(tuned, -1, tmp_path / "out", base=base)
+    assert {name: _bits(value) for name, value in _load(tmp_path / "out").items()} == {
+        name: _bits(value) for name, value in first.items()
+    }
+
+
 def test_what_training_left_alone_stays_bit_for_bit(tmp_path: Path) -> None:
     mask = torch.tensor([0.0, -0.0, float("-inf"), 3e38, 1e-45])
     base = _save(tmp_path / "base", {"mask": mask, "w": torch.zeros(2)})
@@ -317,6 +325,30 @@ def test_of_a_lora_run_the_change_of_the_adapter_is_scaled(tmp_path: Path, famil
     (run / "adapter/adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
     with pytest.raises(InputError, match="merge it into its base"):
         extrapolate(run, 0.5, tmp_path / "dora")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # of peft, about transformers
+def test_the_change_of_an_adapter_is_not_rounded_to_its_base(tmp_path: Path) -> None:
+    from curate.finetuning.lora import LoRA, save_adapter, with_adapter
+
+    model = tiny_model("llama").bfloat16()
+    model.save_pretrained(tmp_path / "base")
+    before = {name: value.double() for name, value in model.state_dict().items()}
+    adapted = with_adapter(model.float(), LoRA(rank=3), seed=0)
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=1e-4)
+    (tmp_path / "adapter").mkdir()
+    save_adapter(adapted, tmp_path / "adapter", str(tmp_path / "base"), None)
+    merged = adapted.merge_and_unload().state_dict()
+    record = extrapolate(tmp_path / "adapter", 0.5, tmp_path / "out")
+    assert record["dtype"] == json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float32"
+    for name, value in _load(tmp_path / "out").items():
+        assert value.dtype == torch.float32
+        change = 1.5 * (merged[name].double() - before[name])
+        torch.testing.assert_close(value.double() - before[name], change, rtol=1e-3, atol=1e-7)
+    extrapolate(tmp_path / "adapter", 0.5, tmp_path / "narrow", dtype="bfloat16")
+    assert all(value.dtype == torch.bfloat16 for value in _load(tmp_path / "narrow").values())
 
 
 # -- the command and the sweep ----------------------------------------------------------------------------------------

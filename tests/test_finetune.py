@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import types
 import warnings
@@ -21,20 +22,25 @@ from model_zoo import random_tokens, tiny_model
 from peft import PeftModel
 from safetensors.torch import load_file
 from tokenizer_zoo import CHATML, byte_level
+from torch.distributed.fsdp import fully_shard
 from torch.utils.flop_counter import FlopCounterMode
 
 import curate
+import curate.finetuning.stopping as stopping
 import curate.finetuning.training as training
 import curate.gradient
+from curate.batches import RowOrder
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.finetuning import Finetuning, LoRA, finetune, finetuning_from, read_run
 from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.lora import merged, with_adapter
 from curate.finetuning.metrics import read_metrics
+from curate.finetuning.saving import save_model
 from curate.forward import allow_packing, batch_losses, make_batch, pack_batch
 from curate.models import load_model
 from curate.optimizers import SAM, AdamW, Muon
 from curate.progress import Progress
+from curate.sharding import whole
 from curate.tokenization import tokenize
 from curate.train import train
 
@@ -184,9 +190,39 @@ def test_metrics_are_those_of_the_step(model: str, tmp_path: Path) -> None:
 def test_bfloat16_weights_are_the_rounded_ones(model: str, tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         finetune(table(), settings(model, steps=2, saved_dtype=dtype), tmp_path / dtype)
-    exact, rounded = weights(tmp_path / "float32"), weights(tmp_path / "bfloat16")
-    assert all(torch.equal(rounded[name], exact[name].bfloat16()) for name in exact)
+        finetune(table(), settings(model, steps=2, saved_dtype=dtype, lora=LoRA()), tmp_path / f"{dtype} adapter")
+    for kind in ("", " adapter"):
+        exact, rounded = weights(tmp_path / f"float32{kind}"), weights(tmp_path / f"bfloat16{kind}")
+        assert exact.keys() == rounded.keys()
+        assert all(torch.equal(rounded[name], exact[name].bfloat16()) for name in exact)
     assert transformers.AutoConfig.from_pretrained(tmp_path / "bfloat16" / "model").dtype == torch.bfloat16
+    assert (tmp_path / "float32" / "model").is_dir()
+    targets = json.loads((tmp_path / "bfloat16 adapter/adapter/adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets)
+
+
+def test_weights_that_were_sharded_are_rounded_too(model: str, tmp_path: Path) -> None:
+    """In a process group of one; FSDP2 lets nobody convert such a model in place."""
+    own = load_model(model)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        fully_shard(own)
+        with whole(own, keep=True):
+            pass
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+        tokens = tokenize(curate.read(table()).examples, tokenizer, template="alpaca", max_length=64)
+        job: Any = types.SimpleNamespace(
+            settings=settings(model, saved_dtype="bfloat16"), tokenizer=tokenizer, tokens=tokens, out=tmp_path
+        )
+        save_model(job, own, own)
+    finally:
+        torch.distributed.destroy_process_group()
+    found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert found.dtype == torch.bfloat16
+    assert found.config.architectures == load_model(model).config.architectures
+    assert all(torch.equal(found.state_dict()[name], before[name].bfloat16()) for name in before)
+    assert all(torch.equal(own.state_dict()[name], before[name]) for name in before)
 
 
 def test_the_seed_decides_and_nothing_else_does(model: str, tmp_path: Path) -> None:
@@ -221,6 +257,60 @@ def test_lengths_and_rates() -> None:
         Finetuning(model="m", lora=LoRA(), sharding="fsdp")
 
 
+def test_the_record_holds_defaults_too(model: str, tmp_path: Path) -> None:
+    chosen = settings(model, steps=1, optimizer=SAM(base=Muon()), lora=LoRA(), learning_rate=None)
+    record = finetune(table(), chosen, tmp_path / "run")
+    found = record["settings"]
+    assert set(found) == set(Finetuning.model_fields)
+    assert (found["lora"]["rank"], found["optimizer"]["rho"]) == (8, 0.05)
+    assert found["optimizer"]["base"]["momentum"] == 0.95
+    assert found["optimizer"]["base"]["adamw"]["betas"] == [0.9, 0.999]
+    assert record["training"]["learning_rate"] == 2e-4
+    assert finetuning_from(json.loads(json.dumps(found))) == chosen
+
+
+def test_muon_from_scratch_has_a_rate_of_its_own() -> None:
+    def rate(**changes: Any) -> float | None:
+        optimizer = Finetuning(**changes).train_config(100).optimizer
+        found: float | None = getattr(optimizer, "base", optimizer).learning_rate
+        return found
+
+    for given in (Muon(), SAM(base=Muon())):
+        assert rate(model="scratch", optimizer=given) == 0.02
+        assert rate(model="m", optimizer=given) is None
+    assert rate(model="scratch", optimizer=Muon(learning_rate=0.1)) == 0.1
+    assert rate(model="scratch") is None
+    own, named = (Finetuning(model="scratch", optimizer=Muon(learning_rate=each)) for each in (None, 0.02))
+    assert own.decisive() == named.decisive()
+
+
+def test_learning_rates_that_nobody_expects_are_told(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(**changes: Any) -> str:
+        chosen = settings(model, steps=1, **changes)
+        finetune(table(), chosen, tmp_path / "run", progress=Progress("lines"), fresh=True)
+        return capsys.readouterr().err
+
+    found = told(optimizer=SAM(base=Muon(weight_decay=0.1)), weight_decay=0.3)
+    assert "hidden matrices at a peak rate of 0.0002 with weight decay 0.1 (--set optimizer.base.learning_rate" in found
+    assert "the rest at 0.01 with 0.3" in found
+    assert "nothing will be learned; set warmup_ratio=0" in found
+    found = told(warmup_ratio=0)
+    assert "Muon" not in found
+    assert "nothing will be learned" not in found
+
+
+def test_a_run_is_not_taken_for_a_model(model: str, tmp_path: Path) -> None:
+    finetune(table(), settings(model, steps=1), tmp_path / "whole")
+    finetune(table(), settings(model, steps=1, lora=LoRA()), tmp_path / "adapted")
+    with pytest.raises(InputError, match=r"is a run, not a model; its weights are --model .*whole/model"):
+        finetune(table(), settings(str(tmp_path / "whole")), tmp_path / "out")
+    for place in (tmp_path / "adapted", tmp_path / "adapted" / "adapter"):
+        with pytest.raises(InputError, match=r"holds an adapter.*curate expo .* --alpha 0"):
+            finetune(table(), settings(str(place)), tmp_path / "out")
+
+
 def test_settings_are_read_as_they_are_written() -> None:
     found = finetuning_from(
         {
@@ -231,6 +321,7 @@ def test_settings_are_read_as_they_are_written() -> None:
     )
     assert found == Finetuning(model="m", lora=LoRA(targets=("q_proj",)), optimizer=SAM(rho=0.1, base=Muon()))
     assert finetuning_from({"model": "m", "optimizer": "adamw"}).optimizer == AdamW()
+    assert finetuning_from({"model": "m", "optimizer": {"eps": 1e-6}}).optimizer == AdamW(eps=1e-6)
     with pytest.raises(InputError, match="did you mean 'batch_size'"):
         finetuning_from({"model": "m", "batchsize": 3})
     with pytest.raises(InputError, match="there is no optimizer 'lion'; choose one of AdamW"):
@@ -399,6 +490,66 @@ def test_when_checkpoints_are_made_leaves_no_trace(model: str, tmp_path: Path, m
         assert losses(tmp_path / name) == losses(tmp_path / "never")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_obeyed_once_the_step_is_saved(
+    number: signal.Signals, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(BaseException):
+        pass
+
+    def end(*_: Any) -> None:
+        raise Ended
+
+    calls: list[int] = []
+    real = curate.gradient.Gradient.__call__
+
+    def signalled(self: Any, **arguments: Any) -> float:
+        calls.append(self.step)
+        if self.step in at:
+            for _ in range(times):
+                signal.raise_signal(number)
+        return real(self, **arguments)
+
+    monkeypatch.setattr(curate.gradient.Gradient, "__call__", signalled)
+    before = signal.signal(number, end)
+    run, at, times = tmp_path / "run", {2}, 1
+    try:
+        with pytest.raises(Ended):
+            finetune(table(), settings(model), run, arm="same")
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
+        at = {4}
+        monkeypatch.setattr(stopping, "_ECHO_SECONDS", -1.0)
+        times = 2
+        with pytest.raises(Ended):  # at once the second time, and the step is lost
+            finetune(table(), settings(model), run, arm="same")
+        assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
+        monkeypatch.undo()
+        at = {5}
+        monkeypatch.setattr(curate.gradient.Gradient, "__call__", signalled)
+        times = 1
+        with pytest.raises(Ended):  # in the last step: the run is finished first
+            finetune(table(), settings(model), run, arm="same")
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    assert calls == [0, 1, 2, 3, 4, 3, 4, 5]
+    at = set()
+    finetune(table(), settings(model), tmp_path / "whole", arm="same")
+    assert losses(run) == losses(tmp_path / "whole")
+    assert same(weights(run), weights(tmp_path / "whole"))
+
+
+def test_halves_of_checkpoints_are_cleared_when_a_run_goes_on(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model), run, time_limit=0)
+    for left in (".step-000002.partial-0-1-ab", ".step-000000.dropped-7", "step-000000"):
+        (run / "checkpoints" / left).mkdir()
+    with pytest.raises(ExternalError, match="after 2 of 6"):
+        finetune(table(), settings(model), run, time_limit=0)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000002"]
+
+
 def test_an_adapter_run_keeps_no_frozen_weights(model: str, tmp_path: Path) -> None:
     with pytest.raises(ExternalError):
         finetune(table(), settings(model, lora=LoRA()), tmp_path / "run", time_limit=0)
@@ -478,18 +629,40 @@ def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
 # -- when training goes wrong ---------------------------------------------------------------------------------------
 
 
-def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(model: str, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    wild = settings(model, learning_rate=1e30, max_grad_norm=None, save_every=1, steps=20, warmup_ratio=0.1)
+def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, planted = tmp_path / "run", 7
+    real = curate.gradient.batch_losses
+    assert planted in RowOrder(np.arange(ROWS), 8, 0).batch(2)  # so that there are checkpoints before it
+
+    def broken(model: Any, batch: Any) -> torch.Tensor:
+        sums = real(model, batch)
+        return sums * torch.where(batch.rows == planted, torch.inf, 1.0)
+
+    monkeypatch.setattr(curate.gradient, "batch_losses", broken)
     with pytest.raises(InputError, match=r"lower learning_rate.*row ids saved in") as caught:
-        finetune(table(), wild, run)
+        finetune(table(), settings(model, save_every=1, steps=20), run)
     found = json.loads(Path(str(caught.value).split("row ids saved in ")[1]).read_text())
-    assert found["example_ids"]
-    assert set(found["example_ids"]) <= set(curate.read(table()).examples.ids.to_pylist())
+    assert found["example_ids"] == [curate.read(table()).examples.ids[planted].as_py()]
     assert (run / "checkpoints" / f"step-{found['step']:06d}").is_dir()
     assert not (run / "run.json").exists()
+    monkeypatch.undo()
     finetune(table(), settings(model, steps=1), run, fresh=True)
     assert not (run / "diverged.json").exists()
+
+
+def test_a_last_update_that_breaks_the_weights_is_no_success(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    changes = {"warmup_ratio": 0, "schedule": "constant", "weight_decay": 1e5}
+    with pytest.raises(InputError, match=r"weights .* not finite after 1 optimizer steps.*row ids saved in"):
+        finetune(table(), settings(model, learning_rate=1e38, steps=1, **changes), run)
+    ids = curate.read(table()).examples.ids
+    last = RowOrder(np.arange(ROWS), 8, 0).batch(0)
+    found = json.loads((run / "diverged.json").read_text())
+    assert found == {"step": 1, "example_ids": [ids[row].as_py() for row in last]}
+    assert not (run / "run.json").exists()
+    assert not (run / "model").exists()
 
 
 def test_smaller_micro_batches_after_running_out_of_memory_are_kept(
@@ -514,6 +687,13 @@ def test_smaller_micro_batches_after_running_out_of_memory_are_kept(
     record = finetune(table(), chosen, run)
     assert max(sizes) <= 120  # not tried again at the size that did not fit
     assert record["training"]["micro_batch_tokens"] < 4096
+
+
+def test_larger_micro_batches_count_when_a_run_goes_on(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model, micro_batch_tokens=100), tmp_path / "run", time_limit=0)
+    record = finetune(table(), settings(model, micro_batch_tokens=900), tmp_path / "run")
+    assert record["training"]["micro_batch_tokens"] == 900
 
 
 # -- tokenizers and models of all sorts -----------------------------------------------------------------------------

@@ -10,16 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from validation_zoo import Trained, rows
+from validation_zoo import Trained, identify_known, rows
 
 import curate.evaluation
 import curate.finetuning
+import curate.validation.folder
 import curate.validation.runner
 from curate.cli import main
 from curate.readers import read
 from curate.score_files import write_scores
 from curate.scores import Scores
 from curate.validation import Validation
+
+
+@pytest.fixture(autouse=True)
+def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curate.validation.folder, "identify", identify_known)
 
 
 @pytest.fixture

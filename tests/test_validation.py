@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from validation_zoo import Trained, rows
+from validation_zoo import Trained, identify_known, rows
 
+import curate.cache
 import curate.comparison
 import curate.evaluation
 import curate.finetuning
 import curate.models
+import curate.validation.folder
 from augmenters import Duplicate, Replay, Subset, Synthesize
 from curate.clusterers import Quantile
 from curate.errors import ExternalError, InputError
@@ -24,6 +26,7 @@ from curate.evaluation import Evaluation, EvaluationSet
 from curate.finetuning import Finetuning
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy
+from curate.proxy_run import ProxyRun
 from curate.readers import Loaded, read
 from curate.run import Run
 from curate.scores import Scores
@@ -39,6 +42,18 @@ from scorers import LossTrajectory
 SAME_NUMBER = ("hard", *CONTROLS)
 
 
+@pytest.fixture(autouse=True)
+def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curate.validation.folder, "identify", identify_known)
+
+
+@pytest.fixture
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setattr(curate.models, "_SCRATCH_SHAPE", {**shape, "num_key_value_heads": 2})
+    monkeypatch.setattr(curate.models, "_SCRATCH_VOCABULARY", 320)
+
+
 @dataclass(frozen=True)
 class Known:
     """A scorer whose final losses stand in a column; tokens grow with them."""
@@ -49,6 +64,14 @@ class Known:
         return Scores(
             trajectory, known, np.isfinite(known), trajectory, np.array([1, 2]), (known * 20).astype(np.int32)
         )
+
+
+@dataclass(frozen=True)
+class EvenLength:
+    """As Known, with rows that are all of one length."""
+
+    def score(self, examples, run):
+        return replace(Known().score(examples, run), tokens=np.full(len(examples), 9, np.int32))
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,7 @@ def test_the_recipe_decides_which_arms_there_are() -> None:
             {"sets": (EvaluationSet(data="a/x.parquet", name="x"), EvaluationSet(data="b/x.parquet", name="x"))},
             "one name",
         ),
+        ({"sets": (EvaluationSet(data="x.parquet", name="pooled"),)}, "stands for all sets"),
         ({"additions": (Addition(name="a", data="x"), Addition(name="a", data="y"))}, "two arms have one name"),
     ],
 )
@@ -197,10 +221,80 @@ def test_cost_of_curation_goes_to_the_arms_that_need_it(tmp_path: Path) -> None:
     cost = arms.get("hard", 0).curation
     assert cost is not None
     assert set(cost) == {"seconds", "tokens", "proxy_parameters", "requests", "generated_tokens", "cached"}
-    for name in ("easy", "final-loss"):
+    for name in ("easy", "final-loss", "random-matched"):
         assert arms.get(name, 0).curation == cost
-    for name in ("random", "random-matched"):
-        assert arms.get(name, 0).curation is None
+    assert arms.get("random", 0).curation is None
+    given = arms_of(tmp_path / "given")
+    given.scores = Known().score(given.loaded.examples, None)
+    known = given.get("hard", 0).curation
+    assert known is not None
+    assert (known["seconds"], known["tokens"]) == (None, None)  # nobody knows what the scores took
+
+
+def test_cost_of_curation_is_that_of_the_whole_proxy_also_where_it_is_cached(
+    tmp_path: Path, small_models: None
+) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    scored = pipeline(scorer=LossTrajectory(), proxy=proxy)
+    half_of = scored.model_copy(update={"augmenters": (Subset(size=0.5),)})
+    given = settings(pipeline=scored, additions=(Addition(name="half", recipe=half_of),))
+    first, later = (
+        Arms(loaded(), given, tmp_path / name, Run(proxy, tmp_path / "cache"), None) for name in ("first", "later")
+    )
+    one, two = first.get("hard", 0).curation, later.get("hard", 0).curation
+    assert one is not None
+    assert two is not None
+    assert two["tokens"] == one["tokens"] > 0
+    assert (one["cached"], two["cached"]) == (False, True)
+    assert one["seconds"] > 0
+    assert two["seconds"] is None  # nobody wrote down how long the measuring took
+    half = first.get("half", 0).curation
+    assert half is not None
+    assert half["tokens"] == one["tokens"]
+
+
+def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path: Path, small_models: None) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    run = Run(proxy, tmp_path / "cache")
+    proxy_run = ProxyRun(loaded().examples, proxy, run)
+    proxy_run.train()
+    facts = proxy_run.facts()
+    assert facts["seconds"] > 0
+    for path in (tmp_path / "cache").glob("proxies/*/step-*/facts.json"):
+        record = json.loads(path.read_text()) | {"seconds": 1000.0}
+        path.write_text(json.dumps(record))
+        manifest = json.loads((path.parent / "manifest.json").read_text())
+        manifest["facts.json"] = curate.cache._checksum(path)
+        (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
+    cost = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None).get("hard", 0).curation
+    assert cost is not None
+    assert cost["seconds"] > 1000
+
+
+def test_the_hard_arm_costs_the_same_when_a_control_is_made_first(tmp_path: Path, small_models: None) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
+    arms = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None)
+    arms.get("random", 0)
+    cost = arms.get("hard", 0).curation
+    assert cost is not None
+    assert cost["seconds"] > 0
+    assert cost["tokens"] > 0
+
+
+def test_rows_that_are_not_of_like_length_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = arms_of(tmp_path)
+    arms.progress.style = "lines"
+    extra = arms.get("random-matched", 0).extra
+    assert extra is not None
+    assert extra["mean_tokens"] < 0.9 * extra["hard_mean_tokens"]  # here all hard rows are longer than any other
+    assert "completion tokens on average" in extra["warning"]
+    assert "warning: arm random-matched-seed0: its extra rows have" in capsys.readouterr().err
+    alike = arms_of(tmp_path / "even", settings(pipeline=pipeline(scorer=EvenLength())))
+    found = alike.get("random-matched", 0).extra
+    assert found is not None
+    assert "warning" not in found
 
 
 def test_arms_of_the_users_own(tmp_path: Path) -> None:
@@ -281,6 +375,18 @@ def test_rows_held_out_are_not_trained_on_and_the_same_every_time(tmp_path: Path
     assert held(tmp_path / "c", pipeline=pipeline(seed=1))[1] != questions
     assert [each.title for each in found.sets] == [HELD_OUT]
     assert [each["reason"] for each in found.loaded.rejected] == ["held out for evaluation"] * 30
+
+
+def test_more_than_the_share_is_held_out_where_that_is_too_few(tmp_path: Path) -> None:
+    found = prepare(read(rows(100)), settings(), tmp_path / "a", Run(cache=tmp_path).progress)
+    assert found.facts["held_out"]["rows"] == 20
+    assert "20 of 100 rows are held out, more than the share of 0.1" in found.warnings[0]
+    assert len(found.loaded.examples) == 80
+    enough = prepare(read(rows(200)), settings(), tmp_path / "b", Run(cache=tmp_path).progress)
+    assert enough.facts["held_out"]["rows"] == 20
+    assert not any("share of" in line for line in enough.warnings)
+    with pytest.raises(InputError, match="18 rows can be held out"):
+        prepare(read(rows(60)), settings(), tmp_path / "c", Run(cache=tmp_path).progress)
 
 
 def test_what_is_near_to_a_row_that_stays_is_not_asked(tmp_path: Path) -> None:
@@ -373,10 +479,12 @@ def whole(out: Path, **fields: Any) -> dict[str, Any]:
 
 def test_all_arms_of_the_first_seed_come_first_and_a_comparison_after_each(tmp_path: Path, trained: Trained) -> None:
     compared: list[int] = []
-    compare = curate.comparison.comparing
+    compare = curate.comparison.compare
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            curate.comparison, "compare", lambda runs, baseline: compared.append(len(runs)) or compare(runs, baseline)
+            curate.comparison,
+            "compare",
+            lambda runs, baseline, **more: compared.append(len(runs)) or compare(runs, baseline, **more),
         )
         result = whole(tmp_path / "out")
     one = [("original", "steps"), ("hard", "steps"), ("random", "steps"), ("original", "epochs")]
@@ -449,6 +557,97 @@ def test_a_folder_of_another_validation_or_of_anything_else_is_left_alone(tmp_pa
     assert result["epochs"] == 5.0
 
 
+def test_another_model_of_the_same_size_is_refused_by_name(tmp_path: Path, trained: Trained) -> None:
+    whole(tmp_path / "out", seeds=(0,))
+    other = Finetuning(model="n", batch_size=10)
+    with pytest.raises(InputError, match=r"another model \(m, now n\)"):
+        whole(tmp_path / "out", seeds=(0,), finetuning=other)
+    assert (tmp_path / "out" / "run.json").is_file()
+    assert json.loads((tmp_path / "out" / "validation.json").read_text())["model"]["identity"] == "files:m"
+
+
+def sets_of(out: Path) -> dict[str, EvaluationSet]:
+    """Two evaluation sets; only A shares rows with the data, 7 of them."""
+    out.mkdir(exist_ok=True)
+    pq.write_table(pa.concat_tables([rows().slice(0, 7), rows(20, seed=7)]), out / "A.parquet")
+    pq.write_table(rows(20, seed=8), out / "B.parquet")
+    pq.write_table(rows().slice(20, 7), out / "C.parquet")
+    return {name: EvaluationSet(data=str(out / f"{name}.parquet")) for name in "ABC"}
+
+
+def test_sets_may_be_fewer_or_more_with_more_seeds(tmp_path: Path, trained: Trained) -> None:
+    sets = sets_of(tmp_path / "sets")
+    whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0,))
+    fewer = whole(tmp_path / "out", sets=(sets["A"],), seeds=(0, 1))
+    assert [each["set"] for each in fewer["comparison"]["sets"]] == ["A"]
+    both = whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0, 1))
+    assert [each["set"] for each in both["comparison"]["sets"]] == ["A", "B"]
+    pq.write_table(rows(20, seed=9), tmp_path / "sets" / "B.parquet")
+    with pytest.raises(InputError, match="other questions in evaluation set 'B'"):
+        whole(tmp_path / "out", sets=(sets["B"],), seeds=(0, 1))
+    assert len(trained.calls) == len(set(trained.calls)) == 8
+
+
+def test_runs_without_weights_are_finished_and_cannot_be_asked_anything_else(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = sets_of(tmp_path / "sets")
+    whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,), keep_weights=False)
+    evaluate = trained.evaluate
+
+    def with_weights(target: str, *given: Any, **more: Any) -> None:
+        if not (Path(target) / "model" / "model.safetensors").exists():
+            raise InputError("the weights are gone; train it again with --fresh")
+        evaluate(target, *given, **more)
+
+    monkeypatch.setattr(curate.evaluation, "evaluate", with_weights)
+    whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 went with --drop-weights"):
+        whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0,))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == files
+
+
+def test_a_set_for_which_other_rows_are_dropped_is_refused_and_others_are_not(tmp_path: Path, trained: Trained) -> None:
+    sets = sets_of(tmp_path / "sets")
+    given: dict[str, Any] = {"drop_contaminated": True, "seeds": (0,)}
+    assert whole(tmp_path / "out", sets=(sets["A"],), **given)["data"]["rows"] == 93
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    with pytest.raises(InputError, match="--drop-contaminated leaves out other rows"):
+        whole(tmp_path / "out", sets=(sets["A"], sets["C"]), **given)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == files
+    whole(tmp_path / "out", sets=(sets["A"], sets["B"]), **given)
+    assert len(trained.calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"finetuning": Finetuning(model="./gone")}, r"model '\./gone' does not exist"),
+        ({"sets": "one"}, "evaluation set one has 1 rows with a final answer"),
+        ({"pipeline": pipeline(scorer=LossTrajectory(), proxy=Proxy(steps=2))}, "proxy.checkpoints = 5"),
+        (
+            {
+                "pipeline": pipeline(proxy=Proxy(steps=2)),
+                "additions": (Addition(name="s", recipe=pipeline(scorer=LossTrajectory())),),
+            },
+            "arm s: proxy.checkpoints = 5",
+        ),
+    ],
+)
+def test_what_is_bound_to_fail_fails_before_the_folder_is_claimed(
+    tmp_path: Path, trained: Trained, fields: dict[str, Any], message: str
+) -> None:
+    if "sets" in fields:
+        pq.write_table(rows(1, seed=5), tmp_path / "one.parquet")
+        fields = {"sets": (EvaluationSet(data=str(tmp_path / "one.parquet")),)}
+    for dry in (True, False):
+        with pytest.raises(InputError, match=message):
+            begin(loaded(), settings(**{"held_out": 0.3} | fields), tmp_path / "out", cache=tmp_path / "c", dry=dry)
+        assert not (tmp_path / "out").exists()
+    whole(tmp_path / "out", seeds=(0,))
+
+
 def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Path, trained: Trained) -> None:
     given = settings(arms=("hard", "sam"), held_out=0.3)
     out = tmp_path / "out"
@@ -477,13 +676,6 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
 
 
 # -- the whole, as it is --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    monkeypatch.setattr(curate.models, "_SCRATCH_SHAPE", {**shape, "num_key_value_heads": 2})
-    monkeypatch.setattr(curate.models, "_SCRATCH_VOCABULARY", 320)
 
 
 @pytest.mark.slow

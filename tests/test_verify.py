@@ -654,6 +654,10 @@ def test_without_math_verify_numbers_work_and_algebra_says_what_to_install(monke
     assert grade("#### 18", "18") is RIGHT
     with pytest.raises(InputError, match=r"pip install 'curate-lm\[math\]'"):
         grade(r"\boxed{x+1}", "1+x")
+    pairs = [("#### 18", "18"), (r"\boxed{x+1}", "1+x")]
+    with pytest.raises(InputError):
+        grade_many(pairs)
+    assert grade_many(pairs, algebra=False) == [RIGHT, Verdict.undecided]
 
 
 def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

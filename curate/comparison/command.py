@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are held against (original)")
     parser.add_argument(
+        "--sets", metavar="NAME,NAME", help="evaluation sets to compare on (all that every run was evaluated on)"
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="FILE", help="page with plots and examples; comparison.json is written beside it"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap shown beside (0)")
@@ -31,7 +34,8 @@ def compare_command(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.out is not None:
         check_report(options.out)
-    comparison = compare(options.runs, options.baseline, seed=options.seed)
+    sets = None if options.sets is None else [name.strip() for name in options.sets.split(",") if name.strip()]
+    comparison = compare(options.runs, options.baseline, sets=sets, seed=options.seed)
     result = comparison.to_json()
     if options.out is not None:
         comparison.write(options.out)

@@ -10,22 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from curate.comparison.bootstrap import pigeonhole_interval
 from curate.comparison.cost import arm_facts, settings_notes
 from curate.comparison.curves import Curve, curves_of
+from curate.comparison.differences import adjust, by_label, pooled_and_single
 from curate.comparison.outcomes import Outcome, outcomes
-from curate.comparison.runs import ArmRun, Groups, budget_name, group_runs, read_runs
-from curate.comparison.statistics import detectable_effect, holm, paired_interval
+from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
 from curate.comparison.values import Metric, SetValues, collect
 from curate.display import one_line
 from curate.errors import InputError
 
-__all__ = ["Comparison", "compare", "is_better"]
+__all__ = ["CONTROLS", "Comparison", "compare"]
 
 DEFAULT_BASELINE = "original"
-MOST_LABELS = 30  # levels or sources of one set
-LEAST_EXAMPLES = 5  # fewer of a level or source say nothing
-_ALL = slice(None)
+CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM has, chosen otherwise
 
 
 @dataclass(frozen=True)
@@ -48,33 +45,35 @@ class Comparison:
 
     @property
     def primary(self) -> list[dict[str, Any]]:
-        """The differences that the comparison was made for: one per arm and budget."""
+        """The differences that the comparison was made for: one per arm and budget that it was run for."""
         return [each for each in self.record["differences"] if each["primary"]]
 
 
-def is_better(metric: str, difference: float) -> bool:
-    """Whether this difference is a gain: more accuracy, fewer nats."""
-    return difference < 0 if metric == "nll" else difference > 0
-
-
 def compare(
-    runs: Sequence[Path | str], baseline: str | None = None, *, seed: int = 0, resamples: int = 2000
+    runs: Sequence[Path | str],
+    baseline: str | None = None,
+    *,
+    sets: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> Comparison:
     """Runs of `curate finetune`, evaluated by `curate evaluate`, against those of the baseline arm.
 
-    runs: folders. baseline: arm; None = "original". seed, resamples: of the bootstrap that is shown beside.
+    runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
+    seed, resamples: of the bootstrap that is shown beside.
     Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
-    outcome is the pooled accuracy, or the pooled nll where nothing was generated; the rest is exploratory.
+    outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
+    rest is exploratory. The arm "hard" is also held against each control arm.
 
     InputError: see `curate.comparison.runs` and `curate.comparison.values`; and arms without a common seed.
     """
-    read = read_runs(runs)
+    read, notes = read_runs(runs, sets)
     name = DEFAULT_BASELINE if baseline is None else baseline
-    groups, notes = group_runs(read, name)
+    groups, more = group_runs(read, name)
     used = {run.place: run for members in groups.values() for seeds in members.values() for run in seeds.values()}
     values = collect(list(used.values()))
-    primary: Metric = "accuracy" if "accuracy" in values else "nll"
-    notes += _left_out(values) + settings_notes(groups, name)
+    primary = _primary(values, notes)
+    notes += more + _left_out(values) + settings_notes(groups, name)
     differences: list[dict[str, Any]] = []
     breakdown: dict[str, list[dict[str, Any]]] = {"levels": [], "sources": []}
     for budget, members in groups.items():
@@ -83,10 +82,16 @@ def compare(
                 continue
             pair = _paired(members[arm], members[name], budget, notes)
             named = {"arm": arm, "baseline": name, "budget": budget}
-            differences += [{**named, **each} for each in _differences(*pair, values, primary, seed, resamples)]
+            rows = pooled_and_single(*pair, values, seed, resamples)
+            for each in rows:
+                each["primary"] = _asked(groups, arm, budget) and each["set"] == "pooled" and each["metric"] == primary
+            differences += [{**named, **each} for each in rows]
             for kind, listed in breakdown.items():
-                listed += [{**named, **each} for each in _breakdown(*pair, values, kind)]
-    _adjust(differences)
+                listed += [{**named, **each} for each in by_label(*pair, values, kind)]
+    controls = _against_controls(groups, name, values, seed, resamples, notes)
+    for primary_too in (True, False):
+        adjust([each for each in differences if each["primary"] is primary_too])
+    adjust(controls)
     first = next(iter(used.values()))
     record = {
         "kind": "comparison",
@@ -94,12 +99,13 @@ def compare(
         "baseline": name,
         "primary": {"set": "pooled", "metric": primary},
         "model": {key: first.record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},
-        "arms": arm_facts(groups, name, [each for each in differences if each["primary"]]),
+        "arms": arm_facts(groups, name, primary, differences),
         "sets": _sets(values),
         "scores": _scores(groups, values),
         "differences": differences,
+        "against_controls": controls,
         **breakdown,
-        "comparisons": len(differences) + sum(map(len, breakdown.values())),
+        "comparisons": len(differences) + len(controls) + sum(map(len, breakdown.values())),
         "notes": list(dict.fromkeys(notes)),
     }
     return Comparison(record, curves_of(groups), outcomes(groups, name, values, primary))
@@ -110,6 +116,46 @@ def _version() -> str:
         return metadata.version("curate-lm")
     except metadata.PackageNotFoundError:
         return "(source tree)"
+
+
+def _against_controls(
+    groups: Groups,
+    baseline: str,
+    values: dict[Metric, list[SetValues]],
+    seed: int,
+    resamples: int,
+    notes: list[str],
+) -> list[dict[str, Any]]:
+    """The main arm against each control arm at the same budget, on all sets together."""
+    rows = []
+    for budget, members in groups.items():
+        main = {} if baseline == MAIN_ARM else members.get(MAIN_ARM, {})
+        for control in CONTROLS:
+            if control != baseline and set(members.get(control, {})) & set(main):
+                pair = _paired(main, members[control], budget, notes)
+                named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
+                rows += [{**named, **each} for each in pooled_and_single(*pair, values, seed, resamples, whole=True)]
+    return rows
+
+
+def _primary(values: dict[Metric, list[SetValues]], notes: list[str]) -> Metric:
+    if "accuracy" not in values:
+        return "nll"
+    single = {float(number) for each in values["accuracy"] for column in each.values.values() for number in set(column)}
+    if len(single) > 1 or "nll" not in values:
+        return "accuracy"
+    notes.append(
+        f"Every answer of every run came out alike (accuracy {100 * single.pop():.0f} %), which tells no arm from "
+        "another: the primary outcome is the loss on the reference answers (nll)."
+    )
+    return "nll"
+
+
+def _asked(groups: Groups, arm: str, budget: str | None) -> bool:
+    """Whether an arm was run for this budget; one that only met it elsewhere, for the first at which it stands."""
+    standing = [each for each, members in groups.items() if arm in members]
+    own = [each for each in standing if any(run.budget == each for run in groups[each][arm].values())]
+    return budget in (own or standing[:1])
 
 
 def _paired(
@@ -130,8 +176,8 @@ def _paired(
         )
     if len(common) == 1:
         notes.append(
-            f"{one} and {other} share one seed at {budget_name(budget)}: how much seeds differ is unknown, and the "
-            "interval is over examples only, so the truth is less certain than it says."
+            "Where two arms share one seed, how much seeds differ is unknown: the intervals are over examples only, "
+            "the truth is less certain than they say, and there is no verdict."
         )
     return [arm[each] for each in common], [baseline[each] for each in common]
 
@@ -147,96 +193,6 @@ def _left_out(values: dict[Metric, list[SetValues]]) -> list[str]:
         for each in sets
         if each.left_out
     ]
-
-
-def _differences(
-    arm: list[ArmRun],
-    baseline: list[ArmRun],
-    values: dict[Metric, list[SetValues]],
-    primary: Metric,
-    seed: int,
-    resamples: int,
-) -> list[dict[str, Any]]:
-    """For each metric: all sets together, their plain mean where it is another number, and each set."""
-    rows = []
-    for metric, sets in values.items():
-        wholes: list[tuple[str, list[SetValues], list[float] | None]] = [("pooled", sets, None)]
-        if len({len(each.ids) for each in sets}) > 1:
-            wholes.append(("mean of sets", sets, [1.0] * len(sets)))
-        for name, chosen, shares in [*wholes, *((each.name, [each], None) for each in sets)]:
-            tables = [each.table(arm) for each in chosen], [each.table(baseline) for each in chosen]
-            more: dict[str, Any] = {"weights": [each.weights_of() for each in chosen], "shares": shares}
-            row = _row(name, metric, *tables, **more)
-            found = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **more)
-            low, high = pigeonhole_interval(*tables, seed=seed, resamples=resamples, **more)
-            row |= {"detectable": found.absolute, "detectable_relative": found.relative}
-            row |= {"bootstrap_low": low, "bootstrap_high": high}
-            rows.append({**row, "primary": name == "pooled" and metric == primary})
-    return rows
-
-
-def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dict[str, Any]:
-    found = paired_interval(arm, baseline, discrete=metric == "accuracy", **more)
-    verdict = "no evidence"
-    if not found.low <= 0 <= found.high:
-        verdict = "better" if is_better(metric, found.difference) else "worse"
-    return {
-        "set": name,
-        "metric": metric,
-        "baseline_mean": found.baseline_mean,
-        "arm_mean": found.arm_mean,
-        "difference": found.difference,
-        "relative": found.relative,
-        "low": found.low,
-        "high": found.high,
-        "relative_low": found.relative_low,
-        "relative_high": found.relative_high,
-        "p": found.p,
-        "verdict": verdict,
-        "primary": False,
-        "seeds": found.seeds,
-        "examples": found.examples,
-    }
-
-
-def _adjust(differences: list[dict[str, Any]]) -> None:
-    """p values adjusted within the primary outcomes, and within all others."""
-    for family in (True, False):
-        rows = [each for each in differences if each["primary"] is family]
-        for row, adjusted in zip(rows, holm([each["p"] for each in rows]), strict=True):
-            row["p_holm"] = adjusted
-
-
-def _breakdown(
-    arm: list[ArmRun], baseline: list[ArmRun], values: dict[Metric, list[SetValues]], kind: str
-) -> list[dict[str, Any]]:
-    """The difference for each level, or source, of each set that has several."""
-    rows = []
-    for metric, sets in values.items():
-        for each in sets:
-            labels = each.levels if kind == "levels" else each.sources
-            if labels is None:
-                continue
-            array = np.array(["not given" if label is None else label for label in labels])
-            names, counts = np.unique(array, return_counts=True)
-            large = sorted(zip(-counts, names.tolist(), strict=True))[:MOST_LABELS]
-            for name in sorted((name for count, name in large if -count >= LEAST_EXAMPLES), key=_natural):
-                chosen = array == name
-                row = _row(
-                    each.name,
-                    metric,
-                    each.table(arm, chosen),
-                    each.table(baseline, chosen),
-                    weights=each.weights_of(chosen),
-                )
-                rows.append({kind.removesuffix("s"): name, **row})
-    return rows
-
-
-def _natural(label: str) -> tuple[Any, ...]:
-    """Level 10 after level 9."""
-    digits = "".join(each for each in label if each.isdigit())
-    return (label.rstrip("0123456789"), int(digits) if digits else -1, label)
 
 
 def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:

@@ -13,23 +13,25 @@ __all__ = ["arm_facts", "settings_notes"]
 
 _MEANS = ("steps", "epochs", "rows_seen", "tokens", "completion_tokens", "seconds", "flops", "gradients_per_step")
 _CURATION = ("seconds", "tokens", "proxy_parameters", "requests", "generated_tokens")
-_MAY_DIFFER = {"seed", "steps", "horizon", "save_every", "log_every"}
+_MAY_DIFFER = {"model", "revision", "seed", "steps", "horizon", "save_every", "log_every"}  # models: by weights
+_OF_ROW = ("arm", "budget", "set", "metric")
 _FLOPS_PER_PARAMETER = 6  # and token: forward and backward
 _SHOWN_KEYS = 4
 
 
-def arm_facts(groups: Groups, baseline: str, primary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per budget and arm: means over its runs; curation once, with what it adds to one run.
 
     flops_total, seconds_total: of one run and the curation, whose tokens are all counted as trained on (scoring them
-    costs a third of that). gain_per_1e15_flops and gain_per_hour: of the primary outcome, above zero = better.
+    costs a third of that). gain_per_1e15_flops and gain_per_hour: of the pooled `metric`, above zero = better.
     """
     rows = []
     for budget, members in groups.items():
         facts = {arm: _facts(list(runs.values())) for arm, runs in members.items()}
         reference = facts[baseline]
         for arm, row in facts.items():
-            found = [each for each in primary if each["arm"] == arm and each["budget"] == budget]
+            wanted = (arm, budget, "pooled", metric)
+            found = [each for each in differences if tuple(each[key] for key in _OF_ROW) == wanted]
             gain = None
             if found:
                 sign = -1 if found[0]["metric"] == "nll" else 1
@@ -79,26 +81,37 @@ def _ratio(value: float | None, by: float | None, unit: float = 1.0) -> float | 
 
 
 def settings_notes(groups: Groups, baseline: str) -> list[str]:
-    """Where runs differ in more than their data: between arms, and within one."""
-    notes = []
+    """Where runs differ in more than their data: between arms, and within one; arms that differ alike on one line."""
+    notes: list[str] = []
+    mixed: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     for budget, members in groups.items():
         reference = _settings(next(iter(members[baseline].values())))
         for arm, runs in members.items():
             every = [_settings(run) for run in runs.values()]
-            mixed = _differing(every[0], *every[1:])
-            if mixed:
-                notes.append(f"The runs of arm {one_line(arm)} at {budget_name(budget)} differ in {_named(mixed)}.")
-            other = _differing(reference, every[0])
-            if other:
-                notes.append(
-                    f"Arm {one_line(arm)} differs from {one_line(baseline)} in more than its data: {_named(other)}."
-                )
+            for found, into, where in (
+                (_differing(every[0], *every[1:]), mixed, f" at {budget_name(budget)}"),
+                (_differing(reference, every[0]), others, ""),
+            ):
+                if found:
+                    into.setdefault(_named(found) + where, []).append(one_line(arm))
         devices = {str(run.record["training"].get("device")) for runs in members.values() for run in runs.values()}
         if len(devices) > 1:
             notes.append(
                 f"The runs used different devices ({', '.join(sorted(devices))}): do not compare their seconds."
             )
-    return notes
+    within = [f"The runs within {_arms(arms)} differ in {keys}." for keys, arms in mixed.items()]
+    between = [
+        f"A{_arms(arms)[1:]} differ{'s' if len(set(arms)) == 1 else ''} from {one_line(baseline)} in more than "
+        f"the data: {keys}."
+        for keys, arms in others.items()
+    ]
+    return [*within, *between, *notes]
+
+
+def _arms(arms: list[str]) -> str:
+    names = list(dict.fromkeys(arms))
+    return f"arm{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _settings(run: ArmRun) -> dict[str, Any]:

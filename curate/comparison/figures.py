@@ -19,7 +19,12 @@ MOST_DRAWN = 16  # rows of one forest plot
 BETTER = "#2a9079"
 _COLORS = (HARD, "#3a83c5", "#2a9079", "#a8791c", "#7f6fd0", "#c2437f", "#5b8c2a", "#996644")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
-_VERDICTS = {"better": (BETTER, "circle"), "worse": (HARD, "square"), "no evidence": (GREY, "circle-open")}
+_VERDICTS = {
+    "better": (BETTER, "circle"),
+    "worse": (HARD, "square"),
+    "no evidence": (GREY, "circle-open"),
+    "one seed": (GREY, "diamond-open"),
+}
 _ROW_HEIGHT = 42
 
 

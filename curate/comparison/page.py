@@ -11,8 +11,8 @@ from markupsafe import Markup
 from curate.comparison import figures
 from curate.comparison.comparing import Comparison
 from curate.comparison.outcomes import Example, Outcome
-from curate.comparison.runs import budget_name
-from curate.comparison.wording import UNITS, headline, interval, relative, signed, value
+from curate.comparison.runs import MAIN_ARM, budget_name
+from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
 from curate.display import as_json
 from curate.errors import InputError
 from curate.publish import check_place, publish_file
@@ -54,7 +54,7 @@ def comparison_page(comparison: Comparison) -> str:
         "others": sentences[1:],
         "record": record,
         "primary": primary,
-        "budgets": len({each["budget"] for each in primary}) > 1,
+        "budgets": len({each["budget"] for each in record["differences"]}) > 1,
         "metrics": [_metric(record, metric, plots) for metric in ("accuracy", "nll") if _has(record, metric)],
         "breakdown": [_breakdown(record, kind, colors, plots) for kind in ("levels", "sources") if record[kind]],
         "curves": _curves(comparison, colors, plots),
@@ -64,7 +64,9 @@ def comparison_page(comparison: Comparison) -> str:
         "show_signed": signed,
         "show_interval": interval,
         "show_relative": relative,
+        "show_detectable": detectable,
         "show_budget": budget_name,
+        "main_arm": MAIN_ARM,
         "units": UNITS,
         "seeds": sorted({seed for each in record["arms"] for seed in each["seeds"]}),
     }
@@ -90,6 +92,7 @@ def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[
         "rows": rows,
         "pooled": [each for each in rows if each["set"] == "pooled"],
         "single": [each for each in rows if each["set"] != "pooled"],
+        "controls": [each for each in record["against_controls"] if each["metric"] == metric],
         "plot": name,
         "height": height,
         "left_out": len(rows) - len(drawn),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from curate.errors import InputError
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
 
-__all__ = ["BUDGETS", "ArmRun", "Groups", "budget_name", "group_runs", "read_runs"]
+__all__ = ["BUDGETS", "MAIN_ARM", "ArmRun", "Groups", "budget_name", "group_runs", "read_runs"]
 
 BUDGETS = {"steps": "equal steps", "epochs": "equal epochs", None: "as run"}
+MAIN_ARM = "hard"  # what everything is about: first wherever it is there
 _MEASURED_BY = {"steps": "steps", "epochs": "epochs"}
+_SCRATCH = "scratch"  # folder of the models that a validation makes
 _SAME_EPOCHS = 0.01  # whole steps cannot hit whole epochs exactly
 Groups = dict[str | None, dict[str, dict[int, "ArmRun"]]]  # budget -> arm -> seed -> run
 
@@ -53,11 +55,12 @@ def budget_name(budget: str | None) -> str:
     return BUDGETS.get(budget, str(budget))
 
 
-def read_runs(places: Sequence[Path | str]) -> list[ArmRun]:
-    """The runs in these folders, checked to be comparable.
+def read_runs(places: Sequence[Path | str], sets: Sequence[str] | None = None) -> tuple[list[ArmRun], list[str]]:
+    """The runs in these folders, checked to be comparable, with the evaluation sets that are; and notes on the others.
 
-    InputError: a run that is not finished or was not evaluated, two runs of one arm, budget and seed, runs of
-    different models, evaluation sets that one run lacks or that were evaluated in another way.
+    sets: names of evaluation sets; None = those that all runs have. InputError: a run that is not finished or was not
+    evaluated, two runs of one arm, budget and seed, runs of different models, an asked set that a run lacks, no set
+    that all have, or one that was evaluated in another way.
     """
     from curate.evaluation.results import read_evaluations
     from curate.finetuning.metrics import read_metrics
@@ -75,8 +78,9 @@ def read_runs(places: Sequence[Path | str]) -> list[ArmRun]:
         runs.append(ArmRun(place, record, found, read_metrics(Path(place) / "metrics.jsonl")))
     _check_unique(runs)
     _check_models(runs)
+    runs, notes = _common_sets(runs, sets)
     _check_evaluations(runs)
-    return runs
+    return runs, notes
 
 
 def _check_unique(runs: Sequence[ArmRun]) -> None:
@@ -92,35 +96,68 @@ def _check_unique(runs: Sequence[ArmRun]) -> None:
 
 def _check_models(runs: Sequence[ArmRun]) -> None:
     """One model; where it is made from scratch, each seed draws other weights, so only those of a seed must agree."""
-    firsts: dict[int, ArmRun] = {}
+    firsts: dict[int | None, ArmRun] = {}
+    by_seed = all(map(_from_scratch, runs))
     for run in runs:
-        first = firsts.setdefault(run.seed, run)
-        same_seed = run.record["model"].get("identity") == first.record["model"].get("identity")
-        same_size = run.record["model"].get("parameters") == runs[0].record["model"].get("parameters")
-        if not (same_seed and same_size):
-            other = runs[0] if same_seed else first
-            raise InputError(
-                f"{other.place} fine-tuned {one_line(str(other.record['model'].get('name')))} and {run.place} "
-                f"{one_line(str(run.record['model'].get('name')))} (other weights); compare runs of one model"
-            )
+        first = firsts.setdefault(run.seed if by_seed else None, run)
+        for other, key in ((first, "identity"), (runs[0], "parameters")):
+            if run.record["model"].get(key) != other.record["model"].get(key):
+                raise InputError(
+                    f"{other.place} fine-tuned {_weights(other)} and {run.place} {_weights(run)}; compare runs of one "
+                    "model"
+                )
+
+
+def _from_scratch(run: ArmRun) -> bool:
+    """By `curate finetune --model scratch`, or with the weights that `curate validate` makes for each seed."""
+    name, identity = (str(run.record["model"].get(key)) for key in ("name", "identity"))
+    return identity.startswith("scratch:") or Path(name).parts[-2:] == (_SCRATCH, f"seed{run.seed}")
+
+
+def _weights(run: ArmRun) -> str:
+    return (
+        f"{one_line(str(run.record['model'].get('name')))} ({one_line(str(run.record['model'].get('identity')), 20)})"
+    )
+
+
+def _common_sets(runs: Sequence[ArmRun], sets: Sequence[str] | None) -> tuple[list[ArmRun], list[str]]:
+    """The runs with the asked sets alone, or with those that all have."""
+    names = list(dict.fromkeys(name for run in runs for name in run.evaluations))
+    lacking = {name: run for run in runs for name in (names if sets is None else sets) if name not in run.evaluations}
+    if sets is not None:
+        for name in sets:
+            if name in lacking:
+                shown = ", ".join(one_line(each) for each in runs[0].evaluations)
+                raise InputError(
+                    f"{lacking[name].place} was not evaluated on {one_line(name)!r}; run `curate evaluate "
+                    f"{lacking[name].place}` on that set, or name others ({runs[0].place} has {shown})"
+                )
+    if sets is not None and not sets:
+        raise InputError("sets is empty; name at least one evaluation set")
+    kept = [name for name in names if name not in lacking and (sets is None or name in sets)]
+    if not kept:
+        raise InputError(
+            f"there is no evaluation set that all runs have ({lacking[names[0]].place} lacks {one_line(names[0])!r}); "
+            "run `curate evaluate` on the same sets for all of them"
+        )
+    notes = [
+        f"Evaluation set {one_line(name)} is left out: {run.place} was not evaluated on it."
+        for name, run in lacking.items()
+    ]
+    return [replace(run, evaluations={name: run.evaluations[name] for name in kept}) for run in runs], notes
 
 
 def _check_evaluations(runs: Sequence[ArmRun]) -> None:
-    names = {name: run for run in runs for name in run.evaluations}
-    for name, having in names.items():
+    having = runs[0]
+    for name, found in having.evaluations.items():
         if name in ("pooled", "mean of sets"):
             raise InputError(f"an evaluation set is named {name!r}, which stands for all sets here; name it otherwise")
-        protocol = having.evaluations[name].summary.get("protocol")
         for run in runs:
-            if name not in run.evaluations:
-                raise InputError(
-                    f"{run.place} was not evaluated on {one_line(name)!r} as {having.place} was; run "
-                    f"`curate evaluate {run.place}` on that set too"
-                )
-            if run.evaluations[name].summary.get("protocol") != protocol:
+            if run.evaluations[name].summary.get("protocol") != found.summary.get("protocol"):
                 raise InputError(
                     f"{having.place} and {run.place} were evaluated on {one_line(name)!r} in different ways (data, "
-                    "prompt, shots, sampling or length); evaluate one of them again with the settings of the other"
+                    "prompt, shots, sampling, length, or with and without math-verify); evaluate one of them again "
+                    "with the settings of the other"
                 )
 
 
@@ -141,19 +178,20 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
         groups.setdefault(run.budget, {}).setdefault(run.arm, {})[run.seed] = run
     notes = []
     for budget, members in groups.items():
-        for arm in [each for each in arms if each not in members]:
-            lent = _lent(groups, budget, arm, members)
-            if lent:
-                members[arm] = lent
-                notes.append(
-                    f"The runs of arm {one_line(arm)} stand at {budget_name(budget)} too: they met that budget as they "
-                    "were."
-                )
+        found = {arm: lent for arm in arms if arm not in members and (lent := _lent(groups, budget, arm, members))}
+        members.update(found)
+        if found:
+            notes.append(
+                f"The runs of {', '.join(map(one_line, found))} stand at {budget_name(budget)} too: they met that "
+                "budget as they were."
+            )
     comparable: Groups = {}
     for budget in sorted(groups, key=lambda each: list(BUDGETS).index(each) if each in BUDGETS else len(BUDGETS)):
         members = groups[budget]
         if baseline in members and len(members) > 1:
-            comparable[budget] = {arm: members[arm] for arm in sorted(members, key=lambda each: each != baseline)}
+            comparable[budget] = {
+                arm: members[arm] for arm in sorted(members, key=lambda each: (each != baseline, each != MAIN_ARM))
+            }
         else:
             lone = ", ".join(one_line(arm) for arm in members)
             notes.append(f"Left out at {budget_name(budget)}: {lone}, for want of an arm to compare with.")

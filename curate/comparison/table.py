@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from curate.comparison.runs import budget_name
-from curate.comparison.wording import UNITS, headline, interval, relative, signed, value
+from curate.comparison.runs import MAIN_ARM, budget_name
+from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
 from curate.display import MISSING, compact, count, decimal, duration, one_line, visible
 
 __all__ = ["print_comparison"]
@@ -28,6 +29,8 @@ def print_comparison(record: dict[str, Any]) -> None:
     show(title, "", sentences[0], "")
     for metric in dict.fromkeys(each["metric"] for each in record["differences"]):
         show(_differences(record, metric, narrow=narrow))
+    if record["against_controls"]:
+        show(_controls(record, narrow=narrow))
     show(_arms(record, narrow=narrow))
     for note in record["notes"]:
         show(f"note: {visible(note)}")
@@ -39,22 +42,39 @@ def print_comparison(record: dict[str, Any]) -> None:
     )
 
 
-def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
-    from rich.table import Table
+def _cut(rows: Sequence[Any]) -> str | None:
+    left = len(rows) - _MOST_ROWS
+    return f"and {count(left)} more: --json and the page of --out have all" if left > 0 else None
 
+
+def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
     rows = [each for each in record["differences"] if each["metric"] == metric]
     if metric != record["primary"]["metric"]:
         rows = [each for each in rows if each["set"] == "pooled"]
     elif narrow:
         rows = [each for each in rows if each["set"] != "mean of sets"]
-    budgets = len({each["budget"] for each in rows}) > 1
     lower = ", lower is better" if metric == "nll" else ""
-    table = Table(
-        title=f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})", title_justify="left"
-    )
-    for name in ("arm", "set"):
+    title = f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})"
+    return _filled(title, rows, "set", one_line(record["baseline"], 14), narrow=narrow)
+
+
+def _controls(record: dict[str, Any], *, narrow: bool) -> Any:
+    metric = record["primary"]["metric"]
+    rows = [each for each in record["against_controls"] if each["metric"] == metric]
+    title = f"{MAIN_ARM} against other extra rows: {metric} ({UNITS[metric]})"
+    return _filled(title, rows, "baseline", "control", narrow=narrow)
+
+
+def _filled(title: str, rows: list[dict[str, Any]], second: str, base: str, *, narrow: bool) -> Any:
+    """A table of differences. second: the key shown beside the arm; base: what the mean that it is held against is."""
+    from rich.table import Table
+
+    metric = rows[0]["metric"]
+    budgets = len({each["budget"] for each in rows}) > 1
+    table = Table(title=title, title_justify="left", caption=_cut(rows), caption_justify="left")
+    for name in ("arm", "set" if second == "set" else "against"):
         table.add_column(name, overflow="fold")
-    names = [] if narrow else [one_line(record["baseline"], 14), "arm"]
+    names = [] if narrow else [base, "arm"]
     names += ["diff." if narrow else "difference", "95 % interval"] + (
         [] if narrow else ["relative", "detectable", "p (Holm)"]
     )
@@ -66,16 +86,17 @@ def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
         cells = [] if narrow else [value(metric, row["baseline_mean"]), value(metric, row["arm_mean"])]
         cells += [signed(metric, row["difference"]), interval(metric, row)]
         if not narrow:
-            cells += [relative(row["relative"]), signed(metric, row["detectable"]).lstrip("+"), f"{row['p_holm']:.3f}"]
+            cells += [relative(row["relative"]), detectable(metric, row), f"{row['p_holm']:.3f}"]
         style = "bold" if row["primary"] else None
-        table.add_row(arm, one_line(row["set"], 30), *cells, row["verdict"], style=style)
+        table.add_row(arm, one_line(row[second], 30), *cells, row["verdict"], style=style)
     return table
 
 
 def _arms(record: dict[str, Any], *, narrow: bool) -> Any:
     from rich.table import Table
 
-    table = Table(title="cost of one run (in brackets: of the curation)", title_justify="left")
+    title = "cost of one run (in brackets: of the curation)"
+    table = Table(title=title, title_justify="left", caption=_cut(record["arms"]), caption_justify="left")
     table.add_column("arm", overflow="fold")
     names = ["seeds", "steps", "tokens", "time"] if narrow else ["seeds", "steps", "epochs", "tokens", "time", "FLOPs"]
     for name in [*names, "cost"]:

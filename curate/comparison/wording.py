@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.comparison.runs import budget_name
+from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.display import MISSING, count, one_line, real
 
-__all__ = ["UNITS", "amount", "brief", "headline", "interval", "relative", "sentence", "signed", "value"]
+__all__ = [
+    "UNITS",
+    "against",
+    "amount",
+    "brief",
+    "detectable",
+    "headline",
+    "interval",
+    "relative",
+    "sentence",
+    "signed",
+    "value",
+]
 
 UNITS = {"accuracy": "points", "nll": "nats per token"}
 _NOUNS = {"accuracy": "accuracy", "nll": "loss on the reference answers"}
-_MAIN_ARM = "hard"
+_FEWEST_SEEDS = 3  # below, their spread is too uncertain to say what could have been found
 
 
 def value(metric: str, number: Any) -> str:
@@ -40,6 +52,13 @@ def interval(metric: str, row: dict[str, Any]) -> str:
     return f"{signed(metric, row['low'])} to {signed(metric, row['high'])}"
 
 
+def detectable(metric: str, row: dict[str, Any]) -> str:
+    """What could have been detected: 3.1 (points); none where that is more than there is, – where it is unknown."""
+    if row["detectable"] is None:
+        return MISSING if row["seeds"] == 1 else "none"
+    return signed(metric, row["detectable"]).lstrip("+")
+
+
 def relative(number: Any) -> str:
     """A relative difference: +6.1 %."""
     return MISSING if real(number) is None else f"{signed('accuracy', number)}\u00a0%"
@@ -48,12 +67,17 @@ def relative(number: Any) -> str:
 def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
     """The title, and a sentence per arm and budget on the primary outcome: of the main arm in full, of others short."""
     rows = [each for each in record["differences"] if each["primary"]]
-    ordered = sorted(rows, key=lambda each: each["arm"] != _MAIN_ARM)
-    return _title(ordered[0]), [sentence(ordered[0], len(rows)), *map(brief, ordered[1:])]
+    ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
+    metric = record["primary"]["metric"]
+    controls = [against(each) for each in record["against_controls"] if each["metric"] == metric]
+    return _title(ordered[0]), [sentence(ordered[0], len(rows)), *controls, *map(brief, ordered[1:])]
 
 
 def _title(row: dict[str, Any]) -> str:
     arm, baseline = one_line(row["arm"], 40), one_line(row["baseline"], 40)
+    if row["verdict"] == "one seed":
+        found = f"{signed(row['metric'], row['difference'])} {UNITS[row['metric']]}"
+        return f"One seed is no verdict: {arm} against {baseline}, {found}"
     if row["verdict"] == "no evidence":
         return f"No evidence that {arm} differs from {baseline}"
     return f"{arm} {_verb(row)} {baseline} by {amount(row['metric'], row['difference'])}"
@@ -76,15 +100,32 @@ def sentence(row: dict[str, Any], family: int) -> str:
     if row["relative_low"] is not None:
         between = f"{relative(row['relative_low'])} to {relative(row['relative_high'])}"
         numbers += f", relative {relative(row['relative'])} ({between})"
-    if row["verdict"] == "no evidence":
+    if row["verdict"] == "one seed":
         return (
-            f"There is no evidence that {arm} changes the {_NOUNS[metric]} ({design}): {numbers}. Four times in five "
-            f"this design would have found a difference of {amount(metric, row['detectable'])}."
+            f"{arm} against {baseline} in {_NOUNS[metric]} ({design}): {numbers}. How much seeds differ is unknown; "
+            f"run {_FEWEST_SEEDS} seeds or more."
         )
+    if row["verdict"] == "no evidence":
+        return f"There is no evidence that {arm} changes the {_NOUNS[metric]} ({design}): {numbers}. {_power(row)}"
     text = f"{arm} {_verb(row)} {baseline} in {_NOUNS[metric]} ({design}): {numbers}."
     if family > 1:
         text += f" For all {family} such comparisons together (Holm), p = {row['p_holm']:.2g}."
     return text
+
+
+def _power(row: dict[str, Any]) -> str:
+    if row["detectable"] is None:
+        return "This design could not have told any difference from zero with some reliability."
+    if row["seeds"] < _FEWEST_SEEDS:
+        return f"With {row['seeds']} seeds it is hardly known what could have been found; run {_FEWEST_SEEDS} or more."
+    return (
+        f"Four times in five this design would have found a difference of {amount(row['metric'], row['detectable'])}."
+    )
+
+
+def against(row: dict[str, Any]) -> str:
+    """The difference to another arm than the baseline of the comparison, in a line."""
+    return brief({**row, "arm": f"{row['arm']} against {row['baseline']}"})
 
 
 def brief(row: dict[str, Any]) -> str:

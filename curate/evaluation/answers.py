@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.cache import Cache
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
 from curate.generation import Completion, Prompt, Queue, Request, Sampling
@@ -17,13 +18,15 @@ from curate.protocols import Generator
 from curate.seeds import derive_seed
 from curate.verify import Verdict, extract
 from curate.verify.grading import grade_many
+from curate.verify.symbolic import algebra_is_here
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Answer", "generator_for", "graded", "requests_for"]
+__all__ = ["Answer", "check_grading", "generator_for", "graded", "grading", "requests_for"]
 
 _GRADERS = 4
+_GRADING = 1  # raise it when answers come to be extracted or compared otherwise
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,34 @@ def requests_for(
     return found
 
 
+def grading() -> int | str:
+    """What answers are graded by, as part of the protocol by which evaluations are compared."""
+    return _GRADING if algebra_is_here() else f"{_GRADING} without algebra"
+
+
+def check_grading(generate: bool) -> None:
+    """Warn, before a model is loaded, where some of the answers could not be graded."""
+    if generate and not algebra_is_here():
+        warnings.warn(
+            "math-verify is not installed: answers that are expressions stay undecided, which counts as not right; "
+            "run: pip install 'curate-lm[math]'",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
 def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[Answer]:
     """Each completion against the final answer of its row.
 
     A text that was cut off counts only where it marks its answer: its last number may be that of any step.
+    Without math-verify what needs algebra is undecided.
     """
     verdicts: dict[int, Verdict] = {}
     for cut_off in (False, True):
         places = [k for k, each in enumerate(completions) if (each.finish_reason != "stop") == cut_off]
         pairs = [(completions[k].text, answers[k]) for k in places]
-        found = grade_many(pairs, strong_only=cut_off, processes=min(_GRADERS, os.cpu_count() or 1))
+        processes = min(_GRADERS, os.cpu_count() or 1)
+        found = grade_many(pairs, strong_only=cut_off, processes=processes, algebra=algebra_is_here())
         verdicts.update(zip(places, found, strict=True))
     answered = []
     for k, completion in enumerate(completions):
@@ -81,10 +102,17 @@ class _InProcess:
     settings: Evaluation
 
     def identity(self) -> str:
-        """As `curate.generators.Transformers` has it, so that what one of them drew is known to the other."""
+        """The model, its template and its precision: rounded weights may draw other answers."""
         from curate.generators.sampling import mode_of
 
-        return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')}"
+        precision = str(self._dtype).removeprefix("torch.")
+        return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')} {precision}"
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        from curate.scoring import resolve_precision
+
+        return resolve_precision(self.settings.precision, self.device)
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
@@ -93,9 +121,8 @@ class _InProcess:
             return
         from curate.generators.local import Begun
         from curate.generators.sampling import decode, evaluated, mode_of
-        from curate.scoring import resolve_precision
 
-        model = self.target.load(self.device).to(resolve_precision(self.settings.precision, self.device))
+        model = self.target.load(self.device).to(self._dtype)
         tokenizer = self.target.tokenizer
         with evaluated(model):
             decode(model, tokenizer, Begun(queue, first), mode_of(tokenizer, "auto"), self.settings.batch_size)

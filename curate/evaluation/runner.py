@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
 from curate.errors import DataWarning, InputError
-from curate.evaluation.answers import Answer, generator_for, graded, requests_for
+from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for
 from curate.evaluation.nll import Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, pieces
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_GRADING = 1  # part of the protocol: raise it when answers come to be extracted or compared otherwise
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -79,6 +78,7 @@ def evaluate(
     if any(job.undone for job in jobs):
         shared = Overlap({}) if found.run is None else overlap(found.run, questions)
         warn_of_overlap(shared, questions)
+        check_grading(any(job.generate for job in jobs))
         _work(jobs, shared, run, run.torch_device(), place)
     return {job.questions.name: job.result for job in jobs if job.result is not None}
 
@@ -112,7 +112,7 @@ class _Job:
         settings, sampling = self.settings, self.settings.sampling(self.form.stop)
         seed = settings.seed if sampling.temperature else 0
         asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
-        return fingerprint([_GRADING, *asked, sampling, settings.samples, seed, settings.max_length])
+        return fingerprint([grading(), *asked, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
         """Take over what is known; InputError where the place is taken by a result of another protocol."""

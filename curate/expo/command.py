@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the model; with several alphas or --evaluation DIR/alpha-A for each, all of which are kept",
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of the saved weights (TUNED's)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the saved weights (TUNED's; float32 for an adapter)",
+    )
     parser.add_argument("--fresh", action="store_true", help="replace other extrapolations in DIR")
     choice = parser.add_argument_group("which alpha is best")
     choice.add_argument(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.expo.sources import Models, open_models
-from curate.expo.weights import FLOATS, INDEX, Entry, slices, torch_dtype, write_file
+from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dtype, write_file
 from curate.progress import Progress, Stage
 from curate.publish import check_place, publish
 
@@ -49,8 +49,9 @@ def extrapolate(
 
     tuned, base, revision, base_revision: see `curate.expo.sources.open_models`; for a LoRA run this scales the change
         that the adapter makes.
-    alpha: 0.3 to 0.5 often serves for finished models; 0 gives `tuned` bit for bit, -1 `base`, and what is between
-        them interpolates. dtype: of the saved weights; None = that of each tensor of `tuned`.
+    alpha: 0.3 to 0.5 often serves for finished models; 0 gives `tuned` and -1 `base` bit for bit (in the dtype that
+        is saved), and what is between them interpolates.
+    dtype: of the saved weights; None = that of each tensor of `tuned`, and float32 where that is an adapter.
     Arithmetic is float32 (float64 for tensors of that type), over parameters and buffers; integer buffers are those of
     `tuned`. Raises InputError for models that do not fit, numbers that overflow, or a folder of something else;
     ExternalError where the disk is full.
@@ -79,6 +80,8 @@ def write_model(
 ) -> dict[str, Any]:
     """As `extrapolate`, for models that are open already."""
     alpha = check_alpha(alpha)
+    if dtype is None and isinstance(models.tuned, Adapted):
+        dtype = "float32"  # the change that an adapter makes is often smaller than the spacing of a bfloat16 base
     inputs = fingerprint(["expo", 1, alpha, dtype, list(models.identities)])
     found = _found(out, inputs, models, fresh=fresh)
     if found is not None:
@@ -178,8 +181,9 @@ def _extrapolated(
     tuned, base = tuned.to(wide), base.to(wide)
     same = tuned == base
     change = torch.where(same, torch.zeros((), dtype=wide), tuned - base)
-    # Unchanged numbers are taken as they are: -0.0 + 0.0 would lose its sign.
-    result = tuned if alpha == 0 else torch.where(same, tuned, tuned + alpha * change)
+    # Unchanged numbers are taken as they are: -0.0 + 0.0 would lose its sign. And tuned - (tuned - base) is not base.
+    ends = {0.0: tuned, -1.0: base}
+    result = ends[alpha] if alpha in ends else torch.where(same, tuned, tuned + alpha * change)
     result = result.to(torch_dtype(dtype))
     if not bool((torch.isfinite(result) | (same & torch.isinf(tuned))).all()):
         broken = not bool((torch.isfinite(tuned) | same).all() and torch.isfinite(base[~same]).all())

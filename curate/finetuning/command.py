@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "add_model_arguments", "finetune_command", "given_settings"]
 
+OPTIMIZER_HELP = (
+    "adamw, muon, sam or functionalsam (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
+    "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay"
+)
 # Option -> the setting it gives.
 _SETTINGS = (
     "model",
@@ -66,9 +70,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
     training.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
     training.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3)"
+        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
     )
-    training.add_argument("--optimizer", metavar="NAME", help="adamw, muon, sam or functionalsam (adamw)")
+    training.add_argument("--optimizer", metavar="NAME", help=OPTIMIZER_HELP)
     training.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
     training.add_argument("--max-length", type=int, metavar="N", help="tokens per row, the rest is cut off (512)")
     training.add_argument(
@@ -85,7 +89,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="any setting, e.g. lora.alpha=32 or horizon=900",
+        help="any setting, e.g. lora.alpha=32, horizon=900 or optimizer.rho=0.1",
     )
     training.add_argument(
         "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package an optimizer may come from"
@@ -116,6 +120,8 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
     if options.lora_targets is not None:
         names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
         lora["targets"] = "all-linear" if names == ["all-linear"] else names
+    if "optimizer" in settings:
+        settings["optimizer"] = {"use": settings["optimizer"]}  # so that --set optimizer.rho finds its place
     if lora or options.lora:
         settings["lora"] = {"use": "LoRA", **lora}
     return finetuning_from(apply_settings(settings, options.set), tuple(options.allow_plugin))

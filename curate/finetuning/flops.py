@@ -36,7 +36,10 @@ class Arithmetic:
     per_square: float
 
     def of(self, tokens: Tokens, rows: Ints) -> float:
-        """For these rows of `tokens`; repeats count each time."""
+        """For these rows of `tokens`; repeats count each time.
+
+        As if each row ran by itself: a prompt prefix that packed rows share runs once on a CPU, and counts in each.
+        """
         lengths = tokens.lengths[rows].astype(np.float64)
         completion = tokens.completion_tokens[rows].astype(np.float64)
         decoder = self.per_token * lengths.sum() + self.per_square * (lengths**2).sum()

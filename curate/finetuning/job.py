@@ -53,6 +53,7 @@ class Job:
         """Of the model before training."""
         if self.settings.scratch:
             return scratch_identity(self.data_key, self.settings.max_length, self._scratch_seed)
+        _refuse_run(Path(self.settings.model).expanduser())
         return identify(self.settings.model, self.settings.revision)
 
     @property
@@ -138,3 +139,16 @@ class Job:
         if rank() == 0:
             publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1) + "\n", replace=True)
         return InputError(f"{error}; row ids saved in {path}")
+
+
+def _refuse_run(folder: Path) -> None:
+    """InputError for what is no model by itself, with what to name instead."""
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return
+    if (folder / "model" / "config.json").is_file():
+        raise InputError(f"{folder} is a run, not a model; its weights are --model {folder / 'model'}")
+    if any((place / "adapter_config.json").is_file() for place in (folder, folder / "adapter")):
+        raise InputError(
+            f"{folder} holds an adapter, not a whole model; add it to its base with `curate expo {folder} --alpha 0 "
+            "--out MODEL` and train that"
+        )

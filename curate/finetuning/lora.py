@@ -67,12 +67,19 @@ def _matrix(module: Any) -> bool:
     return weight is not None and getattr(weight, "ndim", 0) == 2
 
 
-def save_adapter(adapted: Any, directory: Path, base: str, revision: str | None) -> None:
-    """peft's files in an existing folder, with the base model under the name it was given by."""
+def save_adapter(
+    adapted: Any, directory: Path, base: str, revision: str | None, state: dict[str, Any] | None = None
+) -> None:
+    """peft's files in an existing folder, with the base model under the name it was given by.
+
+    state: the factors to save, by their names in `adapted`; None = those it has.
+    """
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = base, revision
+    if not isinstance(config.target_modules, str):
+        config.target_modules = sorted(config.target_modules)  # peft's set would be written in a random order
     with _quiet():
-        adapted.save_pretrained(directory, save_embedding_layers=False)
+        adapted.save_pretrained(directory, save_embedding_layers=False, state_dict=state)
     (directory / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
 
 

@@ -38,7 +38,7 @@ def run_record(
         "arm": job.arm,
         "seed": settings.seed,
         "budget": job.budget,
-        "settings": {name: encode(getattr(settings, name), name) for name in type(settings).model_fields},
+        "settings": settings.written(),
         "data": {
             "description": job.data.description,
             "fingerprint": job.data_key,
@@ -58,6 +58,8 @@ def run_record(
             "steps": config.steps,
             "epochs": round(len(seen) / len(valid), 6),
             "rows_seen": len(seen),
+            "learning_rate": config.learning_rate,
+            "optimizer": encode(config.optimizer, "optimizer"),
             "tokens": last.tokens_seen,
             "completion_tokens": int(tokens.completion_tokens[seen].astype(np.int64).sum()),
             "seconds": round(last.seconds, 3),

@@ -77,6 +77,7 @@ class RunFolder:
         before = 0
         if fresh and self.out.exists():
             self._empty()
+        self._clear()
         if (self.out / _UNFINISHED).exists():
             before = int(_record(self.out / _UNFINISHED).get("begun", 0))
         mark = {"kind": "finetune", "inputs": self.inputs, "begun": before + 1}
@@ -92,6 +93,13 @@ class RunFolder:
                 path = self.out / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             (self.out / _UNFINISHED).unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        """Remove what a killed run left besides its newest checkpoint; each is larger than the model."""
+        newest, place = self.checkpoint(), self.out / "checkpoints"
+        for path in place.iterdir() if place.is_dir() else ():
+            if path != newest:
+                shutil.rmtree(path, ignore_errors=True)
 
     def checkpoint(self) -> Path | None:
         """The newest resumable checkpoint."""

@@ -48,8 +48,9 @@ def finetune(
 
     The same call goes on from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number
     of processes, and does nothing where the run is finished. Under torchrun every rank makes this call.
+    SIGTERM and Ctrl-C are obeyed once the step under way is saved, a second one at once.
     Raises InputError for what cannot be trained, for a folder that holds something else (unless `fresh`), and where
-    the loss is no longer finite: diverged.json in the folder then names the rows. ExternalError: disk or hub.
+    loss or weights are no longer finite: diverged.json in the folder then names the rows. ExternalError: disk or hub.
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
     check_loggers(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,44 @@ __all__ = ["ending_tokens", "save_model"]
 
 
 def save_model(job: Job, model: Any, whole: Any) -> None:
-    """Write model/ or adapter/ of the run folder; the weights are rounded in place where that was asked for.
+    """Write model/ or adapter/ of the run folder; the weights in memory stay as they are.
 
     whole: peft's wrapper around `model`, or `model` itself.
     """
     settings = job.settings
-    if settings.saved_dtype == "bfloat16":
-        model.to(torch.bfloat16)
     generation = _generation(model, job.tokenizer, job.tokens)
+    # A copy, because a model that was sharded cannot be converted in place.
+    rounded = _rounded(whole, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None
 
     def write(folder: Path) -> None:
         if settings.lora is None:
             model.generation_config = generation
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=rounded)
+            if rounded is not None:
+                _say_dtype(folder / "config.json")
         else:
-            save_adapter(whole, folder, settings.model, settings.revision)
+            save_adapter(whole, folder, settings.model, settings.revision, rounded)
             generation.save_pretrained(folder)
         job.tokenizer.save_pretrained(folder)
 
     with quiet():
         publish(job.out / ("model" if settings.lora is None else "adapter"), write)
+
+
+def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
+    """The state in bfloat16, tied tensors still tied; of an adapter the factors alone, as nothing else is saved."""
+    made: dict[int, torch.Tensor] = {}
+    return {
+        name: made.setdefault(id(tensor), tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor)
+        for name, tensor in whole.state_dict(keep_vars=True).items()
+        if not adapter or "lora_" in name
+    }
+
+
+def _say_dtype(path: Path) -> None:
+    """bfloat16 as the dtype of a config.json; transformers writes that of the weights in memory."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "dtype": "bfloat16"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:

@@ -12,7 +12,7 @@ from curate.errors import InputError
 from curate.finetuning.lora import LoRA
 from curate.models import SCRATCH
 from curate.proxy import length_in_steps
-from curate.recipe import construct, decode
+from curate.recipe import construct, decode, encode
 from curate.templates import Template
 
 if TYPE_CHECKING:
@@ -98,6 +98,23 @@ class Finetuning(Component):
     def peak_learning_rate(self) -> float:
         return self.learning_rate or (2e-4 if self.lora else 1e-3 if self.scratch else 2e-5)
 
+    @property
+    def resolved_optimizer(self) -> Any:
+        """The optimizer as it is used: from scratch, Muon has the rate that suits that, where it is given none."""
+        from curate.optimizers import Muon
+        from curate.optimizers.muon import SCRATCH_RATE
+
+        def suited(one: Any) -> Any:
+            wanting = isinstance(one, Muon) and one.learning_rate is None and one.adjust == "original"
+            return one.model_copy(update={"learning_rate": SCRATCH_RATE}) if wanting else one
+
+        if not self.scratch:
+            return self.optimizer
+        base = getattr(self.optimizer, "base", None)
+        if isinstance(base, Muon):
+            return self.optimizer.model_copy(update={"base": suited(base)})
+        return suited(self.optimizer)
+
     def total_steps(self, rows: int) -> int:
         """Optimizer steps for `rows` valid rows."""
         return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
@@ -117,7 +134,7 @@ class Finetuning(Component):
             warmup_ratio=self.warmup_ratio,
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
-            optimizer=self.optimizer,
+            optimizer=self.resolved_optimizer,
             precision=self.precision,
             micro_batch_tokens=self.micro_batch_tokens,
             gradient_checkpointing=self.gradient_checkpointing,
@@ -127,13 +144,26 @@ class Finetuning(Component):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result, but for the model, which goes by other names too."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name not in _FREE + _NAMES}
+        own = {name: getattr(self, name) for name in type(self).model_fields if name not in _FREE + _NAMES}
+        return {**own, "optimizer": self.resolved_optimizer}
+
+    def written(self) -> dict[str, Any]:
+        """Every setting as a plain value, defaults too, for `finetuning_from`: a record must not lean on later ones."""
+        return {name: _written(getattr(self, name), name) for name in type(self).model_fields}
+
+
+def _written(value: Any, path: str) -> Any:
+    plain = encode(value, path)
+    if not isinstance(value, Component):
+        return plain
+    return {"use": plain["use"], **{n: _written(getattr(value, n), f"{path}.{n}") for n in type(value).model_fields}}
 
 
 def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) -> Finetuning:
     """Finetuning from plain YAML values, such as the `settings` of a run.json.
 
-    An optimizer is its name, or a mapping with `use` and its parameters: {use: SAM, rho: 0.1, base: {use: Muon}}.
+    An optimizer is its name, or a mapping with `use` (AdamW where it is left out) and its parameters:
+    {use: SAM, rho: 0.1, base: {use: Muon}}.
     allowed: further packages that `use` may lead into. Raises InputError that names the key.
     """
     fields = dict(settings)
@@ -153,8 +183,8 @@ def _optimizer(value: Any) -> Any:
         value = {"use": value}
     if not isinstance(value, dict):
         return value
-    value = {key: _optimizer(item) if key == "base" else item for key, item in value.items()}
-    name = value.get("use")
+    value = {key: _optimizer(item) if key in ("base", "adamw") else item for key, item in value.items()}
+    name = value.setdefault("use", "AdamW")
     if isinstance(name, str) and "." not in name:
         value["use"] = _dotted(name)
     return value

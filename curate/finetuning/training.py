@@ -21,11 +21,13 @@ from curate.finetuning.metrics import Metrics
 from curate.finetuning.record import run_record
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model
+from curate.finetuning.stopping import Stopping
 from curate.gradient import DivergenceError
+from curate.optimizers import Muon
 from curate.progress import Stage
 from curate.recipe import encode
 from curate.scoring import resolve_precision
-from curate.train import StepRecord, TrainConfig, train
+from curate.train import StepRecord, TrainConfig, learning_rate_factor, train
 
 __all__ = ["carry_out"]
 
@@ -49,17 +51,43 @@ def carry_out(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | No
     done = 0 if resume is None else int(resume.name.removeprefix("step-"))
     if done:
         job.run.progress.note(f"going on from step {done:,} of {config.steps:,}")
+    for note in _notes(config):
+        job.run.progress.note(note)
     peak = peak_rate(model, job.device, resolve_precision(config.precision, job.device))
     operations = arithmetic(model).of(job.tokens, valid) / len(valid) * config.batch_size
     watch = _Watch(job, config, operations, peak)
-    last = _train(job, model, config, watch, _Due(config.steps, done, job.settings.save_every, deadline), resume, log)
-    record = run_record(job, config, model, last, begun, peak, watch.gradients)
-    if rank() == 0:
-        with job.run.progress.stage("save"):
-            save_model(job, model, whole)
-            job.folder.finish(record)
-    barrier()
+    with Stopping() as stopping:
+        due = _Due(config.steps, done, job.settings.save_every, deadline, stopping)
+        last = _train(job, model, config, watch, due, resume, log)
+        record = run_record(job, config, model, last, begun, peak, watch.gradients)
+        if rank() == 0:
+            with job.run.progress.stage("save"):
+                save_model(job, model, whole)
+                job.folder.finish(record)
+        barrier()
     return read_run(job.out)
+
+
+def _notes(config: TrainConfig) -> list[str]:
+    """What the user may not expect of the learning rate."""
+    notes = []
+    base = getattr(config.optimizer, "base", None)
+    muon, path = (base, "optimizer.base") if isinstance(base, Muon) else (config.optimizer, "optimizer")
+    if isinstance(muon, Muon):
+        rest = muon.adamw
+        rate = config.learning_rate if rest.learning_rate is None else rest.learning_rate
+        decay = config.weight_decay if rest.weight_decay is None else rest.weight_decay
+        notes.append(
+            f"Muon moves hidden matrices at a peak rate of {muon.peak(config.learning_rate):g} with weight decay "
+            f"{muon.weight_decay:g} (--set {path}.learning_rate=..., {path}.weight_decay=...); AdamW moves the rest at "
+            f"{rate:g} with {decay:g} (--learning-rate, --set weight_decay=...)"
+        )
+    if not any(learning_rate_factor(config, step) for step in range(config.steps)):
+        notes.append(
+            f"the learning rate is 0 in all {config.steps} steps, because it is still warming up: nothing will be "
+            "learned; set warmup_ratio=0 or more steps"
+        )
+    return notes
 
 
 def _train(
@@ -92,6 +120,8 @@ def _train(
                     last = checkpoint
                     continue
                 due.saved(_keep(job, checkpoint, metrics))
+                if due.stopped:
+                    due.stopping.obey()
                 if due.time_is_up:
                     raise ExternalError(
                         f"the time limit is reached after {checkpoint.step:,} of {config.steps:,} steps; the same "
@@ -119,17 +149,21 @@ def _keep(job: Job, checkpoint: Checkpoint, metrics: Metrics | None) -> float:
 class _Due:
     """Which steps are looked at: the last, and those after which a resumable checkpoint is kept.
 
-    The clock is that of rank 0, whose word counts. time_is_up: the checkpoint that is due is the last before the limit.
+    The clock is that of rank 0, whose word counts. time_is_up, stopped: the checkpoint that is due is the last before
+    the limit, or before a signal is obeyed.
     """
 
-    def __init__(self, steps: int, start: int, every: int | None, deadline: float | None) -> None:
-        self.steps, self.start, self.every, self.deadline = steps, start, every, deadline
-        self.time_is_up = False
+    def __init__(self, steps: int, start: int, every: int | None, deadline: float | None, stopping: Stopping) -> None:
+        self.steps, self.start, self.every, self.deadline, self.stopping = steps, start, every, deadline, stopping
+        self.time_is_up = self.stopped = False
         self._pause, self._last = _SAVE_SECONDS, time.monotonic()
 
     def __call__(self, step: int) -> bool:
         if step in (self.start, self.steps):  # a slice of time too short for one step must still make one
             return step == self.steps
+        self.stopped = self.stopping.wanted()
+        if self.stopped:
+            return True
         now = time.monotonic()
         if self.deadline is not None:
             self.time_is_up = any_rank(rank() == 0 and now >= self.deadline)

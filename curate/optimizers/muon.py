@@ -14,9 +14,10 @@ from curate.errors import InputError
 from curate.optimizers.adamw import AdamW
 from curate.optimizers.protocols import refuse_sharded, trainable
 
-__all__ = ["Muon", "MuonWithAdamW", "hidden_matrices"]
+__all__ = ["SCRATCH_RATE", "Muon", "MuonWithAdamW", "hidden_matrices"]
 
 _FINE_TUNING_RATE = 2e-4
+SCRATCH_RATE = 0.02
 
 
 class Muon(Component):
@@ -31,7 +32,8 @@ class Muon(Component):
         which gives updates the size of AdamW's, so its learning rate fits.
     learning_rate: peak for the hidden matrices; None = 2e-4 for "original", that of the training configuration for
         "match_rms_adamw". An orthogonal update of rate 2e-4 changes the weights of a 1000-column matrix by 6e-6 (RMS),
-        what AdamW does at the 2e-5 to 3e-5 that is usual in fine-tuning. Training from scratch wants about 0.02.
+        what AdamW does at the 2e-5 to 3e-5 that is usual in fine-tuning. Training from scratch wants about
+        0.02, and `curate.finetuning` takes that there.
     weight_decay: of the hidden matrices, per unit of lr; their lr is larger than AdamW's, so the same number decays
         faster.
     adamw: for the rest; what it does not say is as in the training configuration.
@@ -53,6 +55,12 @@ class Muon(Component):
     adjust: Literal["original", "match_rms_adamw"] = "original"
     adamw: AdamW = Field(default_factory=AdamW)
 
+    def peak(self, learning_rate: float) -> float:
+        """Peak rate of the hidden matrices, given that of the training configuration."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return _FINE_TUNING_RATE if self.adjust == "original" else learning_rate
+
     def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> MuonWithAdamW:
         """The optimizer of all trainable parameters.
 
@@ -62,8 +70,7 @@ class Muon(Component):
         named, hidden = trainable(model), hidden_matrices(model)
         if not hidden:
             raise InputError("Muon found no trainable matrix in the layers of the model; use AdamW")
-        default = _FINE_TUNING_RATE if self.adjust == "original" else learning_rate
-        peak = default if self.learning_rate is None else self.learning_rate
+        peak = self.peak(learning_rate)
         scaled: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
         for name, parameter in named:
             if parameter in hidden:

@@ -24,13 +24,25 @@ from curate.readers import Loaded, read
 from curate.run import Run
 from curate.scores import Scores, Split
 from curate.split import join_scores
-from curate.validation.settings import BASELINE, CONTROLS, DRAWN, Addition, Validation, copying, synthesizing
+from curate.validation.cost import added, curation_cost
+from curate.validation.settings import (
+    BASELINE,
+    CONTROLS,
+    DRAWN,
+    SYNTHETIC,
+    Addition,
+    Validation,
+    copying,
+    synthesizing,
+)
 from curate.writers import write_parquet_shards
 
 if TYPE_CHECKING:
     from curate.curated import Curated
 
 __all__ = ["Arm", "Arms"]
+
+_MATCHED = 0.1  # how far the mean lengths of matched rows may be apart, relative
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,10 @@ class Arm:
 class Arms:
     """Makes the data of arms under `out`/arms, each when it is first asked for; what is there is not made again.
 
-    The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of the first
-    time; `cached`: the proxy had been trained before, and its seconds and tokens are not in there.
+    The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of making the
+    data from nothing. `cached`: the proxy had been trained before; what that took is in there, from its cache entry.
+    seconds or tokens None: not known, as where scores were given, or measured by a process that is gone.
+    Every arm whose rows cannot be found without the split (all controls but `random`) bears the cost of the hard arm.
     """
 
     def __init__(self, loaded: Loaded, settings: Validation, out: Path, run: Run, scores: Scores | None) -> None:
@@ -106,26 +120,31 @@ class Arms:
 
     # -- making them --------------------------------------------------------------------------------------------
 
+    def _staged(self, pipeline: Pipeline, *, proxy: bool = True) -> tuple[Curated, dict[str, Any]]:
+        """The stages of a recipe, and what they cost; proxy: whether that of the proxy is part of it."""
+        started, before = time.monotonic(), len(self.progress.costs)
+        curated = pipeline.stages(self.loaded, self.run, self.scores)
+        return curated, curation_cost(curated, self.progress.costs[before:], time.monotonic() - started, proxy=proxy)
+
     @cached_property
-    def _hard(self) -> Curated:
+    def _hard(self) -> tuple[Curated, dict[str, Any]]:
         """The hard arm in memory: scores and split of every arm of this recipe."""
-        curated = self._own("hard").stages(self.loaded, self.run, self.scores)
+        curated, cost = self._staged(self._own("hard"))
         if not curated.split.hard.any():
             advice = next((f": {w.message} {w.remedy}" for w in curated.warnings), "; train the proxy for longer")
             raise InputError(f"no row was found hard, so there is nothing to validate{advice}")
-        return curated
+        return curated, cost
 
     def _whole(self, name: str, pipeline: Pipeline) -> Arm:
         """An arm with all that `curate run` leaves."""
         folder = self.out / "arms" / name
         if not check_directory(folder, inputs_fingerprint(pipeline, self.loaded, self.scores), fresh=False):
-            started = time.monotonic()
-            before = len(self.progress.costs)
-            curated = self._hard if name == "hard" else pipeline.stages(self.loaded, self.run, self.scores)
-            cost = _cost(curated, self.progress.costs[before:], time.monotonic() - started)
-            if name == "synthesis" or name == "duplicates-synthesis":
-                cost = _added(self._hard_cost(), cost)
-            publish_file(self._cost_file(name), json.dumps(cost, indent=1) + "\n")
+            shared = self._hard_cost() if name in SYNTHETIC and copying(self.settings.pipeline) else None
+            curated, cost = self._hard if name == "hard" else self._staged(pipeline, proxy=shared is None)
+            if shared is not None:
+                cost = added(shared, cost)
+            if not self._cost_file(name).is_file():  # else a process that was killed had already paid
+                publish_file(self._cost_file(name), json.dumps(cost, indent=1) + "\n")
             write_output(curated, folder)
         counts = _record(folder / "run.json")["counts"]
         new = counts["output"] - counts["input"]
@@ -156,10 +175,12 @@ class Arms:
                 "rows": len(mixture),
                 "trainable": len(mixture) - int((~mixture.split.valid & (mixture.plan.counts > 0)).sum()),
                 "extra": extra,
-                "curation": self._hard_cost() if name in ("easy", "final-loss") else None,
+                "curation": self._hard_cost() if name in CONTROLS and name != "random" else None,
             }
             publish_file(path, json.dumps(made, indent=1) + "\n")
         record = _record(path)
+        if name == "random-matched" and (line := (record["extra"] or {}).get("warning")):
+            self.progress.note(f"warning: arm {folder_name}: {line}")
         rows, trainable = record["rows"], record["trainable"]
         return Arm(name, str(folder), self.reading, rows, trainable, record["curation"], record["extra"])
 
@@ -167,7 +188,7 @@ class Arms:
         if name == BASELINE:
             split = _unscored(self.loaded)
             return Mixture(self.loaded, split, identity(len(split)), [], pipeline.order, pipeline.seed), None
-        split, examples = self._hard.split, self.loaded.examples
+        split, examples = self._hard[0].split, self.loaded.examples
         plan = fold(pipeline.augmenters, split, pipeline.seed)
         admit = admission(
             examples,
@@ -179,7 +200,7 @@ class Arms:
         )
         made = realize(plan, examples, self.run, admit=admit)
         copied = np.repeat(np.arange(len(plan)), np.maximum(plan.counts - 1, 0))
-        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed), _about(copied, split)
+        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed), _about(name, copied, split)
 
     def _invalid(self) -> int:
         """Rows without completion text, as far as the proxy's tokenizer tells."""
@@ -214,35 +235,22 @@ def _unscored(loaded: Loaded) -> Split:
     return Split(loaded.examples.ids, np.full(n, -2, np.int32), nothing, np.full(n, np.nan, np.float32), nothing)
 
 
-def _about(copied: npt.NDArray[np.int64], split: Split) -> dict[str, Any]:
+def _about(name: str, copied: npt.NDArray[np.int64], split: Split) -> dict[str, Any]:
     """How alike a control's extra rows are to hard ones in what may matter."""
-    return {
+    about: dict[str, Any] = {
         "rows": len(copied),
         "different": len(np.unique(copied)),
         "hard": int(split.hard[copied].sum()),
         "mean_tokens": None if split.tokens is None else round(float(split.tokens[copied].mean()), 2),
         "hard_mean_tokens": None if split.tokens is None else round(float(split.tokens[split.hard].mean()), 2),
     }
-
-
-def _cost(curated: Curated, costs: list[Any], seconds: float) -> dict[str, Any]:
-    through_proxy = ("train the proxy", "measure")
-    facts = curated.proxy_facts or {}
-    written = [part.record for part in curated.realized if part.record]
-    return {
-        "seconds": round(seconds, 3),
-        "tokens": sum(cost.tokens for cost in costs if cost.name in through_proxy),
-        "proxy_parameters": facts.get("parameters"),
-        "requests": sum(sum(map(int, record.get("requests", {}).values())) for record in written),
-        "generated_tokens": sum(int(record["tokens"]["generated"]) for record in written),
-        "cached": bool(facts) and not any(cost.name == "train the proxy" for cost in costs),
-    }
-
-
-def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The cost of both; that of the proxy, which the second had from the first, stands once."""
-    summed = ("seconds", "tokens", "requests", "generated_tokens")
-    return {**one, **{name: one[name] + other[name] for name in summed}}
+    own, hard = about["mean_tokens"], about["hard_mean_tokens"]
+    if name == "random-matched" and abs(own - hard) > _MATCHED * hard:
+        about["warning"] = (
+            f"its extra rows have {own:g} completion tokens on average, hard ones {hard:g}: too few rows that are not "
+            "hard are of such lengths, so a difference to the hard arm may be one of length"
+        )
+    return about
 
 
 def _write(mixture: Mixture, folder: Path) -> None:

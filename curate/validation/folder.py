@@ -4,22 +4,66 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
 from curate.errors import InputError
+from curate.models import identify, scratch_identity
 from curate.publish import check_place, disk_errors, publish_file
 from curate.readers import Loaded
 from curate.scores import Scores
-from curate.validation.settings import Validation
+from curate.validation.settings import Validation, synthesizing
 
-__all__ = ["check_folder", "claim"]
+if TYPE_CHECKING:
+    from curate.validation.preparation import Prepared
+
+__all__ = ["check_folder", "check_weights", "claim", "describe", "describe_sets", "weights"]
 
 _MARK = "validation.json"  # says whose folder this is from the first moment on
+_FIXED = ("dataset", "recipe", "model", "fine-tuning", "evaluation")
+_BY_SETS = {
+    "rows left": "with these --drop-contaminated leaves out other rows",
+    "questions": "the rows that its recipe writes must not have what is asked in any",
+}
 _OURS = {_MARK, "arms", "runs", "questions", "held-out", "scratch", "run.json", "comparison.json", "report.html"}
 
 
-def check_folder(out: Path, settings: Validation, loaded: Loaded, scores: Scores | None, *, fresh: bool) -> None:
+def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, Any]:
+    """What may not change between two calls of one validation, by name.
+
+    Raises InputError for a model that is not there, ExternalError where the hub cannot be asked.
+    """
+    examples, tuning = loaded.examples, settings.finetuning
+    given = None if scores is None else [scores.difficulty, scores.valid]
+    held_out = None if settings.sets else settings.held_out
+    identity = (
+        scratch_identity(examples.fingerprint(), tuning.max_length, 0)
+        if tuning.scratch
+        else identify(tuning.model, tuning.revision)
+    )
+    return {
+        "dataset": fingerprint([examples.fingerprint(), examples.table_fingerprint(), held_out]),
+        "recipe": fingerprint([settings.pipeline, given, settings.drop_contaminated]),
+        "model": {"name": tuning.model, "revision": tuning.revision, "identity": identity},
+        "fine-tuning": fingerprint([tuning.decisive(), settings.epochs, settings.rho]),
+        "evaluation": fingerprint(settings.evaluation),
+    }
+
+
+def describe_sets(settings: Validation, prepared: Prepared) -> dict[str, Any]:
+    """What the evaluation sets decide, to be held against what they decided before."""
+    found: dict[str, Any] = {"sets": prepared.questions}
+    if settings.drop_contaminated:
+        found["rows left"] = prepared.loaded.examples.fingerprint()
+    if synthesizing(settings.pipeline):
+        found["questions"] = fingerprint(sorted(prepared.questions.items()))
+    return found
+
+
+def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     """Raise InputError for a folder that holds anything but this validation (with `fresh`: any validation)."""
     check_place(out)
     if out.exists() and not out.is_dir():
@@ -30,41 +74,78 @@ def check_folder(out: Path, settings: Validation, loaded: Loaded, scores: Scores
         raise InputError(f"--out {out} holds other files ({foreign[0]}); name a new or empty folder")
     if _MARK not in names or fresh:
         return
-    try:
-        before = json.loads((out / _MARK).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{out / _MARK} is not readable ({error}); pass --fresh to begin anew") from error
-    described = _described(settings, loaded, scores)
-    changed = [name for name, value in described.items() if before.get(name) != value]
-    if changed:
+    before = _mark(out)
+    remedy = "name another folder, or pass --fresh to begin anew"
+    changed = [_difference(name, before.get(name), described[name]) for name in _FIXED if name in described]
+    differing = [each for each in changed if each]
+    if differing:
         raise InputError(
-            f"--out {out} holds a validation with another {' and another '.join(changed)}; name another folder, or "
-            "pass --fresh to begin anew (more seeds, arms and evaluation sets need neither)"
+            f"--out {out} holds a validation with another {' and another '.join(differing)}; {remedy} (more seeds, "
+            "arms and evaluation sets need neither)"
         )
+    for name, why in _BY_SETS.items():
+        if name in described and before.get(name) != described[name]:
+            raise InputError(f"--out {out} holds a validation with other evaluation sets, and {why}; {remedy}")
+    for name, value in described.get("sets", {}).items():
+        if before.get("sets", {}).get(name, value) != value:
+            raise InputError(
+                f"--out {out} holds a validation with other questions in evaluation set {name!r}; write NAME=DATA for "
+                f"another name, {remedy}"
+            )
 
 
-def claim(out: Path, settings: Validation, loaded: Loaded, scores: Scores | None, *, fresh: bool) -> None:
+def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
+    """Raise InputError where a finished run of `settings` would have to be evaluated again and has no weights left."""
+    wanted = list(sets)
+    for arm, budget, seed in product(settings.named_arms(), settings.budgets, settings.seeds):
+        run = out / "runs" / f"{arm}-{budget}-seed{seed}"
+        if not (run / "run.json").is_file() or weights(run):
+            continue
+        for name in wanted:
+            if not (run / "evaluation" / name / "summary.json").is_file():
+                raise InputError(
+                    f"evaluation set {name}: the weights of {run} went with --drop-weights, so it can be evaluated on "
+                    "nothing else; leave the set out, or begin anew in another folder without --drop-weights"
+                )
+
+
+def claim(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     """Mark `out` as that of this validation, after the same checks; with `fresh` what it held goes."""
-    check_folder(out, settings, loaded, scores, fresh=fresh)
+    check_folder(out, described, fresh=fresh)
     if fresh and out.exists():
         _empty(out)
     with disk_errors(out):
         (out / "run.json").unlink(missing_ok=True)  # until every run asked for is there again
-    mark = {"kind": "validation", **_described(settings, loaded, scores)}
+    before = _mark(out).get("sets", {}) if (out / _MARK).exists() else {}
+    mark = {"kind": "validation", **described, "sets": {**before, **described["sets"]}}
     publish_file(out / _MARK, json.dumps(mark, indent=1) + "\n")
 
 
-def _described(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, str]:
-    """Fingerprints of what may not change between two calls of one validation, by name."""
-    examples = loaded.examples
-    given = None if scores is None else [scores.difficulty, scores.valid]
-    held_out = None if settings.sets else settings.held_out
-    return {
-        "dataset": fingerprint([examples.fingerprint(), examples.table_fingerprint(), held_out]),
-        "recipe": fingerprint([settings.pipeline, given, settings.drop_contaminated]),
-        "fine-tuning": fingerprint([settings.finetuning.decisive(), settings.epochs, settings.rho]),
-        "evaluation": fingerprint(settings.evaluation),
-    }
+def weights(run: Path) -> list[Path]:
+    """The files of a run that hold weights."""
+    return [*run.glob("model/*.safetensors"), *run.glob("adapter/*.safetensors")]
+
+
+def _mark(out: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((out / _MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out / _MARK} is not readable ({error}); pass --fresh to begin anew") from error
+
+
+def _difference(name: str, before: Any, now: Any) -> str | None:
+    """What to call a part that is not what it was; None where it is."""
+    if name != "model":
+        return None if before == now else name
+    before = before or {}
+    if before.get("identity") == now["identity"]:
+        return None
+    return f"model ({_called(before)}, now {_called(now)})"
+
+
+def _called(model: dict[str, Any]) -> str:
+    revision = model.get("revision")
+    return f"{model.get('name', 'unknown')}{f' at {revision}' if revision else ''}"
 
 
 def _empty(out: Path) -> None:

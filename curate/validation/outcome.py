@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from curate.output import recipe_text
 from curate.publish import disk_errors, publish, publish_file
 from curate.recipe import encode
+from curate.validation.folder import weights
 from curate.validation.schedule import PlannedRun, reference_arm
 from curate.validation.settings import BASELINE
 
@@ -44,7 +45,7 @@ def mirror(run: Path, directory: Path, budget: str) -> None:
 def drop_weights(run: Path) -> None:
     """Remove the weights of an evaluated run and leave the rest of its folder as it is."""
     with disk_errors(run):
-        for path in [*run.glob("model/*.safetensors"), *run.glob("adapter/*.safetensors")]:
+        for path in weights(run):
             path.unlink()
 
 
@@ -54,7 +55,7 @@ def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, A
 
     runs = [work.out / "runs" / run.name for run in done]
     with work.progress.stage("compare", len(runs), "runs"):
-        comparison = compare(runs, BASELINE)
+        comparison = compare(runs, BASELINE, sets=[each.title for each in work.prepared.sets])
         comparison.write(work.out / "report.html")
     record = {**_record(work, done), "comparison": comparison.to_json()}
     if last:
@@ -70,6 +71,8 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         known = arms.setdefault(run.arm.name, {**arm, "data": []})
         if run.arm.data not in known["data"]:
             known["data"].append(run.arm.data)
+    warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
+    unlike = dict.fromkeys(f"arm {name}: {line}" for name, line in warned)
     return {
         "kind": "validation",
         "version": _version("curate-lm") or "source tree",
@@ -82,7 +85,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         "finetuning": encode(settings.finetuning),
         "evaluation": encode(work.prepared.evaluation),
         "evaluated": work.prepared.facts,
-        "warnings": list(work.prepared.warnings),
+        "warnings": [*work.prepared.warnings, *unlike],
         "seeds": list(settings.seeds),
         "epochs": settings.epochs,
         "budgets": list(settings.budgets),

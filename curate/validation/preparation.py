@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from curate.errors import InputError
 from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
+from curate.examples import Examples
 from curate.gate import Gate, compared_texts
 from curate.progress import Progress
 from curate.publish import publish
@@ -26,6 +29,7 @@ __all__ = ["HELD_OUT", "Prepared", "prepare"]
 
 HELD_OUT = "held-out"
 _MOST_HELD_OUT = 1000
+_LARGEST_SHARE = 0.3  # of the rows, held out where the share asked for leaves too few
 _FEWEST = 20  # evaluation rows; with fewer no interval says anything
 _BLOCK = 16_384
 
@@ -33,14 +37,29 @@ _BLOCK = 16_384
 @dataclass(frozen=True)
 class Prepared:
     """loaded: rows to curate and train on. sets: what is evaluated. evaluation: how. gate: the recipe's, with the
-    questions of all sets. facts: JSON for run.json. warnings: lines for the reader."""
+    questions of all sets. questions: fingerprint of each set's, by name. facts: JSON for run.json. warnings: lines for
+    the reader."""
 
     loaded: Loaded
     sets: tuple[EvaluationSet, ...]
     evaluation: Evaluation
     gate: Gate
+    questions: dict[str, str]
     facts: dict[str, Any]
     warnings: tuple[str, ...]
+
+    def moved(self, here: Path, out: Path) -> Prepared:
+        """The same with the files that lie in `here` in `out`."""
+
+        def there(data: Any) -> Any:
+            inside = isinstance(data, str) and Path(data).is_relative_to(here)
+            return str(out / Path(data).relative_to(here)) if inside else data
+
+        for folder in here.iterdir():
+            publish(out / folder.name, partial(shutil.copytree, folder, dirs_exist_ok=True))
+        sets = tuple(each.model_copy(update={"data": there(each.data)}) for each in self.sets)
+        named = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
+        return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": named}))
 
 
 def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
@@ -52,6 +71,8 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
         return _hold_out(loaded, settings, out, progress)
     with progress.stage("read evaluation sets"):
         found = [read_set(each) for each in settings.sets]
+    for each in found:
+        _check_comparable(each, settings.evaluation)
     gate = _with_questions(settings.pipeline.gate, found, out)
     hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
     facts, warnings = _contamination(hits, found, len(loaded.examples))
@@ -63,10 +84,25 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
         warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
     sets = {each.name: {"rows": len(each), "description": each.description} for each in found}
     facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
-    return Prepared(loaded, settings.sets, settings.evaluation, gate, facts, warnings)
+    return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(found), facts, warnings)
+
+
+def _fingerprints(found: Sequence[Questions]) -> dict[str, str]:
+    return {each.name: each.fingerprint for each in found}
 
 
 # -- evaluation sets that are given -----------------------------------------------------------------------------
+
+
+def _check_comparable(questions: Questions, evaluation: Evaluation) -> None:
+    """Raise InputError for a set with too few rows for one of the metrics, which the comparison would refuse."""
+    answered = sum(answer is not None for answer in questions.answers) if evaluation.generate else 0
+    scored = sum(bool(text) for text in questions.completions) if evaluation.nll else 0
+    if 1 in (answered, scored) or not answered + scored:
+        raise InputError(
+            f"evaluation set {questions.name} has {answered} rows with a final answer to compare and {scored} with a "
+            "completion to score; give at least 2 of one, and not 1 of the other"
+        )
 
 
 def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
@@ -139,19 +175,13 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     if examples.shape == "text":
         raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
     n = len(examples)
-    count = min(round(settings.held_out * n), _MOST_HELD_OUT)
-    chosen = np.zeros(n, np.bool_)
-    random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
-    chosen[random.choice(n, count, replace=False)] = True
-    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
-    with progress.stage("hold rows out", count):
-        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
-        hits = index.check([text or "" for text in texts.take(pa.array(held)).to_pylist()])
-    known = set(texts.take(pa.array(stays)).to_pylist())
-    repeats = [text in known for text in texts.take(pa.array(held)).to_pylist()]
-    near = np.array([bool(row) for row in hits], np.bool_) | np.array(repeats, np.bool_)
-    clean = held[~near]
+    asked = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
+    most = max(count, min(int(_LARGEST_SHARE * n), _MOST_HELD_OUT))
+    chosen, near = _drawn(examples, count, settings, progress)
+    while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
+        count = min(max(count + lacking, round(1.25 * count)), most)
+        chosen, near = _drawn(examples, count, settings, progress)
+    clean = np.flatnonzero(chosen & ~near)
     if len(clean) < _FEWEST:
         raise InputError(
             f"{len(clean)} rows can be held out ({int(near.sum())} of {count} are near to rows that stay), too few to "
@@ -166,8 +196,31 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
     evaluation, warnings = settings.evaluation, []
+    if count > asked:
+        warnings.append(
+            f"{count:,} of {n:,} rows are held out, more than the share of {settings.held_out:g}, because fewer than "
+            f"{_FEWEST} questions tell nothing; name evaluation sets with --evaluation to train on all rows"
+        )
     if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
         evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
         warnings.append("most rows held out have no final answer, so only the loss of their completions is compared")
     facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
-    return Prepared(loaded, (one,), evaluation, gate, facts, tuple(warnings))
+    return Prepared(loaded, (one,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
+
+
+def _drawn(
+    examples: Examples, count: int, settings: Validation, progress: Progress
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(n,) bool each: `count` rows drawn, and which of those are near to a row that stays."""
+    gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
+    random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
+    chosen[random.choice(len(examples), count, replace=False)] = True
+    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    asked = texts.take(pa.array(held)).to_pylist()
+    with progress.stage("hold rows out", count):
+        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
+        hits = index.check([text or "" for text in asked])
+    known = set(texts.take(pa.array(stays)).to_pylist())
+    near[held] = [bool(row) or text in known for row, text in zip(hits, asked, strict=True)]
+    return chosen, near

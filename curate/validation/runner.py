@@ -19,12 +19,12 @@ from curate.readers import Loaded, read
 from curate.run import Run
 from curate.scores import Scores
 from curate.validation.arms import Arms
-from curate.validation.folder import check_folder, claim
+from curate.validation.folder import check_folder, check_weights, claim, describe, describe_sets, weights
 from curate.validation.models import model_for
 from curate.validation.outcome import drop_weights, finish, mirror
 from curate.validation.preparation import Prepared, prepare
 from curate.validation.schedule import PlannedRun, reference_arm, schedule
-from curate.validation.settings import BASELINE, Validation
+from curate.validation.settings import BASELINE, Validation, copying, synthesizing
 
 __all__ = ["Work", "begin", "validate"]
 
@@ -155,13 +155,19 @@ def begin(
     if not isinstance(data, Loaded):
         with progress.stage("read"):
             data = read(data, seed=settings.pipeline.seed, **reading)
-    if dry:
-        check_folder(out, settings, data, scores, fresh=fresh)
-        with tempfile.TemporaryDirectory() as place:
-            prepared = prepare(data, settings, Path(place), progress)
-    else:
-        claim(out, settings, data, scores, fresh=fresh)
-        prepared = prepare(data, settings, out, progress)
+    described = describe(settings, data, scores)
+    check_folder(out, described, fresh=fresh)
+    # Made elsewhere, so that nothing in the folder changes before every check is passed.
+    with tempfile.TemporaryDirectory() as place:
+        prepared = prepare(data, settings, Path(place), progress)
+        described |= describe_sets(settings, prepared)
+        check_folder(out, described, fresh=fresh)
+        if not fresh:
+            check_weights(out, settings, [each.title for each in prepared.sets])
+        _check_recipes(settings, prepared, scored=scores is not None)
+        if not dry:
+            claim(out, described, fresh=fresh)
+            prepared = prepared.moved(Path(place), out)
     pipeline = settings.pipeline
     if any(_writes_rows(each) for each in pipeline.augmenters):
         pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may have what is asked later
@@ -174,6 +180,19 @@ def begin(
         # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
         watched.watch = arms.progress.watch = work.stop_in_time
     return work
+
+
+def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) -> None:
+    """Raise InputError for what is bound to fail in the making of an arm."""
+    examples, pipeline = prepared.loaded.examples, settings.pipeline
+    if copying(pipeline) or synthesizing(pipeline):
+        pipeline.check(examples, scored=scored)
+    for each in settings.additions:
+        if each.recipe is not None:
+            try:
+                each.recipe.model_copy(update={"proxy": pipeline.proxy}).check(examples, scored=scored)  # one for all
+            except InputError as error:
+                raise InputError(f"arm {each.name}: {error}") from error
 
 
 def warn_of_design(work: Work) -> None:
@@ -192,7 +211,8 @@ def carry_out(work: Work, run: PlannedRun) -> None:
     from curate.finetuning import finetune
 
     directory = work.out / "runs" / run.name
-    if not work.settings.keep_weights and work.complete(run):
+    no_weights = work.complete(run) and not (work.settings.keep_weights and weights(directory))
+    if no_weights and run.same_as is not None:
         return
     if run.same_as is not None:
         mirror(work.out / "runs" / run.same_as, directory, run.budget)
@@ -210,6 +230,8 @@ def carry_out(work: Work, run: PlannedRun) -> None:
         time_limit=work.left(),
         **run.arm.reading,
     )
+    if no_weights:
+        return  # it was evaluated before its weights went
     with warnings.catch_warnings():
         # Said once for all arms, before the first of them.
         warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)

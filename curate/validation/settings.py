@@ -13,15 +13,26 @@ from curate.finetuning.settings import Finetuning
 from curate.pipeline import Pipeline
 from curate.protocols import Priced
 
-__all__ = ["ARMS", "BASELINE", "CONTROLS", "DRAWN", "Addition", "Budget", "Validation", "copying", "synthesizing"]
+__all__ = [
+    "ARMS",
+    "BASELINE",
+    "CONTROLS",
+    "DRAWN",
+    "SYNTHETIC",
+    "Addition",
+    "Budget",
+    "Validation",
+    "copying",
+    "synthesizing",
+]
 
 Budget = Literal["steps", "epochs"]
 BASELINE = "original"
 # Arm -> the control (see `curate.controls`) whose rows take the place of the hard arm's extra rows.
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
 DRAWN = frozenset(["random", "random-matched", "easy"])  # what is drawn at random is drawn anew for every seed
-_SYNTHETIC = ("synthesis", "duplicates-synthesis")
-ARMS = (BASELINE, "hard", *CONTROLS, *_SYNTHETIC, "sam")
+SYNTHETIC = ("synthesis", "duplicates-synthesis")
+ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
 
 
 class Addition(Component):
@@ -63,7 +74,8 @@ class Validation(Component):
         every arm passes as often over its own rows, for `original`, `hard` and additions.
     epochs: passes of the arm `hard` over its rows.
     seeds: of fine-tuning; also of the controls that are drawn at random.
-    held_out: share of the rows (at most 1,000) held out for evaluation where there are no sets.
+    held_out: share of the rows (at most 1,000) held out for evaluation where there are no sets; more, up to 30 %, where
+        that leaves fewer than 20 questions.
     drop_contaminated: leave out rows that share text with an evaluation set, instead of only counting them.
     rho: radius of SAM in the arm `sam`.
     keep_weights: False = the weights of a run go when it is evaluated; it can then be evaluated on nothing else.
@@ -102,6 +114,8 @@ class Validation(Component):
         names = [each.title for each in self.sets]
         if len(set(names)) < len(names):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
+        if "pooled" in names:
+            raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
         added = [each.name for each in self.additions]
         if len(set(added)) < len(added):
             raise ValueError("two arms have one name; choose another")
@@ -115,7 +129,7 @@ class Validation(Component):
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
-        lacks |= dict.fromkeys(_SYNTHETIC, _NO_GENERATOR) if not writes else {}
+        lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
         if self.arms is None:
             chosen = [name for name in ARMS if name not in lacks]

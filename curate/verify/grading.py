@@ -53,8 +53,12 @@ def grade_many(
     run_programs: bool = False,
     wall_seconds: float = WALL_SECONDS,
     processes: int = 1,
+    algebra: bool = True,
 ) -> list[Verdict]:
-    """`grade` of each (completion, answer), in order, by so many worker processes; the same is compared once."""
+    """`grade` of each (completion, answer), in order, by so many worker processes; the same is compared once.
+
+    algebra: False = expressions that would have to be compared are undecided, and math-verify is not needed.
+    """
     if processes < 1:
         raise InputError(f"processes={processes} cannot grade anything; use 1 or more")
     asked = [(_candidate(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
@@ -63,10 +67,10 @@ def grade_many(
     for candidate, answer in dict.fromkeys(asked):
         if candidate is not None:
             verdict = _quick(candidate, answer, ordered)
-            if verdict is None:
+            if verdict is None and algebra:
                 hard.append((candidate, answer))
             else:
-                found[candidate, answer] = verdict
+                found[candidate, answer] = verdict or Verdict.undecided
     if hard:
         pool = workers(min(processes, len(hard)))
         with ThreadPoolExecutor(len(pool)) as threads:

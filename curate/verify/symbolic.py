@@ -23,7 +23,7 @@ from typing import Any
 from curate.errors import ExternalError, InputError
 from curate.verify.verdict import Verdict
 
-__all__ = ["MEMORY_BYTES", "Worker", "close_workers", "workers"]
+__all__ = ["MEMORY_BYTES", "Worker", "algebra_is_here", "close_workers", "workers"]
 
 # Address space of a worker's child.
 MEMORY_BYTES = 2 * 2**30
@@ -31,6 +31,11 @@ MEMORY_BYTES = 2 * 2**30
 _START_SECONDS = 120.0
 # The child's own alarm ends it on time; only one that can't even die is killed from here, so much later.
 _GRACE_SECONDS = 2.0
+
+
+def algebra_is_here() -> bool:
+    """Whether math-verify, which compares expressions, is installed."""
+    return find_spec("math_verify") is not None
 
 
 class Worker:
@@ -91,7 +96,7 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._stop()
-        if find_spec("math_verify") is None:
+        if not algebra_is_here():
             raise InputError("comparing expressions needs math-verify; run: pip install 'curate-lm[math]'")
         # Nothing of the environment but where the code is: a worker needs no keys.
         environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "0"}
