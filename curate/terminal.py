@@ -13,7 +13,8 @@ __all__ = ["show"]
 def show(*renderables: Any) -> None:
     """Print text and rich tables; text is taken literally, whatever brackets and colons it holds.
 
-    On a terminal, or where COLUMNS gives its width, text is wrapped between words; a path is never broken, so that it can be copied.
+    On a terminal, or where COLUMNS gives its width, text is wrapped between words; a path is never broken, so that
+    it can be copied.
     """
     from rich.console import Console
 
