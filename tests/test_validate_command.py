@@ -78,6 +78,7 @@ def failure(capsys: pytest.CaptureFixture[str], *words: str, status: int = 2) ->
 
 def test_options_become_settings(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--model", "m", "--lora-rank", "4", "--batch-size", "7", "--finetuning", "warmup_ratio=0.1"]
+    words += ["--optimizer", "muon", "--finetuning", "optimizer.momentum=0.9"]
     words += ["--arms", "hard, easy", "--seeds", "5,7", "--epochs", "2", "--budgets", "steps", "--rho", "0.1"]
     words += ["--evaluation", f"first={data}", "--evaluation", f"{{data: {data}, name: second, limit: 9}}"]
     words += ["--no-generate", "--evaluate", "shots=0", "--max-tokens", "33", "--proxy", "scratch"]
@@ -85,6 +86,7 @@ def test_options_become_settings(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = settings_of(monkeypatch, str(data), *words)
     tuning = found.finetuning
     assert (tuning.model, tuning.lora.rank, tuning.batch_size, tuning.warmup_ratio) == ("m", 4, 7, 0.1)
+    assert (type(tuning.optimizer).__name__, tuning.optimizer.momentum) == ("Muon", 0.9)
     assert (found.arms, found.seeds, found.epochs, found.budgets, found.rho) == (
         ("hard", "easy"),
         (5, 7),

@@ -143,6 +143,8 @@ def _finetuning(options: argparse.Namespace) -> Finetuning:
 
     given: dict[str, Any] = {name: getattr(options, name) for name in _TUNING}
     given = {name: value for name, value in given.items() if value is not None}
+    if "optimizer" in given:
+        given["optimizer"] = {"use": given["optimizer"]}  # so that --finetuning optimizer.momentum finds its place
     if options.trust_remote_code:
         given["trust_remote_code"] = True
     if options.lora or options.lora_rank is not None:
