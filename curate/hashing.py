@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+
+if TYPE_CHECKING:
+    from curate.cache import Cache
 
 __all__ = ["file_digest", "framed", "hash_columns", "row_digests", "whole"]
 
@@ -140,8 +144,30 @@ def _numbers(array: pa.Array, column: str) -> Any:
     return memoryview(data)[array.offset * width : (array.offset + len(array)) * width]
 
 
-def file_digest(files: Iterable[tuple[Path, str]]) -> str:
-    """32 hex digits of the content of files and of the names they are known by, in the order given."""
+def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -> str:
+    """32 hex digits of the content of files and of the names they are known by, in the order given.
+
+    cache: what was found is remembered there, by paths, sizes and times of change; None = every byte is read.
+    """
+    if cache is None:
+        return _content_digest(files)
+    listed = list(files)
+    stats = [(path.stat(), path, known_as) for path, known_as in listed]
+    states = [(str(path.absolute()), known_as, stat.st_size, stat.st_mtime_ns) for stat, path, known_as in stats]
+    key = hashlib.blake2b(json.dumps(states).encode(), digest_size=16).hexdigest()
+    entry = cache.get("digests", key)
+    if entry is not None:
+        return (entry / "digest").read_text(encoding="utf-8")
+    found = _content_digest(listed)
+
+    def write(folder: Path) -> None:
+        (folder / "digest").write_text(found, encoding="utf-8")
+
+    cache.put("digests", key, write=write)
+    return found
+
+
+def _content_digest(files: Iterable[tuple[Path, str]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file, known_as in files:
         with file.open("rb") as opened:

@@ -12,12 +12,12 @@ from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
 
 if TYPE_CHECKING:
+    from curate.cache import Cache
     from curate.examples import Examples
 
 __all__ = [
     "SCRATCH",
     "identify",
-    "identifying_files",
     "load_model",
     "load_tokenizer",
     "parameter_count",
@@ -45,20 +45,16 @@ _SCRATCH_SHAPE: dict[str, Any] = {
 _SCRATCH_TEXT_ROWS = 50_000  # the tokenizer is trained on a sample: merges settle long before
 
 
-def identify(name: str, revision: str | None = None) -> str:
+def identify(name: str, revision: str | None = None, cache: Cache | None = None) -> str:
     """A string that changes when the weights or tokenizer files do, without loading them.
 
-    Folders and GGUF files are identified by content, hub ids by the commit they resolve to.
+    Folders and GGUF files are identified by content, hub ids by the commit they resolve to. cache: see
+    `curate.hashing.file_digest`.
     """
     place = locate(name, revision)
     if place.commit:
         return f"hub:{name}@{place.commit}"
-    return f"files:{file_digest(_files(place))}"
-
-
-def identifying_files(name: str) -> list[Path]:
-    """The files whose content `identify` reads of a local model."""
-    return [path for path, _ in _files(locate(name))]
+    return f"files:{file_digest(_files(place), cache)}"
 
 
 def _files(place: Place) -> list[tuple[Path, str]]:

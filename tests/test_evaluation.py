@@ -25,7 +25,7 @@ from curate.evaluation import Evaluation, EvaluationResult, EvaluationSet, evalu
 from curate.evaluation.answers import graded
 from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces
 from curate.evaluation.sets import Questions, read_set
-from curate.evaluation.target import find_target, model_identity
+from curate.evaluation.target import find_target
 from curate.examples import Examples
 from curate.generation import Completion, Queue, Request
 from curate.generators import Transformers
@@ -482,12 +482,12 @@ def test_the_content_of_a_model_is_read_once_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, cache = save_model(tmp_path / "m"), Cache(tmp_path / "cache")
-    first = model_identity(str(place), None, cache)
+    first = identify(str(place), None, cache)
     assert first == identify(str(place))
-    monkeypatch.setattr("curate.models.file_digest", lambda files: "read")
-    assert model_identity(str(place), None, cache) == first
+    monkeypatch.setattr("curate.hashing._content_digest", lambda files: "read")
+    assert identify(str(place), None, cache) == first
     save_model(place, seed=1)
-    assert model_identity(str(place), None, cache) == "files:read"
+    assert identify(str(place), None, cache) == "files:read"
 
 
 # -- fine-tuned runs --------------------------------------------------------------------------------------------------

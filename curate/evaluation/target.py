@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cache import Cache
 from curate.errors import InputError
+from curate.hashing import file_digest
+from curate.models import identify
 from curate.protocols import Generator
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
     if (directory / "run.json").is_file() or (directory / "metrics.jsonl").is_file():
         return _run(directory, cache)
     name = str(directory) if directory.exists() else str(target)
-    identity = model_identity(name, settings.revision, cache)
+    identity = identify(name, settings.revision, cache)
     return Target(name, name, identity, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
 
 
@@ -144,21 +144,19 @@ def _run(directory: Path, cache: Cache) -> Target:
     trust = bool(described.get("trust_remote_code"))
     if (directory / "model" / "config.json").is_file():
         model = str(directory / "model")
-        return Target(
-            str(directory), model, model_identity(model, None, cache), run, directory, trust_remote_code=trust
-        )
+        return Target(str(directory), model, identify(model, None, cache), run, directory, trust_remote_code=trust)
     adapter = directory / "adapter"
     if not (adapter / "adapter_model.safetensors").is_file():
         raise InputError(f"{directory} has neither model/ nor adapter/; fine-tune again with --fresh")
     base, revision = described["model"], described.get("revision")
-    base_identity = model_identity(base, revision, cache)
+    base_identity = identify(base, revision, cache)
     if base_identity != run["model"]["identity"]:
         raise InputError(
             f"the base model {base} of {directory} is not the one that was fine-tuned; put that back, or fine-tune "
             "again with --fresh"
         )
     files = sorted(path for path in adapter.iterdir() if path.is_file() and path.suffix != ".md")
-    identity = f"lora:{_digest(files, adapter, cache)} of {base_identity}"
+    identity = f"lora:{file_digest(((file, file.name) for file in files), cache)} of {base_identity}"
     return Target(str(directory), base, identity, run, directory, adapter, revision=revision, trust_remote_code=trust)
 
 
@@ -172,38 +170,3 @@ def _local_model(generator: Generator) -> str | None:
     model = getattr(generator, "model", None)
     local = isinstance(model, str) and Path(model).expanduser().exists() and getattr(generator, "url", None) is None
     return str(Path(model).expanduser()) if local and isinstance(model, str) else None
-
-
-# -- identities -------------------------------------------------------------------------------------------------------
-
-
-def model_identity(name: str, revision: str | None, cache: Cache) -> str:
-    """What `curate.models.identify` says; the content of a local model is read again only when a file has changed."""
-    from curate.models import identify, identifying_files
-
-    path = Path(name).expanduser()
-    if not path.exists():
-        return identify(name, revision)
-    return _remembered(identifying_files(name), path, cache, lambda: identify(name))
-
-
-def _digest(files: list[Path], folder: Path, cache: Cache) -> str:
-    from curate.hashing import file_digest
-
-    return _remembered(files, folder, cache, lambda: file_digest((file, file.name) for file in files))
-
-
-def _remembered(files: list[Path], place: Path, cache: Cache, compute: Callable[[], str]) -> str:
-    """What `compute` says about files, by their names, sizes and times of change."""
-    states = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.blake2b(json.dumps([str(place.absolute()), states]).encode(), digest_size=16).hexdigest()
-    entry = cache.get("digests", key)
-    if entry is not None:
-        return (entry / "identity").read_text(encoding="utf-8")
-    found = compute()
-
-    def write(folder: Path) -> None:
-        (folder / "identity").write_text(found, encoding="utf-8")
-
-    cache.put("digests", key, write=write)
-    return found

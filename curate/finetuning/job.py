@@ -54,7 +54,7 @@ class Job:
         if self.settings.scratch:
             return scratch_identity(self.data_key, self.settings.max_length, self._scratch_seed)
         _refuse_run(Path(self.settings.model).expanduser())
-        return identify(self.settings.model, self.settings.revision)
+        return identify(self.settings.model, self.settings.revision, self.run.store)
 
     @property
     def _scratch_seed(self) -> int:
