@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-__all__ = ["add_reading_arguments", "reading"]
+__all__ = ["add_machine_arguments", "add_reading_arguments", "reading"]
 
 _READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
 
@@ -26,6 +27,13 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
     )
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> None:
+    """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
+    group = parser.add_argument_group("where")
+    group.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
+    group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from curate.arguments import add_reading_arguments
+from curate.arguments import add_machine_arguments, add_reading_arguments
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
 
@@ -265,9 +265,7 @@ def _data_arguments(
         "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
     )
     add_reading_arguments(parser)
-    machine = parser.add_argument_group("where")
-    machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
-    machine.add_argument("--device", help="cpu, cuda, cuda:1; a GPU is taken if there is one")
+    add_machine_arguments(parser)
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.arguments import add_machine_arguments
 from curate.display import share, visible
 from curate.errors import InputError
 
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="folder for the results, one per set (RUN/evaluation for a run)"
     )
     results.add_argument("--fresh", action="store_true", help="replace results of another protocol or model")
-    machine = parser.add_argument_group("where")
-    machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
-    machine.add_argument("--device", help="cpu, cuda, cuda:1; a GPU is taken if there is one")
+    add_machine_arguments(parser)
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:

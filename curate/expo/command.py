@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from curate.arguments import add_machine_arguments
 from curate.display import share, visible
 from curate.errors import InputError
 
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--by", choices=("accuracy", "nll"), help="what makes the best (accuracy if answers are drawn)")
     choice.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows of each set")
     add_settings_arguments(parser)
-    machine = parser.add_argument_group("where")
-    machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
-    machine.add_argument("--device", help="of evaluations: cpu, cuda, cuda:1; a GPU is taken if there is one")
+    add_machine_arguments(parser, "of evaluations: ")
 
 
 def expo(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,31 +6,28 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.arguments import add_reading_arguments, reading
+from curate.arguments import add_machine_arguments, add_reading_arguments, reading
 from curate.errors import InputError
 
 if TYPE_CHECKING:
     from curate.finetuning.settings import Finetuning
 
-__all__ = ["add_arguments", "add_model_arguments", "finetune_command", "given_settings"]
+__all__ = [
+    "add_arguments",
+    "add_model_arguments",
+    "add_tuning_arguments",
+    "finetune_command",
+    "given_settings",
+    "tuning_settings",
+]
 
 OPTIMIZER_HELP = (
     "adamw, muon, sam or functionalsam (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
     "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay"
 )
-# Option -> the setting it gives.
-_SETTINGS = (
-    "model",
-    "revision",
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "precision",
-    "max_length",
-    "seed",
-)
-_MORE_SETTINGS = ("template", "micro_batch_tokens", "sharding", "save_every", "log_every", "saved_dtype")
+# Options that are settings of the same name.
+_TUNING = ("model", "revision", "batch_size", "learning_rate", "optimizer", "precision", "max_length")
+_MORE = ("steps", "seed", "template", "micro_batch_tokens", "sharding", "save_every", "log_every", "saved_dtype")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,29 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
     )
     add_reading_arguments(parser)
-    machine = parser.add_argument_group("where")
-    machine.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
-    machine.add_argument("--device", help="cpu, cuda, cuda:1; a GPU is taken if there is one")
+    add_machine_arguments(parser)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What is trained and how; further settings go through --set."""
     training = parser.add_argument_group("what to train and how")
-    training.add_argument("--model", required=True, metavar="MODEL", help="hub id, folder, GGUF file, or scratch")
-    training.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
-    training.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
-    training.add_argument("--lora-rank", type=int, metavar="N", help="their rank (8); implies --lora")
+    add_tuning_arguments(training, OPTIMIZER_HELP)
     training.add_argument(
         "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
     )
     training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
-    training.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
-    training.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
-    )
-    training.add_argument("--optimizer", metavar="NAME", help=OPTIMIZER_HELP)
-    training.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
-    training.add_argument("--max-length", type=int, metavar="N", help="tokens per row, the rest is cut off (512)")
     training.add_argument(
         "--template", choices=("auto", "alpaca", "plain", "chat"), help="text around prompts (auto: alpaca, or chat)"
     )
@@ -99,6 +84,38 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:
+    """What every command takes that fine-tunes, see `tuning_settings`. optimizer: help for --optimizer."""
+    group.add_argument("--model", required=True, metavar="MODEL", help="hub id, folder, GGUF file, or scratch")
+    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
+    group.add_argument("--lora-rank", type=int, metavar="N", help="their rank (8); implies --lora")
+    group.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
+    group.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
+    )
+    group.add_argument("--optimizer", metavar="NAME", help=optimizer)
+    group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
+    group.add_argument("--max-length", type=int, metavar="N", help="tokens per row, the rest is cut off (512)")
+
+
+def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_tuning_arguments`, and --trust-remote-code, as plain settings for `finetuning_from`."""
+    settings = _given(options, _TUNING)
+    if "optimizer" in settings:
+        settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho finds its place
+    if options.lora or options.lora_rank is not None:
+        settings["lora"] = {"use": "LoRA"} | ({} if options.lora_rank is None else {"rank": options.lora_rank})
+    if options.trust_remote_code:
+        settings["trust_remote_code"] = True
+    return settings
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def given_settings(options: argparse.Namespace) -> Finetuning:
     """Settings from the options of `add_model_arguments`, and where a command has them seed, save_every, log_every.
 
@@ -107,23 +124,15 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
     from curate.finetuning.settings import finetuning_from
     from curate.recipe import apply_settings
 
-    settings: dict[str, Any] = {name: getattr(options, name, None) for name in (*_SETTINGS, *_MORE_SETTINGS)}
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = tuning_settings(options) | _given(options, _MORE)
     if str(settings.get("steps", "")).strip().isdigit():
         settings["steps"] = int(settings["steps"])
-    for name in ("gradient_checkpointing", "trust_remote_code"):
-        if getattr(options, name):
-            settings[name] = True
-    lora: dict[str, Any] = {}
-    if options.lora_rank is not None:
-        lora["rank"] = options.lora_rank
+    if options.gradient_checkpointing:
+        settings["gradient_checkpointing"] = True
     if options.lora_targets is not None:
         names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
-        lora["targets"] = "all-linear" if names == ["all-linear"] else names
-    if "optimizer" in settings:
-        settings["optimizer"] = {"use": settings["optimizer"]}  # so that --set optimizer.rho finds its place
-    if lora or options.lora:
-        settings["lora"] = {"use": "LoRA", **lora}
+        targets = "all-linear" if names == ["all-linear"] else names
+        settings["lora"] = {"use": "LoRA", **settings.get("lora", {}), "targets": targets}
     return finetuning_from(apply_settings(settings, options.set), tuple(options.allow_plugin))
 
 

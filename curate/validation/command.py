@@ -22,22 +22,14 @@ EVALUATION_HELP = (
 )
 _DEFAULT_RECIPE = "quick"
 _WITH_GENERATOR = "duplicate-and-synthesize"
-# Option -> the setting of fine-tuning it gives.
-_TUNING = ("model", "revision", "batch_size", "learning_rate", "optimizer", "max_length", "precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `curate validate` takes beside the arguments of `curate run`."""
+    from curate.finetuning.command import add_tuning_arguments
+
     tuning = parser.add_argument_group("what to fine-tune")
-    tuning.add_argument("--model", required=True, metavar="MODEL", help="hub id, folder, GGUF file, or scratch")
-    tuning.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
-    tuning.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
-    tuning.add_argument("--lora-rank", type=int, metavar="N", help="their rank (8); implies --lora")
-    tuning.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
-    tuning.add_argument("--learning-rate", type=float, metavar="RATE", help="peak (2e-5; LoRA 2e-4; scratch 1e-3)")
-    tuning.add_argument("--optimizer", metavar="NAME", help="adamw or muon (adamw)")
-    tuning.add_argument("--max-length", type=int, metavar="N", help="tokens per row, the rest is cut off (512)")
-    tuning.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
+    add_tuning_arguments(tuning, "adamw or muon (adamw)")
     tuning.add_argument(
         "--finetuning", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate finetune"
     )
@@ -138,19 +130,11 @@ def _settings(options: argparse.Namespace) -> Validation:
 
 
 def _finetuning(options: argparse.Namespace) -> Finetuning:
+    from curate.finetuning.command import tuning_settings
     from curate.finetuning.settings import finetuning_from
     from curate.recipe import apply_settings
 
-    given: dict[str, Any] = {name: getattr(options, name) for name in _TUNING}
-    given = {name: value for name, value in given.items() if value is not None}
-    if "optimizer" in given:
-        given["optimizer"] = {"use": given["optimizer"]}  # so that --finetuning optimizer.momentum finds its place
-    if options.trust_remote_code:
-        given["trust_remote_code"] = True
-    if options.lora or options.lora_rank is not None:
-        given["lora"] = {} if options.lora_rank is None else {"rank": options.lora_rank}
-        given["lora"]["use"] = "LoRA"
-    changed = apply_settings(given, options.finetuning)
+    changed = apply_settings(tuning_settings(options), options.finetuning)
     for name, option in (("steps", "--epochs"), ("seed", "--seeds")):
         if name in changed:
             raise InputError(f"--finetuning {name}=...: every run gets its own; use {option}")
