@@ -31,6 +31,7 @@ __all__ = [
     "anchor_losses",
     "anchored_losses",
     "batch_losses",
+    "decoder_states",
     "logit_map",
     "make_batch",
     "pack_batch",
@@ -169,7 +170,7 @@ def _supervised_hidden(model: Any, batch: Batch) -> torch.Tensor:
     """(m, d) hidden states at the positions that predict a supervised token, row after row."""
     labels = batch.labels[:, 1:]
     supervised = (labels != -100).flatten().nonzero()[:, 0]
-    return _hidden(model, batch)[:, : labels.shape[1]].flatten(0, 1)[supervised]
+    return decoder_states(model, batch)[:, : labels.shape[1]].flatten(0, 1)[supervised]
 
 
 def _head_losses(
@@ -192,8 +193,8 @@ def _supervised_per_row(batch: Batch) -> torch.Tensor:
     return running[batch.cu_seqlens.long()].diff()
 
 
-def _hidden(model: Any, batch: Batch) -> torch.Tensor:
-    """(b, T - 1, d) hidden states that predict tokens 1..T-1, or (1, t, d) packed.
+def decoder_states(model: Any, batch: Batch) -> torch.Tensor:
+    """(b, T - 1, d) hidden states of the last layer that predict tokens 1..T-1, or (1, t, d) packed.
 
     Padding needs no mask: it is on the right, and attention is causal.
     """
@@ -351,7 +352,7 @@ def allow_packing(model: Any) -> bool:
         boundaries = torch.tensor([5, 8, 9, 16, 21], dtype=torch.int32, device=device)
         model.set_attn_implementation(VARLEN)
         try:
-            accepted = _close(_hidden(model, Batch(ids[None], ids[None], ids[:4], boundaries)), expected)
+            accepted = _close(decoder_states(model, Batch(ids[None], ids[None], ids[:4], boundaries)), expected)
         except (TypeError, ValueError, RuntimeError, InputError):
             accepted = False
     if not accepted:

@@ -187,7 +187,7 @@ def test_a_model_that_cannot_be_packed_is_padded_and_says_so(monkeypatch: pytest
 
 def test_rows_share_a_template_only_in_packed_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    original = forward._hidden
+    original = forward.decoder_states
 
     def counted(model: Any, batch: Any) -> Any:
         seen.append(batch.input_ids.numel())
@@ -195,7 +195,7 @@ def test_rows_share_a_template_only_in_packed_batches(monkeypatch: pytest.Monkey
 
     tokens = templated()
     engine = LossEngine(tiny_model(), precision="float32", layout="packed", token_budget=10_000)
-    monkeypatch.setattr(forward, "_hidden", counted)
+    monkeypatch.setattr(forward, "decoder_states", counted)
     engine.losses(tokens)
     assert seen == [len(tokens.ids) - 7 * 25]
 
