@@ -23,9 +23,10 @@ from curate.sharding import place_
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
+    from curate.reweighting import Reweighting
     from curate.train import TrainConfig
 
-__all__ = ["Checkpoint", "lent", "load_checkpoint", "load_weights", "restored", "state_tensors"]
+__all__ = ["Checkpoint", "lent", "load_checkpoint", "load_reweighting", "load_weights", "restored", "state_tensors"]
 
 # What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
 _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
@@ -40,6 +41,7 @@ class Checkpoint:
     tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
     micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known. lowered:
     whether that is less than was asked for, because memory ran out; a run that goes on then keeps to it.
+    reweighting: the reweighter of the run and the weights it gave so far; None where there is none.
     """
 
     step: int
@@ -52,11 +54,13 @@ class Checkpoint:
     tokens: Tokens = field(repr=False)
     micro_batch_tokens: int | None = None
     lowered: bool = False
+    reweighting: Reweighting | None = field(default=None, repr=False)
 
     def save(self, directory: Path, *, resumable: bool = True, frozen: bool = True) -> None:
         """Write model.safetensors (float32) into an existing folder, for `load_weights`.
 
-        resumable: also optimizer.safetensors and, last, trainer.json, for `train(..., resume=directory)`.
+        resumable: also optimizer.safetensors, reweighting.safetensors where there is a reweighter and, last,
+        trainer.json, for `train(..., resume=directory)`.
         frozen: also weights that are not trained; without them, whoever resumes must start from the same ones.
         Call it on rank 0 only; every rank can resume from the folder. Not atomic: see `curate.publish`.
         """
@@ -66,6 +70,9 @@ class Checkpoint:
         if not resumable:
             return
         save_file(_optimizer_tensors(self.optimizer), directory / "optimizer.safetensors")
+        if self.reweighting is not None:
+            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.reweighting.state().items()}
+            save_file(state, directory / "reweighting.safetensors")
         record = {
             "step": self.step,
             "losses": self.losses,
@@ -114,6 +121,26 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
     reached = {key: record[key] for key in ("step", "losses", "tokens_seen", "seconds")}
     limit = record.get("micro_batch_tokens")
     return replace(fresh, **reached, micro_batch_tokens=limit, lowered=limit is not None)
+
+
+def load_reweighting(directory: Path, n: int, *, wanted: bool) -> dict[str, torch.Tensor] | None:
+    """The state of a reweighter from a folder that `Checkpoint.save` wrote, for a run over n rows; None if not wanted.
+
+    Raises InputError where the run had none and one is wanted, or the other way round.
+    """
+    path = directory / "reweighting.safetensors"
+    if path.is_file() != wanted:
+        had, remedy = ("with", "give it") if path.is_file() else ("without", "leave it out")
+        raise InputError(f"{directory} was trained {had} a reweighter; {remedy}, or start afresh")
+    if not wanted:
+        return None
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not readable ({error}); start afresh") from error
+    if len(state["sums"]) != n:
+        raise InputError(f"{directory} was trained on {len(state['sums'])} rows, now there are {n}; start afresh")
+    return dict(state)
 
 
 def _frozen(model: Any) -> set[str]:

@@ -32,6 +32,7 @@ __all__ = [
     "anchored_losses",
     "batch_losses",
     "decoder_states",
+    "head_losses",
     "logit_map",
     "make_batch",
     "pack_batch",
@@ -143,8 +144,15 @@ def anchor_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor 
     path = logit_map(model)
     if path is None:
         return _whole_model_losses(model, batch), None
-    hidden = _supervised_hidden(model, batch)
+    hidden = _supervised(batch, decoder_states(model, batch))
     return _head_losses(model, batch, hidden, path, None), hidden.detach()
+
+
+def head_losses(model: Any, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
+    """`batch_losses` from the `decoder_states` of the batch, for a model that has a `logit_map`."""
+    path = logit_map(model)
+    assert path is not None
+    return _head_losses(model, batch, _supervised(batch, hidden), path, None)
 
 
 def anchored_losses(
@@ -163,14 +171,14 @@ def anchored_losses(
     head = model.get_output_embeddings()
     bias = None if head.bias is None else weights.get(head.bias, head.bias)
     point = HeadPoint(anchor, weights.get(head.weight, head.weight).detach(), None if bias is None else bias.detach())
-    return _head_losses(model, batch, _supervised_hidden(model, batch), path, point)
+    return _head_losses(model, batch, _supervised(batch, decoder_states(model, batch)), path, point)
 
 
-def _supervised_hidden(model: Any, batch: Batch) -> torch.Tensor:
-    """(m, d) hidden states at the positions that predict a supervised token, row after row."""
+def _supervised(batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
+    """(m, d) of the hidden states: at the positions that predict a supervised token, row after row."""
     labels = batch.labels[:, 1:]
     supervised = (labels != -100).flatten().nonzero()[:, 0]
-    return decoder_states(model, batch)[:, : labels.shape[1]].flatten(0, 1)[supervised]
+    return hidden[:, : labels.shape[1]].flatten(0, 1)[supervised]
 
 
 def _head_losses(

@@ -14,11 +14,13 @@ import torch
 
 from curate import distributed
 from curate.batches import RowOrder, micro_batches
+from curate.embedding import embedded_losses
 from curate.errors import InputError
 from curate.forward import Batch, anchor_losses, anchored_losses, batch_losses, logit_map, make_batch, pack_batch
 from curate.memory import OutOfMemory, out_of_memory
 from curate.optimizers.protocols import SteppedOptimizer
-from curate.protocols import Ints, Reweighter
+from curate.protocols import Ints
+from curate.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
 from curate.scoring import plan_packs, resolve_precision
 from curate.seeds import derive_seed
 from curate.sharding import sharded_losses
@@ -71,13 +73,12 @@ class Gradient:
         model: Any,
         tokens: Tokens,
         config: TrainConfig,
-        reweighter: Reweighter | None,
         device: torch.device,
         packed: bool,
     ) -> None:
         self.model, self.tokens, self.config, self.device = model, tokens, config, device
         self.packed = packed
-        self.reweighter = reweighter
+        self.reweighting: Reweighting | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         logit_map(model)  # worked out now, outside the random draws of a step
         self.sharded = sharded_losses(model) is not None
@@ -91,6 +92,22 @@ class Gradient:
         self.lowered = False
         self.notes: list[str] = []
 
+    def reweigh(self, reweighter: Any, rows: TrainingRows) -> Reweighting:
+        """From now on the rows of a batch weigh what `reweighter` says. InputError where it cannot serve this run."""
+        training = Training(
+            self.model,
+            self.tokens,
+            rows,
+            self.config.batch_size,
+            self.config.seed,
+            self.device,
+            self.half,
+            pack_batch if self.packed else make_batch,
+            lambda: self.budget,
+        )
+        self.reweighting = Reweighting(reweighter, training, sharded=self.sharded)
+        return self.reweighting
+
     def update(self, optimizer: SteppedOptimizer, step: int) -> None:
         """The update that follows `step` updates; done again in smaller parts where memory runs out.
 
@@ -102,6 +119,9 @@ class Gradient:
         self.batch_tokens = int(self.counts[self.rows].sum())
         self.tokens_seen = int(self.lengths[self.rows].sum())
         self.weights: torch.Tensor | None = None
+        if self.reweighting is not None:
+            torch.clear_autocast_cache()
+            self.reweighting.refresh(step)
         while True:
             self._plan()
             self.loss = self.norm = math.nan
@@ -175,19 +195,23 @@ class Gradient:
             self.anchors.append(hidden)
             return losses
 
-        return self._evaluate(anchoring)
+        return self._evaluate(anchoring, anchor=True)
 
     def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
         """The functional gradient, and the loss at the anchor. See `Closure`."""
         return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
 
-    def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor]) -> float:
+    def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:
         for parameter in self.parameters:
             parameter.grad = None
         self.passes += 1
         # One pass can be weighed between forward and backward; several need all losses before any backward.
-        if self.reweighter is not None and self.weights is None and len(self.parts) != 1:
-            self._weigh(self._fitting(self._losses_only))
+        if (
+            self.reweighting is not None
+            and self.weights is None
+            and (len(self.parts) != 1 or (self.reweighting.embeds and anchor))
+        ):
+            self._weigh(self._fitting(self._outputs))
         losses = self._summed(self._fitting(lambda: self._backward(losses_of)))
         if not self.sharded:
             distributed.sum_gradients_(self.parameters)
@@ -202,10 +226,13 @@ class Gradient:
         self._restart()
         with torch.enable_grad(), self._autocast():
             for part, (rows, index) in enumerate(self.parts):
-                sums = losses_of(self._batch(rows), part)[: len(index)]
+                if self._embeds and self.weights is None:
+                    sums, embeddings = self._embedded(rows, index)
+                else:
+                    sums, embeddings = losses_of(self._batch(rows), part)[: len(index)], None
                 losses[index] = sums.detach()
-                if self.reweighter is not None and self.weights is None:
-                    self._weigh(losses.clone())
+                if self.reweighting is not None and self.weights is None:
+                    self._weigh((losses.clone(), embeddings))
                 if self.weights is not None:
                     sums = sums * self.weights[index]
                 # Nested, so that the weights already cast to bfloat16 serve the next micro-batch too.
@@ -264,29 +291,52 @@ class Gradient:
         cached = not self.sharded  # copies of all layers would be as large as what sharding saves
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=cached)
 
-    def _losses_only(self) -> torch.Tensor:
-        """(b,) summed losses under the random draws of the pass to come; 0 for rows of other ranks."""
+    @property
+    def _embeds(self) -> bool:
+        return self.reweighting is not None and self.reweighting.embeds
+
+    def _embedded(self, rows: Ints, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k,) summed losses of the k rows of a part, and (b, d) embeddings, 0 for the other rows of the batch."""
+        lengths = torch.from_numpy(self.lengths[rows]).to(self.device)
+        sums, own = embedded_losses(self.model, self._batch(rows), lengths)
+        embeddings = torch.zeros(len(self.rows), own.shape[1], device=self.device)
+        embeddings[index] = own
+        return sums, embeddings
+
+    def _outputs(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(b,) summed losses, and embeddings where they are wanted, under the random draws of the pass to come.
+
+        0 for rows of other ranks.
+        """
         losses = torch.zeros(len(self.rows), device=self.device)
+        embeddings: torch.Tensor | None = None
         self._restart()
         with torch.no_grad(), self._autocast():
             for rows, index in self.parts:
-                losses[index] = self.losses_of(self._batch(rows))[: len(index)]
-        return losses
+                if self._embeds:
+                    losses[index], own = self._embedded(rows, index)
+                    embeddings = own if embeddings is None else embeddings + own
+                else:
+                    losses[index] = self.losses_of(self._batch(rows))[: len(index)]
+        return losses, embeddings
 
-    def _weigh(self, sums: torch.Tensor | None) -> None:
-        """Ask the reweighter about the optimizer batch, given (b,) summed losses of this rank's rows."""
-        assert self.reweighter is not None
+    def _weigh(self, found: tuple[torch.Tensor, torch.Tensor | None] | None) -> None:
+        """Ask the reweighter about the optimizer batch. found: what `_outputs` gives, None where memory ran out."""
+        assert self.reweighting is not None
+        sums, embeddings = (None, None) if found is None else found
         counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
         losses = self._summed(sums) / counts
         if not bool(losses.isfinite().all()):
             self._diverged(losses)
-        weights = self.reweighter.weights(losses, counts, self.step).detach().to(losses)
-        if weights.shape != losses.shape or not bool(weights.isfinite().all()):
-            raise InputError(
-                f"{type(self.reweighter).__qualname__}.weights returned shape {tuple(weights.shape)} or values "
-                f"that are not finite after {self.step} steps; return ({len(losses)},) finite weights"
-            )
-        self.weights = weights
+        if self._embeds:
+            if embeddings is None:  # a rank without rows of its own
+                width = self.model.get_output_embeddings().in_features
+                embeddings = torch.zeros(len(self.rows), width, device=self.device)
+            embeddings = distributed.sum_(embeddings)
+        rows = torch.from_numpy(self.rows)
+        self.weights = self.reweighting.weights(
+            OptimizerBatch(self.step, counts, rows), BatchOutputs(losses, embeddings)
+        )
 
     def _restart(self) -> None:
         torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curate.generation import Queue
     from curate.plan import Plan, Realized
     from curate.proxy import Schedule
+    from curate.reweighting import BatchOutputs, OptimizerBatch, Training
     from curate.run import Run
     from curate.scores import Scores, Split
     from curate.synthesis.price import Price
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augmenter",
+    "BeginningReweighter",
     "Clusterer",
+    "EmbeddingReweighter",
     "Floats",
     "Generator",
     "Ints",
@@ -35,6 +38,8 @@ __all__ = [
     "Priced",
     "Readiness",
     "Realizer",
+    "RefreshedReweighter",
+    "RememberingReweighter",
     "Reweighter",
     "Scorer",
 ]
@@ -155,10 +160,47 @@ class Generator(Protocol):
 class Reweighter(Protocol):
     """Weights of the examples of one optimizer batch."""
 
-    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        """(b,) detached weights for the b examples of the whole optimizer batch.
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        """(b,) detached weights for the b examples of the whole optimizer batch; mean 1 for softmax-type methods.
 
-        `losses` (b,) are detached mean losses in nats per token, `tokens` (b,) the completion tokens. The
-        batch loss is sum(w * n * l) / sum(n).
+        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token.
         """
+        ...
+
+
+@runtime_checkable
+class BeginningReweighter(Protocol):
+    """A reweighter that has to know the run: the model, the rows, a dataset of its own."""
+
+    def begin(self, training: Training) -> Reweighter:
+        """What is asked for weights in this run, and may remember. InputError where the run cannot serve it."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingReweighter(Reweighter, Protocol):
+    """A reweighter that can ask for embeddings of the batch beside its losses. Optional."""
+
+    embeds: bool
+
+
+@runtime_checkable
+class RefreshedReweighter(Reweighter, Protocol):
+    """A reweighter that looks at the model between steps. Optional."""
+
+    def refresh(self, step: int) -> None:
+        """Called on all ranks before the update that follows `step` updates; weights must be as before at its end."""
+        ...
+
+
+@runtime_checkable
+class RememberingReweighter(Reweighter, Protocol):
+    """A reweighter whose past decides its weights: a run that is resumed gives it back. Optional."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it remembers, by name."""
+        ...
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
         ...

@@ -19,13 +19,13 @@ import torch
 from pydantic import Field, model_validator
 
 from curate import distributed
-from curate.checkpoint import Checkpoint, lent, load_checkpoint, restored
+from curate.checkpoint import Checkpoint, lent, load_checkpoint, load_reweighting, restored
 from curate.component import Component
 from curate.errors import InputError
 from curate.forward import allow_packing
 from curate.gradient import DivergenceError, Gradient
 from curate.optimizers import AdamW, SteppedOptimizer
-from curate.protocols import Reweighter
+from curate.reweighting import NO_ROWS, TrainingRows
 from curate.sharding import GatheredOptimizer, shard_, sharded_losses, whole
 from curate.tokens import Tokens
 
@@ -116,7 +116,8 @@ def train(
     config: TrainConfig,
     *,
     checkpoint_steps: Sequence[int] | Callable[[int], bool],
-    reweighter: Reweighter | None = None,
+    reweighter: Any = None,
+    rows: TrainingRows = NO_ROWS,
     resume: Path | None = None,
     device: torch.device | str | None = None,
     advance: Callable[[int], None] | None = None,
@@ -131,8 +132,9 @@ def train(
 
     The model becomes float32 first, on `device` (None = where it is). The loss of an optimizer batch is
     sum_i w_i n_i l_i / sum_i n_i over its rows of n_i completion tokens and l_i nats per token; w_i is 1, or
-    from `reweighter`, which is asked once a step, at the weights before the step. Under torchrun every rank
-    makes this call with the same arguments; rank 0's weights count.
+    from `reweighter` (see `curate.protocols.Reweighter`), which is asked once a step, at the weights before the
+    step, and which `rows` tells more than their tokens. Under torchrun every rank makes this call with the same
+    arguments; rank 0's weights count.
 
     checkpoint_steps: or a function that says so step by step, for instance by the clock, alike on all ranks.
     resume: folder written by `Checkpoint.save`; the run goes on from there bit for bit (same hardware and
@@ -165,7 +167,12 @@ def train(
         _gradient_checkpointing(model, config.gradient_checkpointing),
         _packing(model, device) as packed,
     ):
-        gradient = Gradient(model, tokens, config, reweighter, device, packed)
+        gradient = Gradient(model, tokens, config, device, packed)
+        reweighting = None if reweighter is None else gradient.reweigh(reweighter, rows)
+        if resume is not None:
+            state = load_reweighting(resume, len(tokens), wanted=reweighting is not None)
+            if reweighting is not None and state is not None:
+                reweighting.load_state(state)
         if start.lowered and start.micro_batch_tokens is not None:
             gradient.budget, gradient.lowered = min(gradient.budget, start.micro_batch_tokens), True
         model.train()
@@ -175,7 +182,7 @@ def train(
                     _check_weights(gradient, step)
                     counts = (losses[:], tokens_seen, seconds)
                     memory = (gradient.budget, gradient.lowered)
-                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, *memory)
+                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, *memory, reweighting)
             if step == config.steps:
                 break
             began = time.perf_counter()

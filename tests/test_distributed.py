@@ -17,6 +17,7 @@ from curate import distributed
 from curate.errors import InputError
 from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
+from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.train import TrainConfig, train
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
@@ -45,8 +46,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Softmax:
-    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        return losses.softmax(0) * len(losses)
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 def train_case(case: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from model_zoo import random_tokens, tiny_model
 from curate.errors import InputError
 from curate.gradient import Gradient
 from curate.optimizers import SAM, AdamW, FunctionalSAM, trainable
+from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.train import StepRecord, TrainConfig, train
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
@@ -33,9 +34,9 @@ class Recording:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        self.steps.append(step)
-        return losses.softmax(0) * len(losses)
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        self.steps.append(batch.step)
+        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 class Failing:
@@ -131,7 +132,7 @@ def test_the_size_is_halved_until_it_fits_and_the_rest_of_the_run_keeps_it() -> 
 def test_every_halving_is_told() -> None:
     model = Failing({1, 2}, CPU).model
     optimizer = AdamW().build(model, learning_rate=1e-3, weight_decay=0.0)
-    gradient = Gradient(model, TOKENS, config(micro_batch_tokens=200), None, torch.device("cpu"), False)
+    gradient = Gradient(model, TOKENS, config(micro_batch_tokens=200), torch.device("cpu"), False)
     model.train()
     for step in range(2):
         gradient.update(optimizer, step)
@@ -189,7 +190,7 @@ def test_autocast_of_the_caller_changes_nothing(optimizer: Any) -> None:
 @pytest.mark.parametrize("optimizer", [AdamW(), *SHARP.values()])
 def test_loss_and_norm_are_those_at_the_weights_before_clipping(optimizer: Any) -> None:
     oracle = tiny_model()
-    gradient = Gradient(oracle, TOKENS, config(max_grad_norm=None), None, torch.device("cpu"), False)
+    gradient = Gradient(oracle, TOKENS, config(max_grad_norm=None), torch.device("cpu"), False)
     passes: list[int] = []
 
     class Looking:
@@ -217,7 +218,7 @@ def test_loss_and_norm_are_those_at_the_weights_before_clipping(optimizer: Any) 
 @pytest.mark.parametrize(("optimizer", "expected"), [(AdamW(), 1), (SHARP["sam"], 2), (SHARP["functional sam"], 2)])
 def test_gradients_of_a_step_are_counted(optimizer: Any, expected: int) -> None:
     model = tiny_model()
-    gradient = Gradient(model, TOKENS, config(), None, torch.device("cpu"), False)
+    gradient = Gradient(model, TOKENS, config(), torch.device("cpu"), False)
     model.train()
     built = optimizer.build(model, learning_rate=1e-3, weight_decay=0.0)
     for step in range(2):

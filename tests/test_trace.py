@@ -24,7 +24,8 @@ from curate.trace import stored, trace
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 from scorers.sam_sharpness import LossAtAscent
 
-PROXY = Proxy(model="scratch", steps=6, checkpoints=3, batch_size=8, max_length=64)
+# In float32 on every machine: exact comparisons below are of one arithmetic.
+PROXY = Proxy(model="scratch", steps=6, checkpoints=3, batch_size=8, max_length=64, precision="float32")
 
 
 def _examples(n: int = 40) -> Examples:

@@ -19,6 +19,7 @@ from curate.checkpoint import load_weights, state_tensors
 from curate.errors import InputError
 from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW
+from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens
 from curate.train import TrainConfig, learning_rate_factor, train
 
@@ -72,8 +73,8 @@ def row_loss(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
 
 
 class Ones:
-    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        return torch.ones_like(losses)
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        return torch.ones_like(outputs.losses)
 
 
 class Recording:
@@ -82,9 +83,9 @@ class Recording:
     def __init__(self) -> None:
         self.asked: list[tuple[torch.Tensor, torch.Tensor, int]] = []
 
-    def weights(self, losses: torch.Tensor, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        self.asked.append((losses.clone(), tokens.clone(), step))
-        return losses.softmax(0) * len(losses)
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        self.asked.append((outputs.losses.clone(), batch.tokens.clone(), batch.step))
+        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 # -- which rows, at which rate ---------------------------------------------------------------------------------
@@ -402,8 +403,8 @@ def test_weights_come_from_the_dropout_draws_trained_on_and_once_a_step(tokens: 
 
 def test_weights_of_zero_silence_a_row(tokens: Tokens) -> None:
     class FirstOnly:
-        def weights(self, losses: torch.Tensor, counts: torch.Tensor, step: int) -> torch.Tensor:
-            return torch.eye(len(losses))[0]
+        def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+            return torch.eye(len(outputs.losses))[0]
 
     row = int(RowOrder(np.flatnonzero(tokens.valid), 8, 0).batch(0)[0])
     settings = config(steps=1, warmup_ratio=0.0, max_grad_norm=1e-3)  # clipped: only the direction counts
@@ -416,8 +417,8 @@ def test_weights_of_zero_silence_a_row(tokens: Tokens) -> None:
 
 def test_bad_weights_are_refused(tokens: Tokens) -> None:
     class Short:
-        def weights(self, losses: torch.Tensor, counts: torch.Tensor, step: int) -> torch.Tensor:
-            return losses[:-1]
+        def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+            return outputs.losses[:-1]
 
     with pytest.raises(InputError, match=r"Short.weights returned shape \(7,\)"):
         run(tiny_model(), tokens, config(), reweighter=Short())
