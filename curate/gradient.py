@@ -7,7 +7,7 @@ import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ _PASS_COST = {"cpu": 32}
 _PASS_COST_ELSEWHERE = 8192
 _MICRO_BATCH_TOKENS = {"cpu": 4096}
 _MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens in one pass
+
+
+Found = TypeVar("Found")
 
 
 class DivergenceError(InputError):
@@ -240,7 +243,7 @@ class Gradient:
                     (sums.sum() / self.batch_tokens).backward()
         return losses
 
-    def _fitting(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+    def _fitting(self, compute: Callable[[], Found]) -> Found | None:
         """What `compute` returns, None where memory ran out."""
         try:
             return compute()

@@ -25,6 +25,10 @@ OPTIMIZER_HELP = (
     "adamw, muon, sam or functionalsam (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
     "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay"
 )
+REWEIGHTER_HELP = (
+    "how much each row of a batch counts: dynamicloss, irdro, selective, givenweights, adapt or dga, their settings by "
+    "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'"
+)
 # Options that are settings of the same name.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "optimizer", "precision", "max_length")
 _MORE = ("steps", "seed", "template", "micro_batch_tokens", "sharding", "save_every", "log_every", "saved_dtype")
@@ -59,6 +63,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
     )
+    training.add_argument("--reweighter", metavar="NAME|YAML", help=REWEIGHTER_HELP)
     training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
     training.add_argument(
         "--template", choices=("auto", "alpaca", "plain", "chat"), help="text around prompts (auto: alpaca, or chat)"
@@ -111,6 +116,18 @@ def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def given_component(text: str, option: str) -> dict[str, Any]:
+    """What an option says that takes the name of a component, or a YAML mapping with `use` and its parameters."""
+    if not text.lstrip().startswith("{"):
+        return {"use": text}
+    from curate.recipe import parse_recipe
+
+    value = parse_recipe(text, option)
+    if "use" not in value:
+        raise InputError(f"{option} {text}: name the component, such as {{use: DynamicLoss, r: 0.5}}")
+    return value
+
+
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     values = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}
@@ -127,6 +144,8 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
     settings = tuning_settings(options) | _given(options, _MORE)
     if str(settings.get("steps", "")).strip().isdigit():
         settings["steps"] = int(settings["steps"])
+    if options.reweighter is not None:
+        settings["reweighter"] = given_component(options.reweighter, "--reweighter")
     if options.gradient_checkpointing:
         settings["gradient_checkpointing"] = True
     if options.lora_targets is not None:

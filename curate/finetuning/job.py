@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 
 from curate.component import fingerprint
 from curate.errors import DataWarning, InputError
+from curate.examples import Examples
 from curate.finetuning.data import TrainingData
 from curate.finetuning.lora import with_adapter
 from curate.finetuning.run_folder import RunFolder
 from curate.finetuning.settings import Finetuning
+from curate.finetuning.weighing import further_data, training_rows
 from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
 from curate.publish import publish_file
+from curate.reweighting import TrainingRows
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.templates import resolve_template
@@ -63,6 +67,7 @@ class Job:
     @cached_property
     def folder(self) -> RunFolder:
         decided_by = [CODE_VERSION, self.data_key, self.identity, self.settings.decisive(), self.arm, self.budget]
+        decided_by += [further_data(self.settings.reweighter)]
         return RunFolder(self.out, fingerprint(decided_by))
 
     @cached_property
@@ -89,13 +94,7 @@ class Job:
         """Raises InputError where no row can be trained on."""
         examples, settings = self.data.examples, self.settings
         with self.run.progress.stage("tokenise", len(examples)) as stage:
-            tokens = tokenize(
-                examples,
-                self.tokenizer,
-                template=self.template,
-                max_length=settings.max_length,
-                advance=stage.advance,
-            )
+            tokens = self._tokenise(examples, self.template, stage.advance)
             stage.cost.tokens = len(tokens.ids)
         if not tokens.valid.any():
             raise InputError(
@@ -109,6 +108,20 @@ class Job:
                 "--max-length N keeps more"
             )
         return tokens
+
+    def _tokenise(self, examples: Examples, template: str, advance: Callable[[int], None] | None = None) -> Tokens:
+        length = self.settings.max_length
+        return tokenize(examples, self.tokenizer, template=template, max_length=length, advance=advance)
+
+    @property
+    def rows(self) -> TrainingRows:
+        """What a reweighter may ask of the rows."""
+
+        def further(examples: Examples) -> Tokens:
+            template = resolve_template(self.settings.template, examples.shape, self.settings.scratch)
+            return self._tokenise(examples, template)
+
+        return training_rows(self.data.examples, further)
 
     def load(self) -> tuple[Any, Any]:
         """The model to train, in float32, and what is saved of it in the end: itself, or peft's wrapper around it.

@@ -12,6 +12,7 @@ from curate.checkpoint import Checkpoint
 from curate.distributed import world_size
 from curate.finetuning.flops import arithmetic
 from curate.finetuning.job import Job
+from curate.finetuning.weighing import weight_facts
 from curate.recipe import encode
 from curate.scoring import resolve_precision
 from curate.train import TrainConfig
@@ -74,6 +75,7 @@ def run_record(
             "resumed": begun,
             "loss_first": float(np.mean(last.losses[:ends])),
             "loss_last": float(np.mean(last.losses[-ends:])),
+            "weights": None if last.reweighting is None else weight_facts(last.reweighting),
         },
         "template": job.template,
         "max_length": settings.max_length,

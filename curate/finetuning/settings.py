@@ -49,6 +49,7 @@ class Finetuning(Component):
     save_every: steps between resumable checkpoints; None = by the clock, about every five minutes and never more than
         a twentieth of the time. A checkpoint holds all there is to the run, so when it was made leaves no trace.
     log_every: steps between lines of metrics.jsonl.
+    reweighter: how much each row of a batch counts, see `curate.reweighters`; None = all alike.
     saved_dtype: of the weights in the run folder. float32, because an update of a fine-tuning run is often smaller
         than the spacing of bfloat16 numbers: rounding would blur the small differences that runs are compared for.
     """
@@ -76,6 +77,7 @@ class Finetuning(Component):
     save_every: int | None = Field(default=None, ge=1)
     log_every: int = Field(default=1, ge=1)
     saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    reweighter: Any = None
 
     @field_validator("steps", "horizon")
     @classmethod
@@ -163,7 +165,7 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
     """Finetuning from plain YAML values, such as the `settings` of a run.json.
 
     An optimizer is its name, or a mapping with `use` (AdamW where it is left out) and its parameters:
-    {use: SAM, rho: 0.1, base: {use: Muon}}.
+    {use: SAM, rho: 0.1, base: {use: Muon}}. A reweighter likewise: {use: DynamicLoss, r: 0.5}.
     allowed: further packages that `use` may lead into. Raises InputError that names the key.
     """
     fields = dict(settings)
@@ -171,6 +173,10 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
     lora = fields.pop("lora", None)
     if "optimizer" in fields:
         fields["optimizer"] = decode(_optimizer(fields["optimizer"]), "optimizer", allowed)
+    if fields.get("reweighter") is not None:
+        from curate.reweighters.named import reweighter_from
+
+        fields["reweighter"] = reweighter_from(fields["reweighter"], "reweighter", allowed)
     if lora:
         fields["lora"] = construct(LoRA, {k: v for k, v in dict(lora).items() if k != "use"}, "lora")
     found: Finetuning = construct(Finetuning, fields, "settings")

@@ -22,6 +22,7 @@ from curate.finetuning.record import run_record
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model
 from curate.finetuning.stopping import Stopping
+from curate.finetuning.weighing import write_weights
 from curate.gradient import DivergenceError
 from curate.optimizers import Muon
 from curate.progress import Stage
@@ -63,6 +64,8 @@ def carry_out(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | No
         if rank() == 0:
             with job.run.progress.stage("save"):
                 save_model(job, model, whole)
+                if last.reweighting is not None:
+                    write_weights(last.reweighting, job.data.examples.ids, job.out)
                 job.folder.finish(record)
         barrier()
     return read_run(job.out)
@@ -109,6 +112,8 @@ def _train(
             job.tokens,
             config,
             checkpoint_steps=due,
+            reweighter=job.settings.reweighter,
+            rows=job.rows,
             resume=resume,
             device=job.device,
             log=watch.step,

@@ -1,0 +1,108 @@
+"""What a reweighter of a fine-tuning run reads, and the weights it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.examples import Examples
+from curate.protocols import Floats, Ints
+from curate.publish import publish_file
+from curate.readers import read
+from curate.reweighting import Reweighting, TrainingRows, mean_weights
+from curate.source_data import FurtherData
+from curate.tokens import Tokens
+
+__all__ = ["further_data", "read_weights", "training_rows", "weight_facts", "write_weights"]
+
+WEIGHTS = "weights.parquet"
+
+
+def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
+    """What a reweighter may ask of the rows of a run. tokenise: further examples, as those were tokenised."""
+
+    def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
+        return tokenise(read(data, allow_curated=True, **reading).examples)
+
+    return TrainingRows(_Columns(examples.table), examples.columns.get("source"), further)
+
+
+class _Columns(Mapping[str, list[Any]]):
+    """A table's columns by name, turned into Python values when asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self.table.column_names:
+            raise KeyError(name)
+        return list(self.table[name].to_pylist())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.column_names)
+
+    def __len__(self) -> int:
+        return len(self.table.column_names)
+
+
+def further_data(reweighter: Any) -> dict[str, str]:
+    """Name of a parameter that is a dataset -> fingerprint of its rows, so that a changed file is another run."""
+    if not isinstance(reweighter, Component):
+        return {}
+    given = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
+    return {
+        name: read(each.data, allow_curated=True, **each.reading).examples.fingerprint()
+        for name, each in given.items()
+        if isinstance(each, FurtherData)
+    }
+
+
+def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
+    """About the weights of a run: mean, smallest and largest mean weight of a row, effective share of the rows.
+
+    The effective share is (sum w)^2 / (m sum w^2) of the m rows drawn: 1 where all weigh alike.
+    """
+    means, times = mean_weights(reweighting.state())
+    drawn = means[times > 0].astype(np.float64)
+    squares = float((drawn**2).sum())
+    return {
+        "rows_drawn": len(drawn),
+        "mean": round(float(drawn.mean()), 6),
+        "smallest": round(float(drawn.min()), 6),
+        "largest": round(float(drawn.max()), 6),
+        "effective_share": round(float(drawn.sum() ** 2 / (len(drawn) * squares)), 6) if squares else 0.0,
+    }
+
+
+def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
+    """weights.parquet: example_id, weight (mean over the steps that drew the row, null if none did), times drawn."""
+    means, times = mean_weights(reweighting.state())
+    columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    publish_file(folder / WEIGHTS, sink.getvalue().to_pybytes(), replace=True)
+
+
+def read_weights(run: Path) -> tuple[pa.Array, Floats, Ints]:
+    """(m,) example ids, mean weights (NaN where never drawn) and times drawn, of a finished run or a file.
+
+    Raises InputError where there are none.
+    """
+    path = run / WEIGHTS if run.is_dir() else run
+    if not path.is_file():
+        raise InputError(f"{run} holds no weights ({WEIGHTS}); name a run of `curate finetune --reweighter ...`")
+    try:
+        table = pq.read_table(path, columns=["example_id", "weight", "times"])
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise InputError(
+            f"{path} is not a table of weights ({error}); name one that `curate finetune` wrote"
+        ) from error
+    weights = table["weight"].to_numpy().astype(np.float32)
+    return table["example_id"].combine_chunks(), weights, table["times"].to_numpy().astype(np.int64)

@@ -1,0 +1,108 @@
+"""ADAPT: examples count by how much they resemble a set of anchors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.reweighters.bm25 import bm25_scores
+from curate.reweighting import BatchOutputs, OptimizerBatch, Training
+from curate.source_data import GivenData
+from curate.tokens import Tokens
+
+__all__ = ["ADAPT"]
+
+
+class ADAPT(Component):
+    """Online per-sample reweighting by similarity to anchors (arXiv 2605.05227).
+
+    w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.embedding`, at the
+    model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped.
+
+    anchors: a dataset of what the model is to be good at, tokenised as the training rows are; its answers count too.
+    similarity: "embedding", or "bm25": s_i = mean BM25 score of the row's tokens with the anchors' as queries,
+        divided by its highest value in the data (ours: the paper gives no scale), known before training starts.
+    tau: published neither for the paper's runs nor for its sigmoid; the smaller, the more similarities count.
+    centred: subtract the batch's mean from s first. Ours: hidden states of language models share a direction, so that
+        raw cosines hardly differ and the weights come to one learning rate for all.
+    mean_one: divide by the batch's mean weight, so that updates stay as large as without weights. Ours too: weights
+        near 0.5 everywhere are half a learning rate, under SGD at least.
+    refresh_every: optimizer steps between two looks at the anchors, each a forward pass over all of them.
+
+    Cost: that forward pass, and another one over the batch where it takes several micro-batches; "bm25": none.
+    """
+
+    anchors: GivenData
+    similarity: Literal["embedding", "bm25"] = "embedding"
+    tau: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    centred: bool = False
+    mean_one: bool = False
+    refresh_every: int = Field(default=100, ge=1)
+
+    def begin(self, training: Training) -> Any:
+        """Raises InputError where the anchors are missing, empty or cut off before their answers."""
+        anchors = training.rows.tokens_of(
+            self.anchors.data, self.anchors.reading, f"ADAPT (anchors {self.anchors.name})"
+        )
+        if self.similarity == "bm25":
+            scores = bm25_scores(training.tokens, anchors)
+            highest = float(scores.max(initial=0.0))
+            if highest == 0:
+                where = self.anchors.name
+                raise InputError(f"ADAPT: no row shares a token with the anchors {where}; give some in its language")
+            return _ByRow(self, torch.from_numpy((scores / highest).astype(np.float32)))
+        return _Anchored(self, training, anchors)
+
+    def _weigh(self, similarity: torch.Tensor) -> torch.Tensor:
+        """(b,) weights from (b,) similarities."""
+        if self.centred:
+            similarity = similarity - similarity.mean()
+        weights = (similarity / self.tau).sigmoid()
+        return weights / weights.mean() if self.mean_one else weights
+
+
+class _ByRow:
+    """Similarities that never change."""
+
+    def __init__(self, settings: ADAPT, similarity: torch.Tensor) -> None:
+        self.settings, self.similarity = settings, similarity
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        assert batch.rows is not None
+        return self.settings._weigh(self.similarity[batch.rows.cpu()].to(outputs.losses))
+
+
+class _Anchored:
+    """The anchors as one vector: a mean of cosines is the cosine's numerator with the mean of the unit vectors."""
+
+    embeds = True
+
+    def __init__(self, settings: ADAPT, training: Training, anchors: Tokens) -> None:
+        self.settings, self.training, self.anchors = settings, training, anchors
+        self.direction: torch.Tensor | None = None
+
+    def refresh(self, step: int) -> None:
+        if self.direction is None or step % self.settings.refresh_every == 0:
+            self.direction = _unit(self.training.embeddings(self.anchors)).mean(0)
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        assert self.direction is not None
+        assert outputs.embeddings is not None
+        return self.settings._weigh(_unit(outputs.embeddings) @ self.direction)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {} if self.direction is None else {"direction": self.direction}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        if "direction" in state:
+            self.direction = state["direction"].to(self.training.device)
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    """(n, d) rows of length 1; a row of length 0 stays."""
+    return torch.nn.functional.normalize(vectors.float(), dim=1)

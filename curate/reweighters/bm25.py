@@ -1,0 +1,39 @@
+"""BM25 over token ids: how well rows answer to a set of queries, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from curate.tokens import Tokens
+
+__all__ = ["bm25_scores", "token_counts"]
+
+
+def token_counts(tokens: Tokens, width: int) -> sparse.csr_array:
+    """(n, width) how often each token id stands in each row, prompt included."""
+    n = len(tokens)
+    rows = np.repeat(np.arange(n), tokens.lengths)
+    found = sparse.coo_array((np.ones(len(rows)), (rows, tokens.ids)), shape=(n, width))
+    return found.tocsr()
+
+
+def bm25_scores(documents: Tokens, queries: Tokens, k1: float = 1.5, b: float = 0.75) -> npt.NDArray[np.float64]:
+    """(n,) mean over the queries of the BM25 score of each of n documents (Robertson and Zaragoza 2009, section 3).
+
+    score(d, q) = sum over the distinct tokens t of q of
+        ln(1 + (n - n_t + 0.5) / (n_t + 0.5)) f (k1 + 1) / (f + k1 (1 - b + b |d| / mean |d|)),
+    f how often t stands in d, n_t in how many documents it does. Terms are token ids.
+    """
+    width = int(max(documents.ids.max(initial=0), queries.ids.max(initial=0))) + 1
+    counts = token_counts(documents, width)
+    n, lengths = counts.shape[0], documents.lengths.astype(np.float64)
+    containing = np.bincount(counts.indices, minlength=width)
+    rarity = np.log1p((n - containing + 0.5) / (containing + 0.5))
+    asked = (token_counts(queries, width) > 0).astype(np.float64)
+    wanted = rarity * np.asarray(asked.mean(axis=0)).ravel()
+    damping = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-12))
+    f = counts.data
+    counts.data = f * (k1 + 1) / (f + np.repeat(damping, np.diff(counts.indptr)))
+    return np.asarray(counts @ wanted).ravel()

@@ -1,0 +1,49 @@
+"""A dataset that a component reads besides the one that is curated or trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from curate.component import Component
+
+__all__ = ["FurtherData", "GivenData"]
+
+
+class FurtherData(Component):
+    """Where a further dataset is, and how it is read.
+
+    data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
+    columns, shape, where, split, config: as for `curate.read`. limit: a seeded sample of that many rows.
+    """
+
+    data: Any
+    columns: str | dict[str, str] | None = None
+    shape: str | None = None
+    where: str | None = None
+    split: str | None = None
+    config: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Options of `curate.read`."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "data"}
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.data) if isinstance(self.data, str | Path) else type(self.data).__qualname__
+
+
+def _wrapped(value: Any) -> Any:
+    """A bare dataset as FurtherData; a mapping with `data` is its parameters."""
+    if isinstance(value, FurtherData) or (isinstance(value, dict) and "data" in value):
+        return value
+    return FurtherData(data=value)
+
+
+# The type of a field that takes a dataset, or one with the options it is read by.
+GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
