@@ -17,16 +17,22 @@ from curate import distributed
 from curate.errors import InputError
 from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
-from curate.reweighting import BatchOutputs, OptimizerBatch
+from curate.reweighters import ADAPT, DGA
+from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
 from curate.train import TrainConfig, train
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
+FURTHER = random_tokens([(4, 6), (9, 3), (2, 11)], seed=9)
 CASES: dict[str, dict[str, Any]] = {
     "adamw": {},
     "sam": {"optimizer": SAM()},
     "micro batches": {"micro_batch_tokens": 60},
     "reweighted": {"reweighted": True},
     "reweighted micro batches": {"reweighted": True, "micro_batch_tokens": 60},
+    "adapt": {"reweighter": ADAPT(anchors="a", tau=0.1, refresh_every=2)},
+    "adapt, micro batches": {"reweighter": ADAPT(anchors="a", tau=0.1), "micro_batch_tokens": 60},
+    "adapt, fewer rows than ranks": {"reweighter": ADAPT(anchors="a", tau=0.1), "batch_size": 1},
+    "domains": {"reweighter": DGA(target="t", refresh_every=2, rows_per_gradient=3)},
     "fewer rows than ranks": {"batch_size": 1, "reweighted": True},
     "frozen": {"frozen": True},
     "muon": {"optimizer": Muon(learning_rate=0.02, adamw=AdamW(eps=1e-3))},
@@ -54,14 +60,16 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
     """Losses and final weights of a short run."""
     settings = {"steps": 4, "batch_size": 6, "learning_rate": 1e-2, "precision": "float32", "warmup_ratio": 0.0}
     settings |= {"optimizer": AdamW(eps=1e-3)}  # a milder division, so that rounding is not blown up
-    settings |= {key: value for key, value in case.items() if key not in ("reweighted", "frozen", "fails")}
+    settings |= {
+        key: value for key, value in case.items() if key not in ("reweighted", "reweighter", "frozen", "fails")
+    }
     # Ranks may start from different weights; rank 0's count.
     model = tiny_model("llama_tied", seed=distributed.rank())
     if case.get("frozen"):
         model.get_input_embeddings().requires_grad_(False)
     if distributed.rank() == 1:
         fail(model, case.get("fails", 0))
-    reweighter = Softmax() if case.get("reweighted") else None
+    reweighter = Softmax() if case.get("reweighted") else case.get("reweighter")
     tokens = random_tokens(LENGTHS, invalid=[3, 17])
     config = TrainConfig(**settings)
     sizes: list[int] = []
@@ -71,6 +79,7 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
         config,
         checkpoint_steps=[4],
         reweighter=reweighter,
+        rows=TrainingRows({"domain": ["a", "b"] * 20 + ["a"]}, "domain", lambda data, reading: FURTHER),
         log=lambda record: sizes.append(record.micro_batch_tokens),
     )
     *_, last = steps

@@ -44,7 +44,7 @@ def importance_basis(tokens: Tokens, domains: Ints, target: Tokens, count: int, 
     nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)
     own = np.bincount(domains[kept], tokens.completion_tokens[kept], k)
     own = own / own.sum()
-    groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows) if count > 2 else np.zeros(len(rows), int)
+    groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)
     basis = [own]
     for group in range(count - 1):
         histogram = np.bincount(nearest[groups == group], minlength=k).astype(np.float64)

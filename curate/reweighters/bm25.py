@@ -14,7 +14,7 @@ __all__ = ["bm25_scores", "token_counts"]
 def token_counts(tokens: Tokens, width: int) -> sparse.csr_array:
     """(n, width) how often each token id stands in each row, prompt included."""
     n = len(tokens)
-    rows = np.repeat(np.arange(n), tokens.lengths)
+    rows = np.repeat(np.arange(n, dtype=np.int32), tokens.lengths)  # scikit-learn takes no other indices
     found = sparse.coo_array((np.ones(len(rows)), (rows, tokens.ids)), shape=(n, width))
     return found.tocsr()
 
