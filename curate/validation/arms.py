@@ -88,9 +88,12 @@ class Arms:
         addition = next((each for each in self.settings.additions if each.name == name), None)
         if name in self.given:
             return self.given[name]
-        if name in (BASELINE, "sam"):
+        data = self.settings.data_arm(name)
+        if data != name:
+            return replace(self.get(data, seed), name=name)
+        if name == BASELINE:
             arm = self._light(BASELINE, self._recipe(()), BASELINE)
-            return replace(arm, name=name, trainable=arm.rows - self._invalid())
+            return replace(arm, trainable=arm.rows - self._invalid())
         if name in CONTROLS:
             drawn = name in DRAWN
             folder = f"{name}-seed{seed}" if drawn else name

@@ -41,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "duplicates-synthesis (all that the recipe allows)",
     )
     design.add_argument(
+        "--reweighter",
+        action="append",
+        default=[],
+        metavar="NAME|YAML",
+        help="an arm NAME and an arm hard+NAME whose rows weigh what it says: dynamicloss, irdro, selective, or "
+        "'NAME={use: ADAPT, anchors: FILE}'; repeat for several",
+    )
+    design.add_argument(
         "--arm", action="append", default=[], metavar="NAME=DATA|RECIPE", help="an arm of your own: a dataset or recipe"
     )
     design.add_argument(
@@ -117,6 +125,7 @@ def _settings(options: argparse.Namespace) -> Validation:
         "evaluation": _evaluation(options),
         "sets": tuple(named_sets(options.evaluation or [], "--evaluation")),
         "arms": None if options.arms is None else _names(options.arms),
+        "reweighters": _reweighters(options),
         "additions": tuple(_addition(text, recipe) for text in options.arm),
         "seeds": _seeds(options.seeds),
         "epochs": options.epochs,
@@ -174,6 +183,22 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
     else:
         fields = {"name": name, "data": value, "columns": options.columns, "shape": options.shape}
     found: Addition = construct(Addition, fields, f"--arm {text}")
+    return found
+
+
+def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
+    from curate.finetuning.command import given_component
+    from curate.reweighters.named import reweighter_from, reweighter_name
+
+    found: dict[str, Any] = {}
+    for text in options.reweighter:
+        head, equals, rest = text.partition("=")
+        name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
+        given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", tuple(options.allow_plugin))
+        name = name or reweighter_name(given)
+        if name in found:
+            raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")
+        found[name] = given
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ def forecast(work: Work) -> dict[str, Any]:
     added = [each.name for each in settings.additions]
     both = [name for name in arms if name in (BASELINE, "hard", *added)]
     runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference, both)]
-    tokens_per_row, rates = _tokens_per_row(work), _rates(work.out, runs)
+    tokens_per_row, rates = _tokens_per_row(work), _rates(work, runs)
     listed = [_run(work, run, tokens_per_row, rates) for run in runs]
     left = [each for each in listed if not each["done"] and each["same_as"] is None]
     return {
@@ -56,9 +55,9 @@ def forecast(work: Work) -> dict[str, Any]:
 
 def _known_rows(work: Work, name: str) -> int | None:
     """Rows of an arm whose data is there."""
-    rows = len(work.prepared.loaded.examples)
-    if name in (BASELINE, "sam"):
-        return rows
+    name = work.settings.data_arm(name)
+    if name == BASELINE:
+        return len(work.prepared.loaded.examples)
     if name in work.arms.given:
         return work.arms.given[name].rows
     if name in CONTROLS:
@@ -91,14 +90,15 @@ def _tokens_per_row(work: Work) -> float:
     return float(np.minimum(lengths / _CHARACTERS_PER_TOKEN, work.settings.finetuning.max_length).mean())
 
 
-def _rates(out: Path, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
-    """Seconds per step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
+def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
+    """Seconds per plain step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
     from curate.finetuning.metrics import read_metrics
 
     steps, evaluations = [], []
     for run in runs:
-        directory = out / "runs" / run.name
-        if run.same_as is not None or run.arm.name == "sam" or not (directory / "metrics.jsonl").is_file():
+        directory = work.out / "runs" / run.name
+        plain = work.settings.data_arm(run.arm.name) == run.arm.name
+        if run.same_as is not None or not plain or not (directory / "metrics.jsonl").is_file():
             continue
         lines = read_metrics(directory / "metrics.jsonl")
         if lines:

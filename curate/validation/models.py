@@ -15,7 +15,7 @@ __all__ = ["model_for"]
 
 
 def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Path) -> Any:
-    """Settings of a run (`curate.finetuning.Finetuning`): its steps, seed, optimizer and model.
+    """Settings of a run (`curate.finetuning.Finetuning`): its steps, seed, optimizer, reweighter and model.
 
     A model from scratch is the same for all arms of a seed: its tokenizer is made of the data as it is, its weights are
     drawn from the seed.
@@ -26,6 +26,9 @@ def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Pa
     changed: dict[str, Any] = {"steps": run.steps, "seed": run.seed}
     if run.arm.name == "sam":
         changed["optimizer"] = SAM(base=tuning.optimizer, rho=settings.rho)
+    reweighter = settings.reweighter(run.arm.name)
+    if reweighter is not None:
+        changed["reweighter"] = reweighter
     if tuning.model == SCRATCH:
         folder = out / "scratch" / f"seed{run.seed}"
         if not folder.is_dir():

@@ -83,6 +83,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         },
         "recipe_yaml": recipe_text(settings.pipeline),
         "finetuning": encode(settings.finetuning),
+        "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
         "evaluation": encode(work.prepared.evaluation),
         "evaluated": work.prepared.facts,
         "warnings": [*work.prepared.warnings, *unlike],

@@ -34,7 +34,7 @@ def reference_arm(settings: Validation) -> str:
     """The arm whose epochs decide the number of steps of all."""
     if copying(settings.pipeline):
         return "hard"
-    others = [name for name in settings.named_arms() if name not in (BASELINE, "sam")]
+    others = [name for name in settings.named_arms() if settings.data_arm(name) != BASELINE]
     return others[0] if others else BASELINE
 
 

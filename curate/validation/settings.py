@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -33,6 +34,7 @@ CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "fi
 DRAWN = frozenset(["random", "random-matched", "easy"])  # what is drawn at random is drawn anew for every seed
 SYNTHETIC = ("synthesis", "duplicates-synthesis")
 ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
+_ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
 
 class Addition(Component):
@@ -42,7 +44,7 @@ class Addition(Component):
         and augmenters.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
+    name: str = Field(pattern=_ARM.pattern)
     data: str | None = None
     columns: str | dict[str, str] | None = None
     shape: str | None = None
@@ -57,6 +59,9 @@ class Addition(Component):
         return self
 
 
+_BESIDE_HARD = "hard+"  # before the name of a reweighter: on the data of the arm `hard`
+
+
 class Validation(Component):
     """How a recipe is put to the test. Every arm is a fine-tuned model per seed; the baseline is the data as it is.
 
@@ -69,6 +74,8 @@ class Validation(Component):
         many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
         sam: the data as it is, two gradients a step.
+    reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
+        hard+NAME, the data of the arm `hard`, whose rows weigh what it says.
     additions: arms of the user's own.
     budgets: "steps" = every arm trains for as many optimizer steps as the arm `hard` takes for its epochs; "epochs" =
         every arm passes as often over its own rows, for `original`, `hard` and additions.
@@ -86,6 +93,7 @@ class Validation(Component):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     sets: tuple[EvaluationSet, ...] = ()
     arms: tuple[str, ...] | None = None
+    reweighters: dict[str, Any] = Field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
     budgets: tuple[Budget, ...] = ("steps", "epochs")
     epochs: float = Field(default=3.0, gt=0)
@@ -119,11 +127,28 @@ class Validation(Component):
         added = [each.name for each in self.additions]
         if len(set(added)) < len(added):
             raise ValueError("two arms have one name; choose another")
+        for name in self.reweighters:
+            if not _ARM.fullmatch(name) or name in (*ARMS, *added):
+                raise ValueError(f"a reweighter cannot be called {name!r}; choose a name of letters that no arm has")
+        known = (*ARMS, *self._online())
         for name in self.arms or ():
-            if name not in ARMS:
-                raise ValueError(_unknown_arm(name))
+            if name not in known:
+                raise ValueError(_unknown_arm(name, known))
         self.named_arms()
         return self
+
+    def _online(self) -> dict[str, str]:
+        """Arm with a reweighter -> the arm whose data it is trained on."""
+        alone = dict.fromkeys(self.reweighters, BASELINE)
+        return alone | {f"{_BESIDE_HARD}{name}": "hard" for name in self.reweighters}
+
+    def data_arm(self, name: str) -> str:
+        """The arm whose data the arm `name` is trained on: another one where only training differs."""
+        return self._online().get(name, BASELINE if name == "sam" else name)
+
+    def reweighter(self, arm: str) -> Any:
+        """What weighs the rows of an arm; None for most."""
+        return self.reweighters.get(arm.removeprefix(_BESIDE_HARD)) if arm in self._online() else None
 
     def named_arms(self) -> tuple[str, ...]:
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
@@ -131,10 +156,12 @@ class Validation(Component):
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
+        known = (*ARMS, *self._online())
+        lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
-            chosen = [name for name in ARMS if name not in lacks]
+            chosen = [name for name in known if name not in lacks]
         else:
-            chosen = [name for name in ARMS if name in self.arms or name == BASELINE]
+            chosen = [name for name in known if name in self.arms or name == BASELINE]
         for name in chosen:
             if name in lacks:
                 raise InputError(f"arm {name}: {lacks[name]}")
@@ -147,11 +174,11 @@ _NO_COPIES = "the recipe copies no hard rows; use one with Duplicate, such as qu
 _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --generator, or leave the arm out"
 
 
-def _unknown_arm(name: str) -> str:
+def _unknown_arm(name: str, known: tuple[str, ...]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, ARMS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"arms are {', '.join(ARMS)}"
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"arms are {', '.join(known)}"
     return f"there is no arm {name!r}; {hint}"
 
 
