@@ -142,6 +142,21 @@ def test_a_lost_run_alone_is_done_again_and_is_the_same(tiny: tuple[Path, Path])
     assert (lost / "evaluation" / "balanced" / "rows.parquet").read_bytes() == rows
 
 
+@pytest.mark.slow
+def test_online_arms_keep_what_they_weighed(tmp_path: Path) -> None:
+    jobs = jobs_of("online", Settings.model_validate(TINY), [100])
+    chosen = [job for job in jobs if job.name in ("original", "adapt", "hard+dga", "sam")]
+    assert work(chosen, tmp_path, None)
+    runs = {job.name: json.loads((tmp_path / "runs" / job.folder / "run.json").read_text()) for job in chosen}
+    assert len({run["training"]["steps"] for run in runs.values()}) == 1
+    assert {name: run["training"]["gradients_per_step"] for name, run in runs.items()}["sam"] == 2
+    for name in ("adapt", "hard+dga"):
+        weights = runs[name]["choice"]["mean_weight_by_level"]
+        assert set(weights) == {"1", "2", "3", "4"}
+        assert len(set(weights.values())) > 1
+    assert "mean_weight_by_level" not in runs["original"]["choice"]
+
+
 def test_nothing_is_begun_after_the_time_limit(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path), "--seeds", "100", "--time-limit", "0"]) == 3
     assert not (tmp_path / "runs").exists()

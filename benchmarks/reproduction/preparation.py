@@ -29,13 +29,18 @@ __all__ = ["Prepared", "loaded", "prepare", "tokens_of"]
 _COLUMNS = "prompt=question,completion=answer,final_answer=final_answer,source=source,id=id"
 _TEST_SEED = 9_000  # the same questions for every seed, so that runs can be paired by example
 _MEAN_OVER = 50
+_ANCHORS = 192  # 48 of each level
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """training: rows to curate. tests: evaluation sets by name. target, proxy: folders of the pretrained models."""
+    """training: rows to curate. tests: evaluation sets by name. target, proxy: folders of the pretrained models.
+
+    anchors: rows of all levels alike, for reweighters; neither trained on nor asked.
+    """
 
     training: Loaded
+    anchors: pa.Table
     tests: dict[str, pa.Table]
     target: Path
     proxy: Path
@@ -59,7 +64,7 @@ def prepare(settings: Settings, seed: int, folder: Path, science_file: Path | No
     target = pretrained(settings.hidden_size, settings.layers, settings.pretrain_epochs)
     proxy = pretrained(settings.proxy_hidden_size, settings.proxy_layers, settings.proxy_pretrain_epochs)
     tests = {"balanced": draw("balanced"), "mixture": draw("mixture")}
-    return Prepared(loaded(draw("train")), tests, target, proxy, AutoTokenizer.from_pretrained(target))
+    return Prepared(loaded(draw("train")), draw("anchors"), tests, target, proxy, AutoTokenizer.from_pretrained(target))
 
 
 def loaded(table: pa.Table) -> Loaded:
@@ -72,7 +77,7 @@ def tokens_of(rows: Loaded, tokenizer: Any, settings: Settings) -> Tokens:
 
 @dataclass(frozen=True)
 class _Draw:
-    """The rows of a part: pretrain, train, balanced (test) or mixture (test)."""
+    """The rows of a part: pretrain, train, anchors, balanced (test) or mixture (test)."""
 
     settings: Settings
     seed: int
@@ -84,7 +89,9 @@ class _Draw:
         seed = self.seed if part in ("pretrain", "train") else _TEST_SEED
         if settings.data == "science":
             assert self.science_file is not None, "name the file of science questions"
-            return science(self.science_file, rows, part, seed)
+            return science(self.science_file, rows, "pretrain" if part == "anchors" else part, seed)
+        if part == "anchors":  # of the questions that pretraining draws from, which has no levels 3 and 4
+            return problems(_ANCHORS, dict.fromkeys(LEVELS, 1.0), "pretrain", derive_seed(self.seed, "anchors"))
         mixture = {"pretrain": settings.pretrain_mixture, "balanced": dict.fromkeys(LEVELS, 1.0)}.get(
             part, settings.train_mixture
         )

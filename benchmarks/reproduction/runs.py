@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from benchmarks.reproduction.choice import chosen_rows
+from benchmarks.reproduction.choice import by_level, chosen_rows
 from benchmarks.reproduction.measuring import EvaluatedSet
-from benchmarks.reproduction.preparation import Prepared, tokens_of
-from benchmarks.reproduction.settings import BASELINE, Job
+from benchmarks.reproduction.preparation import Prepared, loaded, tokens_of
+from benchmarks.reproduction.settings import BASELINE, Job, Settings
+from curate.checkpoint import Checkpoint
 from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, write_result
+from curate.optimizers import SAM, AdamW
 from curate.publish import publish
 from curate.recipe import encode
+from curate.reweighting import TrainingRows, mean_weights
 from curate.train import StepRecord, TrainConfig, train
 
 __all__ = ["run_job"]
@@ -42,15 +46,17 @@ def run_job(job: Job, prepared: Prepared, cache: Path, place: Path) -> None:
         warmup_ratio=settings.warmup_ratio,
         precision="float32",
         seed=job.seed,
+        optimizer=AdamW() if settings.rho is None else SAM(rho=settings.rho),
     )
     model, log = prepared.model(), list[StepRecord]()
     sets = [EvaluatedSet(name, table, prepared.tokenizer, settings) for name, table in prepared.tests.items()]
     points = sorted({round(steps * k / _CURVE_POINTS) for k in range(_CURVE_POINTS + 1)})
     tokens = tokens_of(prepared.training, prepared.tokenizer, settings).take(rows)
-    curve = [
-        {"step": checkpoint.step, "balanced": sets[0].nll_by_level(model)}
-        for checkpoint in train(model, tokens, config, checkpoint_steps=points, log=log.append)
-    ]
+    about = {"reweighter": settings.reweighter, "rows": _training_rows(prepared, rows, settings)}
+    curve = []
+    for checkpoint in train(model, tokens, config, checkpoint_steps=points, log=log.append, **about):
+        curve.append({"step": checkpoint.step, "balanced": sets[0].nll_by_level(model)})
+    choice |= _weighing(checkpoint, np.array(prepared.training.examples.table["level"].to_pylist())[rows])
     results = {each.name: each.evaluate(model) for each in sets}
     record = _record(job, prepared, rows, log, model)
     record |= {"choice": choice, "curve": curve, "curation": None if job.of == BASELINE else curation}
@@ -59,6 +65,22 @@ def run_job(job: Job, prepared: Prepared, cache: Path, place: Path) -> None:
         _write(folder, record, results, log, model)
 
     publish(place, write)
+
+
+def _training_rows(prepared: Prepared, rows: Any, settings: Settings) -> TrainingRows:
+    """What a reweighter may ask of the rows of an arm."""
+    table = prepared.training.examples.table.take(pa.array(rows))
+    columns = {name: table[name].to_pylist() for name in ("level", "source")}
+    return TrainingRows(columns, "source", lambda *_: tokens_of(loaded(prepared.anchors), prepared.tokenizer, settings))
+
+
+def _weighing(last: Checkpoint, levels: Any) -> dict[str, Any]:
+    """Mean weight of the rows of each level over the run, where there was a reweighter."""
+    if last.reweighting is None:
+        return {}
+    means, times = mean_weights(last.reweighting.state())
+    drawn = times > 0
+    return {"mean_weight_by_level": by_level(means[drawn], levels[drawn])}
 
 
 def _record(job: Job, prepared: Prepared, rows: Any, log: list[StepRecord], model: Any) -> dict[str, Any]:
@@ -94,8 +116,8 @@ def _record(job: Job, prepared: Prepared, rows: Any, log: list[StepRecord], mode
             "rows_seen": seen,
             "tokens": log[-1].tokens,
             "seconds": log[-1].seconds,
-            "gradients_per_step": 1,
-            "flops": 6 * parameters * log[-1].tokens,
+            "gradients_per_step": log[-1].gradients,
+            "flops": 6 * parameters * log[-1].tokens * log[-1].gradients,
             "device": "cpu",
             "precision": "float32",
             "loss_first": float(np.mean(losses[:_ENDS])),

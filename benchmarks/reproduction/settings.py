@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class Settings(Component):
         every arm at equal steps; passes of each arm over its own rows at equal epochs.
     hidden_size, layers: of the target; proxy_*: of the proxy, and of its run on the training rows.
     times: extra copies of the rows chosen.
+    reweighter: how much each row of a batch counts while it trains, see `curate.reweighters`; data sets that one
+        reads are named "anchors", which are rows of all levels alike that no other set holds. None = all rows alike.
+    rho: radius of SAM around the optimizer; None = no SAM.
     test_rows: of each evaluation set: one has all levels alike, one has them as the training rows do.
     """
 
@@ -64,6 +67,8 @@ class Settings(Component):
     features: Literal["absolute", "relative", "final"] = "absolute"
     per_source: bool = False
     times: int = 1
+    reweighter: Any = None
+    rho: float | None = None
     test_rows: int = 1_200
     max_length: int = 64
 

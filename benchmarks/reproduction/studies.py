@@ -6,14 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.reproduction.settings import ARMS, BASELINE, Job, Settings
+from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, Selective
 
 __all__ = ["STUDIES", "jobs_of", "reproduction", "study"]
 
-STUDIES = ("factor", "proxy", "features", "domain")
+STUDIES = ("factor", "proxy", "features", "domain", "online")
 _FACTORS = (2, 3, 5, 10)
 _PROXY_SIZES = ((32, 1), (64, 2), (96, 3))
 # K = 5 in a third of an epoch is the setting of the paper; 15 checkpoints in one epoch are as far apart.
 _PROXY_LENGTHS = (("1/10 epoch", 2), ("1/3 epoch", 5), ("1 epoch", 15))
+# Each with the settings of its paper where they are known; where not (ADAPT, DGA), reasoned and not tuned. See the log.
+_REWEIGHTERS: dict[str, Any] = {
+    "dynamicloss": DynamicLoss(),
+    "irdro": IRDRO(),
+    "selective": Selective(fraction=0.5, portion=0),
+    "adapt": ADAPT(anchors="anchors", tau=0.05, centred=True, mean_one=True, refresh_every=50),
+    "dga": DGA(target="anchors", domains="level", eta=0.5, refresh_every=10),
+}
+_RHO = 0.05
 _SCIENCE: dict[str, Any] = {
     "data": "science",
     "pretrain_rows": 4_000,
@@ -41,7 +51,12 @@ def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
         changed = settings.model_copy(update=_SCIENCE)
         return [Job(arm, of, seed, "steps", changed) for seed in seeds for arm, of in ARMS.items()]
     variants: dict[str, tuple[str, dict[str, Any]]] = {}
-    if name == "factor":
+    if name == "online":
+        variants = {"hard": ("hard", {}), "sam": (BASELINE, {"rho": _RHO}), "hard+sam": ("hard", {"rho": _RHO})}
+        for label, reweighter in _REWEIGHTERS.items():
+            variants[label] = BASELINE, {"reweighter": reweighter}
+            variants[f"hard+{label}"] = "hard", {"reweighter": reweighter}
+    elif name == "factor":
         for factor in _FACTORS:
             variants[f"hard x{factor}"] = "hard", {"times": factor - 1}
             variants[f"random x{factor}"] = "random", {"times": factor - 1}
