@@ -754,6 +754,16 @@ def test_rows_that_are_all_prompt_are_refused(model: str, tmp_path: Path) -> Non
         finetune(table(), settings(model, max_length=5), tmp_path / "run")
 
 
+def test_rows_that_are_all_prompt_among_others_are_told(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = pa.table({"prompt": ["word " * 200] * 2, "completion": ["a short answer"] * 2})
+    rows = pa.concat_tables([table(), long])
+    record = finetune(rows, settings(model), tmp_path / "run", progress=Progress("lines"))
+    assert record["data"]["rows"] - record["data"]["valid"] == 2
+    assert f"2 of {record['data']['rows']} rows have no completion text within" in capsys.readouterr().err
+
+
 # -- data -----------------------------------------------------------------------------------------------------------
 
 

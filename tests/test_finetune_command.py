@@ -114,7 +114,7 @@ def test_settings_of_an_optimizer_are_set_by_their_path() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--model", "nowhere/at/all"), "model 'nowhere/at/all' does not exist"),
+        (("--model", "nowhere/at/all"), "(to fine-tune: --model scratch)"),
         (("--columns", "completion=nothing"), "nothing"),
         (("--set", "lora.ranks=3"), "did you mean 'rank'"),
         (("--steps", "soon"), "write a number of steps"),

@@ -73,7 +73,7 @@ def read_set(given: EvaluationSet) -> Questions:
         shape, found = _recognised(table, roles, given.shape)
         loaded = _read(_filled(table, shape, found), shape, found, given)
     except InputError as error:
-        raise InputError(f"{place}: {error}") from error
+        raise InputError(f"{place}: {_in_braces(str(error))}") from error
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
@@ -91,6 +91,14 @@ def read_set(given: EvaluationSet) -> Questions:
         _levels(examples.table, given.level, place),
         len(loaded.rejected),
     )
+
+
+def _in_braces(message: str) -> str:
+    """What `curate.read` advises, in the way in which an evaluation set is described: it has no option of its own."""
+    if "--columns" not in message:
+        return message
+    form = "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}"
+    return f"{message.replace('--columns', 'columns')} (of an evaluation set: {form})"
 
 
 def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:

@@ -18,7 +18,7 @@ __all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
 
 EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
-    "columns: final_answer=COLUMN, name: NAME} (a tenth of DATA is held out)"
+    "columns: {final_answer: COLUMN}, name: NAME} (a tenth of DATA is held out)"
 )
 _DEFAULT_RECIPE = "quick"
 _WITH_GENERATOR = "duplicate-and-synthesize"
