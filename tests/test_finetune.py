@@ -372,6 +372,13 @@ def test_only_the_factors_are_trained() -> None:
     assert not any("lm_head" in name for name in trained)
 
 
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_tied_weights_have_no_adapter(target: str) -> None:
+    """Merged into one of the two uses of a matrix it would change the other, which it did not in training."""
+    with pytest.raises(InputError, match=rf"{target} shares its weights .* leave it out"):
+        with_adapter(tiny_model("llama_tied"), LoRA(targets=("q_proj", target)), 0)
+
+
 def test_an_adapter_on_the_head_is_not_passed_over() -> None:
     tokens = random_tokens([(3, 9), (5, 4)])
     plain = tiny_model("llama")
@@ -647,6 +654,8 @@ def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
     assert found["example_ids"] == [curate.read(table()).examples.ids[planted].as_py()]
     assert (run / "checkpoints" / f"step-{found['step']:06d}").is_dir()
     assert not (run / "run.json").exists()
+    with pytest.raises(InputError, match=r"diverged, at the rows that diverged\.json names"):
+        read_run(run)
     monkeypatch.undo()
     finetune(table(), settings(model, steps=1), run, fresh=True)
     assert not (run / "diverged.json").exists()
@@ -861,6 +870,7 @@ def test_a_logger_that_is_not_there_is_named(model: str, tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"curate-lm\[wandb\]"):
         finetune(table(), settings(model), tmp_path / "run", log=("wandb",))
+    assert not (tmp_path / "run").exists()  # said before anything is done
 
 
 @pytest.mark.parametrize("every", [2, 4])

@@ -120,6 +120,7 @@ def test_settings_of_an_optimizer_are_set_by_their_path() -> None:
         (("--steps", "soon"), "write a number of steps"),
         (("--optimizer", "adagrad"), "there is no optimizer 'adagrad'"),
         (("--time-limit", "0"), "above 0"),
+        (("--time-limit", "nan"), "above 0"),
         (("--lora-targets", "nose"), "modules of this model are"),
         (("--log", "mlflow"), "choose from tensorboard, wandb"),
     ],
