@@ -155,6 +155,18 @@ def test_a_model_that_is_not_there_and_a_run_that_is_not_finished_say_so(
     assert "is not finished" in capsys.readouterr().err
 
 
+def test_results_are_not_put_among_the_files_of_a_run(
+    model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`curate finetune` would take it for a folder of other files from then on."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    assert main(["evaluate", model, "--data", str(data), *FAST, "--out", str(run)]) == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["run.json"]
+
+
 def test_answers_come_from_a_server_where_one_is_started(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,7 @@ from curate.optimizers import SAM, AdamW, Muon
 from curate.progress import Progress
 from curate.sharding import whole
 from curate.tokenization import tokenize
-from curate.train import train
+from curate.train import StepRecord, TrainConfig, train
 
 ROWS = 40
 
@@ -901,6 +901,17 @@ def test_arithmetic_is_what_the_matrices_do(lora: LoRA | None) -> None:
     tokens = random_tokens([(4, 6), (1, 3)])
     expected = 14 * found.per_token + 9 * found.per_completion_token + (100 + 16) * found.per_square
     assert found.of(tokens, np.array([0, 1])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("gradients", "share"), [(1, "25%"), (2, "50%")])
+def test_the_line_on_the_terminal_has_loss_rate_share_of_peak_and_time_left(gradients: int, share: str) -> None:
+    watch = training._Watch(
+        None, TrainConfig(steps=10), operations=1000.0, peak=8000.0, stage=None, gradients=gradients
+    )  # type: ignore[arg-type]
+    first, second = (StepRecord(k, 1.25, 1e-3, 1.0, gradients, 100 * k, 0.5 * k, 4096) for k in (1, 2))
+    watch._recent.append((first.tokens, first.seconds))
+    watch._recent.append((second.tokens, second.seconds))
+    assert watch._line(second) == f"loss 1.250, 200 tokens/s, {share} of peak, 4.0 s left"
 
 
 def test_the_peak_is_measured_once_and_draws_nothing() -> None:

@@ -64,6 +64,8 @@ def evaluate(
     settings = _possible(settings, found, run.progress)
     place = Path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
     if place is not None:
+        if (place / "run.json").is_file():
+            raise InputError(f"--out {place} is a run, and its folder holds nothing else; name another folder")
         check_place(place / "x")
     with run.progress.stage("read"):
         questions = [read_set(each) for each in described]
