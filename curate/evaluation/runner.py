@@ -18,13 +18,20 @@ from curate.evaluation.answers import Answer, check_grading, generator_for, grad
 from curate.evaluation.nll import Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, pieces
-from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
+from curate.evaluation.results import (
+    EvaluationResult,
+    check_out,
+    grouped,
+    read_result,
+    rows_table,
+    totals,
+    write_result,
+)
 from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
 from curate.evaluation.target import Target, find_target
 from curate.generation import Request
 from curate.progress import Progress
-from curate.publish import check_place
 from curate.request_store import RequestStore, complete
 from curate.run import Run
 
@@ -64,9 +71,7 @@ def evaluate(
     settings = _possible(settings, found, run.progress)
     place = Path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
     if place is not None:
-        if (place / "run.json").is_file():
-            raise InputError(f"--out {place} is a run, and its folder holds nothing else; name another folder")
-        check_place(place / "x")
+        check_out(place)
     with run.progress.stage("read"):
         questions = [read_set(each) for each in described]
         pool = read_set(settings.shots_from) if settings.shots_from is not None else None
