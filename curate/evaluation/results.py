@@ -16,19 +16,10 @@ from curate.errors import InputError
 from curate.evaluation.answers import Answer
 from curate.evaluation.nll import Scored
 from curate.evaluation.sets import Questions
-from curate.publish import check_place, publish
+from curate.publish import publish
 from curate.verify import Verdict
 
-__all__ = [
-    "EvaluationResult",
-    "check_out",
-    "grouped",
-    "read_evaluations",
-    "read_result",
-    "rows_table",
-    "totals",
-    "write_result",
-]
+__all__ = ["EvaluationResult", "grouped", "read_evaluations", "read_result", "rows_table", "totals", "write_result"]
 
 _SCHEMA = pa.schema(
     [
@@ -60,13 +51,6 @@ class EvaluationResult:
 
     summary: dict[str, Any]
     rows: pa.Table
-
-
-def check_out(place: Path) -> None:
-    """InputError for a folder of something else, ExternalError for one that cannot be written, before any work."""
-    if (place / "run.json").is_file():
-        raise InputError(f"--out {place} is a run, and its folder holds nothing else; name another folder")
-    check_place(place / "x")
 
 
 def rows_table(

@@ -18,18 +18,10 @@ from curate.evaluation.answers import Answer, check_grading, generator_for, grad
 from curate.evaluation.nll import Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, pieces
-from curate.evaluation.results import (
-    EvaluationResult,
-    check_out,
-    grouped,
-    read_result,
-    rows_table,
-    totals,
-    write_result,
-)
+from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
-from curate.evaluation.target import Target, find_target
+from curate.evaluation.target import Target, check_out, find_target
 from curate.generation import Request
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
