@@ -66,7 +66,7 @@ def evaluate(
         check_out(place)
     with run.progress.stage("read"):
         questions = [read_set(each) for each in described]
-        pool = read_set(settings.shots_from) if settings.shots_from is not None else None
+        pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
     for each in questions:
         if each.left_out:
             run.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")

@@ -63,10 +63,20 @@ class Questions:
         return {"description": self.description, "fingerprint": self.fingerprint, "rows": len(self)}
 
 
-def read_set(given: EvaluationSet) -> Questions:
-    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there."""
+def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
+    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there.
+
+    asked: whether its questions are asked, and not only shown with their answers.
+    """
     roles = parse_columns(given.columns) if isinstance(given.columns, str) else dict(given.columns or {})
     opened = open_data(given.data, roles, given.split, given.config)
+    if asked and given.split is None and opened.split == "train" and (opened.kind == "hub" or opened.note):
+        warnings.warn(
+            f"evaluation set {given.title} is read from its split train, on which models are trained; {{split: test}} "
+            "takes another",
+            DataWarning,
+            stacklevel=2,
+        )
     table = _numbers_as_text(opened.read.table, roles)
     place = f"evaluation set {given.title} ({opened.description})"
     try:
