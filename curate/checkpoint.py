@@ -103,7 +103,7 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
         optimizer = load_file(directory / "optimizer.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"{directory} holds no finished checkpoint to resume from ({error}); start without resume"
+            f"{directory} holds no finished checkpoint to resume from ({error}); remove it, or start without resume"
         ) from error
     own = fresh._identity()
     for key, value in own["config"].items():

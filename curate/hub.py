@@ -15,7 +15,9 @@ from curate.errors import ExternalError, InputError
 
 __all__ = ["Place", "explained", "locate"]
 
-_REMEDY = "give a local folder, or --proxy scratch, which needs no download"
+# Said by every command that takes a model, whether as proxy, to fine-tune or to ask.
+_SCRATCH = "--proxy scratch (to fine-tune: --model scratch)"
+_REMEDY = f"give a local folder, or, where one may be trained from nothing, {_SCRATCH}, which needs no download"
 _HUB_SECONDS = 10.0
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -59,7 +61,7 @@ def locate(name: str, revision: str | None = None) -> Place:
     if path.is_dir():
         return _in_folder(name, path)
     if path.is_absolute() or name.startswith(".") or not _HUB_ID.fullmatch(name):
-        raise InputError(f"model {name!r} does not exist; give a folder, a GGUF file, a hub id, or --proxy scratch")
+        raise InputError(f"model {name!r} does not exist; give a folder, a GGUF file, a hub id, or {_SCRATCH}")
     return _on_hub(name, revision)
 
 
@@ -70,7 +72,7 @@ def _in_folder(name: str, path: Path) -> Place:
         ):
             raise InputError(
                 f"model {name!r} holds pickled weights only, which are never read; convert them to safetensors "
-                "where you trust them (`model.save_pretrained(folder)`), or use --proxy scratch"
+                f"where you trust them (`model.save_pretrained(folder)`), or use {_SCRATCH}"
             )
         return Place(str(path))
     found = sorted(path.glob("*.gguf"))
@@ -78,7 +80,7 @@ def _in_folder(name: str, path: Path) -> Place:
         return Place(str(path), str(found[0].absolute()))
     raise InputError(
         f"model folder {name!r} has no config.json and {len(found)} .gguf files; "
-        "name one .gguf file, or a folder with one model, or use --proxy scratch"
+        f"name one .gguf file, or a folder with one model, or use {_SCRATCH}"
     )
 
 
@@ -138,7 +140,7 @@ def explained(name: str, place: Place) -> Iterator[None]:
         if "trust_remote_code" in text:
             raise InputError(
                 f"model {name!r} needs Python code from its own repository, which is not run unasked; read it and "
-                f"set proxy.trust_remote_code=true, or {_REMEDY}"
+                f"pass --trust-remote-code (in a recipe: proxy.trust_remote_code: true), or {_REMEDY}"
             ) from error
         if isinstance(error, ImportError):
             raise InputError(

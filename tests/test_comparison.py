@@ -256,11 +256,13 @@ def test_one_seed_is_told_to_be_less_certain(small: list[Path]) -> None:
 
 
 def test_other_settings_than_the_data_are_told(small: list[Path]) -> None:
-    other = write_run(small[0].parent / "sam", "sam", 0, settings={"optimizer": {"use": "SAM", "rho": 0.05}})
+    base = {"use": "AdamW", "eps": 1e-8}
+    changed = {"optimizer": {"use": "SAM", "rho": 0.05, "base": base}, "batch_size": 8}
+    other = write_run(small[0].parent / "sam", "sam", 0, settings=changed)
     shutil.copytree(small[0] / "evaluation", other / "evaluation")
     found = compare([*small, other], resamples=50)
     assert any(
-        note == "Arm sam differs from original in more than the data: optimizer.rho, optimizer.use."
+        note == "Arm sam differs from original in more than the data: batch_size, optimizer."
         for note in found.record["notes"]
     )
 
@@ -451,6 +453,14 @@ def test_the_table_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     assert any("better" in line for line in lines)
+
+
+def test_a_lone_evaluation_set_has_one_row_in_the_table(tmp_path: Path, capsys: Any) -> None:
+    runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
+    print_comparison(compare(runs, resamples=50).record)
+    shown = capsys.readouterr().out
+    assert "pooled" in shown
+    assert "math" not in shown
 
 
 def test_rows_that_are_cut_off_are_counted(compared: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -110,6 +110,24 @@ def test_a_page_without_answers_curves_or_levels(tmp_path: Path) -> None:
     assert "how much seeds differ is unknown" in text
 
 
+def test_a_lone_evaluation_set_is_not_shown_twice_and_losses_are_drawn_as_differences(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
+    found = compare(runs, resamples=50)
+    page = Page(comparison_page(found))
+    assert "Weight of each set in the pooled row" not in page.text
+    figures = json.loads(next(text for attributes, text in page.scripts if attributes.get("id") == "figures"))
+    forest = figures["plot-forest-nll"]
+    assert [len(trace["x"]) for trace in forest["data"]] == [1]
+    assert forest["layout"]["xaxis"]["exponentformat"] == "none"
+    (bars,) = figures["plot-levels-0"]["data"]
+    rows = [each for each in found.record["levels"] if each["metric"] == "nll"]
+    assert bars["name"] == "hard"
+    assert bars["y"] == pytest.approx([each["difference"] for each in rows], rel=1e-3)
+    reach = [more + middle for more, middle in zip(bars["error_y"]["array"], bars["y"], strict=True)]
+    assert reach == pytest.approx([each["high"] for each in rows], rel=1e-2, abs=1e-4)
+    assert {each["set"] for each in found.record["differences"]} == {"pooled", "math"}
+
+
 def test_a_page_needs_a_name_of_a_page(compared: Comparison, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.html"):
         compared.write(tmp_path / "report.txt")

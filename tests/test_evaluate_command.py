@@ -61,6 +61,43 @@ def test_it_prints_numbers_by_level_and_writes_a_folder_per_set(
     assert answer["directory"] == str(out)
 
 
+def test_no_number_or_its_name_is_cut_in_a_narrow_terminal(
+    model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-set-with-a-name-that-is-too-long-for-its-column"
+    given = f"{name}={{data: {data}, where: split=test}}"
+    assert main(["evaluate", model, "--data", given, *FAST, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "\u2026" not in printed
+    assert all(each in printed for each in ("accuracy", "undecided", "cut off", "nats/token", "by row"))
+
+
+def test_rows_without_any_final_answer_are_told(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pa.table({"prompt": ["Why?", "How?"], "completion": ["Because of it all.", "By doing it well."]})
+    pq.write_table(table, tmp_path / "essays.parquet")
+    command = ["evaluate", model, "--data", str(tmp_path / "essays.parquet"), *FAST]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "essays: 2 rows have no final answer to grade by" in capsys.readouterr().out
+    assert main([*command, "--no-generate", "--out", str(tmp_path / "scored")]) == 0
+    assert "no final answer" not in capsys.readouterr().out
+
+
+def test_columns_of_a_set_are_named_where_they_can_be_given(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command has no option --columns, so none may be advised; what is advised works."""
+    file = tmp_path / "odd.parquet"
+    pq.write_table(pa.table({"q": ["1 + 1?", "1 + 2?"], "a": ["It is 2.\n#### 2", "It is 3.\n#### 3"]}), file)
+    command = ["evaluate", model, *FAST, "--out", str(tmp_path / "out"), "--data"]
+    for given in (str(file), f"{{data: {file}, columns: prompt=quest}}"):
+        assert main([*command, given]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}" in error
+        assert "--columns" not in error
+    assert main([*command, f"{{data: {file}, columns: {{prompt: q, completion: a}}}}"]) == 0
+
+
 def test_parts_shots_and_samples_are_options(model: str, data: Path, tmp_path: Path) -> None:
     test = f"sums={{data: {data}, where: split=test}}"
     shots = ("--shots", "1", "--shots-from", f"{{data: {data}, where: split=train}}")
@@ -116,6 +153,18 @@ def test_a_model_that_is_not_there_and_a_run_that_is_not_finished_say_so(
     (run / ".run.json.unfinished").write_text("{}")
     assert main(["evaluate", str(run), "--data", str(data)]) == 2
     assert "is not finished" in capsys.readouterr().err
+
+
+def test_results_are_not_put_among_the_files_of_a_run(
+    model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`curate finetune` would take it for a folder of other files from then on."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    assert main(["evaluate", model, "--data", str(data), *FAST, "--out", str(run)]) == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["run.json"]
 
 
 def test_answers_come_from_a_server_where_one_is_started(

@@ -231,6 +231,18 @@ def test_rows_are_chosen_sampled_and_left_out_as_asked() -> None:
         asked(pa.table({"riddle": ["a"]}))
 
 
+def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"question": ["1 + 1?", "1 + 2?"], "answer": ["2", "3"]})
+    several = datasets.DatasetDict({"train": table, "test": table})
+    with pytest.warns(DataWarning, match="sums is read from its split train"):
+        read_set(EvaluationSet(data=several, name="sums"))
+    # Warnings are errors: none where a split is named, where there is one only, or for solved examples.
+    read_set(EvaluationSet(data=several, name="sums", split="train"))
+    read_set(EvaluationSet(data=datasets.DatasetDict({"train": table}), name="sums"))
+    read_set(EvaluationSet(data=several, name="sums"), asked=False)
+
+
 def test_sets_are_named_on_the_command_line_by_path_name_or_mapping(tmp_path: Path) -> None:
     odd = tmp_path / "a=b.parquet"
     odd.touch()

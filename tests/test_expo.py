@@ -423,7 +423,7 @@ def _unscorable(place: Path) -> Any:
 def test_a_sweep_evaluates_every_alpha_and_the_tuned_model_and_names_the_best(
     trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from curate.evaluation import Evaluation, evaluate
+    from curate.evaluation import Evaluation, EvaluationSet, evaluate
 
     base, tuned, rows = trained
     out = tmp_path / "out"
@@ -451,6 +451,12 @@ def test_a_sweep_evaluates_every_alpha_and_the_tuned_model_and_names_the_best(
     assert main(given) == 0
     assert {path: path.stat().st_mtime_ns for path in files} == files
     models = open_models(tuned, base)
+    with pytest.raises(InputError, match="pass --fresh"):
+        sweep(open_models(base, tuned), [0.5], out, sets=[EvaluationSet(data=rows, name="one")], settings=settings)
+    turned = sweep(
+        open_models(base, tuned), [0.5], out, sets=[EvaluationSet(data=rows, name="one")], settings=settings, fresh=True
+    )
+    assert turned["points"][0]["nll"] == pytest.approx(points[-1]["sets"]["one"]["nll"], rel=1e-6)
     with pytest.raises(InputError, match="choose by nll"):
         sweep(models, [0.5], out, settings=settings, by="accuracy")
     with pytest.raises(InputError, match="no row could be graded or scored"):

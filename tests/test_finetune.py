@@ -42,7 +42,7 @@ from curate.optimizers import SAM, AdamW, Muon
 from curate.progress import Progress
 from curate.sharding import whole
 from curate.tokenization import tokenize
-from curate.train import train
+from curate.train import StepRecord, TrainConfig, train
 
 ROWS = 40
 
@@ -372,6 +372,13 @@ def test_only_the_factors_are_trained() -> None:
     assert not any("lm_head" in name for name in trained)
 
 
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_tied_weights_have_no_adapter(target: str) -> None:
+    """Merged into one of the two uses of a matrix it would change the other, which it did not in training."""
+    with pytest.raises(InputError, match=rf"{target} shares its weights .* leave it out"):
+        with_adapter(tiny_model("llama_tied"), LoRA(targets=("q_proj", target)), 0)
+
+
 def test_an_adapter_on_the_head_is_not_passed_over() -> None:
     tokens = random_tokens([(3, 9), (5, 4)])
     plain = tiny_model("llama")
@@ -647,6 +654,8 @@ def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
     assert found["example_ids"] == [curate.read(table()).examples.ids[planted].as_py()]
     assert (run / "checkpoints" / f"step-{found['step']:06d}").is_dir()
     assert not (run / "run.json").exists()
+    with pytest.raises(InputError, match=r"diverged, at the rows that diverged\.json names"):
+        read_run(run)
     monkeypatch.undo()
     finetune(table(), settings(model, steps=1), run, fresh=True)
     assert not (run / "diverged.json").exists()
@@ -754,6 +763,16 @@ def test_rows_that_are_all_prompt_are_refused(model: str, tmp_path: Path) -> Non
         finetune(table(), settings(model, max_length=5), tmp_path / "run")
 
 
+def test_rows_that_are_all_prompt_among_others_are_told(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = pa.table({"prompt": ["word " * 200] * 2, "completion": ["a short answer"] * 2})
+    rows = pa.concat_tables([table(), long])
+    record = finetune(rows, settings(model), tmp_path / "run", progress=Progress("lines"))
+    assert record["data"]["rows"] - record["data"]["valid"] == 2
+    assert f"2 of {record['data']['rows']} rows have no completion text within" in capsys.readouterr().err
+
+
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
@@ -851,6 +870,7 @@ def test_a_logger_that_is_not_there_is_named(model: str, tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"curate-lm\[wandb\]"):
         finetune(table(), settings(model), tmp_path / "run", log=("wandb",))
+    assert not (tmp_path / "run").exists()  # said before anything is done
 
 
 @pytest.mark.parametrize("every", [2, 4])
@@ -881,6 +901,17 @@ def test_arithmetic_is_what_the_matrices_do(lora: LoRA | None) -> None:
     tokens = random_tokens([(4, 6), (1, 3)])
     expected = 14 * found.per_token + 9 * found.per_completion_token + (100 + 16) * found.per_square
     assert found.of(tokens, np.array([0, 1])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("gradients", "share"), [(1, "25%"), (2, "50%")])
+def test_the_line_on_the_terminal_has_loss_rate_share_of_peak_and_time_left(gradients: int, share: str) -> None:
+    watch = training._Watch(
+        None, TrainConfig(steps=10), operations=1000.0, peak=8000.0, stage=None, gradients=gradients
+    )  # type: ignore[arg-type]
+    first, second = (StepRecord(k, 1.25, 1e-3, 1.0, gradients, 100 * k, 0.5 * k, 4096) for k in (1, 2))
+    watch._recent.append((first.tokens, first.seconds))
+    watch._recent.append((second.tokens, second.seconds))
+    assert watch._line(second) == f"loss 1.250, 200 tokens/s, {share} of peak, 4.0 s left"
 
 
 def test_the_peak_is_measured_once_and_draws_nothing() -> None:

@@ -114,12 +114,13 @@ def test_settings_of_an_optimizer_are_set_by_their_path() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--model", "nowhere/at/all"), "model 'nowhere/at/all' does not exist"),
+        (("--model", "nowhere/at/all"), "(to fine-tune: --model scratch)"),
         (("--columns", "completion=nothing"), "nothing"),
         (("--set", "lora.ranks=3"), "did you mean 'rank'"),
         (("--steps", "soon"), "write a number of steps"),
         (("--optimizer", "adagrad"), "there is no optimizer 'adagrad'"),
         (("--time-limit", "0"), "above 0"),
+        (("--time-limit", "nan"), "above 0"),
         (("--lora-targets", "nose"), "modules of this model are"),
         (("--log", "mlflow"), "choose from tensorboard, wandb"),
     ],

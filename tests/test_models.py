@@ -247,7 +247,7 @@ def test_code_of_a_model_is_not_run_unasked_and_nobody_is_asked(
     monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
     identify(str(folder))
     for load in LOADERS[1:]:
-        with pytest.raises(InputError, match=r"not run unasked; read it and set proxy\.trust_remote_code=true"):
+        with pytest.raises(InputError, match=r"not run unasked; read it and pass --trust-remote-code"):
             load(str(folder))
     assert not asked
     assert not marker.exists()

@@ -129,8 +129,13 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differing(first: dict[str, Any], *others: dict[str, Any]) -> list[str]:
+    """Settings that differ; a part that is another one altogether (`use`) by its own name, not by all it is made of."""
     keys = sorted({key for each in (first, *others) for key in each})
-    return [key for key in keys if any(other.get(key) != first.get(key) for other in others)]
+    found = [key for key in keys if any(other.get(key) != first.get(key) for other in others)]
+    other_kinds = sorted(
+        key.removesuffix(".use") for key in found if key.endswith(".use")
+    )  # the whole before its parts
+    return list(dict.fromkeys(next((kind for kind in other_kinds if key.startswith(f"{kind}.")), key) for key in found))
 
 
 def _named(keys: list[str]) -> str:

@@ -12,7 +12,7 @@ from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
 from curate.comparison.values import Metric, SetValues
 
-__all__ = ["adjust", "by_label", "pooled_and_single"]
+__all__ = ["adjust", "by_label", "distinct", "pooled_and_single"]
 
 MOST_LABELS = 30  # levels or sources of one set
 LEAST_EXAMPLES = 5  # fewer of a level or source say nothing
@@ -80,6 +80,12 @@ def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dic
         "seeds": found.seeds,
         "examples": found.examples,
     }
+
+
+def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Differences in one metric without those on the only evaluation set, which the pooled ones say already."""
+    lone = len({each["set"] for each in rows} - {"pooled"}) == 1
+    return [each for each in rows if not lone or each["set"] == "pooled"]
 
 
 def adjust(family: list[dict[str, Any]]) -> None:

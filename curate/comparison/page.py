@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from curate.comparison import figures
 from curate.comparison.comparing import Comparison
+from curate.comparison.differences import distinct
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
@@ -79,7 +80,7 @@ def _has(record: dict[str, Any], metric: str) -> bool:
 
 def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
     """The differences of one metric, with their forest plot."""
-    rows = [each for each in record["differences"] if each["metric"] == metric]
+    rows = distinct([each for each in record["differences"] if each["metric"] == metric])
     budgets = len({each["budget"] for each in rows}) > 1
     drawn = [each for each in rows if each["set"] != "mean of sets"]
     if len(drawn) > figures.MOST_DRAWN:

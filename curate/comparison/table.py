@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from curate.comparison.differences import distinct
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
 from curate.display import MISSING, compact, count, decimal, duration, one_line, visible
@@ -48,7 +49,7 @@ def _cut(rows: Sequence[Any]) -> str | None:
 
 
 def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
-    rows = [each for each in record["differences"] if each["metric"] == metric]
+    rows = distinct([each for each in record["differences"] if each["metric"] == metric])
     if metric != record["primary"]["metric"]:
         rows = [each for each in rows if each["set"] == "pooled"]
     elif narrow:

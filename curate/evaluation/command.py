@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "add_settings_arguments", "evaluate_command", "named_sets", "settings_from_options"]
 
 SET_HELP = (
-    "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: final_answer=COLUMN, level: COLUMN, "
-    "name: NAME}"
+    "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "
+    "level: COLUMN, name: NAME}"
 )
 # Option -> the parameter of `Evaluation` it sets.
 _PARAMETERS = (
@@ -147,9 +147,9 @@ def _print(found: dict[str, EvaluationResult], place: Path) -> None:
     from curate.terminal import show
 
     table = Table()
-    table.add_column("set", no_wrap=True)
+    table.add_column("set", overflow="fold")  # numbers and their names are never cut, on a narrow screen labels fold
     for name in ("rows", "accuracy", "undecided", "cut off", "nats/token", "by row"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     lines: list[str] = []
     for name, each in found.items():
         summary = each.summary
@@ -173,7 +173,7 @@ def _add(table: Any, label: str, totals: dict[str, Any], cut_off: float | None) 
 
 def _remarks(name: str, summary: dict[str, Any]) -> list[str]:
     rows, lines = summary["rows"], []
-    if summary["accuracy"] is not None and summary["graded"] < rows:
+    if summary["generator"] is not None and summary["graded"] < rows:
         lines.append(f"{name}: {rows - summary['graded']:,} rows have no final answer to grade by")
     if summary["nll"] is not None and summary["answer_only"]:
         lines.append(f"{name}: {summary['answer_only']:,} rows have no worked solution; their final answer was scored")

@@ -21,10 +21,9 @@ from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generati
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
-from curate.evaluation.target import Target, find_target
+from curate.evaluation.target import Target, check_out, find_target
 from curate.generation import Request
 from curate.progress import Progress
-from curate.publish import check_place
 from curate.request_store import RequestStore, complete
 from curate.run import Run
 
@@ -64,10 +63,10 @@ def evaluate(
     settings = _possible(settings, found, run.progress)
     place = Path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
     if place is not None:
-        check_place(place / "x")
+        check_out(place)
     with run.progress.stage("read"):
         questions = [read_set(each) for each in described]
-        pool = read_set(settings.shots_from) if settings.shots_from is not None else None
+        pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
     for each in questions:
         if each.left_out:
             run.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")

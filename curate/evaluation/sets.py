@@ -63,17 +63,27 @@ class Questions:
         return {"description": self.description, "fingerprint": self.fingerprint, "rows": len(self)}
 
 
-def read_set(given: EvaluationSet) -> Questions:
-    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there."""
+def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
+    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there.
+
+    asked: whether its questions are asked, and not only shown with their answers.
+    """
     roles = parse_columns(given.columns) if isinstance(given.columns, str) else dict(given.columns or {})
     opened = open_data(given.data, roles, given.split, given.config)
+    if asked and given.split is None and opened.split == "train" and (opened.kind == "hub" or opened.note):
+        warnings.warn(
+            f"evaluation set {given.title} is read from its split train, on which models are trained; {{split: test}} "
+            "takes another",
+            DataWarning,
+            stacklevel=2,
+        )
     table = _numbers_as_text(opened.read.table, roles)
     place = f"evaluation set {given.title} ({opened.description})"
     try:
         shape, found = _recognised(table, roles, given.shape)
         loaded = _read(_filled(table, shape, found), shape, found, given)
     except InputError as error:
-        raise InputError(f"{place}: {error}") from error
+        raise InputError(f"{place}: {_in_braces(str(error))}") from error
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
@@ -91,6 +101,14 @@ def read_set(given: EvaluationSet) -> Questions:
         _levels(examples.table, given.level, place),
         len(loaded.rejected),
     )
+
+
+def _in_braces(message: str) -> str:
+    """What `curate.read` advises, in the way in which an evaluation set is described: it has no option of its own."""
+    if "--columns" not in message:
+        return message
+    form = "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}"
+    return f"{message.replace('--columns', 'columns')} (of an evaluation set: {form})"
 
 
 def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:

@@ -14,13 +14,14 @@ from curate.errors import InputError
 from curate.hashing import file_digest
 from curate.models import identify
 from curate.protocols import Generator
+from curate.publish import check_place
 
 if TYPE_CHECKING:
     import torch
 
     from curate.evaluation.settings import Evaluation
 
-__all__ = ["Target", "find_target"]
+__all__ = ["Target", "check_out", "find_target"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ def load_tokenizer_from(folder: Path) -> Any:
     except Exception as error:  # tokenizers raise bare subclasses of Exception
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error
+
+
+def check_out(place: Path) -> None:
+    """InputError for a folder of something else, ExternalError for one that cannot be written, before any work."""
+    if (place / "run.json").is_file():
+        raise InputError(f"--out {place} is a run, and its folder holds nothing else; name another folder")
+    check_place(place / "x")
 
 
 def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:

@@ -74,7 +74,8 @@ def sweep(
             point |= {"model": place.name, "norm_change": written["norm_change"], "norm_tuned": written["norm_tuned"]}
         if sets:
             target, asked = _asked(models, point["model"] and out / point["model"], settings)
-            point |= _evaluated(target, sets, asked, out / "evaluation" / folder_name(alpha), cache, device, progress)
+            place = out / "evaluation" / folder_name(alpha)
+            point |= _evaluated(target, sets, asked, place, fresh=fresh, cache=cache, device=device, progress=progress)
         points.append(point)
     record = {
         "kind": "expo-sweep",
@@ -111,6 +112,8 @@ def _evaluated(
     sets: Sequence[EvaluationSet],
     settings: Evaluation,
     place: Path,
+    *,
+    fresh: bool,
     cache: Cache | Path | str | None,
     device: str | None,
     progress: Progress | None,
@@ -120,7 +123,7 @@ def _evaluated(
     from curate.evaluation.results import totals
 
     found: Mapping[str, EvaluationResult] = evaluate(
-        target, sets, settings, out=place, cache=cache, device=device, progress=progress
+        target, sets, settings, out=place, fresh=fresh, cache=cache, device=device, progress=progress
     )
     names = ("rows", "accuracy", "nll")
     own = {name: {key: each.summary[key] for key in names} for name, each in found.items()}

@@ -162,7 +162,7 @@ def finetune_command(options: argparse.Namespace) -> dict[str, Any]:
     from curate.finetuning.runner import finetune
     from curate.progress import Progress
 
-    if options.time_limit is not None and options.time_limit <= 0:
+    if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
     first = os.environ.get("RANK", "0") == "0"
     record = finetune(

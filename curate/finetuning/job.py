@@ -101,6 +101,12 @@ class Job:
                 f"all {len(examples):,} rows are invalid: no completion text survives max_length = "
                 f"{settings.max_length}; check --columns, or raise --max-length"
             )
+        without = len(examples) - int(tokens.valid.sum())
+        if without:
+            self.run.progress.note(
+                f"  {without:,} of {len(examples):,} rows have no completion text within {settings.max_length} tokens: "
+                "they are not trained on"
+            )
         cut = int(tokens.truncated.sum())
         if cut:
             self.run.progress.note(

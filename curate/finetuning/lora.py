@@ -34,12 +34,19 @@ def with_adapter(model: Any, lora: LoRA, seed: int) -> Any:
     """A peft model around `model`, whose own weights are frozen; A is drawn from `seed`, B is zero.
 
     The inner model (`get_base_model()`) holds the adapters too: it is what is trained. Raises InputError where peft is
-    missing or a target is not in the model.
+    missing, a target is not in the model, or is one whose weights another module uses too.
     """
     import torch
 
     peft = _peft()
     targets = lora.targets if lora.targets == "all-linear" else list(lora.targets)
+    for name in _tied(model) if isinstance(targets, list) else []:
+        # Added to the weights, the adapter of one would change the other: not the model that was trained.
+        if any(name == target or name.endswith(f".{target}") for target in targets):
+            raise InputError(
+                f"lora.targets = {targets}: {name} shares its weights (LM head and embeddings are tied), so an adapter "
+                "on it cannot be added to them; leave it out"
+            )
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
@@ -60,6 +67,14 @@ def with_adapter(model: Any, lora: LoRA, seed: int) -> Any:
             raise InputError(
                 f"lora.targets = {targets}: {reason}; modules of this model are {', '.join(names)}"
             ) from error
+
+
+def _tied(model: Any) -> list[str]:
+    """Names of the LM head and the embeddings, where they are the same weights."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not embeddings.weight:
+        return []
+    return [name for name, part in model.named_modules() if part is head or part is embeddings]
 
 
 def _matrix(module: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from curate.publish import disk_errors, publish_file
 __all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
 
 LOGGERS = ("tensorboard", "wandb")
+_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 
 class _Logger(Protocol):
@@ -88,18 +90,12 @@ def _logger(kind: str, out: Path, name: str, step: int, settings: Mapping[str, A
         return _TensorBoard(out / "tensorboard", step)
     if kind == "wandb":
         return _WeightsAndBiases(out, name, settings)
-    raise InputError(f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)} (metrics.jsonl is always written)")
+    raise AssertionError(kind)  # see check_loggers
 
 
 class _TensorBoard:
     def __init__(self, directory: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise InputError(
-                "log tensorboard needs that package; install it with: pip install 'curate-lm[tensorboard]'"
-            ) from error
-        self._writer: Any = SummaryWriter(str(directory), purge_step=step + 1)
+        self._writer: Any = _module("tensorboard").SummaryWriter(str(directory), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -113,10 +109,7 @@ class _WeightsAndBiases:
     """Offline unless the environment holds a key or says otherwise: nobody is asked to log in, and nothing waits."""
 
     def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise InputError("log wandb needs that package; install it with: pip install 'curate-lm[wandb]'") from error
+        wandb = _module("wandb")
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
         project = os.environ.get("WANDB_PROJECT", "curate")
         try:
@@ -133,7 +126,17 @@ class _WeightsAndBiases:
 
 
 def check_loggers(kinds: Iterable[str]) -> None:
-    """InputError for a logger that does not exist, before any time is spent."""
+    """InputError for a logger that does not exist or is not installed, before any time is spent."""
     for kind in kinds:
         if kind not in LOGGERS:
-            raise InputError(f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)}")
+            raise InputError(
+                f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)} (metrics.jsonl is always written)"
+            )
+        _module(kind)
+
+
+def _module(kind: str) -> Any:
+    try:
+        return importlib.import_module(_MODULES[kind])
+    except ImportError as error:
+        raise InputError(f"log {kind} needs that package; install it with: pip install 'curate-lm[{kind}]'") from error

@@ -146,6 +146,11 @@ def read_run(directory: Path | str) -> dict[str, Any]:
     directory = Path(directory)
     path = directory / "run.json"
     if not path.is_file():
+        if (directory / "diverged.json").is_file():
+            raise InputError(
+                f"the run in {directory} diverged, at the rows that diverged.json names; train it again with --fresh "
+                "and a lower learning rate"
+            )
         if (directory / _UNFINISHED).is_file():
             raise InputError(f"the run in {directory} is not finished; run its `curate finetune` command again first")
         raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")

@@ -18,7 +18,7 @@ __all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
 
 EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
-    "columns: final_answer=COLUMN, name: NAME} (a tenth of DATA is held out)"
+    "columns: {final_answer: COLUMN}, name: NAME} (a tenth of DATA is held out)"
 )
 _DEFAULT_RECIPE = "quick"
 _WITH_GENERATOR = "duplicate-and-synthesize"
@@ -84,7 +84,7 @@ def validate_command(options: argparse.Namespace) -> dict[str, Any]:
     from curate.commands import loaded_from, new_progress, scores_from
     from curate.validation.runner import begin, validate
 
-    if options.time_limit is not None and options.time_limit <= 0:
+    if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
     if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
         raise InputError(f"--cache {options.cache} is a file; name a folder")
