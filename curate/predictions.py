@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -46,16 +47,23 @@ class Predictions:
 
     def errors(self) -> torch.Tensor:
         """(m, v) float32: probabilities minus 1 at the target, the gradient of each loss by its logits."""
+        return self._errors(self.logits())
+
+    def product_gradients(self) -> torch.Tensor:
+        """(m, v) float32 gradient of each loss by the product of hidden state and head, before `logit_map`."""
         logits = self.logits()
+        return self.logit_map.backward_(self._errors(logits), logits)
+
+    def _errors(self, logits: torch.Tensor) -> torch.Tensor:
         found = logits.softmax(1)
         found[torch.arange(len(found), device=found.device), self.targets] -= 1
         return found
 
 
-def batches(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[Batch]:
+def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[Batch]:
     """The valid rows of `tokens`, padded, on the checkpoint's device; rows of like length together."""
     rows = np.flatnonzero(tokens.valid)
-    for part in plan_batches(tokens.lengths[rows], default_token_budget(checkpoint.device)):
+    for part in plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
         yield make_batch(tokens, rows[part]).to(checkpoint.device)
 
 
@@ -69,35 +77,41 @@ def predictions(checkpoint: LiveCheckpoint, batch: Batch) -> Iterator[Prediction
     path = logit_map(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     most = CPU_LOGITS if checkpoint.device.type == "cpu" else GPU_LOGITS
-    half = resolve_precision(checkpoint.precision, checkpoint.device) == torch.bfloat16
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=half))
-        if path is None:
-            yield from _whole(model, batch, rows, targets, max(1, most // (labels.shape[1] * vocabulary)))
-            return
-        head, hidden = model.get_output_embeddings(), supervised_states(model, batch)
-        each = max(1, most // vocabulary)
-        for low in range(0, len(targets), each):
-            part = hidden[low : low + each]
-            yield Predictions(
-                rows[low : low + each],
-                targets[low : low + each],
-                part,
-                path,
-                lambda part=part: path.apply_(head(part).float()),  # type: ignore[misc]
-            )
+    if path is None:
+        yield from _whole(checkpoint, batch, rows, targets, max(1, most // (batch.labels.shape[1] * vocabulary)))
+        return
+    with _numerics(checkpoint):
+        hidden = supervised_states(model, batch)
+
+    def logits(part: torch.Tensor) -> torch.Tensor:
+        with _numerics(checkpoint):
+            return path.apply_(model.get_output_embeddings()(part).float())
+
+    each = max(1, most // vocabulary)
+    for low in range(0, len(targets), each):
+        part = hidden[low : low + each]
+        yield Predictions(rows[low : low + each], targets[low : low + each], part, path, partial(logits, part))
 
 
-def _whole(model: Any, batch: Batch, rows: torch.Tensor, targets: torch.Tensor, each: int) -> Iterator[Predictions]:
+def _whole(
+    checkpoint: LiveCheckpoint, batch: Batch, rows: torch.Tensor, targets: torch.Tensor, each: int
+) -> Iterator[Predictions]:
     """By the model's own logits, `each` rows at a time."""
     done = 0
     for ids, labels in zip(batch.input_ids.split(each), batch.labels.split(each), strict=True):
         supervised = labels[:, 1:] != -100
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1][supervised].float()
+        with _numerics(checkpoint):
+            logits = checkpoint.model(input_ids=ids, use_cache=False).logits[:, :-1][supervised].float()
         stop = done + len(logits)
         yield Predictions(rows[done:stop], targets[done:stop], None, LogitMap(), logits.clone)
         done = stop
+
+
+@contextmanager
+def _numerics(checkpoint: LiveCheckpoint) -> Iterator[None]:
+    half = resolve_precision(checkpoint.precision, checkpoint.device) == torch.bfloat16
+    with torch.no_grad(), torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=half):
+        yield
 
 
 def completion_means(checkpoint: LiveCheckpoint, values: Callable[[Predictions], torch.Tensor], width: int) -> Floats:
