@@ -31,8 +31,8 @@ class Factors:
 
     That is the projection of vec(G) by the Kronecker product of two small ones, which nobody has to hold, and of a
     sum of outer products the sum of outer products of projected vectors. A side that is small enough stays as it is.
-    Inner products are right on average; the error is larger than that of one dense projection of a * b dimensions,
-    by up to sqrt(a) where G has rank one.
+    Inner products are right on average. The error is that of one dense projection to a * b dimensions where G has high
+    rank, and about sqrt(a + b) times as large where it has rank one.
     """
 
     def __init__(self, rows: int, columns: int, dimensions: int, seed: int, device: Any) -> None:
