@@ -11,11 +11,12 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.protocols import Floats, Measure, MeasuringScorer, Scorer
+from curate.protocols import Floats, Measure, MeasuringScorer, Preflight, Scorer
 from curate.run import Run, standalone
 from curate.scores import Scores, as_scores
 
 if TYPE_CHECKING:
+    from curate.examples import Examples
     from curate.proxy import Schedule
 
 __all__ = ["Product", "RankAverage"]
@@ -61,6 +62,9 @@ class RankAverage(Component):
     def check_schedule(self, schedule: Schedule) -> None:
         _check_schedule(self.scorers, schedule)
 
+    def check_examples(self, examples: Examples) -> None:
+        _check_examples(self.scorers, examples)
+
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores with features (n, number of scorers): the scaled ranks."""
         examples, run = standalone(examples, run)
@@ -89,6 +93,9 @@ class Product(Component):
 
     def check_schedule(self, schedule: Schedule) -> None:
         _check_schedule(self.scorers, schedule)
+
+    def check_examples(self, examples: Examples) -> None:
+        _check_examples(self.scorers, examples)
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores with features (n, number of scorers): the factors.
@@ -124,6 +131,12 @@ def _measures(scorers: tuple[Any, ...]) -> list[Measure]:
 def _check_schedule(scorers: tuple[Any, ...], schedule: Schedule) -> None:
     for scorer in _measuring(scorers):
         scorer.check_schedule(schedule)
+
+
+def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
+    for scorer in scorers:
+        if isinstance(scorer, Preflight):
+            scorer.check_examples(examples)
 
 
 def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], npt.NDArray[np.bool_]]:

@@ -45,9 +45,16 @@ class InstructionFollowingDifficulty(Component):
     def check_schedule(self, schedule: Schedule) -> None:
         """Any schedule serves."""
 
+    def check_examples(self, examples: Examples) -> None:
+        """Raises InputError for rows without prompts."""
+        if examples.shape == "text":
+            raise InputError(
+                "rows of shape text have no prompt to leave out; give the data as prompt and completion, or choose "
+                "LossTrajectory"
+            )
+
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 3): loss with the prompt and without, nats per token, over the same tokens; how many tokens these are."""
-        _check_prompts(examples)
         same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_run.tokenizer.bos_token_id)
         counts = same.completion_tokens.astype(np.float32)
         return np.stack([checkpoint.losses(same), checkpoint.losses(alone), counts], axis=1)
@@ -55,7 +62,7 @@ class InstructionFollowingDifficulty(Component):
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K). Raises InputError for rows without prompts."""
         examples, run = standalone(examples, run)
-        _check_prompts(examples)
+        self.check_examples(examples)
         found = run.trace(examples, self.measures())
         values = found.of(self)
         valid = found.valid & (values[:, 0, 2] > 0)
@@ -69,14 +76,6 @@ class InstructionFollowingDifficulty(Component):
             what="ratio of losses with and without prompt",
             remedy="lower proxy.steps, so that no completion is known by heart, or leave the row out",
             valid=valid,
-        )
-
-
-def _check_prompts(examples: Examples) -> None:
-    if examples.shape == "text":
-        raise InputError(
-            "rows of shape text have no prompt to leave out; give the data as prompt and completion, or choose "
-            "LossTrajectory"
         )
 
 

@@ -11,8 +11,12 @@ import torch
 
 from curate import example_gradients as module
 from curate import predictions
+from curate.clusterers import KMeans
+from curate.component import fingerprint
 from curate.errors import InputError
 from curate.example_gradients import GradientParts, example_gradients
+from curate.output import inputs_fingerprint
+from curate.pipeline import Pipeline
 from curate.proxy import Proxy, Schedule
 from curate.readers import read
 from curate.run import Run
@@ -36,9 +40,9 @@ def found_for(checkpoint: LiveCheckpoint, of: GradientParts, tokens: Tokens = TO
 
 def explicit(checkpoint: LiveCheckpoint, of: GradientParts, name: str, matrix: torch.Tensor) -> torch.Tensor:
     """One weight's gradient times the projection matrix written out in full."""
-    from curate.component import fingerprint
-
     factors = checkpoint.kept[f"{fingerprint(of)} {name}"]
+    if factors.left is None and factors.right is None:
+        return matrix.flatten()
     left = torch.eye(matrix.shape[0]) if factors.left is None else factors.left
     right = torch.eye(matrix.shape[1]) if factors.right is None else factors.right
     return torch.kron(left, right).t() @ matrix.flatten()
@@ -79,8 +83,6 @@ def test_adapters(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch)
     model = tiny_model(family)
     checkpoint, of = checkpoint_of(model, TOKENS), GradientParts(parameters="lora", dimensions=dimensions, rank=3)
     found = found_for(checkpoint, of)
-    from curate.component import fingerprint
-
     names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.kept if not key.endswith(" A")]
     assert len(names) == 2 * {"llama": 4, "gpt2": 2, "gpt_neox": 2, "gemma3": 4, "phi3": 2}[family]
     assert sorted(found) == VALID.tolist()
@@ -250,15 +252,16 @@ def test_checkpoints_are_weighted_by_their_learning_rates() -> None:
 
 
 def test_the_target_is_part_of_what_is_remembered(tmp_path: Path) -> None:
-    """A file that holds other rows is another target, though its name is the same."""
+    """A file that holds other rows is another target, though its name is the same; also for a folder of results."""
     path = tmp_path / "target.jsonl"
-    from curate.component import fingerprint
-
+    loaded = read(pa.table({"prompt": ["a", "b"], "completion": ["c", "d"]}))
+    pipeline = Pipeline(scorer=GradientAlignment(target=str(path)), clusterer=KMeans())
     seen = []
     for completion in ("four", "five", "four"):
         path.write_text(f'{{"prompt": "two and two", "completion": "{completion}"}}\n')
-        seen.append(fingerprint(GradientAlignment(target=str(path)).measures()[1]))
-    assert seen[0] == seen[2] != seen[1]
+        seen.append((fingerprint(pipeline.scorer.measures()[1]), inputs_fingerprint(pipeline, loaded, None)))
+    assert seen[0] == seen[2]
+    assert all(one != other for one, other in zip(seen[0], seen[1], strict=True))
 
 
 @pytest.mark.slow
