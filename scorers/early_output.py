@@ -31,11 +31,11 @@ __all__ = ["EarlyOutput"]
 class EarlyOutput(Component):
     """Outputs at one early checkpoint as features, the loss there as difficulty (USEFUL, arXiv 2404.17768).
 
-    USEFUL trains an image classifier for 5 to 10 % of its epochs, clusters the output vectors of each class in two,
-    and shows the cluster of higher mean loss twice: examples whose slow features have not been learned look alike
-    before their losses are told apart. A language model has no output vector per example and no class: it has a
-    distribution over tokens, and a state, at every position. So an output here is a mean over the completion tokens,
-    and clusters are found per source (`KMeans(per="source")`), the nearest thing to a class. The recipe is `useful`.
+    USEFUL trains an image classifier for 5 to 10 % of its epochs, clusters the output vectors of each class in two, and
+    shows the cluster of higher mean loss twice. A language model has no output vector per example and no class: it has
+    a distribution over tokens, and a state that it is made from, at every position. So an output here is a mean over
+    the completion tokens, and clusters are found per source (`KMeans(per="source")`), the nearest thing to a class.
+    The recipe is `useful`. Difficulty only orders the clusters: the features say which rows belong together.
 
     output:
         hidden: mean last hidden state, of which the next-token distributions are a function.

@@ -24,7 +24,7 @@ __all__ = ["ErrorNorm"]
 
 
 class ErrorNorm(Component):
-    """EL2N: mean over the completion tokens of || p - y ||_2 (Paul et al., arXiv 2107.07075, definition 3).
+    """EL2N: mean over the completion tokens of || p - y ||_2 (Paul et al., arXiv 2107.07075).
 
     p is the predicted distribution over the vocabulary, y the one-hot vector of the token that is there, so the norm
     is between 0 and sqrt(2). Unlike the loss it is bounded: one impossible token does not outweigh a row. The paper

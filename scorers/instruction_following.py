@@ -26,7 +26,7 @@ __all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 
 
 class InstructionFollowingDifficulty(Component):
-    """IFD: loss of the completion with its prompt / loss of the completion alone (Li et al., arXiv 2308.12032, eq. 5).
+    """IFD = loss of the completion given its prompt / loss of the completion alone (Li et al., arXiv 2308.12032).
 
     Near 0 where the prompt says what the completion will be, 1 where it does not help: higher = harder to follow.
     Above 1 the prompt misleads, which the paper takes for a mismatched pair and leaves out; here such rows are the

@@ -77,7 +77,7 @@ def _digest(tokens: Tokens) -> str:
 class Learnability(Component):
     """Reducible holdout loss: loss under the proxy minus loss under a reference model (Mindermann et al., 2206.07137).
 
-    RHO-LOSS, equation 3: L[y | x; what was trained on so far] - L[y | x; holdout]. High where there is something to
+    RHO-LOSS = L[y | x; trained so far] - L[y | x; trained on a holdout set]. High where there is something to
     learn and it can be learned; about 0 where it is learned already; low, also below 0, for noise, on which the
     reference does no better than the proxy. So higher = learned later, and worth it: unlike the loss, it does not call
     a wrong answer hard. The reference should know the domain and must not have been trained on these rows.

@@ -264,6 +264,23 @@ def test_the_target_is_part_of_what_is_remembered(tmp_path: Path) -> None:
     assert all(one != other for one, other in zip(seen[0], seen[1], strict=True))
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        pa.table({"text": ["two and two is four"]}),
+        pa.table({"messages": [[{"role": "user", "content": "two?"}, {"role": "assistant", "content": "four"}]]}),
+    ],
+    ids=["text", "messages"],
+)
+def test_a_target_of_another_shape_is_rendered_as_that_shape_is(target: pa.Table, tmp_path: Path) -> None:
+    table = pa.table({"prompt": [f"{k} and 2 is" for k in range(8)], "completion": [f"{k}" for k in range(8)]})
+    run = Run(Proxy(model="scratch", steps=2, checkpoints=1, max_length=32), tmp_path)
+    found = GradientAlignment(target=target).score(table, run)
+    assert found.valid.all()
+    assert (np.abs(found.features) < 1).all()
+    assert len(np.unique(found.difficulty)) == 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("parameters", ["last-layer", "all"])
 def test_rows_like_the_target_are_found(parameters: Any, tmp_path: Path) -> None:
