@@ -34,8 +34,12 @@ class Length(Component):
         """Scores of n examples with features (n, 1); a row without completion text is invalid."""
         examples, run = standalone(examples, run)
         if self.unit == "tokens":
-            found = run.trace(examples, [])
-            length, valid, tokens = found.tokens.astype(np.float32), found.valid, found.tokens
+            from curate.proxy_run import ProxyRun
+
+            # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
+            trained_on = examples if run.trained_on is None else run.trained_on
+            rows = ProxyRun(trained_on, run.proxy, run).tokenise(examples).rows
+            length, valid, tokens = rows.tokens.astype(np.float32), rows.valid, rows.tokens
         else:
             length, tokens = _characters(examples), None
             valid = length > 0

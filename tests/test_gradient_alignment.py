@@ -171,6 +171,13 @@ def test_rows_are_measured_alike_with_and_without_neighbours(parameters: str, mo
     np.testing.assert_allclose(alignment(parameters=parameters), together, atol=1e-5)
 
 
+def test_the_last_layer_in_bfloat16_is_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = alignment()
+    monkeypatch.setattr(predictions, "resolve_precision", lambda *_: torch.bfloat16)
+    half = alignment()
+    assert 0 < np.abs(half - exact)[VALID].max() < 0.02
+
+
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 

@@ -296,7 +296,9 @@ def test_length_in_tokens_trains_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(ProxyRun, "train", lambda self: pytest.fail("trained"))
     proxy = Proxy(model="scratch", steps=4, checkpoints=2, max_length=8)
     examples = examples_of(3, completion=["one", "one two three " * 30, ""])
-    found = Length(unit="tokens").score(examples, Run(proxy, tmp_path))
+    run = Run(proxy, tmp_path)
+    found = Length(unit="tokens").score(examples, run)
+    assert run.facts(examples) is None  # nor does a report speak of a proxy
     assert found.difficulty[0] < found.difficulty[1] <= 8
     assert found.valid.tolist() == [True, True, False]
 
