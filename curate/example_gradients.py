@@ -40,9 +40,9 @@ class GradientParts(Component):
     dimensions: at most, over all weights together; each has an equal share of them. rank: rows of A.
     """
 
-    parameters: Literal["all", "last-layer", "lora"] = "last-layer"
-    dimensions: int = Field(default=8192, ge=1)
-    rank: int = Field(default=8, ge=1)
+    parameters: Literal["all", "last-layer", "lora"]
+    dimensions: int = Field(ge=1)
+    rank: int = Field(ge=1)
 
 
 def example_gradients(

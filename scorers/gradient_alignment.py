@@ -106,8 +106,9 @@ class GradientAlignment(Component):
         all: every parameter. Cost: the same, one example at a time: for small models.
         And each over the target, and one forward pass per example and checkpoint for the losses.
     similarity: cosine, or dot. A dot product favours short rows, whose gradients are long.
-    dimensions: of the random projections of gradients, at most. Each matrix is projected on both sides by +-1 entries
-        from the proxy's seed (`curate.projection.Factors`), all parts one after the other.
+    dimensions: of a projected gradient, at most. Each weight's gradient is projected on both sides by random +-1
+        entries from the proxy's seed (`curate.projection.Factors`): cheaper than one dense projection to the 8192
+        dimensions of LESS, and in want of more of them for the same error.
     weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
     """
 
@@ -120,7 +121,7 @@ class GradientAlignment(Component):
     config: str | None = None
     parameters: Literal["all", "last-layer", "lora"] = "last-layer"
     similarity: Literal["cosine", "dot"] = "cosine"
-    dimensions: int = Field(default=8192, ge=1)
+    dimensions: int = Field(default=65536, ge=1)
     rank: int = Field(default=8, ge=1)
     weights: Literal["learning_rate", "equal"] = "learning_rate"
 

@@ -33,6 +33,10 @@ VALID = np.flatnonzero(TOKENS.valid)
 EXACT = 10**7  # dimensions that leave every matrix as it is
 
 
+def parts_of(**changes: Any) -> GradientParts:
+    return GradientParts(**{"parameters": "last-layer", "dimensions": 8192, "rank": 8} | changes)
+
+
 def found_for(checkpoint: LiveCheckpoint, of: GradientParts, tokens: Tokens = TOKENS) -> dict[int, torch.Tensor]:
     pairs = [zip(rows.tolist(), parts, strict=True) for rows, parts in example_gradients(checkpoint, tokens, of)]
     return {row: part for each in pairs for row, part in each}
@@ -53,7 +57,7 @@ def explicit(checkpoint: LiveCheckpoint, of: GradientParts, name: str, matrix: t
 def test_the_last_layer_in_closed_form(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "CPU_LOGITS", 5 * 211)  # rows in several parts
     model = tiny_model(family, **({} if family == "phi" else {"tie_word_embeddings": False}))
-    checkpoint, of = checkpoint_of(model, TOKENS), GradientParts(dimensions=dimensions)
+    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(dimensions=dimensions)
     found = found_for(checkpoint, of)
     assert sorted(found) == VALID.tolist()
     name = next(name for name, p in model.named_parameters() if p is model.get_output_embeddings().weight)
@@ -66,7 +70,7 @@ def test_the_last_layer_in_closed_form(family: str, dimensions: int, monkeypatch
 @pytest.mark.parametrize("dimensions", [100, EXACT])
 def test_every_parameter(family: str, dimensions: int) -> None:
     model = tiny_model(family)
-    checkpoint, of = checkpoint_of(model, TOKENS), GradientParts(parameters="all", dimensions=dimensions)
+    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="all", dimensions=dimensions)
     for row, gradient in found_for(checkpoint, of).items():
         parts = []
         for name, each in row_gradient(model, TOKENS, row).items():
@@ -81,7 +85,7 @@ def test_adapters(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch)
     """dL/dB of W + B A at B = 0, by backward through W alone: dL/dW A^T."""
     monkeypatch.setitem(module._TOKENS, "cpu", 60)  # several batches
     model = tiny_model(family)
-    checkpoint, of = checkpoint_of(model, TOKENS), GradientParts(parameters="lora", dimensions=dimensions, rank=3)
+    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="lora", dimensions=dimensions, rank=3)
     found = found_for(checkpoint, of)
     names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.kept if not key.endswith(" A")]
     assert len(names) == 2 * {"llama": 4, "gpt2": 2, "gpt_neox": 2, "gemma3": 4, "phi3": 2}[family]
@@ -98,7 +102,7 @@ def test_adapters(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch)
 
 
 def alignment(similarity: str = "cosine", target: Tokens = TARGET, model: Any = None, **of: Any) -> np.ndarray:
-    measure = Alignment(target=target, name="target t", of=GradientParts(**of), similarity=similarity)
+    measure = Alignment(target=target, name="target t", of=parts_of(**of), similarity=similarity)
     known: Any = {"tokenise": lambda given: type("Tokenised", (), {"tokens": given})}
     checkpoint = checkpoint_of(model or tiny_model(), TOKENS, **known)
     return measure.measure(checkpoint, [None] * len(TOKENS))[:, 0]  # type: ignore[arg-type]
