@@ -141,6 +141,7 @@ def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
 
 def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], npt.NDArray[np.bool_]]:
     """What each scorer says, and the rows (n,) that are valid for all."""
+    _check_examples(scorers, examples)
     measures = _measures(scorers)
     if measures:
         run.trace(examples, measures)
