@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.component import Component
-from curate.errors import ExternalError, InputError
+from curate.errors import InputError
 from curate.examples import Examples
 from curate.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
@@ -22,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-# Arguments of `curate.read`, and how messages call them.
-_READING = ("columns", "shape", "where", "split", "config", "on_bad_row")
-_OPTION = re.compile(r"--(columns|shape|where|split|config|on-bad-row)\b")
+_READING = ("columns", "shape", "where", "split", "config", "on_bad_row")  # arguments of `curate.read`
 
 
 class Replay(Component):
@@ -74,19 +70,15 @@ class Replay(Component):
 
     @property
     def _name(self) -> str:
-        return f"Replay data {self.data if isinstance(self.data, str | Path) else type(self.data).__qualname__}"
+        from curate.readers import name_of
+
+        return f"Replay data {name_of(self.data)}"
 
     def _read(self, examples: Examples) -> Loaded:
         """The other dataset, if it is of the shape of the input."""
-        from curate.readers import read
+        from curate.readers import read_for
 
-        reading = {name: getattr(self, name) for name in _READING}
-        try:
-            loaded = read(self.data, **reading)
-        except (InputError, ExternalError) as error:
-            # The remedies name options of the command, which are about the input.
-            text = _OPTION.sub(lambda found: "Replay." + found[1].replace("-", "_"), str(error))
-            raise type(error)(f"{self._name}: {text}") from error
+        loaded = read_for("Replay", "data", self.data, **{name: getattr(self, name) for name in _READING})
         if loaded.examples.shape != examples.shape:
             raise InputError(
                 f"{self._name}: it has shape {loaded.examples.shape} but the input has {examples.shape}; "

@@ -37,6 +37,7 @@ __all__ = [
     "make_batch",
     "pack_batch",
     "shared_prefix",
+    "supervised_states",
 ]
 
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
@@ -144,7 +145,7 @@ def anchor_losses(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor 
     path = logit_map(model)
     if path is None:
         return _whole_model_losses(model, batch), None
-    hidden = _supervised(batch, decoder_states(model, batch))
+    hidden = supervised_states(model, batch)
     return _head_losses(model, batch, hidden, path, None), hidden.detach()
 
 
@@ -171,11 +172,15 @@ def anchored_losses(
     head = model.get_output_embeddings()
     bias = None if head.bias is None else weights.get(head.bias, head.bias)
     point = HeadPoint(anchor, weights.get(head.weight, head.weight).detach(), None if bias is None else bias.detach())
-    return _head_losses(model, batch, _supervised(batch, decoder_states(model, batch)), path, point)
+    return _head_losses(model, batch, supervised_states(model, batch), path, point)
+
+
+def supervised_states(model: Any, batch: Batch) -> torch.Tensor:
+    """(m, d) hidden states at the positions that predict a supervised token, row after row."""
+    return _supervised(batch, decoder_states(model, batch))
 
 
 def _supervised(batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
-    """(m, d) of the hidden states: at the positions that predict a supervised token, row after row."""
     labels = batch.labels[:, 1:]
     supervised = (labels != -100).flatten().nonzero()[:, 0]
     return hidden[:, : labels.shape[1]].flatten(0, 1)[supervised]

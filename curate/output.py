@@ -39,8 +39,9 @@ _PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transfor
 
 
 def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str:
-    """What decides the output of a run: data, recipe, files of a local proxy and, where given, scores.
+    """What decides the output of a run: data, recipe, files of a local proxy, measures and, where given, scores.
 
+    A measure tells the content of what its scorer only names, such as a target set or a reference model.
     scores: in the order of the rows, see `curate.split.join_scores`.
     """
     examples = loaded.examples
@@ -51,10 +52,12 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
     decided_by += [_files(data) for data in named]
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
-    elif isinstance(pipeline.scorer, MeasuringScorer) and Path(pipeline.proxy.model).exists():
-        from curate.models import identify
+    elif isinstance(pipeline.scorer, MeasuringScorer):
+        decided_by += pipeline.scorer.measures()
+        if Path(pipeline.proxy.model).exists():
+            from curate.models import identify
 
-        decided_by.append(identify(pipeline.proxy.model))
+            decided_by.append(identify(pipeline.proxy.model))
     return fingerprint(decided_by)
 
 

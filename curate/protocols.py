@@ -105,7 +105,7 @@ class Augmenter(Protocol):
 
 @runtime_checkable
 class Preflight(Protocol):
-    """An augmenter that can tell from the data alone that it will fail. Optional."""
+    """A scorer or augmenter that can tell from the data alone that it will fail. Optional."""
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where these examples cannot serve; called before anything is scored."""

@@ -53,13 +53,14 @@ class ProxyRun:
         self.tokenised = self._tokenised(examples, data_key)
 
     def tokenise(self, examples: Examples) -> Tokenised:
-        """Further examples, as those it is trained on: same tokenizer, template and max_length."""
+        """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
         return self._tokenised(examples, examples.fingerprint())
 
     def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
         length = self.proxy.max_length
-        key = fingerprint([CODE_VERSION, data_key, self.identity, self.template, length])
-        return Tokenised(examples, lambda: self.tokenizer, self.template, length, self.cache, key, self.progress)
+        template = resolve_template(self.proxy.template, examples.shape, self.proxy.scratch)
+        key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
+        return Tokenised(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import DataWarning, InputError
+from curate.errors import DataWarning, ExternalError, InputError
 from curate.examples import Examples, example_ids
 from curate.gather import row_store
 from curate.inputs import Kind, open_data
@@ -21,8 +22,10 @@ from curate.rows import bad_rows, rejected_record
 from curate.seeds import derive_seed
 from curate.shapes import RESERVED, content_roles, nearest, parse_columns, recognise
 
-__all__ = ["Loaded", "read"]
+__all__ = ["Loaded", "name_of", "read", "read_for"]
 
+# Arguments of `read` as messages call them.
+_OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row)\b")
 _CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
 
 
@@ -112,6 +115,23 @@ def read(
         opened.original,
         opened.split,
     )
+
+
+def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
+    """As `read`, for the dataset that the component `owner` names in its field `role`.
+
+    Its errors name that, and the fields of the owner in place of the options of a command, which are about the input.
+    """
+    try:
+        return read(data, **reading)
+    except (InputError, ExternalError) as error:
+        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), str(error))
+        raise type(error)(f"{owner} {role} {name_of(data)}: {text}") from error
+
+
+def name_of(data: Any) -> str:
+    """What to call a dataset in a message: its path or id, or the class of an object in memory."""
+    return str(data) if isinstance(data, str | Path) else type(data).__qualname__
 
 
 def _rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:

@@ -40,9 +40,10 @@ class LiveCheckpoint:
     """The proxy as it was after `step` optimizer steps, lent to a measure.
 
     model: float32 weights, eval mode, on `device`. A measure that changes them must put them back bit for bit.
-    tokens: of the shard being measured.
+    tokens: of the shard being measured. proxy_run: the training it is from, with the tokenizer and the schedule.
     expected_tokens: tokens that all passes over all rows to be measured come to, whatever a cache may hold of them.
     memo: kept across the shards of one checkpoint, for what a measure computes once.
+    kept: kept across checkpoints too, for what does not depend on the proxy's weights.
     """
 
     model: Any
@@ -53,13 +54,14 @@ class LiveCheckpoint:
     precision: Literal["auto", "float32", "bfloat16"]
     expected_tokens: int
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
-    _trained_on: Callable[[], Tokens] = field(kw_only=True, repr=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    proxy_run: ProxyRun = field(kw_only=True, repr=False)
     _engines: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def all_tokens(self) -> Tokens:
         """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
-        return self._trained_on()
+        return self.proxy_run.tokenised.tokens
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
@@ -241,6 +243,7 @@ class _Measuring:
         proxy_run = self.proxy_run
         model = proxy_run.model.to(proxy_run.device).float().eval()
         engines: dict[str, Any] = {}
+        kept: dict[str, Any] = {}
         sizes = [high - low for low, high in self.shards]
         total = sum(sizes[shard] for owed in missing.values() for _, shard in owed)
         done = 0
@@ -255,7 +258,8 @@ class _Measuring:
                     proxy_run.seed,
                     proxy_run.proxy.precision,
                     len(self.steps) * len(tokens.ids),
-                    _trained_on=lambda: proxy_run.tokenised.tokens,
+                    kept=kept,
+                    proxy_run=proxy_run,
                     _engines=engines,
                 )
                 for measure, shard in owed:

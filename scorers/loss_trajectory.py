@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.protocols import Floats
 from curate.run import Run, standalone
@@ -53,19 +53,8 @@ class LossTrajectory(Component):
         examples, run = standalone(examples, run)
         found = run.trace(examples, self.measures())
         self.check_schedule(found.schedule)
-        trajectory = found.of(MeanLoss())[:, :, 0]
-        _check_finite(trajectory, found.valid, examples.ids, found.schedule.steps)
-        features = np.where(found.valid[:, None], _features(trajectory, self.features), 0).astype(np.float32)
-        difficulty = np.where(found.valid, features.mean(axis=1), np.nan).astype(np.float32)
-        return Scores(
-            features=features,
-            difficulty=difficulty,
-            valid=found.valid,
-            trajectory=trajectory,
-            steps=found.schedule.steps,
-            tokens=found.tokens,
-            ids=examples.ids,
-        )
+        losses = found.of(MeanLoss())[:, :, 0]
+        return measured_scores(found, examples, losses, _features(losses, self.features))
 
 
 class FinalLoss(Component):
@@ -90,14 +79,3 @@ def _features(trajectory: Floats, kind: str) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = trajectory[:, 1:] / trajectory[:, :-1]
     return np.where(np.isfinite(ratios), ratios, 1).astype(np.float32)
-
-
-def _check_finite(trajectory: Floats, valid: npt.NDArray[np.bool_], ids: Any, steps: npt.NDArray[np.int64]) -> None:
-    bad = valid & ~np.isfinite(trajectory).all(axis=1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        step = int(steps[np.flatnonzero(~np.isfinite(trajectory[row]))[0]])
-        raise InputError(
-            f"the loss of {int(bad.sum())} valid rows is not finite, first row {row} (id {ids[row].as_py()}) at step "
-            f"{step}; lower proxy.learning_rate, or set proxy.precision to float32"
-        )

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.measured import measured_scores
 from curate.protocols import Floats
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -21,72 +22,101 @@ if TYPE_CHECKING:
     from curate.tokens import Tokens
     from curate.trace import LiveCheckpoint
 
-__all__ = ["LossAtAscent", "SAMSharpness"]
+__all__ = ["SAMSharpness"]
 
 
-class LossAtAscent(Component):
-    """Loss at w and at w + eps, with one eps shared by many examples.
+class SAMSharpness(Component):
+    """Loss at w + eps minus loss at w, nats per token: how much it rises where the weights are moved uphill.
 
-    eps = rho * g / (||g||_2 + 1e-12), g the gradient of the mean loss per token at w; adaptive:
-    eps = rho * w^2 g / (|| |w| g ||_2 + 1e-12) (Foret et al., arXiv 2010.01412; Kwon et al., arXiv 2102.11600).
+    eps = rho * g / (||g||_2 + 1e-12), the ascent of sharpness-aware minimisation, g the gradient of the mean loss per
+    token at w; adaptive: eps = rho * w^2 g / (|| |w| g ||_2 + 1e-12) (Foret et al., arXiv 2010.01412, eq. 2; Kwon et
+    al., arXiv 2102.11600).
 
-    ascent: "dataset" = g over (a seeded sample of) the whole dataset, one eps per checkpoint; "batch" = g over the
-        shard at hand, a fixed block of consecutive rows.
+    ascent: whose gradient.
+        dataset: (a seeded sample of) the whole dataset's, one eps per checkpoint: what the steps of the optimizer go
+            against. Cost: two float32 forward passes per example and checkpoint, and a backward pass over the sample.
+        batch: that of the shard at hand, a fixed block of consecutive rows. Cost: two float32 forward passes and a
+            backward pass per example and checkpoint.
+        example: the example's own, so that each has its own worst direction; to first order rho * ||g||. Cost: as
+            batch, but one example at a time and with a copy of the weights for each: for small models.
     rows: size of the sample for "dataset".
+    Features are the K differences, difficulty their mean.
     """
 
     rho: float = Field(default=0.05, gt=0)
     adaptive: bool = False
-    ascent: Literal["dataset", "batch"] = "dataset"
+    ascent: Literal["dataset", "batch", "example"] = "dataset"
     rows: int = Field(default=4096, ge=1)
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
-        """(n, 2) float32: loss at w, loss at w + eps, nats per token.
+    def measures(self) -> Sequence[SAMSharpness]:
+        return [self]
 
-        Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve.
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Any schedule serves."""
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 2) float32: loss at w, loss at w + eps, nats per token; NaN for rows without completion text.
+
+        Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve. The
+        weights are w again afterwards, bit for bit.
         """
+        from curate.optimizers.sharpness import moved
+
+        parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
+        if self.ascent == "example":
+            return _one_by_one(checkpoint, self, parameters)
         flat = checkpoint.losses(precision="float32")
-        with _Ascended(checkpoint, self):
+        with moved(parameters, _shared_eps(checkpoint, self, parameters)):
             uphill = checkpoint.losses(precision="float32")
         return np.stack([flat, uphill], axis=1)
 
-
-class _Ascended:
-    """The checkpoint's weights at w + eps; at the end they are w again, bit for bit (copies, not subtraction)."""
-
-    def __init__(self, checkpoint: LiveCheckpoint, measure: LossAtAscent) -> None:
-        self.parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
-        self.eps = _eps(checkpoint, measure, self.parameters)
-
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = [p.detach().clone() for p in self.parameters]
-        with torch.no_grad():
-            torch._foreach_add_(self.parameters, self.eps)
-
-    def __exit__(self, *_: Any) -> None:
-        import torch
-
-        with torch.no_grad():
-            for parameter, before in zip(self.parameters, self.before, strict=True):
-                parameter.copy_(before)
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K); the trajectory is that of the loss at w."""
+        examples, run = standalone(examples, run)
+        found = run.trace(examples, self.measures())
+        pair = found.of(self)
+        remedy = f"lower SAMSharpness.rho (now {self.rho:g})"
+        sharpness = pair[:, :, 1] - pair[:, :, 0]
+        return measured_scores(found, examples, pair[:, :, 0], sharpness, what="sharpness", remedy=remedy)
 
 
-def _eps(checkpoint: LiveCheckpoint, measure: LossAtAscent, parameters: list[Any]) -> list[Any]:
+def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> Floats:
+    """(n, 2) losses, each at w and at w + its own eps."""
+    import torch
+
+    from curate.forward import batch_losses, make_batch
+    from curate.optimizers import ascent
+    from curate.optimizers.sharpness import moved
+
+    tokens, model = checkpoint.tokens, checkpoint.model
+    counts = tokens.completion_tokens
+    found = np.full((len(tokens), 2), np.nan, np.float32)
+    for row in np.flatnonzero(tokens.valid):
+        batch = make_batch(tokens, [row]).to(checkpoint.device)
+        with torch.enable_grad():
+            flat = batch_losses(model, batch)[0] / int(counts[row])
+            gradient = torch.autograd.grad(flat, parameters, materialize_grads=True)
+        eps = ascent(parameters, gradient, scorer.rho, scorer.adaptive)
+        with moved(parameters, eps), torch.no_grad():
+            uphill = batch_losses(model, batch)[0] / int(counts[row])
+        found[row] = flat.item(), uphill.item()
+    return found
+
+
+def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> list[Any]:
     from curate.optimizers import ascent
 
-    if measure.ascent == "batch":
-        return ascent(parameters, _gradient(checkpoint, checkpoint.tokens, parameters), measure.rho, measure.adaptive)
-    key = f"eps {measure!r}"
+    if scorer.ascent == "batch":
+        return ascent(parameters, _gradient(checkpoint, checkpoint.tokens, parameters), scorer.rho, scorer.adaptive)
+    key = f"eps {scorer!r}"
     if key not in checkpoint.memo:
         tokens = checkpoint.all_tokens
         rows = np.flatnonzero(tokens.valid)
-        if len(rows) > measure.rows:
+        if len(rows) > scorer.rows:
             generator = np.random.default_rng(derive_seed(checkpoint.seed, "ascent", checkpoint.step))
-            rows = np.sort(generator.choice(rows, measure.rows, replace=False))
+            rows = np.sort(generator.choice(rows, scorer.rows, replace=False))
         gradient = _gradient(checkpoint, tokens.take(rows), parameters)
-        checkpoint.memo[key] = ascent(parameters, gradient, measure.rho, measure.adaptive)
+        checkpoint.memo[key] = ascent(parameters, gradient, scorer.rho, scorer.adaptive)
     eps: list[Any] = checkpoint.memo[key]
     return eps
 
@@ -114,43 +144,3 @@ def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens, parameters: list[Any])
     finally:
         for parameter, grad in zip(parameters, kept, strict=True):
             parameter.grad = grad
-
-
-class SAMSharpness(Component):
-    """Loss at w + eps minus loss at w, nats per token, with eps shared by the dataset or by a block of rows.
-
-    The ascent direction is that of sharpness-aware minimisation. Features are the K differences, difficulty their
-    mean. rho, adaptive, ascent, rows: see `LossAtAscent`. Cost: two float32 passes per checkpoint and a backward
-    pass over the sample.
-    """
-
-    rho: float = Field(default=0.05, gt=0)
-    adaptive: bool = False
-    ascent: Literal["dataset", "batch"] = "dataset"
-    rows: int = Field(default=4096, ge=1)
-
-    def measures(self) -> Sequence[LossAtAscent]:
-        return [LossAtAscent(rho=self.rho, adaptive=self.adaptive, ascent=self.ascent, rows=self.rows)]
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
-
-    def score(self, examples: Any, run: Run | None = None) -> Scores:
-        """Scores of n examples with features (n, K); the trajectory is that of the loss at w."""
-        examples, run = standalone(examples, run)
-        found = run.trace(examples, self.measures())
-        pair = found.of(self.measures()[0])
-        sharpness = pair[:, :, 1] - pair[:, :, 0]
-        features = np.where(found.valid[:, None], sharpness, 0).astype(np.float32)
-        if not np.isfinite(features).all():
-            row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-            raise InputError(f"the sharpness of row {row} is not finite; lower SAMSharpness.rho (now {self.rho})")
-        return Scores(
-            features=features,
-            difficulty=np.where(found.valid, features.mean(axis=1), np.nan).astype(np.float32),
-            valid=found.valid,
-            trajectory=pair[:, :, 0],
-            steps=found.schedule.steps,
-            tokens=found.tokens,
-            ids=examples.ids,
-        )

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +30,23 @@ from curate.examples import Examples
 from curate.generation import Completion
 from curate.generators import Transformers, VLLMServer
 from curate.plan import Realized, fold, realize
+from curate.proxy import Proxy
 from curate.readers import read
 from curate.run import Run
-from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
+from scorers import (
+    EarlyOutput,
+    ErrorNorm,
+    FinalLoss,
+    ForgettingCount,
+    GradientAlignment,
+    InstructionFollowingDifficulty,
+    Learnability,
+    LossTrajectory,
+    Product,
+    RankAverage,
+    SAMSharpness,
+)
+from scorers import Length as CompletionLength
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +70,40 @@ class Length:
         FinalLoss(),
         SAMSharpness(),
         SAMSharpness(adaptive=True, rho=0.5, ascent="batch"),
+        SAMSharpness(ascent="example"),
+        EarlyOutput(within=0.3),
+        EarlyOutput(output="distribution", dimensions=8, within=0.3),
+        ErrorNorm(),
+        ForgettingCount(threshold=0.02),
+        InstructionFollowingDifficulty(),
+        CompletionLength(),
+        CompletionLength(unit="tokens"),
         RankAverage(scorers=(FinalLoss(), Length())),
+        Product(scorers=(FinalLoss(), Length(), SAMSharpness())),
+        Product(scorers=(FinalLoss(), Length()), of="scores"),
         Length(),
     ],
     ids=lambda part: type(part).__name__,
 )
 def test_scorers(scorer: object, cache: Path) -> None:
     check_scorer(scorer, cache=cache)
+
+
+@pytest.mark.parametrize("parameters", ["last-layer", "lora", "all"])
+def test_a_scorer_with_a_target(parameters: Literal["last-layer", "lora", "all"], cache: Path) -> None:
+    path = cache / "target.jsonl"
+    rows = [{"prompt": f"What comes after {k}?", "completion": "two three"} for k in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    check_scorer(GradientAlignment(target=str(path), parameters=parameters, dimensions=256), cache=cache)
+
+
+def test_a_scorer_with_a_reference(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    for name, seed in (("proxy", 0), ("reference", 1)):
+        tiny_model(vocab_size=len(tokenizer), seed=seed).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    proxy = Proxy(model=str(tmp_path / "proxy"), steps=4, checkpoints=2, batch_size=8, max_length=64)
+    check_scorer(Learnability(reference=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
 
 
 @pytest.mark.parametrize(

@@ -655,7 +655,7 @@ def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytes
     scorer = RankAverage(scorers=(FinalLoss(), LossTrajectory(), SAMSharpness(rows=8)))
     curated = Pipeline(proxy=proxy, scorer=scorer, clusterer=KMeans()).run(table, cache=tmp_path)
     assert len(asked) == 1
-    assert set(asked[0]) == {"MeanLoss", "LossAtAscent"}
+    assert set(asked[0]) == {"MeanLoss", "SAMSharpness"}
     assert curated.scores.features.shape == (16, 3)
 
 

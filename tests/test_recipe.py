@@ -24,7 +24,20 @@ from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy
 from curate.recipe import apply_settings, decode, dump_recipe, encode, parse_recipe, recipe_names
-from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
+from scorers import (
+    EarlyOutput,
+    ErrorNorm,
+    FinalLoss,
+    ForgettingCount,
+    GradientAlignment,
+    InstructionFollowingDifficulty,
+    Learnability,
+    Length,
+    LossTrajectory,
+    Product,
+    RankAverage,
+    SAMSharpness,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,19 @@ PIPELINES = [
     Pipeline(scorer=FinalLoss(), clusterer=HDBSCAN(min_cluster_size=30)),
     Pipeline(scorer=FinalLoss(), clusterer=Quantile()),
     Pipeline(scorer=FinalLoss(), clusterer=Threshold(value=1.5)),
+    *(
+        Pipeline(scorer=scorer, clusterer=KMeans())
+        for scorer in (
+            EarlyOutput(output="distribution", dimensions=16, within=0.2),
+            ErrorNorm(),
+            ForgettingCount(threshold=0.25),
+            GradientAlignment(target="target.parquet", columns="prompt=q,completion=a", parameters="lora", rank=4),
+            InstructionFollowingDifficulty(),
+            Learnability(reference="some/model", revision="main"),
+            Length(unit="tokens"),
+            Product(scorers=(ErrorNorm(), SAMSharpness(ascent="example")), of="scores"),
+        )
+    ),
 ]
 
 
@@ -84,7 +110,7 @@ def test_shipped_recipes_load_and_survive_the_round_trip(name: str) -> None:
 
 
 def test_the_shipped_recipes() -> None:
-    assert {"quick", "paper", "paper-relative", "s2l", *OPEN} <= set(recipe_names())
+    assert {"quick", "paper", "paper-relative", "s2l", "useful", *OPEN} <= set(recipe_names())
     assert Pipeline.from_recipe("paper-relative").scorer.features == "relative"
     assert Pipeline.from_recipe("s2l").clusterer.n_clusters == 100
 

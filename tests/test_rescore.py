@@ -28,7 +28,15 @@ from curate.run import Run
 from curate.scores import Scores, Split, as_scores
 from curate.split import make_split
 from curate.trace import stored
-from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
+from scorers import (
+    EarlyOutput,
+    FinalLoss,
+    InstructionFollowingDifficulty,
+    LossTrajectory,
+    RankAverage,
+    SAMSharpness,
+)
+from scorers import Length as CompletionLength
 
 PROXY = Proxy(model="scratch", steps=6, checkpoints=2, batch_size=8, max_length=48, precision="float32")
 INVALID_ROW = 5
@@ -192,6 +200,10 @@ def test_no_rows_at_all(cache: Path) -> None:
         FinalLoss(),
         Length(),
         SAMSharpness(rho=0.5, rows=16),
+        SAMSharpness(rho=0.5, ascent="example"),
+        EarlyOutput(within=1),
+        InstructionFollowingDifficulty(),
+        CompletionLength(unit="tokens"),
         RankAverage(scorers=(LossTrajectory(), Length(), SAMSharpness(rows=16))),
     ],
     ids=lambda scorer: type(scorer).__name__,

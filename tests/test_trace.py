@@ -22,7 +22,6 @@ from curate.readers import read
 from curate.run import Run
 from curate.trace import stored, trace
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
-from scorers.sam_sharpness import LossAtAscent
 
 # In float32 on every machine: exact comparisons below are of one arithmetic.
 PROXY = Proxy(model="scratch", steps=6, checkpoints=3, batch_size=8, max_length=64, precision="float32")
@@ -95,9 +94,9 @@ def test_one_proxy_run_serves_several_scorers(tmp_path: Path, monkeypatch: pytes
 def test_a_perturbing_measure_leaves_the_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     examples = _examples()
     alone = trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "a")).of(MeanLoss())
-    both = trace(examples, PROXY, [LossAtAscent(rho=5.0), MeanLoss()], Run(PROXY, tmp_path / "b"))
+    both = trace(examples, PROXY, [SAMSharpness(rho=5.0), MeanLoss()], Run(PROXY, tmp_path / "b"))
     assert np.array_equal(both.of(MeanLoss()), alone)
-    pair = both.of(LossAtAscent(rho=5.0))
+    pair = both.of(SAMSharpness(rho=5.0))
     assert np.array_equal(pair[:, :, 0], alone[:, :, 0])
     assert pair[:, -1, 1].mean() > pair[:, -1, 0].mean()
 
@@ -108,7 +107,7 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
 
     examples = _examples(12)
     run = Run(PROXY, tmp_path)
-    pair = trace(examples, PROXY, [LossAtAscent(rho=0.7)], run).of(LossAtAscent(rho=0.7))[:, -1]
+    pair = trace(examples, PROXY, [SAMSharpness(rho=0.7)], run).of(SAMSharpness(rho=0.7))[:, -1]
     proxy_run = ProxyRun(examples, PROXY, run)
     tokens = proxy_run.tokenised.tokens
     model = scratch_model(scratch_tokenizer(examples, proxy_run.seed), 64, proxy_run.seed)

@@ -1,0 +1,179 @@
+"""Several scorers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from curate.component import Component, fingerprint
+from curate.errors import InputError
+from curate.protocols import Floats, Measure, MeasuringScorer, Preflight, Scorer
+from curate.run import Run, standalone
+from curate.scores import Scores, as_scores
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.proxy import Schedule
+
+__all__ = ["Product", "RankAverage"]
+
+
+def _score(scorers: tuple[Any, ...]) -> tuple[Any, ...]:
+    for scorer in scorers:
+        if isinstance(scorer, str):
+            raise ValueError(f"{scorer!r} is only a name; write {{use: {scorer}}}")
+        if isinstance(scorer, type):
+            raise ValueError(f"{scorer.__name__} is a class; give an object of it, {scorer.__name__}()")
+        if not isinstance(scorer, Scorer):
+            raise ValueError(f"{type(scorer).__name__} does not fit: a scorer has a method score(examples, run)")
+    return scorers
+
+
+_Scorers = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_score)]
+
+
+class RankAverage(Component):
+    """Mean of the ranks that several scorers give, each scaled to [0, 1]; ties share their mean rank.
+
+    Ranks make signals of different units comparable. A row is valid where every scorer says so. Cost: that of its
+    scorers; the proxy runs once, and what several of them measure is measured once.
+    weights: one positive number per scorer, or None for equal weights.
+    """
+
+    scorers: _Scorers
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _one_each(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        scorers = info.data.get("scorers")
+        if value is not None and scorers is not None and len(value) != len(scorers):
+            raise ValueError(f"there are {len(scorers)} scorers; give as many weights, not {len(value)}")
+        return value
+
+    def measures(self) -> Sequence[Measure]:
+        """Everything its scorers measure; the proxy runs once for all."""
+        return _measures(self.scorers)
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        _check_schedule(self.scorers, schedule)
+
+    def check_examples(self, examples: Examples) -> None:
+        _check_examples(self.scorers, examples)
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores with features (n, number of scorers): the scaled ranks."""
+        examples, run = standalone(examples, run)
+        parts, valid = _parts(self.scorers, examples, run)
+        ranks = np.stack([(_ranks(part, valid) - 1) / max(valid.sum() - 1, 1) for part in parts], axis=1)
+        weights = np.asarray(self.weights or (1.0,) * len(parts))
+        return _combined(parts, valid, ranks, ranks @ (weights / weights.sum()), examples)
+
+
+class Product(Component):
+    """Product of what several scorers say: high only where all of them are, unlike a mean.
+
+    of:
+        ranks: rank / n, in (0, 1], ties sharing their mean rank. For signals of any unit and sign.
+        scores: the difficulties themselves, which must not be negative; as in loss times sharpness, where the unit
+            means something.
+    A row is valid where every scorer says so. Cost: as `RankAverage`.
+    """
+
+    scorers: _Scorers
+    of: Literal["ranks", "scores"] = "ranks"
+
+    def measures(self) -> Sequence[Measure]:
+        """Everything its scorers measure; the proxy runs once for all."""
+        return _measures(self.scorers)
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        _check_schedule(self.scorers, schedule)
+
+    def check_examples(self, examples: Examples) -> None:
+        _check_examples(self.scorers, examples)
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores with features (n, number of scorers): the factors.
+
+        Raises InputError for a negative difficulty where scores are multiplied.
+        """
+        examples, run = standalone(examples, run)
+        parts, valid = _parts(self.scorers, examples, run)
+        if self.of == "ranks":
+            factors = np.stack([_ranks(part, valid) / max(valid.sum(), 1) for part in parts], axis=1)
+        else:
+            for scorer, part in zip(self.scorers, parts, strict=True):
+                negative = valid & (part.difficulty < 0)
+                if negative.any():
+                    row = int(np.flatnonzero(negative)[0])
+                    raise InputError(
+                        f"{type(scorer).__name__} says {part.difficulty[row]:g} of row {row}, and products of "
+                        "negative difficulties mean nothing; choose Product(of='ranks')"
+                    )
+            factors = np.stack([np.where(valid, part.difficulty, 0) for part in parts], axis=1)
+        return _combined(parts, valid, factors, factors.prod(axis=1), examples)
+
+
+def _measuring(scorers: tuple[Any, ...]) -> list[MeasuringScorer]:
+    return [scorer for scorer in scorers if isinstance(scorer, MeasuringScorer)]
+
+
+def _measures(scorers: tuple[Any, ...]) -> list[Measure]:
+    """Each once, though several scorers ask for it."""
+    return list({fingerprint(measure): measure for each in _measuring(scorers) for measure in each.measures()}.values())
+
+
+def _check_schedule(scorers: tuple[Any, ...], schedule: Schedule) -> None:
+    for scorer in _measuring(scorers):
+        scorer.check_schedule(schedule)
+
+
+def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
+    for scorer in scorers:
+        if isinstance(scorer, Preflight):
+            scorer.check_examples(examples)
+
+
+def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], npt.NDArray[np.bool_]]:
+    """What each scorer says, and the rows (n,) that are valid for all."""
+    _check_examples(scorers, examples)
+    measures = _measures(scorers)
+    if measures:
+        run.trace(examples, measures)
+    parts = [as_scores(scorer.score(examples, run), len(examples)) for scorer in scorers]
+    return parts, np.logical_and.reduce([part.valid for part in parts])
+
+
+def _ranks(part: Scores, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """(n,) rank of each valid row among the valid ones, from 1; 1 for the others."""
+    from scipy.stats import rankdata
+
+    ranks = np.ones(len(valid))
+    ranks[valid] = rankdata(part.difficulty[valid])
+    return ranks
+
+
+def _combined(
+    parts: list[Scores],
+    valid: npt.NDArray[np.bool_],
+    features: npt.NDArray[np.float64],
+    difficulty: npt.NDArray[np.float64],
+    examples: Any,
+) -> Scores:
+    """Scores with the trajectory of the first scorer that has one."""
+    with_losses = next((part for part in parts if part.trajectory is not None), None)
+    kept: Floats = np.where(valid[:, None], features, 0).astype(np.float32)
+    return Scores(
+        features=kept,
+        difficulty=np.where(valid, difficulty, np.nan).astype(np.float32),
+        valid=valid,
+        trajectory=with_losses.trajectory if with_losses else None,
+        steps=with_losses.steps if with_losses else None,
+        tokens=with_losses.tokens if with_losses else None,
+        ids=examples.ids,
+    )

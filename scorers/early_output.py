@@ -1,0 +1,114 @@
+"""Model outputs early in training, to be clustered themselves (USEFUL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats, Measure
+from curate.run import Run, standalone
+from curate.scores import Scores
+from curate.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.examples import Examples
+    from curate.predictions import Predictions
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["EarlyOutput"]
+
+
+class EarlyOutput(Component):
+    """Outputs at one early checkpoint as features, the loss there as difficulty (USEFUL, arXiv 2404.17768).
+
+    USEFUL trains an image classifier for 5 to 10 % of its epochs, clusters the output vectors of each class in two, and
+    shows the cluster of higher mean loss twice. A language model has no output vector per example and no class: it has
+    a distribution over tokens, and a state that it is made from, at every position. So an output here is a mean over
+    the completion tokens, and clusters are found per source (`KMeans(per="source")`), the nearest thing to a class.
+    The recipe is `useful`. Difficulty only orders the clusters: the features say which rows belong together.
+
+    output:
+        hidden: mean last hidden state, of which the next-token distributions are a function.
+        distribution: mean next-token distribution, what the model says rather than how; also where the hidden states
+            cannot be had. Costs the LM head and a product of that size times dimensions / hidden size.
+    dimensions: of the features, to which outputs are brought by a random projection, drawn from the proxy's seed, that
+        nearly keeps distances.
+    within: share of the proxy's schedule (`horizon`) that counts as early; the last checkpoint in it is used.
+
+    Cost: one forward pass per example at that checkpoint, and one per checkpoint for the losses.
+    """
+
+    output: Literal["hidden", "distribution"] = "hidden"
+    dimensions: int = Field(default=64, ge=1)
+    within: float = Field(default=0.1, gt=0, le=1)
+
+    def measures(self) -> Sequence[Measure]:
+        return [MeanLoss(), self]
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raises InputError where no checkpoint is early enough."""
+        self._place(schedule)
+
+    def _place(self, schedule: Schedule) -> int:
+        """Position among the checkpoints of the last one within the early share of the schedule."""
+        early = np.flatnonzero(schedule.steps <= self.within * schedule.horizon_steps)
+        if len(early) == 0:
+            share = schedule.steps[0] / schedule.horizon_steps
+            needed = int(np.ceil(schedule.steps[-1] / (self.within * schedule.horizon_steps)))
+            raise InputError(
+                f"EarlyOutput needs a checkpoint within {self.within:.0%} of the proxy's schedule but the first is "
+                f"at {share:.0%} (step {schedule.steps[0]} of {schedule.horizon_steps}); set proxy.checkpoints to at "
+                f"least {needed}, lengthen proxy.horizon, or raise EarlyOutput.within"
+            )
+        return int(early[-1])
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, dimensions) projected mean outputs at the early checkpoint; NaN, and no pass, at the others.
+
+        Raises InputError for hidden states of a model that can only be run whole.
+        """
+        from curate.forward import logit_map
+        from curate.predictions import completion_means
+        from curate.projection import projection
+
+        schedule, model = checkpoint.proxy_run.schedule, checkpoint.model
+        if checkpoint.step != schedule.steps[self._place(schedule)]:
+            return np.full((len(examples), self.dimensions), np.nan, np.float32)
+        if self.output == "hidden" and logit_map(model) is None:
+            raise InputError(
+                f"{type(model).__name__} gives no hidden states its logits are known to come from; choose "
+                "EarlyOutput(output='distribution')"
+            )
+        seed = derive_seed(checkpoint.seed, "early output", self.output)
+        key = f"{self!r} projection"
+
+        def outputs(part: Predictions) -> torch.Tensor:
+            if self.output == "hidden":
+                assert part.hidden is not None
+                found: torch.Tensor = part.hidden.float()
+            else:
+                found = part.logits().softmax(1)
+            if key not in checkpoint.memo:
+                checkpoint.memo[key] = projection(found.shape[1], self.dimensions, seed, checkpoint.device)
+            return found @ checkpoint.memo[key]
+
+        return completion_means(checkpoint, outputs, self.dimensions)
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, dimensions); the trajectory is that of all checkpoints."""
+        examples, run = standalone(examples, run)
+        found = run.trace(examples, self.measures())
+        place = self._place(found.schedule)
+        losses = found.of(MeanLoss())[:, :, 0]
+        features = found.of(self)[:, place]
+        return measured_scores(found, examples, losses, features, what="output", difficulty=losses[:, place])

@@ -1,0 +1,56 @@
+"""Error norm: how far the predicted probabilities are from the completion that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate.component import Component
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats, Measure
+from curate.run import Run, standalone
+from curate.scores import Scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.examples import Examples
+    from curate.predictions import Predictions
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["ErrorNorm"]
+
+
+class ErrorNorm(Component):
+    """EL2N: mean over the completion tokens of || p - y ||_2 (Paul et al., arXiv 2107.07075).
+
+    p is the predicted distribution over the vocabulary, y the one-hot vector of the token that is there, so the norm
+    is between 0 and sqrt(2). Unlike the loss it is bounded: one impossible token does not outweigh a row. The paper
+    takes one norm per image early in training, averaged over runs; here one per token, and features are the K norms
+    of one run, difficulty their mean. Cost: one forward pass per example and checkpoint, and one for the losses.
+    """
+
+    def measures(self) -> Sequence[Measure]:
+        return [MeanLoss(), self]
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Any schedule serves."""
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) mean norms."""
+        from curate.predictions import completion_means
+
+        return completion_means(checkpoint, _norms, 1)
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K)."""
+        examples, run = standalone(examples, run)
+        found = run.trace(examples, self.measures())
+        losses = found.of(MeanLoss())[:, :, 0]
+        return measured_scores(found, examples, losses, found.of(self)[:, :, 0], what="error norm")
+
+
+def _norms(part: Predictions) -> torch.Tensor:
+    return part.errors().norm(dim=1, keepdim=True)

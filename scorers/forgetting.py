@@ -1,0 +1,82 @@
+"""Forgetting events: how often an example is unlearned on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats, Measure
+from curate.run import Run, standalone
+from curate.scores import Scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.examples import Examples
+    from curate.predictions import Predictions
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["ForgettingCount", "TokenAccuracy"]
+
+
+class TokenAccuracy(Component):
+    """Share of an example's completion tokens that are the most likely ones, each given the true tokens before it."""
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) shares in [0, 1]; NaN for rows without completion text."""
+        from curate.predictions import completion_means
+
+        return completion_means(checkpoint, _right, 1)
+
+
+def _right(part: Predictions) -> torch.Tensor:
+    return (part.logits().argmax(1) == part.targets)[:, None]
+
+
+class ForgettingCount(Component):
+    """Number of transitions from learned to unlearned between checkpoints (Toneva et al., arXiv 1812.05159).
+
+    The paper calls an image learned where its class is the most likely one. A completion is many predictions, and a
+    proxy rarely gets all of them right, so here a row is learned at a checkpoint where the greedy prediction is right
+    for at least `threshold` of its completion tokens. Accuracy and not loss, because a count of right answers needs no
+    scale that fits the data, and is the paper's criterion where the completion is one token. A row that is learned at
+    no checkpoint counts K, more than any row can forget, as the paper puts such rows last.
+
+    Only K looks are taken, where the paper has one per epoch: with few checkpoints most counts are 0 or K.
+    Features and difficulty are the count. Needs two checkpoints or more. Cost: one forward pass per example and
+    checkpoint, and one for the losses.
+    """
+
+    threshold: float = Field(default=0.5, gt=0, le=1)
+
+    def measures(self) -> Sequence[Measure]:
+        return [MeanLoss(), TokenAccuracy()]
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raises InputError where there is only one checkpoint."""
+        if len(schedule.steps) < 2:
+            raise InputError("ForgettingCount needs two checkpoints or more; set proxy.checkpoints to at least 2")
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, 1). Raises InputError where no row is ever learned."""
+        examples, run = standalone(examples, run)
+        found = run.trace(examples, self.measures())
+        self.check_schedule(found.schedule)
+        accuracy = found.of(TokenAccuracy())[:, :, 0]
+        learned = accuracy >= self.threshold
+        if not learned.any():
+            raise InputError(
+                f"no row is learned at any checkpoint (highest share of right tokens {np.nanmax(accuracy):.2f}); lower "
+                f"ForgettingCount.threshold (now {self.threshold:g}) or raise proxy.steps"
+            )
+        events = (learned[:, :-1] & ~learned[:, 1:]).sum(axis=1)
+        count = np.where(learned.any(axis=1), events, learned.shape[1]).astype(np.float32)
+        return measured_scores(found, examples, found.of(MeanLoss())[:, :, 0], count[:, None])

@@ -1,0 +1,169 @@
+"""Gradient alignment: how far a step on an example would lower the loss on a target set (LESS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from curate.component import Component, fingerprint
+from curate.errors import InputError
+from curate.example_gradients import GradientParts, example_gradients
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats
+from curate.readers import name_of, read_for
+from curate.run import Run, standalone
+from curate.scores import Scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.examples import Examples
+    from curate.proxy import Proxy, Schedule
+    from curate.tokens import Tokens
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["Alignment", "GradientAlignment"]
+
+_READING = ("columns", "shape", "where", "limit", "split", "config")  # arguments of `curate.read`
+
+
+class Alignment(Component):
+    """Alignment of each example's gradient with the mean gradient of `target`, at one checkpoint.
+
+    target: Examples, part of this measure's fingerprint by their content; name: what to call them in a message.
+    of: which gradients. similarity: see `GradientAlignment`.
+    """
+
+    target: Any = Field(repr=False)
+    name: str
+    of: GradientParts
+    similarity: Literal["cosine", "dot"]
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) alignments; NaN for rows without completion text.
+
+        Raises InputError where the target has no row with completion text, or no gradient, and where the model has no
+        such parameters.
+        """
+        key = f"target of {fingerprint(self)}"
+        if key not in checkpoint.memo:
+            checkpoint.memo[key] = self._target_gradient(checkpoint)
+        target = checkpoint.memo[key]
+        found = np.full((len(examples), 1), np.nan, np.float32)
+        for rows, gradients in example_gradients(checkpoint, checkpoint.tokens, self.of):
+            dots = gradients.double() @ target
+            if self.similarity == "cosine":
+                # A gradient of zero changes nothing: aligned with nothing, hence 0.
+                dots /= (gradients.double().norm(dim=1) * target.norm()).clamp_min(1e-30)
+            found[rows, 0] = dots.cpu().numpy()
+        return found
+
+    def _target_gradient(self, checkpoint: LiveCheckpoint) -> torch.Tensor:
+        """(D,) float64 projected mean gradient of the target's rows with completion text."""
+        key = f"tokens of {fingerprint(self)}"
+        if key not in checkpoint.kept:
+            checkpoint.kept[key] = checkpoint.proxy_run.tokenise(self.target).tokens
+        tokens: Tokens = checkpoint.kept[key]
+        count = int(tokens.valid.sum())
+        if count == 0:
+            raise InputError(
+                f"{self.name}: no completion text of its {len(tokens):,} rows survives proxy.max_length = "
+                f"{checkpoint.proxy_run.proxy.max_length}; raise it, or give a target of shorter rows"
+            )
+        total = sum(part.double().sum(0) for _, part in example_gradients(checkpoint, tokens, self.of)) / count
+        assert not isinstance(total, float)
+        size = float(total.norm())
+        if not np.isfinite(size) or size == 0:
+            what = "zero" if size == 0 else "not finite"
+            raise InputError(
+                f"{self.name}: its mean gradient is {what} at step {checkpoint.step}, so nothing can be aligned with "
+                "it; give another target, or lower proxy.learning_rate"
+            )
+        return total
+
+
+class GradientAlignment(Component):
+    """Alignment of an example's gradient with the mean gradient of a target set (LESS, Xia et al., arXiv 2402.04333).
+
+    To first order a step of size lr along -g_i lowers the target's loss by lr * <g_i, g_target>: positive = helps (as
+    in DGA, arXiv 2410.02498, where it raises the weight of a domain). So difficulty here means something else than
+    for other scorers: higher = more useful to the target, not learned later, and `hard: highest` shows twice what
+    helps the target. g_i is the gradient of the example's mean loss per token at a checkpoint; alignments of the K
+    checkpoints are the features, their weighted mean is the difficulty. LESS takes Adam's update for g_i instead of
+    the gradient, and an adapter trained for the purpose; optimizer states are not kept with checkpoints.
+
+    target: whatever `curate.read` takes: a path or hub id (to be written in a recipe), or a table or frame. columns,
+        shape, where, limit, split, config: its, as for `curate.read`. Tokenised as the input, cut at proxy.max_length.
+    parameters: whose gradient.
+        last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
+            sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint.
+        lora: factors B of adapters W + B A on the attention projections at B = 0, A fixed, random and of `rank` rows.
+            Cost: a float32 forward and backward pass per example and checkpoint, in batches.
+        all: every parameter. Cost: the same, one example at a time: for small models.
+        And each over the target, and one forward pass per example and checkpoint for the losses.
+    similarity: cosine, or dot. A dot product favours short rows, whose gradients are long.
+    dimensions: of a projected gradient, at most. Each weight's gradient is projected on both sides by random +-1
+        entries from the proxy's seed (`curate.projection.Factors`): cheaper than one dense projection to the 8192
+        dimensions of LESS, and in want of more of them for the same error.
+    weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
+    """
+
+    target: Any
+    columns: str | None = None
+    shape: str | None = None
+    where: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    split: str | None = None
+    config: str | None = None
+    parameters: Literal["all", "last-layer", "lora"] = "last-layer"
+    similarity: Literal["cosine", "dot"] = "cosine"
+    dimensions: int = Field(default=65536, ge=1)
+    rank: int = Field(default=8, ge=1)
+    weights: Literal["learning_rate", "equal"] = "learning_rate"
+
+    def measures(self) -> Sequence[MeanLoss | Alignment]:
+        """Reads the target. Raises InputError where that cannot be read."""
+        return [MeanLoss(), self._alignment()]
+
+    def _alignment(self) -> Alignment:
+        reading = {name: getattr(self, name) for name in _READING}
+        target = read_for("GradientAlignment", "target", self.target, **reading).examples
+        return Alignment(
+            target=target,
+            name=f"GradientAlignment target {name_of(self.target)}",
+            of=GradientParts(parameters=self.parameters, dimensions=self.dimensions, rank=self.rank),
+            similarity=self.similarity,
+        )
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Any schedule serves."""
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K)."""
+        examples, run = standalone(examples, run)
+        alignment = self._alignment()
+        found = run.trace(examples, [MeanLoss(), alignment])
+        features = found.of(alignment)[:, :, 0]
+        rates = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, found.schedule)
+        return measured_scores(
+            found,
+            examples,
+            found.of(MeanLoss())[:, :, 0],
+            features,
+            what="alignment",
+            difficulty=(features @ (rates / rates.sum())).astype(np.float32),
+        )
+
+
+def _rates(proxy: Proxy, schedule: Schedule) -> Any:
+    """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
+    from curate.train import TrainConfig, learning_rate_factor
+
+    steps = schedule.steps.tolist()
+    config = TrainConfig(steps=steps[-1], horizon_steps=schedule.horizon_steps, warmup_ratio=proxy.warmup_ratio)
+    factors = np.array([learning_rate_factor(config, step) for step in range(steps[-1])])
+    return np.array([factors[low:high].mean() for low, high in zip([0, *steps[:-1]], steps, strict=True)])

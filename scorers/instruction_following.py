@@ -1,0 +1,103 @@
+"""Instruction-following difficulty: how little the prompt helps to predict the completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats, Measure
+from curate.run import Run, standalone
+from curate.scores import Scores
+from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["InstructionFollowingDifficulty", "without_prompt"]
+
+
+class InstructionFollowingDifficulty(Component):
+    """IFD = loss of the completion given its prompt / loss of the completion alone (Li et al., arXiv 2308.12032).
+
+    Near 0 where the prompt says what the completion will be, 1 where it does not help: higher = harder to follow.
+    Above 1 the prompt misleads, which the paper takes for a mismatched pair and leaves out; here such rows are the
+    hardest, so look at them, or use `Duplicate(noise_guard=...)`. Alone, a completion is tokenised as it would be
+    behind an empty prompt and no template: BOS where the tokenizer puts one, then all completion tokens of the row
+    (of all assistant turns). Without BOS nothing predicts its first token, which is then left out of both losses; a
+    row of which nothing is left is invalid.
+
+    Features are the K ratios, difficulty their mean. Not for rows of shape text, which have no prompt. Cost: two
+    forward passes per example and checkpoint, one of them without the prompt, and one for the losses.
+    """
+
+    def measures(self) -> Sequence[Measure]:
+        return [MeanLoss(), self]
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Any schedule serves."""
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raises InputError for rows without prompts."""
+        if examples.shape == "text":
+            raise InputError(
+                "rows of shape text have no prompt to leave out; give the data as prompt and completion, or choose "
+                "LossTrajectory"
+            )
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 3): loss with the prompt and without, nats per token, over the same tokens; how many tokens these are."""
+        same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_run.tokenizer.bos_token_id)
+        counts = same.completion_tokens.astype(np.float32)
+        return np.stack([checkpoint.losses(same), checkpoint.losses(alone), counts], axis=1)
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K). Raises InputError for rows without prompts."""
+        examples, run = standalone(examples, run)
+        self.check_examples(examples)
+        found = run.trace(examples, self.measures())
+        values = found.of(self)
+        valid = found.valid & (values[:, 0, 2] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            features = values[:, :, 0] / values[:, :, 1]
+        return measured_scores(
+            found,
+            examples,
+            found.of(MeanLoss())[:, :, 0],
+            features,
+            what="ratio of losses with and without prompt",
+            remedy="lower proxy.steps, so that no completion is known by heart, or leave the row out",
+            valid=valid,
+        )
+
+
+def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
+    """The rows as they are and their completions alone, both supervised at the same tokens.
+
+    bos: id that may begin a row; it is kept in front, and else the first completion token is only read, in both. Rows
+    of which no token is left to compare are not valid.
+    """
+    starts, counts = tokens.offsets[:-1], tokens.completion_tokens
+    filled = tokens.lengths > 0
+    begins = np.zeros(len(tokens), np.bool_)
+    begins[filled] = tokens.ids[starts[filled]] == (-1 if bos is None else bos)
+    ordinal = np.cumsum(tokens.supervised)  # of each completion token among those of all rows, from 1
+    before = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    row = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    first = tokens.supervised & (ordinal - before[row] == 1)
+    same = replace(tokens, supervised=tokens.supervised & ~(first & ~begins[row]))
+    same = replace(same, valid=same.completion_tokens > 0)
+    kept = tokens.supervised.copy()
+    kept[starts[begins]] = True
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=len(tokens)))]).astype(np.int64)
+    supervised = np.ones(offsets[-1], np.bool_)
+    supervised[offsets[:-1][np.diff(offsets) > 0]] = False
+    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, tokens.truncated)

@@ -1,0 +1,120 @@
+"""Learnability: what the proxy has still to learn of an example and a reference model has learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.measured import measured_scores
+from curate.measures import MeanLoss
+from curate.protocols import Floats
+from curate.run import Run, standalone
+from curate.scores import Scores
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.proxy import Schedule
+    from curate.tokens import Tokens
+    from curate.trace import LiveCheckpoint
+
+__all__ = ["Learnability", "ReferenceLoss"]
+
+
+class ReferenceLoss(Component):
+    """Loss of an example under a model that is not trained here, on the proxy's tokens.
+
+    identity: says which files `model` was when this was made (`curate.models.identify`).
+    """
+
+    model: str
+    identity: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) losses in nats per token, the same at every checkpoint; NaN for rows without completion text.
+
+        Raises InputError where the model has another tokenizer than the proxy, or takes shorter rows.
+        """
+        key = f"{self!r} {_digest(checkpoint.tokens)}"
+        if key not in checkpoint.kept:
+            if repr(self) not in checkpoint.kept:
+                checkpoint.kept[repr(self)] = self._engine(checkpoint)
+            checkpoint.kept[key] = checkpoint.kept[repr(self)].losses(checkpoint.tokens)[:, None]
+        losses: Floats = checkpoint.kept[key]
+        return losses
+
+    def _engine(self, checkpoint: LiveCheckpoint) -> Any:
+        from curate.models import load_model, load_tokenizer
+        from curate.scoring import LossEngine
+
+        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        proxy = checkpoint.proxy_run.proxy
+        tokenizer = load_tokenizer(self.model, **options)
+        if tokenizer.get_vocab() != checkpoint.proxy_run.tokenizer.get_vocab():
+            raise InputError(
+                f"the reference model {self.model} has another tokenizer than the proxy {proxy.model}, so their losses "
+                "per token cannot be compared; choose a reference of the proxy's family, or that model as the proxy"
+            )
+        model = load_model(self.model, **options)
+        most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and most < proxy.max_length:
+            raise InputError(
+                f"the reference model {self.model} takes {most} tokens but rows have up to {proxy.max_length}; set "
+                f"proxy.max_length to at most {most}"
+            )
+        return LossEngine(model.to(checkpoint.device), precision=checkpoint.precision, device=checkpoint.device)
+
+
+def _digest(tokens: Tokens) -> str:
+    parts = (tokens.ids, tokens.supervised, tokens.offsets, tokens.valid)
+    return hashlib.blake2b(b"".join(part.tobytes() for part in parts), digest_size=16).hexdigest()
+
+
+class Learnability(Component):
+    """Reducible holdout loss: loss under the proxy minus loss under a reference model (Mindermann et al., 2206.07137).
+
+    RHO-LOSS = L[y | x; trained so far] - L[y | x; trained on a holdout set]. High where there is something to
+    learn and it can be learned; about 0 where it is learned already; low, also below 0, for noise, on which the
+    reference does no better than the proxy. So higher = learned later, and worth it: unlike the loss, it does not call
+    a wrong answer hard. The reference should know the domain and must not have been trained on these rows.
+
+    reference: hub id, folder or GGUF file of a model with the proxy's tokenizer; losses per token of different
+        tokenizers cannot be compared.
+    Features are the K differences in nats per token, difficulty their mean. Cost: one forward pass per example and
+    checkpoint of the proxy, and one per example of the reference.
+    """
+
+    reference: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def measures(self) -> Sequence[MeanLoss | ReferenceLoss]:
+        """Raises InputError where the reference is not there, ExternalError where the hub does not answer."""
+        return [MeanLoss(), self._reference_loss()]
+
+    def _reference_loss(self) -> ReferenceLoss:
+        from curate.models import identify
+
+        return ReferenceLoss(
+            model=self.reference,
+            identity=identify(self.reference, self.revision),
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Any schedule serves."""
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K)."""
+        examples, run = standalone(examples, run)
+        reference = self._reference_loss()
+        found = run.trace(examples, [MeanLoss(), reference])
+        losses = found.of(MeanLoss())[:, :, 0]
+        features = losses - found.of(reference)[:, :, 0]
+        remedy = f"look at the reference model {self.reference}"
+        return measured_scores(found, examples, losses, features, what="learnability", remedy=remedy)

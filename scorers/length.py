@@ -1,0 +1,66 @@
+"""Length of the completion: the baseline that every other signal should beat."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from curate.component import Component
+from curate.examples import Examples
+from curate.run import Run, standalone
+from curate.scores import Scores
+
+__all__ = ["Length"]
+
+_ROWS = 4096  # cells read at once
+
+# Role of what the model is trained to say, by shape; of messages it is every assistant turn.
+_COMPLETION = {"prompt_completion": "completion", "question_answer": "completion", "instruction": "output"}
+
+
+class Length(Component):
+    """Length of the completion; longer = harder. No model: nothing is trained and no pass is made.
+
+    Loss, sharpness and most other signals go with length: a signal is worth its cost only for what it says beyond it.
+    unit:
+        characters: of the completion, or of all assistant turns. Needs nothing but the data.
+        tokens: completion tokens of the proxy's tokenizer, EOS included, after truncation to proxy.max_length.
+    """
+
+    unit: Literal["characters", "tokens"] = "characters"
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, 1); a row without completion text is invalid."""
+        examples, run = standalone(examples, run)
+        if self.unit == "tokens":
+            from curate.proxy_run import ProxyRun
+
+            # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
+            trained_on = examples if run.trained_on is None else run.trained_on
+            rows = ProxyRun(trained_on, run.proxy, run).tokenise(examples).rows
+            length, valid, tokens = rows.tokens.astype(np.float32), rows.valid, rows.tokens
+        else:
+            length, tokens = _characters(examples), None
+            valid = length > 0
+        return Scores(
+            features=length[:, None],
+            difficulty=np.where(valid, length, np.nan).astype(np.float32),
+            valid=valid,
+            tokens=tokens,
+            ids=examples.ids,
+        )
+
+
+def _characters(examples: Examples) -> Any:
+    """(n,) float32."""
+    found = np.zeros(len(examples), np.float32)
+    role = "messages" if examples.shape == "messages" else _COMPLETION.get(examples.shape, "text")
+    for low in range(0, len(examples), _ROWS):
+        cells = examples.texts(role, low, min(low + _ROWS, len(examples)))
+        found[low : low + len(cells)] = [_said(cell) if role == "messages" else len(cell or "") for cell in cells]
+    return found
+
+
+def _said(conversation: list[dict[str, str]]) -> int:
+    return sum(len(turn["content"]) for turn in conversation if turn["role"] == "assistant")
