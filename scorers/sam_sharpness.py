@@ -107,7 +107,7 @@ def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
     from curate.optimizers import ascent
 
     if scorer.ascent == "batch":
-        return ascent(parameters, _gradient(checkpoint, checkpoint.tokens, parameters), scorer.rho, scorer.adaptive)
+        return ascent(parameters, _gradient(checkpoint, checkpoint.tokens), scorer.rho, scorer.adaptive)
     key = f"eps {scorer!r}"
     if key not in checkpoint.memo:
         tokens = checkpoint.all_tokens
@@ -115,32 +115,19 @@ def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
         if len(rows) > scorer.rows:
             generator = np.random.default_rng(derive_seed(checkpoint.seed, "ascent", checkpoint.step))
             rows = np.sort(generator.choice(rows, scorer.rows, replace=False))
-        gradient = _gradient(checkpoint, tokens.take(rows), parameters)
+        gradient = _gradient(checkpoint, tokens.take(rows))
         checkpoint.memo[key] = ascent(parameters, gradient, scorer.rho, scorer.adaptive)
     eps: list[Any] = checkpoint.memo[key]
     return eps
 
 
-def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens, parameters: list[Any]) -> list[Any]:
-    """Gradient of the mean loss per completion token of `tokens`; leaves the parameters' own .grad alone."""
-    import torch
+def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens) -> list[Any]:
+    """Gradient of the mean loss per completion token of `tokens`, of this rank alone: shards differ from rank to
+    rank.
+    """
+    from curate.gradients import mean_gradient
+    from curate.scoring import CPU_TOKENS
 
-    from curate.forward import batch_losses, make_batch
-    from curate.scoring import CPU_TOKENS, plan_batches
-
-    rows = np.flatnonzero(tokens.valid)
-    if len(rows) == 0:
+    if not tokens.valid.any():
         raise InputError("no valid rows to take the ascent gradient from; choose SAMSharpness(ascent='dataset')")
-    total = float(tokens.completion_tokens[rows].sum())
-    kept = [p.grad for p in parameters]
-    try:
-        for parameter in parameters:
-            parameter.grad = None
-        for part in plan_batches(tokens.lengths[rows], CPU_TOKENS):
-            batch = make_batch(tokens, rows[part]).to(checkpoint.device)
-            with torch.enable_grad():
-                (batch_losses(checkpoint.model, batch).sum() / total).backward()
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    finally:
-        for parameter, grad in zip(parameters, kept, strict=True):
-            parameter.grad = grad
+    return mean_gradient(checkpoint.model, tokens, device=checkpoint.device, budget=CPU_TOKENS, shared=False)
