@@ -19,7 +19,6 @@ _SIZES = (
 def dataset_card(record: dict[str, Any]) -> str:
     """README.md of a curated dataset, from its run.json."""
     counts = record["counts"]
-    size = next((name for limit, name in _SIZES if counts["output"] < limit), "n>10M")
     proxy = record["proxy"]
     measured = (
         f"a proxy (`{_plain(proxy['model'])}`, {proxy['steps'][-1]} optimizer steps, {len(proxy['steps'])} checkpoints)"
@@ -31,21 +30,12 @@ def dataset_card(record: dict[str, Any]) -> str:
         f"| {name} | {counts[name]:,} |" for name in ("original", "duplicate", "synthetic", "replay") if counts[name]
     )
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-size_categories:
-- {size}
-tags:
-- curate-lm
----
-
+    weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
+    use = _USE_OF_WEIGHTS if weighted else ""
+    return f"""{_front_matter(counts["output"])}
 # Curated dataset
 
-{counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out.
+{counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
 {counts["hard"]:,} of {counts["valid"]:,} rows ({hard:.1%}) were found hard, that is learned late, by {measured}.
 
 ```python
@@ -74,7 +64,7 @@ The input's columns are untouched. These were added:
 | `difficulty` | higher = learned later; null where it could not be measured |
 | `cluster` | 0 = easiest; -1 = noise; null where it could not be measured |
 | `hard` | whether the row is in a hard cluster |
-{_synthetic_columns(counts)}{_new_problems(record)}
+{_WEIGHT_COLUMN if weighted else ""}{_synthetic_columns(counts)}{use}{_new_problems(record)}
 ## Warnings
 
 {warnings}
@@ -87,6 +77,38 @@ The input's columns are untouched. These were added:
 
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
 The licence and the terms of the source data still hold.
+"""
+
+
+def _front_matter(rows: int) -> str:
+    """What Hugging Face reads: where the files are and how many rows they hold."""
+    size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+size_categories:
+- {size}
+tags:
+- curate-lm
+---
+"""
+
+
+_WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
+_USE_OF_WEIGHTS = """
+## How to train with `weight`
+
+**A trainer that does not read the column counts all rows alike, and what was found out is lost.**
+
+- `curate finetune path/to/this/folder --reweighter GivenWeights --model ... --out ...`
+- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
+  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
+  stays.
+- Any other trainer: draw rows as often as they weigh, with
+  `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
 """
 
 

@@ -248,7 +248,11 @@ def _data_arguments(
     )
     recipe.add_argument("--scores", type=Path, metavar="FILE", help="difficulty measured earlier; no proxy is run")
     recipe.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the recipe, e.g. proxy.steps=500"
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
     )
     recipe.add_argument(
         "--evaluation",

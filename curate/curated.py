@@ -40,7 +40,8 @@ class Curated:
     """A curated dataset and how it came about.
 
     dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
-        for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
+        for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard, and
+        where the pipeline says `copies="weights"` weight.
     contaminated: rows of the input that share text with an evaluation set of the gate.
     """
 
@@ -72,7 +73,9 @@ class Curated:
 
     @cached_property
     def mixture(self) -> Mixture:
-        return Mixture(self.loaded, self.split, self.plan, self.realized, self.pipeline.order, self.pipeline.seed)
+        pipeline = self.pipeline
+        parts = (self.loaded, self.split, self.plan, self.realized)
+        return Mixture(*parts, pipeline.order, pipeline.seed, pipeline.copies)
 
     @property
     def dataset(self) -> Any:

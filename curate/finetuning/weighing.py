@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,11 @@ from curate.examples import Examples
 from curate.protocols import Floats, Ints
 from curate.publish import publish_file
 from curate.readers import read
-from curate.reweighting import Reweighting, TrainingRows, mean_weights
 from curate.source_data import FurtherData
 from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from curate.reweighting import Reweighting, TrainingRows
 
 __all__ = ["further_data", "read_weights", "training_rows", "weight_facts", "write_weights"]
 
@@ -27,6 +29,7 @@ WEIGHTS = "weights.parquet"
 
 def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
     """What a reweighter may ask of the rows of a run. tokenise: further examples, as those were tokenised."""
+    from curate.reweighting import TrainingRows
 
     def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
         return tokenise(read(data, allow_curated=True, **reading).examples)
@@ -69,6 +72,8 @@ def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
 
     The effective share is (sum w)^2 / (m sum w^2) of the m rows drawn: 1 where all weigh alike.
     """
+    from curate.reweighting import mean_weights
+
     means, times = mean_weights(reweighting.state())
     drawn = means[times > 0].astype(np.float64)
     squares = float((drawn**2).sum())
@@ -83,6 +88,8 @@ def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
 
 def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
     """weights.parquet: example_id, weight (mean over the steps that drew the row, null if none did), times drawn."""
+    from curate.reweighting import mean_weights
+
     means, times = mean_weights(reweighting.state())
     columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
     sink = pa.BufferOutputStream()

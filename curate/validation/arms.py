@@ -15,12 +15,13 @@ import numpy.typing as npt
 from curate.admission import admission
 from curate.errors import InputError
 from curate.mixture import Mixture
-from curate.output import check_directory, inputs_fingerprint, recipe_text, write_output
+from curate.output import inputs_fingerprint, recipe_text, write_output
 from curate.pipeline import Pipeline
 from curate.plan import fold, identity, realize
 from curate.progress import Progress
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
+from curate.result_folder import check_directory
 from curate.run import Run
 from curate.scores import Scores, Split
 from curate.split import join_scores
