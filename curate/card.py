@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["dataset_card"]
+__all__ = ["dataset_card", "weighed_card"]
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -78,6 +78,59 @@ The input's columns are untouched. These were added:
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
 The licence and the terms of the source data still hold.
 """
+
+
+def weighed_card(record: dict[str, Any]) -> str:
+    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json."""
+    counts, weights, runs = record["counts"], record["weights"], record["runs"]
+    listed = "\n".join(
+        f"- `{_plain(run['weights'])}`"
+        + (f": {_name_of(run['reweighter'])} while fine-tuning `{_plain(run['model'])}`" if run["reweighter"] else "")
+        + f"; {run['rows_drawn']:,} rows drawn, mean weight {run['mean']:g}"
+        for run in runs
+    )
+    mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
+    scaled = ", divided by the mean over all rows" if record["normalised"] else ""
+    warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
+    return f"""{_front_matter(counts["output"])}
+# Dataset with weights
+
+The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their order, each with a weight:
+{mean}{scaled}.
+
+{listed}
+
+{counts["not_drawn"]:,} rows were drawn in no run and {counts["drawn_by_some"]:,} in some runs only. A run that did
+not draw a row says its own mean weight of it, so that the row counts as an average one.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
+
+## Columns
+
+The input's columns are untouched. These were added, `example_id` only where the input had none:
+
+| column | meaning |
+|---|---|
+| `example_id` | unique; the weights were joined by it |
+| `weight` | from {weights["smallest"]:g} to {weights["largest"]:g}, mean {weights["mean"]:g} |
+
+`tables/weights.parquet` also says in how many runs and steps a row was drawn.
+{_USE_OF_WEIGHTS}
+## Warnings
+
+{warnings}
+
+`run.json` holds fingerprints, versions and what the weights cost.
+The licence and the terms of the source data still hold.
+"""
+
+
+def _name_of(reweighter: Any) -> str:
+    return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
 
 
 def _front_matter(rows: int) -> str:

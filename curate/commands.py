@@ -145,7 +145,7 @@ def finished(directory: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
-    if not isinstance(record, dict) or "inputs" not in record:
+    if not isinstance(record, dict) or "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
     return record
 

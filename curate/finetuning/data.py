@@ -118,7 +118,7 @@ def _curation(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": cost.get("seconds"),
         "tokens": max(stages, int(proxy.get("tokens_trained") or 0)),
-        "proxy_parameters": proxy.get("parameters"),
+        "proxy_parameters": proxy.get("parameters", cost.get("parameters")),
         "requests": sum(sum(each["requests"].values()) for each in synthesis if "requests" in each),
         "generated_tokens": sum(int(each["tokens"]["generated"]) for each in synthesis if "tokens" in each),
     }
