@@ -100,8 +100,8 @@ The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their 
 
 {listed}
 
-{counts["not_drawn"]:,} rows were drawn in no run and {counts["drawn_by_some"]:,} in some runs only. A run that did
-not draw a row says its own mean weight of it, so that the row counts as an average one.
+Rows drawn in no run: {counts["not_drawn"]:,}; in some runs only: {counts["drawn_by_some"]:,}. A run that did not
+draw a row says its own mean weight of it, so that the row counts as an average one.
 
 ```python
 from datasets import load_dataset
@@ -118,7 +118,8 @@ The input's columns are untouched. These were added, `example_id` only where the
 | `example_id` | unique; the weights were joined by it |
 | `weight` | from {weights["smallest"]:g} to {weights["largest"]:g}, mean {weights["mean"]:g} |
 
-`tables/weights.parquet` also says in how many runs and steps a row was drawn.
+`tables/weights.parquet` also says in how many runs and steps a row was drawn. Unusable rows that were left out:
+{counts["rejected"]:,}, in `tables/rejected.parquet`.
 {_USE_OF_WEIGHTS}
 ## Warnings
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.run_warnings import RunWarning
 
-__all__ = ["Curated", "Stages"]
+__all__ = ["Curated", "Stages", "rejected_table"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Curated:
             }
         ).cast(_REJECTED)
         realized = [record for part in self.realized for record in part.rejected]
-        return pa.concat_tables([_records(self.loaded.rejected), planned, _records(realized)])
+        return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
 
 _REJECTED = pa.schema(
@@ -136,5 +136,6 @@ _REJECTED = pa.schema(
 )
 
 
-def _records(records: list[dict[str, Any]]) -> pa.Table:
+def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Records of rows that were left out, as tables/rejected.parquet has them."""
     return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)

@@ -70,9 +70,9 @@ def _print(result: dict[str, Any]) -> None:
         f"{share(weights['effective_share'])}"
     ]
     if counts["not_drawn"]:
-        lines.append(f"  {count(counts['not_drawn'])} rows that were drawn in no run have the mean weight")
+        lines.append(f"  drawn in no run: {count(counts['not_drawn'])} rows, which have the mean weight")
     if counts["drawn_by_some"]:
-        lines.append(f"  {count(counts['drawn_by_some'])} rows were drawn in some runs only; the others say their mean")
+        lines.append(f"  drawn in some runs only: {count(counts['drawn_by_some'])} rows; the other runs say their mean")
     lines += [visible(f"  warning: {each['message']} {each['remedy']}") for each in result["warnings"]]
     lines.append(visible(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))"))
     command = f"curate finetune {result['directory']} --reweighter GivenWeights --model MODEL --out RUN"

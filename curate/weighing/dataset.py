@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curate.card import weighed_card
 from curate.component import fingerprint
+from curate.curated import rejected_table
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weighing import spread
@@ -70,8 +71,8 @@ def weigh(
 
 def check_place(data: Any, out: Path) -> None:
     """Raise InputError where the result would take the place of what it is made of."""
-    if isinstance(data, str | Path) and out.exists() and Path(data).expanduser().resolve() == out.resolve():
-        raise InputError(f"--out {out} is the data itself; name another folder")
+    if isinstance(data, str | Path) and Path(data).expanduser().resolve().is_relative_to(out.resolve()):
+        raise InputError(f"--out {out} holds the data itself; name another folder")
     check_directory(out, "", fresh=True)
 
 
@@ -111,7 +112,8 @@ class Weighed:
         """Fingerprint of what decides the result."""
         examples = self.loaded.examples
         given = [[run.weights, run.times] for run in self.runs]
-        return fingerprint([examples.fingerprint(), examples.table_fingerprint(), given, self.normalise])
+        rows = [examples.fingerprint(), examples.table_fingerprint(), self.loaded.rejected]
+        return fingerprint([*rows, given, self.normalise])
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Weighed:
         return {
             "input": len(self),
             "output": len(self),
+            "rejected": len(self.loaded.rejected),
             "output_weighted": round(float(self.weights.sum(dtype=np.float64)), 3),
             "drawn": int((drawn == len(self.runs)).sum()),
             "drawn_by_some": int(((drawn > 0) & (drawn < len(self.runs))).sum()),
@@ -166,14 +169,14 @@ class Weighed:
         }
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/weights.parquet, README.md and, last, run.json; an earlier result gives way.
+        """data/, tables/, README.md and, last, run.json; an earlier result gives way.
 
         Raises InputError for a folder of other files and ExternalError where the disk is full.
         """
         directory, record = Path(directory), self.record()
         check_directory(directory, self.inputs, fresh=True)
         begin(directory, self.inputs)
-        publish(directory / "tables", lambda folder: pq.write_table(self._table(), folder / "weights.parquet"))
+        publish(directory / "tables", self._write_tables)
         publish(directory / "data", self._write_rows)
         publish_file(directory / "README.md", weighed_card(record))
         (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
@@ -183,11 +186,13 @@ class Weighed:
     def _write_rows(self, folder: Path) -> None:
         write_parquet_shards([self.loaded.examples.table], np.arange(len(self)), self.columns(), folder)
 
-    def _table(self) -> pa.Table:
+    def _write_tables(self, folder: Path) -> None:
         drawn = np.sum([run.drawn for run in self.runs], axis=0, dtype=np.int32)
         times = np.sum([run.times for run in self.runs], axis=0)
         ids = self.loaded.examples.ids
-        return pa.table({"example_id": ids, WEIGHT: self.weights, "runs": drawn, "times": times})
+        weights = pa.table({"example_id": ids, WEIGHT: self.weights, "runs": drawn, "times": times})
+        pq.write_table(weights, folder / "weights.parquet", compression="zstd")
+        pq.write_table(rejected_table(self.loaded.rejected), folder / "rejected.parquet", compression="zstd")
 
 
 def _cost(runs: Sequence[RunWeights]) -> dict[str, Any]:
