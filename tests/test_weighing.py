@@ -326,7 +326,17 @@ def test_rows_that_a_short_run_did_not_come_to_are_told(runs: tuple[Path, ...]) 
 
 def test_other_text_under_the_same_ids_is_told(runs: tuple[Path, ...]) -> None:
     weighed = curate.weigh(table(completion=["4"] * N), runs[0])
-    assert [each["code"] for each in weighed.warnings] == ["other_rows"]
+    assert [each["code"] for each in weighed.warnings] == ["other_text"]
+
+
+def test_rows_in_another_order_or_beside_others_are_the_same_text(runs: tuple[Path, ...]) -> None:
+    backwards = table().take(np.arange(N)[::-1])
+    more = pa.concat_tables([table(N + 1).slice(N), backwards])
+    for data in (backwards, more):
+        weighed = curate.weigh(data, runs[0])
+        assert weighed.warnings == []
+        assert weighed.runs[0].absent == len(data) - N
+    assert np.array_equal(curate.weigh(backwards, runs[0]).weights[::-1], curate.weigh(table(), runs[0]).weights)
 
 
 def test_other_weights_are_another_run(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def weigh(
     paths = [weights] if isinstance(weights, Path | str) else list(weights)
     if not paths:
         raise InputError("there are no weights; name a run of `curate finetune --reweighter ...`")
-    runs = tuple(run_weights(Path(path).expanduser(), loaded.examples.ids) for path in paths)
+    runs = tuple(run_weights(Path(path).expanduser(), loaded.examples) for path in paths)
     if not any(run.filled().any() for run in runs):
         raise InputError("all weights are 0, so nothing would be learned; name runs of another reweighter")
     weighed = Weighed(loaded, runs, normalise)
@@ -132,15 +132,14 @@ class Weighed:
     @property
     def warnings(self) -> list[dict[str, str]]:
         """In the form of run.json, each with what to do."""
-        key = self.loaded.examples.fingerprint()
-        others = [run for run in self.runs if run.run and (run.run.get("data") or {}).get("fingerprint") != key]
         found = [
             (
-                "other_rows",
-                f"{run.path} was trained on other rows than these, or on other text under the same ids.",
+                "other_text",
+                f"{run.path} was trained on other text under the same ids.",
                 "Name the data it was trained on, or see that this is meant.",
             )
-            for run in others
+            for run in self.runs
+            if run.same_text is False
         ]
         share = self.counts["not_drawn"] / len(self)
         if share > 0.05:

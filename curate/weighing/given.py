@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+from curate.examples import Examples
 from curate.finetuning.weighing import WEIGHTS, read_weights
 from curate.protocols import Ints
 
@@ -24,7 +25,8 @@ class RunWeights:
     """Weights of a run or file, in the order of the n rows.
 
     weights: (n,) float64, NaN where no step drew the row, or where the run did not have it. times: (n,) steps that drew
-    it. absent: rows that the run did not have. run: its run.json; empty where the file came without one.
+    it. absent: rows that the run did not have. run: its run.json; empty where the file came without one. same_text:
+    whether its rows were these, as far as it had them; None where no run.json says.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class RunWeights:
     times: Ints
     absent: int
     run: dict[str, Any]
+    same_text: bool | None = None
 
     @property
     def drawn(self) -> npt.NDArray[np.bool_]:
@@ -60,16 +63,16 @@ class RunWeights:
         }
 
 
-def run_weights(path: Path, ids: pa.Array) -> RunWeights:
-    """The weights in a run's folder, or a file of the same columns, for the rows with these ids (n,).
+def run_weights(path: Path, examples: Examples) -> RunWeights:
+    """The weights in a run's folder, or a file of the same columns, for these n rows.
 
     Joined by id, never by position. Raises InputError for a file that cannot be read, holds an id twice or one that no
     row has, has no row that was drawn, or holds a weight that is no number of at least 0.
     """
     found, weights, times = read_weights(path)
-    found, ids = found.cast(pa.large_string()), ids.cast(pa.large_string())
-    unknown = pc.invert(pc.is_in(found, value_set=ids))
-    count = pc.sum(unknown).as_py() or 0
+    found, ids = found.cast(pa.large_string()), examples.ids.cast(pa.large_string())
+    theirs = pc.index_in(found, value_set=ids)
+    unknown, count = theirs.is_null(), theirs.null_count
     if count:
         raise InputError(
             f"{count:,} of the {len(found):,} ids in {path} belong to no row of the data, such as "
@@ -93,7 +96,10 @@ def run_weights(path: Path, ids: pa.Array) -> RunWeights:
     at = place.fill_null(0).to_numpy()
     times = np.where(has, times[at], 0)
     aligned = np.where(times > 0, weights[at].astype(np.float64), np.nan)
-    return RunWeights(path, aligned, times, int((~has).sum()), _run(path))
+    run = _run(path)
+    key = (run.get("data") or {}).get("fingerprint")
+    same = None if key is None else examples.take(theirs.to_numpy().astype(np.int64)).fingerprint() == key
+    return RunWeights(path, aligned, times, int((~has).sum()), run, same)
 
 
 def _run(path: Path) -> dict[str, Any]:
