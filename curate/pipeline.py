@@ -169,8 +169,8 @@ class Pipeline(Component):
         """
         from curate.clusterers import check_rows
 
-        check_rows(self.clusterer, len(examples), "source" in examples.columns)
         check_weight_column(examples.table, self.copies)
+        check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for augmenter in self.augmenters:
             if isinstance(augmenter, Preflight):
                 augmenter.check_examples(examples)
