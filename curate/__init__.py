@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from curate.scores import Scores, Split
     from curate.split import make_split
     from curate.validation import Validation, validate
+    from curate.weighing import Weighed, weigh
 
 _HOMES = {
     "Cache": "cache",
@@ -50,6 +51,7 @@ _HOMES = {
     "Scores": "scores",
     "Split": "scores",
     "Validation": "validation",
+    "Weighed": "weighing",
     "compare": "comparison",
     "curate_dataset": "pipeline",
     "evaluate": "evaluation",
@@ -65,6 +67,7 @@ _HOMES = {
     "realize": "plan",
     "rebuild": "mixture",
     "validate": "validation",
+    "weigh": "weighing",
 }
 
 __all__ = [
@@ -89,6 +92,7 @@ __all__ = [
     "Scores",
     "Split",
     "Validation",
+    "Weighed",
     "compare",
     "curate_dataset",
     "evaluate",
@@ -104,6 +108,7 @@ __all__ = [
     "realize",
     "rebuild",
     "validate",
+    "weigh",
 ]
 
 

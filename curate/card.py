@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["dataset_card"]
+__all__ = ["dataset_card", "weighed_card"]
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -19,7 +19,6 @@ _SIZES = (
 def dataset_card(record: dict[str, Any]) -> str:
     """README.md of a curated dataset, from its run.json."""
     counts = record["counts"]
-    size = next((name for limit, name in _SIZES if counts["output"] < limit), "n>10M")
     proxy = record["proxy"]
     measured = (
         f"a proxy (`{_plain(proxy['model'])}`, {proxy['steps'][-1]} optimizer steps, {len(proxy['steps'])} checkpoints)"
@@ -31,21 +30,12 @@ def dataset_card(record: dict[str, Any]) -> str:
         f"| {name} | {counts[name]:,} |" for name in ("original", "duplicate", "synthetic", "replay") if counts[name]
     )
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-size_categories:
-- {size}
-tags:
-- curate-lm
----
-
+    weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
+    use = _USE_OF_WEIGHTS if weighted else ""
+    return f"""{_front_matter(counts["output"])}
 # Curated dataset
 
-{counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out.
+{counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
 {counts["hard"]:,} of {counts["valid"]:,} rows ({hard:.1%}) were found hard, that is learned late, by {measured}.
 
 ```python
@@ -74,7 +64,7 @@ The input's columns are untouched. These were added:
 | `difficulty` | higher = learned later; null where it could not be measured |
 | `cluster` | 0 = easiest; -1 = noise; null where it could not be measured |
 | `hard` | whether the row is in a hard cluster |
-{_synthetic_columns(counts)}{_new_problems(record)}
+{_WEIGHT_COLUMN if weighted else ""}{_synthetic_columns(counts)}{use}{_new_problems(record)}
 ## Warnings
 
 {warnings}
@@ -87,6 +77,92 @@ The input's columns are untouched. These were added:
 
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
 The licence and the terms of the source data still hold.
+"""
+
+
+def weighed_card(record: dict[str, Any]) -> str:
+    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json."""
+    counts, weights, runs = record["counts"], record["weights"], record["runs"]
+    listed = "\n".join(
+        f"- `{_plain(run['weights'])}`"
+        + (f": {_name_of(run['reweighter'])} while fine-tuning `{_plain(run['model'])}`" if run["reweighter"] else "")
+        + f"; {run['rows_drawn']:,} rows drawn, mean weight {run['mean']:g}"
+        for run in runs
+    )
+    mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
+    scaled = ", divided by the mean over all rows" if record["normalised"] else ""
+    warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
+    return f"""{_front_matter(counts["output"])}
+# Dataset with weights
+
+The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their order, each with a weight:
+{mean}{scaled}.
+
+{listed}
+
+Rows drawn in no run: {counts["not_drawn"]:,}; in some runs only: {counts["drawn_by_some"]:,}. A run that did not
+draw a row says its own mean weight of it, so that the row counts as an average one.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
+
+## Columns
+
+The input's columns are untouched. These were added, `example_id` only where the input had none:
+
+| column | meaning |
+|---|---|
+| `example_id` | unique; the weights were joined by it |
+| `weight` | from {weights["smallest"]:g} to {weights["largest"]:g}, mean {weights["mean"]:g} |
+
+`tables/weights.parquet` also says in how many runs and steps a row was drawn. Unusable rows that were left out:
+{counts["rejected"]:,}, in `tables/rejected.parquet`.
+{_USE_OF_WEIGHTS}
+## Warnings
+
+{warnings}
+
+`run.json` holds fingerprints, versions and what the weights cost.
+The licence and the terms of the source data still hold.
+"""
+
+
+def _name_of(reweighter: Any) -> str:
+    return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
+
+
+def _front_matter(rows: int) -> str:
+    """What Hugging Face reads: where the files are and how many rows they hold."""
+    size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+size_categories:
+- {size}
+tags:
+- curate-lm
+---
+"""
+
+
+_WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
+_USE_OF_WEIGHTS = """
+## How to train with `weight`
+
+**A trainer that does not read the column counts all rows alike, and what was found out is lost.**
+
+- `curate finetune path/to/this/folder --reweighter GivenWeights --model ... --out ...`
+- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
+  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
+  stays.
+- Any other trainer: draw rows as often as they weigh, with
+  `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
 """
 
 

@@ -206,9 +206,13 @@ def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str
     from curate.synthesis.command import add_arguments as add_synthesis_arguments
     from curate.validation.command import EVALUATION_HELP, validate_command
     from curate.validation.command import add_arguments as add_validation_arguments
+    from curate.weighing.command import add_arguments as add_weighing_arguments
+    from curate.weighing.command import weigh_command
 
     finetune = add("finetune", finetune_command, "fine-tune a model on a dataset; one folder per run, resumable")
     add_finetune_arguments(finetune)
+    weigh = add("weigh", weigh_command, "write the weights that fine-tuning runs gave as a column of the data")
+    add_weighing_arguments(weigh)
     evaluate = add("evaluate", evaluate_command, "grade the answers of a run or model, and score reference answers")
     add_evaluation_arguments(evaluate)
     compare = add("compare", compare_command, "tell which arm of several fine-tuning runs is better, and how surely")
@@ -248,7 +252,11 @@ def _data_arguments(
     )
     recipe.add_argument("--scores", type=Path, metavar="FILE", help="difficulty measured earlier; no proxy is run")
     recipe.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the recipe, e.g. proxy.steps=500"
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
     )
     recipe.add_argument(
         "--evaluation",

@@ -25,7 +25,8 @@ __all__ += ["scores_from"]
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
-    from curate.output import check_directory, inputs_fingerprint, write_output
+    from curate.output import inputs_fingerprint, write_output
+    from curate.result_folder import check_directory
 
     pipeline, progress = pipeline_from(options), new_progress()
     _check_shape(options.out)
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check_shape(out: Path) -> None:
     """Refuse a folder that can never serve before any time is spent; a finished run's is looked at later."""
-    from curate.output import check_directory
+    from curate.result_folder import check_directory
 
     if not (out / "run.json").exists():
         check_directory(out, "")
@@ -144,7 +145,7 @@ def finished(directory: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
-    if not isinstance(record, dict) or "inputs" not in record:
+    if not isinstance(record, dict) or "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
     return record
 
@@ -249,7 +250,11 @@ def _print_summary(result: dict[str, Any]) -> None:
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     unscored = f"; {counts['invalid']:,} could not be scored" if counts["invalid"] else ""
-    print(f"\n{counts['input']:,} rows in, {counts['output']:,} out; {counts['hard']:,} hard ({share:.1%}){unscored}")
+    weighted = f" that count as {counts['output_weighted']:,} by `weight`" if "output_weighted" in counts else ""
+    print(
+        f"\n{counts['input']:,} rows in, {counts['output']:,} out{weighted}; {counts['hard']:,} hard "
+        f"({share:.1%}){unscored}"
+    )
     for synthesis in result["synthesis"]:
         for line in summary(synthesis):
             print(f"  {line}")

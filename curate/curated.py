@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.run_warnings import RunWarning
 
-__all__ = ["Curated", "Stages"]
+__all__ = ["Curated", "Stages", "rejected_table"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Curated:
     """A curated dataset and how it came about.
 
     dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
-        for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
+        for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard, and
+        where the pipeline says `copies="weights"` weight.
     contaminated: rows of the input that share text with an evaluation set of the gate.
     """
 
@@ -72,7 +73,9 @@ class Curated:
 
     @cached_property
     def mixture(self) -> Mixture:
-        return Mixture(self.loaded, self.split, self.plan, self.realized, self.pipeline.order, self.pipeline.seed)
+        pipeline = self.pipeline
+        parts = (self.loaded, self.split, self.plan, self.realized)
+        return Mixture(*parts, pipeline.order, pipeline.seed, pipeline.copies)
 
     @property
     def dataset(self) -> Any:
@@ -119,7 +122,7 @@ class Curated:
             }
         ).cast(_REJECTED)
         realized = [record for part in self.realized for record in part.rejected]
-        return pa.concat_tables([_records(self.loaded.rejected), planned, _records(realized)])
+        return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
 
 _REJECTED = pa.schema(
@@ -133,5 +136,6 @@ _REJECTED = pa.schema(
 )
 
 
-def _records(records: list[dict[str, Any]]) -> pa.Table:
+def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Records of rows that were left out, as tables/rejected.parquet has them."""
     return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)

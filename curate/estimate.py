@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import ExternalError, InputError
-from curate.output import check_directory, inputs_fingerprint
+from curate.output import inputs_fingerprint
 from curate.plan import fold, share_counts
 from curate.protocols import MeasuringScorer, Priced
+from curate.result_folder import check_directory
 from curate.run import Run
 from curate.seeds import derive_seed
 
@@ -90,10 +91,15 @@ def _planned(
     found = scores if scores is not None else pipeline.score(loaded, run)
     split = pipeline.split(found, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
-    rows = int(plan.counts.sum()) + sum(demand.count or 0 for demand in share_counts(plan, 0))
+    new = sum(demand.count or 0 for demand in share_counts(plan, 0))
+    rows = counted = int(plan.counts.sum()) + new
     extra = int(np.maximum(plan.counts - 1, 0).sum())
     dropped = int((plan.counts == 0).sum())
-    work = f"{int(split.hard.sum()):,} hard, {extra:,} copies, {dropped:,} left out -> {rows:,} rows"
+    copies, result = "copies", f"{rows:,} rows"
+    if pipeline.copies == "weights":
+        rows = int(plan.planned.sum()) + new
+        copies, result = "copies as weights", f"{rows:,} rows that count as {counted:,}"
+    work = f"{int(split.hard.sum()):,} hard, {extra:,} {copies}, {dropped:,} left out -> {result}"
     stages = [_Stage("plan", work)]
     for demand in plan.demands:
         if isinstance(demand.augmenter, Priced):

@@ -76,8 +76,10 @@ def print_inspection(result: dict[str, Any]) -> None:
     from curate.terminal import show
 
     counts, proxy = result["counts"], result["proxy"]
+    weighted = f" that count as {counts['output_weighted']:,} by `weight`" if "output_weighted" in counts else ""
     show(
-        visible(result["directory"]), f"{counts['input']:,} rows in, {counts['output']:,} out, {counts['hard']:,} hard"
+        visible(result["directory"]),
+        f"{counts['input']:,} rows in, {counts['output']:,} out{weighted}, {counts['hard']:,} hard",
     )
     if proxy:
         show(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")

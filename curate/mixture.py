@@ -20,27 +20,48 @@ from curate.seeds import derive_seed
 if TYPE_CHECKING:
     from curate.readers import Loaded
 
-__all__ = ["Mixture", "Order", "rebuild"]
+__all__ = ["WEIGHT", "Copies", "Mixture", "Order", "check_weight_column", "rebuild"]
 
 Order = Literal["shuffle", "keep"]
+Copies = Literal["rows", "weights"]
+WEIGHT = "weight"  # the column
 
 
-def rebuild(data: Loaded, split: Split, plan: Plan, run: Run | None = None, *, order: Order = "shuffle") -> Any:
+def rebuild(
+    data: Loaded,
+    split: Split,
+    plan: Plan,
+    run: Run | None = None,
+    *,
+    order: Order = "shuffle",
+    copies: Copies = "rows",
+) -> Any:
     """The curated dataset, of the kind that came in; the last step of a pipeline made by hand.
 
-    data: what `curate.read` returned. Rows of the plan that are not in the input are made now. order: see Pipeline;
-    the shuffle is that of `run.seed`. Raises InputError for a split or plan of other rows, or of these in another
-    order.
+    data: what `curate.read` returned. Rows of the plan that are not in the input are made now. order, copies: see
+    Pipeline; the shuffle is that of `run.seed`. Raises InputError for a split or plan of other rows, or of these in
+    another order.
     """
     run = run or Run()
     _check_same_rows(data, split, plan)
-    return Mixture(data, split, plan, realize(plan, data.examples, run), order, run.seed).dataset
+    check_weight_column(data.examples.table, copies)
+    return Mixture(data, split, plan, realize(plan, data.examples, run), order, run.seed, copies).dataset
+
+
+def check_weight_column(table: pa.Table, copies: Copies) -> None:
+    """Raise InputError where the column that `copies` adds has a namesake in the input."""
+    if copies == "weights" and WEIGHT in table.column_names:
+        raise InputError(
+            f"the input has a column {WEIGHT!r}, and so has the result with copies: weights; rename or remove that of "
+            "the input, or set copies: rows"
+        )
 
 
 @dataclass(frozen=True)
 class Mixture:
     """m rows: those of the input as often as planned, and the realized ones.
 
+    copies: "weights" = rows once, in the order in which "rows" would have them, and how often in a column `weight`.
     dataset: the rows in the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset for files
         and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
     """
@@ -51,6 +72,7 @@ class Mixture:
     realized: list[Realized]
     order: Order
     seed: int
+    copies: Copies = "rows"
 
     @property
     def dataset(self) -> Any:
@@ -81,12 +103,23 @@ class Mixture:
         if self.order == "shuffle":
             shuffled = np.random.default_rng(derive_seed(self.seed, "order")).permutation(len(positions))
             positions, copies = positions[shuffled], copies[shuffled]
+        if self.copies == "weights":
+            positions, copies = positions[copies == 0], copies[copies == 0]
         return positions, copies
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
         """(m,) positions into the input rows followed by the new rows, in the final order."""
         return self._placed[0]
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(m,) how many rows each row stands for: with `copies` "rows" itself alone, else as often as it is planned."""
+        weights = np.ones(len(self), np.float32)
+        if self.copies == "weights":
+            inside = self.positions < len(self.plan)
+            weights[inside] = self.plan.counts[self.positions[inside]]
+        return weights
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -119,6 +152,8 @@ class Mixture:
             "cluster": pa.array(cluster[positions], mask=~scored[positions]),
             "hard": pa.array(hard[positions], mask=~known[positions]),
         }
+        if self.copies == "weights":
+            columns[WEIGHT] = pa.array(self.weights)
         _check_ids(columns["example_id"])
         for name in dict.fromkeys(name for rows in new for name in rows.extra):
             columns[name] = self._extra(name, new, positions)

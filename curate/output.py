@@ -1,12 +1,7 @@
-"""The folder that `curate run` leaves behind.
-
-Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one. Until then
-a hidden file marks the folder as ours: without it, a folder that holds data/ and README.md may be anybody's dataset.
-"""
+"""What `curate run` leaves behind: the dataset, its tables, card and report, and the record of how it was made."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from datetime import UTC, datetime
@@ -26,15 +21,15 @@ from curate.errors import InputError
 from curate.hashing import file_digest
 from curate.plan import Realized
 from curate.protocols import Generator, MeasuringScorer
-from curate.publish import check_place, disk_errors, publish, publish_file, sync
+from curate.publish import publish, publish_file
+from curate.readers import Loaded
+from curate.result_folder import begin, check_directory, finish
 from curate.score_files import scores_table, trajectories_table
 from curate.scores import Scores
 from curate.writers import write_parquet_shards
 
-__all__ = ["check_directory", "inputs_fingerprint", "recipe_text", "write_output"]
+__all__ = ["data_record", "inputs_fingerprint", "made_by", "recipe_text", "write_output"]
 
-_OURS = {"data", "tables", "README.md", "report.html", "run.json"}
-_UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 _PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transformers", "tokenizers", "datasets")
 
 
@@ -61,38 +56,6 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
     return fingerprint(decided_by)
 
 
-def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
-    """Whether `directory` already holds the result of these inputs.
-
-    Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
-    ExternalError if it cannot be written.
-    """
-    check_place(directory)
-    if not directory.exists():
-        return False
-    if not directory.is_dir():
-        raise InputError(f"--out {directory} is a file; name a folder")
-    names = {path.name for path in directory.iterdir() if ".partial-" not in path.name}
-    foreign = sorted(names - _OURS - {_UNFINISHED})
-    if not foreign and names and not names & {"run.json", _UNFINISHED}:
-        foreign = sorted(names)
-    if foreign:
-        raise InputError(f"--out {directory} holds other files ({foreign[0]}); name a new or empty folder")
-    if "run.json" not in names:
-        return False
-    before = _inputs_before(directory / "run.json")
-    if before is None:
-        raise InputError(f"{directory}/run.json is not that of a run; name another folder, or remove this one")
-    if fresh:
-        return False
-    if before != inputs:
-        raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
-    missing = [name for name in ("data", "tables") if not any((directory / name).glob("*.parquet"))]
-    if missing:
-        raise InputError(f"{directory}/{missing[0]} is gone although run.json is there; pass --fresh to write it anew")
-    return True
-
-
 def _files(data: Any) -> str | None:
     """Content of the local file or folder that an augmenter reads; None for a hub id or an object in memory."""
     if not isinstance(data, str | Path) or not Path(data).exists():
@@ -107,15 +70,6 @@ def _identity(generator: Any) -> str | None:
     return generator.identity() if isinstance(generator, Generator) else None
 
 
-def _inputs_before(path: Path) -> str | None:
-    """Inputs in a run.json; None if it is not one of ours."""
-    try:
-        inputs = json.loads(path.read_text(encoding="utf-8")).get("inputs")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return inputs if isinstance(inputs, str) else None
-
-
 def write_output(curated: Curated, directory: Path) -> Path:
     """data/, tables/, README.md, report.html and, last, run.json; an earlier result gives way.
 
@@ -128,9 +82,7 @@ def write_output(curated: Curated, directory: Path) -> Path:
     inputs = inputs_fingerprint(curated.pipeline, curated.loaded, given)
     check_directory(directory, inputs, fresh=True)
     with curated.run.progress.stage("write"):
-        publish_file(directory / _UNFINISHED, inputs + "\n")
-        with disk_errors(directory):
-            (directory / "run.json").unlink(missing_ok=True)
+        begin(directory, inputs)
         columns = curated.columns()
         publish(directory / "tables", lambda folder: _write_tables(curated, folder))
         publish(directory / "data", lambda folder: _write_data(curated, columns, folder))
@@ -140,10 +92,7 @@ def write_output(curated: Curated, directory: Path) -> Path:
     publish_file(directory / "README.md", dataset_card(record))
     # The report reads the folder, and the folder is finished only when run.json is there.
     write_report(directory, record=record)
-    publish_file(directory / _UNFINISHED, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    with disk_errors(directory):
-        os.replace(directory / _UNFINISHED, directory / "run.json")
-        sync(directory)
+    finish(directory, record)
     return directory
 
 
@@ -191,22 +140,12 @@ def _split_table(curated: Curated) -> pa.Table:
 def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
     """Everything that is not a row: recipe, fingerprints, counts, diagnostics, versions."""
     pipeline, loaded = curated.pipeline, curated.loaded
-    examples = loaded.examples
     return {
-        "curate_version": metadata.version("curate-lm") if _installed("curate-lm") else "source tree",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **made_by(),
         "recipe": _recipe(pipeline),
         "recipe_yaml": recipe_text(pipeline),
         "seed": pipeline.seed,
-        "data": {
-            "source": loaded.description,
-            "rows_read": loaded.rows_read,
-            "rows_used": len(examples),
-            "shape": examples.shape,
-            "columns": dict(examples.columns),
-            "notes": list(loaded.notes),
-            "fingerprint": curated.stages.data,
-        },
+        "data": data_record(loaded, curated.stages.data),
         "proxy": curated.proxy_facts,
         "stages": {
             "data": curated.stages.data,
@@ -218,9 +157,31 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
         "synthesis": [part.record for part in curated.realized if part.record],
         "diagnostics": curated.diagnostics.to_json(),
         "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in curated.warnings],
+        "clusterer": repr(split_clusterer(curated)),
+    }
+
+
+def made_by() -> dict[str, Any]:
+    """Version, time and machine, for a record of what is made now."""
+    return {
+        "curate_version": metadata.version("curate-lm") if _installed("curate-lm") else "source tree",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
         "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
-        "clusterer": repr(split_clusterer(curated)),
+    }
+
+
+def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
+    """Which rows were read and how. key: fingerprint of the examples."""
+    examples = loaded.examples
+    return {
+        "source": loaded.description,
+        "rows_read": loaded.rows_read,
+        "rows_used": len(examples),
+        "shape": examples.shape,
+        "columns": dict(examples.columns),
+        "notes": list(loaded.notes),
+        "fingerprint": key,
     }
 
 
@@ -267,10 +228,15 @@ def _counts(curated: Curated, columns: pa.Table) -> dict[str, int]:
         "output": len(curated),
         **{name: int(origins.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
     }
+    planned, weighted = curated.plan.counts, curated.pipeline.copies == "weights"
+    if weighted:
+        counts["output_weighted"] = int(curated.mixture.weights.sum(dtype=np.float64))
     if curated.scores.tokens is not None:
-        tokens = curated.scores.tokens.astype(np.int64)
+        tokens, new = curated.scores.tokens.astype(np.int64), sum(map(_new_tokens, curated.realized))
         counts["tokens_before"] = int(tokens.sum())
-        counts["tokens_after"] = int((tokens * curated.plan.counts).sum()) + sum(map(_new_tokens, curated.realized))
+        counts["tokens_after"] = int((tokens * (planned > 0 if weighted else planned)).sum()) + new
+        if weighted:
+            counts["tokens_weighted"] = int((tokens * planned).sum()) + new
     return counts
 
 

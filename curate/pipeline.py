@@ -22,6 +22,7 @@ from curate.curated import Curated, Stages
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.gate import Gate
+from curate.mixture import Copies, Order, check_weight_column
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
 from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer
@@ -51,6 +52,8 @@ class Pipeline(Component):
         m highest; "above_mean" = all above the mean.
     order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would see the copies last);
         "keep" = input order, copies behind their original, new rows last.
+    copies: "rows" = a row that is to count k times stands there k times; "weights" = once, with k in a column `weight`,
+        for trainers that weigh rows. New rows have weight 1.
     stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
         proxy run each.
     gate: what new rows must not collide with: the evaluation sets it names, and, for synthetic ones, the input.
@@ -61,7 +64,8 @@ class Pipeline(Component):
     clusterer: Any
     hard: Literal["highest", "above_mean"] | Annotated[int, Field(ge=1)] = "highest"
     augmenters: tuple[Any, ...] = ()
-    order: Literal["shuffle", "keep"] = "shuffle"
+    order: Order = "shuffle"
+    copies: Copies = "rows"
     stability: int = Field(default=1, ge=1)
     gate: Gate = Field(default_factory=Gate)
     seed: int = 0
@@ -145,7 +149,8 @@ class Pipeline(Component):
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
-            from curate.output import check_directory, write_output
+            from curate.output import write_output
+            from curate.result_folder import check_directory
 
             check_directory(Path(out), "", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
@@ -164,6 +169,7 @@ class Pipeline(Component):
         """
         from curate.clusterers import check_rows
 
+        check_weight_column(examples.table, self.copies)
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
             if isinstance(part, Preflight):

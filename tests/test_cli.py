@@ -21,7 +21,7 @@ import pytest
 from curate.cli import main
 
 COMMANDS = ("run", "plan", "score", "synthesize", "gate", "finetune", "evaluate", "compare", "validate", "expo")
-COMMANDS += ("inspect", "report", "doctor")
+COMMANDS += ("weigh", "inspect", "report", "doctor")
 TINY = [
     *("--proxy", "scratch", "--set", "proxy.steps=4", "--set", "proxy.checkpoints=2"),
     *("--set", "proxy.batch_size=8", "--set", "proxy.max_length=48"),

@@ -21,6 +21,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 LONG_FILES = {
     "curate/clusterers.py": "five clusterers and the one loop that runs any of them",
     "curate/diagnostics.py": "the numbers about a split, each a few lines",
+    "curate/pipeline.py": "the main path, meant to be read top to bottom",
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
     "curate/forward.py": "one forward pass for all model families, padded and packed",
     "curate/train.py": "the training loop, meant to be read top to bottom",

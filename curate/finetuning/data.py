@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.examples import Examples
 from curate.readers import Loaded, read
 
-__all__ = ["TrainingData", "training_data"]
+__all__ = ["TrainingData", "curated_reading", "training_data"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class TrainingData:
 
     curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
+    weighted: whether curation gave the rows weights that count for nothing without GivenWeights.
     """
 
     examples: Examples
@@ -33,6 +34,7 @@ class TrainingData:
     curation: dict[str, Any] | None
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
+    weighted: bool = False
 
 
 def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
@@ -45,18 +47,27 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
     record: dict[str, Any] = {}
     options: dict[str, Any] = {}
     if not isinstance(data, Loaded):
-        options = dict(reading)
-        if isinstance(data, str | Path):
-            record = _curated(Path(data))
-        if record and options.get("columns") is None and options.get("shape") is None:
-            options |= {"columns": _columns(record), "shape": record["data"]["shape"]}
+        options, record = curated_reading(data, reading)
         data, name = read(data, allow_curated=True, **options), _name(data)
     else:
         name = _name(data.description)
     curation = _curation(record) if record else None
     origins = _origins(data.examples.table)
     given = {key: value for key, value in options.items() if value is not None}
-    return TrainingData(data.examples, data.description, name, origins, curation, tuple(data.notes), given)
+    weighted = "output_weighted" in record.get("counts", {})
+    return TrainingData(data.examples, data.description, name, origins, curation, tuple(data.notes), given, weighted)
+
+
+def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `curate.read` for data, and its run.json where it is a folder that curation left (else empty).
+
+    Such a folder is read by the columns and shape it was curated with, unless `reading` names others.
+    """
+    options = dict(reading)
+    record = _curated(Path(data)) if isinstance(data, str | Path) else {}
+    if record and options.get("columns") is None and options.get("shape") is None:
+        options |= {"columns": _columns(record), "shape": record["data"]["shape"]}
+    return options, record
 
 
 def _name(data: Any) -> str:
@@ -107,7 +118,7 @@ def _curation(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": cost.get("seconds"),
         "tokens": max(stages, int(proxy.get("tokens_trained") or 0)),
-        "proxy_parameters": proxy.get("parameters"),
+        "proxy_parameters": proxy.get("parameters", cost.get("parameters")),
         "requests": sum(sum(each["requests"].values()) for each in synthesis if "requests" in each),
         "generated_tokens": sum(int(each["tokens"]["generated"]) for each in synthesis if "tokens" in each),
     }

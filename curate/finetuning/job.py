@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
 from curate.errors import DataWarning, InputError
@@ -20,12 +20,14 @@ from curate.finetuning.settings import Finetuning
 from curate.finetuning.weighing import further_data, training_rows
 from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
 from curate.publish import publish_file
-from curate.reweighting import TrainingRows
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.templates import resolve_template
 from curate.tokenization import tokenize
 from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from curate.reweighting import TrainingRows
 
 __all__ = ["Job"]
 
@@ -68,6 +70,8 @@ class Job:
     def folder(self) -> RunFolder:
         decided_by = [CODE_VERSION, self.data_key, self.identity, self.settings.decisive(), self.arm, self.budget]
         decided_by += [further_data(self.settings.reweighter)]
+        if self.settings.reweighter is not None:  # it may read any column, as GivenWeights does
+            decided_by += [self.data.examples.table_fingerprint()]
         return RunFolder(self.out, fingerprint(decided_by))
 
     @cached_property

@@ -61,6 +61,8 @@ def finetune(
     job = Job(found, settings, Path(out), run, arm or found.name, budget, curation or found.curation)
     for note in found.notes:
         run.progress.note(f"  {note}")
+    if found.weighted and not _reads_weights(settings):
+        run.progress.note("  warning: its column `weight` counts for nothing here; --reweighter GivenWeights uses it")
     with _alone(job):
         if job.folder.finished(fresh=fresh):
             run.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
@@ -70,6 +72,12 @@ def finetune(
         from curate.finetuning.training import carry_out
 
         return carry_out(job, fresh=fresh, log=log, deadline=deadline)
+
+
+def _reads_weights(settings: Finetuning) -> bool:
+    from curate.reweighters import GivenWeights
+
+    return isinstance(settings.reweighter, GivenWeights)
 
 
 def _first() -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,17 +17,20 @@ from curate.examples import Examples
 from curate.protocols import Floats, Ints
 from curate.publish import publish_file
 from curate.readers import read
-from curate.reweighting import Reweighting, TrainingRows, mean_weights
 from curate.source_data import FurtherData
 from curate.tokens import Tokens
 
-__all__ = ["further_data", "read_weights", "training_rows", "weight_facts", "write_weights"]
+if TYPE_CHECKING:
+    from curate.reweighting import Reweighting, TrainingRows
+
+__all__ = ["WEIGHTS", "further_data", "read_weights", "spread", "training_rows", "weight_facts", "write_weights"]
 
 WEIGHTS = "weights.parquet"
 
 
 def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
     """What a reweighter may ask of the rows of a run. tokenise: further examples, as those were tokenised."""
+    from curate.reweighting import TrainingRows
 
     def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
         return tokenise(read(data, allow_curated=True, **reading).examples)
@@ -65,24 +69,32 @@ def further_data(reweighter: Any) -> dict[str, str]:
 
 
 def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
-    """About the weights of a run: mean, smallest and largest mean weight of a row, effective share of the rows.
+    """About the mean weights of the rows of a run that were drawn, see `spread`."""
+    from curate.reweighting import mean_weights
 
-    The effective share is (sum w)^2 / (m sum w^2) of the m rows drawn: 1 where all weigh alike.
-    """
     means, times = mean_weights(reweighting.state())
     drawn = means[times > 0].astype(np.float64)
-    squares = float((drawn**2).sum())
+    return {"rows_drawn": len(drawn), **spread(drawn)}
+
+
+def spread(weights: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Mean, smallest and largest of m weights, and the effective share of the rows.
+
+    The effective share is (sum w)^2 / (m sum w^2): 1 where all weigh alike.
+    """
+    squares = float((weights**2).sum())
     return {
-        "rows_drawn": len(drawn),
-        "mean": round(float(drawn.mean()), 6),
-        "smallest": round(float(drawn.min()), 6),
-        "largest": round(float(drawn.max()), 6),
-        "effective_share": round(float(drawn.sum() ** 2 / (len(drawn) * squares)), 6) if squares else 0.0,
+        "mean": round(float(weights.mean()), 6),
+        "smallest": round(float(weights.min()), 6),
+        "largest": round(float(weights.max()), 6),
+        "effective_share": round(float(weights.sum() ** 2 / (len(weights) * squares)), 6) if squares else 0.0,
     }
 
 
 def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
     """weights.parquet: example_id, weight (mean over the steps that drew the row, null if none did), times drawn."""
+    from curate.reweighting import mean_weights
+
     means, times = mean_weights(reweighting.state())
     columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
     sink = pa.BufferOutputStream()

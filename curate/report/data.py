@@ -85,13 +85,15 @@ class Output:
     """The m rows of data/.
 
     parent: (m,) int64 position of the input row each comes from, -1 where none. origin: (m,) int64 index into
-    `origins`. copied: (m,) bool, the row is an input row or a copy of one.
+    `origins`. copied: (m,) bool, the row is an input row or a copy of one. weight: (m,) float64, how many rows each
+    stands for; None where copies are rows of their own.
     """
 
     parent: Ints
     origin: Ints
     origins: tuple[str, ...]
     copied: Mask
+    weight: npt.NDArray[np.float64] | None = None
 
 
 def look_up(value: Any, *path: str) -> Any:
@@ -251,7 +253,9 @@ def shards(directory: Path) -> list[Path]:
 
 def read_output(finished: Finished) -> Output | None:
     """The rows of data/ without their text; None if the run left no data or no split."""
-    tables = [read_table(shard, "source_id", "origin") for shard in shards(finished.directory)]
+    weighted = "output_weighted" in mapping(finished.run, "counts")  # else a column of that name is the input's own
+    names_read = ("source_id", "origin", *(["weight"] if weighted else []))
+    tables = [read_table(shard, *names_read) for shard in shards(finished.directory)]
     if not tables or finished.rows is None:
         return None
     parents, origins = [], []
@@ -263,4 +267,5 @@ def read_output(finished: Finished) -> Output | None:
     codes, names = numbered(pa.chunked_array(origins, pa.large_string()))
     parent = np.concatenate(parents)
     kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
-    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0))
+    weight = np.concatenate([table["weight"].to_numpy() for table in tables if table]) if weighted else None
+    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)

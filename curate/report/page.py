@@ -45,7 +45,7 @@ MOST_REASONS = 30
 REJECTED_EXAMPLES = 3
 MOST_CLUSTER_ROWS = 60
 MOST_LISTED = 12
-_COUNTS = ("input", "output", "hard", "invalid", "tokens_before", "tokens_after")
+_COUNTS = ("input", "output", "hard", "invalid", "tokens_before", "tokens_after", "output_weighted", "tokens_weighted")
 
 
 def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Path:

@@ -32,6 +32,8 @@ def headline(finished: Finished) -> tuple[str, str]:
     """Title and one or two sentences: what went in, what came out, what was done with the hard rows."""
     counts = mapping(finished.run, "counts")
     title = f"{count(counts.get('input'))} rows in, {count(counts.get('output'))} rows out"
+    if "output_weighted" in counts:
+        title += f" that count as {count(counts['output_weighted'])}"
     hard, valid = real(counts.get("hard")), real(counts.get("valid"))
     parts = []
     if hard is not None:
@@ -39,7 +41,7 @@ def headline(finished: Finished) -> tuple[str, str]:
         model = look_up(finished.run, "proxy", "model")
         name = "a proxy trained from scratch" if model == "scratch" else f"the proxy {one_line(str(model))}"
         how = f"were learned late by {name}" if model else "were scored as hard"
-        parts.append(f"{count(hard)} rows{of} {how}{_shown(finished.rows)}.")
+        parts.append(f"{count(hard)} rows{of} {how}{_shown(finished.rows, 'output_weighted' in counts)}.")
     left_out = 0 if finished.rows is None else sum(rows for _, rows in finished.rows.left_out)
     if left_out:
         parts.append(f"{count(left_out)} {'row was' if left_out == 1 else 'rows were'} left out.")
@@ -49,23 +51,27 @@ def headline(finished: Finished) -> tuple[str, str]:
     return title, " ".join(parts)
 
 
-def _shown(rows: Rows | None) -> str:
+def _shown(rows: Rows | None, weighted: bool) -> str:
     if rows is None or rows.copies is None or not rows.hard.any():
         return ""
-    copies = rows.copies[rows.hard]
+    copies, verb = rows.copies[rows.hard], "count" if weighted else "are shown"
     if copies.min() == copies.max():
-        return f" and are shown {times(float(copies[0]))}"
-    return f" and are shown {times(float(copies.mean()))} on average"
+        return f" and {verb} {times(float(copies[0]))}"
+    return f" and {verb} {times(float(copies.mean()))} on average"
 
 
 @dataclass(frozen=True)
 class Size:
-    """Rows of one origin, their share of the output, and their completion tokens (None = not counted)."""
+    """Rows of one origin, their share of the output, and their completion tokens (None = not counted).
+
+    weighted: the sum of their weights, of which `share` then is a share; None where copies are rows of their own.
+    """
 
     name: str
     rows: int
     share: float | None
     tokens: int | None
+    weighted: float | None = None
 
 
 def origins(finished: Finished, output: Output | None) -> list[Size] | Absent:
@@ -73,21 +79,26 @@ def origins(finished: Finished, output: Output | None) -> list[Size] | Absent:
     if output is None or finished.rows is None:
         return Absent("Sizes need data/ and tables/split.parquet, and this folder lacks one of them.")
     before, after = (look_up(finished.run, "counts", f"tokens_{when}") for when in ("before", "after"))
-    total = len(output.parent)
+    total, weight = len(output.parent), output.weight
+    counted = float(total if weight is None else weight.sum())
     sizes = [Size("input", len(finished.rows.ids), None, before)]
     for name in sorted(output.origins, key=lambda name: (_ORIGINS.index(name) if name in _ORIGINS else 9, name)):
         of_origin = output.origin == output.origins.index(name)
         rows = int(of_origin.sum())
         parents = output.parent[of_origin & output.copied]
-        counted = finished.rows.tokens is not None and len(parents) == rows
-        tokens = int(finished.rows.tokens[parents].sum()) if finished.rows.tokens is not None and counted else None
-        sizes.append(Size(name, rows, rows / total, tokens))
-    return [*sizes, Size("output", total, None, after)]
+        known = finished.rows.tokens is not None and len(parents) == rows
+        tokens = int(finished.rows.tokens[parents].sum()) if finished.rows.tokens is not None and known else None
+        weighted = None if weight is None else float(weight[of_origin].sum())
+        sizes.append(Size(name, rows, (rows if weighted is None else weighted) / counted, tokens, weighted))
+    return [*sizes, Size("output", total, None, after, None if weight is None else counted)]
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One source: rows and completion tokens before and after (None = not counted), and its hard rows."""
+    """One source: rows and completion tokens before and after (None = not counted), and its hard rows.
+
+    weighted: the sum of the weights of its rows after; None where copies are rows of their own.
+    """
 
     name: str
     before: int
@@ -96,6 +107,7 @@ class SourceRow:
     tokens_after: int | None
     hard: int
     hard_share: float | None
+    weighted: float | None = None
 
 
 def sources(finished: Finished, output: Output | None) -> tuple[list[SourceRow], int] | Absent:
@@ -110,10 +122,12 @@ def sources(finished: Finished, output: Output | None) -> tuple[list[SourceRow],
     code = np.where(rows.source < 0, n - 1, rows.source)
     before, scored, hard = (np.bincount(code[mask], minlength=n) for mask in (code >= 0, rows.valid, rows.hard))
     tokens = None if rows.tokens is None else np.bincount(code, rows.tokens, minlength=n)
-    after = tokens_after = None
+    after = tokens_after = weighted = None
     if output is not None:
         child = np.where(output.parent < 0, -1, code[output.parent])
         after = np.bincount(child[child >= 0], minlength=n)
+        if output.weight is not None:
+            weighted = np.bincount(child[child >= 0], output.weight[child >= 0], minlength=n)
         copied = output.parent[output.copied]
         if rows.tokens is not None:
             # What was written anew for a source was never counted, so its sum is not known.
@@ -132,6 +146,7 @@ def sources(finished: Finished, output: Output | None) -> tuple[list[SourceRow],
             tokens_after=entry(tokens_after, i),
             hard=int(hard[i]),
             hard_share=hard[i] / scored[i] if scored[i] else None,
+            weighted=entry(weighted, i),
         )
         for i in np.argsort(-before, kind="stable")[:MOST_SOURCES].tolist()
         if before[i]

@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from curate.admission import admission
 from curate.errors import InputError
+from curate.finetuning.data import curated_reading
 from curate.mixture import Mixture
-from curate.output import check_directory, inputs_fingerprint, recipe_text, write_output
+from curate.output import inputs_fingerprint, recipe_text, write_output
 from curate.pipeline import Pipeline
 from curate.plan import fold, identity, realize
 from curate.progress import Progress
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
+from curate.result_folder import check_directory
 from curate.run import Run
 from curate.scores import Scores, Split
 from curate.split import join_scores
@@ -81,7 +83,7 @@ class Arms:
         # Stages of curation alone: what fine-tuning takes must not be counted among them.
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)
-        self.given = {each.name: _given(each) for each in settings.additions if each.data is not None}
+        self.given = {each.name: _given(each, settings) for each in settings.additions if each.data is not None}
 
     def get(self, name: str, seed: int) -> Arm:
         """The arm for the runs of a fine-tuning seed."""
@@ -221,10 +223,15 @@ class Arms:
         return _record(self._cost_file("hard"))
 
 
-def _given(addition: Addition) -> Arm:
+def _given(addition: Addition, settings: Validation) -> Arm:
     """A dataset of the user's own, as it is."""
     reading: dict[str, Any] = {"columns": addition.columns, "shape": addition.shape}
     try:
+        record = curated_reading(addition.data, {})[1]
+        if "output_weighted" in record.get("counts", {}) and settings.finetuning.reweighter is None:
+            raise InputError(
+                f"{addition.data} has weights, which count for nothing in these runs; name one with copies as rows"
+            )
         rows = len(read(addition.data, allow_curated=True, **reading).examples)
     except InputError as error:
         raise InputError(f"arm {addition.name}: {error}") from error

@@ -118,6 +118,16 @@ class Validation(Component):
         return budgets
 
     @model_validator(mode="after")
+    def _as_rows(self) -> Validation:
+        recipes = [self.pipeline, *(each.recipe for each in self.additions if each.recipe is not None)]
+        if any(each.copies == "weights" for each in recipes):
+            raise ValueError(
+                "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
+                "or pass --set copies=rows"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known(self) -> Validation:
         names = [each.title for each in self.sets]
         if len(set(names)) < len(names):

@@ -1,0 +1,214 @@
+"""A dataset with a column of the weights that fine-tuning runs gave its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.card import weighed_card
+from curate.component import fingerprint
+from curate.curated import rejected_table
+from curate.errors import InputError
+from curate.finetuning.data import curated_reading
+from curate.finetuning.weighing import spread
+from curate.mixture import WEIGHT
+from curate.output import data_record, made_by
+from curate.publish import publish, publish_file
+from curate.readers import Loaded, read
+from curate.result_folder import begin, check_directory, finish
+from curate.weighing.given import RunWeights, run_weights
+from curate.writers import hand_back, write_parquet_shards
+
+__all__ = ["Weighed", "check_place", "weigh"]
+
+
+def weigh(
+    data: Any,
+    weights: Path | str | Sequence[Path | str],
+    *,
+    normalise: bool = False,
+    out: Path | str | None = None,
+    **reading: Any,
+) -> Weighed:
+    """The rows of `data`, each with the weight that a reweighter gave it in one or more fine-tuning runs.
+
+    data, reading: as `curate.read` takes them, or what it returned; also a folder that curation left.
+    weights: folders of `curate finetune --reweighter ...`, or their weights.parquet; joined by example id. A row has
+        the mean over the runs. A run that drew a row in no step, or did not have it, knows nothing of it and says its
+        own mean weight, so that the row counts as an average one.
+    normalise: divide by the mean over the rows, which is then 1.
+    out: folder for the result, in place of an earlier one; None = only return it.
+
+    Raises InputError for data that has a column `weight`, for weights of other rows (an id that no row has), and where
+    all weights are 0.
+    """
+    if out is not None:
+        check_place(data, Path(out))
+    loaded = data if isinstance(data, Loaded) else read(data, allow_curated=True, **curated_reading(data, reading)[0])
+    if isinstance(data, Loaded) and reading:
+        raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
+    if WEIGHT in loaded.examples.table.column_names:
+        raise InputError(f"the data has a column {WEIGHT!r}, and so has the result; rename or remove that of the data")
+    paths = [weights] if isinstance(weights, Path | str) else list(weights)
+    if not paths:
+        raise InputError("there are no weights; name a run of `curate finetune --reweighter ...`")
+    runs = tuple(run_weights(Path(path).expanduser(), loaded.examples) for path in paths)
+    if not any(run.filled().any() for run in runs):
+        raise InputError("all weights are 0, so nothing would be learned; name runs of another reweighter")
+    weighed = Weighed(loaded, runs, normalise)
+    if out is not None:
+        weighed.write(out)
+    return weighed
+
+
+def check_place(data: Any, out: Path) -> None:
+    """Raise InputError where the result would take the place of what it is made of."""
+    if isinstance(data, str | Path) and Path(data).expanduser().resolve().is_relative_to(out.resolve()):
+        raise InputError(f"--out {out} holds the data itself; name another folder")
+    check_directory(out, "", fresh=True)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """n rows and their weights.
+
+    dataset: the rows in the kind that came in and in their order, with a column `weight` of float32, and `example_id`
+        where they had none.
+    """
+
+    loaded: Loaded
+    runs: tuple[RunWeights, ...]
+    normalise: bool = False
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """(n,)"""
+        mean = np.mean([run.filled() for run in self.runs], axis=0)
+        return (mean / mean.mean() if self.normalise else mean).astype(np.float32)
+
+    @property
+    def dataset(self) -> Any:
+        return hand_back(self.loaded, np.arange(len(self)), self.columns())
+
+    def __len__(self) -> int:
+        return len(self.loaded.examples)
+
+    def columns(self) -> pa.Table:
+        """What the dataset has beyond the input's columns."""
+        examples = self.loaded.examples
+        named = {} if "example_id" in examples.table.column_names else {"example_id": examples.ids}
+        return pa.table({**named, WEIGHT: pa.array(self.weights)})
+
+    @cached_property
+    def inputs(self) -> str:
+        """Fingerprint of what decides the result."""
+        examples = self.loaded.examples
+        given = [[run.weights, run.times] for run in self.runs]
+        rows = [examples.fingerprint(), examples.table_fingerprint(), self.loaded.rejected]
+        return fingerprint([*rows, given, self.normalise])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Rows, the sum of their weights, and how many rows every run, only some of them, or none has drawn."""
+        drawn = np.sum([run.drawn for run in self.runs], axis=0)
+        return {
+            "input": len(self),
+            "output": len(self),
+            "rejected": len(self.loaded.rejected),
+            "output_weighted": round(float(self.weights.sum(dtype=np.float64)), 3),
+            "drawn": int((drawn == len(self.runs)).sum()),
+            "drawn_by_some": int(((drawn > 0) & (drawn < len(self.runs))).sum()),
+            "not_drawn": int((drawn == 0).sum()),
+        }
+
+    @property
+    def warnings(self) -> list[dict[str, str]]:
+        """In the form of run.json, each with what to do."""
+        found = [
+            (
+                "other_text",
+                f"{run.path} was trained on other text under the same ids.",
+                "Name the data it was trained on, or see that this is meant.",
+            )
+            for run in self.runs
+            if run.same_text is False
+        ]
+        share = self.counts["not_drawn"] / len(self)
+        if share > 0.05:
+            found += [
+                (
+                    "not_drawn",
+                    f"{share:.1%} of the rows were drawn in no run and have the mean weight.",
+                    "Train for at least one epoch to weigh every row.",
+                )
+            ]
+        return [{"code": code, "message": message, "remedy": remedy} for code, message, remedy in found]
+
+    def record(self) -> dict[str, Any]:
+        """run.json."""
+        return {
+            "kind": "weighed",
+            "inputs": self.inputs,
+            **made_by(),
+            "data": data_record(self.loaded, self.loaded.examples.fingerprint()),
+            "runs": [run.record() for run in self.runs],
+            "normalised": self.normalise,
+            "counts": self.counts,
+            "weights": spread(self.weights.astype(np.float64)),
+            "warnings": self.warnings,
+            "cost": _cost(self.runs),
+        }
+
+    def write(self, directory: Path | str) -> Path:
+        """data/, tables/, README.md and, last, run.json; an earlier result gives way.
+
+        Raises InputError for a folder of other files and ExternalError where the disk is full.
+        """
+        directory, record = Path(directory), self.record()
+        check_directory(directory, self.inputs, fresh=True)
+        begin(directory, self.inputs)
+        publish(directory / "tables", self._write_tables)
+        publish(directory / "data", self._write_rows)
+        publish_file(directory / "README.md", weighed_card(record))
+        (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
+        finish(directory, record)
+        return directory
+
+    def _write_rows(self, folder: Path) -> None:
+        write_parquet_shards([self.loaded.examples.table], np.arange(len(self)), self.columns(), folder)
+
+    def _write_tables(self, folder: Path) -> None:
+        drawn = np.sum([run.drawn for run in self.runs], axis=0, dtype=np.int32)
+        times = np.sum([run.times for run in self.runs], axis=0)
+        ids = self.loaded.examples.ids
+        weights = pa.table({"example_id": ids, WEIGHT: self.weights, "runs": drawn, "times": times})
+        pq.write_table(weights, folder / "weights.parquet", compression="zstd")
+        pq.write_table(rejected_table(self.loaded.rejected), folder / "rejected.parquet", compression="zstd")
+
+
+def _cost(runs: Sequence[RunWeights]) -> dict[str, Any]:
+    """What it took to know the weights: the runs, and the curation of their data. seconds None: of some not known."""
+    stages: list[dict[str, Any]] = []
+    for run in runs:
+        training, before = run.run.get("training") or {}, run.run.get("curation") or {}
+        name = run.path.name if run.path.is_dir() else run.path.parent.name
+        known = {"seconds": training.get("seconds"), "tokens": training.get("tokens"), "cached": False}
+        stages.append({"name": f"fine-tuning run {name}", **known})
+        if before:
+            known = {"seconds": before.get("seconds"), "tokens": before.get("tokens"), "cached": False}
+            stages.append({"name": f"curation before {name}", **known})
+    seconds = [stage["seconds"] for stage in stages]
+    parameters: list[Any] = [(run.run.get("model") or {}).get("parameters") for run in runs]
+    return {
+        "stages": stages,
+        "seconds": None if None in seconds else round(sum(seconds), 3),
+        "parameters": None if None in parameters else max(parameters),
+    }
