@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 
 from curate import distributed
 from curate.batches import RowOrder, micro_batches
+from curate.checkpoint import load_reweighting
+from curate.divergence import DivergenceError
 from curate.embedding import embedded_losses
 from curate.errors import InputError
 from curate.forward import Batch, anchor_losses, anchored_losses, batch_losses, logit_map, make_batch, pack_batch
@@ -29,7 +32,7 @@ from curate.tokens import Tokens
 if TYPE_CHECKING:
     from curate.train import TrainConfig
 
-__all__ = ["DivergenceError", "Gradient"]
+__all__ = ["Gradient"]
 
 # What one more forward and backward pass costs, in tokens that take as long. A GPU waits for kernel launches
 # as long as for thousands of tokens, so there batches are split for memory only; a CPU should rather not pad.
@@ -40,26 +43,6 @@ _MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens i
 
 
 Found = TypeVar("Found")
-
-
-class DivergenceError(InputError):
-    """A loss, a gradient or the weights stopped being finite.
-
-    step: optimizer steps done before. rows: positions in `tokens` of the rows whose loss is not finite, or of
-    the whole optimizer batch where only its gradient is not, or the weights after it are not.
-    """
-
-    def __init__(self, message: str, step: int = 0, rows: Sequence[int] = ()) -> None:
-        super().__init__(message)
-        self.step = step
-        self.rows = list(rows)
-
-    @classmethod
-    def at(cls, what: str, step: int, rows: list[int], config: TrainConfig) -> DivergenceError:
-        """what: is not finite after `step` updates; rows: those to look at."""
-        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-        rate = f"lower learning_rate (peak {config.learning_rate:g}) or look at these rows"
-        return cls(f"{what} is not finite after {step} optimizer steps (row positions {shown}); {rate}", step, rows)
 
 
 class Gradient:
@@ -95,8 +78,14 @@ class Gradient:
         self.lowered = False
         self.notes: list[str] = []
 
-    def reweigh(self, reweighter: Any, rows: TrainingRows) -> Reweighting:
-        """From now on the rows of a batch weigh what `reweighter` says. InputError where it cannot serve this run."""
+    def reweigh(self, reweighter: Any, rows: TrainingRows, resume: Path | None) -> Reweighting | None:
+        """From now on the rows of a batch weigh what `reweighter` says; None = alike.
+
+        resume: folder of the checkpoint that the run goes on from. InputError where it cannot serve this run.
+        """
+        known = None if resume is None else load_reweighting(resume, len(self.tokens), wanted=reweighter is not None)
+        if reweighter is None:
+            return None
         training = Training(
             self.model,
             self.tokens,
@@ -109,6 +98,8 @@ class Gradient:
             lambda: self.budget,
         )
         self.reweighting = Reweighting(reweighter, training, sharded=self.sharded)
+        if known is not None:
+            self.reweighting.load_state(known)
         return self.reweighting
 
     def update(self, optimizer: SteppedOptimizer, step: int) -> None:

@@ -25,7 +25,7 @@ from curate.templates import resolve_template
 from curate.tokenised import Tokenised
 
 if TYPE_CHECKING:
-    from curate.gradient import DivergenceError
+    from curate.divergence import DivergenceError
     from curate.run import Run
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
@@ -163,7 +163,7 @@ class ProxyRun:
         """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
         from curate.checkpoint import Checkpoint
         from curate.distributed import barrier, rank
-        from curate.gradient import DivergenceError
+        from curate.divergence import DivergenceError
         from curate.train import TrainConfig, train
 
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)

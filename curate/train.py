@@ -19,11 +19,12 @@ import torch
 from pydantic import Field, model_validator
 
 from curate import distributed
-from curate.checkpoint import Checkpoint, lent, load_checkpoint, load_reweighting, restored
+from curate.checkpoint import Checkpoint, lent, load_checkpoint, restored
 from curate.component import Component
+from curate.divergence import DivergenceError
 from curate.errors import InputError
 from curate.forward import allow_packing
-from curate.gradient import DivergenceError, Gradient
+from curate.gradient import Gradient
 from curate.optimizers import AdamW, SteppedOptimizer
 from curate.reweighting import NO_ROWS, TrainingRows
 from curate.sharding import GatheredOptimizer, shard_, sharded_losses, whole
@@ -168,11 +169,7 @@ def train(
         _packing(model, device) as packed,
     ):
         gradient = Gradient(model, tokens, config, device, packed)
-        reweighting = None if reweighter is None else gradient.reweigh(reweighter, rows)
-        if resume is not None:
-            state = load_reweighting(resume, len(tokens), wanted=reweighting is not None)
-            if reweighting is not None and state is not None:
-                reweighting.load_state(state)
+        reweighting = gradient.reweigh(reweighter, rows, resume)
         if start.lowered and start.micro_batch_tokens is not None:
             gradient.budget, gradient.lowered = min(gradient.budget, start.micro_batch_tokens), True
         model.train()

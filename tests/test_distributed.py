@@ -14,8 +14,8 @@ import torch
 from model_zoo import random_tokens, tiny_model
 
 from curate import distributed
+from curate.divergence import DivergenceError
 from curate.errors import InputError
-from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA
 from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows

@@ -23,6 +23,7 @@ LONG_FILES = {
     "curate/diagnostics.py": "the numbers about a split, each a few lines",
     "curate/pipeline.py": "the main path, meant to be read top to bottom",
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
+    "curate/gradient.py": "one gradient of an optimizer batch, with all that can happen on its way",
     "curate/forward.py": "one forward pass for all model families, padded and packed",
     "curate/train.py": "the training loop, meant to be read top to bottom",
 }

@@ -16,8 +16,8 @@ from model_zoo import random_tokens, tiny_model
 
 from curate.batches import RowOrder, micro_batches
 from curate.checkpoint import load_weights, state_tensors
+from curate.divergence import DivergenceError
 from curate.errors import InputError
-from curate.gradient import DivergenceError
 from curate.optimizers import SAM, AdamW
 from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens

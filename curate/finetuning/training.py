@@ -14,6 +14,7 @@ import numpy as np
 from curate.checkpoint import Checkpoint
 from curate.display import duration
 from curate.distributed import any_rank, barrier, rank
+from curate.divergence import DivergenceError
 from curate.errors import ExternalError
 from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.job import Job
@@ -23,7 +24,6 @@ from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model
 from curate.finetuning.stopping import Stopping
 from curate.finetuning.weighing import write_weights
-from curate.gradient import DivergenceError
 from curate.optimizers import Muon
 from curate.progress import Stage
 from curate.recipe import encode

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from curate.errors import InputError
 from curate.protocols import Ints
 from curate.reweighters.bm25 import token_counts
 from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["importance_basis"]
 
@@ -26,6 +30,7 @@ def importance_basis(tokens: Tokens, domains: Ints, target: Tokens, count: int, 
     domains: (n,) index of each row's domain, -1 for rows that do not count. Raises InputError where the target has
     fewer rows than groups.
     """
+    from scipy import sparse
     from sklearn.cluster import KMeans
 
     if len(target) < count - 1:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from curate.tokens import Tokens
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["bm25_scores", "token_counts"]
 
 
 def token_counts(tokens: Tokens, width: int) -> sparse.csr_array:
     """(n, width) how often each token id stands in each row, prompt included."""
+    from scipy import sparse
+
     n = len(tokens)
     rows = np.repeat(np.arange(n, dtype=np.int32), tokens.lengths)  # scikit-learn takes no other indices
     found = sparse.coo_array((np.ones(len(rows)), (rows, tokens.ids)), shape=(n, width))
