@@ -55,6 +55,20 @@ def test_a_large_gain_is_better_and_none_is_no_evidence(compared: Comparison) ->
     assert sentences[2].startswith("random, equal steps: no evidence, ")
 
 
+def test_a_difference_picked_from_many_is_said_to_be(compared: Comparison) -> None:
+    record = {**compared.record, "differences": [dict(each) for each in compared.record["differences"]]}
+    family = [each for each in record["differences"] if each["primary"]]
+    assert len(family) > 1
+    for each in family:
+        each["p_holm"] = 0.049
+    assert "chance" not in " ".join([headline(record)[0], *headline(record)[1]])
+    for each in family:
+        each["p_holm"] = 0.051
+    title, sentences = headline(record)
+    assert title.endswith(f", but as one of {len(family)} comparisons that may be chance")
+    assert sentences[0].endswith("p = 0.051: one of so many may come out like this by chance.")
+
+
 def test_less_nll_is_better(compared: Comparison) -> None:
     row = row_of(compared, "hard", metric="nll")
     assert row["difference"] < 0

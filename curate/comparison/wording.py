@@ -24,6 +24,7 @@ __all__ = [
 UNITS = {"accuracy": "points", "nll": "nats per token"}
 _NOUNS = {"accuracy": "accuracy", "nll": "loss on the reference answers"}
 _FEWEST_SEEDS = 3  # below, their spread is too uncertain to say what could have been found
+_LEVEL = 0.05  # of p after correction, beside 95 % intervals
 
 
 def value(metric: str, number: Any) -> str:
@@ -70,17 +71,23 @@ def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
     ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
     metric = record["primary"]["metric"]
     controls = [against(each) for each in record["against_controls"] if each["metric"] == metric]
-    return _title(ordered[0]), [sentence(ordered[0], len(rows)), *controls, *map(brief, ordered[1:])]
+    return _title(ordered[0], len(rows)), [sentence(ordered[0], len(rows)), *controls, *map(brief, ordered[1:])]
 
 
-def _title(row: dict[str, Any]) -> str:
+def _title(row: dict[str, Any], family: int) -> str:
     arm, baseline = one_line(row["arm"], 40), one_line(row["baseline"], 40)
     if row["verdict"] == "one seed":
         found = f"{signed(row['metric'], row['difference'])} {UNITS[row['metric']]}"
         return f"One seed is no verdict: {arm} against {baseline}, {found}"
     if row["verdict"] == "no evidence":
         return f"No evidence that {arm} differs from {baseline}"
-    return f"{arm} {_verb(row)} {baseline} by {amount(row['metric'], row['difference'])}"
+    found = f"{arm} {_verb(row)} {baseline} by {amount(row['metric'], row['difference'])}"
+    return f"{found}, but as one of {family} comparisons that may be chance" if _chance(row, family) else found
+
+
+def _chance(row: dict[str, Any], family: int) -> bool:
+    """Whether the difference is told from zero alone, but not together with the others that it was picked from."""
+    return family > 1 and bool(row["p_holm"] >= _LEVEL)
 
 
 def _verb(row: dict[str, Any]) -> str:
@@ -109,7 +116,8 @@ def sentence(row: dict[str, Any], family: int) -> str:
         return f"There is no evidence that {arm} changes the {_NOUNS[metric]} ({design}): {numbers}. {_power(row)}"
     text = f"{arm} {_verb(row)} {baseline} in {_NOUNS[metric]} ({design}): {numbers}."
     if family > 1:
-        text += f" For all {family} such comparisons together (Holm), p = {row['p_holm']:.2g}."
+        text += f" For all {family} such comparisons together (Holm), p = {row['p_holm']:.2g}"
+        text += ": one of so many may come out like this by chance." if _chance(row, family) else "."
     return text
 
 
