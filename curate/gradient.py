@@ -108,7 +108,7 @@ class Gradient:
             pack_batch if self.packed else make_batch,
             lambda: self.budget,
         )
-        self.reweighting = Reweighting(reweighter, training, sharded=self.sharded)
+        self.reweighting = Reweighting(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
         return self.reweighting
 
     def update(self, optimizer: SteppedOptimizer, step: int) -> None:
