@@ -59,6 +59,11 @@ class _Numbered(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, row: int) -> dict[str, Any]:
         return {**self.dataset[row], ROW: row}
 
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
+        at_once = getattr(self.dataset, "__getitems__", None)
+        items = [self.dataset[row] for row in rows] if at_once is None else at_once(rows)
+        return [{**item, ROW: row} for item, row in zip(items, rows, strict=True)]
+
 
 class RowCollator:
     """A collator around another one, which never sees the numbers of the rows."""
