@@ -310,6 +310,18 @@ def test_the_last_short_steps_of_an_epoch_are_weighed_whole(tmp_path: Path) -> N
         assert batch.tokens.tolist() == counts[batch.rows.numpy()].tolist()
 
 
+@pytest.mark.parametrize(("place", "value"), [("model_accepts_loss_kwargs", False), ("loss_is_scaled_for_ga", False)])
+def test_a_trainer_that_divides_by_its_micro_batches_gets_the_loss_of_the_whole_batch(
+    place: str, value: bool, tmp_path: Path
+) -> None:
+    usual, dividing = trainer(tmp_path, 4), trainer(tmp_path, 4)
+    setattr(dividing, place, value)
+    for ready in (usual, dividing):
+        reweight(ready, METHODS["losses"])
+    assert_close(trained(dividing), trained(usual), model())
+    assert dividing.state.log_history[0]["loss"] == pytest.approx(usual.state.log_history[0]["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("accumulated", [1, 4])
 def test_one_micro_batch_costs_no_further_pass(accumulated: int, tmp_path: Path) -> None:
     ready = trainer(tmp_path, accumulated)
@@ -322,11 +334,10 @@ def test_one_micro_batch_costs_no_further_pass(accumulated: int, tmp_path: Path)
 
 
 def test_the_look_at_a_batch_sees_the_dropout_that_the_training_pass_sees(tmp_path: Path) -> None:
-    def dropping() -> Any:
-        return model(attention_dropout=0.0).__class__(model().config.__class__(**{**model().config.to_dict(), **DROP}))
-
-    torch.manual_seed(1)
-    ready = trainer(tmp_path, 4, of=dropping())
+    dropping = model()
+    for layer in dropping.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    ready = trainer(tmp_path, 4, of=dropping)
     recording = Recording()
     reweight(ready, recording)
     trained(ready)
@@ -334,9 +345,6 @@ def test_the_look_at_a_batch_sees_the_dropout_that_the_training_pass_sees(tmp_pa
         weights = IRDRO().weights(batch, outputs)
         weighed = (weights * batch.tokens * outputs.losses).sum() / batch.tokens.sum()
         assert said["loss"] == pytest.approx(float(weighed), rel=1e-4)
-
-
-DROP = {"attention_dropout": 0.3}
 
 
 def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> None:
@@ -606,19 +614,33 @@ def test_a_loss_that_is_not_finite_names_its_rows(tmp_path: Path) -> None:
         trained(ready)
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_an_adapted_head_runs_whole_and_has_no_embeddings(accumulated: int, tmp_path: Path) -> None:
-    def headed() -> Any:
+class Head(torch.nn.Linear):
+    """No plain linear layer, for all anybody knows."""
+
+
+def headed(lora: bool) -> Any:
+    if lora:
         peft = pytest.importorskip("peft")
         with torch.random.fork_rng(), others_may_warn():
             torch.manual_seed(4)
             return peft.get_peft_model(model(), peft.LoraConfig(r=4, target_modules=["lm_head", "q_proj"]))
+    whole = model()
+    head = Head(32, WORDS, bias=False)
+    head.load_state_dict(whole.lm_head.state_dict())
+    whole.lm_head = head
+    return whole
 
-    alone, weighed = trainer(tmp_path, accumulated, of=headed()), trainer(tmp_path, accumulated, of=headed())
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("lora", [False, True], ids=["all weights", "LoRA"])
+def test_a_model_with_a_head_of_its_own_runs_whole_and_has_no_embeddings(
+    lora: bool, accumulated: int, tmp_path: Path
+) -> None:
+    alone, weighed = trainer(tmp_path, accumulated, of=headed(lora)), trainer(tmp_path, accumulated, of=headed(lora))
     reweight(weighed, Ones())
-    assert_close(trained(weighed), trained(alone), headed())
+    assert_close(trained(weighed), trained(alone), headed(lora))
     with pytest.raises(InputError, match="cannot be run up to its hidden states"):
-        reweight(trainer(tmp_path, of=headed()), METHODS["embeddings"], rows=ROWS)
+        reweight(trainer(tmp_path, of=headed(lora)), METHODS["embeddings"], rows=ROWS)
 
 
 # -- two processes -----------------------------------------------------------------------------------------------------
