@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from curate.reweighting import Reweighting
     from curate.train import TrainConfig
 
-__all__ = ["Checkpoint", "lent", "load_checkpoint", "load_reweighting", "load_weights", "restored", "state_tensors"]
+__all__ = [
+    "Checkpoint",
+    "lent",
+    "load_checkpoint",
+    "load_reweighting",
+    "load_weights",
+    "restored",
+    "save_reweighting",
+    "state_tensors",
+]
 
 # What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
 _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
@@ -71,8 +80,7 @@ class Checkpoint:
             return
         save_file(_optimizer_tensors(self.optimizer), directory / "optimizer.safetensors")
         if self.reweighting is not None:
-            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.reweighting.state().items()}
-            save_file(state, directory / "reweighting.safetensors")
+            save_reweighting(self.reweighting, directory)
         record = {
             "step": self.step,
             "losses": self.losses,
@@ -123,8 +131,15 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
     return replace(fresh, **reached, micro_batch_tokens=limit, lowered=limit is not None)
 
 
+def save_reweighting(reweighting: Reweighting, directory: Path) -> None:
+    """Write reweighting.safetensors into an existing folder, for `load_reweighting`."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in reweighting.state().items()}
+    save_file(state, directory / "reweighting.safetensors")
+
+
 def load_reweighting(directory: Path, n: int, *, wanted: bool) -> dict[str, torch.Tensor] | None:
-    """The state of a reweighter from a folder that `Checkpoint.save` wrote, for a run over n rows; None if not wanted.
+    """The state of a reweighter from a folder that `save_reweighting` wrote to, for a run over n rows; None if not
+    wanted.
 
     Raises InputError where the run had none and one is wanted, or the other way round.
     """

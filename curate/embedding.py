@@ -20,7 +20,7 @@ from curate.protocols import Ints
 from curate.scoring import plan_batches
 from curate.tokens import Tokens
 
-__all__ = ["embed", "embedded_losses", "embeddings_of"]
+__all__ = ["check_embeddable", "embed", "embedded_losses", "embeddings_of"]
 
 
 def embed(hidden: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ def embedded_losses(model: Any, batch: Batch, lengths: torch.Tensor) -> tuple[to
 
     Raises InputError for a model that cannot be run up to its hidden states.
     """
-    _check(model)
+    check_embeddable(model)
     hidden = decoder_states(model, batch)
     return head_losses(model, batch, hidden), embed(hidden, batch, lengths)
 
@@ -73,7 +73,7 @@ def embeddings_of(
     """
     from curate.checkpoint import restored
 
-    _check(model)
+    check_embeddable(model)
     rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())
     lengths = torch.from_numpy(tokens.lengths).to(device)
     found = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)
@@ -85,7 +85,8 @@ def embeddings_of(
     return distributed.sum_(found)
 
 
-def _check(model: Any) -> None:
+def check_embeddable(model: Any) -> None:
+    """Raises InputError for a model that cannot be run up to its hidden states."""
     if logit_map(model) is None:
         raise InputError(
             f"{type(model).__name__} cannot be run up to its hidden states (its LM head is no plain linear layer); "

@@ -97,7 +97,7 @@ class Gradient:
             pack_batch if self.packed else make_batch,
             lambda: self.budget,
         )
-        self.reweighting = Reweighting(reweighter, training, sharded=self.sharded)
+        self.reweighting = Reweighting(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
         if known is not None:
             self.reweighting.load_state(known)
         return self.reweighting

@@ -137,25 +137,25 @@ class Training:
 
 
 class Reweighting:
-    """A reweighter in a run: asked once an optimizer step, and what it said is added up per row.
+    """A reweighter in a run over n rows: asked once an optimizer step, and what it said is added up per row.
 
+    training: makes what a reweighter that begins is told; not called for others.
     embeds: whether it wants embeddings of the batch.
     """
 
-    def __init__(self, reweighter: Any, training: Training, *, sharded: bool = False) -> None:
+    def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
         looks_further = isinstance(reweighter, BeginningReweighter | EmbeddingReweighter | RefreshedReweighter)
         if sharded and looks_further:
             raise InputError(
                 f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
                 "reweighter that looks at losses alone, or leave sharding out"
             )
-        self.live = reweighter.begin(training) if isinstance(reweighter, BeginningReweighter) else reweighter
+        self.live = reweighter.begin(training()) if isinstance(reweighter, BeginningReweighter) else reweighter
         if not isinstance(self.live, Reweighter):
             raise InputError(
                 f"{type(reweighter).__qualname__} does not fit: a reweighter has a method weights(batch, outputs)"
             )
         self.embeds = isinstance(self.live, EmbeddingReweighter) and self.live.embeds
-        n = len(training.tokens)
         self.sums = torch.zeros(n, dtype=torch.float64)
         self.times = torch.zeros(n, dtype=torch.int64)
 

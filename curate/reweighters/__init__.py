@@ -1,7 +1,30 @@
 """Online reweighting: how much each example of an optimizer batch counts, decided while the model trains.
 
 Parameters are frozen components. `curate.reweighting` says what a reweighter is told; `curate.reweighters.trainers`
-lets one work in a trainer of transformers or TRL, `example_losses` in any loop.
+lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
+
+    import torch
+    import transformers
+    from curate.reweighters import BatchOutputs, DynamicLoss, OptimizerBatch, example_losses
+
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(num_hidden_layers=2, **shape))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    reweighter = DynamicLoss(strategy="linupper")
+
+    for step in range(5):
+        input_ids = torch.randint(64, (8, 20))  # your batch
+        labels = input_ids.clone()
+        labels[:, :10] = -100  # prompts are not learned
+        losses, tokens = example_losses(model(input_ids=input_ids).logits, labels)
+        batch, outputs = OptimizerBatch(step, tokens), BatchOutputs(losses.detach())
+        weights = reweighter.weights(batch, outputs)
+        loss = (weights * tokens * losses).sum() / tokens.sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+Several micro-batches or processes: gather the losses and tokens of the whole optimizer batch before asking.
 """
 
 from curate.reweighters.adapt import ADAPT

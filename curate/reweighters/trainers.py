@@ -1,0 +1,300 @@
+"""Reweighters in a stock `transformers.Trainer` or TRL `SFTTrainer`, or whatever derives from them.
+
+    weighing = reweight(trainer, DynamicLoss())
+    trainer.train()
+    weights, times = weighing.mean_weights()
+
+The trainer keeps its data loader, accumulation, autocast, optimizer and checkpoints; the loss of a training step is
+replaced by sum(w n l) / sum(n) over the whole optimizer batch, all micro-batches and ranks: n the completion tokens of
+an example, l its mean loss per token, w its weight. Evaluation keeps the trainer's own loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from curate import distributed
+from curate.checkpoint import load_reweighting, save_reweighting
+from curate.embedding import check_embeddable, embedded_losses
+from curate.errors import InputError
+from curate.forward import batch_losses, logit_map, make_batch
+from curate.protocols import BeginningReweighter, Floats, Ints
+from curate.reweighters.collated import (
+    ROW,
+    Columns,
+    MicroBatch,
+    RowCollator,
+    collated_tokens,
+    further_tokens,
+    has_positions,
+    micro_batch,
+    numbered,
+)
+from curate.reweighters.trainer_limits import check_trainer
+from curate.reweighters.weighing import weigh
+from curate.reweighting import Reweighting, Training, TrainingRows, mean_weights
+from curate.tokens import Tokens
+
+__all__ = ["ReweightedTraining", "reweight"]
+
+_REPLACED = ("compute_loss", "get_batch_samples", "get_train_dataloader", "train")
+
+
+def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None) -> ReweightedTraining:
+    """Let `reweighter` decide what examples weigh in the training of `trainer`, a transformers.Trainer of any kind.
+
+    rows: what a reweighter may ask of the rows of `trainer.train_dataset` beside their tokens. None = the columns of
+        that dataset, `source` being the one of that name; further datasets are tokenised by
+        `trainer.processing_class`: prompts and completions end to end as they are, messages by the chat template.
+        Where the rows were tokenised otherwise, say how: TrainingRows(columns, tokenise=...).
+
+    One micro-batch per step costs no further pass. With gradient accumulation all micro-batches of a step are looked at
+    first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own loss (entropy,
+    token accuracy) are missing from its training logs. Checkpoints hold what the reweighter remembers.
+
+    Raises InputError where the trainer cannot be served (see `curate.reweighters.trainer_limits`), or the reweighter
+    finds nothing to work with.
+    """
+    check_trainer(trainer, _REPLACED)
+    weighing = ReweightedTraining(trainer, reweighter, rows)
+    for name in _REPLACED:
+        setattr(trainer, name, getattr(weighing, name))
+    trainer.add_callback(_Callback(weighing))
+    return weighing
+
+
+@dataclass
+class _Step:
+    """The optimizer batch at hand. tokens: () completion tokens of all ranks. weights: (b,) of each micro-batch."""
+
+    parts: list[MicroBatch]
+    done: int = 0
+    tokens: torch.Tensor | None = None
+    weights: list[torch.Tensor] | None = None
+
+
+class ReweightedTraining:
+    """A trainer whose steps are weighed; made by `reweight`. Its methods stand in for those of the trainer.
+
+    reweighting: the reweighter in the run of now.
+    """
+
+    def __init__(self, trainer: Any, reweighter: Any, rows: TrainingRows | None) -> None:
+        self.trainer, self.reweighter, self.given = trainer, reweighter, rows
+        self.stock: dict[str, Callable[..., Any]] = {name: getattr(trainer, name) for name in _REPLACED}
+        self.resumed: str | bool | None = None
+        self.step: _Step | None = None
+        self.n = len(trainer.train_dataset) if has_positions(trainer.train_dataset) else None
+        self.budget = 1
+        self.begin()
+
+    def mean_weights(self) -> tuple[Floats, Ints]:
+        """(n,) mean weight of each row of `trainer.train_dataset` over the steps that drew it (NaN where none did),
+        and (n,) how many did. InputError where rows have no positions.
+        """
+        if self.n is None:
+            raise InputError("rows of an IterableDataset have no positions to keep weights by; give a sized dataset")
+        return mean_weights(self.reweighting.state())
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A fresh reweighter, before a run; InputError where it cannot serve."""
+        self.model = _inner(self.trainer.model)
+        with _plain_forward(self.model):
+            logit_map(self.model)  # worked out now, before any rank is in the middle of a step
+        if self.n is None and isinstance(self.reweighter, BeginningReweighter):
+            raise InputError(
+                f"{type(self.reweighter).__qualname__} has to know the rows, and an IterableDataset has none to look "
+                "up; give the trainer a dataset with a length, or choose a reweighter that looks at losses alone"
+            )
+        self.reweighting = Reweighting(self.reweighter, self._training, self.n or 0)
+        if self.reweighting.embeds:
+            check_embeddable(self.model)
+        self.fresh = True
+
+    def start(self) -> None:
+        """At the start of `trainer.train`: a second run begins anew, a resumed one goes on."""
+        if not self.fresh or _inner(self.trainer.model) is not self.model:
+            self.begin()
+        self.fresh, self.step = False, None
+        if self.resumed:
+            from transformers.trainer_utils import get_last_checkpoint
+
+            folder = get_last_checkpoint(self.trainer.args.output_dir) if self.resumed is True else self.resumed
+            kept = load_reweighting(Path(str(folder)), self.n or 0, wanted=True)
+            assert kept is not None
+            self.reweighting.load_state(kept)
+
+    def _training(self) -> Training:
+        args = self.trainer.args
+        fields = None
+        if args.remove_unused_columns:
+            self.trainer._set_signature_columns_if_needed()
+            fields = self.trainer._signature_columns
+        tokens = collated_tokens(self.trainer.train_dataset, self.trainer.data_collator, fields)
+        return Training(
+            self.model,
+            tokens,
+            self._rows(tokens),
+            args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            args.seed,
+            args.device,
+            bool(args.bf16),
+            make_batch,
+            lambda: self.budget,
+        )
+
+    def _rows(self, tokens: Tokens) -> TrainingRows:
+        columns = Columns(self.trainer.train_dataset)
+        given = self.given or TrainingRows(columns, "source" if "source" in columns else None)
+        if given.tokenise is not None:
+            return given
+        longest = getattr(self.trainer.args, "max_length", None) or int(tokens.lengths.max(initial=1))
+        return replace(given, tokenise=partial(further_tokens, self.trainer.processing_class, longest))
+
+    # -- in place of the trainer's methods ----------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's own, which tells nobody where it resumes from."""
+        self.resumed = resume_from_checkpoint
+        return self.stock["train"](resume_from_checkpoint, *args, **kwargs)
+
+    def get_train_dataloader(self) -> Any:
+        """The trainer's own, over rows that keep their numbers."""
+        trainer = self.trainer
+        if self.n is None:
+            return self.stock["get_train_dataloader"]()
+        if len(trainer.train_dataset) != self.n:
+            raise InputError(
+                f"the training dataset had {self.n} rows, now it has {len(trainer.train_dataset)}; change it before "
+                "calling reweight"
+            )
+        trainer._set_signature_columns_if_needed()
+        names = ("train_dataset", "data_collator", "_signature_columns")
+        kept = {name: getattr(trainer, name) for name in names}
+        trainer.train_dataset = numbered(trainer.train_dataset)
+        trainer.data_collator = RowCollator(trainer.data_collator)
+        trainer._signature_columns = [*trainer._signature_columns, ROW]
+        try:
+            return self.stock["get_train_dataloader"]()
+        finally:
+            for name, value in kept.items():
+                setattr(trainer, name, value)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's own: all micro-batches of an optimizer step. Their row numbers stay here."""
+        found = self.stock["get_batch_samples"](*args, **kwargs)
+        batches, device = found[0], self.trainer.args.device
+        self.step = _Step([micro_batch(batch, device, batch.pop(ROW, None)) for batch in batches])
+        return found
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **kwargs: Any
+    ) -> Any:
+        """In training, this rank's part of the weighed loss, scaled so that the trainer's own scaling undoes it."""
+        step = self.step
+        if step is None or not self.trainer.model.training:
+            stock = self.stock["compute_loss"]
+            return stock(model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch, **kwargs)
+        if step.done == 0:
+            self._open(step)
+        number, step.done = step.done, step.done + 1
+        sums, embeddings = self._through(model, step.parts[number])
+        if step.weights is None:
+            self._weigh(step, [(sums.detach(), embeddings)])
+        assert step.weights is not None
+        assert step.tokens is not None
+        loss = (sums * step.weights[number]).sum() / step.tokens
+        loss = loss * distributed.world_size()  # gradients are averaged over ranks
+        if not self._trainer_scaled(num_items_in_batch):
+            loss = loss * self.trainer.current_gradient_accumulation_steps
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _trainer_scaled(self, num_items_in_batch: Any) -> bool:
+        """Whether the trainer takes the loss as it is, instead of dividing it by the number of micro-batches."""
+        said = getattr(self.trainer, "loss_is_scaled_for_ga", None)
+        known = self.trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
+        return bool(known if said is None else said)
+
+    # -- one optimizer step -------------------------------------------------------------------------------------------
+
+    def _open(self, step: _Step) -> None:
+        """Before the first micro-batch: what looks at the model between steps, and at batches of several parts."""
+        if bool(torch.stack([part.broken for part in step.parts]).any()):
+            raise InputError("an attention mask has a hole inside a row; let the collator pad rows at one end")
+        self.budget = max(self.budget, *(part.batch.input_ids.numel() for part in step.parts))
+        # Copies of weights that autocast made without a gradient must not serve the training pass, nor the reverse.
+        torch.clear_autocast_cache()
+        self.reweighting.refresh(self.trainer.state.global_step)
+        if len(step.parts) > 1:
+            devices = [self.trainer.args.device] if self.trainer.args.device.type == "cuda" else []
+            with torch.no_grad(), torch.random.fork_rng(devices):
+                self._weigh(step, [self._losses(part) for part in step.parts])
+        torch.clear_autocast_cache()
+
+    def _losses(self, part: MicroBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(b,) summed losses, and (b, d) embeddings where they are wanted."""
+        if self.reweighting.embeds:
+            return embedded_losses(self.model, part.batch, part.lengths)
+        return batch_losses(self.model, part.batch), None
+
+    def _through(self, wrapped: Any, part: MicroBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`_losses` inside the forward pass of the wrapped model, so that a wrapper sees it and reduces gradients."""
+        inner = self.trainer.accelerator.unwrap_model(wrapped)
+        stack = contextlib.ExitStack()
+
+        def forward(_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            stack.close()  # the model's own forward again, which the losses may need
+            sums, embeddings = self._losses(part)
+            return (sums,) if embeddings is None else (sums, embeddings)
+
+        with stack:
+            stack.enter_context(_plain_forward(inner))
+            inner.forward = forward
+            found = wrapped(part.batch.input_ids)
+        return found[0], found[1] if len(found) > 1 else None
+
+    def _weigh(self, step: _Step, found: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        at, args = self.trainer.state.global_step, self.trainer.args
+        step.weights, step.tokens = weigh(self.reweighting, step.parts, found, at, args)
+
+
+class _Callback(TrainerCallback):
+    """Tells of a run's start, and of checkpoints that were written."""
+
+    def __init__(self, weighing: ReweightedTraining) -> None:
+        self.weighing = weighing
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.weighing.start()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if args.should_save:
+            save_reweighting(self.weighing.reweighting, folder)
+
+
+def _inner(model: Any) -> Any:
+    """The causal language model itself; peft's adapters are in it."""
+    return getattr(model, "get_base_model", lambda: model)()
+
+
+@contextlib.contextmanager
+def _plain_forward(module: Any) -> Iterator[None]:
+    """Without what others put in the place of this one module's `forward` (autocast, a fused head), for the while."""
+    put = module.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        module.__dict__.pop("forward", None)
+        if put is not None:
+            module.forward = put
