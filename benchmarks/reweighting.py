@@ -52,7 +52,7 @@ BATCH, STEPS, RATE = 32, 120, 1e-3
 ASKED = 240  # held-out problems of the target
 # Rows of generic data, and rows of the target that the method sees.
 SCENARIOS = {"small generic set": (320, 64), "scarce specialised data": (4800, 6), "enough of both": (4800, 64)}
-_DGA = {"target": "target", "domains": "domain", "refresh_every": 5, "eta": 0.5}
+_DGA = {"target": "target", "domains": "domain", "refresh_every": 5, "eta": 2.0}
 METHODS: dict[str, Any] = {
     "uniform": None,
     "importance": GivenWeights(column="importance"),
