@@ -165,9 +165,9 @@ class Pipeline(Component):
         from curate.clusterers import check_rows
 
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
-        for augmenter in self.augmenters:
-            if isinstance(augmenter, Preflight):
-                augmenter.check_examples(examples)
+        for part in (*(() if scored else (self.scorer,)), *self.augmenters):
+            if isinstance(part, Preflight):
+                part.check_examples(examples)
         if not scored and isinstance(self.scorer, MeasuringScorer):
             self.scorer.check_schedule(self.proxy.schedule(len(examples)))
 

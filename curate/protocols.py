@@ -29,6 +29,7 @@ __all__ = [
     "Floats",
     "Generator",
     "Ints",
+    "KeyedMeasure",
     "Measure",
     "MeasuringScorer",
     "Preflight",
@@ -81,6 +82,16 @@ class Measure(Protocol):
 
 
 @runtime_checkable
+class KeyedMeasure(Measure, Protocol):
+    """A measure that looks at more of the examples than a model reads: their final answers, say. Optional."""
+
+    def key(self, examples: Examples) -> str:
+        """A string that changes when its values may, ids, content and checkpoint being the same; part of the name of
+        its values in the cache. Of the other columns it may look at those of a role only."""
+        ...
+
+
+@runtime_checkable
 class Clusterer(Protocol):
     """scikit-learn's clustering interface; -1 is noise."""
 
@@ -100,7 +111,7 @@ class Augmenter(Protocol):
 
 @runtime_checkable
 class Preflight(Protocol):
-    """An augmenter that can tell from the data alone that it will fail. Optional."""
+    """A scorer or augmenter that can tell from the data alone that it will fail. Optional."""
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where these examples cannot serve; called before anything is scored."""

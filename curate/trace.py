@@ -20,7 +20,7 @@ import numpy.typing as npt
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.protocols import Floats, Measure
+from curate.protocols import Floats, KeyedMeasure, Measure
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
 from curate.tokens import Tokens
@@ -43,6 +43,7 @@ class LiveCheckpoint:
     tokens: of the shard being measured.
     expected_tokens: tokens that all passes over all rows to be measured come to, whatever a cache may hold of them.
     memo: kept across the shards of one checkpoint, for what a measure computes once.
+    template: around the rows that the proxy was trained on, as `curate.templates.renderer` takes it.
     """
 
     model: Any
@@ -53,13 +54,20 @@ class LiveCheckpoint:
     precision: Literal["auto", "float32", "bfloat16"]
     expected_tokens: int
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    template: str = field(kw_only=True)
     _trained_on: Callable[[], Tokens] = field(kw_only=True, repr=False)
+    _tokenizer: Callable[[], Any] = field(kw_only=True, repr=False)
     _engines: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def all_tokens(self) -> Tokens:
         """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
         return self._trained_on()
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the proxy."""
+        return self._tokenizer()
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
@@ -186,6 +194,9 @@ class _Measuring:
         self.proxy_run, self.examples, self.measures, self.place = proxy_run, examples, list(measures), place
         self.cache = proxy_run.cache
         self.steps: list[int] = schedule.steps.tolist()
+        self.names = {
+            fingerprint(m): fingerprint([m, m.key(examples)] if isinstance(m, KeyedMeasure) else m) for m in measures
+        }
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
@@ -217,7 +228,8 @@ class _Measuring:
 
     def _entry(self, measure: Measure, step: int, shard: int) -> tuple[str, ...]:
         place = (self.place,) if self.place else ()
-        return ("measures", self.proxy_run.key, fingerprint(measure), f"step-{step:06d}", *place, f"shard-{shard:05d}")
+        name = self.names[fingerprint(measure)]
+        return ("measures", self.proxy_run.key, name, f"step-{step:06d}", *place, f"shard-{shard:05d}")
 
     def _collect(self, measure: Measure) -> Floats:
         """(n, K, d) from the cache."""
@@ -255,7 +267,9 @@ class _Measuring:
                     proxy_run.seed,
                     proxy_run.proxy.precision,
                     len(self.steps) * len(tokens.ids),
+                    template=proxy_run.template,
                     _trained_on=lambda: proxy_run.tokenised.tokens,
+                    _tokenizer=lambda: proxy_run.tokenizer,
                     _engines=engines,
                 )
                 for measure, shard in owed:
