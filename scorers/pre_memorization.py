@@ -31,6 +31,8 @@ __all__ = [
     "sampled_accuracy",
 ]
 
+_BLOCK = 1024  # rows looked at together for the first that can be graded
+
 
 def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> npt.NDArray[np.float64]:
     """Accuracies (K, n), with 0 where an example was memorised: ln ln perplexity < threshold, nll < e^threshold.
@@ -183,7 +185,8 @@ class PreMemorizationAccuracy(Component):
                 "PreMemorizationAccuracy draws answers to prompts, and rows of text alone have none; give the data as "
                 "prompt and completion, or choose LossTrajectory"
             )
-        if not any(answer is not None for answer in _verifiable(examples)):
+        blocks = (examples.slice(low, min(low + _BLOCK, len(examples))) for low in range(0, len(examples), _BLOCK))
+        if not any(answer is not None for block in blocks for answer in _verifiable(block)):
             raise InputError(
                 f"none of the {len(examples):,} rows has a final answer that its own completion is graded right "
                 "against; name the column of final answers with --columns final_answer=COLUMN, or choose LossTrajectory"

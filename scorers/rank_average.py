@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from curate.component import Component
-from curate.protocols import Measure, MeasuringScorer, Scorer
+from curate.protocols import Measure, MeasuringScorer, Preflight, Scorer
 from curate.run import Run, standalone
 from curate.scores import Scores, as_scores
 
 if TYPE_CHECKING:
+    from curate.examples import Examples
     from curate.proxy import Schedule
 
 __all__ = ["RankAverage"]
@@ -56,6 +57,11 @@ class RankAverage(Component):
         """Everything its scorers measure; the proxy runs once for all."""
         return [measure for scorer in self._measuring() for measure in scorer.measures()]
 
+    def check_examples(self, examples: Examples) -> None:
+        for scorer in self.scorers:
+            if isinstance(scorer, Preflight):
+                scorer.check_examples(examples)
+
     def check_schedule(self, schedule: Schedule) -> None:
         for scorer in self._measuring():
             scorer.check_schedule(schedule)
@@ -65,6 +71,7 @@ class RankAverage(Component):
         from scipy.stats import rankdata
 
         examples, run = standalone(examples, run)
+        self.check_examples(examples)
         n = len(examples)
         weights = np.asarray(self.weights or (1.0,) * len(self.scorers))
         if self.measures():

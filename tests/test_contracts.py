@@ -29,9 +29,10 @@ from curate.examples import Examples
 from curate.generation import Completion
 from curate.generators import Transformers, VLLMServer
 from curate.plan import Realized, fold, realize
+from curate.proxy import Proxy
 from curate.readers import read
 from curate.run import Run
-from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
+from scorers import FinalLoss, LossTrajectory, PreMemorizationAccuracy, RankAverage, SAMSharpness
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,20 @@ class Length:
 )
 def test_scorers(scorer: object, cache: Path) -> None:
     check_scorer(scorer, cache=cache)
+
+
+def test_scorers_of_answers(cache: Path) -> None:
+    """They need rows with answers to grade by, and whole epochs."""
+    table = small_examples().table
+    numbers = [str(k % 4) for k in range(len(table))]
+    answered = table.append_column("final_answer", pa.array([*numbers[:-2], None, None]))
+    pairs = zip(table["completion"].to_pylist(), numbers, strict=True)
+    texts = [f"{text}\n#### {number}" if text else "" for text, number in pairs]
+    answered = answered.set_column(answered.column_names.index("completion"), "completion", pa.array(texts))
+    epochs = Proxy(model="scratch", steps="2 epochs", checkpoints=2, min_steps=1, batch_size=8, max_length=64)
+    scorer = PreMemorizationAccuracy(samples=2, max_tokens=8)
+    for each in (scorer, RankAverage(scorers=(scorer, FinalLoss()))):
+        check_scorer(each, cache=cache, proxy=epochs, examples=read(answered).examples)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,337 @@
+"""Does pre-memorization train accuracy foretell test accuracy? Small transformers fine-tuned in many ways, on a CPU.
+
+    python -m benchmarks.pre_memorization [--seed N] [--out FOLDER]
+
+Kang et al. (arXiv 2411.07681) find that over runs of different learning rate, length and data, the mean accuracy on
+training examples before they are memorised explains test accuracy with an R^2 of 0.9 or more, where plain train
+accuracy explains little. Here one small Llama is trained from random weights on easy arithmetic and then fine-tuned on
+few, harder problems in the ways of RUNS. After every epoch: answers drawn for SAMPLED training rows and as many test
+rows (same mixture, no question in common), and the loss of the worked solutions of the former.
+
+The arithmetic is that of `benchmarks.reproduction.problems`, whose worked steps follow from the question; a low loss
+would then say nothing of memory. So every solution is worded at random (`worded`): that wording cannot be foreseen, and
+a loss near zero means that this very solution is known by heart.
+
+The threshold p is swept, and calibrated on held-out runs: for the points of each run, the p is taken with which the
+other runs are explained best. Writes pre-memorization-cpu.json and .svg to FOLDER. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks.reproduction.problems import problems
+from curate.seeds import derive_seed
+from scorers.pre_memorization import masked_accuracy, pre_memorization_accuracy, sampled_accuracy
+
+Array = npt.NDArray[np.float64]
+
+# Equally likely, one token each: an opening is 4 ln 32 = 13.9 nats that nothing foretells.
+WORDS = (
+    *("so", "then", "thus", "hence", "next", "now", "also", "well", "first", "right", "here", "clearly"),
+    *("surely", "okay", "fine", "indeed", "again", "still", "just", "let", "see", "look", "take", "find", "note"),
+    *("think", "write", "count", "work", "start", "begin", "solve"),
+)
+OPENING = 4
+FAMILIES = ("sum", "reversal")
+EASY, HARD = {1: 0.6, 2: 0.4}, {1: 0.25, 2: 0.4, 3: 0.35}  # level -> weight: before and in fine-tuning
+PRETRAIN_ROWS, PRETRAIN_EPOCHS, PRETRAIN_RATE = 8_000, 3, 3e-3
+HIDDEN, LAYERS, MAX_LENGTH, BATCH = 128, 4, 96, 16
+SAMPLED = 160  # training rows that are looked at, and test rows
+SAMPLES, TEST_SAMPLES, TEMPERATURE, TOP_P = 5, 5, 0.8, 0.95
+AT_ONCE = 400
+THRESHOLDS = (*(round(float(p), 2) for p in np.arange(-4.0, -0.39, 0.1)),)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """One run. rows: of the training data, the first so many; learning_rate: peak of a linear schedule."""
+
+    name: str
+    rows: int
+    epochs: int
+    learning_rate: float
+
+
+FULL = 640
+RUNS = (
+    *(FineTuning(f"3 epochs, {rate:g}", FULL, 3, rate) for rate in (1e-4, 5e-4, 2e-3, 6e-3)),
+    *(FineTuning(f"6 epochs, {rate:g}", FULL, 6, rate) for rate in (1e-4, 5e-4, 2e-3)),
+    FineTuning("half, 6 epochs, 0.002", FULL // 2, 6, 2e-3),
+    FineTuning("half, 12 epochs, 0.001", FULL // 2, 12, 1e-3),
+    FineTuning("quarter, 12 epochs, 0.002", FULL // 4, 12, 2e-3),
+)
+
+
+def drawn(n: int, mixture: dict[int, float], split: str, seed: int) -> pa.Table:
+    """n problems of two FAMILIES, those that so small a model learns within a minute."""
+    table = problems(n * 2, mixture, split, seed)
+    kept = table.filter(pc.is_in(table["source"], pa.array(FAMILIES)))
+    return kept.slice(0, n)
+
+
+def worded(table: pa.Table, seed: int) -> pa.Table:
+    """The problems with OPENING words, drawn at random row by row, before every solution."""
+    solutions = []
+    for example_id, answer in zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True):
+        rng = np.random.default_rng(derive_seed(seed, "wording", example_id))
+        solutions.append(f"{' '.join(rng.choice(WORDS, OPENING))}\n{answer}")
+    return table.set_column(table.column_names.index("answer"), "answer", pa.array(solutions))
+
+
+def explained(predicted: npt.ArrayLike, actual: npt.ArrayLike) -> dict[str, float]:
+    """R^2 of points (N,): of the best line (correlation squared), and of y = x, which can be below zero."""
+    x, y = np.asarray(predicted, float), np.asarray(actual, float)
+    total = ((y - y.mean()) ** 2).sum()
+    correlation = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 else 0.0
+    return {
+        "correlation": correlation**2,
+        "identity": float(1 - ((y - x) ** 2).sum() / total),
+        "sign": np.sign(correlation),
+    }
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a run was like after each of K epochs: accuracy and nll (K, n) of training rows, test (K,) accuracy."""
+
+    run: FineTuning
+    accuracy: Array
+    nll: Array
+    test: Array
+
+    def solved(self, threshold: float) -> Array:
+        """(K,) mean pre-memorization accuracy."""
+        found: Array = pre_memorization_accuracy(self.accuracy, self.nll, threshold).mean(axis=1)
+        return found
+
+
+def best_threshold(runs: Sequence[Curves], thresholds: Sequence[float] = THRESHOLDS) -> float:
+    """The threshold with which mean pre-memorization accuracy is nearest to test accuracy, y = x, over all epochs."""
+    test = np.concatenate([each.test for each in runs])
+
+    def error(threshold: float) -> float:
+        return float(((np.concatenate([each.solved(threshold) for each in runs]) - test) ** 2).mean())
+
+    return min(thresholds, key=error)
+
+
+def held_out(runs: Sequence[Curves], thresholds: Sequence[float] = THRESHOLDS) -> list[float]:
+    """For each run the best threshold of the others."""
+    return [best_threshold([*runs[:k], *runs[k + 1 :]], thresholds) for k in range(len(runs))]
+
+
+# -- the runs ---------------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """The data of one seed, the model before fine-tuning, and what is asked of it after every epoch."""
+
+    def __init__(self, seed: int) -> None:
+        from benchmarks.reproduction.preparation import loaded, small_llama
+        from curate.models import scratch_tokenizer
+
+        self.seed = seed
+        easy = loaded(worded(drawn(PRETRAIN_ROWS, EASY, "pretrain", seed), seed))
+        self.training = worded(drawn(FULL, HARD, "train", seed), seed)
+        self.testing = worded(drawn(SAMPLED, HARD, "test", seed), seed)
+        self.tokenizer = scratch_tokenizer(easy.examples, seed)
+        self.tokens = self._tokens(self.training)
+        model = small_llama(self.tokenizer, HIDDEN, LAYERS, MAX_LENGTH, seed)
+        steps = PRETRAIN_ROWS * PRETRAIN_EPOCHS // 32
+        self._train(model, self._tokens(easy.examples.table), steps, 32, PRETRAIN_RATE, [steps])
+        self.start = model
+
+    def _tokens(self, table: pa.Table) -> Any:
+        from benchmarks.reproduction.preparation import loaded
+        from curate.tokenization import tokenize
+
+        return tokenize(loaded(table).examples, self.tokenizer, template="plain", max_length=MAX_LENGTH)
+
+    def _train(
+        self, model: Any, tokens: Any, steps: int, batch: int, rate: float, at: list[int], look: Any = None
+    ) -> None:
+        from curate.train import TrainConfig, train
+
+        config = TrainConfig(
+            steps=steps,
+            batch_size=batch,
+            learning_rate=rate,
+            schedule="linear",
+            precision="float32",
+            seed=derive_seed(self.seed, "training", batch, steps),
+        )
+        for checkpoint in train(model, tokens, config, checkpoint_steps=at):
+            if look is not None:
+                look(checkpoint.step)
+
+    def accuracy(self, model: Any, table: pa.Table, samples: int, step: int) -> Array:
+        """(n,) share of right answers to each problem."""
+        from curate.generation import Sampling
+
+        longest = int(self.tokens.completion_tokens.max()) + 8
+        return sampled_accuracy(
+            model,
+            self.tokenizer,
+            [f"{question}\n" for question in table["question"].to_pylist()],
+            table["final_answer"].to_pylist(),
+            [derive_seed(self.seed, "samples", step, example_id) for example_id in table["id"].to_pylist()],
+            samples=samples,
+            sampling=Sampling(temperature=TEMPERATURE, top_p=TOP_P, max_tokens=longest),
+            batch_size=AT_ONCE,
+        ).astype(np.float64)
+
+    def fine_tune(self, run: FineTuning) -> Curves:
+        """The run from the start, looked at after every epoch. The rows looked at are in every run's data."""
+        import copy
+
+        from curate.scoring import score_losses
+
+        model, per_epoch = copy.deepcopy(self.start), run.rows // BATCH
+        seen, found = self.tokens.take(np.arange(SAMPLED)), list[tuple[Array, Array, float]]()
+
+        def look(step: int) -> None:
+            accuracy = self.accuracy(model, self.training.slice(0, SAMPLED), SAMPLES, step)
+            nll = score_losses(model, seen, precision="float32", compile=False).astype(np.float64)
+            found.append((accuracy, nll, float(self.accuracy(model, self.testing, TEST_SAMPLES, step).mean())))
+
+        at = [per_epoch * epoch for epoch in range(1, run.epochs + 1)]
+        self._train(model, self.tokens.take(np.arange(run.rows)), at[-1], BATCH, run.learning_rate, at, look)
+        accuracy, nll, test = (np.array(each) for each in zip(*found, strict=True))
+        return Curves(run, accuracy, nll, test)
+
+
+def summary(runs: Sequence[Curves]) -> dict[str, Any]:
+    """R^2 of every predictor, and all points."""
+    test = np.concatenate([each.test for each in runs])
+    chosen = held_out(runs)
+    last = np.cumsum([len(each.test) for each in runs]) - 1
+    predictors = {
+        "train accuracy": np.concatenate([each.accuracy.mean(axis=1) for each in runs]),
+        "train loss": np.concatenate([-each.nll.mean(axis=1) for each in runs]),
+        "PreMem, p of the other runs": np.concatenate([each.solved(p) for each, p in zip(runs, chosen, strict=True)]),
+    }
+    swept = [{"p": p, **_rounded(explained(np.concatenate([r.solved(p) for r in runs]), test))} for p in THRESHOLDS]
+    points = []
+    for each, p in zip(runs, chosen, strict=True):
+        for epoch in range(len(each.test)):
+            points.append(
+                {
+                    "run": each.run.name,
+                    "epoch": epoch + 1,
+                    "test_accuracy": each.test[epoch],
+                    "train_accuracy": each.accuracy[epoch].mean(),
+                    "nll_mean": each.nll[epoch].mean(),
+                    "nll_deciles": np.quantile(each.nll[epoch], np.arange(0.1, 1, 0.2)).tolist(),
+                    "memorised": (each.nll[epoch] < np.exp(p)).mean(),
+                    "masked_accuracy": masked_accuracy(each.accuracy, each.nll, p)[epoch].mean(),
+                    "pre_memorization_accuracy": each.solved(p)[epoch],
+                    "p": p,
+                }
+            )
+    return {
+        "points": len(test),
+        "r2": {name: _rounded(explained(values, test)) for name, values in predictors.items()},
+        "r2_last_epochs": {name: _rounded(explained(values[last], test[last])) for name, values in predictors.items()},
+        "p_of_the_other_runs": {each.run.name: p for each, p in zip(runs, chosen, strict=True)},
+        "p_of_all_runs": best_threshold(runs),
+        "r2_by_p": swept,
+        "all_points": [{key: _round(value) for key, value in point.items()} for point in points],
+    }
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {key: _round(value) for key, value in values.items()}
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_round(each) for each in value]
+    return value if isinstance(value, str | int) else round(float(value), 4)
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Test accuracy against train accuracy and against pre-memorization accuracy, a colour per run, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "pre-memorization", "svg.fonttype": "none", "font.size": 10})
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.2), sharey=True)
+    names = {"train_accuracy": "train accuracy", "pre_memorization_accuracy": "pre-memorization train accuracy"}
+    for axes, (key, label) in zip(panels, names.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.75", linewidth=0.9)
+        for name in record["p_of_the_other_runs"]:
+            points = [each for each in record["all_points"] if each["run"] == name]
+            values = [[each[which] for each in points] for which in (key, "test_accuracy")]
+            axes.plot(*values, "o-", markersize=3.5, linewidth=0.8, label=name)
+        axes.set(xlabel=label, xlim=(0, 1), ylim=(0, 1))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="test accuracy")
+    panels[1].legend(frameon=False, fontsize=7, loc="upper left")
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(1)
+    started, load = time.process_time(), os.getloadavg()[0]
+    bench, runs = Bench(options.seed), list[Curves]()
+    print(f"start: {time.process_time() - started:.0f} CPU s", file=sys.stderr, flush=True)
+    for run in RUNS:
+        runs.append(bench.fine_tune(run))
+        print(_line(runs[-1], time.process_time() - started), file=sys.stderr, flush=True)
+    names = ("PRETRAIN_ROWS", "PRETRAIN_EPOCHS", "HIDDEN", "LAYERS", "BATCH", "SAMPLED", "SAMPLES", "TEST_SAMPLES")
+    record = {
+        "command": shlex.join(["python", "-m", "benchmarks.pre_memorization", *(arguments or sys.argv[1:])]),
+        "seed": options.seed,
+        "settings": {name.lower(): globals()[name] for name in names} | {"easy": EASY, "hard": HARD},
+        "parameters": sum(p.numel() for p in bench.start.parameters()),
+        "runs": [asdict(run) for run in RUNS],
+        **summary(runs),
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "cores": os.cpu_count(),
+        "load_before": round(load, 2),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "numpy")},
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "pre-memorization-cpu.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    draw(record, path.with_suffix(".svg"))
+    print(json.dumps({key: record[key] for key in ("r2", "r2_last_epochs", "p_of_all_runs", "cpu_seconds")}, indent=1))
+    return 0
+
+
+def _line(curves: Curves, seconds: float) -> str:
+    shown = (curves.accuracy.mean(axis=1), curves.nll.mean(axis=1), curves.test)
+    cells = "  ".join(" ".join(f"{x:.2f}" for x in values) for values in shown)
+    return f"{curves.run.name}: accuracy, nll, test: {cells} ({seconds:.0f} CPU s)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
