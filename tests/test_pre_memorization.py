@@ -254,3 +254,21 @@ def test_what_is_solved_is_easy_and_what_is_recited_is_hard(tmp_path: Path) -> N
     assert scores.trajectory[96:, -1].max() < 0.1 < 1.0 < scores.trajectory[:96, -1].mean()
     assert scores.difficulty[:96].mean() < 0.5
     assert scores.difficulty[96:].mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("Bert", {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}),
+        ("Mamba", {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 1, "time_step_rank": 2}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_no_text_can_be_drawn_from_is_refused(family: str, settings: dict) -> None:
+    import transformers
+
+    tokenizer = byte_level()
+    config = getattr(transformers, f"{family}Config")(vocab_size=len(tokenizer), **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(InputError, match=f"no text can be drawn from a {family}.*choose a causal language model"):
+        sampled_accuracy(model, tokenizer, ["a"], ["1"], [0], samples=1, sampling=Sampling(max_tokens=2), batch_size=1)
