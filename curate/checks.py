@@ -126,7 +126,7 @@ def check_scorer(
         for measure in scorer.measures():
             assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
             if isinstance(measure, KeyedMeasure):
-                assert measure.key(examples) == measure.key(examples), "a measure's key changes from call to call"
+                assert measure.key_of(examples) == measure.key_of(examples), "a measure's key changes from call to call"
 
 
 def check_clusterer(clusterer: Any) -> None:

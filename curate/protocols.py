@@ -85,7 +85,7 @@ class Measure(Protocol):
 class KeyedMeasure(Measure, Protocol):
     """A measure that looks at more of the examples than a model reads: their final answers, say. Optional."""
 
-    def key(self, examples: Examples) -> str:
+    def key_of(self, examples: Examples) -> str:
         """A string that changes when its values may, ids, content and checkpoint being the same; part of the name of
         its values in the cache. Of the other columns it may look at those of a role only."""
         ...

@@ -195,7 +195,7 @@ class _Measuring:
         self.cache = proxy_run.cache
         self.steps: list[int] = schedule.steps.tolist()
         self.names = {
-            fingerprint(m): fingerprint([m, m.key(examples)] if isinstance(m, KeyedMeasure) else m) for m in measures
+            fingerprint(m): fingerprint([m, m.key_of(examples)] if isinstance(m, KeyedMeasure) else m) for m in measures
         }
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]

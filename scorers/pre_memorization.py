@@ -104,11 +104,13 @@ class SampledAccuracy(Component):
     max_tokens: int = Field(default=512, ge=1)
     batch_size: int = Field(default=64, ge=1)
 
-    def key(self, examples: Examples) -> str:
+    def key_of(self, examples: Examples) -> str:
         """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
         from curate.evaluation.answers import grading
+        from curate.hashing import hash_columns
 
-        return f"{examples.labels_fingerprint()} {grading()}"
+        known = [role for role in ("final_answer",) if role in examples.columns]
+        return f"{hash_columns([(role, examples.column(role)) for role in known])} {grading()}"
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.

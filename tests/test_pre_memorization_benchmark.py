@@ -64,7 +64,9 @@ def test_r2_of_points_known() -> None:
     y = np.random.default_rng(0).random(50)
     noisy = y + np.random.default_rng(1).normal(0, 0.1, 50)
     line = np.polyval(np.polyfit(noisy, y, 1), noisy)
-    assert explained(noisy, y)["correlation"] == pytest.approx(1 - ((y - line) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    assert explained(noisy, y)["correlation"] == pytest.approx(
+        1 - ((y - line) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    )
 
 
 def _curves(name: str, p: float, seed: int) -> Curves:
