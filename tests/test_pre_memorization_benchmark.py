@@ -1,27 +1,12 @@
-"""The benchmark of pre-memorization accuracy: its data, its R^2, and thresholds that never saw what they are used on."""
+"""The benchmark of pre-memorization accuracy: its data, its R^2, and thresholds that never saw their own run."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.pre_memorization import (
-    FAMILIES,
-    FULL,
-    HARD,
-    OPENING,
-    RUNS,
-    SAMPLED,
-    WORDS,
-    Curves,
-    FineTuning,
-    best_threshold,
-    drawn,
-    explained,
-    held_out,
-    summary,
-    worded,
-)
+from benchmarks.pre_memorization import FAMILIES, FULL, HARD, OPENING, RUNS, SAMPLED, WORDS, drawn, worded
+from benchmarks.pre_memorization_summary import Curves, FineTuning, best_threshold, explained, held_out, summary
 from curate.verify import Verdict, grade
 
 
