@@ -109,8 +109,9 @@ class SampledAccuracy(Component):
         from curate.evaluation.answers import grading
         from curate.hashing import hash_columns
 
-        known = [role for role in ("final_answer",) if role in examples.columns]
-        return f"{hash_columns([(role, examples.column(role)) for role in known])} {grading()}"
+        role = "final_answer"
+        answers = [(role, examples.column(role))] if role in examples.columns else []
+        return f"{hash_columns(answers)} {grading()}"
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.
@@ -173,7 +174,7 @@ class PreMemorizationAccuracy(Component):
         steps, per_epoch = schedule.steps, schedule.steps_per_epoch
         k = len(steps)
         if steps.tolist() != np.round(round(k * per_epoch) * np.arange(1, k + 1) / k).astype(int).tolist():
-            wanted = max(1, round(float(schedule.epochs[-1])))
+            wanted = max(1, min(k, round(float(schedule.epochs[-1]))))
             raise InputError(
                 "PreMemorizationAccuracy needs a checkpoint after every whole epoch, but the proxy is looked at after "
                 f"{', '.join(f'{epoch:.3g}' for epoch in schedule.epochs[:6])} epochs; set proxy.steps to "
@@ -198,13 +199,15 @@ class PreMemorizationAccuracy(Component):
         """Scores of n examples with features (n, K); the trajectory is that of the loss."""
         examples, run = standalone(examples, run)
         self.check_examples(examples)
+        self.check_schedule(run.proxy.schedule(len(examples)))  # before a long wait
         found = run.trace(examples, self.measures())
         self.check_schedule(found.schedule)
         accuracy, loss = (found.of(measure)[:, :, 0] for measure in self.measures())
         valid = found.valid & np.isfinite(accuracy).all(axis=1)
         if not np.isfinite(loss[valid]).all():
             row = int(np.flatnonzero(valid & ~np.isfinite(loss).all(axis=1))[0])
-            raise InputError(f"the loss of row {row} (id {examples.ids[row]}) is not finite; lower proxy.learning_rate")
+            which = f"row {row} (id {examples.ids[row].as_py()})"
+            raise InputError(f"the loss of {which} is not finite; lower proxy.learning_rate")
         left_out = int((found.valid & ~valid).sum())
         if left_out:
             run.progress.note(f"{left_out:,} of {len(examples):,} rows have no answer to grade by and are not scored")

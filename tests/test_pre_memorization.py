@@ -195,8 +195,8 @@ def test_data_that_cannot_be_graded_is_refused_before_anything_is_trained(
     [
         ({"steps": "1/3 epoch", "checkpoints": 5, "min_steps": 1}, 800, "'1 epochs', proxy.checkpoints to 1"),
         ({"steps": "3 epochs", "checkpoints": 6, "min_steps": 1}, 800, "'3 epochs', proxy.checkpoints to 3"),
-        ({"steps": "3 epochs", "checkpoints": 2, "min_steps": 1}, 800, "'3 epochs', proxy.checkpoints to 3"),
-        ({"steps": "3 epochs", "checkpoints": 3}, 80, "proxy.min_steps to 1"),
+        ({"steps": "3 epochs", "checkpoints": 2, "min_steps": 1}, 800, "'2 epochs', proxy.checkpoints to 2"),
+        ({"steps": "3 epochs", "checkpoints": 3}, 80, "'3 epochs', proxy.checkpoints to 3 and proxy.min_steps to 1"),
         ({"steps": "2 epochs", "checkpoints": 2, "min_steps": 1}, 803, None),
         ({"steps": "3 epochs", "checkpoints": 3, "min_steps": 1}, 803, None),
         ({"steps": 75, "checkpoints": 3}, 800, None),
