@@ -21,12 +21,15 @@ THRESHOLDS = (*(round(float(p), 2) for p in np.arange(-4.0, 0.41, 0.1)),)
 
 @dataclass(frozen=True)
 class FineTuning:
-    """One run. rows: of the training data, the first so many; learning_rate: peak of a linear schedule."""
+    """One run. rows: of the training data, the first so many; learning_rate: peak of a linear schedule; every: epochs
+    from one look to the next, 1 as the paper has it, more where a run is long.
+    """
 
     name: str
     rows: int
     epochs: int
     learning_rate: float
+    every: int = 1
 
 
 def explained(predicted: npt.ArrayLike, actual: npt.ArrayLike) -> dict[str, float]:
@@ -43,7 +46,7 @@ def explained(predicted: npt.ArrayLike, actual: npt.ArrayLike) -> dict[str, floa
 
 @dataclass(frozen=True)
 class Curves:
-    """What a run was like after each of K epochs: accuracy and nll (K, n) of training rows, test (K,) accuracy."""
+    """What a run was like at each of K looks: accuracy and nll (K, n) of training rows, test (K,) accuracy."""
 
     run: FineTuning
     accuracy: Array
@@ -88,7 +91,7 @@ def summary(runs: Sequence[Curves]) -> dict[str, Any]:
             points.append(
                 {
                     "run": each.run.name,
-                    "epoch": epoch + 1,
+                    "epoch": (epoch + 1) * each.run.every,
                     "test_accuracy": each.test[epoch],
                     "train_accuracy": each.accuracy[epoch].mean(),
                     "nll_mean": each.nll[epoch].mean(),
