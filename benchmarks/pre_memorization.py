@@ -149,7 +149,7 @@ class Bench:
 
         from curate.scoring import score_losses
 
-        model, per_epoch = copy.deepcopy(self.start), run.rows // BATCH
+        model = copy.deepcopy(self.start)
         seen, found = self.tokens.take(np.arange(SAMPLED)), list[tuple[Array, Array, float]]()
 
         def look(step: int) -> None:
@@ -157,7 +157,7 @@ class Bench:
             nll = score_losses(model, seen, precision="float32", compile=False).astype(np.float64)
             found.append((accuracy, nll, float(self.accuracy(model, self.testing, TEST_SAMPLES, step).mean())))
 
-        at = [per_epoch * epoch for epoch in range(run.every, run.epochs + 1, run.every)]
+        at = [round(run.rows * epoch / BATCH) for epoch in range(run.every, run.epochs + 1, run.every)]
         self._train(model, self.tokens.take(np.arange(run.rows)), at[-1], BATCH, run.learning_rate, at, look)
         accuracy, nll, test = (np.array(each) for each in zip(*found, strict=True))
         return Curves(run, accuracy, nll, test)
