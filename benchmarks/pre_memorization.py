@@ -5,7 +5,7 @@
 Kang et al. (arXiv 2411.07681) find that over runs of different learning rate, length and data, the mean accuracy on
 training examples before they are memorised explains test accuracy with an R^2 of 0.9 or more, where plain train
 accuracy explains little. Here one small Llama is trained from random weights on easy arithmetic and then fine-tuned on
-few, harder problems in the ways of RUNS. After every epoch (less often in long runs): answers drawn for SAMPLED
+few, harder problems in the ways of RUNS. After every epoch (in the longest run every fourth): answers drawn for SAMPLED
 training rows and TESTED test rows (same mixture, no question in common), and the loss of the worked solutions of the
 former.
 
@@ -61,6 +61,7 @@ RUNS = (
     *(FineTuning(f"6 epochs, {rate:g}", FULL, 6, rate) for rate in (2e-4, 1e-3, 3e-3)),
     *(FineTuning(f"half, 12 epochs, {rate:g}", FULL // 2, 12, rate) for rate in (1e-3, 3e-3)),
     *(FineTuning(f"quarter, 16 epochs, {rate:g}", FULL // 4, 16, rate) for rate in (1e-3, 3e-3)),
+    FineTuning("quarter, 48 epochs, 0.003", FULL // 4, 48, 3e-3, 4),
 )
 
 
