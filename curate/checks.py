@@ -20,7 +20,7 @@ from curate.component import fingerprint
 from curate.examples import Examples
 from curate.generation import Completion, Request, Sampling
 from curate.plan import identity, share_counts
-from curate.protocols import Augmenter, Clusterer, Generator, MeasuringScorer, Realizer, Scorer
+from curate.protocols import Augmenter, Clusterer, Generator, KeyedMeasure, MeasuringScorer, Realizer, Scorer
 from curate.proxy import Proxy
 from curate.readers import read
 from curate.recipe import decode, encode
@@ -95,14 +95,17 @@ def _packages(written: Any) -> set[str]:
     return set().union(*(_packages(item) for item in written)) if isinstance(written, list) else set()
 
 
-def check_scorer(scorer: Any, *, cache: Path | str | None = None, proxy: Proxy | None = None) -> None:
+def check_scorer(
+    scorer: Any, *, cache: Path | str | None = None, proxy: Proxy | None = None, examples: Examples | None = None
+) -> None:
     """Shapes and dtypes of the scores, the same answer twice, and inputs left alone.
 
     cache: folder for a scorer that runs the proxy (a tiny one from scratch unless `proxy` is given).
+    examples: to be scored, for a scorer that needs other columns than `small_examples` has.
     """
     assert isinstance(scorer, Scorer), "a scorer needs a method score(examples, run)"
     check_component(scorer)
-    examples = small_examples()
+    examples = small_examples() if examples is None else examples
     tiny = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=64)
     run = Run(proxy or tiny, cache)
     before = examples.fingerprint()
@@ -122,6 +125,8 @@ def check_scorer(scorer: Any, *, cache: Path | str | None = None, proxy: Proxy |
         scorer.check_schedule(run.proxy.schedule(n))
         for measure in scorer.measures():
             assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
+            if isinstance(measure, KeyedMeasure):
+                assert measure.key_of(examples) == measure.key_of(examples), "a measure's key changes from call to call"
 
 
 def check_clusterer(clusterer: Any) -> None:

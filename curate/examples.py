@@ -102,6 +102,11 @@ class Examples:
         columns = [(role, self.column(role)) for role in self.content_roles]
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns])
 
+    def labels_fingerprint(self) -> str:
+        """32 hex digits over what is said about each row in the columns of other roles: source and final answer."""
+        roles = sorted(self.columns.keys() - {*self.content_roles, "id"})
+        return hash_columns([(role, self.column(role)) for role in roles])
+
     def table_fingerprint(self) -> str:
         """32 hex digits over every column, its name, type and role: what the result of a run depends on."""
         kinds = [f"{column.name}: {column.type}" for column in self.table.schema]

@@ -32,6 +32,7 @@ __all__ = [
     "Floats",
     "Generator",
     "Ints",
+    "KeyedMeasure",
     "Measure",
     "MeasuringScorer",
     "Preflight",
@@ -82,6 +83,16 @@ class Measure(Protocol):
 
         The checkpoint is lent: weights must be as before when this returns.
         """
+        ...
+
+
+@runtime_checkable
+class KeyedMeasure(Measure, Protocol):
+    """A measure that looks at more of the examples than a model reads: their final answers, say. Optional."""
+
+    def key_of(self, examples: Examples) -> str:
+        """A string that changes when its values may, ids, content and checkpoint being the same; part of the name of
+        its values in the cache. Of the other columns it may look at those of a role only."""
         ...
 
 

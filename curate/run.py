@@ -130,7 +130,8 @@ class Run:
 
     def _key(self, examples: Examples) -> str:
         trained_on = None if self.trained_on is None else self.trained_on.fingerprint()
-        return fingerprint([examples.fingerprint(), self.proxy, self.seed, trained_on])
+        about = [examples.fingerprint(), examples.labels_fingerprint()]  # a measure may look at both
+        return fingerprint([*about, self.proxy, self.seed, trained_on])
 
 
 def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:

@@ -7,13 +7,13 @@ prompt and completion is exact: a tokenizer cannot merge characters across it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from curate.errors import InputError
 from curate.examples import Examples
 
-__all__ = ["Part", "Piece", "Template", "renderer", "resolve_template"]
+__all__ = ["Part", "Piece", "Template", "last_completion", "renderer", "resolve_template"]
 
 # What the model is given, what it is asked to predict, and the mark with which it ends a turn, also predicted.
 Part = Literal["prompt", "completion", "end"]
@@ -78,6 +78,12 @@ def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int
         [(wrap(prompt, ""), "prompt"), (completion, "completion")]
         for prompt, completion in _prompts(examples, low, high)
     ]
+
+
+def last_completion(row: Sequence[Piece]) -> list[Piece]:
+    """A rendered row with its last completion alone to be predicted, and all before it as one prompt."""
+    last = max((k for k, (_, part) in enumerate(row) if part == "completion"), default=len(row))
+    return [("".join(text for text, _ in row[:last]), "prompt"), *row[last:]]
 
 
 def _alpaca(instruction: str, given: str) -> str:

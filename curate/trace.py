@@ -20,7 +20,7 @@ import numpy.typing as npt
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.protocols import Floats, Measure
+from curate.protocols import Floats, KeyedMeasure, Measure
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
 from curate.tokens import Tokens
@@ -188,6 +188,9 @@ class _Measuring:
         self.proxy_run, self.examples, self.measures, self.place = proxy_run, examples, list(measures), place
         self.cache = proxy_run.cache
         self.steps: list[int] = schedule.steps.tolist()
+        self.names = {
+            fingerprint(m): fingerprint([m, m.key_of(examples)] if isinstance(m, KeyedMeasure) else m) for m in measures
+        }
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
@@ -219,7 +222,8 @@ class _Measuring:
 
     def _entry(self, measure: Measure, step: int, shard: int) -> tuple[str, ...]:
         place = (self.place,) if self.place else ()
-        return ("measures", self.proxy_run.key, fingerprint(measure), f"step-{step:06d}", *place, f"shard-{shard:05d}")
+        name = self.names[fingerprint(measure)]
+        return ("measures", self.proxy_run.key, name, f"step-{step:06d}", *place, f"shard-{shard:05d}")
 
     def _collect(self, measure: Measure) -> Floats:
         """(n, K, d) from the cache."""

@@ -9,6 +9,7 @@ from scorers.instruction_following import InstructionFollowingDifficulty
 from scorers.learnability import Learnability
 from scorers.length import Length
 from scorers.loss_trajectory import FinalLoss, LossTrajectory
+from scorers.pre_memorization import PreMemorizationAccuracy
 from scorers.sam_sharpness import SAMSharpness
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Learnability",
     "Length",
     "LossTrajectory",
+    "PreMemorizationAccuracy",
     "Product",
     "RankAverage",
     "SAMSharpness",

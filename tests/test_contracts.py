@@ -42,6 +42,7 @@ from scorers import (
     InstructionFollowingDifficulty,
     Learnability,
     LossTrajectory,
+    PreMemorizationAccuracy,
     Product,
     RankAverage,
     SAMSharpness,
@@ -104,6 +105,20 @@ def test_a_scorer_with_a_reference(tmp_path: Path) -> None:
         tokenizer.save_pretrained(tmp_path / name)
     proxy = Proxy(model=str(tmp_path / "proxy"), steps=4, checkpoints=2, batch_size=8, max_length=64)
     check_scorer(Learnability(reference=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
+
+
+def test_scorers_of_answers(cache: Path) -> None:
+    """They need rows with answers to grade by, and whole epochs."""
+    table = small_examples().table
+    numbers = [str(k % 4) for k in range(len(table))]
+    answered = table.append_column("final_answer", pa.array([*numbers[:-2], None, None]))
+    pairs = zip(table["completion"].to_pylist(), numbers, strict=True)
+    texts = [f"{text}\n#### {number}" if text else "" for text, number in pairs]
+    answered = answered.set_column(answered.column_names.index("completion"), "completion", pa.array(texts))
+    epochs = Proxy(model="scratch", steps="2 epochs", checkpoints=2, min_steps=1, batch_size=8, max_length=64)
+    scorer = PreMemorizationAccuracy(samples=2, max_tokens=8)
+    for each in (scorer, RankAverage(scorers=(scorer, FinalLoss()))):
+        check_scorer(each, cache=cache, proxy=epochs, examples=read(answered).examples)
 
 
 @pytest.mark.parametrize(

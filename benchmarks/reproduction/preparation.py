@@ -24,7 +24,7 @@ from curate.tokenization import tokenize
 from curate.tokens import Tokens
 from curate.train import TrainConfig, train
 
-__all__ = ["Prepared", "loaded", "prepare", "tokens_of"]
+__all__ = ["Prepared", "loaded", "prepare", "small_llama", "tokens_of"]
 
 _COLUMNS = "prompt=question,completion=answer,final_answer=final_answer,source=source,id=id"
 _TEST_SEED = 9_000  # the same questions for every seed, so that runs can be paired by example
@@ -103,22 +103,7 @@ def _pretrain(settings: Settings, seed: int, shape: tuple[int, int, int], draw: 
     hidden, layers, epochs = shape
     rows = loaded(draw("pretrain"))
     tokenizer = scratch_tokenizer(rows.examples, seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3 // 8 * 8,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=settings.max_length,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "reproduction", "weights", hidden, layers))
-        model = LlamaForCausalLM(config).float()
+    model = small_llama(tokenizer, hidden, layers, settings.max_length, seed)
     steps = len(rows.examples) * epochs // settings.pretrain_batch_size
     training = TrainConfig(
         steps=steps,
@@ -136,3 +121,23 @@ def _pretrain(settings: Settings, seed: int, shape: tuple[int, int, int], draw: 
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def small_llama(tokenizer: Any, hidden: int, layers: int, max_length: int, seed: int) -> Any:
+    """A Llama of this width and depth with float32 weights drawn from `seed`, embeddings tied."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3 // 8 * 8,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=max_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "reproduction", "weights", hidden, layers))
+        return LlamaForCausalLM(config).float()

@@ -19,10 +19,10 @@ from curate.examples import Examples
 from curate.generation import Prompt
 from curate.hashing import hash_columns
 from curate.seeds import derive_seed
-from curate.templates import Piece, renderer
+from curate.templates import Piece, last_completion, renderer
 from curate.verify import reference_answer
 
-__all__ = ["Form", "Shots", "draw_shots", "form_of", "generation_prompts", "pieces"]
+__all__ = ["Form", "Shots", "draw_shots", "form_of", "generation_prompts", "pieces", "stops_of"]
 
 _TURN = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
 # What a model that knows no end of text goes on with.
@@ -70,8 +70,13 @@ def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | Non
         name: str = trained_with or settings.template
     else:
         name = style
+    return Form(name, stops_of(name, tokenizer))
+
+
+def stops_of(name: str, tokenizer: Any | None) -> tuple[str, ...]:
+    """Texts with which a model that does not end begins the next question, by the form or template of the prompt."""
     headings = name == "chat" and tokenizer is not None and not tokenizer.chat_template
-    return Form(name, _STOPS["headings" if headings else name])
+    return _STOPS["headings" if headings else name]
 
 
 def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -> Shots:
@@ -119,7 +124,7 @@ def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> li
     if form.name == "chat":
         conversations = _conversations(questions, shots)
         examples = Examples(_messages(conversations), questions.examples.ids, "messages", {"messages": "messages"})
-        return [_last_only(row) for row in renderer(examples, "chat", tokenizer)(0, n)]
+        return [last_completion(row) for row in renderer(examples, "chat", tokenizer)(0, n)]
     solved = _pairs(list(shots.questions), list(shots.solutions))
     before = "".join(
         "".join(text for text, _ in row) + "\n\n" for row in renderer(solved, form.name, tokenizer)(0, len(solved))
@@ -189,9 +194,3 @@ def _pairs(prompts: list[str], completions: list[str]) -> Examples:
     columns = {"prompt": pa.array(prompts, pa.large_string()), "completion": pa.array(completions, pa.large_string())}
     ids = pa.array([str(k) for k in range(len(prompts))], pa.string())
     return Examples(pa.table(columns), ids, "prompt_completion", {name: name for name in columns})
-
-
-def _last_only(row: Sequence[Piece]) -> list[Piece]:
-    """The row with its last completion alone to be predicted, and the turns before it as its prompt."""
-    last = max((k for k, (_, part) in enumerate(row) if part == "completion"), default=len(row))
-    return [("".join(text for text, _ in row[:last]), "prompt"), *row[last:]]

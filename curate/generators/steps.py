@@ -25,6 +25,8 @@ class Steps:
         self.ids = torch.tensor([[ids[0]] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
         self.cache: Any = None
         known = inspect.signature(model.forward).parameters
+        if "past_key_values" not in known:
+            raise _cannot_sample(model)
         self.takes_positions = "position_ids" in known
         # Of the prompt, only what its last token predicts is wanted.
         self.options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
@@ -45,6 +47,8 @@ class Steps:
             input_ids=self.ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
         )
         self.cache = out.past_key_values
+        if self.cache is None:
+            raise _cannot_sample(self.model)
         logits: torch.Tensor = out.logits[:, -1].float()
         if logits.isnan().any():
             raise InputError("the model's logits are not numbers; check its weights, or set precision: float32")
@@ -79,6 +83,13 @@ class Steps:
             self.mask = self.mask[:, empty:]
             for layer in self.cache.layers:
                 layer.keys, layer.values = layer.keys[..., empty:, :], layer.values[..., empty:, :]
+
+
+def _cannot_sample(model: Any) -> InputError:
+    return InputError(
+        f"no text can be drawn from a {type(model).__name__}: it does not keep the keys and values of earlier tokens; "
+        "choose a causal language model (a decoder, such as a Llama or a Qwen)"
+    )
 
 
 def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:

@@ -1,0 +1,256 @@
+"""Pre-memorization accuracy: how often a model solved an example before it knew the example's solution by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.measures import MeanLoss
+from curate.protocols import Floats, Measure
+from curate.run import Run, standalone
+from curate.scores import Scores
+from curate.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from curate.examples import Examples
+    from curate.generation import Sampling
+    from curate.proxy import Schedule
+    from curate.trace import LiveCheckpoint
+
+__all__ = [
+    "PreMemorizationAccuracy",
+    "SampledAccuracy",
+    "masked_accuracy",
+    "pre_memorization_accuracy",
+    "sampled_accuracy",
+]
+
+_BLOCK = 1024  # rows looked at together for the first that can be graded
+
+
+def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> npt.NDArray[np.float64]:
+    """Accuracies (K, n), with 0 where an example was memorised: ln ln perplexity < threshold, nll < e^threshold.
+
+    nll: (K, n) mean negative log-likelihood of the worked solution, nats per token. NaN of either stays NaN.
+    """
+    accuracy, nll = np.asarray(accuracy, np.float64), np.asarray(nll, np.float64)
+    if accuracy.shape != nll.shape or accuracy.ndim != 2:
+        raise InputError(f"accuracy has shape {accuracy.shape} and nll {nll.shape}; give both as (epochs, examples)")
+    return np.where(np.isnan(nll), np.nan, np.where(nll < np.exp(threshold), 0.0, accuracy))
+
+
+def pre_memorization_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> npt.NDArray[np.float64]:
+    """(K, n) accuracy before memorisation at K checkpoints, one per epoch (arXiv 2411.07681).
+
+    PreMem[m] = min(max over m' <= m of masked[m'], accuracy[m]), with the arguments of `masked_accuracy`. So an
+    example that is memorised from the first epoch on has 0.
+    """
+    best = np.maximum.accumulate(masked_accuracy(accuracy, nll, threshold), axis=0)
+    return np.minimum(best, np.asarray(accuracy, np.float64))
+
+
+def sampled_accuracy(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    samples: int,
+    sampling: Sampling,
+    batch_size: int,
+) -> Floats:
+    """(n,) float32 share of right answers among the completions drawn for each of n prompts.
+
+    Sample k of a row is drawn with (its seed, k), whatever stands beside it. An answer that could not be decided is
+    not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
+    """
+    from curate.evaluation.answers import graded
+    from curate.generation import Request
+    from curate.generators.sampling import sample
+    from curate.verify import Verdict
+
+    asked = [
+        (row, Request(prompts[row], sampling, seeds[row], k))
+        for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # like lengths side by side
+        for k in range(samples)
+    ]
+    drawn = sample(model, tokenizer, [request for _, request in asked], template="plain", batch_size=batch_size)
+    found = graded(drawn, [answers[row] for row, _ in asked])
+    right = np.zeros(len(prompts), np.float32)
+    for (row, _), answer in zip(asked, found, strict=True):
+        right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
+    return right / np.float32(samples)
+
+
+class SampledAccuracy(Component):
+    """Share of right answers among `samples` that the checkpoint draws for a row's prompt.
+
+    The prompt is what the proxy was trained to complete: the row in the proxy's template up to its last completion.
+    A row is measured where its final answer is known, by the column of that role or by a mark in its completion, and
+    its own completion is graded right against it: what the grader cannot find there it could not find in a sample.
+    batch_size: completions at a time; part of what names the values, since rounding may depend on it.
+    """
+
+    samples: int = Field(default=5, ge=1)
+    temperature: float = Field(default=0.8, gt=0, allow_inf_nan=False)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+
+    def key_of(self, examples: Examples) -> str:
+        """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
+        from curate.evaluation.answers import grading
+        from curate.hashing import hash_columns
+
+        role = "final_answer"
+        answers = [(role, examples.column(role))] if role in examples.columns else []
+        return f"{hash_columns(answers)} {grading()}"
+
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+        """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.
+
+        Sample k of a row is seeded by the run, the step, the row's id and k alone.
+        """
+        from curate.evaluation.prompts import stops_of
+        from curate.generation import Sampling
+        from curate.templates import last_completion, renderer
+
+        answers = _verifiable(examples)
+        rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]
+        values = np.full((len(examples), 1), np.nan, np.float32)
+        if not rows:
+            return values
+        ids, tokenizer, template = (
+            examples.ids.to_pylist(),
+            checkpoint.proxy_run.tokenizer,
+            checkpoint.proxy_run.template,
+        )
+        rendered = renderer(examples.take(np.array(rows)), template, tokenizer)(0, len(rows))
+        stop = stops_of(template, tokenizer)
+        values[rows, 0] = sampled_accuracy(
+            checkpoint.model,
+            tokenizer,
+            [last_completion(row)[0][0] for row in rendered],
+            [str(answers[row]) for row in rows],
+            [derive_seed(checkpoint.seed, "sampled accuracy", checkpoint.step, ids[row]) for row in rows],
+            samples=self.samples,
+            sampling=Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=stop),
+            batch_size=self.batch_size,
+        )
+        return values
+
+
+class PreMemorizationAccuracy(Component):
+    """Accuracy of sampled answers before an example is memorised (Kang et al., arXiv 2411.07681).
+
+    Difficulty is 1 - PreMem at the last epoch: hard is what was never solved, or only recited. Features are PreMem at
+    the K epochs, see `pre_memorization_accuracy`. The proxy must be looked at after every whole epoch.
+
+    threshold: p of "memorised where ln ln perplexity < p"; the loss of the row's completion, end included, stands
+        for ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's for GSM8K; it took -1.7 for MATH. It
+        depends on task and model: another one costs nothing, samples being kept.
+    samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; the paper's.
+
+    Cost: `samples` generations per example and epoch, far more than a loss: 5 x 3 epochs x 7,500 rows of GSM8K are
+    112,500 completions. Rows without an answer to grade by are invalid.
+    """
+
+    threshold: float = Field(default=-2.3, allow_inf_nan=False)
+    samples: int = Field(default=5, ge=1)
+    temperature: float = Field(default=0.8, gt=0, allow_inf_nan=False)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+
+    def measures(self) -> Sequence[Measure]:
+        names = ("samples", "temperature", "top_p", "max_tokens", "batch_size")
+        return [SampledAccuracy(**{name: getattr(self, name) for name in names}), MeanLoss()]
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raises InputError unless checkpoint k falls on the end of epoch k."""
+        steps, per_epoch = schedule.steps, schedule.steps_per_epoch
+        k = len(steps)
+        if steps.tolist() != np.round(round(k * per_epoch) * np.arange(1, k + 1) / k).astype(int).tolist():
+            wanted = max(1, min(k, round(float(schedule.epochs[-1]))))
+            raise InputError(
+                "PreMemorizationAccuracy needs a checkpoint after every whole epoch, but the proxy is looked at after "
+                f"{', '.join(f'{epoch:.3g}' for epoch in schedule.epochs[:6])} epochs; set proxy.steps to "
+                f"'{wanted} epochs', proxy.checkpoints to {wanted} and proxy.min_steps to 1"
+            )
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raises InputError where no row can be sampled and graded."""
+        if examples.shape == "text":
+            raise InputError(
+                "PreMemorizationAccuracy draws answers to prompts, and rows of text alone have none; give the data as "
+                "prompt and completion, or choose LossTrajectory"
+            )
+        blocks = (examples.slice(low, min(low + _BLOCK, len(examples))) for low in range(0, len(examples), _BLOCK))
+        if not any(answer is not None for block in blocks for answer in _verifiable(block)):
+            raise InputError(
+                f"none of the {len(examples):,} rows has a final answer that its own completion is graded right "
+                "against; name the column of final answers with --columns final_answer=COLUMN, or choose LossTrajectory"
+            )
+
+    def score(self, examples: Any, run: Run | None = None) -> Scores:
+        """Scores of n examples with features (n, K); the trajectory is that of the loss."""
+        examples, run = standalone(examples, run)
+        self.check_examples(examples)
+        self.check_schedule(run.proxy.schedule(len(examples)))  # before a long wait
+        found = run.trace(examples, self.measures())
+        self.check_schedule(found.schedule)
+        accuracy, loss = (found.of(measure)[:, :, 0] for measure in self.measures())
+        valid = found.valid & np.isfinite(accuracy).all(axis=1)
+        if not np.isfinite(loss[valid]).all():
+            row = int(np.flatnonzero(valid & ~np.isfinite(loss).all(axis=1))[0])
+            which = f"row {row} (id {examples.ids[row].as_py()})"
+            raise InputError(f"the loss of {which} is not finite; lower proxy.learning_rate")
+        left_out = int((found.valid & ~valid).sum())
+        if left_out:
+            run.progress.note(f"{left_out:,} of {len(examples):,} rows have no answer to grade by and are not scored")
+        solved = pre_memorization_accuracy(accuracy.T, loss.T, self.threshold).T
+        return Scores(
+            features=np.where(valid[:, None], solved, 0).astype(np.float32),
+            difficulty=np.where(valid, 1 - solved[:, -1], np.nan).astype(np.float32),
+            valid=valid,
+            trajectory=loss,
+            steps=found.schedule.steps,
+            tokens=found.tokens,
+            ids=examples.ids,
+        )
+
+
+def _verifiable(examples: Examples) -> list[str | None]:
+    """(n,) final answers that the row's own completion is graded right against, else None."""
+    from curate.verify import Verdict, grade_many, reference_answer
+    from curate.verify.symbolic import algebra_is_here
+
+    completions, n = _completions(examples), len(examples)
+    named = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
+    answers = [
+        str(cell).strip() if cell is not None and str(cell).strip() else reference_answer(completion)
+        for cell, completion in zip(named, completions, strict=True)
+    ]
+    rows = [k for k, answer in enumerate(answers) if answer is not None]
+    verdicts = grade_many([(completions[k], str(answers[k])) for k in rows], algebra=algebra_is_here())
+    right = {k for k, verdict in zip(rows, verdicts, strict=True) if verdict == Verdict.right}
+    return [answer if k in right else None for k, answer in enumerate(answers)]
+
+
+def _completions(examples: Examples) -> list[str]:
+    """(n,) what the model is to answer: of a conversation its last answer."""
+    n = len(examples)
+    if examples.shape == "messages":
+        answered = (
+            [t["content"] for t in turns if t["role"] == "assistant"] for turns in examples.texts("messages", 0, n)
+        )
+        return [(contents or [""])[-1] or "" for contents in answered]
+    role = "output" if examples.shape == "instruction" else "completion"
+    return [text or "" for text in examples.texts(role, 0, n)]
