@@ -134,6 +134,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure, panels = pyplot.subplots(1, 2, figsize=(9.6, 4.2), sharey=True)
     names = {"train_accuracy": "train accuracy", "pre_memorization_accuracy": "pre-memorization train accuracy"}
     for axes, (key, label) in zip(panels, names.items(), strict=True):
+        axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
         axes.plot([0, 1], [0, 1], color="0.75", linewidth=0.9)
         for name in record["p_of_the_other_runs"]:
             points = [each for each in record["all_points"] if each["run"] == name]
@@ -142,6 +143,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes.set(xlabel=label, xlim=(0, 1), ylim=(0, 1))
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set(ylabel="test accuracy")
-    panels[1].legend(frameon=False, fontsize=7, loc="upper left")
+    panels[1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
