@@ -17,10 +17,19 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from curate.component import stateless
+from curate.component import Component, stateless
 from curate.errors import InputError
 
-__all__ = ["apply_settings", "decode", "dump_recipe", "encode", "load_recipe", "recipe_names", "validation_message"]
+__all__ = [
+    "apply_settings",
+    "built_in",
+    "decode",
+    "dump_recipe",
+    "encode",
+    "load_recipe",
+    "recipe_names",
+    "validation_message",
+]
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
@@ -29,6 +38,19 @@ _TRUSTED = ("curate", "scorers", "augmenters", "sklearn")
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
 # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+
+
+def built_in(module: Any, name: str, what: str) -> str:
+    """Dotted path of the component that a module names in its __all__, in whatever case it is written; what: it is.
+
+    Raises InputError that names those there are.
+    """
+    public = {each: getattr(module, each) for each in module.__all__}
+    known = [each for each, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component)]
+    exact = next((each for each in known if each.lower() == name.lower()), None)
+    if exact is None:
+        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(sorted(known))}")
+    return f"{module.__name__}.{exact}"
 
 
 def recipe_names() -> list[str]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component
-from curate.errors import InputError
 from curate.finetuning.lora import LoRA
 from curate.models import SCRATCH
 from curate.proxy import length_in_steps
-from curate.recipe import construct, decode, encode
+from curate.recipe import built_in, construct, decode, encode
 from curate.templates import Template
 
 if TYPE_CHECKING:
@@ -192,16 +191,7 @@ def _optimizer(value: Any) -> Any:
     value = {key: _optimizer(item) if key in ("base", "adamw") else item for key, item in value.items()}
     name = value.setdefault("use", "AdamW")
     if isinstance(name, str) and "." not in name:
-        value["use"] = _dotted(name)
+        from curate import optimizers
+
+        value["use"] = built_in(optimizers, name, "optimizer")
     return value
-
-
-def _dotted(name: str) -> str:
-    from curate import optimizers
-
-    public = {each: getattr(optimizers, each) for each in optimizers.__all__}
-    known = [each for each, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component)]
-    exact = next((each for each in known if each.lower() == name.lower()), None)
-    if exact is None:
-        raise InputError(f"there is no optimizer {name!r}; choose one of {', '.join(sorted(known))}")
-    return f"curate.optimizers.{exact}"
