@@ -129,6 +129,11 @@ def test_irdro_is_the_worst_mixture_less_its_divergence_from_uniform() -> None:
     assert torch.allclose(asked(IRDRO(kl_weight=1e-3), [0.3, 9.0]), torch.tensor([0.0, 2.0]))
 
 
+@pytest.mark.parametrize("reweighter", [IRDRO(kl_weight=1e-30), DynamicLoss(strategy="linupper", r=1e-40)])
+def test_the_smallest_scale_leaves_the_highest_alone(reweighter: Any) -> None:
+    assert asked(reweighter, [1e9, 1.0, 2.0]).tolist() == [3, 0, 0]
+
+
 def test_selective_takes_one_portion_of_the_sorted_losses() -> None:
     losses = [5.0, 1.0, 4.0, 2.0, 3.0, 0.5, 0.2, 0.1]
     assert asked(Selective(fraction=0.25, portion=0), losses).tolist() == [4, 0, 4, 0, 0, 0, 0, 0]
@@ -247,6 +252,12 @@ def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     telling = ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True)._weigh(similarity)
     assert float(telling.max() / telling.min()) > 5
     assert float(telling.mean()) == pytest.approx(1)
+    similarity = torch.tensor([-0.3, 0.1, 0.2])
+    kept = ADAPT(anchors="a", tau=0.1, mean_one=True)._weigh(similarity)
+    sigmoids = (similarity / 0.1).sigmoid()
+    assert torch.allclose(kept, sigmoids / sigmoids.mean())
+    far = ADAPT(anchors="a", tau=1e-3, mean_one=True)._weigh(torch.tensor([-0.2, -0.2, -0.5]))
+    assert far.tolist() == [1.5, 1.5, 0]  # all three sigmoids are 0 in float32
 
 
 def test_bm25_is_the_formula() -> None:
@@ -342,6 +353,28 @@ def test_alignment_is_that_of_the_gradients(alignment: Any) -> None:
     assert a[1] > a[0]
     live.refresh(1)  # not due
     assert np.allclose(live.alpha, 0.6 * 0.5 + 0.4 * raised / raised.sum(), atol=1e-6)
+
+
+def test_a_domain_that_lost_all_its_weight_can_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, target = patterned(PATTERNS[:2], 5), patterned(PATTERNS[1:2], 5, seed=1)
+    settings = DGA(target="t", eta=1e4, alignment="dot", refresh_every=1)
+    live = settings.begin(training(tiny_model(), tokens, rows_of(target, domain=["a"] * 5 + ["b"] * 5)))
+    for agreement, expected in (([1.0, -1.0], [1, 0]), ([-1.0, 1.0], [0, 1])):
+        monkeypatch.setattr(live, "_agreement", lambda step, found=agreement: np.array(found))
+        live.refresh(0)
+        assert live.alpha.tolist() == expected
+
+
+@pytest.mark.parametrize(("basis", "which"), [(None, "domain 'a'"), (2, "mixture 0 of the basis")])
+def test_a_domain_whose_gradient_is_not_finite_is_named(basis: int | None, which: str) -> None:
+    tokens, target = patterned(PATTERNS[:2], 5), patterned(PATTERNS[1:2], 5, seed=1)
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[PATTERNS[0][0]] = torch.nan
+    rows = rows_of(target, domain=["a"] * 5 + ["b"] * 5)
+    live = DGA(target="t", basis=basis).begin(training(model, tokens, rows))
+    with pytest.raises(InputError, match=f"the gradient of {which} is not finite after 0 steps; lower"):
+        live.refresh(0)
 
 
 def test_a_row_weighs_its_domains_weight_over_its_domains_share() -> None:
@@ -447,8 +480,16 @@ def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Pa
         list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], resume=tmp_path / "plain", reweighter=IRDRO()))
 
 
+def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:
+    for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=IRDRO()):
+        checkpoint.save(tmp_path)
+    again = {"reweighter": STATEFUL["dga"], "rows": rows_of(**COLUMNS), "resume": tmp_path}
+    with pytest.raises(InputError, match="another reweighter than DGA; give that one or start afresh"):
+        list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
+
+
 def test_looking_at_gradients_leaves_the_run_alone() -> None:
-    """With one step size for the mixture so small that nothing moves, the run is the plain one, bit for bit."""
+    """With a step size for the mixture so small that nothing moves, the run is the plain one but for rounding."""
     model, plain = tiny_model(), tiny_model()
     still = DGA(target="t", eta=1e-12, refresh_every=1)
     last = run(model, still, rows=rows_of(domain=COLUMNS["domain"]))
