@@ -30,7 +30,7 @@ from curate.reweighters import (
 )
 from curate.reweighters.basis import importance_basis
 from curate.reweighters.bm25 import bm25_scores
-from curate.reweighting import mean_weights
+from curate.reweighting import Reweighting, mean_weights
 from curate.tokens import Tokens
 from curate.train import TrainConfig, train
 
@@ -480,11 +480,60 @@ def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Pa
         list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], resume=tmp_path / "plain", reweighter=IRDRO()))
 
 
+@pytest.mark.parametrize("name", ["adapt", "dga"])
+def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(name: str) -> None:
+    found, failures = [], [0, 1]
+    for failing in failures:
+        model, left, sizes = tiny_model(), [failing], []
+
+        def hook(*_: Any, model: Any = model, left: list[int] = left) -> None:
+            if not model.training and left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.model.layers[1].register_forward_hook(hook)
+        last = list(
+            train(
+                model,
+                TOKENS,
+                config(),
+                checkpoint_steps=[6],
+                reweighter=STATEFUL[name],
+                rows=rows_of(**COLUMNS),
+                log=lambda record, sizes=sizes: sizes.append(record.micro_batch_tokens),
+            )
+        )[-1]
+        found.append((last.losses, last.reweighting.sums, sizes))
+    (losses, sums, sizes), (again, sums_again, smaller) = found
+    assert max(smaller) < min(sizes)
+    assert np.allclose(losses, again, atol=1e-4)
+    assert torch.allclose(sums, sums_again, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reweighter", "serves"),
+    [
+        (GivenWeights(column="w"), True),
+        (IRDRO(), True),
+        (ADAPT(anchors="a", similarity="bm25"), True),
+        (ADAPT(anchors="a"), False),
+        (DGA(target="t"), False),
+    ],
+)
+def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool) -> None:
+    known = training(tiny_model(), rows=rows_of(**COLUMNS))
+    if serves:
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+        return
+    with pytest.raises(InputError, match="looks at the whole model, .* losses or columns alone, or leave sharding out"):
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+
+
 def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:
     for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=IRDRO()):
         checkpoint.save(tmp_path)
     again = {"reweighter": STATEFUL["dga"], "rows": rows_of(**COLUMNS), "resume": tmp_path}
-    with pytest.raises(InputError, match="another reweighter than DGA; give that one or start afresh"):
+    with pytest.raises(InputError, match="another reweighter than DGA; give that one"):
         list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
 
 

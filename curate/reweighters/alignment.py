@@ -100,7 +100,7 @@ class _Domains:
     def refresh(self, step: int) -> None:
         if step % self.settings.refresh_every == 0:
             agreement = self._agreement(step)
-            # By logarithms and shifted, so that nothing overflows, and with a floor, so that no domain is lost for good.
+            # By logarithms and shifted, so that nothing overflows; with a floor, so that no domain is lost for good.
             raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
             raised = np.exp(raised - raised.max())
             b = self.settings.smoothing
