@@ -484,7 +484,8 @@ def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Pa
 def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(name: str) -> None:
     found = []
     for failing in (0, 1):
-        model, left, sizes = tiny_model(), [0], []
+        model, left = tiny_model(), [0]
+        records: list[Any] = []
 
         def hook(*_: Any, model: Any = model, left: list[int] = left) -> None:
             if not model.training and left[0]:
@@ -492,10 +493,10 @@ def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(n
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
         model.model.layers[1].register_forward_hook(hook)
-        given = {"reweighter": STATEFUL[name], "rows": rows_of(**COLUMNS), "checkpoint_steps": [0, 6]}
-        for last in train(model, TOKENS, config(), log=lambda record, to=sizes: to.append(record), **given):
+        given: dict[str, Any] = {"reweighter": STATEFUL[name], "rows": rows_of(**COLUMNS)}
+        for last in train(model, TOKENS, config(), checkpoint_steps=[0, 6], log=records.append, **given):
             left[0] = failing if last.step == 0 else 0  # not before: the loop tries out the model, in eval mode
-        sizes = [record.micro_batch_tokens for record in sizes]
+        sizes = [record.micro_batch_tokens for record in records]
         found.append((last.losses, last.reweighting.sums, sizes))
     (losses, sums, sizes), (again, sums_again, smaller) = found
     assert max(smaller) < min(sizes)
