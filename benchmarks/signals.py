@@ -180,7 +180,7 @@ def _signals(reference: Path, target: pa.Table) -> dict[str, tuple[Any, float]]:
         "ErrorNorm": (ErrorNorm(), k),
         "ForgettingCount": (ForgettingCount(), k),
         "InstructionFollowingDifficulty": (InstructionFollowingDifficulty(), 2 * k),
-        "SAMSharpness, shared": (SAMSharpness(), k + (1 + BACKWARD) * k),
+        "SAMSharpness, shared": (SAMSharpness(), 2 * k + (1 + BACKWARD) * k),
         "SAMSharpness, own": (SAMSharpness(ascent="example"), k + (1 + BACKWARD) * k),
         "GradientAlignment, last layer": (GradientAlignment(target=target, parameters="last-layer"), k),
         "GradientAlignment, lora": (GradientAlignment(target=target, parameters="lora"), (1 + BACKWARD) * k),

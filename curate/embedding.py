@@ -16,6 +16,7 @@ import torch
 from curate import distributed
 from curate.errors import InputError
 from curate.forward import Batch, decoder_states, head_losses, logit_map
+from curate.memory import on_all_ranks
 from curate.protocols import Ints
 from curate.scoring import plan_batches
 from curate.tokens import Tokens
@@ -77,11 +78,15 @@ def embeddings_of(
     rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())
     lengths = torch.from_numpy(tokens.lengths).to(device)
     found = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)
-    with restored(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        model.eval()
+
+    def look() -> None:
         for part in plan_batches(tokens.lengths[rows], budget) if len(rows) else []:
             batch = make_batch(tokens, rows[part]).to(device)
             found[batch.rows] = embed(decoder_states(model, batch), batch, lengths[batch.rows])
+
+    with restored(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        model.eval()
+        on_all_ranks(look, device)
     return distributed.sum_(found)
 
 

@@ -114,8 +114,7 @@ class Gradient:
         self.tokens_seen = int(self.lengths[self.rows].sum())
         self.weights: torch.Tensor | None = None
         if self.reweighting is not None:
-            torch.clear_autocast_cache()
-            self.reweighting.refresh(step)
+            self._refresh(self.reweighting)
         while True:
             self._plan()
             self.loss = self.norm = math.nan
@@ -135,6 +134,22 @@ class Gradient:
                 ) from error
             finally:
                 self.anchors = []
+            self._shrink()
+
+    def _refresh(self, reweighting: Reweighting) -> None:
+        """Let the reweighter look at the model, again in smaller parts where memory runs out."""
+        for parameter in self.parameters:
+            parameter.grad = None  # of the step before; the look needs the room
+        while True:
+            torch.clear_autocast_cache()
+            try:
+                reweighting.refresh(self.step)
+                return
+            except OutOfMemory:
+                pass  # on another rank
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
             self._shrink()
 
     def _plan(self) -> None:

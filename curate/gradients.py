@@ -11,6 +11,7 @@ import torch
 from curate import distributed
 from curate.errors import InputError
 from curate.forward import Batch, batch_losses, make_batch
+from curate.memory import on_all_ranks
 from curate.protocols import Ints
 from curate.scoring import plan_batches
 from curate.tokens import Tokens
@@ -45,15 +46,19 @@ def mean_gradient(
     mine = rows[distributed.rank() :: distributed.world_size()] if shared else rows
     parameters = [p for p in model.parameters() if p.requires_grad]
     kept = [p.grad for p in parameters]
+
+    def add_up() -> None:
+        for part in plan_batches(tokens.lengths[mine], budget) if len(mine) else []:
+            losses = batch_losses(model, make_batch(tokens, mine[part]).to(device))
+            with torch.autocast(device.type, enabled=False):
+                (losses.sum() / total).backward()
+
     with restored(model), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         model.eval()
         try:
             for parameter in parameters:
                 parameter.grad = None
-            for part in plan_batches(tokens.lengths[mine], budget) if len(mine) else []:
-                losses = batch_losses(model, make_batch(tokens, mine[part]).to(device))
-                with torch.autocast(device.type, enabled=False):
-                    (losses.sum() / total).backward()
+            on_all_ranks(add_up, device) if shared else add_up()
             if shared:
                 distributed.sum_gradients_(parameters)
             return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

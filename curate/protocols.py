@@ -200,7 +200,10 @@ class RefreshedReweighter(Reweighter, Protocol):
     """A reweighter that looks at the model between steps. Optional."""
 
     def refresh(self, step: int) -> None:
-        """Called on all ranks before the update that follows `step` updates; weights must be as before at its end."""
+        """Called on all ranks before the update that follows `step` updates; weights must be as before at its end.
+
+        Called again where memory ran out in it, with smaller batches: it must not have changed anything by then.
+        """
         ...
 
 

@@ -144,18 +144,17 @@ class Reweighting:
     """
 
     def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
-        looks_further = isinstance(reweighter, BeginningReweighter | EmbeddingReweighter | RefreshedReweighter)
-        if sharded and looks_further:
-            raise InputError(
-                f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
-                "reweighter that looks at losses alone, or leave sharding out"
-            )
         self.live = reweighter.begin(training()) if isinstance(reweighter, BeginningReweighter) else reweighter
         if not isinstance(self.live, Reweighter):
             raise InputError(
                 f"{type(reweighter).__qualname__} does not fit: a reweighter has a method weights(batch, outputs)"
             )
         self.embeds = isinstance(self.live, EmbeddingReweighter) and self.live.embeds
+        if sharded and (self.embeds or isinstance(self.live, RefreshedReweighter)):
+            raise InputError(
+                f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
+                "reweighter that looks at losses or columns alone, or leave sharding out"
+            )
         self.sums = torch.zeros(n, dtype=torch.float64)
         self.times = torch.zeros(n, dtype=torch.int64)
 

@@ -149,6 +149,8 @@ class GradientAlignment(Component):
         found = run.trace(examples, [MeanLoss(), alignment])
         features = found.of(alignment)[:, :, 0]
         rates = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, found.schedule)
+        if not rates.any():  # the only step of a run of one step is that of rate 0
+            rates = np.ones_like(rates)
         return measured_scores(
             found,
             examples,

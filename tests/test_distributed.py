@@ -47,6 +47,12 @@ CASES: dict[str, dict[str, Any]] = {
     "out of memory": {"micro_batch_tokens": 100, "fails": 1},
     "out of memory, reweighted": {"micro_batch_tokens": 100, "fails": 1, "reweighted": True},
     "out of memory, one part": {"fails": 1, "reweighted": True},
+    "out of memory, at the anchors": {"fails": 1, "looking": True, "reweighter": ADAPT(anchors="a", tau=0.1)},
+    "out of memory, at domains": {
+        "fails": 2,
+        "looking": True,
+        "reweighter": DGA(target="t", refresh_every=2, rows_per_gradient=3),
+    },
     "out of memory, functional sam": {"optimizer": FunctionalSAM(base=AdamW(eps=1e-3)), "fails": 2},
 }
 
@@ -61,14 +67,14 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
     settings = {"steps": 4, "batch_size": 6, "learning_rate": 1e-2, "precision": "float32", "warmup_ratio": 0.0}
     settings |= {"optimizer": AdamW(eps=1e-3)}  # a milder division, so that rounding is not blown up
     settings |= {
-        key: value for key, value in case.items() if key not in ("reweighted", "reweighter", "frozen", "fails")
+        key: value
+        for key, value in case.items()
+        if key not in ("reweighted", "reweighter", "frozen", "fails", "looking")
     }
     # Ranks may start from different weights; rank 0's count.
     model = tiny_model("llama_tied", seed=distributed.rank())
     if case.get("frozen"):
         model.get_input_embeddings().requires_grad_(False)
-    if distributed.rank() == 1:
-        fail(model, case.get("fails", 0))
     reweighter = Softmax() if case.get("reweighted") else case.get("reweighter")
     tokens = random_tokens(LENGTHS, invalid=[3, 17])
     config = TrainConfig(**settings)
@@ -77,24 +83,26 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
         model,
         tokens,
         config,
-        checkpoint_steps=[4],
+        checkpoint_steps=[0, 4] if "fails" in case else [4],
         reweighter=reweighter,
         rows=TrainingRows({"domain": ["a", "b"] * 20 + ["a"]}, "domain", lambda data, reading: FURTHER),
         log=lambda record: sizes.append(record.micro_batch_tokens),
     )
-    *_, last = steps
+    for last in steps:
+        if last.step == 0 and distributed.rank() == 1:  # not before: the loop tries out the model, in eval mode
+            fail(model, case["fails"], training=not case.get("looking"))
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     return {"losses": last.losses, "tokens_seen": last.tokens_seen, "weights": weights, "sizes": sizes}
 
 
-def fail(model: Any, call: int) -> None:
-    """Let memory run out in the `call`-th forward pass, in training mode."""
+def fail(model: Any, call: int, *, training: bool) -> None:
+    """Let memory run out in the `call`-th forward pass in training mode, or in eval mode."""
     count = 0
 
     def after(*_: Any) -> None:
         nonlocal count
-        count += model.training
-        if model.training and count == call:
+        count += model.training == training
+        if model.training == training and count == call:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     model.model.layers[0].register_forward_hook(after)

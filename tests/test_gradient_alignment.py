@@ -262,6 +262,16 @@ def test_checkpoints_are_weighted_by_their_learning_rates() -> None:
     np.testing.assert_array_equal(found.features, alignments[:, :, 0])
 
 
+def test_a_run_of_one_step_whose_rate_is_zero_still_says_something() -> None:
+    target = pa.table({"prompt": ["a"], "completion": ["b"]})
+    scorer = GradientAlignment(target=target)
+    mean, alignment = scorer.measures()
+    examples = read(pa.table({"prompt": ["a", "b"], "completion": ["c", "d"]})).examples
+    run = given_run((mean, np.ones((2, 1, 1))), (alignment, np.array([[[0.5]], [[-0.5]]])))
+    run.proxy, run.trace(examples, []).schedule.steps[:] = Proxy(model="scratch", steps=1, checkpoints=1), 1
+    np.testing.assert_allclose(scorer.score(examples, run).difficulty, [0.5, -0.5])
+
+
 def test_the_target_is_part_of_what_is_remembered(tmp_path: Path) -> None:
     """A file that holds other rows is another target, though its name is the same; also for a folder of results."""
     path = tmp_path / "target.jsonl"

@@ -30,7 +30,7 @@ from curate.reweighters import (
 )
 from curate.reweighters.basis import importance_basis
 from curate.reweighters.bm25 import bm25_scores
-from curate.reweighting import mean_weights
+from curate.reweighting import Reweighting, mean_weights
 from curate.tokens import Tokens
 from curate.train import TrainConfig, train
 
@@ -127,6 +127,11 @@ def test_irdro_is_the_worst_mixture_less_its_divergence_from_uniform() -> None:
     assert all(value(p) <= best + 1e-12 for p in draws)
     assert torch.allclose(asked(IRDRO(kl_weight=1e6), [0.3, 9.0]), torch.ones(2), atol=1e-4)
     assert torch.allclose(asked(IRDRO(kl_weight=1e-3), [0.3, 9.0]), torch.tensor([0.0, 2.0]))
+
+
+@pytest.mark.parametrize("reweighter", [IRDRO(kl_weight=1e-30), DynamicLoss(strategy="linupper", r=1e-40)])
+def test_the_smallest_scale_leaves_the_highest_alone(reweighter: Any) -> None:
+    assert asked(reweighter, [1e9, 1.0, 2.0]).tolist() == [3, 0, 0]
 
 
 def test_selective_takes_one_portion_of_the_sorted_losses() -> None:
@@ -247,6 +252,12 @@ def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     telling = ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True)._weigh(similarity)
     assert float(telling.max() / telling.min()) > 5
     assert float(telling.mean()) == pytest.approx(1)
+    similarity = torch.tensor([-0.3, 0.1, 0.2])
+    kept = ADAPT(anchors="a", tau=0.1, mean_one=True)._weigh(similarity)
+    sigmoids = (similarity / 0.1).sigmoid()
+    assert torch.allclose(kept, sigmoids / sigmoids.mean())
+    far = ADAPT(anchors="a", tau=1e-3, mean_one=True)._weigh(torch.tensor([-0.2, -0.2, -0.5]))
+    assert far.tolist() == [1.5, 1.5, 0]  # all three sigmoids are 0 in float32
 
 
 def test_bm25_is_the_formula() -> None:
@@ -342,6 +353,28 @@ def test_alignment_is_that_of_the_gradients(alignment: Any) -> None:
     assert a[1] > a[0]
     live.refresh(1)  # not due
     assert np.allclose(live.alpha, 0.6 * 0.5 + 0.4 * raised / raised.sum(), atol=1e-6)
+
+
+def test_a_domain_that_lost_all_its_weight_can_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, target = patterned(PATTERNS[:2], 5), patterned(PATTERNS[1:2], 5, seed=1)
+    settings = DGA(target="t", eta=1e4, alignment="dot", refresh_every=1)
+    live = settings.begin(training(tiny_model(), tokens, rows_of(target, domain=["a"] * 5 + ["b"] * 5)))
+    for agreement, expected in (([1.0, -1.0], [1, 0]), ([-1.0, 1.0], [0, 1])):
+        monkeypatch.setattr(live, "_agreement", lambda step, found=agreement: np.array(found))
+        live.refresh(0)
+        assert live.alpha.tolist() == expected
+
+
+@pytest.mark.parametrize(("basis", "which"), [(None, "domain 'a'"), (2, "mixture 0 of the basis")])
+def test_a_domain_whose_gradient_is_not_finite_is_named(basis: int | None, which: str) -> None:
+    tokens, target = patterned(PATTERNS[:2], 5), patterned(PATTERNS[1:2], 5, seed=1)
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[PATTERNS[0][0]] = torch.nan
+    rows = rows_of(target, domain=["a"] * 5 + ["b"] * 5)
+    live = DGA(target="t", basis=basis).begin(training(model, tokens, rows))
+    with pytest.raises(InputError, match=f"the gradient of {which} is not finite after 0 steps; lower"):
+        live.refresh(0)
 
 
 def test_a_row_weighs_its_domains_weight_over_its_domains_share() -> None:
@@ -447,8 +480,61 @@ def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Pa
         list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], resume=tmp_path / "plain", reweighter=IRDRO()))
 
 
+@pytest.mark.parametrize("name", ["adapt", "dga"])
+def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(name: str) -> None:
+    found = []
+    for failing in (0, 1):
+        model, left = tiny_model(), [0]
+        records: list[Any] = []
+
+        def hook(*_: Any, model: Any = model, left: list[int] = left) -> None:
+            if not model.training and left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.model.layers[1].register_forward_hook(hook)
+        given: dict[str, Any] = {"reweighter": STATEFUL[name], "rows": rows_of(**COLUMNS)}
+        for last in train(model, TOKENS, config(), checkpoint_steps=[0, 6], log=records.append, **given):
+            left[0] = failing if last.step == 0 else 0  # not before: the loop tries out the model, in eval mode
+        sizes = [record.micro_batch_tokens for record in records]
+        found.append((last.losses, last.reweighting.sums, sizes))
+    (losses, sums, sizes), (again, sums_again, smaller) = found
+    assert max(smaller) < min(sizes)
+    assert np.allclose(losses, again, atol=1e-4)
+    assert torch.allclose(sums, sums_again, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reweighter", "serves"),
+    [
+        (GivenWeights(column="w"), True),
+        (IRDRO(), True),
+        (ADAPT(anchors="a", similarity="bm25"), True),
+        (ADAPT(anchors="a"), False),
+        (DGA(target="t"), False),
+    ],
+)
+def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool) -> None:
+    known = training(tiny_model(), rows=rows_of(**COLUMNS))
+    if serves:
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+        return
+    with pytest.raises(
+        InputError, match=r"looks at the whole model, .* losses or columns alone, or leave sharding out"
+    ):
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+
+
+def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:
+    for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=IRDRO()):
+        checkpoint.save(tmp_path)
+    again = {"reweighter": STATEFUL["dga"], "rows": rows_of(**COLUMNS), "resume": tmp_path}
+    with pytest.raises(InputError, match="another reweighter than DGA; give that one"):
+        list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
+
+
 def test_looking_at_gradients_leaves_the_run_alone() -> None:
-    """With one step size for the mixture so small that nothing moves, the run is the plain one, bit for bit."""
+    """With a step size for the mixture so small that nothing moves, the run is the plain one but for rounding."""
     model, plain = tiny_model(), tiny_model()
     still = DGA(target="t", eta=1e-12, refresh_every=1)
     last = run(model, still, rows=rows_of(domain=COLUMNS["domain"]))

@@ -151,10 +151,15 @@ def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.concat_tables([pq.read_table(twice)] * 2), twice)
     pq.write_table(table(), tmp_path / "rows.parquet")
     (tmp_path / "text.parquet").write_text("weights")
+    rows = {"example_id": ["r1"], "weight": ["heavy"], "times": [1]}
+    pq.write_table(pa.table(rows), tmp_path / "words.parquet")
+    pq.write_table(pa.table(rows | {"example_id": [["r1"]], "weight": [1.0]}), tmp_path / "lists.parquet")
     for name, message in (
         ("twice.parquet", "has an id twice"),
         ("rows.parquet", "not a table of weights"),
         ("text.parquet", "not a table of weights"),
+        ("words.parquet", "not a table of weights"),
+        ("lists.parquet", "not a table of weights"),
         ("nowhere", "holds no weights"),
     ):
         with pytest.raises(InputError, match=message):

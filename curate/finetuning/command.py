@@ -82,7 +82,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="any setting, e.g. lora.alpha=32, horizon=900 or optimizer.rho=0.1",
     )
     training.add_argument(
-        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package an optimizer may come from"
+        "--allow-plugin",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package an optimizer or reweighter may come from",
     )
     training.add_argument(
         "--trust-remote-code", action="store_true", help="let the model's repository run its own code here"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.component import Component
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "further_data", "read_weights", "spread", "training_rows", "weight_facts", "write_weights"]
 
 WEIGHTS = "weights.parquet"
+_SCHEMA = pa.schema({"example_id": pa.large_string(), "weight": pa.float32(), "times": pa.int64()})
 
 
 def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
@@ -111,10 +113,9 @@ def read_weights(run: Path) -> tuple[pa.Array, Floats, Ints]:
     if not path.is_file():
         raise InputError(f"{run} holds no weights ({WEIGHTS}); name a run of `curate finetune --reweighter ...`")
     try:
-        table = pq.read_table(path, columns=["example_id", "weight", "times"])
+        table = pq.read_table(path, columns=_SCHEMA.names).cast(_SCHEMA)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise InputError(
-            f"{path} is not a table of weights ({error}); name one that `curate finetune` wrote"
-        ) from error
-    weights = table["weight"].to_numpy().astype(np.float32)
-    return table["example_id"].combine_chunks(), weights, table["times"].to_numpy().astype(np.int64)
+        what = str(error).partition("\n")[0]
+        raise InputError(f"{path} is not a table of weights ({what}); name one that `curate finetune` wrote") from error
+    times = pc.fill_null(table["times"], 0).to_numpy().astype(np.int64)
+    return table["example_id"].combine_chunks(), table["weight"].to_numpy().astype(np.float32), times

@@ -62,8 +62,10 @@ class ADAPT(Component):
         """(b,) weights from (b,) similarities."""
         if self.centred:
             similarity = similarity - similarity.mean()
-        weights = (similarity / self.tau).sigmoid()
-        return weights / weights.mean() if self.mean_one else weights
+        raised = similarity / self.tau
+        if self.mean_one:  # by logarithms, since sigmoids of what is far from every anchor come to 0
+            return torch.nn.functional.logsigmoid(raised).softmax(0) * len(raised)
+        return raised.sigmoid()
 
 
 class _ByRow:

@@ -21,6 +21,7 @@ from curate.tokens import Tokens
 __all__ = ["DGA"]
 
 _UNNAMED = "(none)"  # the domain of rows whose column is empty
+_SMALLEST_WEIGHT = 1e-300
 
 
 class DGA(Component):
@@ -99,8 +100,9 @@ class _Domains:
     def refresh(self, step: int) -> None:
         if step % self.settings.refresh_every == 0:
             agreement = self._agreement(step)
-            # Shifted, so that exp never overflows.
-            raised = self.mixing * np.exp(self.settings.eta * (agreement - agreement.max()))
+            # By logarithms and shifted, so that nothing overflows; with a floor, so that no domain is lost for good.
+            raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
+            raised = np.exp(raised - raised.max())
             b = self.settings.smoothing
             self.mixing = (1 - b) * self.mixing + b * raised / raised.sum()
 
@@ -113,6 +115,10 @@ class _Domains:
         return {"mixing": torch.from_numpy(self.mixing)}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        if "mixing" not in state:
+            raise InputError(
+                "the checkpoint is of a run with another reweighter than DGA; give that one or start afresh"
+            )
         if len(state["mixing"]) != len(self.mixing):
             raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start afresh")
         self.mixing = state["mixing"].numpy().copy()
@@ -130,8 +136,15 @@ class _Domains:
         found = []
         for j, mixture in enumerate(self.mixtures):
             gradient = self.training.gradient(self._mini_batch(mixture, step, j))
+            own = _norm(gradient)
+            if not np.isfinite(own):
+                which = f"mixture {j} of the basis" if self.settings.basis else f"domain {self.names[j]!r}"
+                raise InputError(
+                    f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or look "
+                    "at its rows"
+                )
             dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, towards, strict=True)))
-            scale = max(_norm(gradient) * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
+            scale = max(own * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
             found.append(dot / scale)
         return np.array(found)
 

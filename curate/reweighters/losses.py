@@ -43,7 +43,7 @@ class DynamicLoss(Component):
             return torch.ones_like(losses)
         low, high = losses.min(), losses.max()
         h = (2 * losses - high - low) / (high - low).clamp_min(_SMALLEST_SPREAD)
-        return (self.shape(h) / self.r).softmax(0) * len(losses)
+        return _shares(self.shape(h), self.r) * len(losses)
 
     def shape(self, h: torch.Tensor) -> torch.Tensor:
         """f of losses scaled to [-1, 1], elementwise, in [0, 1]."""
@@ -66,7 +66,7 @@ class IRDRO(Component):
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         """(b,) weights of mean 1, monotone in the loss."""
-        return (outputs.losses / self.kl_weight).softmax(0) * len(outputs.losses)
+        return _shares(outputs.losses, self.kl_weight) * len(outputs.losses)
 
 
 class Selective(Component):
@@ -91,6 +91,11 @@ class Selective(Component):
         weights = torch.zeros_like(outputs.losses)
         weights[order[start : start + capacity]] = b / capacity
         return weights
+
+
+def _shares(values: torch.Tensor, scale: float) -> torch.Tensor:
+    """(b,) softmax of values / scale; shifted before it is divided, so that a small scale overflows nothing."""
+    return ((values - values.max()) / scale).softmax(0)
 
 
 def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
