@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from curate.component import describe
+from curate.component import describe, fingerprint
 from curate.errors import InputError
 from curate.optimizers import SteppedOptimizer
 from curate.sharding import place_
@@ -134,28 +134,39 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
 def save_reweighting(reweighting: Reweighting, directory: Path) -> None:
     """Write reweighting.safetensors into an existing folder, for `load_reweighting`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in reweighting.state().items()}
-    save_file(state, directory / "reweighting.safetensors")
+    save_file(state, directory / "reweighting.safetensors", {"reweighter": _called(reweighting.reweighter)})
 
 
-def load_reweighting(directory: Path, n: int, *, wanted: bool) -> dict[str, torch.Tensor] | None:
-    """The state of a reweighter from a folder that `save_reweighting` wrote to, for a run over n rows; None if not
-    wanted.
+def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torch.Tensor] | None:
+    """The state of `reweighter` from a folder that `save_reweighting` wrote to, for a run over n rows; None for None.
 
-    Raises InputError where the run had none and one is wanted, or the other way round.
+    Raises InputError where the run had none and one is given, the other way round, or another one.
     """
     path = directory / "reweighting.safetensors"
-    if path.is_file() != wanted:
+    if path.is_file() == (reweighter is None):
         had, remedy = ("with", "give it") if path.is_file() else ("without", "leave it out")
         raise InputError(f"{directory} was trained {had} a reweighter; {remedy}, or start afresh")
-    if not wanted:
+    if reweighter is None:
         return None
     try:
+        with safe_open(path, "pt") as file:
+            before = (file.metadata() or {}).get("reweighter")
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not readable ({error}); start afresh") from error
+    if before != _called(reweighter):
+        raise InputError(f"{directory} was trained with another reweighter, or other settings of it; start afresh")
     if len(state["sums"]) != n:
         raise InputError(f"{directory} was trained on {len(state['sums'])} rows, now there are {n}; start afresh")
     return dict(state)
+
+
+def _called(reweighter: Any) -> str:
+    """What tells a reweighter from another: its parameters, or its class where they cannot be read."""
+    try:
+        return fingerprint(reweighter)
+    except InputError:
+        return f"{type(reweighter).__module__}.{type(reweighter).__qualname__}"
 
 
 def _frozen(model: Any) -> set[str]:

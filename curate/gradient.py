@@ -83,7 +83,7 @@ class Gradient:
 
         resume: folder of the checkpoint that the run goes on from. InputError where it cannot serve this run.
         """
-        known = None if resume is None else load_reweighting(resume, len(self.tokens), wanted=reweighter is not None)
+        known = None if resume is None else load_reweighting(resume, len(self.tokens), reweighter)
         if reweighter is None:
             return None
         training = Training(

@@ -45,6 +45,14 @@ class OptimizerBatch:
     tokens: torch.Tensor
     rows: torch.Tensor | None = None
 
+    def known_rows(self, wanted_by: str) -> torch.Tensor:
+        """(b,) `rows`, on the CPU. Raises InputError in a loop that does not know them."""
+        if self.rows is None:
+            raise InputError(
+                f"{wanted_by} weighs rows by their place in the training data; give OptimizerBatch rows, those places"
+            )
+        return self.rows.cpu()
+
 
 @dataclass(frozen=True)
 class BatchOutputs:
@@ -140,7 +148,7 @@ class Reweighting:
     """A reweighter in a run over n rows: asked once an optimizer step, and what it said is added up per row.
 
     training: makes what a reweighter that begins is told; not called for others.
-    embeds: whether it wants embeddings of the batch.
+    reweighter: as it was given. live: what it began as. embeds: whether it wants embeddings of the batch.
     """
 
     def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
@@ -149,6 +157,7 @@ class Reweighting:
             raise InputError(
                 f"{type(reweighter).__qualname__} does not fit: a reweighter has a method weights(batch, outputs)"
             )
+        self.reweighter = reweighter
         self.embeds = isinstance(self.live, EmbeddingReweighter) and self.live.embeds
         if sharded and (self.embeds or isinstance(self.live, RefreshedReweighter)):
             raise InputError(

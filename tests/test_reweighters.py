@@ -528,9 +528,10 @@ def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool
 def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:
     for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=IRDRO()):
         checkpoint.save(tmp_path)
-    again = {"reweighter": STATEFUL["dga"], "rows": rows_of(**COLUMNS), "resume": tmp_path}
-    with pytest.raises(InputError, match="another reweighter than DGA; give that one"):
-        list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
+    for other in (DynamicLoss(), IRDRO(kl_weight=2.0), STATEFUL["dga"]):
+        again = {"reweighter": other, "rows": rows_of(**COLUMNS), "resume": tmp_path}
+        with pytest.raises(InputError, match="trained with another reweighter, or other settings of it"):
+            list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
 
 
 def test_looking_at_gradients_leaves_the_run_alone() -> None:
@@ -559,6 +560,12 @@ def test_mean_gradient_is_that_of_the_mean_token() -> None:
     nothing = random_tokens([(3, 2)], invalid=[0])
     with pytest.raises(InputError, match="no row with completion text"):
         mean_gradient(model, nothing, device=torch.device("cpu"), budget=60)
+
+
+def test_a_loop_that_does_not_know_its_rows_is_told() -> None:
+    live = GivenWeights(column="w").begin(training(tiny_model(), rows=rows_of(w=[1.0] * 41)))
+    with pytest.raises(InputError, match="GivenWeights weighs rows by their place in the training data"):
+        asked(live, [0.5, 0.7])
 
 
 def test_what_has_no_weights_is_no_reweighter() -> None:

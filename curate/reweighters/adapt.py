@@ -75,8 +75,7 @@ class _ByRow:
         self.settings, self.similarity = settings, similarity
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        assert batch.rows is not None
-        return self.settings._weigh(self.similarity[batch.rows.cpu()].to(outputs.losses))
+        return self.settings._weigh(self.similarity[batch.known_rows("ADAPT by BM25")].to(outputs.losses))
 
 
 class _Anchored:

@@ -107,9 +107,8 @@ class _Domains:
             self.mixing = (1 - b) * self.mixing + b * raised / raised.sum()
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        assert batch.rows is not None
         by_domain = torch.from_numpy((self.alpha / self.shares).astype(np.float32))
-        return by_domain[self.index[batch.rows.cpu()]].to(outputs.losses)
+        return by_domain[self.index[batch.known_rows("DGA")]].to(outputs.losses)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"mixing": torch.from_numpy(self.mixing)}

@@ -53,5 +53,4 @@ class _Given:
     by_row: torch.Tensor
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        assert batch.rows is not None
-        return self.by_row[batch.rows.cpu()].to(outputs.losses)
+        return self.by_row[batch.known_rows("GivenWeights")].to(outputs.losses)

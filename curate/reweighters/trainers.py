@@ -130,7 +130,7 @@ class ReweightedTraining:
             from transformers.trainer_utils import get_last_checkpoint
 
             folder = get_last_checkpoint(self.trainer.args.output_dir) if self.resumed is True else self.resumed
-            kept = load_reweighting(Path(str(folder)), self.n or 0, wanted=True)
+            kept = load_reweighting(Path(str(folder)), self.n or 0, self.reweighter)
             assert kept is not None
             self.reweighting.load_state(kept)
 

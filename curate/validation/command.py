@@ -38,15 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arms",
         metavar="NAME,...",
         help="original, hard, random, random-matched, easy, final-loss, sam, synthesis, "
-        "duplicates-synthesis (all that the recipe allows)",
+        "duplicates-synthesis, and those of --reweighter (all that the recipe allows)",
     )
     design.add_argument(
         "--reweighter",
         action="append",
         default=[],
         metavar="NAME|YAML",
-        help="an arm NAME and an arm hard+NAME whose rows weigh what it says: dynamicloss, irdro, selective, or "
-        "'NAME={use: ADAPT, anchors: FILE}'; repeat for several",
+        help="an arm NAME and an arm hard+NAME whose rows weigh what it says: dynamicloss, irdro, selective, "
+        "givenweights, or 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
     )
     design.add_argument(
         "--arm", action="append", default=[], metavar="NAME=DATA|RECIPE", help="an arm of your own: a dataset or recipe"
