@@ -157,6 +157,7 @@ def subprocess_extract(text: str) -> verify.Found | None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
 def test_any_text_is_read_in_no_time(text: str) -> None:
+    assert same_answer("x+1", "1+x") is RIGHT  # a worker that starts first takes as long as the machine is busy
     start = time.perf_counter()
     extract(text)
     reference_answer(text)
