@@ -1,7 +1,7 @@
 """Does showing hard rows twice help? Small transformers from random weights, five arms, several seeds, on a CPU.
 
     python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--time-limit MINUTES] [--record FILE]
-    python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online [--seeds 0,1,2]
+    python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online|limits [--seeds 0,1,2]
     python -m benchmarks.reproduce --out DIR --gpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
 
 Every seed has its own problems, its own target and proxy pretrained on an easy-heavy mixture, its own proxy run and

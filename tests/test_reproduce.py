@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from benchmarks.reproduce import main
 from benchmarks.reproduction.problems import FAMILIES, LEVELS, problems
 from benchmarks.reproduction.settings import ARMS, FROZEN, Settings
 from benchmarks.reproduction.studies import STUDIES, jobs_of, reproduction
+from benchmarks.reproduction.summary import summarise
 from benchmarks.reproduction.work import finished, work
 from curate.verify import Verdict, grade
 
@@ -91,7 +93,10 @@ def test_study_has_a_baseline_and_names_of_its_own(name: str) -> None:
     assert len({job.folder for job in jobs}) == len(jobs)
     assert Counter(job.seed for job in jobs if job.name == "original") == {0: 1, 1: 1}
     assert len({job.settings.pretraining for job in jobs}) == 1
-    assert len({(job.settings.epochs, job.settings.train_rows, job.settings.batch_size) for job in jobs}) == 1
+    for against in {job.against for job in jobs}:
+        group = [job for job in jobs if job.against == against]
+        assert Counter(job.seed for job in group if job.name == against) == {0: 1, 1: 1}
+        assert len({(job.settings.epochs, job.settings.train_rows, job.settings.batch_size) for job in group}) == 1
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +160,30 @@ def test_online_arms_keep_what_they_weighed(tmp_path: Path) -> None:
         assert set(weights) == {"1", "2", "3", "4"}
         assert len(set(weights.values())) > 1
     assert "mean_weight_by_level" not in runs["original"]["choice"]
+
+
+@pytest.mark.slow
+def test_limits_hold_each_setting_against_its_own_original(tmp_path: Path) -> None:
+    settings = Settings.model_validate(TINY)
+    names = ("original", "hard", "oracle", "original 6 passes", "hard 6 passes")
+    chosen = [job for job in jobs_of("limits", settings, [100, 101]) if job.name in names]
+    assert work(chosen, tmp_path, None)
+    record = summarise(chosen, tmp_path, "command", None)
+    runs = {run["arm"]: run for run in record["runs"] if run["seed"] == 100}
+    assert {name: run["steps"] for name, run in runs.items()} == dict.fromkeys(names[:3], 40) | dict.fromkeys(
+        names[3:], 240
+    )
+    assert {(each["arm"], each["baseline"]) for each in record["differences"]} == {
+        ("hard", "original"),
+        ("oracle", "original"),
+        ("hard 6 passes", "original 6 passes"),
+    }
+    copied = runs["oracle"]["choice"]["extra_copies_by_level"]
+    levels = sorted(copied, reverse=True)
+    assert runs["oracle"]["rows"] == runs["hard"]["rows"]
+    # Highest first: a level is taken only once all above it are.
+    assert all(copied[low] == 0 or copied[high] == 1 for high, low in itertools.pairwise(levels))
+    assert (tmp_path / "report-original-6-passes.html").is_file()
 
 
 def test_nothing_is_begun_after_the_time_limit(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from augmenters import Duplicate
 from benchmarks.reproduction.preparation import Prepared
-from benchmarks.reproduction.settings import BASELINE, Job
+from benchmarks.reproduction.settings import BASELINE, ORACLE, Job
 from curate import Pipeline, Proxy
 from curate.clusterers import KMeans
+from curate.seeds import derive_seed
 from scorers import LossTrajectory
 
 __all__ = ["by_level", "chosen_rows"]
@@ -30,6 +31,8 @@ def chosen_rows(job: Job, prepared: Prepared, cache: Path) -> tuple[npt.NDArray[
         return np.arange(n), {}
     curated = _pipeline(job, prepared).run(prepared.training, cache=cache, device="cpu")
     counts, hard, proxy = curated.plan.counts, curated.split.hard, curated.proxy_facts or {}
+    if job.of == ORACLE:
+        counts = 1 + _highest_levels(levels, int(counts.sum()) - n, job.seed)
     measured = int(curated.scores.tokens.sum()) if curated.scores.tokens is not None else 0
     facts = {
         "hard_share": round(float(hard.mean()), 4),
@@ -43,6 +46,15 @@ def chosen_rows(job: Job, prepared: Prepared, cache: Path) -> tuple[npt.NDArray[
     return np.repeat(np.arange(n), counts), facts
 
 
+def _highest_levels(levels: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """1 for `count` of the rows, those of the highest levels (n,), drawn at random where a level is taken in part."""
+    shuffled = np.random.default_rng(derive_seed(seed, "reproduction", ORACLE)).permutation(len(levels))
+    highest = shuffled[np.argsort(levels[shuffled], kind="stable")[::-1]]
+    chosen = np.zeros(len(levels), np.int64)
+    chosen[highest[:count]] = 1
+    return chosen
+
+
 def by_level(values: npt.NDArray[Any], levels: npt.NDArray[Any]) -> dict[str, float]:
     """Mean of `values` (n,) for each of `levels` (n,)."""
     return {level: round(float(values[levels == level].mean()), 5) for level in np.unique(levels).tolist()}
@@ -50,6 +62,7 @@ def by_level(values: npt.NDArray[Any], levels: npt.NDArray[Any]) -> dict[str, fl
 
 def _pipeline(job: Job, prepared: Prepared) -> Pipeline:
     settings = job.settings
+    of = "hard" if job.of == ORACLE else job.of
     proxy = Proxy(
         model=str(prepared.proxy),
         steps=settings.proxy_steps,
@@ -65,6 +78,6 @@ def _pipeline(job: Job, prepared: Prepared) -> Pipeline:
         proxy=proxy,
         scorer=LossTrajectory(features=settings.features),
         clusterer=KMeans(per="source" if settings.per_source else None),
-        augmenters=(Duplicate.model_validate({"times": settings.times, "of": job.of}),),
+        augmenters=(Duplicate.model_validate({"times": settings.times, "of": of}),),
         seed=job.seed,
     )

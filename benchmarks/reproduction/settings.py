@@ -10,10 +10,11 @@ from pydantic import Field
 
 from curate.component import Component, fingerprint
 
-__all__ = ["ARMS", "BASELINE", "FROZEN", "Budget", "Job", "Settings"]
+__all__ = ["ARMS", "BASELINE", "FROZEN", "ORACLE", "Budget", "Job", "Settings"]
 
 BASELINE = "original"
 # Arm -> which rows it copies, see `curate.controls`.
+ORACLE = "oracle"  # as many rows as the hard arm, chosen by their known level, highest first
 ARMS = {BASELINE: BASELINE, "hard": "hard", "random": "random", "easy": "easy", "final-loss": "final_loss"}
 Budget = Literal["steps", "epochs"]
 _PRETRAINING = (
@@ -80,13 +81,18 @@ class Settings(Component):
 
 @dataclass(frozen=True)
 class Job:
-    """One run: an arm of a seed at a budget. name: of the arm in the results; of: which rows are copied."""
+    """One run: an arm of a seed at a budget.
+
+    name: of the arm in the results; of: which rows are copied; against: name of the arm that it is compared with, which
+    is trained with the same settings.
+    """
 
     name: str
     of: str
     seed: int
     budget: Budget
     settings: Settings
+    against: str = BASELINE
 
     @property
     def folder(self) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.reproduction.settings import ARMS, BASELINE, Job, Settings
+from benchmarks.reproduction.settings import ARMS, BASELINE, ORACLE, Job, Settings
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, Selective
 
 __all__ = ["STUDIES", "jobs_of", "reproduction", "study"]
 
-STUDIES = ("factor", "proxy", "features", "domain", "online")
+STUDIES = ("factor", "proxy", "features", "domain", "online", "limits")
 _FACTORS = (2, 3, 5, 10)
 _PROXY_SIZES = ((32, 1), (64, 2), (96, 3))
 # K = 5 in a third of an epoch is the setting of the paper; 15 checkpoints in one epoch are as far apart.
@@ -25,6 +25,13 @@ _REWEIGHTERS: dict[str, Any] = {
     "dga": DGA(target="anchors", domains="level", eta=0.5, refresh_every=10),
 }
 _RHO = 0.05
+# What else could be in the way: each with an original of its own.
+_TRAINING: dict[str, dict[str, Any]] = {
+    "lr 1e-3": {"learning_rate": 1e-3},
+    "lr 4e-3": {"learning_rate": 4e-3},
+    "1 pass": {"epochs": 1},
+    "6 passes": {"epochs": 6},
+}
 _SCIENCE: dict[str, Any] = {
     "data": "science",
     "pretrain_rows": 4_000,
@@ -47,7 +54,11 @@ def reproduction(settings: Settings, seeds: Sequence[int]) -> list[Job]:
 
 
 def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
-    """The original and the variants of one study at equal steps. settings: what the variants depart from."""
+    """The original and the variants of one study at equal steps. settings: what the variants depart from.
+
+    "limits" asks what keeps the hard arm small: the choice of rows (an oracle has as many, by their known level), the
+    learning rate or the number of passes.
+    """
     if name == "domain":
         changed = settings.model_copy(update=_SCIENCE)
         return [Job(arm, of, seed, "steps", changed) for seed in seeds for arm, of in ARMS.items()]
@@ -64,6 +75,8 @@ def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
     elif name == "features":
         variants = {kind: ("hard", {"features": kind}) for kind in ("absolute", "relative", "final")}
         variants["absolute per source"] = "hard", {"per_source": True}
+    elif name == "limits":
+        variants = {"hard": ("hard", {}), ORACLE: (ORACLE, {})}
     else:
         for hidden, layers in _PROXY_SIZES:
             size = {"proxy_hidden_size": hidden, "proxy_layers": layers}
@@ -79,6 +92,9 @@ def study(name: str, settings: Settings, seeds: Sequence[int]) -> list[Job]:
             Job(label, of, seed, "steps", settings.model_copy(update=changes))
             for label, (of, changes) in variants.items()
         ]
+        for label, changes in _TRAINING.items() if name == "limits" else ():
+            changed, against = settings.model_copy(update=changes), f"{BASELINE} {label}"
+            jobs += [Job(f"{of} {label}", of, seed, "steps", changed, against) for of in (BASELINE, "hard")]
     return jobs
 
 

@@ -30,11 +30,13 @@ PRIMARY: dict[str, Any] = {
     "detectable": "2 to 3 % relative with 5 seeds, 1.5 to 2 % with 10, if paired differences vary by 1.5 % over seeds",
 }
 _KEPT = (
-    *("arm", "budget", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high", "relative"),
-    *("relative_low", "relative_high", "detectable", "detectable_relative", "verdict", "p", "seeds", "examples"),
+    *("arm", "baseline", "budget", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high"),
+    *("relative", "relative_low", "relative_high", "detectable", "detectable_relative", "verdict", "p"),
+    *("seeds", "examples"),
 )
 _LEVEL = (
     "arm",
+    "baseline",
     "budget",
     "set",
     "metric",
@@ -49,12 +51,19 @@ _LEVEL = (
 
 
 def summarise(jobs: Sequence[Job], out: Path, command: str, record: Path | None) -> dict[str, Any]:
-    """Compare the finished runs with the original, print, write report.html into `out` and the record."""
+    """Compare the finished runs with those they are held against, print, write the record, and pages into `out`.
+
+    The page of what is held against the original is report.html, others are named after their baseline.
+    """
     done = [job for job in jobs if finished(job, out)]
-    folders = [out / "runs" / job.folder for job in done]
-    comparison = compare(folders, BASELINE)
-    comparison.write(out / "report.html")
-    result = _record(done, len(jobs), folders, comparison, command)
+    comparisons = []
+    for against in dict.fromkeys(job.against for job in done):
+        group = [job for job in done if job.against == against]
+        if against in {job.name for job in group} and len({job.name for job in group}) > 1:
+            comparisons.append(compare([out / "runs" / job.folder for job in group], against))
+            page = "report" if against == BASELINE else f"report-{against.replace(' ', '-')}"
+            comparisons[-1].write(out / f"{page}.html")
+    result = _record(done, len(jobs), [out / "runs" / job.folder for job in done], comparisons, command)
     _print(result)
     if record is not None:
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +72,11 @@ def summarise(jobs: Sequence[Job], out: Path, command: str, record: Path | None)
 
 
 def _record(
-    done: Sequence[Job], planned: int, folders: Sequence[Path], comparison: Comparison, command: str
+    done: Sequence[Job], planned: int, folders: Sequence[Path], comparisons: Sequence[Comparison], command: str
 ) -> dict[str, Any]:
-    differences = [{key: _short(each[key]) for key in _KEPT} for each in comparison.record["differences"]]
-    levels = [{key: _short(each[key]) for key in _LEVEL} for each in comparison.record["levels"]]
+    records = [each.record for each in comparisons]
+    differences = [{key: _short(each[key]) for key in _KEPT} for record in records for each in record["differences"]]
+    levels = [{key: _short(each[key]) for key in _LEVEL} for record in records for each in record["levels"]]
     runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
     return {
         "command": command,
@@ -77,9 +87,9 @@ def _record(
         "model": runs[0]["model"],
         "differences": [each for each in differences if each["set"] != "mean of sets"],
         "levels": levels,
-        "scores": comparison.record["scores"],
-        "runs": [_run(run, folder) for run, folder in zip(runs, folders, strict=True)],
-        "notes": comparison.record["notes"],
+        "scores": [each for record in records for each in record["scores"]],
+        "runs": [_run(run, folder, runs[0]["settings"]) for run, folder in zip(runs, folders, strict=True)],
+        "notes": list(dict.fromkeys(note for record in records for note in record["notes"])),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
@@ -88,7 +98,7 @@ def _record(
     }
 
 
-def _run(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _run(run: dict[str, Any], folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     scores = {}
     for path in sorted(folder.glob("evaluation/*/summary.json")):
         summary = json.loads(path.read_text())
@@ -98,6 +108,7 @@ def _run(run: dict[str, Any], folder: Path) -> dict[str, Any]:
         **{key: run[key] for key in ("arm", "seed", "budget", "curation", "choice", "curve")},
         **training,
         "rows": run["data"]["rows"],
+        "changed_settings": {key: value for key, value in run["settings"].items() if value != settings[key]},
         "scores": scores,
     }
 
@@ -113,8 +124,8 @@ def _decision(differences: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _print(record: dict[str, Any]) -> None:
-    print(f"\n{record['runs_done']} of {record['runs_planned']} runs; differences from {BASELINE}, 95 % intervals")
-    print(f"\n{'budget':<7} {'set':<9} {'metric':<9} {'arm':<18} {'original':>9} {'arm':>8} {'relative':>9}  interval")
+    print(f"\n{record['runs_done']} of {record['runs_planned']} runs; differences from the baseline, 95 % intervals")
+    print(f"\n{'budget':<7} {'set':<9} {'metric':<9} {'arm':<18} {'baseline':>9} {'arm':>8} {'relative':>9}  interval")
     for each in record["differences"]:
         if each["set"] == "pooled":
             continue
