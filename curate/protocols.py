@@ -28,6 +28,7 @@ __all__ = [
     "Augmenter",
     "BeginningReweighter",
     "Clusterer",
+    "CostedMeasure",
     "EmbeddingReweighter",
     "Floats",
     "Generator",
@@ -93,6 +94,16 @@ class KeyedMeasure(Measure, Protocol):
     def key_of(self, examples: Examples) -> str:
         """A string that changes when its values may, ids, content and checkpoint being the same; part of the name of
         its values in the cache. Of the other columns it may look at those of a role only."""
+        ...
+
+
+@runtime_checkable
+class CostedMeasure(Measure, Protocol):
+    """A measure that costs something else than a forward pass per row and checkpoint. Optional."""
+
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """Forward passes over a row, those at all checkpoints together; a backward pass counts two, a generated
+        completion one. rows: of the dataset, over which is shared what is done once."""
         ...
 
 

@@ -104,6 +104,10 @@ class EarlyOutput(Component):
 
         return completion_means(checkpoint, outputs, self.dimensions)
 
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """See `curate.protocols.CostedMeasure`."""
+        return 1.0
+
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, dimensions); the trajectory is that of all checkpoints."""
         examples, run = standalone(examples, run)

@@ -14,9 +14,10 @@ from curate.example_gradients import GradientParts, example_gradients
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.protocols import Floats
-from curate.readers import name_of, read_for
+from curate.readers import read_for
 from curate.run import Run, standalone
 from curate.scores import Scores
+from curate.source_data import GivenData
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from curate.trace import LiveCheckpoint
 
 __all__ = ["Alignment", "GradientAlignment"]
-
-_READING = ("columns", "shape", "where", "limit", "split", "config")  # arguments of `curate.read`
 
 
 class Alignment(Component):
@@ -61,6 +60,11 @@ class Alignment(Component):
                 dots /= (gradients.double().norm(dim=1) * target.norm()).clamp_min(1e-30)
             found[rows, 0] = dots.cpu().numpy()
         return found
+
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """See `curate.protocols.CostedMeasure`; as if the target's rows were as long as those to be measured."""
+        each = 1 if self.of.parameters == "last-layer" else 3
+        return checkpoints * each * (1 + len(self.target) / max(rows, 1))
 
     def _target_gradient(self, checkpoint: LiveCheckpoint) -> torch.Tensor:
         """(D,) float64 projected mean gradient of the target's rows with completion text."""
@@ -96,8 +100,8 @@ class GradientAlignment(Component):
     checkpoints are the features, their weighted mean is the difficulty. LESS takes Adam's update for g_i instead of
     the gradient, and an adapter trained for the purpose; optimizer states are not kept with checkpoints.
 
-    target: whatever `curate.read` takes: a path or hub id (to be written in a recipe), or a table or frame. columns,
-        shape, where, limit, split, config: its, as for `curate.read`. Tokenised as the input, cut at proxy.max_length.
+    target: rows of the kind to get better at, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
+        (`curate.source_data.FurtherData`). Tokenised as the input, cut at proxy.max_length.
     parameters: whose gradient.
         last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
             sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint.
@@ -112,13 +116,7 @@ class GradientAlignment(Component):
     weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
     """
 
-    target: Any
-    columns: str | None = None
-    shape: str | None = None
-    where: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    split: str | None = None
-    config: str | None = None
+    target: GivenData
     parameters: Literal["all", "last-layer", "lora"] = "last-layer"
     similarity: Literal["cosine", "dot"] = "cosine"
     dimensions: int = Field(default=65536, ge=1)
@@ -130,11 +128,10 @@ class GradientAlignment(Component):
         return [MeanLoss(), self._alignment()]
 
     def _alignment(self) -> Alignment:
-        reading = {name: getattr(self, name) for name in _READING}
-        target = read_for("GradientAlignment", "target", self.target, **reading).examples
+        target = read_for("GradientAlignment", "target", self.target.data, **self.target.reading).examples
         return Alignment(
             target=target,
-            name=f"GradientAlignment target {name_of(self.target)}",
+            name=f"GradientAlignment target {self.target.name}",
             of=GradientParts(parameters=self.parameters, dimensions=self.dimensions, rank=self.rank),
             similarity=self.similarity,
         )

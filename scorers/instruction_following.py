@@ -59,6 +59,10 @@ class InstructionFollowingDifficulty(Component):
         counts = same.completion_tokens.astype(np.float32)
         return np.stack([checkpoint.losses(same), checkpoint.losses(alone), counts], axis=1)
 
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """See `curate.protocols.CostedMeasure`; as if completions alone were as long as rows."""
+        return 2.0 * checkpoints
+
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K). Raises InputError for rows without prompts."""
         examples, run = standalone(examples, run)

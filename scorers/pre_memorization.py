@@ -113,6 +113,10 @@ class SampledAccuracy(Component):
         answers = [(role, examples.column(role))] if role in examples.columns else []
         return f"{hash_columns(answers)} {grading()}"
 
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """See `curate.protocols.CostedMeasure`; as if samples were as long as the rows' own completions."""
+        return float(self.samples * checkpoints)
+
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.
 

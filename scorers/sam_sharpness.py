@@ -70,6 +70,12 @@ class SAMSharpness(Component):
             uphill = checkpoint.losses(precision="float32")
         return np.stack([flat, uphill], axis=1)
 
+    def passes(self, rows: int, checkpoints: int) -> float:
+        """See `curate.protocols.CostedMeasure`; beside the losses a gradient of the rows that the ascent reads."""
+        read = min(self.rows, rows) / max(rows, 1) if self.ascent == "dataset" else 1.0
+        forward = 1 if self.ascent == "example" else 2  # there the loss at w comes with its gradient
+        return checkpoints * (forward + 3 * read)
+
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K); the trajectory is that of the loss at w."""
         examples, run = standalone(examples, run)

@@ -229,7 +229,10 @@ def test_a_model_without_attention_layers_is_refused(monkeypatch: pytest.MonkeyP
         (GradientAlignment(target="no/such.jsonl"), "GradientAlignment target no/such.jsonl: .*does not exist"),
         (GradientAlignment(target=pa.table({"a": ["b"]})), r"target Table: .*GradientAlignment\.columns"),
         (GradientAlignment(target=pa.table({"prompt": [], "completion": []})), "target Table: .*no rows"),
-        (GradientAlignment(target=pa.table({"text": ["b"]}), where="x=1"), r"GradientAlignment\.where x=1"),
+        (
+            GradientAlignment(target={"data": pa.table({"text": ["b"]}), "where": "x=1"}),
+            r"GradientAlignment\.where x=1",
+        ),
     ],
     ids=["path", "columns", "empty", "where"],
 )

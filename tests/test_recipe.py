@@ -78,7 +78,9 @@ PIPELINES = [
             EarlyOutput(output="distribution", dimensions=16, within=0.2),
             ErrorNorm(),
             ForgettingCount(threshold=0.25),
-            GradientAlignment(target="target.parquet", columns="prompt=q,completion=a", parameters="lora", rank=4),
+            GradientAlignment(
+                target={"data": "target.parquet", "columns": "prompt=q,completion=a"}, parameters="lora", rank=4
+            ),
             InstructionFollowingDifficulty(),
             Learnability(reference="some/model", revision="main"),
             Length(unit="tokens"),
