@@ -11,12 +11,13 @@ from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.protocols import Floats
+from curate.proxy_run import ProxyRun
 from curate.run import Run, standalone
 from curate.scores import Scores
 
 if TYPE_CHECKING:
     from curate.examples import Examples
-    from curate.proxy import Schedule
+    from curate.proxy import Proxy, Schedule
     from curate.tokens import Tokens
     from curate.trace import LiveCheckpoint
 
@@ -51,19 +52,24 @@ class ReferenceLoss(Component):
         """See `curate.protocols.CostedMeasure`; as if the reference were as large as the proxy."""
         return 1.0
 
-    def _engine(self, checkpoint: LiveCheckpoint) -> Any:
-        from curate.models import load_model, load_tokenizer
-        from curate.scoring import LossEngine
+    def check_tokenizer(self, proxy: Proxy, tokenizer: Any) -> None:
+        """Raises InputError unless `tokenizer`, the proxy's, is the reference's too."""
+        from curate.models import load_tokenizer
 
-        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        proxy = checkpoint.proxy_run.proxy
-        tokenizer = load_tokenizer(self.model, **options)
-        if tokenizer.get_vocab() != checkpoint.proxy_run.tokenizer.get_vocab():
+        own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        if own.get_vocab() != tokenizer.get_vocab():
             raise InputError(
                 f"the reference model {self.model} has another tokenizer than the proxy {proxy.model}, so their losses "
                 "per token cannot be compared; choose a reference of the proxy's family, or that model as the proxy"
             )
-        model = load_model(self.model, **options)
+
+    def _engine(self, checkpoint: LiveCheckpoint) -> Any:
+        from curate.models import load_model
+        from curate.scoring import LossEngine
+
+        proxy = checkpoint.proxy_run.proxy
+        self.check_tokenizer(proxy, checkpoint.proxy_run.tokenizer)
+        model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if most is not None and most < proxy.max_length:
             raise InputError(
@@ -117,6 +123,8 @@ class Learnability(Component):
         """Scores of n examples with features (n, K)."""
         examples, run = standalone(examples, run)
         reference = self._reference_loss()
+        if run.trained_on is None:  # before a long wait
+            reference.check_tokenizer(run.proxy, ProxyRun(examples, run.proxy, run).tokenizer)
         found = run.trace(examples, [MeanLoss(), reference])
         losses = found.of(MeanLoss())[:, :, 0]
         features = losses - found.of(reference)[:, :, 0]
