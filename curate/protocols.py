@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curate.generation import Queue
     from curate.plan import Plan, Realized
     from curate.proxy import Schedule
+    from curate.proxy_run import ProxyRun
     from curate.reweighting import BatchOutputs, OptimizerBatch, Training
     from curate.run import Run
     from curate.scores import Scores, Split
@@ -29,6 +30,7 @@ __all__ = [
     "BeginningReweighter",
     "Clusterer",
     "CostedMeasure",
+    "DemandingMeasure",
     "EmbeddingReweighter",
     "Floats",
     "Generator",
@@ -104,6 +106,15 @@ class CostedMeasure(Measure, Protocol):
     def passes(self, rows: int, checkpoints: int) -> float:
         """Forward passes over a row, those at all checkpoints together; a backward pass counts two, a generated
         completion one. rows: of the dataset, over which is shared what is done once."""
+        ...
+
+
+@runtime_checkable
+class DemandingMeasure(Measure, Protocol):
+    """A measure that not every proxy can serve. Optional."""
+
+    def check_proxy(self, proxy_run: ProxyRun) -> None:
+        """Raise InputError where this one cannot; called before it is trained."""
         ...
 
 

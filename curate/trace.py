@@ -20,7 +20,7 @@ import numpy.typing as npt
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.protocols import Floats, KeyedMeasure, Measure
+from curate.protocols import DemandingMeasure, Floats, KeyedMeasure, Measure
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
 from curate.tokens import Tokens
@@ -109,6 +109,9 @@ class Trace:
 def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run) -> Trace:
     """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
     proxy_run = ProxyRun(examples, proxy, run)
+    for measure in measures:
+        if isinstance(measure, DemandingMeasure):
+            measure.check_proxy(proxy_run)
     rows, schedule = proxy_run.tokenised.rows, proxy_run.schedule
     values = _Measuring(proxy_run, examples, measures, schedule).values(lambda: proxy_run.tokenised.tokens)
     return Trace(schedule, values, rows.valid, rows.tokens, rows.truncated, proxy_run.key, proxy_run.facts())

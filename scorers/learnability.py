@@ -11,13 +11,13 @@ from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.protocols import Floats
-from curate.proxy_run import ProxyRun
 from curate.run import Run, standalone
 from curate.scores import Scores
 
 if TYPE_CHECKING:
     from curate.examples import Examples
-    from curate.proxy import Proxy, Schedule
+    from curate.proxy import Schedule
+    from curate.proxy_run import ProxyRun
     from curate.tokens import Tokens
     from curate.trace import LiveCheckpoint
 
@@ -38,7 +38,7 @@ class ReferenceLoss(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 1) losses in nats per token, the same at every checkpoint; NaN for rows without completion text.
 
-        Raises InputError where the model has another tokenizer than the proxy, or takes shorter rows.
+        Raises InputError where the model takes shorter rows than the proxy.
         """
         key = f"{self!r} {_digest(checkpoint.tokens)}"
         if key not in checkpoint.kept:
@@ -52,15 +52,16 @@ class ReferenceLoss(Component):
         """See `curate.protocols.CostedMeasure`; as if the reference were as large as the proxy."""
         return 1.0
 
-    def check_tokenizer(self, proxy: Proxy, tokenizer: Any) -> None:
-        """Raises InputError unless `tokenizer`, the proxy's, is the reference's too."""
+    def check_proxy(self, proxy_run: ProxyRun) -> None:
+        """Raises InputError where the reference has another tokenizer than the proxy."""
         from curate.models import load_tokenizer
 
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
-        if own.get_vocab() != tokenizer.get_vocab():
+        if own.get_vocab() != proxy_run.tokenizer.get_vocab():
             raise InputError(
-                f"the reference model {self.model} has another tokenizer than the proxy {proxy.model}, so their losses "
-                "per token cannot be compared; choose a reference of the proxy's family, or that model as the proxy"
+                f"the reference model {self.model} has another tokenizer than the proxy {proxy_run.proxy.model}, so "
+                "their losses per token cannot be compared; choose a reference of the proxy's family, or that model as "
+                "the proxy"
             )
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
@@ -68,7 +69,6 @@ class ReferenceLoss(Component):
         from curate.scoring import LossEngine
 
         proxy = checkpoint.proxy_run.proxy
-        self.check_tokenizer(proxy, checkpoint.proxy_run.tokenizer)
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if most is not None and most < proxy.max_length:
@@ -123,8 +123,6 @@ class Learnability(Component):
         """Scores of n examples with features (n, K)."""
         examples, run = standalone(examples, run)
         reference = self._reference_loss()
-        if run.trained_on is None:  # before a long wait
-            reference.check_tokenizer(run.proxy, ProxyRun(examples, run.proxy, run).tokenizer)
         found = run.trace(examples, [MeanLoss(), reference])
         losses = found.of(MeanLoss())[:, :, 0]
         features = losses - found.of(reference)[:, :, 0]

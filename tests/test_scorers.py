@@ -169,7 +169,7 @@ def test_a_proxy_has_nothing_to_learn_from_itself(family: Path) -> None:
 )
 def test_references_that_cannot_serve(reference: str, says: str, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if reference != "short":  # how long its rows may be is known once it is loaded, the rest before any training
-        monkeypatch.setattr("curate.trace.trace", lambda *_: pytest.fail("the proxy was trained"))
+        monkeypatch.setattr("curate.train.train", lambda *_, **__: pytest.fail("the proxy was trained"))
     with pytest.raises(InputError, match=says):
         Learnability(reference=str(family / reference)).score(examples_of(4), Run(proxy_of(family), family / "cache"))
 
