@@ -1,6 +1,7 @@
 """Does showing hard rows twice help? Small transformers from random weights, five arms, several seeds, on a CPU.
 
-    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--time-limit MINUTES] [--record FILE]
+    python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--arms NAME,...] [--time-limit MINUTES]
+        [--record FILE]
     python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online|limits [--seeds 0,1,2]
     python -m benchmarks.reproduce --out DIR --gpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for models, runs and the report")
     parser.add_argument("--study", choices=STUDIES, help="instead of the reproduction")
     parser.add_argument("--seeds", help="which (0 to 9; of a study 0,1,2)")
+    parser.add_argument("--arms", help="only these, at equal steps, separated by commas (all)")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
     parser.add_argument(
@@ -60,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
         changes = dict(each.split("=", 1) for each in options.set)
         settings = type(FROZEN).model_validate(FROZEN.model_dump() | changes)
     jobs = jobs_of(options.study, settings, seeds)
+    if options.arms is not None:
+        names = options.arms.split(",")
+        if unknown := set(names) - {job.name for job in jobs}:
+            parser.error(f"--arms: {', '.join(sorted(unknown))} not among {', '.join({job.name: 0 for job in jobs})}")
+        jobs = [job for job in jobs if job.name in names and job.budget == "steps"]
     deadline = None if options.time_limit is None else time.monotonic() + 60 * options.time_limit
     if not options.report:
         science = options.data / "science_qa.parquet" if options.study == "domain" else None

@@ -189,3 +189,12 @@ def test_limits_hold_each_setting_against_its_own_original(tmp_path: Path) -> No
 def test_nothing_is_begun_after_the_time_limit(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path), "--seeds", "100", "--time-limit", "0"]) == 3
     assert not (tmp_path / "runs").exists()
+
+
+def test_chosen_arms_are_run_at_equal_steps_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--out", str(tmp_path), "--seeds", "100,101", "--time-limit", "0", "--arms"]
+    assert main([*chosen, "original,hard"]) == 3
+    assert "0 of 4 runs" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*chosen, "original,hrad"])
+    assert "hrad not among original, hard, random" in capsys.readouterr().err
