@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.errors import ExternalError, InputError
+from curate.measures import passes_of
 from curate.output import inputs_fingerprint
 from curate.plan import fold, share_counts
-from curate.protocols import CostedMeasure, MeasuringScorer, Priced
+from curate.protocols import MeasuringScorer, Priced
 from curate.result_folder import check_directory
 from curate.run import Run
 from curate.seeds import derive_seed
@@ -131,7 +132,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     per_row, parameters = _sample(pipeline, loaded)
     rate = _matrix_rate(run.torch_device())
     trained = int(total * proxy.batch_size * per_row)
-    passes = sum(each.passes(len(examples), k) if isinstance(each, CostedMeasure) else k for each in measures)
+    passes = sum(passes_of(each, len(examples), k) for each in measures)
     measured = int(len(examples) * per_row * passes)
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from curate.component import Component
-from curate.protocols import Floats
+from curate.protocols import CostedMeasure, Floats, Measure
 
 if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.trace import LiveCheckpoint
 
-__all__ = ["MeanLoss"]
+__all__ = ["MeanLoss", "passes_of"]
 
 
 class MeanLoss(Component):
@@ -20,3 +20,8 @@ class MeanLoss(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
         """(n, 1) losses in eval mode; NaN for rows without completion text."""
         return checkpoint.losses()[:, None]
+
+
+def passes_of(measure: Measure, rows: int, checkpoints: int) -> float:
+    """Forward passes over a row that a measure costs, see `CostedMeasure`; one per checkpoint where it does not say."""
+    return measure.passes(rows, checkpoints) if isinstance(measure, CostedMeasure) else float(checkpoints)

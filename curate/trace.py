@@ -9,6 +9,7 @@ not there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
+from curate.measures import passes_of
 from curate.protocols import DemandingMeasure, Floats, KeyedMeasure, Measure
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
@@ -273,7 +275,8 @@ class _Measuring:
                     if done % world_size() == rank():
                         low, high = self.shards[shard]
                         checkpoint.tokens = tokens.slice(low, high)
-                        stage.cost.tokens += len(checkpoint.tokens.ids)
+                        passes = passes_of(measure, len(self.examples), len(self.steps)) / len(self.steps)
+                        stage.cost.tokens += math.ceil(len(checkpoint.tokens.ids) * passes)
                         values = self._measured(measure, checkpoint, low, high)
                         self.cache.put(*self._entry(measure, step, shard), write=_saver(values))
                     done += 1

@@ -47,8 +47,8 @@ def write_run(
             "trainable": 135_000_000,
         },
         "training": {
-            "steps": STEPS,
-            "epochs": 3.0 if arm == "original" else 2.5,
+            "steps": STEPS if arm == "original" or budget != "epochs" else STEPS * 6 // 5,
+            "epochs": 3.0 if arm == "original" or budget == "epochs" else 2.5,
             "rows_seen": STEPS * 32,
             "tokens": 1_200_000 + 100_000 * len(arm),
             "completion_tokens": 700_000,

@@ -56,11 +56,13 @@ def compare(
     sets: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = 2000,
+    warnings: Sequence[str] = (),
 ) -> Comparison:
     """Runs of `curate finetune`, evaluated by `curate evaluate`, against those of the baseline arm.
 
     runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
-    seed, resamples: of the bootstrap that is shown beside.
+    seed, resamples: of the bootstrap that is shown beside. warnings: what is known against the comparison from
+        elsewhere, to be shown with its result.
     Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
     outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
     rest is exploratory. The arm "hard" is also held against each control arm.
@@ -106,6 +108,7 @@ def compare(
         "against_controls": controls,
         **breakdown,
         "comparisons": len(differences) + len(controls) + sum(map(len, breakdown.values())),
+        "warnings": list(dict.fromkeys(warnings)),
         "notes": list(dict.fromkeys(notes)),
     }
     return Comparison(record, curves_of(groups), outcomes(groups, name, values, primary))

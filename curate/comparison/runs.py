@@ -165,7 +165,8 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
     """Runs by budget, arm and seed, and notes on what was done; budgets without the baseline are left out.
 
     A run counts at every budget that it meets: the run of an arm that took the steps of the others in its own epochs
-    is needed once. InputError: no run of the baseline, no other arm, no budget at which both are there.
+    is needed once. InputError: no run of the baseline, no other arm, no budget at which both are there, or runs
+    of a budget that did not all take it.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
     shown = ", ".join(one_line(arm) for arm in arms)
@@ -188,6 +189,7 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
     comparable: Groups = {}
     for budget in sorted(groups, key=lambda each: list(BUDGETS).index(each) if each in BUDGETS else len(BUDGETS)):
         members = groups[budget]
+        _check_equal(budget, members)
         if baseline in members and len(members) > 1:
             comparable[budget] = {
                 arm: members[arm] for arm in sorted(members, key=lambda each: (each != baseline, each != MAIN_ARM))
@@ -201,6 +203,30 @@ def group_runs(runs: Sequence[ArmRun], baseline: str) -> tuple[Groups, list[str]
             "number of steps, or of epochs"
         )
     return comparable, notes
+
+
+def _check_equal(budget: str | None, members: dict[str, dict[int, ArmRun]]) -> None:
+    """That the runs of a budget took what its name says they did: else an arm could win by being trained longer."""
+    if budget not in _MEASURED_BY:
+        return
+    name = _MEASURED_BY[budget]
+    runs = [run for seeds in members.values() for run in seeds.values() if run.number(name) is not None]
+    for run in runs[1:]:
+        value, wanted = run.number(name) or 0.0, runs[0].number(name) or 0.0
+        # Of epochs whole steps are taken: each run is up to half of one of its steps away.
+        rounding = sum(_epochs_of_a_step(each) for each in (run, runs[0])) / 2
+        if value != wanted if name == "steps" else abs(value - wanted) > rounding + _SAME_EPOCHS * wanted:
+            asked = "--steps N" if name == "steps" else "--steps 'N epochs'"
+            raise InputError(
+                f"{runs[0].place} and {run.place} say that they are of {budget_name(budget)}, but one took "
+                f"{wanted:.4g} {name} and the other {value:.4g}; fine-tune both with the same {asked}, or without "
+                "--budget"
+            )
+
+
+def _epochs_of_a_step(run: ArmRun) -> float:
+    steps = run.number("steps")
+    return (run.number("epochs") or 0.0) / steps if steps else 0.0
 
 
 def _lent(

@@ -33,6 +33,8 @@ def print_comparison(record: dict[str, Any]) -> None:
     if record["against_controls"]:
         show(_controls(record, narrow=narrow))
     show(_arms(record, narrow=narrow))
+    for warning in record["warnings"]:
+        show(f"warning: {visible(warning)}")
     for note in record["notes"]:
         show(f"note: {visible(note)}")
     primary = record["primary"]

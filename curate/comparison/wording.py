@@ -71,7 +71,25 @@ def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
     ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
     metric = record["primary"]["metric"]
     controls = [against(each) for each in record["against_controls"] if each["metric"] == metric]
-    return _title(ordered[0], len(rows)), [sentence(ordered[0], len(rows)), *controls, *map(brief, ordered[1:])]
+    lead = " ".join([sentence(ordered[0], len(rows)), *_lengths(record, ordered)])
+    return _title(ordered[0], len(rows)), [lead, *controls, *map(brief, ordered[1:])]
+
+
+def _lengths(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence where arms of no budget were not trained equally long: then it is not their data alone that differ."""
+    steps = {arm["arm"]: arm["steps"] for arm in record["arms"] if arm["budget"] is None}
+    baseline = steps.get(record["baseline"])
+    unlike = [
+        f"{one_line(row['arm'], 40)} was trained {steps[row['arm']]:,.4g} steps"
+        for row in rows
+        if row["budget"] is None and steps.get(row["arm"]) not in (None, baseline)
+    ]
+    if baseline is None or not unlike:
+        return []
+    return [
+        f"But {', '.join(unlike)} and {one_line(record['baseline'], 40)} {baseline:,.4g}: what more steps do and what "
+        "other data do cannot be told apart here; fine-tune with --budget steps and the same --steps."
+    ]
 
 
 def _title(row: dict[str, Any], family: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from curate.measures import passes_of
 from curate.progress import StageCost
 from curate.protocols import MeasuringScorer
 
@@ -51,10 +52,11 @@ def _through_proxy(
     # Only of the first seed's proxy is there a record here.
     if per_pass is None or tokens_trained is None or in_steps is None or (seeds > 1 and len(trained) < seeds):
         return None, None
-    measures = len(pipeline.scorer.measures()) if isinstance(pipeline.scorer, MeasuringScorer) else 0
-    passes = len(facts["steps"]) * measures * seeds
-    tokens = (tokens_trained if seeds == 1 else sum(cost.tokens for cost in trained)) + max(passes * per_pass, measured)
-    if measured < passes * per_pass:
+    measures = pipeline.scorer.measures() if isinstance(pipeline.scorer, MeasuringScorer) else ()
+    passes = seeds * sum(passes_of(each, len(curated.scores), len(facts["steps"])) for each in measures)
+    through = int(passes * per_pass)
+    tokens = (tokens_trained if seeds == 1 else sum(cost.tokens for cost in trained)) + max(through, measured)
+    if measured < through:
         return tokens, None  # nobody wrote down how long the rest took
     here = trained[0].seconds if trained else 0.0
     return tokens, seconds + max(in_steps - here, 0.0)

@@ -55,12 +55,19 @@ def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, A
 
     runs = [work.out / "runs" / run.name for run in done]
     with work.progress.stage("compare", len(runs), "runs"):
-        comparison = compare(runs, BASELINE, sets=[each.title for each in work.prepared.sets])
+        names = [each.title for each in work.prepared.sets]
+        comparison = compare(runs, BASELINE, sets=names, warnings=_warnings(work, done))
         comparison.write(work.out / "report.html")
     record = {**_record(work, done), "comparison": comparison.to_json()}
     if last:
         publish_file(work.out / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
+
+
+def _warnings(work: Work, done: Sequence[PlannedRun]) -> list[str]:
+    """What was told before the runs began, and is to be told with their result."""
+    warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
+    return [*work.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
 
 
 def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -71,8 +78,6 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         known = arms.setdefault(run.arm.name, {**arm, "data": []})
         if run.arm.data not in known["data"]:
             known["data"].append(run.arm.data)
-    warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
-    unlike = dict.fromkeys(f"arm {name}: {line}" for name, line in warned)
     return {
         "kind": "validation",
         "version": _version("curate-lm") or "source tree",
@@ -86,7 +91,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
         "evaluation": encode(work.prepared.evaluation),
         "evaluated": work.prepared.facts,
-        "warnings": [*work.prepared.warnings, *unlike],
+        "warnings": _warnings(work, done),
         "seeds": list(settings.seeds),
         "epochs": settings.epochs,
         "budgets": list(settings.budgets),

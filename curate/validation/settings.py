@@ -73,7 +73,7 @@ class Validation(Component):
         original: the data as it is. hard: with the recipe's copies. random: as many extra rows, any. random-matched: as
         many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
-        sam: the data as it is, two gradients a step.
+        sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself.
     reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
         hard+NAME, the data of the arm `hard`, whose rows weigh what it says.
     additions: arms of the user's own.
@@ -166,6 +166,7 @@ class Validation(Component):
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
+        lacks |= {"sam": _SHARP} if "base" in type(self.finetuning.optimizer).model_fields else {}
         known = (*ARMS, *self._online())
         lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
@@ -181,6 +182,7 @@ class Validation(Component):
 
 
 _NO_COPIES = "the recipe copies no hard rows; use one with Duplicate, such as quick, or leave the arm out"
+_SHARP = "the optimizer of all arms takes two gradients a step already; choose adamw or muon, or leave the arm out"
 _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --generator, or leave the arm out"
 
 
