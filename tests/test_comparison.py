@@ -14,6 +14,7 @@ import pytest
 
 from curate.cli import main
 from curate.comparison import Comparison, compare, paired_interval
+from curate.comparison.page import comparison_page
 from curate.comparison.table import print_comparison
 from curate.comparison.wording import headline, relative, signed
 from curate.errors import InputError
@@ -235,6 +236,50 @@ def test_budgets_are_compared_apart(tmp_path: Path) -> None:
     runs = write_study(tmp_path, arms, seeds=2, sets={"a": 20}, budgets=("epochs", "steps"))
     found = compare(runs, resamples=50)
     assert [each["budget"] for each in found.primary] == ["steps", "epochs"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "training", "says"),
+    [
+        ("steps", {"steps": 400}, "equal steps, but one took 200 steps and the other 400"),
+        ("epochs", {"steps": 200, "epochs": 2.5}, "equal epochs, but one took 3 epochs and the other 2.5"),
+    ],
+)
+def test_runs_that_were_not_given_their_budget_are_refused(
+    budget: str, training: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    runs = write_study(tmp_path, {"original": 0.0}, seeds=1, sets={"a": 20}, budgets=(budget,))
+    run = write_run(tmp_path / "longer", "hard", 0, budget=budget, training=training)
+    write_evaluation(run, "a", np.arange(20) % 2.0, np.ones(20), sources=["a"] * 20)
+    with pytest.raises(InputError, match=says):
+        compare([*runs, run], resamples=50)
+
+
+def test_epochs_are_equal_up_to_half_a_step(tmp_path: Path) -> None:
+    runs = []
+    for arm, training in (("original", {"steps": 12, "epochs": 0.96}), ("hard", {"steps": 17, "epochs": 1.02})):
+        runs.append(write_run(tmp_path / arm, arm, 0, budget="epochs", training=training))
+        write_evaluation(runs[-1], "a", np.arange(20) % 2.0, np.ones(20), sources=["a"] * 20)
+    assert compare(runs, resamples=50).primary[0]["budget"] == "epochs"
+
+
+def test_unequal_lengths_without_a_budget_are_told_in_the_first_sentence(tmp_path: Path) -> None:
+    runs = []
+    for arm, steps in (("original", 18), ("hard", 27)):
+        for seed in (0, 1):
+            runs.append(write_run(tmp_path / f"{arm}{seed}", arm, seed, budget=None, training={"steps": steps}))
+            write_evaluation(runs[-1], "a", np.arange(20) % 2.0, np.ones(20), sources=["a"] * 20)
+    lead = headline(compare(runs, resamples=50).record)[1][0]
+    assert "hard was trained 27 steps and original 18" in lead
+    equal = write_study(tmp_path / "equal", {"original": 0.0, "hard": 0.5}, seeds=2, sets={"a": 20})
+    assert "was trained" not in headline(compare(equal, resamples=50).record)[1][0]
+
+
+def test_warnings_from_elsewhere_stand_with_the_result(small: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare(small, resamples=50, warnings=["3 rows share text with <a>"])
+    print_comparison(found.record)
+    assert "warning: 3 rows share text with <a>" in " ".join(capsys.readouterr().out.split())
+    assert "3 rows share text with &lt;a&gt;" in comparison_page(found)
 
 
 def test_a_run_counts_at_every_budget_that_it_meets(tmp_path: Path) -> None:

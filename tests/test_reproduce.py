@@ -18,6 +18,7 @@ from benchmarks.reproduction.settings import ARMS, FROZEN, Settings
 from benchmarks.reproduction.studies import STUDIES, jobs_of, reproduction
 from benchmarks.reproduction.summary import summarise
 from benchmarks.reproduction.work import finished, work
+from curate.errors import InputError
 from curate.verify import Verdict, grade
 
 EASY_HEAVY = {1: 0.6, 2: 0.25, 3: 0.1, 4: 0.05}
@@ -145,6 +146,13 @@ def test_a_lost_run_alone_is_done_again_and_is_the_same(tiny: tuple[Path, Path])
     changed = {path.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {lost.name}
     assert (lost / "evaluation" / "balanced" / "rows.parquet").read_bytes() == rows
+
+
+@pytest.mark.slow
+def test_runs_of_another_protocol_are_not_taken_for_finished(tiny: tuple[Path, Path]) -> None:
+    other = reproduction(Settings.model_validate(TINY | {"train_rows": 240}), [100])
+    with pytest.raises(InputError, match="a run with other settings; name another --out"):
+        finished(other[0], tiny[0])
 
 
 @pytest.mark.slow

@@ -114,6 +114,15 @@ def extra_rows(arm: Arm) -> list[str]:
 # -- which arms there are -------------------------------------------------------------------------------------------
 
 
+def test_sam_is_no_arm_where_all_are_trained_with_it() -> None:
+    from curate.optimizers import SAM
+
+    tuning = Finetuning(model="scratch", optimizer=SAM())
+    assert settings(finetuning=tuning).named_arms() == ("original", *SAME_NUMBER)
+    with pytest.raises(InputError, match=r"arm sam: .*two gradients a step already"):
+        settings(finetuning=tuning, arms=("hard", "sam"))
+
+
 def test_the_recipe_decides_which_arms_there_are() -> None:
     assert settings().named_arms() == ("original", *SAME_NUMBER, "sam")
     assert settings(pipeline=pipeline(Subset(size=0.5))).named_arms() == ("original", "sam")

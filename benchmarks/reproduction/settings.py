@@ -13,8 +13,8 @@ from curate.component import Component, fingerprint
 __all__ = ["ARMS", "BASELINE", "FROZEN", "ORACLE", "Budget", "Job", "Settings"]
 
 BASELINE = "original"
-# Arm -> which rows it copies, see `curate.controls`.
 ORACLE = "oracle"  # as many rows as the hard arm, chosen by their known level, highest first
+# Arm -> which rows it copies, see `curate.controls`.
 ARMS = {BASELINE: BASELINE, "hard": "hard", "random": "random", "easy": "easy", "final-loss": "final_loss"}
 Budget = Literal["steps", "epochs"]
 _PRETRAINING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import multiprocessing
 import sys
 import time
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.reproduction.settings import Job
+from curate.errors import InputError
+from curate.recipe import encode
 
 __all__ = ["finished", "work", "work_together"]
 
@@ -18,7 +21,14 @@ _PAUSE = 5.0  # seconds until a process looks again whether the others are done
 
 
 def finished(job: Job, out: Path) -> bool:
-    return (out / "runs" / job.folder / "run.json").is_file()
+    """InputError where the run that is there is of another protocol: one folder holds what can be compared."""
+    place = out / "runs" / job.folder / "run.json"
+    if not place.is_file():
+        return False
+    settings = {name: encode(getattr(job.settings, name), name) for name in type(job.settings).model_fields}
+    if json.loads(place.read_text(encoding="utf-8"))["settings"] != json.loads(json.dumps(settings)):
+        raise InputError(f"{place.parent} is a run with other settings; name another --out")
+    return True
 
 
 def work_together(
