@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ __all__ = ["EvaluatedSet"]
 
 _SAMPLED_AT_ONCE = 200
 _SPARE_TOKENS = 2  # beyond the longest answer, for one that does not end
+
+
+def _characters(answers: Sequence[str]) -> npt.NDArray[np.int32]:
+    """(n,) characters of each answer and its end."""
+    return np.array([len(answer) + 1 for answer in answers], np.int32)
 
 
 class EvaluatedSet:
@@ -58,20 +64,24 @@ class EvaluatedSet:
             cut_off = sum(each.finish_reason == "length" for each in completions) / n
             graded = self._graded([each.text for each in completions])
         counts, valid = self.tokens.completion_tokens, self.tokens.valid
+        units = counts if self.generated else _characters(self.table["answer"].to_pylist())
         scored = {
-            "nll": pa.array(self.nll(model).astype(np.float64), mask=~valid),
-            "nll_tokens": pa.array(counts, mask=~valid),
+            "nll": pa.array(self.nll(model).astype(np.float64) * counts / units, mask=~valid),
+            "nll_tokens": pa.array(units, mask=~valid),
         }
         rows = pa.table(columns | graded | scored)
         summary = {
             "kind": "evaluation",
             "name": self.name,
             "data": {"description": "generated", "rows": n},
-            "protocol": fingerprint([self.table["id"].to_pylist(), counts, self.generated]),
+            "protocol": fingerprint([self.table["id"].to_pylist(), units, self.generated]),
             **totals(rows),
             "cut_off": cut_off,
         }
         return EvaluationResult(summary, rows)
+
+    # Every seed has a tokenizer of its own. Those of arithmetic cut the answers alike, those of prose do not: there the
+    # loss is given in nats per character, the end of text counting as one, instead of per token.
 
     def _completions(self, model: Any) -> list[Completion]:
         most = int(self.tokens.completion_tokens.max()) + _SPARE_TOKENS
