@@ -61,12 +61,10 @@ def compare(
     """Runs of `curate finetune`, evaluated by `curate evaluate`, against those of the baseline arm.
 
     runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
-    seed, resamples: of the bootstrap that is shown beside. warnings: what is known against the comparison from
-        elsewhere, to be shown with its result.
+    seed, resamples: of the bootstrap that is shown beside. warnings: known from elsewhere, shown with the result.
     Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
     outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
     rest is exploratory. The arm "hard" is also held against each control arm.
-
     InputError: see `curate.comparison.runs` and `curate.comparison.values`; and arms without a common seed.
     """
     read, notes = read_runs(runs, sets)
@@ -84,23 +82,22 @@ def compare(
                 continue
             pair = _paired(members[arm], members[name], budget, notes)
             named = {"arm": arm, "baseline": name, "budget": budget}
-            rows = pooled_and_single(*pair, values, seed, resamples)
-            for each in rows:
-                each["primary"] = _asked(groups, arm, budget) and each["set"] == "pooled" and each["metric"] == primary
-            differences += [{**named, **each} for each in rows]
+            asked = _asked(groups, arm, budget)
+            for each in pooled_and_single(*pair, values, seed, resamples):
+                chief = asked and each["set"] == "pooled" and each["metric"] == primary
+                differences.append({**named, **each, "primary": chief})
             for kind, listed in breakdown.items():
                 listed += [{**named, **each} for each in by_label(*pair, values, kind)]
     controls = _against_controls(groups, name, values, seed, resamples, notes)
     for primary_too in (True, False):
         adjust([each for each in differences if each["primary"] is primary_too])
     adjust(controls)
-    first = next(iter(used.values()))
     record = {
         "kind": "comparison",
         "version": _version(),
         "baseline": name,
         "primary": {"set": "pooled", "metric": primary},
-        "model": {key: first.record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},
+        "model": {key: read[0].record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},
         "arms": arm_facts(groups, name, primary, differences),
         "sets": _sets(values),
         "scores": _scores(groups, values),
