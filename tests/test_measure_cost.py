@@ -47,7 +47,7 @@ TARGET = pa.table({"prompt": ["a"] * 30, "completion": ["b"] * 30})
         GradientAlignment(target=TARGET),
         GradientAlignment(target=TARGET, parameters="all"),
     ],
-    ids=lambda scorer: f"{type(scorer).__name__}",
+    ids=lambda scorer: type(scorer).__name__,
 )
 def test_as_many_tokens_go_through_a_layer_as_its_passes_say(scorer: Any) -> None:
     """A token that a gradient goes back through counts twice more."""

@@ -259,8 +259,10 @@ def test_ways_to_train_keep_the_trainers_own_result(make: Any, lora: bool, optio
 
     alone, weighed = make(tmp_path, 2, of=wrapped(), **options), make(tmp_path, 2, of=wrapped(), **options)
     reweight(weighed, Ones())
-    # Under autocast the last digits of the logits differ, which the stock trainer rounds to bfloat16.
-    assert_close(trained(weighed), trained(alone), wrapped(), relative=0.1 if "bf16" in options else 1e-4)
+    # Under autocast the last digits of the logits differ, which the stock trainer rounds to bfloat16; adapters were
+    # 0.052 apart on a CPU without bfloat16 units.
+    relative = 1e-4 if "bf16" not in options else 0.06 if lora else 0.05
+    assert_close(trained(weighed), trained(alone), wrapped(), relative=relative)
 
 
 @pytest.mark.parametrize("options", [{}, {"bf16": True}], ids=["float32", "bfloat16"])
@@ -270,7 +272,7 @@ def test_a_lora_run_does_not_depend_on_accumulation(options: dict[str, Any], tmp
         ready = trainer(tmp_path, accumulated, of=adapted(model()), **options)
         reweight(ready, METHODS["embeddings"], rows=ROWS)
         found.append(trained(ready))
-    assert_close(found[1], found[0], adapted(model()), relative=0.1 if options else 1e-4)
+    assert_close(found[1], found[0], adapted(model()), relative=0.05 if options else 1e-4)
 
 
 def test_rows_padded_on_the_left_train_as_those_padded_on_the_right(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ class EvaluatedSet:
             cut_off = sum(each.finish_reason == "length" for each in completions) / n
             graded = self._graded([each.text for each in completions])
         counts, valid = self.tokens.completion_tokens, self.tokens.valid
+        # Every seed has a tokenizer of its own. Those of arithmetic cut the answers alike, those of prose do not: there
+        # the loss is given in nats per character, the end of text counting as one, instead of per token.
         units = counts if self.generated else _characters(self.table["answer"].to_pylist())
         scored = {
             "nll": pa.array(self.nll(model).astype(np.float64) * counts / units, mask=~valid),
@@ -79,9 +81,6 @@ class EvaluatedSet:
             "cut_off": cut_off,
         }
         return EvaluationResult(summary, rows)
-
-    # Every seed has a tokenizer of its own. Those of arithmetic cut the answers alike, those of prose do not: there the
-    # loss is given in nats per character, the end of text counting as one, instead of per token.
 
     def _completions(self, model: Any) -> list[Completion]:
         most = int(self.tokens.completion_tokens.max()) + _SPARE_TOKENS

@@ -20,7 +20,6 @@ from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, write_result
 from curate.optimizers import SAM, AdamW
 from curate.publish import publish
-from curate.recipe import encode
 from curate.reweighting import TrainingRows, mean_weights
 from curate.train import StepRecord, TrainConfig, train
 
@@ -92,7 +91,7 @@ def _record(job: Job, prepared: Prepared, rows: Any, log: list[StepRecord], mode
         "arm": job.name,
         "seed": job.seed,
         "budget": job.budget,
-        "settings": {name: encode(getattr(settings, name), name) for name in type(settings).model_fields},
+        "settings": settings.written,
         "data": {
             "description": settings.data,
             "fingerprint": fingerprint([prepared.training.examples.fingerprint(), rows]),

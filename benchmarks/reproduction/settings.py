@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from curate.component import Component, fingerprint
+from curate.recipe import encode
 
 __all__ = ["ARMS", "BASELINE", "FROZEN", "ORACLE", "Budget", "Job", "Settings"]
 
@@ -72,6 +73,11 @@ class Settings(Component):
     rho: float | None = None
     test_rows: int = 1_200
     max_length: int = 64
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """As in the record of a run."""
+        return {name: encode(getattr(self, name), name) for name in type(self).model_fields}
 
     @property
     def pretraining(self) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from benchmarks.reproduction.settings import Job
 from curate.errors import InputError
-from curate.recipe import encode
 
 __all__ = ["finished", "work", "work_together"]
 
@@ -25,8 +24,7 @@ def finished(job: Job, out: Path) -> bool:
     place = out / "runs" / job.folder / "run.json"
     if not place.is_file():
         return False
-    settings = {name: encode(getattr(job.settings, name), name) for name in type(job.settings).model_fields}
-    if json.loads(place.read_text(encoding="utf-8"))["settings"] != json.loads(json.dumps(settings)):
+    if json.loads(place.read_text(encoding="utf-8"))["settings"] != json.loads(json.dumps(job.settings.written)):
         raise InputError(f"{place.parent} is a run with other settings; name another --out")
     return True
 
