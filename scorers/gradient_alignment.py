@@ -128,7 +128,7 @@ class GradientAlignment(Component):
         return [MeanLoss(), self._alignment()]
 
     def _alignment(self) -> Alignment:
-        target = read_for("GradientAlignment", "target", self.target.data, **self.target.reading).examples
+        target = read_for("GradientAlignment.target", "data", self.target.data, **self.target.reading).examples
         return Alignment(
             target=target,
             name=f"GradientAlignment target {self.target.name}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from model_zoo import tiny_model
 from safetensors.torch import load_file, save_file
 
 from curate.cli import main
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.expo import extrapolate, sweep, weights
 from curate.expo.sources import open_models
 
@@ -282,6 +283,12 @@ def test_a_run_names_its_base(tmp_path: Path) -> None:
     tuned.rename(run / "model")
     extrapolate(_run(run, base), 1, tmp_path / "out")
     torch.testing.assert_close(_load(tmp_path / "out")["a.weight"], 2 * second["a.weight"] - first["a.weight"])
+    earlier = tmp_path / "earlier"
+    shutil.copytree(base, earlier)
+    extrapolate(run, 1, tmp_path / "same", base=earlier)  # the same files in another place
+    save_file(_random(5), earlier / "model.safetensors")
+    with pytest.warns(DataWarning, match=r"earlier is not the model that .* was tuned from \("):
+        extrapolate(run, 1, tmp_path / "further", base=earlier)
     save_file(_random(5), base / "model.safetensors")
     with pytest.raises(InputError, match=r"is not the model that .* was tuned from"):
         extrapolate(run, 1, tmp_path / "other")

@@ -226,12 +226,12 @@ def test_a_model_without_attention_layers_is_refused(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("scorer", "says"),
     [
-        (GradientAlignment(target="no/such.jsonl"), "GradientAlignment target no/such.jsonl: .*does not exist"),
-        (GradientAlignment(target=pa.table({"a": ["b"]})), r"target Table: .*GradientAlignment\.columns"),
-        (GradientAlignment(target=pa.table({"prompt": [], "completion": []})), "target Table: .*no rows"),
+        (GradientAlignment(target="no/such.jsonl"), "GradientAlignment.target data no/such.jsonl: .*does not exist"),
+        (GradientAlignment(target=pa.table({"a": ["b"]})), r"target data Table: .*GradientAlignment\.target\.columns"),
+        (GradientAlignment(target=pa.table({"prompt": [], "completion": []})), "target data Table: .*no rows"),
         (
             GradientAlignment(target={"data": pa.table({"text": ["b"]}), "where": "x=1"}),
-            r"GradientAlignment\.where x=1",
+            r"GradientAlignment\.target\.where x=1",
         ),
     ],
     ids=["path", "columns", "empty", "where"],

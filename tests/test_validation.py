@@ -394,7 +394,7 @@ def test_more_than_the_share_is_held_out_where_that_is_too_few(tmp_path: Path) -
     enough = prepare(read(rows(200)), settings(), tmp_path / "b", Run(cache=tmp_path).progress)
     assert enough.facts["held_out"]["rows"] == 20
     assert not any("share of" in line for line in enough.warnings)
-    with pytest.raises(InputError, match="18 rows can be held out"):
+    with pytest.raises(InputError, match=r"18 of 60 rows can be held out, too few .* hold out more with --held-out"):
         prepare(read(rows(60)), settings(), tmp_path / "c", Run(cache=tmp_path).progress)
 
 
@@ -552,7 +552,7 @@ def test_a_time_limit_stops_between_runs_and_says_so(tmp_path: Path, trained: Tr
 
 def test_a_folder_of_another_validation_or_of_anything_else_is_left_alone(tmp_path: Path, trained: Trained) -> None:
     whole(tmp_path / "out", seeds=(0,))
-    with pytest.raises(InputError, match="another fine-tuning; name another folder, or pass --fresh"):
+    with pytest.raises(InputError, match=r"another fine-tuning \(epochs\); name another folder, or pass --fresh"):
         whole(tmp_path / "out", seeds=(0,), epochs=5.0)
     with pytest.raises(InputError, match="another dataset"):
         whole(tmp_path / "out", seeds=(0,), held_out=0.4)

@@ -28,7 +28,8 @@ def print_comparison(record: dict[str, Any]) -> None:
     narrow = Console().width < NARROW
     title, sentences = headline(record)
     show(title, "", sentences[0], "")
-    for metric in dict.fromkeys(each["metric"] for each in record["differences"]):
+    metrics = {each["metric"] for each in record["differences"]}
+    for metric in sorted(metrics, key=lambda each: (each != record["primary"]["metric"], each)):
         show(_differences(record, metric, narrow=narrow))
     if record["against_controls"]:
         show(_controls(record, narrow=narrow))

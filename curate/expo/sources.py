@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.expo.pairing import paired
 from curate.expo.weights import Adapted, Stored, Weights
 from curate.hub import Place, locate
@@ -44,7 +45,8 @@ def open_models(
 
     tuned: a folder of `curate finetune`, a folder with a peft adapter, a model folder or a hub id (at `revision`).
     base, base_revision: what it was tuned from; None = what the run or the adapter names.
-    Raises InputError where one cannot be found or they do not belong together.
+    Raises InputError where one cannot be found or they do not belong together; warns (DataWarning) of a base other
+    than what the run records, which for full weights may be meant: what an earlier stage was tuned from.
     """
     folder = Path(tuned).expanduser()
     record = _run(folder)
@@ -57,9 +59,16 @@ def open_models(
     place = locate(str(base), base_revision)
     base_identity = _identity(place, str(base), base_revision)
     recorded = None if record is None else record["model"]["identity"]
-    if recorded not in (None, base_identity) and (adapter is not None or str(base) == named):
-        raise InputError(
-            f"{base} is not the model that {tuned} was tuned from (its files differ); name that with --base"
+    if recorded not in (None, base_identity):
+        if adapter is not None or str(base) == named:
+            raise InputError(
+                f"{base} is not the model that {tuned} was tuned from (its files differ); name that with --base"
+            )
+        warnings.warn(
+            f"{base} is not the model that {tuned} was tuned from ({named}): what is extrapolated is more than that "
+            "training changed",
+            DataWarning,
+            stacklevel=2,
         )
     stored = Stored.open(_folder(place), str(base))
     weights: Weights

@@ -13,7 +13,7 @@ from curate.component import Component
 from curate.optimizers.adamw import AdamW
 from curate.optimizers.protocols import DescentOptimizer, refuse_sharded
 
-__all__ = ["SAM", "SharpnessAwareOptimizer", "ascent", "moved", "one_gradient", "with_gradient"]
+__all__ = ["SAM", "SharpnessAwareOptimizer", "ascent", "moved", "one_gradient", "takes_two_gradients", "with_gradient"]
 
 
 class SAM(Component):
@@ -45,9 +45,14 @@ class SAM(Component):
         return SharpnessAwareOptimizer(base, rho=self.rho, adaptive=self.adaptive)
 
 
+def takes_two_gradients(optimizer: Any) -> bool:
+    """Whether it is one of those around a base, such as SAM; of a foreign optimizer this is not known, so False."""
+    return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
+
+
 def one_gradient(base: Any) -> Any:
     """`base`, if it has no base of its own: it would be given one gradient where it needs two."""
-    if isinstance(base, Component) and "base" in type(base).model_fields:
+    if takes_two_gradients(base):
         raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
     return base
 

@@ -39,6 +39,7 @@ def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dic
     examples, tuning = loaded.examples, settings.finetuning
     given = None if scores is None else [scores.difficulty, scores.valid]
     held_out = None if settings.sets else settings.held_out
+    trained = {**tuning.decisive(), "epochs": settings.epochs, "rho": settings.rho}
     identity = (
         scratch_identity(examples.fingerprint(), tuning.max_length, 0)
         if tuning.scratch
@@ -48,7 +49,7 @@ def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dic
         "dataset": fingerprint([examples.fingerprint(), examples.table_fingerprint(), held_out]),
         "recipe": fingerprint([settings.pipeline, given, settings.drop_contaminated]),
         "model": {"name": tuning.model, "revision": tuning.revision, "identity": identity},
-        "fine-tuning": fingerprint([tuning.decisive(), settings.epochs, settings.rho]),
+        "fine-tuning": {name: fingerprint(value) for name, value in trained.items()},
         "evaluation": fingerprint(settings.evaluation),
     }
 
@@ -135,8 +136,12 @@ def _mark(out: Path) -> dict[str, Any]:
 
 def _difference(name: str, before: Any, now: Any) -> str | None:
     """What to call a part that is not what it was; None where it is."""
+    if before == now:
+        return None
+    if name == "fine-tuning" and isinstance(before, dict):
+        return f"{name} ({', '.join(sorted(n for n in {*before, *now} if before.get(n) != now.get(n)))})"
     if name != "model":
-        return None if before == now else name
+        return name
     before = before or {}
     if before.get("identity") == now["identity"]:
         return None

@@ -56,9 +56,10 @@ def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, A
     runs = [work.out / "runs" / run.name for run in done]
     with work.progress.stage("compare", len(runs), "runs"):
         names = [each.title for each in work.prepared.sets]
-        comparison = compare(runs, BASELINE, sets=names, warnings=_warnings(work, done))
+        warnings = _warnings(work, done)
+        comparison = compare(runs, BASELINE, sets=names, warnings=warnings)
         comparison.write(work.out / "report.html")
-    record = {**_record(work, done), "comparison": comparison.to_json()}
+    record = {**_record(work, done), "warnings": warnings, "comparison": comparison.to_json()}
     if last:
         publish_file(work.out / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record
@@ -91,7 +92,6 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
         "evaluation": encode(work.prepared.evaluation),
         "evaluated": work.prepared.facts,
-        "warnings": _warnings(work, done),
         "seeds": list(settings.seeds),
         "epochs": settings.epochs,
         "budgets": list(settings.budgets),

@@ -167,7 +167,9 @@ class Validation(Component):
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
         optimizer = self.finetuning.optimizer
-        lacks |= {"sam": _SHARP} if isinstance(optimizer, Component) and "base" in type(optimizer).model_fields else {}
+        from curate.optimizers.sharpness import takes_two_gradients  # here: torch is slow to import
+
+        lacks |= {"sam": _SHARP} if takes_two_gradients(optimizer) else {}
         known = (*ARMS, *self._online())
         lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
