@@ -3,7 +3,7 @@
     python -m benchmarks.reproduce --out DIR [--workers 2] [--seeds 0,1,...] [--arms NAME,...] [--time-limit MINUTES]
         [--record FILE]
     python -m benchmarks.reproduce --out DIR --study factor|proxy|features|domain|online|limits [--seeds 0,1,2]
-    python -m benchmarks.reproduce --out DIR --gpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
+    python -m benchmarks.reproduce --out DIR --gpu|--cpu MODEL [--proxy MODEL] [--seeds 0,1,2] [--time-limit 10]
 
 Every seed has its own problems, its own target and proxy pretrained on an easy-heavy mixture, its own proxy run and
 split; all seeds answer the same held-out questions. The arms original, hard, random, easy and final-loss take the same
@@ -14,8 +14,8 @@ benchmarks/reproduction/summary.py.
 The same command goes on where it was stopped, and several may work on one DIR. DIR/runs holds run folders that
 `curate compare` reads, DIR/report.html the comparison.
 
---gpu fine-tunes a real model, given as a folder, on GSM8K, MATH and word problems instead: `curate validate` with one
-frozen configuration (benchmarks/reproduction/real.py).
+--gpu fine-tunes a real model, given as a folder, on GSM8K, MATH and word problems instead, --cpu all weights of a
+small one on word problems: `curate validate` with one frozen configuration each (benchmarks/reproduction/real.py).
 """
 
 from __future__ import annotations
@@ -43,18 +43,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
     parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data/science_qa.parquet"), help="of --study domain"
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="folder of the data of --study domain, --gpu and --cpu",
     )
     parser.add_argument("--record", type=Path, help="JSON file for the results")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="other settings than the frozen"
     )
     parser.add_argument("--report", action="store_true", help="only summarise the runs that are there")
-    parser.add_argument("--gpu", type=Path, metavar="MODEL", help="folder of a real model to fine-tune")
-    parser.add_argument("--proxy", type=Path, metavar="MODEL", help="of --gpu (the model itself)")
+    real = parser.add_mutually_exclusive_group()
+    real.add_argument("--gpu", type=Path, metavar="MODEL", help="folder of a real model to fine-tune")
+    real.add_argument("--cpu", type=Path, metavar="MODEL", help="the same for a small model on two cores")
+    parser.add_argument("--proxy", type=Path, metavar="MODEL", help="of --gpu and --cpu (the model itself)")
     parser.add_argument("--test-rows", type=int, help="of --gpu: at most so many of each evaluation set (all)")
     options = parser.parse_args(arguments)
-    if options.gpu is not None:
+    if options.gpu is not None or options.cpu is not None:
         return _real(options)
     seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4,5,6,7,8,9")).split(",")]
     settings = FROZEN
@@ -81,15 +86,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _real(options: argparse.Namespace) -> int:
-    from benchmarks.reproduction.real import validate_arguments, write_data
+    from benchmarks.reproduction import real
     from curate.cli import main as curate_main
 
-    data = options.out / "data"
-    if not data.is_dir():
-        write_data(options.data, data, options.test_rows)
-    proxy, seeds = options.proxy or options.gpu, options.seeds or "0,1,2"
-    out = options.out / "validation"
-    return curate_main(validate_arguments(options.gpu, proxy, data, out, seeds, options.time_limit))
+    model, seeds, data = options.gpu or options.cpu, options.seeds or "0,1,2", options.out / "data"
+    if options.gpu is not None:
+        if not data.is_dir():
+            real.write_data(options.data, data, options.test_rows)
+        arguments = real.gpu_arguments(data)
+    else:
+        if not data.is_dir():
+            real.write_small_data(options.data, data)
+        arguments = real.cpu_arguments(data)
+    arguments = [
+        "validate",
+        *arguments,
+        "--model",
+        str(model),
+        "--proxy",
+        str(options.proxy or model),
+        "--seeds",
+        seeds,
+    ]
+    arguments += [] if options.time_limit is None else ["--time-limit", f"{options.time_limit:g}"]
+    return curate_main([*arguments, "--out", str(options.out / "validation")])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The reproduction on a real model: files for `curate validate`, and its one frozen command line."""
+"""The reproduction on a real model: files for `curate validate`, and its two frozen command lines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from curate.publish import publish
 from curate.verify import reference_answer
 
-__all__ = ["validate_arguments", "write_data"]
+__all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_small_data"]
 
 _SOURCES = ("gsm8k", "math", "word_problems")
 _SCHEMA = ("id", "question", "answer", "final_answer", "source", "level")
@@ -50,13 +51,40 @@ def _rows(table: pa.Table) -> pa.Table:
     return pa.table({name: columns[name] for name in _SCHEMA})
 
 
-def validate_arguments(model: Path, proxy: Path, data: Path, out: Path, seeds: str, minutes: float | None) -> list[str]:
-    """The arguments of `curate`. Frozen: LoRA and AdamW, four arms at equal steps, greedy answers by transformers."""
-    arguments = ["validate", str(data / "train.parquet"), "--model", str(model), "--proxy", str(proxy)]
-    arguments += ["--out", str(out), "--lora", "--arms", "original,hard,random,easy", "--budgets", "steps"]
-    arguments += ["--seeds", seeds, "--epochs", "2", "--batch-size", "32", "--max-tokens", "320"]
-    arguments += ["--drop-contaminated", "--drop-weights", "--evaluate", "batch_size=128"]
+def write_small_data(shared: Path, folder: Path) -> None:
+    """train.parquet, asdiv.parquet and mawps.parquet: word problems, whose rows are short enough for two cores.
+
+    Drawn once for all: 1,200 of the training rows, and of the others of ASDiv 400 to evaluate on, since it has no test
+    split. mawps.parquet is the validation and test split of MAWPS.
+    """
+    table = pq.read_table(shared / "word_problems.parquet")
+    train, test = (_rows(table.filter(part)) for part in (pc.field("split") == "train", pc.field("split") != "train"))
+    order = pa.array(np.random.default_rng(0).permutation(len(train)))
+    drawn, others = train.take(order[:1200]), train.take(order[1200:])
+
+    def write(into: Path) -> None:
+        pq.write_table(drawn, into / "train.parquet")
+        pq.write_table(others.filter(pc.field("source") == "asdiv")[:400], into / "asdiv.parquet")
+        pq.write_table(test, into / "mawps.parquet")
+
+    publish(folder, write)
+
+
+def gpu_arguments(data: Path) -> list[str]:
+    """Arguments of `curate validate`. Frozen: LoRA, AdamW, four arms at equal steps, greedy answers by transformers."""
+    arguments = [*_shared(data, _SOURCES), "--lora", "--epochs", "2", "--batch-size", "32", "--max-tokens", "320"]
+    return [*arguments, "--evaluate", "batch_size=128"]
+
+
+def cpu_arguments(data: Path) -> list[str]:
+    """Arguments of `curate validate`. Frozen: all weights, AdamW, four arms at equal steps, only the loss of answers."""
+    return [*_shared(data, ("asdiv", "mawps")), "--epochs", "1.2", "--batch-size", "16", "--no-generate"]
+
+
+def _shared(data: Path, sets: Sequence[str]) -> list[str]:
+    arguments = [str(data / "train.parquet"), "--arms", "original,hard,random,easy", "--budgets", "steps"]
     arguments += ["--columns", "prompt=question,completion=answer,final_answer=final_answer,source=source,id=id"]
-    for name in _SOURCES:
+    arguments += ["--drop-contaminated", "--drop-weights"]
+    for name in sets:
         arguments += ["--evaluation", f"{name}={data / f'{name}.parquet'}"]
-    return arguments if minutes is None else [*arguments, "--time-limit", f"{minutes:g}"]
+    return arguments
