@@ -77,7 +77,7 @@ def gpu_arguments(data: Path) -> list[str]:
 
 
 def cpu_arguments(data: Path) -> list[str]:
-    """Arguments of `curate validate`. Frozen: all weights, AdamW, four arms at equal steps, only the loss of answers."""
+    """Arguments of `curate validate`. Frozen: full, AdamW, four arms at equal steps, loss of answers only."""
     return [*_shared(data, ("asdiv", "mawps")), "--epochs", "1.2", "--batch-size", "16", "--no-generate"]
 
 
