@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test-rows", type=int, help="of --gpu: at most so many of each evaluation set (all)")
     options = parser.parse_args(arguments)
     if options.gpu is not None or options.cpu is not None:
-        return _real(options)
+        return _real(options, arguments)
     seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4,5,6,7,8,9")).split(",")]
     settings = FROZEN
     if options.set:
@@ -80,12 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
     if len({job.name for job in jobs if finished(job, options.out)}) < 2:
         print(f"{done} of {len(jobs)} runs are done, too few to compare; the same command goes on", file=sys.stderr)
         return 3
-    command = shlex.join(["python", "-m", "benchmarks.reproduce", *(sys.argv[1:] if arguments is None else arguments)])
-    summarise(jobs, options.out, command, options.record)
+    summarise(jobs, options.out, _command(arguments), options.record)
     return 0 if done == len(jobs) else 3
 
 
-def _real(options: argparse.Namespace) -> int:
+def _command(arguments: list[str] | None) -> str:
+    return shlex.join(["python", "-m", "benchmarks.reproduce", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def _real(options: argparse.Namespace, given: list[str] | None) -> int:
     from benchmarks.reproduction import real
     from curate.cli import main as curate_main
 
@@ -109,7 +112,10 @@ def _real(options: argparse.Namespace) -> int:
         seeds,
     ]
     arguments += [] if options.time_limit is None else ["--time-limit", f"{options.time_limit:g}"]
-    return curate_main([*arguments, "--out", str(options.out / "validation")])
+    code = curate_main([*arguments, "--out", str(options.out / "validation")])
+    if options.record is not None and (options.out / "validation" / "comparison.json").is_file():
+        real.write_record(options.out / "validation", _command(given), options.record)
+    return code
 
 
 if __name__ == "__main__":

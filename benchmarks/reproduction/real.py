@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.reproduction.summary import compact, where
 from curate.publish import publish
 from curate.verify import reference_answer
 
-__all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_small_data"]
+__all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_record", "write_small_data"]
 
 _SOURCES = ("gsm8k", "math", "word_problems")
 _SCHEMA = ("id", "question", "answer", "final_answer", "source", "level")
@@ -54,13 +56,14 @@ def _rows(table: pa.Table) -> pa.Table:
 def write_small_data(shared: Path, folder: Path) -> None:
     """train.parquet, asdiv.parquet and mawps.parquet: word problems, whose rows are short enough for two cores.
 
-    Drawn once for all: 1,200 of the training rows, and of the others of ASDiv 400 to evaluate on, since it has no test
-    split. mawps.parquet is the validation and test split of MAWPS.
+    Drawn once for all: 1,200 of the training rows (or half of them), and of the others of ASDiv 400 to evaluate on,
+    since it has no test split. mawps.parquet is the validation and test split of MAWPS.
     """
     table = pq.read_table(shared / "word_problems.parquet")
     train, test = (_rows(table.filter(part)) for part in (pc.field("split") == "train", pc.field("split") != "train"))
     order = pa.array(np.random.default_rng(0).permutation(len(train)))
-    drawn, others = train.take(order[:1200]), train.take(order[1200:])
+    count = min(1200, len(train) // 2)
+    drawn, others = train.take(order[:count]), train.take(order[count:])
 
     def write(into: Path) -> None:
         pq.write_table(drawn, into / "train.parquet")
@@ -79,6 +82,30 @@ def gpu_arguments(data: Path) -> list[str]:
 def cpu_arguments(data: Path) -> list[str]:
     """Arguments of `curate validate`. Frozen: full, AdamW, four arms at equal steps, loss of answers only."""
     return [*_shared(data, ("asdiv", "mawps")), "--epochs", "1.2", "--batch-size", "16", "--no-generate"]
+
+
+def write_record(validation: Path, command: str, file: Path) -> None:
+    """The comparison of a validation folder, finished or not, and how its rows were chosen, for benchmarks/results/."""
+    comparison = json.loads((validation / "comparison.json").read_text(encoding="utf-8"))
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(validation.glob("runs/*/run.json"))]
+    kept = ("steps", "epochs", "tokens", "seconds", "tokens_per_second", "loss_last")
+    record = {
+        "command": command,
+        "primary": comparison["primary"],
+        **compact(comparison),
+        "arms": comparison["arms"],
+        "warnings": comparison["warnings"],
+        "settings": runs[0]["settings"],
+        "model": runs[0]["model"],
+        "runs": [
+            {**{key: run[key] for key in ("arm", "seed", "budget")}, "rows": run["data"]["rows"]}
+            | {key: run["training"].get(key) for key in kept}
+            for run in runs
+        ],
+        **where(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _shared(data: Path, sets: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from benchmarks.reproduction.settings import BASELINE, Job
 from benchmarks.reproduction.work import finished
 from curate.comparison import Comparison, compare
 
-__all__ = ["PRIMARY", "summarise"]
+__all__ = ["PRIMARY", "compact", "summarise", "where"]
 
 # Stated before the confirmatory runs: the outcome that decides, and what is asked of it.
 PRIMARY: dict[str, Any] = {
@@ -74,9 +74,8 @@ def summarise(jobs: Sequence[Job], out: Path, command: str, record: Path | None)
 def _record(
     done: Sequence[Job], planned: int, folders: Sequence[Path], comparisons: Sequence[Comparison], command: str
 ) -> dict[str, Any]:
-    records = [each.record for each in comparisons]
-    differences = [{key: _short(each[key]) for key in _KEPT} for record in records for each in record["differences"]]
-    levels = [{key: _short(each[key]) for key in _LEVEL} for record in records for each in record["levels"]]
+    compared = [compact(each.record) for each in comparisons]
+    differences = [each for part in compared for each in part["differences"]]
     runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
     return {
         "command": command,
@@ -86,10 +85,27 @@ def _record(
         "settings": runs[0]["settings"],
         "model": runs[0]["model"],
         "differences": [each for each in differences if each["set"] != "mean of sets"],
-        "levels": levels,
-        "scores": [each for record in records for each in record["scores"]],
+        "levels": [each for part in compared for each in part["levels"]],
+        "scores": [each for part in compared for each in part["scores"]],
         "runs": [_run(run, folder, runs[0]["settings"]) for run, folder in zip(runs, folders, strict=True)],
-        "notes": list(dict.fromkeys(note for record in records for note in record["notes"])),
+        "notes": list(dict.fromkeys(note for part in compared for note in part["notes"])),
+        **where(),
+    }
+
+
+def compact(comparison: dict[str, Any]) -> dict[str, Any]:
+    """What a record keeps of a comparison.json: differences, also by level, and the scores behind them."""
+    return {
+        "differences": [{key: _short(each[key]) for key in _KEPT} for each in comparison["differences"]],
+        "levels": [{key: _short(each[key]) for key in _LEVEL} for each in comparison["levels"]],
+        "scores": comparison["scores"],
+        "notes": comparison["notes"],
+    }
+
+
+def where() -> dict[str, Any]:
+    """The machine and the versions that a record was made with."""
+    return {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
