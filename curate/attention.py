@@ -79,9 +79,9 @@ def _row_by_row(
 ) -> torch.Tensor:
     """(1, t, heads, d) from one call of the ordinary kernel per row."""
     prefix, *stops = boundaries.tolist()
-    parts = []
-    for low, high in itertools.pairwise((prefix, *stops)):
-        q, k, v = (_row(part, prefix, low, high) for part in (query, key, value))
+    lengths = [high - low for low, high in itertools.pairwise((prefix, *stops))]
+    parts: list[torch.Tensor] = []
+    for q, k, v in zip(*(_rows(part, prefix, lengths) for part in (query, key, value)), strict=True):
         length = q.shape[2]
         windowed = sliding_window is not None and length > sliding_window
         mask = _band(length, sliding_window, query.device) if windowed or softcap is not None else None
@@ -91,14 +91,17 @@ def _row_by_row(
             part = torch.nn.functional.scaled_dot_product_attention(
                 q, k, v, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
             )
-        parts.append((part if low == prefix else part[:, :, prefix:]).transpose(1, 2))
+        parts.append((part[:, :, prefix:] if parts else part).transpose(1, 2))
     return torch.cat(parts, dim=1)
 
 
-def _row(part: torch.Tensor, prefix: int, low: int, high: int) -> torch.Tensor:
-    """(1, heads, prefix + high - low, d): a row with the shared prefix before it."""
-    row = part[:, :, low:high]
-    return torch.cat([part[:, :, :prefix], row], dim=2) if prefix else row
+def _rows(part: torch.Tensor, prefix: int, lengths: list[int]) -> list[torch.Tensor]:
+    """(1, heads, prefix + length, d) each: the rows with the shared prefix before them.
+
+    Split and not sliced: the gradient of a slice is as large as all rows together, that of a split just its own.
+    """
+    shared, *rows = part.split([prefix, *lengths], dim=2)
+    return [torch.cat([shared, row], dim=2) for row in rows] if prefix else rows
 
 
 def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor:
