@@ -19,12 +19,14 @@ from curate.run import Run
 from curate.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from curate.examples import Examples
     from curate.pipeline import Pipeline
     from curate.readers import Loaded
     from curate.scores import Scores
     from curate.synthesis.price import Price
+    from curate.templates import Template
 
-__all__ = ["estimate"]
+__all__ = ["estimate", "mean_tokens"]
 
 _SAMPLE_ROWS = 500  # tokenised to estimate the tokens of all
 _SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
@@ -157,25 +159,47 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     return stages, state.measured == state.shards
 
 
-def _sample(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
-    """(mean tokens per row from a seeded sample, parameters of the proxy)."""
-    from curate.models import load_tokenizer, parameter_count, scratch_tokenizer
+def mean_tokens(
+    examples: Examples,
+    model: str,
+    *,
+    template: Template,
+    max_length: int,
+    seed: int,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[float, Any]:
+    """(mean tokens per row of a seeded sample as `model` is trained on it, the tokenizer)."""
+    from curate.models import SCRATCH, load_tokenizer, scratch_tokenizer
     from curate.templates import resolve_template
     from curate.tokenization import tokenize
 
-    proxy, examples = pipeline.proxy, loaded.examples
-    generator = np.random.default_rng(derive_seed(pipeline.seed, "estimate"))
-    rows = np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False))
-    sample = examples.take(rows)
-    if proxy.scratch:
+    generator = np.random.default_rng(derive_seed(seed, "estimate"))
+    sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
+    scratch = model == SCRATCH
+    if scratch:
         tokenizer = scratch_tokenizer(sample, 0)
     else:
-        tokenizer = load_tokenizer(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
-    template = resolve_template(proxy.template, examples.shape, proxy.scratch)
-    tokens = tokenize(sample, tokenizer, template=template, max_length=proxy.max_length)
-    return len(tokens.ids) / max(len(rows), 1), parameter_count(
-        proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code
+        tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    text = resolve_template(template, examples.shape, scratch)
+    return len(tokenize(sample, tokenizer, template=text, max_length=max_length).ids) / max(len(sample), 1), tokenizer
+
+
+def _sample(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
+    """(mean tokens per row, parameters of the proxy)."""
+    from curate.models import parameter_count
+
+    proxy = pipeline.proxy
+    tokens, tokenizer = mean_tokens(
+        loaded.examples,
+        proxy.model,
+        template=proxy.template,
+        max_length=proxy.max_length,
+        seed=pipeline.seed,
+        revision=proxy.revision,
+        trust_remote_code=proxy.trust_remote_code,
     )
+    return tokens, parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
 
 
 def _matrix_rate(device: Any) -> float | None:

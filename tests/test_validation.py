@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizer_zoo import byte_level
 from validation_zoo import Trained, identify_known, rows
 
 import curate.cache
@@ -30,6 +31,8 @@ from curate.proxy_run import ProxyRun
 from curate.readers import Loaded, read
 from curate.run import Run
 from curate.scores import Scores
+from curate.templates import resolve_template
+from curate.tokenization import tokenize
 from curate.validation import ARMS, Addition, Validation, validate
 from curate.validation.arms import Arm, Arms
 from curate.validation.forecast import forecast
@@ -472,6 +475,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
     monkeypatch.setattr(curate.finetuning, "finetune", fake.finetune)
     monkeypatch.setattr(curate.evaluation, "evaluate", fake.evaluate)
+    monkeypatch.setattr(curate.models, "load_tokenizer", lambda *_, **__: byte_level(vocabulary=300))
     return fake
 
 
@@ -669,6 +673,12 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
     assert [each["known"] for each in before["arms"]] == [True, False, True]
     assert before["seconds_left"] is None
     assert before["runs_left"] == 2 * 4
+    left = begin(loaded(), given, out, cache=tmp_path / "cache", dry=True).prepared.loaded.examples
+    text = resolve_template("auto", left.shape, False)  # the text around a prompt counts too
+    per_row = len(tokenize(left, byte_level(vocabulary=300), template=text, max_length=512).ids) / len(left)
+    assert per_row > 100
+    first = before["runs"][0]
+    assert first["tokens"] == round(first["steps"] * 10 * per_row)
     passes = {run["arm"]: run["gradients_per_step"] for run in before["runs"]}
     assert passes == {"original": 1, "hard": 1, "sam": 2}
     trained.fails_before = 6

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.seeds import derive_seed
+from curate.estimate import mean_tokens
 from curate.validation.arms import Arm
 from curate.validation.schedule import PlannedRun, reference_arm, schedule
 from curate.validation.settings import BASELINE, CONTROLS
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["forecast"]
 
 _HARD_SHARE = 0.25  # supposed until the rows are curated; the default recipe finds 10 to 40 %
-_CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; no tokenizer is loaded for a plan
-_SAMPLE_ROWS = 1000
 
 
 def forecast(work: Work) -> dict[str, Any]:
@@ -77,17 +75,17 @@ def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
 
 
 def _tokens_per_row(work: Work) -> float:
-    """Mean tokens, guessed from the lengths of a sample of texts."""
-    examples = work.prepared.loaded.examples
-    n = len(examples)
-    random = np.random.default_rng(derive_seed(0, "forecast"))
-    sample = examples.take(np.sort(random.choice(n, min(n, _SAMPLE_ROWS), replace=False)))
-    lengths = np.zeros(len(sample))
-    for role in sample.content_roles:
-        for k, cell in enumerate(sample.texts(role, 0, len(sample))):
-            texts = [turn["content"] or "" for turn in cell] if isinstance(cell, list) else [cell or ""]
-            lengths[k] += sum(map(len, texts))
-    return float(np.minimum(lengths / _CHARACTERS_PER_TOKEN, work.settings.finetuning.max_length).mean())
+    tuning = work.settings.finetuning
+    tokens, _ = mean_tokens(
+        work.prepared.loaded.examples,
+        tuning.model,
+        template=tuning.template,
+        max_length=tuning.max_length,
+        seed=0,
+        revision=tuning.revision,
+        trust_remote_code=tuning.trust_remote_code,
+    )
+    return tokens
 
 
 def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
