@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test-rows", type=int, help="of --gpu: at most so many of each evaluation set (all)")
     options = parser.parse_args(arguments)
     if options.gpu is not None or options.cpu is not None:
+        if options.study or options.arms or options.set or options.report or options.workers > 1:
+            parser.error("--study, --arms, --set, --report and --workers are not of --gpu and --cpu")
         return _real(options, arguments)
     seeds = [int(each) for each in (options.seeds or ("0,1,2" if options.study else "0,1,2,3,4,5,6,7,8,9")).split(",")]
     settings = FROZEN
@@ -113,7 +115,8 @@ def _real(options: argparse.Namespace, given: list[str] | None) -> int:
     ]
     arguments += [] if options.time_limit is None else ["--time-limit", f"{options.time_limit:g}"]
     code = curate_main([*arguments, "--out", str(options.out / "validation")])
-    if options.record is not None and (options.out / "validation" / "comparison.json").is_file():
+    compared = (options.out / "validation" / "comparison.json").is_file()
+    if options.record is not None and code in (0, 3) and compared:  # 3: the time was up
         real.write_record(options.out / "validation", _command(given), options.record)
     return code
 

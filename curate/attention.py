@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -95,13 +96,14 @@ def _row_by_row(
     return torch.cat(parts, dim=1)
 
 
-def _rows(part: torch.Tensor, prefix: int, lengths: list[int]) -> list[torch.Tensor]:
+def _rows(part: torch.Tensor, prefix: int, lengths: list[int]) -> Iterator[torch.Tensor]:
     """(1, heads, prefix + length, d) each: the rows with the shared prefix before them.
 
     Split and not sliced: the gradient of a slice is as large as all rows together, that of a split just its own.
     """
     shared, *rows = part.split([prefix, *lengths], dim=2)
-    return [torch.cat([shared, row], dim=2) for row in rows] if prefix else rows
+    for row in rows:
+        yield torch.cat([shared, row], dim=2) if prefix else row
 
 
 def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from curate.readers import Loaded
     from curate.scores import Scores
     from curate.synthesis.price import Price
-    from curate.templates import Template
 
 __all__ = ["estimate", "mean_tokens"]
 
@@ -131,7 +130,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     state = stored(examples, proxy, measures, run)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
-    per_row, parameters = _sample(pipeline, loaded)
+    per_row, parameters = _row_and_model(pipeline, loaded)
     rate = _matrix_rate(run.torch_device())
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(each, len(examples), k) for each in measures)
@@ -159,47 +158,29 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     return stages, state.measured == state.shards
 
 
-def mean_tokens(
-    examples: Examples,
-    model: str,
-    *,
-    template: Template,
-    max_length: int,
-    seed: int,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> tuple[float, Any]:
-    """(mean tokens per row of a seeded sample as `model` is trained on it, the tokenizer)."""
-    from curate.models import SCRATCH, load_tokenizer, scratch_tokenizer
-    from curate.templates import resolve_template
+def mean_tokens(examples: Examples, tokenizer: Any, *, template: str, max_length: int, seed: int) -> float:
+    """Tokens per row, from a seeded sample tokenised as it would be trained on, with the resolved `template`."""
     from curate.tokenization import tokenize
 
     generator = np.random.default_rng(derive_seed(seed, "estimate"))
     sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
-    scratch = model == SCRATCH
-    if scratch:
-        tokenizer = scratch_tokenizer(sample, 0)
-    else:
-        tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    text = resolve_template(template, examples.shape, scratch)
-    return len(tokenize(sample, tokenizer, template=text, max_length=max_length).ids) / max(len(sample), 1), tokenizer
+    return len(tokenize(sample, tokenizer, template=template, max_length=max_length).ids) / max(len(sample), 1)
 
 
-def _sample(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
+def _row_and_model(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
     """(mean tokens per row, parameters of the proxy)."""
-    from curate.models import parameter_count
+    from curate.models import load_tokenizer, parameter_count, scratch_tokenizer
+    from curate.templates import resolve_template
 
-    proxy = pipeline.proxy
-    tokens, tokenizer = mean_tokens(
-        loaded.examples,
-        proxy.model,
-        template=proxy.template,
-        max_length=proxy.max_length,
-        seed=pipeline.seed,
-        revision=proxy.revision,
-        trust_remote_code=proxy.trust_remote_code,
-    )
-    return tokens, parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
+    proxy, examples = pipeline.proxy, loaded.examples
+    if proxy.scratch:
+        tokenizer = scratch_tokenizer(examples, 0)
+    else:
+        tokenizer = load_tokenizer(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
+    template = resolve_template(proxy.template, examples.shape, proxy.scratch)
+    tokens = mean_tokens(examples, tokenizer, template=template, max_length=proxy.max_length, seed=pipeline.seed)
+    trusted = proxy.trust_remote_code
+    return tokens, parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
 
 
 def _matrix_rate(device: Any) -> float | None:

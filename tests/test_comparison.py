@@ -514,6 +514,13 @@ def test_the_table_fits_the_terminal(
     assert any("better" in line for line in lines)
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "nll"])
+def test_the_primary_outcome_comes_first(compared: Comparison, capsys: Any, metric: str) -> None:
+    print_comparison({**compared.record, "primary": {**compared.record["primary"], "metric": metric}})
+    titles = [line for line in capsys.readouterr().out.splitlines() if " against original (" in line]
+    assert [title.split()[0] for title in titles] == [metric, "nll" if metric == "accuracy" else "accuracy"]
+
+
 def test_a_lone_evaluation_set_has_one_row_in_the_table(tmp_path: Path, capsys: Any) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
     print_comparison(compare(runs, resamples=50).record)

@@ -101,6 +101,8 @@ def test_a_small_model_on_two_cores_from_its_data_to_its_record(shared: Path, mo
     record = tmp_path / "record.json"
     assert main([*command, "--time-limit", "0.0001", "--record", str(record)]) == 3
     assert not record.exists()
+    with pytest.raises(SystemExit):
+        main([*command, "--report"])
     assert main([*command, "--record", str(record)]) == 0
     found = json.loads(record.read_text())
     assert {(run["arm"], run["seed"]) for run in found["runs"]} == {
@@ -109,4 +111,9 @@ def test_a_small_model_on_two_cores_from_its_data_to_its_record(shared: Path, mo
     assert len({run["steps"] for run in found["runs"]}) == 1
     assert found["primary"] == {"set": "pooled", "metric": "nll"}
     assert {each["arm"] for each in found["differences"]} == {"hard", "random", "easy"}
-    assert "--record" in found["command"]
+    assert found["finished"]
+    assert "--record" in found.pop("command")
+    assert str(tmp_path) not in json.dumps(found)
+    before = record.read_text()
+    assert main([*command[:-1], "0,0", "--record", str(record)]) == 2
+    assert record.read_text() == before

@@ -25,6 +25,7 @@ from curate.clusterers import Quantile
 from curate.errors import ExternalError, InputError
 from curate.evaluation import Evaluation, EvaluationSet
 from curate.finetuning import Finetuning
+from curate.optimizers import SAM
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy
 from curate.proxy_run import ProxyRun
@@ -118,8 +119,6 @@ def extra_rows(arm: Arm) -> list[str]:
 
 
 def test_sam_is_no_arm_where_all_are_trained_with_it() -> None:
-    from curate.optimizers import SAM
-
     tuning = Finetuning(model="scratch", optimizer=SAM())
     assert settings(finetuning=tuning).named_arms() == ("original", *SAME_NUMBER)
     with pytest.raises(InputError, match=r"arm sam: .*two gradients a step already"):
@@ -397,7 +396,9 @@ def test_more_than_the_share_is_held_out_where_that_is_too_few(tmp_path: Path) -
     enough = prepare(read(rows(200)), settings(), tmp_path / "b", Run(cache=tmp_path).progress)
     assert enough.facts["held_out"]["rows"] == 20
     assert not any("share of" in line for line in enough.warnings)
-    with pytest.raises(InputError, match=r"18 of 60 rows can be held out, too few .* hold out more with --held-out"):
+    with pytest.raises(
+        InputError, match=r"18 of 60 rows can be held out, too few .* --evaluation or hold out more with --held-out$"
+    ):
         prepare(read(rows(60)), settings(), tmp_path / "c", Run(cache=tmp_path).progress)
 
 
@@ -409,8 +410,11 @@ def test_what_is_near_to_a_row_that_stays_is_not_asked(tmp_path: Path) -> None:
     stems = {text.removesuffix(" xyz") for text in trained}
     assert not any(text.removesuffix(" xyz") in stems for text in questions)
     assert found.facts["held_out"]["near_to_others"] > 0
+    pairs = pa.Table.from_pylist([*once[:30], *({**row, "prompt": row["prompt"] + " xyz"} for row in once[:30])])
+    with pytest.raises(InputError, match=r"drawn are near to rows .* or allow near-duplicates with --set"):
+        held(tmp_path / "pairs", pairs)
     same = pa.Table.from_pylist(once[:25] * 4)
-    with pytest.raises(InputError, match="too few"):
+    with pytest.raises(InputError, match=r"too few .* or hold out more with --held-out$"):
         held(tmp_path / "same", same, pipeline=pipeline(gate={"near_duplicate": None}))
 
 
@@ -681,6 +685,10 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
     assert first["tokens"] == round(first["steps"] * 10 * per_row)
     passes = {run["arm"]: run["gradients_per_step"] for run in before["runs"]}
     assert passes == {"original": 1, "hard": 1, "sam": 2}
+    sharp = settings(arms=("hard",), held_out=0.3, finetuning=Finetuning(model="m", batch_size=10, optimizer=SAM()))
+    doubled = forecast(begin(loaded(), sharp, tmp_path / "sharp", cache=tmp_path / "cache", dry=True))["runs"][0]
+    assert doubled["gradients_per_step"] == 2
+    assert doubled["tokens"] == pytest.approx(2 * first["tokens"], abs=1)
     trained.fails_before = 6
     with pytest.raises(ExternalError):
         whole(out, arms=("hard", "sam"))

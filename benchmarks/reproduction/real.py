@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.reproduction.summary import compact, where
+from benchmarks.reproduction.summary import condensed, made_with
 from curate.publish import publish
 from curate.verify import reference_answer
 
@@ -75,40 +75,46 @@ def write_small_data(shared: Path, folder: Path) -> None:
 
 def gpu_arguments(data: Path) -> list[str]:
     """Arguments of `curate validate`. Frozen: LoRA, AdamW, four arms at equal steps, greedy answers by transformers."""
-    arguments = [*_shared(data, _SOURCES), "--lora", "--epochs", "2", "--batch-size", "32", "--max-tokens", "320"]
+    arguments = [*_common(data, _SOURCES), "--lora", "--epochs", "2", "--batch-size", "32", "--max-tokens", "320"]
     return [*arguments, "--evaluate", "batch_size=128"]
 
 
 def cpu_arguments(data: Path) -> list[str]:
     """Arguments of `curate validate`. Frozen: full, AdamW, four arms at equal steps, loss of answers only."""
-    return [*_shared(data, ("asdiv", "mawps")), "--epochs", "1.2", "--batch-size", "16", "--no-generate"]
+    return [*_common(data, ("asdiv", "mawps")), "--epochs", "1.2", "--batch-size", "16", "--no-generate"]
 
 
 def write_record(validation: Path, command: str, file: Path) -> None:
-    """The comparison of a validation folder, finished or not, and how its rows were chosen, for benchmarks/results/."""
+    """The comparison of a validation folder and the runs it is of, for benchmarks/results/.
+
+    finished: whether all runs asked for are there; seeds that not all arms have may be in the comparison even so.
+    """
     comparison = json.loads((validation / "comparison.json").read_text(encoding="utf-8"))
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(validation.glob("runs/*/run.json"))]
+    places = [validation / "runs" / Path(place).name for each in comparison["arms"] for place in each["runs"]]
+    runs = [json.loads((place / "run.json").read_text(encoding="utf-8")) for place in places]
     kept = ("steps", "epochs", "tokens", "seconds", "tokens_per_second", "loss_last")
+    model = {**runs[0]["model"], "name": Path(runs[0]["model"]["name"]).name}
     record = {
         "command": command,
+        "finished": (validation / "run.json").is_file(),
         "primary": comparison["primary"],
-        **compact(comparison),
-        "arms": comparison["arms"],
+        **condensed(comparison),
+        "arms": [{key: value for key, value in each.items() if key != "runs"} for each in comparison["arms"]],
         "warnings": comparison["warnings"],
-        "settings": runs[0]["settings"],
-        "model": runs[0]["model"],
+        "settings": {**runs[0]["settings"], "model": model["name"]},
+        "model": model,
         "runs": [
-            {**{key: run[key] for key in ("arm", "seed", "budget")}, "rows": run["data"]["rows"]}
-            | {key: run["training"].get(key) for key in kept}
+            {key: run[key] for key in ("arm", "seed", "budget")}
+            | {"rows": run["data"]["rows"], **{key: run["training"][key] for key in kept}}
             for run in runs
         ],
-        **where(),
+        **made_with(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _shared(data: Path, sets: Sequence[str]) -> list[str]:
+def _common(data: Path, sets: Sequence[str]) -> list[str]:
     arguments = [str(data / "train.parquet"), "--arms", "original,hard,random,easy", "--budgets", "steps"]
     arguments += ["--columns", "prompt=question,completion=answer,final_answer=final_answer,source=source,id=id"]
     arguments += ["--drop-contaminated", "--drop-weights"]

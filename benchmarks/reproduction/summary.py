@@ -17,7 +17,7 @@ from benchmarks.reproduction.settings import BASELINE, Job
 from benchmarks.reproduction.work import finished
 from curate.comparison import Comparison, compare
 
-__all__ = ["PRIMARY", "compact", "summarise", "where"]
+__all__ = ["PRIMARY", "condensed", "made_with", "summarise"]
 
 # Stated before the confirmatory runs: the outcome that decides, and what is asked of it.
 PRIMARY: dict[str, Any] = {
@@ -74,7 +74,7 @@ def summarise(jobs: Sequence[Job], out: Path, command: str, record: Path | None)
 def _record(
     done: Sequence[Job], planned: int, folders: Sequence[Path], comparisons: Sequence[Comparison], command: str
 ) -> dict[str, Any]:
-    compared = [compact(each.record) for each in comparisons]
+    compared = [condensed(each.record) for each in comparisons]
     differences = [each for part in compared for each in part["differences"]]
     runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
     return {
@@ -89,11 +89,11 @@ def _record(
         "scores": [each for part in compared for each in part["scores"]],
         "runs": [_run(run, folder, runs[0]["settings"]) for run, folder in zip(runs, folders, strict=True)],
         "notes": list(dict.fromkeys(note for part in compared for note in part["notes"])),
-        **where(),
+        **made_with(),
     }
 
 
-def compact(comparison: dict[str, Any]) -> dict[str, Any]:
+def condensed(comparison: dict[str, Any]) -> dict[str, Any]:
     """What a record keeps of a comparison.json: differences, also by level, and the scores behind them."""
     return {
         "differences": [{key: _short(each[key]) for key in _KEPT} for each in comparison["differences"]],
@@ -103,7 +103,7 @@ def compact(comparison: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def where() -> dict[str, Any]:
+def made_with() -> dict[str, Any]:
     """The machine and the versions that a record was made with."""
     return {
         "cores": os.cpu_count(),

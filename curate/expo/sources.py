@@ -60,16 +60,17 @@ def open_models(
     base_identity = _identity(place, str(base), base_revision)
     recorded = None if record is None else record["model"]["identity"]
     if recorded not in (None, base_identity):
-        if adapter is not None or str(base) == named:
+        if adapter is not None or (str(base), base_revision) == (named, told):
             raise InputError(
                 f"{base} is not the model that {tuned} was tuned from (its files differ); name that with --base"
             )
-        warnings.warn(
-            f"{base} is not the model that {tuned} was tuned from ({named}): what is extrapolated is more than that "
-            "training changed",
-            DataWarning,
-            stacklevel=2,
-        )
+        if recorded.split(":")[0] == base_identity.split(":")[0]:  # a folder and a hub id cannot be told apart
+            warnings.warn(
+                f"{base} is not the model that {tuned} was tuned from: all that differs between the two is "
+                f"extrapolated, not the change of that training alone; leave the base out to go on from {named}",
+                DataWarning,
+                stacklevel=2,
+            )
     stored = Stored.open(_folder(place), str(base))
     weights: Weights
     folders: tuple[Path, ...]

@@ -75,17 +75,16 @@ def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
 
 
 def _tokens_per_row(work: Work) -> float:
-    tuning = work.settings.finetuning
-    tokens, _ = mean_tokens(
-        work.prepared.loaded.examples,
-        tuning.model,
-        template=tuning.template,
-        max_length=tuning.max_length,
-        seed=0,
-        revision=tuning.revision,
-        trust_remote_code=tuning.trust_remote_code,
-    )
-    return tokens
+    from curate.models import load_tokenizer, scratch_tokenizer
+    from curate.templates import resolve_template
+
+    tuning, examples = work.settings.finetuning, work.prepared.loaded.examples
+    if tuning.scratch:
+        tokenizer = scratch_tokenizer(examples, 0)
+    else:
+        tokenizer = load_tokenizer(tuning.model, revision=tuning.revision, trust_remote_code=tuning.trust_remote_code)
+    template = resolve_template(tuning.template, examples.shape, tuning.scratch)
+    return mean_tokens(examples, tokenizer, template=template, max_length=tuning.max_length, seed=0)
 
 
 def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
@@ -108,10 +107,13 @@ def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None
 
 
 def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None) -> dict[str, Any]:
+    from curate.optimizers.sharpness import takes_two_gradients
+
     costs_nothing = run.same_as is not None
-    passes = 2 if run.arm.name == "sam" else 1
-    steps = 0 if costs_nothing else run.steps * passes
-    seconds = None if rates is None else (0.0 if costs_nothing else steps * rates[0] + rates[1])
+    slower = 2 if run.arm.name == "sam" else 1  # than a plain step, which is what rates are of
+    passes = 2 if takes_two_gradients(work.settings.finetuning.optimizer) else slower
+    steps = 0 if costs_nothing else run.steps
+    seconds = None if rates is None else (0.0 if costs_nothing else slower * steps * rates[0] + rates[1])
     return {
         "run": run.name,
         "arm": run.arm.name,
@@ -120,7 +122,7 @@ def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float,
         "steps": run.steps,
         "epochs": round(run.steps * work.settings.finetuning.batch_size / max(run.arm.rows, 1), 2),
         "gradients_per_step": passes,
-        "tokens": round(steps * work.settings.finetuning.batch_size * tokens_per_row),
+        "tokens": round(steps * passes * work.settings.finetuning.batch_size * tokens_per_row),
         "seconds": seconds,
         "same_as": run.same_as,
         "done": work.complete(run),

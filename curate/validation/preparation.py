@@ -183,13 +183,16 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         chosen, near = _drawn(examples, count, settings, progress)
     clean = np.flatnonzero(chosen & ~near)
     if len(clean) < _FEWEST:
-        why, remedy = "", "hold out more with --held-out"
+        why, remedies = "", ["name evaluation sets with --evaluation"]
         if near.any():
             why = f" ({int(near.sum()):,} of the {count:,} drawn are near to rows that stay)"
-            remedy = "allow near-duplicates with --set gate.near_duplicate=null"
+        if n >= 2 * _FEWEST:
+            remedies.append("hold out more with --held-out")
+        if near.any() and gate.near_duplicate is not None:
+            remedies.append("allow near-duplicates with --set gate.near_duplicate=null")
         raise InputError(
             f"{len(clean)} of {n:,} rows can be held out{why}, too few to compare anything (at least {_FEWEST}); "
-            f"name evaluation sets with --evaluation, or {remedy}"
+            + " or ".join(remedies)
         )
     sample = examples.take(clean)
     publish(out / HELD_OUT, lambda folder: pq.write_table(sample.table, folder / "rows.parquet", compression="zstd"))

@@ -162,13 +162,13 @@ class Validation(Component):
 
     def named_arms(self) -> tuple[str, ...]:
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
+        from curate.optimizers.sharpness import takes_two_gradients  # here: torch is slow to import
+
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
         optimizer = self.finetuning.optimizer
-        from curate.optimizers.sharpness import takes_two_gradients  # here: torch is slow to import
-
         lacks |= {"sam": _SHARP} if takes_two_gradients(optimizer) else {}
         known = (*ARMS, *self._online())
         lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
