@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from validation_zoo import Trained, identify_known, rows
+from validation_zoo import Trained, identify_known, load_known, rows
 
 import curate.evaluation
 import curate.finetuning
+import curate.models
 import curate.validation.folder
 import curate.validation.runner
 from curate.cli import main
@@ -26,6 +27,7 @@ from curate.validation import Validation
 @pytest.fixture(autouse=True)
 def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curate.validation.folder, "identify", identify_known)
+    monkeypatch.setattr(curate.models, "load_tokenizer", load_known)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tokenizer_zoo import byte_level
-from validation_zoo import Trained, identify_known, rows
+from validation_zoo import Trained, identify_known, load_known, rows
 
 import curate.cache
 import curate.comparison
@@ -479,7 +479,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
     monkeypatch.setattr(curate.finetuning, "finetune", fake.finetune)
     monkeypatch.setattr(curate.evaluation, "evaluate", fake.evaluate)
-    monkeypatch.setattr(curate.models, "load_tokenizer", lambda *_, **__: byte_level(vocabulary=300))
+    monkeypatch.setattr(curate.models, "load_tokenizer", load_known)
     return fake
 
 
