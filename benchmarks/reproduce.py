@@ -94,30 +94,19 @@ def _real(options: argparse.Namespace, given: list[str] | None) -> int:
     from benchmarks.reproduction import real
     from curate.cli import main as curate_main
 
-    model, seeds, data = options.gpu or options.cpu, options.seeds or "0,1,2", options.out / "data"
-    if options.gpu is not None:
-        if not data.is_dir():
+    model, data = options.gpu or options.cpu, options.out / "data"
+    if not data.is_dir():
+        if options.gpu is not None:
             real.write_data(options.data, data, options.test_rows)
-        arguments = real.gpu_arguments(data)
-    else:
-        if not data.is_dir():
+        else:
             real.write_small_data(options.data, data)
-        arguments = real.cpu_arguments(data)
-    arguments = [
-        "validate",
-        *arguments,
-        "--model",
-        str(model),
-        "--proxy",
-        str(options.proxy or model),
-        "--seeds",
-        seeds,
-    ]
+    arguments = real.cpu_arguments(data) if options.gpu is None else real.gpu_arguments(data)
+    arguments += ["--model", str(model), "--proxy", str(options.proxy or model), "--seeds", options.seeds or "0,1,2"]
     arguments += [] if options.time_limit is None else ["--time-limit", f"{options.time_limit:g}"]
-    code = curate_main([*arguments, "--out", str(options.out / "validation")])
-    compared = (options.out / "validation" / "comparison.json").is_file()
-    if options.record is not None and code in (0, 3) and compared:  # 3: the time was up
-        real.write_record(options.out / "validation", _command(given), options.record)
+    out = options.out / "validation"
+    code = curate_main(["validate", *arguments, "--out", str(out)])
+    if options.record is not None and code in (0, 3) and (out / "comparison.json").is_file():  # 3: the time was up
+        real.write_record(out, _command(given), options.record)
     return code
 
 

@@ -20,7 +20,9 @@ from curate.seeds import derive_seed
 
 if TYPE_CHECKING:
     from curate.examples import Examples
+    from curate.finetuning import Finetuning
     from curate.pipeline import Pipeline
+    from curate.proxy import Proxy
     from curate.readers import Loaded
     from curate.scores import Scores
     from curate.synthesis.price import Price
@@ -122,6 +124,7 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool]:
+    from curate.models import parameter_count
     from curate.trace import stored
 
     proxy, examples = pipeline.proxy, loaded.examples
@@ -130,7 +133,9 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     state = stored(examples, proxy, measures, run)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
-    per_row, parameters = _row_and_model(pipeline, loaded)
+    per_row, tokenizer = mean_tokens(examples, proxy, pipeline.seed)
+    trusted = proxy.trust_remote_code
+    parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
     rate = _matrix_rate(run.torch_device())
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(each, len(examples), k) for each in measures)
@@ -158,29 +163,22 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     return stages, state.measured == state.shards
 
 
-def mean_tokens(examples: Examples, tokenizer: Any, *, template: str, max_length: int, seed: int) -> float:
-    """Tokens per row, from a seeded sample tokenised as it would be trained on, with the resolved `template`."""
+def mean_tokens(examples: Examples, settings: Proxy | Finetuning, seed: int) -> tuple[float, Any]:
+    """(tokens per row, from a seeded sample tokenised as it would be trained on; the tokenizer)."""
+    from curate.models import load_tokenizer, scratch_tokenizer
+    from curate.templates import resolve_template
     from curate.tokenization import tokenize
 
-    generator = np.random.default_rng(derive_seed(seed, "estimate"))
-    sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
-    return len(tokenize(sample, tokenizer, template=template, max_length=max_length).ids) / max(len(sample), 1)
-
-
-def _row_and_model(pipeline: Pipeline, loaded: Loaded) -> tuple[float, int]:
-    """(mean tokens per row, parameters of the proxy)."""
-    from curate.models import load_tokenizer, parameter_count, scratch_tokenizer
-    from curate.templates import resolve_template
-
-    proxy, examples = pipeline.proxy, loaded.examples
-    if proxy.scratch:
+    if settings.scratch:
         tokenizer = scratch_tokenizer(examples, 0)
     else:
-        tokenizer = load_tokenizer(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
-    template = resolve_template(proxy.template, examples.shape, proxy.scratch)
-    tokens = mean_tokens(examples, tokenizer, template=template, max_length=proxy.max_length, seed=pipeline.seed)
-    trusted = proxy.trust_remote_code
-    return tokens, parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
+        trusted = settings.trust_remote_code
+        tokenizer = load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=trusted)
+    template = resolve_template(settings.template, examples.shape, settings.scratch)
+    generator = np.random.default_rng(derive_seed(seed, "estimate"))
+    sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
+    tokens = tokenize(sample, tokenizer, template=template, max_length=settings.max_length)
+    return len(tokens.ids) / max(len(sample), 1), tokenizer
 
 
 def _matrix_rate(device: Any) -> float | None:

@@ -17,29 +17,20 @@ from benchmarks.reproduction.real import cpu_arguments, gpu_arguments, write_dat
 from curate.cli import main as curate_main
 from curate.verify import reference_answer
 
-COLUMNS = ("id", "question", "answer", "final_answer", "source", "level", "split")
-
 
 def table(seed: int, rows: list[tuple[str, str, int]]) -> pa.Table:
     """Questions of random words, so that none is near to another. rows: source, split, how many."""
     random = np.random.default_rng(seed)
-    found: dict[str, list[str]] = {name: [] for name in COLUMNS}
+    found: list[dict[str, str]] = []
     for source, split, count in rows:
         for _ in range(count):
             answer = str(random.integers(100))
             words = ["".join(random.choice(list("abcdefghij"), 4)) for _ in range(9)]
-            values = (
-                f"{source}{len(found['id'])}",
-                " ".join(words),
-                f"0+{answer}={answer}",
-                answer,
-                source,
-                "1",
-                split,
+            found.append(
+                {"id": f"{source}{len(found)}", "question": " ".join(words), "answer": f"0+{answer}={answer}"}
+                | {"final_answer": answer, "source": source, "level": "1", "split": split}
             )
-            for name, value in zip(COLUMNS, values, strict=True):
-                found[name].append(value)
-    return pa.table(found)
+    return pa.Table.from_pylist(found)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ def forecast(work: Work) -> dict[str, Any]:
     added = [each.name for each in settings.additions]
     both = [name for name in arms if name in (BASELINE, "hard", *added)]
     runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference, both)]
-    tokens_per_row, rates = _tokens_per_row(work), _rates(work, runs)
+    tokens_per_row, _ = mean_tokens(work.prepared.loaded.examples, settings.finetuning, 0)
+    rates = _rates(work, runs)
     listed = [_run(work, run, tokens_per_row, rates) for run in runs]
     left = [each for each in listed if not each["done"] and each["same_as"] is None]
     return {
@@ -72,19 +73,6 @@ def _hard_rows(work: Work) -> int:
 
 def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
     return {name: rows or _hard_rows(work) for name, rows in known.items()}
-
-
-def _tokens_per_row(work: Work) -> float:
-    from curate.models import load_tokenizer, scratch_tokenizer
-    from curate.templates import resolve_template
-
-    tuning, examples = work.settings.finetuning, work.prepared.loaded.examples
-    if tuning.scratch:
-        tokenizer = scratch_tokenizer(examples, 0)
-    else:
-        tokenizer = load_tokenizer(tuning.model, revision=tuning.revision, trust_remote_code=tuning.trust_remote_code)
-    template = resolve_template(tuning.template, examples.shape, tuning.scratch)
-    return mean_tokens(examples, tokenizer, template=template, max_length=tuning.max_length, seed=0)
 
 
 def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:

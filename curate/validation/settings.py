@@ -168,8 +168,7 @@ class Validation(Component):
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
-        optimizer = self.finetuning.optimizer
-        lacks |= {"sam": _SHARP} if takes_two_gradients(optimizer) else {}
+        lacks |= {"sam": _SHARP} if takes_two_gradients(self.finetuning.optimizer) else {}
         known = (*ARMS, *self._online())
         lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
