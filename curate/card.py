@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
-__all__ = ["dataset_card", "weighed_card"]
+from curate.hashing import file_digest
+
+__all__ = ["content_version", "dataset_card", "weighed_card"]
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -16,8 +19,8 @@ _SIZES = (
 )
 
 
-def dataset_card(record: dict[str, Any]) -> str:
-    """README.md of a curated dataset, from its run.json."""
+def dataset_card(record: dict[str, Any], version: str) -> str:
+    """README.md of a curated dataset, from its run.json. version: of its data, see `content_version`."""
     counts = record["counts"]
     proxy = record["proxy"]
     measured = (
@@ -32,7 +35,7 @@ def dataset_card(record: dict[str, Any]) -> str:
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
     weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
     use = _USE_OF_WEIGHTS if weighted else ""
-    return f"""{_front_matter(counts["output"])}
+    return f"""{_front_matter(counts["output"], version)}
 # Curated dataset
 
 {counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
@@ -80,8 +83,8 @@ The licence and the terms of the source data still hold.
 """
 
 
-def weighed_card(record: dict[str, Any]) -> str:
-    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json."""
+def weighed_card(record: dict[str, Any], version: str) -> str:
+    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json. version: as above."""
     counts, weights, runs = record["counts"], record["weights"], record["runs"]
     listed = "\n".join(
         f"- `{_plain(run['weights'])}`"
@@ -92,7 +95,7 @@ def weighed_card(record: dict[str, Any]) -> str:
     mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
     scaled = ", divided by the mean over all rows" if record["normalised"] else ""
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
-    return f"""{_front_matter(counts["output"])}
+    return f"""{_front_matter(counts["output"], version)}
 # Dataset with weights
 
 The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their order, each with a weight:
@@ -134,12 +137,13 @@ def _name_of(reweighter: Any) -> str:
     return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
 
 
-def _front_matter(rows: int) -> str:
-    """What Hugging Face reads: where the files are and how many rows they hold."""
+def _front_matter(rows: int, version: str) -> str:
+    """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content."""
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
     return f"""---
 configs:
 - config_name: default
+  version: {version}
   data_files:
   - split: train
     path: data/train-*.parquet
@@ -149,6 +153,17 @@ tags:
 - curate-lm
 ---
 """
+
+
+def content_version(data: Path) -> str:
+    """0.0.N, the only form that `datasets` takes; N: 64 bits of a hash of the Parquet files in `data`, names included.
+
+    `datasets` keeps what it has read under the base name of the folder, this version and a hash of the configuration,
+    in which neither path nor time of a file counts. Without a version of its own, a folder written again, or another
+    one of the same name, would be read as it was the first time.
+    """
+    digest = file_digest((path, path.name) for path in sorted(data.glob("*.parquet")))
+    return f"0.0.{int(digest[:16], 16)}"
 
 
 _WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"

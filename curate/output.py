@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.card import dataset_card
+from curate.card import content_version, dataset_card
 from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
@@ -89,7 +89,7 @@ def write_output(curated: Curated, directory: Path) -> Path:
         record = run_record(curated, columns)
     record["inputs"] = inputs
     record["cost"] = _cost(curated)
-    publish_file(directory / "README.md", dataset_card(record))
+    publish_file(directory / "README.md", dataset_card(record, content_version(directory / "data")))
     # The report reads the folder, and the folder is finished only when run.json is there.
     write_report(directory, record=record)
     finish(directory, record)

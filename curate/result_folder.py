@@ -62,10 +62,14 @@ def _inputs_before(path: Path) -> str | None:
 
 
 def begin(directory: Path, inputs: str) -> None:
-    """Mark the folder as ours; an earlier result is no longer a finished one."""
+    """Mark the folder as ours; an earlier result is no longer a finished one.
+
+    Its card goes too: it names the version of the data, and `datasets` would take what comes next for what it knows.
+    """
     publish_file(directory / _UNFINISHED, inputs + "\n")
     with disk_errors(directory):
         (directory / "run.json").unlink(missing_ok=True)
+        (directory / "README.md").unlink(missing_ok=True)
 
 
 def finish(directory: Path, record: dict[str, Any]) -> None:

@@ -227,7 +227,7 @@ def test_an_unfinished_run_of_ours_goes_on(
 ) -> None:
     arguments = ["run", data, "--scores", scores, "--out"]
     with monkeypatch.context() as patch:
-        patch.setattr("curate.output.dataset_card", lambda record: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("curate.output.dataset_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call(*arguments, tmp_path / "out").status == 130
     assert not (tmp_path / "out" / "run.json").exists()
     assert call(*arguments, tmp_path / "out").status == 0

@@ -375,7 +375,7 @@ def test_a_hostile_record_is_text_too(made_copy: Path, capsys: pytest.CaptureFix
     assert "\x1b" not in content
     print_inspection(inspection(made_copy, 0))
     assert "\x1b" not in capsys.readouterr().out
-    card = dataset_card(json.loads((made_copy / "run.json").read_text()))
+    card = dataset_card(json.loads((made_copy / "run.json").read_text()), "0.0.0")
     assert "\x1b" not in card
     assert "<script>" not in card
 
@@ -434,7 +434,7 @@ def test_inspect_of_a_run_without_synthesis_says_nothing_of_it(
 def card_of(directory: Path, change: Callable[[dict[str, Any]], Any] = lambda run: None) -> str:
     run = json.loads((directory / "run.json").read_text())
     change(run)
-    return " ".join(dataset_card(run).split())
+    return " ".join(dataset_card(run, "0.0.0").split())
 
 
 def test_the_card_says_how_new_problems_were_verified(made: Path, only_hard: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.card import weighed_card
+from curate.card import content_version, weighed_card
 from curate.component import fingerprint
 from curate.curated import rejected_table
 from curate.errors import InputError
@@ -177,7 +177,7 @@ class Weighed:
         begin(directory, self.inputs)
         publish(directory / "tables", self._write_tables)
         publish(directory / "data", self._write_rows)
-        publish_file(directory / "README.md", weighed_card(record))
+        publish_file(directory / "README.md", weighed_card(record, content_version(directory / "data")))
         (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
         finish(directory, record)
         return directory
