@@ -39,8 +39,10 @@ class Synthesize(Component):
     longest_problem: characters.
     budget: most generated tokens, those that earlier runs paid included; None = no limit. Nothing is asked beyond it;
         what the request store holds is used all the same.
-    noise_guard: share of the chosen rows, those of highest final loss, that are not started from: their answer is
-        more likely wrong. Rows marked by an earlier augmenter's guard are left out too. 0 = off.
+    noise_guard: share of the chosen rows, those of highest final loss, that are not started from: a new problem
+        is graded by the answer of its row, which may be wrong there. On clean data these are the rarest rows, and what
+        the method is for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are left
+        out too. 0 = off.
     originals: "keep"; or "drop", so that the result holds nothing but new problems.
     keep: "all" new problems; or those that are "hard" when they are measured like the input.
     run_programs: for solutions that are Python programs, those of the data and sampled ones, run them (in a sandbox) to

@@ -32,8 +32,8 @@ Rows = npt.NDArray[np.bool_]
 
 # The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
 SILHOUETTE_ROWS = 4_000
-# A row is flat if it falls by less than this share of what the median row falls: rows learned late have fallen
-# further than that by the end.
+# A row is flat if it falls by less than this share of what the median row falls: rows that were learned before the
+# proxy stopped have fallen further than that by the end, later ones have not.
 FLAT_SHARE = 0.25
 # If the median row falls less than this share of its loss, nothing was learned and no row can stand out as flat.
 MIN_TYPICAL_FALL = 0.05
@@ -286,12 +286,15 @@ def _separation(losses: npt.NDArray[Any], hard: Rows) -> float | None:
 
 
 def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> Rows:
-    """(n,) bool: rows whose loss stays high and flat while the others' falls, as a wrong answer's does.
+    """(n,) bool: rows whose loss stays high and flat while the others' falls.
+
+    No list of wrong rows. A wrong answer's loss does this, and so does that of a right answer whose skill the proxy has
+    not reached: where no row at all is wrong, 68 to 77 % of the rows of rare skills are marked. Read some of them.
 
     With fall = 1 - (lowest later loss) / (first loss) of each row of `trajectory` (n, K): a suspect's fall is
     under FLAT_SHARE of the median fall, and its final loss more than HIGH_DEVIATIONS robust standard deviations
-    above the median. A row that is learned late falls in the end, and one that was known from the start is not
-    high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
+    above the median. A row that is learned before the proxy stops falls, and one that was known from the start is
+    not high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
     Medians are those of good rows only while noise is the minority; and a proxy that has not learned to relate
     the answer to the question finds a wrong answer as easy as a right one, so that none stands out.
     """

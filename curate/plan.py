@@ -60,7 +60,7 @@ class Plan:
     """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
     demands: rows to be made or fetched, in the order of the augmenters.
-    suspects: (n,) bool, rows that a noise guard marked as more likely mislabelled than instructive; None = no guard.
+    suspects: (n,) bool, rows of high final loss that a noise guard marked; None = no guard.
     """
 
     counts: npt.NDArray[np.int32]
@@ -102,8 +102,8 @@ class Plan:
     def mark_suspects(self, rows: npt.NDArray[np.int64], split: Split, share: float, name: str) -> Plan:
         """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
 
-        A row that is still wrong when the proxy stops is more likely mislabelled than instructive. name: of the
-        setting, for the error. Raises InputError if the scorer recorded no losses.
+        A row that is still wrong when the proxy stops may be mislabeled, or one of a rare skill. name: of the setting,
+        for the error. Raises InputError if the scorer recorded no losses.
         """
         if not share or not len(rows):
             return self

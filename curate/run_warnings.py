@@ -37,7 +37,7 @@ MIN_SOURCE_LIFT = 1.5
 MAX_LENGTH_CORRELATION = 0.6
 # Above this share of the rebuilt mixture, most of every batch is hard and easy rows become the exception.
 MAX_HARD_AFTER = 0.5
-# Repeating unlearnable rows does harm; one in ten of the hard rows is where it stops being a rounding error.
+# Repeating wrong rows does harm, and if these are wrong, one in ten of the hard rows is no rounding error.
 MAX_NOISE_AMONG_HARD = 0.1
 # A few rows that are too long are to be expected; above this share a setting is wrong.
 MAX_INVALID = MAX_TRUNCATED = 0.01
@@ -220,6 +220,8 @@ def _likely_noise(found: Diagnostics) -> RunWarning | None:
         return None
     return RunWarning(
         "likely_noise",
-        f"{value:.0%} of the hard rows look like wrong or unlearnable answers: their loss stays high and never falls.",
-        "Read the rows where noise_suspect is true in tables/split.parquet, and repair or drop them before copying.",
+        f"{value:.0%} of the hard rows have a loss that stays high and hardly falls. Wrong answers look like this, and "
+        "so do right ones of rare skills that the proxy has not reached yet: the number cannot tell which they are.",
+        "Read some of them (report.html lists a few, noise_suspect in tables/split.parquet marks all): those with right "
+        "answers are what is to be shown more often; more steps of the proxy leave fewer of them marked.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -469,6 +470,25 @@ def test_likely_noise_is_reported_with_its_share() -> None:
     assert found.noise["share"] == pytest.approx(wrong.mean(), abs=0.01)
     assert found.noise["share_of_hard"] == pytest.approx(wrong[split.hard].mean(), abs=0.02)
     assert codes(found) == {"likely_noise"}
+
+
+def test_right_rows_of_rare_skills_are_marked_as_wrong_ones_are_so_nobody_is_told_to_drop_any() -> None:
+    """Nothing here is wrong: a tenth of the rows is of a skill that begins to be learned when the proxy stops."""
+    rng = np.random.default_rng(0)
+    rare = np.arange(2000) < 200
+    speed = np.where(rare, 0.02, 0.5) * rng.lognormal(0, 0.2, 2000)
+    losses = 2 * np.exp(-speed[:, None] * np.arange(6)) + rng.normal(0, 0.02, (2000, 6))
+    found, split = diagnosed(scored(losses))
+    assert split.hard[rare].all()
+    assert found.noise_suspect[rare].mean() > 0.6
+    (warning,) = found.warnings
+    assert warning.code == "likely_noise"
+    said = f"{warning.message} {warning.remedy}"
+    assert not re.search(
+        r"\b(repair|fix|drop|remove|delete|exclude|clean|mislabel\w*|noise)\b", said.replace("noise_s", "")
+    )
+    assert "cannot tell" in said
+    assert "report.html" in said
 
 
 # -- all warnings, and scale -----------------------------------------------------------------------------------

@@ -353,7 +353,7 @@ def test_there_is_no_synthesis_section_without_synthetic_rows(finished_run: Path
 
 def test_the_shown_examples_are_the_extremes_with_their_own_text(finished_run: Path) -> None:
     finished, rows = rows_of(finished_run)
-    easiest, hardest = extremes(finished, rows)
+    easiest, hardest, flat = extremes(finished, rows)
     order = np.argsort(np.where(rows.valid, rows.difficulty, np.nan), kind="stable")[: rows.valid.sum()]
     assert [example.identity for example in easiest] == rows.ids.take(pa.array(order[:20])).to_pylist()
     assert [example.identity for example in hardest] == rows.ids.take(pa.array(order[:-21:-1])).to_pylist()
@@ -368,6 +368,11 @@ def test_the_shown_examples_are_the_extremes_with_their_own_text(finished_run: P
         assert example.source == f"source {number % 4}"
     assert {example.copies for example in hardest} == {2}
     assert sum(example.copies == 0 for example in easiest) == 1
+    assert rows.noise_suspect is not None
+    suspects = rows.ids.take(pa.array([row for row in order[::-1] if rows.noise_suspect[row]])).to_pylist()
+    assert [flat[0].identity, flat[-1].identity] == [suspects[0], suspects[-1]]
+    assert len({example.identity for example in flat}) == len(flat) == 10
+    assert all(example.suspect and example.fields for example in flat)
     assert "because the row was left out" in page_of(finished_run).text
 
 
@@ -472,7 +477,7 @@ def test_a_run_of_scores_without_sources_or_proxy(run_copy: Path) -> None:
     text = page_of(run_copy).text
     assert "were scored as hard" in text
     assert "--columns source=NAME" in text
-    assert "· may be noise" not in text
+    assert "loss stays high" not in text
 
 
 @pytest.mark.parametrize("case", ["all invalid", "no rows", "all equal", "one row"])

@@ -1,4 +1,4 @@
-"""The texts that a page shows: the easiest and hardest rows, and rejected ones.
+"""The texts that a page shows: the easiest and hardest rows, some whose loss stays high and flat, and rejected ones.
 
 Only the cells that are shown are kept, and only the beginning of each is decoded, so that a million rows or
 cells of many megabytes cost little more than a small dataset.
@@ -22,6 +22,7 @@ from curate.display import count, one_line
 from curate.protocols import Ints
 from curate.report.data import (
     Finished,
+    Mask,
     Rows,
     cut_text,
     id_array,
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 EXAMPLES = 20
+SUSPECTS = 10
 BATCH_BYTES = 32_000_000
 CELL_BYTES = 16_000  # read of one cell; enough for FIELD_CHARACTERS in any script
 FIELD_CHARACTERS = 2_000
@@ -107,20 +109,31 @@ class Rejection:
     examples: tuple[tuple[str, str, Field], ...]
 
 
-def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example]]:
-    """The easiest and the hardest valid rows, extreme first; ties in the order of the split."""
+def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example]]:
+    """The easiest and the hardest valid rows, extreme first, ties in the order of the split; then noise suspects.
+
+    Of these SUSPECTS, spread evenly over their difficulty from the hardest to the easiest.
+    """
     scored = np.flatnonzero(rows.valid)
     low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:EXAMPLES]]
-    high = scored[np.argsort(-rows.difficulty[scored], kind="stable")[:EXAMPLES]]
+    order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
+    high, flat = order[:EXAMPLES], _spread(order, rows.noise_suspect)
     roles = mapping(finished.run, "data", "columns")
     columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
-    identities = rows.ids.take(pa.array(np.union1d(low, high))).to_pylist()
+    identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
     cells = cells_by_id(shards(finished.directory), identities, list(columns))
 
     def shown(part: Ints) -> list[Example]:
         return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
 
-    return shown(low), shown(high)
+    return shown(low), shown(high), shown(flat)
+
+
+def _spread(order: Ints, suspect: Mask | None) -> Ints:
+    """SUSPECTS of the suspects in `order`, the first and the last among them."""
+    found = order[:0] if suspect is None else order[suspect[order]]
+    places = np.linspace(0, len(found) - 1, min(SUSPECTS, len(found)))
+    return found[places.round().astype(np.int64)]
 
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:

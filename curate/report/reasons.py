@@ -22,8 +22,8 @@ class Reason:
 NOT_STARTED = {
     "not in the sample": Reason("Not in the sample", "The recipe starts from a limited number of rows (rows: N)."),
     "marked by the noise guard": Reason(
-        "May be noise",
-        "Their loss stays so high that the answer is more likely wrong; noise_guard sets how many are passed over.",
+        "Highest loss",
+        "Those of the highest final loss, wrong and rare ones among them; noise_guard sets how many are passed over.",
     ),
     "no verifiable answer": Reason(
         "No answer to check by",

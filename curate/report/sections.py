@@ -235,9 +235,9 @@ def _noise(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     if real(value.get("suspects")) is None:
         return []
     if value["suspects"] == 0:
-        return [("Rows that may be noise", share(0), "No row has a loss that stays high and hardly falls.")]
+        return [("Rows whose loss stays high", share(0), "No row has a loss that stays high and hardly falls.")]
     said = (
-        f"{count(value['suspects'])} rows have a loss that stays high and hardly falls. Wrong answers look "
-        "like this, and so do rows too hard for the proxy: read some before showing them more often."
+        f"{count(value['suspects'])} rows have a loss that stays high and hardly falls. This does not tell "
+        "wrong answers from right ones of rare skills that the proxy has not reached yet: read the examples below."
     )
-    return [("Rows that may be noise", share(value.get("share")), said)]
+    return [("Rows whose loss stays high", share(value.get("share")), said)]

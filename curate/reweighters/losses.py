@@ -76,7 +76,7 @@ class Selective(Component):
     portion * c .. (portion + 1) * c - 1 weigh b / c, all others 0. Equal losses: in the order of the batch.
 
     fraction: of the batch that counts.
-    portion: 0 = the highest losses, which are noise as often as not; 1 = the next ones.
+    portion: 0 = the highest losses, of rare rows and of wrong ones; 1 = the next ones.
     """
 
     fraction: float = Field(default=0.125, gt=0, le=1)
