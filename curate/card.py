@@ -123,7 +123,7 @@ The input's columns are untouched. These were added, `example_id` only where the
 
 `tables/weights.parquet` also says in how many runs and steps a row was drawn. Unusable rows that were left out:
 {counts["rejected"]:,}, in `tables/rejected.parquet`.
-{_USE_OF_WEIGHTS}
+{_USE_OF_ROW_WEIGHTS if record["averages"] == "rows" else _USE_OF_WEIGHTS}
 ## Warnings
 
 {warnings}
@@ -178,6 +178,17 @@ _USE_OF_WEIGHTS = """
   stays.
 - Any other trainer: draw rows as often as they weigh, with
   `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
+"""
+
+_USE_OF_ROW_WEIGHTS = """
+## How to train with `weight`
+
+**A trainer that does not read the column counts all rows alike, and what was found out is lost.** The weights are of
+rows, not of tokens: the runs that gave them averaged the mean losses of rows, long or short.
+
+- `curate finetune path/to/this/folder --reweighter GivenWeights --set reweighter.averages=rows --model ... --out ...`
+- A training loop of your own: per optimizer batch, the mean over its rows of weight times mean token loss, divided by
+  the mean weight of all rows so that the size of updates stays.
 """
 
 

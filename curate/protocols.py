@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ __all__ = [
     "RefreshedReweighter",
     "RememberingReweighter",
     "Reweighter",
+    "RowReweighter",
     "Scorer",
 ]
 
@@ -196,9 +197,21 @@ class Reweighter(Protocol):
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         """(b,) detached weights for the b examples of the whole optimizer batch; mean 1 for softmax-type methods.
 
-        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token.
+        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token. A
+        method that averages rows instead of tokens is a `RowReweighter`.
         """
         ...
+
+
+@runtime_checkable
+class RowReweighter(Reweighter, Protocol):
+    """A reweighter that says whether its method averages tokens or the mean losses of rows. Optional; else tokens.
+
+    Of rows: its `weights` are w_i mean(n) / n_i (`curate.reweighting.of_rows`), so that the batch loss is the mean of
+    w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
+    """
+
+    averages: Literal["tokens", "rows"]
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,23 @@ from curate.protocols import (
     RefreshedReweighter,
     RememberingReweighter,
     Reweighter,
+    RowReweighter,
 )
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
     from curate.forward import Batch
 
-__all__ = ["NO_ROWS", "BatchOutputs", "OptimizerBatch", "Reweighting", "Training", "TrainingRows", "mean_weights"]
+__all__ = [
+    "NO_ROWS",
+    "BatchOutputs",
+    "OptimizerBatch",
+    "Reweighting",
+    "Training",
+    "TrainingRows",
+    "mean_weights",
+    "of_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,8 @@ class Reweighting:
     """A reweighter in a run over n rows: asked once an optimizer step, and what it said is added up per row.
 
     training: makes what a reweighter that begins is told; not called for others.
-    reweighter: as it was given. live: what it began as. embeds: whether it wants embeddings of the batch.
+    reweighter: as it was given. live: what it began as. embeds: whether it wants embeddings of the batch. averages:
+    what its method averages; the record of the rows is in that unit.
     """
 
     def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
@@ -159,6 +170,9 @@ class Reweighting:
             )
         self.reweighter = reweighter
         self.embeds = isinstance(self.live, EmbeddingReweighter) and self.live.embeds
+        self.averages: Literal["tokens", "rows"] = (
+            self.live.averages if isinstance(self.live, RowReweighter) else "tokens"
+        )
         if sharded and (self.embeds or isinstance(self.live, RefreshedReweighter)):
             raise InputError(
                 f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
@@ -173,7 +187,10 @@ class Reweighting:
             self.live.refresh(step)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) finite weights, detached; added to the record of the rows. InputError where it returns others."""
+        """(b,) finite weights of the batch loss, detached. The method's own are added to the record of the rows.
+
+        Raises InputError where the reweighter returns others.
+        """
         b = len(outputs.losses)
         weights = self.live.weights(batch, outputs).detach().to(outputs.losses)
         if weights.shape != (b,) or not bool(weights.isfinite().all()):
@@ -183,7 +200,8 @@ class Reweighting:
             )
         if batch.rows is not None:
             rows = batch.rows.cpu()
-            self.sums.index_add_(0, rows, weights.double().cpu())
+            own = weights * _sizes(batch.tokens).to(weights) if self.averages == "rows" else weights
+            self.sums.index_add_(0, rows, own.double().cpu())
             self.times.index_add_(0, rows, torch.ones_like(rows))
         return weights
 
@@ -200,8 +218,24 @@ class Reweighting:
             self.live.load_state(own)
 
 
+def of_rows(weights: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(b,) w_i mean(n) / n_i: with these a loss that averages tokens is the mean of w_i l_i over the rows.
+
+    weights: (b,) w. tokens: (b,) completion tokens n of the whole optimizer batch, of all micro-batches and ranks.
+    """
+    return weights / _sizes(tokens).to(weights)
+
+
+def _sizes(tokens: torch.Tensor) -> torch.Tensor:
+    """(b,) float32 completion tokens of each row over their mean; a row without any counts as one of one token."""
+    return tokens.clamp_min(1).float() / tokens.float().mean()
+
+
 def mean_weights(state: Mapping[str, torch.Tensor]) -> tuple[Floats, Ints]:
-    """(n,) mean weight of every row over the steps that drew it (NaN where none did), and (n,) how many did."""
+    """(n,) mean weight of every row over the steps that drew it (NaN where none did), and (n,) how many did.
+
+    Weights are the method's own w, also of a method that averages rows (see `curate.protocols.RowReweighter`).
+    """
     times = state["times"].numpy()
     sums = state["sums"].numpy()
     means = np.divide(sums, times, out=np.full(len(sums), np.nan), where=times > 0)

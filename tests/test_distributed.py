@@ -17,7 +17,7 @@ from curate import distributed
 from curate.divergence import DivergenceError
 from curate.errors import InputError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
-from curate.reweighters import ADAPT, DGA
+from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
 from curate.train import TrainConfig, train
 
@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, Any]] = {
     # On one rank of two, in its first pass, where the others are already asking the reweighter or adding up.
     "sharded": {"sharding": "fsdp", "micro_batch_tokens": 60},
     "sharded, reweighted": {"sharding": "fsdp", "micro_batch_tokens": 60, "reweighted": True},
+    "rows": {"reweighter": IRDRO(), "micro_batch_tokens": 60},
+    "sharded, rows": {"sharding": "fsdp", "reweighter": Selective(fraction=0.5), "micro_batch_tokens": 60},
     "sharded, recomputed": {"sharding": "fsdp", "gradient_checkpointing": True, "weight_decay": 0.1},
     "sharded, frozen": {"sharding": "fsdp", "frozen": True, "batch_size": 1},
     "out of memory": {"micro_batch_tokens": 100, "fails": 1},

@@ -54,6 +54,7 @@ ROWS = TrainingRows(COLUMNS, tokenise=anchors)
 TARGET = pa.table({"prompt": ["p"], "completion": ["c"]})
 METHODS: dict[str, Any] = {
     "losses": DynamicLoss(r=0.3),
+    "worst": IRDRO(),
     "selected": Selective(fraction=0.5),
     "embeddings": ADAPT(anchors=TARGET, tau=0.1, centred=True, mean_one=True, refresh_every=2),
     "words": ADAPT(anchors=TARGET, similarity="bm25", tau=0.2),
@@ -650,6 +651,7 @@ def test_a_model_with_a_head_of_its_own_runs_whole_and_has_no_embeddings(
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"name": "losses"},
     "accumulated": {"name": "losses", "accumulated": 2},
+    "rows": {"name": "worst", "accumulated": 2},
     "embeddings": {"name": "embeddings", "accumulated": 2},
     "gradients": {"name": "gradients"},
     "LoRA": {"name": "embeddings", "lora": True},

@@ -24,7 +24,7 @@ from curate.finetuning import Finetuning, finetune, read_run
 from curate.finetuning.data import training_data
 from curate.finetuning.weighing import read_weights
 from curate.pipeline import Pipeline
-from curate.reweighters import DynamicLoss, GivenWeights
+from curate.reweighters import IRDRO, DynamicLoss, GivenWeights
 
 N = 30
 
@@ -319,6 +319,33 @@ def test_weights_of_runs_are_those_the_next_run_trains_with(runs: tuple[Path, ..
     trained = [read_run(run) for run in runs[:2]]
     assert curation["tokens"] == sum(each["training"]["tokens"] for each in trained)
     assert curation["proxy_parameters"] == trained[0]["model"]["parameters"]
+
+
+def test_weights_of_a_method_that_averages_rows_are_trained_on_as_such(
+    runs: tuple[Path, ...], tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is stored is the method's own weight, of mean 1 over the rows of a step, and the way to use it says so."""
+    pq.write_table(table(completion=["word " * (1 + 4 * (i % 5)) for i in range(N)]), tmp_path / "data.parquet")
+    run, out = tmp_path / "rows", tmp_path / "weighed"
+    record = finetune(tmp_path / "data.parquet", settings(steps=6, reweighter=IRDRO()), run)
+    _, weights, times = read_weights(run)
+    assert (weights @ times) / times.sum() == pytest.approx(1, abs=1e-5)
+    assert (record["training"]["weights"]["averages"], read_run(runs[0])["training"]["weights"]["averages"]) == (
+        "rows",
+        "tokens",
+    )
+    assert main(["weigh", str(tmp_path / "data.parquet"), "--weights", str(run), "--out", str(out)]) == 0
+    (remedy,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: curate ")]
+    assert "--reweighter GivenWeights --set reweighter.averages=rows" in remedy
+    assert "--set reweighter.averages=rows" in (out / "README.md").read_text()
+    words = remedy.removeprefix("next: curate ").replace("MODEL", "scratch").replace("RUN", str(tmp_path / "again"))
+    status, again = call(*words.split(), "--steps", "3", "--batch-size", "10", "--max-length", "48")
+    assert status == 0
+    assert again["settings"]["reweighter"]["averages"] == "rows"
+    assert again["training"]["weights"]["mean"] == pytest.approx(1, abs=1e-5)
+    mixed = curate.weigh(tmp_path / "data.parquet", [run, runs[0]])
+    assert "averages" in [each["code"] for each in mixed.warnings]
+    assert mixed.averages == "tokens"
 
 
 def test_rows_that_a_short_run_did_not_come_to_are_told(runs: tuple[Path, ...]) -> None:

@@ -71,12 +71,15 @@ def further_data(reweighter: Any) -> dict[str, str]:
 
 
 def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
-    """About the mean weights of the rows of a run that were drawn, see `spread`."""
+    """About the mean weights of the rows of a run that were drawn, see `spread`.
+
+    averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.RowReweighter`).
+    """
     from curate.reweighting import mean_weights
 
     means, times = mean_weights(reweighting.state())
     drawn = means[times > 0].astype(np.float64)
-    return {"rows_drawn": len(drawn), **spread(drawn)}
+    return {"rows_drawn": len(drawn), "averages": reweighting.averages, **spread(drawn)}
 
 
 def spread(weights: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -94,7 +97,8 @@ def spread(weights: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
-    """weights.parquet: example_id, weight (mean over the steps that drew the row, null if none did), times drawn."""
+    """weights.parquet: example_id, weight (the method's own, mean over the steps that drew the row; null if none did),
+    times drawn."""
     from curate.reweighting import mean_weights
 
     means, times = mean_weights(reweighting.state())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ class ADAPT(Component):
     """Online per-sample reweighting by similarity to anchors (arXiv 2605.05227).
 
     w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.embedding`, at the
-    model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped.
+    model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped. What is
+    averaged is tokens: the paper scales the gradient of each row's loss and does not say how that loss is averaged, and
+    so weights of 1 are the run without weights. phi leaves out the state of the last token, which the paper's sum over
+    all tokens has.
 
     anchors: a dataset of what the model is to be good at, tokenised as the training rows are; its answers count too.
     similarity: "embedding", or "bm25": s_i = mean BM25 score of the row's tokens with the anchors' as queries,
@@ -30,13 +33,14 @@ class ADAPT(Component):
     tau: published neither for the paper's runs nor for its sigmoid; the smaller, the more similarities count.
     centred: subtract the batch's mean from s first. Ours: hidden states of language models share a direction, so that
         raw cosines hardly differ and the weights come to one learning rate for all.
-    mean_one: divide by the batch's mean weight, so that updates stay as large as without weights. Ours too: weights
-        near 0.5 everywhere are half a learning rate, under SGD at least.
+    mean_one: divide by the batch's mean weight, over its completion tokens, so that updates stay as large as without
+        weights. Ours too: weights near 0.5 everywhere are half a learning rate, under SGD at least.
     refresh_every: optimizer steps between two looks at the anchors, each a forward pass over all of them.
 
     Cost: that forward pass, and another one over the batch where it takes several micro-batches; "bm25": none.
     """
 
+    version: ClassVar[int] = 2
     anchors: GivenData
     similarity: Literal["embedding", "bm25"] = "embedding"
     tau: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -58,14 +62,18 @@ class ADAPT(Component):
             return _ByRow(self, torch.from_numpy((scores / highest).astype(np.float32)))
         return _Anchored(self, training, anchors)
 
-    def _weigh(self, similarity: torch.Tensor) -> torch.Tensor:
-        """(b,) weights from (b,) similarities."""
+    def _weigh(self, similarity: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(b,) weights from (b,) similarities and completion tokens."""
         if self.centred:
             similarity = similarity - similarity.mean()
         raised = similarity / self.tau
-        if self.mean_one:  # by logarithms, since sigmoids of what is far from every anchor come to 0
-            return torch.nn.functional.logsigmoid(raised).softmax(0) * len(raised)
-        return raised.sigmoid()
+        if not self.mean_one:
+            return raised.sigmoid()
+        # By logarithms and from the highest, since sigmoids of what is far from every anchor come to 0.
+        weights = torch.nn.functional.logsigmoid(raised)
+        weights = (weights - weights.max()).exp()
+        tokens = tokens.to(weights)
+        return weights * tokens.sum() / (weights @ tokens)
 
 
 class _ByRow:
@@ -75,7 +83,8 @@ class _ByRow:
         self.settings, self.similarity = settings, similarity
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return self.settings._weigh(self.similarity[batch.known_rows("ADAPT by BM25")].to(outputs.losses))
+        similarity = self.similarity[batch.known_rows("ADAPT by BM25")].to(outputs.losses)
+        return self.settings._weigh(similarity, batch.tokens)
 
 
 class _Anchored:
@@ -94,7 +103,7 @@ class _Anchored:
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         assert self.direction is not None
         assert outputs.embeddings is not None
-        return self.settings._weigh(_unit(outputs.embeddings) @ self.direction)
+        return self.settings._weigh(_unit(outputs.embeddings) @ self.direction, batch.tokens)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {} if self.direction is None else {"direction": self.direction}

@@ -29,9 +29,10 @@ class DGA(Component):
 
     Every `refresh_every` steps: a_i = <g_i, g_z>, the gradients of the mean loss over one mini-batch of domain i and
     one of the target, and alpha_i <- alpha_i exp(eta a_i) / sum_j alpha_j exp(eta a_j). A step along g_i lowers the
-    target's loss by learning rate times a_i, to first order, so agreement raises the weight. Rows of domain i weigh
-    alpha_i / p_i, p_i the domain's share of the data's completion tokens: the expected gradient is that of batches
-    drawn from the mixture alpha, which the paper draws; a domain far rarer in the data than in alpha makes it noisier.
+    target's loss by learning rate times a_i, to first order, so agreement raises the weight. Tokens are averaged:
+    rows of domain i weigh alpha_i / p_i, p_i the domain's share of the data's completion tokens, so that the expected
+    gradient is that of batches drawn from the mixture alpha, which the paper draws (of rows of one length); a domain
+    far rarer in the data than in alpha makes it noisier.
 
     target: a dataset of what the model is to be good at, tokenised as the training rows are.
     domains: column with each row's domain; None = the source column of the data.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch.nn import functional as F
 
 from curate.component import Component
-from curate.reweighting import BatchOutputs, OptimizerBatch
+from curate.reweighting import BatchOutputs, OptimizerBatch, of_rows
 
 __all__ = ["IRDRO", "DynamicLoss", "Selective", "example_losses"]
 
@@ -28,8 +28,10 @@ class DynamicLoss(Component):
     r: the smaller, the further from uniform.
     uniform_steps: optimizer steps at first in which all weights are 1: early losses say little.
 
-    One outlier stretches h for all others. The batch loss counts tokens (see `curate.protocols.Reweighter`), as the
-    paper's GPT-2 code does and its later code does not.
+    One outlier stretches h for all others. What is averaged is tokens, and w has mean 1 over the rows: the coefficients
+    are those of the authors' code for rows of different lengths (GPT-2), and all 1 while uniform. So where the loss
+    goes with the length, updates are larger or smaller than without weights. The authors' later code knows rows of one
+    length only, for which both are the same; its `r` falls by a schedule, here it is fixed after `uniform_steps`.
     """
 
     strategy: Literal["linupper", "quadratic", "extremes"] = "linupper"
@@ -37,7 +39,7 @@ class DynamicLoss(Component):
     uniform_steps: int = Field(default=0, ge=0)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) weights of mean 1."""
+        """(b,) weights of mean 1 over the rows."""
         losses = outputs.losses
         if batch.step < self.uniform_steps:
             return torch.ones_like(losses)
@@ -56,41 +58,49 @@ class IRDRO(Component):
     """Instance-reweighted distributionally robust optimisation (arXiv 2402.14270).
 
     w_i = b exp(l_i / kl_weight) / sum_j exp(l_j / kl_weight), mean 1: the closed form of the worst mixture of the
-    batch, less kl_weight times its Kullback-Leibler divergence from the uniform one. Computed over the whole
+    batch, less kl_weight times its Kullback-Leibler divergence from the uniform one. What is averaged is rows, as by
+    the authors: the batch loss is mean_i w_i l_i, l_i the mean loss of a row, long or short. Computed over the whole
     optimizer batch of all ranks, where the authors' code sees the four to eight rows of one device.
 
     kl_weight: nats; to infinity: uniform; to 0: the hardest example alone.
     """
 
+    version: ClassVar[int] = 2
+    averages: ClassVar[Literal["rows"]] = "rows"
     kl_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) weights of mean 1, monotone in the loss."""
-        return _shares(outputs.losses, self.kl_weight) * len(outputs.losses)
+        """(b,) w_i mean(n) / n_i, with w of mean 1 and monotone in the loss."""
+        return of_rows(_shares(outputs.losses, self.kl_weight) * len(outputs.losses), batch.tokens)
 
 
 class Selective(Component):
     """Training on the examples of moderately high loss (arXiv 2402.14270, the selective variant).
 
     With losses sorted downwards and c = floor(fraction * b), but at least 1, the examples of places
-    portion * c .. (portion + 1) * c - 1 weigh b / c, all others 0. Equal losses: in the order of the batch.
+    portion * c .. (portion + 1) * c - 1 weigh b / c, all others 0. Equal losses: in the order of the batch. What is
+    averaged is rows, as by the authors: the batch loss is the mean of l_i over the c rows, long or short. Ours: places
+    are those in the whole optimizer batch of all ranks, where the authors sort the rows of one device, and c is at
+    least 1, where theirs may be 0.
 
     fraction: of the batch that counts.
-    portion: 0 = the highest losses, of rare rows and of wrong ones; 1 = the next ones.
+    portion: 0 = the highest losses, of rare rows and of wrong ones; 1 = the next ones (ours; their code has 0).
     """
 
+    version: ClassVar[int] = 2
+    averages: ClassVar[Literal["rows"]] = "rows"
     fraction: float = Field(default=0.125, gt=0, le=1)
     portion: int = Field(default=1, ge=0)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) weights of mean 1. A portion that the batch does not reach to is the last one that it does."""
+        """(b,) w_i mean(n) / n_i, with w of mean 1. A portion beyond the batch is the last one within it."""
         b = len(outputs.losses)
         capacity = max(1, int(self.fraction * b))
         start = min(self.portion, b // capacity - 1) * capacity
         order = outputs.losses.argsort(descending=True, stable=True)
         weights = torch.zeros_like(outputs.losses)
         weights[order[start : start + capacity]] = b / capacity
-        return weights
+        return of_rows(weights, batch.tokens)
 
 
 def _shares(values: torch.Tensor, scale: float) -> torch.Tensor:

@@ -51,7 +51,7 @@ def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
     result = {
         "directory": str(options.out),
         "data": str(options.out / "data"),
-        **{name: record[name] for name in ("counts", "weights", "runs", "normalised", "warnings")},
+        **{name: record[name] for name in ("counts", "weights", "averages", "runs", "normalised", "warnings")},
         "done_before": done,
     }
     if not options.json and not done:
@@ -75,6 +75,7 @@ def _print(result: dict[str, Any]) -> None:
         lines.append(f"  drawn in some runs only: {count(counts['drawn_by_some'])} rows; the other runs say their mean")
     lines += [visible(f"  warning: {each['message']} {each['remedy']}") for each in result["warnings"]]
     lines.append(visible(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))"))
-    command = f"curate finetune {result['directory']} --reweighter GivenWeights --model MODEL --out RUN"
+    averages = " --set reweighter.averages=rows" if result["averages"] == "rows" else ""
+    command = f"curate finetune {result['directory']} --reweighter GivenWeights{averages} --model MODEL --out RUN"
     lines.append(f"next: {visible(command, len(command))}")
     show(*lines)

@@ -95,6 +95,11 @@ class Weighed:
         return (mean / mean.mean() if self.normalise else mean).astype(np.float32)
 
     @property
+    def averages(self) -> str:
+        """What a run has to average to train as those did: "rows" where all of them averaged rows, else "tokens"."""
+        return "rows" if all(run.averages == "rows" for run in self.runs) else "tokens"
+
+    @property
     def dataset(self) -> Any:
         return hand_back(self.loaded, np.arange(len(self)), self.columns())
 
@@ -141,6 +146,14 @@ class Weighed:
             for run in self.runs
             if run.same_text is False
         ]
+        if len({run.averages for run in self.runs}) > 1:
+            found += [
+                (
+                    "averages",
+                    "Some of these runs averaged rows with their weights, others tokens.",
+                    "Weigh by runs of one reweighter.",
+                )
+            ]
         share = self.counts["not_drawn"] / len(self)
         if share > 0.05:
             found += [
@@ -161,6 +174,7 @@ class Weighed:
             "data": data_record(self.loaded, self.loaded.examples.fingerprint()),
             "runs": [run.record() for run in self.runs],
             "normalised": self.normalise,
+            "averages": self.averages,
             "counts": self.counts,
             "weights": spread(self.weights.astype(np.float64)),
             "warnings": self.warnings,

@@ -45,6 +45,11 @@ class RunWeights:
         """Over the rows drawn."""
         return float(self.weights[self.drawn].mean())
 
+    @property
+    def averages(self) -> str:
+        """What the method averages with these weights: "tokens" or "rows"."""
+        return str(((self.run.get("training") or {}).get("weights") or {}).get("averages", "tokens"))
+
     def filled(self) -> npt.NDArray[np.float64]:
         """(n,) weights; of a row that was not drawn nothing is known, so it counts as much as the mean row."""
         return np.where(self.drawn, self.weights, self.mean)
@@ -59,6 +64,7 @@ class RunWeights:
             "seed": self.run.get("seed"),
             "rows_drawn": int(self.drawn.sum()),
             "rows_absent": self.absent,
+            "averages": self.averages,
             "mean": round(self.mean, 6),
         }
 
