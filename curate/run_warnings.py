@@ -222,6 +222,6 @@ def _likely_noise(found: Diagnostics) -> RunWarning | None:
         "likely_noise",
         f"{value:.0%} of the hard rows have a loss that stays high and hardly falls. Wrong answers look like this, and "
         "so do right ones of rare skills that the proxy has not reached yet: the number cannot tell which they are.",
-        "Read some of them (report.html lists a few, noise_suspect in tables/split.parquet marks all): those with right "
-        "answers are what is to be shown more often; more steps of the proxy leave fewer of them marked.",
+        "Read some of them (report.html lists a few, noise_suspect in tables/split.parquet marks all): those with "
+        "right answers are what is to be shown more often; more steps of the proxy leave fewer of them marked.",
     )

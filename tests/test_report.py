@@ -477,7 +477,7 @@ def test_a_run_of_scores_without_sources_or_proxy(run_copy: Path) -> None:
     text = page_of(run_copy).text
     assert "were scored as hard" in text
     assert "--columns source=NAME" in text
-    assert "loss stays high" not in text
+    assert "· loss stays high" not in text
 
 
 @pytest.mark.parametrize("case", ["all invalid", "no rows", "all equal", "one row"])
