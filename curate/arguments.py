@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from curate.places import local_path
 
 __all__ = ["add_machine_arguments", "add_reading_arguments", "reading"]
 
@@ -32,7 +33,9 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> None:
     """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
     group = parser.add_argument_group("where")
-    group.add_argument("--cache", type=Path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)")
+    group.add_argument(
+        "--cache", type=local_path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)"
+    )
     group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.errors import CacheDamage, ExternalError
-from curate.publish import publish
+from curate.errors import CacheDamage, ExternalError, InputError
+from curate.places import local_path
+from curate.publish import disk_errors, publish
 
 __all__ = ["Cache", "default_cache"]
 
@@ -28,13 +30,16 @@ _MANIFEST = "manifest.json"
 
 
 def default_cache() -> Path:
-    """$CURATE_CACHE, else the platform's folder for caches."""
+    """$CURATE_CACHE, else the platform's folder for caches. InputError where neither can be told."""
     given = os.environ.get("CURATE_CACHE")
     if given:
-        return Path(given)
+        return local_path(given)
     from platformdirs import user_cache_path
 
-    return user_cache_path("curate")
+    try:
+        return user_cache_path("curate")
+    except RuntimeError as error:  # no HOME, and a user that the system does not know
+        raise InputError("there is no home folder for the cache; name one with --cache or CURATE_CACHE") from error
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Cache:
         entry = self.root.joinpath(*key)
         if entry in self._verified:
             return entry
-        if not entry.is_dir():
+        if not os.path.lexists(entry):
             return None
         fault = _fault(entry)
         if fault is None:
@@ -92,6 +97,8 @@ class Cache:
         path = self.root.joinpath(*key[:-1], f".{key[-1]}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _regular(path)
             lock = FileLock(path)
             try:
                 lock.acquire(timeout=0)
@@ -110,11 +117,14 @@ class Cache:
 
     def _set_aside(self, entry: Path, fault: str) -> None:
         aside = self.root / "damaged" / f"{entry.name}-{os.getpid()}-{os.urandom(4).hex()}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.replace(entry, aside)
-        except FileNotFoundError:
-            return  # another run set it aside first
+        with disk_errors(entry):
+            try:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(entry, aside)
+            except FileNotFoundError:
+                return  # another run set it aside first
+            except (FileExistsError, NotADirectoryError) as error:
+                raise InputError(f"{aside.parent} is a file where a folder is needed; remove it") from error
         warnings.warn(
             f"cache entry {entry.relative_to(self.root)} is damaged ({fault}); kept in {aside}, computed anew",
             CacheDamage,
@@ -140,14 +150,25 @@ def _checksum(path: Path) -> str:
 
 
 def _fault(entry: Path) -> str | None:
-    """What is wrong with an entry, or None."""
+    """What is wrong with an entry, or None. Whatever lies in its place is looked at, and never waited for."""
+    if not entry.is_dir():
+        return "not a folder"
     try:
-        sums = json.loads((entry / _MANIFEST).read_text())
+        sums = json.loads(_regular(entry / _MANIFEST).read_text())
         for name, expected in sums.items():
-            if _checksum(entry / name) != expected:
+            if _checksum(_regular(entry / name)) != expected:
                 return f"checksum of {name}"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
-    except (ValueError, AttributeError):
+    except OSError as error:  # a loop of links, a folder or pipe in place of a file, a mode, a failing disk
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    except (ValueError, AttributeError, RecursionError):
         return "unreadable manifest"
     return None
+
+
+def _regular(path: Path) -> Path:
+    """The path of a regular file; opening a pipe would wait for a writer that never comes."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path

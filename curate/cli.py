@@ -17,12 +17,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any, NoReturn
 
 from curate.arguments import add_machine_arguments, add_reading_arguments
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
+from curate.places import check_cache, check_place, local_path
 
 __all__ = ["main"]
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser, commands = _parser()
         _check_spelling(given, commands)
         options = parser.parse_args(given)
+        _check_places(options)
         with _surroundings(as_json):
             result = options.command(options)
         if as_json and result:  # under torchrun only the first process has something to say
@@ -138,6 +139,17 @@ def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentP
             raise InputError(f"there is no option {option}; {hint}")
 
 
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse places that can never be written, before the command reads or computes anything."""
+    from curate.cache import default_cache
+
+    for name in ("out", "clean"):
+        if getattr(options, name, None) is not None:
+            check_place(getattr(options, name))
+    if hasattr(options, "cache") and options.name != "doctor":  # which reports what is wrong with a cache
+        check_cache(options.cache or default_cache())
+
+
 # -- the commands -------------------------------------------------------------------------------------------------
 
 
@@ -168,17 +180,19 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     plan = add("plan", commands.plan, "show rows, tokens, disk and what the cache holds for a run; runs nothing")
     _data_arguments(plan)
     add_synthesis_arguments(plan)
-    plan.add_argument("--out", type=Path, metavar="DIR", help="as for run; tells whether the result is already there")
+    plan.add_argument(
+        "--out", type=local_path, metavar="DIR", help="as for run; shows whether the result is there already"
+    )
     score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
     _data_arguments(score)
-    score.add_argument("--out", required=True, type=Path, metavar="FILE", help="Parquet file for the scores")
+    score.add_argument("--out", required=True, type=local_path, metavar="FILE", help="Parquet file for the scores")
     synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
     _result_arguments(synthesize, "synthesize")
     gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
     add_gate_arguments(gate_command)
     _model_commands(add)
     inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
-    inspect.add_argument("directory", type=Path, metavar="DIR")
+    inspect.add_argument("directory", type=local_path, metavar="DIR")
     inspect.add_argument(
         "--examples",
         type=int,
@@ -187,9 +201,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="easiest and hardest rows to show, of each (3)",
     )
     report = add("report", commands.report, "write report.html of a finished run anew")
-    report.add_argument("directory", type=Path, metavar="DIR")
+    report.add_argument("directory", type=local_path, metavar="DIR")
     doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
-    doctor.add_argument("--cache", type=Path, metavar="DIR", help="cache folder to check")
+    doctor.add_argument("--cache", type=local_path, metavar="DIR", help="cache folder to check")
     return parser, dict(subparsers.choices)
 
 
@@ -231,7 +245,7 @@ def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
 
     _data_arguments(parser, recipe)
     add_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
+    parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 
 
@@ -250,7 +264,9 @@ def _data_arguments(
     recipe.add_argument(
         "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
     )
-    recipe.add_argument("--scores", type=Path, metavar="FILE", help="difficulty measured earlier; no proxy is run")
+    recipe.add_argument(
+        "--scores", type=local_path, metavar="FILE", help="difficulty measured earlier; no proxy is run"
+    )
     recipe.add_argument(
         "--set",
         action="append",

@@ -213,8 +213,6 @@ def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded,
 def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Run:
     from curate.run import Run
 
-    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
-        raise InputError(f"--cache {options.cache} is a file; name a folder")
     return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress, gate=pipeline.gate)
 
 

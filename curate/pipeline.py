@@ -23,6 +23,7 @@ from curate.errors import InputError
 from curate.examples import Examples
 from curate.gate import Gate
 from curate.mixture import Copies, Order, check_weight_column
+from curate.places import local_path
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
 from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer
@@ -145,21 +146,21 @@ class Pipeline(Component):
         scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
             proxy is then not run.
         """
-        progress = progress or Progress()
+        run = Run(self.proxy, cache, device, self.seed, progress or Progress(), gate=self.gate)
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
             from curate.output import write_output
             from curate.result_folder import check_directory
 
-            check_directory(Path(out), "", fresh=True)  # refuses a folder of other files before any work is done
+            out = local_path(out)
+            check_directory(out, "", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
-            with progress.stage("read"):
+            with run.progress.stage("read"):
                 data = read(data, seed=self.seed, **reading)
-        run = Run(self.proxy, cache, device, self.seed, progress, gate=self.gate)
         curated = self.stages(data, run, scores)
         if out is not None:
-            write_output(curated, Path(out))
+            write_output(curated, out)
         return curated
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:

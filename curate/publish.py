@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["check_place", "disk_errors", "publish", "publish_file", "remove_stale", "sync"]
+__all__ = ["disk_errors", "publish", "publish_file", "remove_stale", "sync"]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -92,29 +93,23 @@ def publish_file(target: Path, content: str | bytes, *, replace: bool = True) ->
             partial.unlink(missing_ok=True)
 
 
-def check_place(path: Path) -> None:
-    """Raise before any time is spent where `path` can be neither made nor replaced."""
-    place = path if path.is_dir() else path.parent
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"{path} cannot be made, because {place} is a file; name another place")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ExternalError(f"{path} cannot be written: {place} is read-only; make it writable or name another place")
-
-
 def _host() -> str:
     # A cache may lie on a disk that several machines share: a process number means something on one only.
     return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial-{_host()}-{os.getpid()}-{os.urandom(3).hex()}")
+    return target.with_name(
+        f".{target.name}.partial-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{os.urandom(3).hex()}"
+    )
 
 
 def _make(folder: Path) -> None:
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{error.filename or folder} is a file where a folder is needed; remove it") from error
 
 
 def sync(path: Path) -> None:
@@ -146,17 +141,33 @@ def _link_unless_there(partial: Path, target: Path) -> None:
 
 def remove_stale(target: Path) -> None:
     """Remove what dead processes left beside `target`; a live one's partial folder is its own."""
-    for path in target.parent.glob(f".{target.name}.partial-*"):
-        host, pid, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", ""]
-        if host == _host() and pid.isdigit() and not _alive(int(pid)):
+    for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+        host, pid, start, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", "", ""]
+        if host == _host() and pid.isdigit() and not _alive(int(pid), start):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int, start: str) -> bool:
+    """Whether the process that began at `start` still runs, and not a later one of the same number.
+
+    In containers numbers repeat: the first process of each is number 1.
+    """
+    return _start_time(pid) == start
+
+
+def _start_time(pid: int) -> str:
+    """When a process began, in the system's own count; "" for one that does not run."""
     try:
-        os.kill(pid, 0)
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before ")" may hold anything
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)  # a system without /proc
     except ProcessLookupError:
-        return False
+        return ""
     except PermissionError:
-        return True
-    return True
+        pass
+    return "running"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
-from curate.publish import check_place, disk_errors, publish_file, sync
+from curate.places import check_place
+from curate.publish import disk_errors, publish_file, sync
 
 __all__ = ["begin", "check_directory", "finish"]
 

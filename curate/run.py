@@ -11,6 +11,7 @@ from curate.cache import Cache, default_cache
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.gate import Gate
+from curate.places import check_cache, local_path
 from curate.progress import Progress
 from curate.protocols import Measure
 from curate.proxy import Proxy
@@ -45,7 +46,8 @@ class Run:
 
     def __post_init__(self) -> None:
         if not isinstance(self.cache, Cache):
-            self.cache = Cache(Path(self.cache) if self.cache else default_cache())
+            self.cache = Cache(local_path(self.cache) if self.cache else default_cache())
+            check_cache(self.cache.root)
 
     @property
     def store(self) -> Cache:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
-from curate.publish import check_place, publish_file
+from curate.places import check_place, local_path
+from curate.publish import publish_file
 from curate.scores import Scores
 
 __all__ = ["check_scores_file", "read_scores", "scores_table", "trajectories_table", "write_scores"]
@@ -75,6 +76,7 @@ def read_scores(path: Path) -> Scores:
 
     Without feature columns the losses (columns loss_<step>) are the features, else the difficulty alone.
     """
+    path = local_path(path)
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from curate.places import local_path
 
 __all__ = ["add_arguments", "compare_command"]
 
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sets", metavar="NAME,NAME", help="evaluation sets to compare on (all that every run was evaluated on)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="page with plots and examples; comparison.json is written beside it"
+        "--out",
+        type=local_path,
+        metavar="FILE",
+        help="page with plots and examples, beside it comparison.json",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap shown beside (0)")
 

@@ -16,7 +16,8 @@ from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
 from curate.display import as_json
 from curate.errors import InputError
-from curate.publish import check_place, publish_file
+from curate.places import check_place
+from curate.publish import publish_file
 from curate.report.page import rendered
 
 __all__ = ["check_report", "comparison_page", "write_comparison"]

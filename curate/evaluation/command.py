@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate.arguments import add_machine_arguments
 from curate.display import share, visible
 from curate.errors import InputError
+from curate.places import local_path
 
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings_arguments(parser)
     results = parser.add_argument_group("results")
     results.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results, one per set (RUN/evaluation for a run)"
+        "--out", type=local_path, metavar="DIR", help="folder for the results, one per set (RUN/evaluation for a run)"
     )
     results.add_argument("--fresh", action="store_true", help="replace results of another protocol or model")
     add_machine_arguments(parser)
@@ -87,8 +88,6 @@ def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
     directory = Path(options.target).expanduser()
     if options.out is None and not (directory / "run.json").is_file() and not (directory / "metrics.jsonl").is_file():
         raise InputError(f"{options.target} is no fine-tuning run, so say where results go: --out DIR")
-    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
-        raise InputError(f"--cache {options.cache} is a file; name a folder")
     progress = Progress("auto")
     found = evaluate(
         options.target,

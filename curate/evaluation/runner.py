@@ -23,6 +23,7 @@ from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
 from curate.evaluation.target import Target, check_out, find_target
 from curate.generation import Request
+from curate.places import local_path
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
 from curate.run import Run
@@ -61,7 +62,7 @@ def evaluate(
     described = _as_sets(sets)
     found = find_target(target, settings, run.store)
     settings = _possible(settings, found, run.progress)
-    place = Path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
+    place = local_path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
     if place is not None:
         check_out(place)
     with run.progress.stage("read"):

@@ -13,8 +13,8 @@ from curate.cache import Cache
 from curate.errors import InputError
 from curate.hashing import file_digest
 from curate.models import identify
+from curate.places import check_place
 from curate.protocols import Generator
-from curate.publish import check_place
 
 if TYPE_CHECKING:
     import torch

@@ -9,6 +9,7 @@ from typing import Any
 from curate.arguments import add_machine_arguments
 from curate.display import share, visible
 from curate.errors import InputError
+from curate.places import local_path
 
 __all__ = ["add_arguments", "expo"]
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="DIR",
         help="folder for the model; with several alphas or --evaluation DIR/alpha-A for each, all of which are kept",
     )

@@ -15,8 +15,9 @@ from curate.component import fingerprint
 from curate.errors import InputError
 from curate.expo.sources import Models, open_models
 from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dtype, write_file
+from curate.places import check_place
 from curate.progress import Progress, Stage
-from curate.publish import check_place, publish
+from curate.publish import publish
 
 if TYPE_CHECKING:
     import torch

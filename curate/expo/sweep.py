@@ -14,8 +14,9 @@ from curate.errors import InputError
 from curate.expo.extrapolation import Dtype, check_alpha, write_model
 from curate.expo.sources import Models
 from curate.expo.weights import Adapted
+from curate.places import check_place
 from curate.progress import Progress
-from curate.publish import check_place, publish_file
+from curate.publish import publish_file
 
 if TYPE_CHECKING:
     from curate.cache import Cache

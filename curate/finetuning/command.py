@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.arguments import add_machine_arguments, add_reading_arguments, reading
 from curate.errors import InputError
+from curate.places import local_path
 
 if TYPE_CHECKING:
     from curate.finetuning.settings import Finetuning
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data", metavar="DATA", help="a file, a folder (also one of `curate run`), or a Hugging Face dataset id"
     )
     add_model_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder for the run")
+    parser.add_argument("--out", required=True, type=local_path, metavar="RUN", help="folder for the run")
     parser.add_argument("--fresh", action="store_true", help="replace what an earlier run left in RUN")
     about = parser.add_argument_group("about the run")
     about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")

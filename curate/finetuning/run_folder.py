@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
-from curate.publish import check_place, disk_errors, publish, publish_file, sync
+from curate.places import check_place
+from curate.publish import disk_errors, publish, publish_file, sync
 
 if TYPE_CHECKING:
     from curate.checkpoint import Checkpoint

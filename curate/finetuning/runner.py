@@ -14,6 +14,7 @@ from curate.finetuning.job import Job
 from curate.finetuning.metrics import check_loggers
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.settings import Finetuning
+from curate.places import check_place, local_path
 from curate.progress import Progress
 from curate.run import Run
 
@@ -54,11 +55,13 @@ def finetune(
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
     check_loggers(log)
+    out = local_path(out)
+    check_place(out)
     run = Run(cache=cache, device=device, seed=settings.seed, progress=progress or Progress())
     run.torch_device()  # joins the other processes, and names a device that is not there before any work
     with run.progress.stage("read"):
         found = training_data(data, reading)
-    job = Job(found, settings, Path(out), run, arm or found.name, budget, curation or found.curation)
+    job = Job(found, settings, out, run, arm or found.name, budget, curation or found.curation)
     for note in found.notes:
         run.progress.note(f"  {note}")
     if found.weighted and not _reads_weights(settings):

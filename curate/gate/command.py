@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.display import one_line, visible
 from curate.errors import InputError
+from curate.places import local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rules.add_argument("--no-template", action="store_true", help="allow what is equal but for its numbers")
     rules.add_argument("--part", choices=("prompt", "all"), default="prompt", help="what is compared (prompt)")
     results = parser.add_argument_group("results")
-    results.add_argument("--out", type=Path, metavar="FILE", help="Parquet file for the hits, one per row and rule")
-    results.add_argument("--clean", type=Path, metavar="FILE", help="Parquet file for the rows of DATA without a hit")
+    results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")
+    results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
     reading = parser.add_argument_group("how to read DATA")
     reading.add_argument("--columns", metavar="ROLE=COLUMN,...", help="what each column is, e.g. prompt=question")
     reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
@@ -165,7 +166,7 @@ def named_dataset(text: str, option: str) -> str | dict[str, Any]:
 
 
 def _check_file(option: str, path: Path | None) -> None:
-    from curate.publish import check_place
+    from curate.places import check_place
 
     if path is None:
         return

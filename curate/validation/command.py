@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.display import visible
 from curate.errors import InputError
+from curate.places import local_path
 
 if TYPE_CHECKING:
     from curate.evaluation.settings import Evaluation
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate evaluate"
     )
     work = parser.add_argument_group("this command")
-    work.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for arms, runs and the report")
+    work.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for arms, runs and report")
     work.add_argument("--fresh", action="store_true", help="remove another validation that DIR holds")
     work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run when it is evaluated")
     work.add_argument("--plan", action="store_true", help="show arms, runs, steps, tokens and time; train nothing")
@@ -86,8 +87,6 @@ def validate_command(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
-    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
-        raise InputError(f"--cache {options.cache} is a file; name a folder")
     settings, progress = _settings(options), new_progress()
     loaded = loaded_from(options, settings.pipeline, progress)
     scores = scores_from(options, settings.pipeline, loaded, progress)

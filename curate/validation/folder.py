@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.models import identify, scratch_identity
-from curate.publish import check_place, disk_errors, publish_file
+from curate.places import check_place
+from curate.publish import disk_errors, publish_file
 from curate.readers import Loaded
 from curate.scores import Scores
 from curate.validation.settings import Validation, synthesizing

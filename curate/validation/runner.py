@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import DataWarning, ExternalError, InputError
+from curate.places import local_path
 from curate.progress import Progress
 from curate.readers import Loaded, read
 from curate.run import Run
@@ -99,7 +100,7 @@ def validate(
     work = begin(
         data,
         settings,
-        Path(out),
+        local_path(out),
         scores=scores,
         cache=cache,
         device=device,

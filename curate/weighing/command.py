@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from curate.arguments import add_reading_arguments, reading
 from curate.display import count, decimal, share, visible
+from curate.places import local_path
 
 __all__ = ["add_arguments", "weigh_command"]
 
@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="extend",
         nargs="+",
-        type=Path,
+        type=local_path,
         metavar="RUN|FILE",
         help="folders of `curate finetune --reweighter ...`, or their weights.parquet; of several the mean",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the result")
+    parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
     parser.add_argument("--normalise", action="store_true", help="divide by the mean over the rows, which is then 1")
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     add_reading_arguments(parser)

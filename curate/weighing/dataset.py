@@ -21,6 +21,7 @@ from curate.finetuning.data import curated_reading
 from curate.finetuning.weighing import spread
 from curate.mixture import WEIGHT
 from curate.output import data_record, made_by
+from curate.places import local_path
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
@@ -51,7 +52,7 @@ def weigh(
     all weights are 0.
     """
     if out is not None:
-        check_place(data, Path(out))
+        check_place(data, local_path(out))
     loaded = data if isinstance(data, Loaded) else read(data, allow_curated=True, **curated_reading(data, reading)[0])
     if isinstance(data, Loaded) and reading:
         raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")

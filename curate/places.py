@@ -1,0 +1,107 @@
+"""Local paths given by the user: expanded, and checked before any work that will write there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from curate.errors import ExternalError, InputError
+
+__all__ = ["check_cache", "check_place", "local_path"]
+
+# A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# What the name of a file or folder grows by while it is written aside: ".NAME.partial-HOST-PID-START-RANDOM".
+_PARTIAL_BYTES = 52
+_PATH_BYTES = 4096 - 256  # the system's limit, less what we append to a folder
+
+
+def local_path(place: str | Path) -> Path:
+    """`place` with `~` expanded. InputError for a URL, an empty name, or a home that is not known."""
+    text = str(place)
+    if not text.strip() or "\0" in text:
+        raise InputError(f"the path {text!r} is not valid; name a file or folder")
+    if _SCHEME.match(text):
+        raise InputError(f"{text} is a URL, and only local paths are supported here; name a path on this machine")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text}: the home folder it refers to is not known; write the path out in full") from error
+
+
+def check_place(path: Path) -> None:
+    """Raise before any time is spent where `path` can be neither made nor replaced.
+
+    InputError where it never can be (a URL, a dangling link, a name that is too long, a file for a folder, a file
+    system that takes no files), ExternalError where the disk is full or read-only.
+    """
+    place = _nearest_folder(path)
+    failure = _write_failure(place)
+    if failure is None:
+        return
+    if failure.errno in _DENIED:
+        raise ExternalError(f"{path} cannot be written: {place} is read-only; make it writable or name another place")
+    if failure.errno in _FULL:
+        raise ExternalError(f"{path} cannot be written: {failure.strerror}; make room and rerun the same command")
+    raise InputError(f"{path} cannot be made: {place} takes no files ({failure.strerror}); name another place")
+
+
+def check_cache(root: Path) -> None:
+    """As `check_place` for the folder of a cache, but a read-only one may serve: everything may be in it already."""
+    place = _nearest_folder(root)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--cache {root} is a file; name a folder")
+    failure = _write_failure(place)
+    if failure is not None and failure.errno not in _DENIED | _FULL:
+        raise InputError(
+            f"--cache {root} cannot be made: {place} takes no files ({failure.strerror}); name another one"
+        )
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder that exists on the way to `path`: itself, or the one that missing folders would be made in."""
+    path = local_path(path)
+    try:
+        _check_names(path)
+        for place in (path, *path.parents):
+            if place.is_symlink() and not place.exists():
+                raise InputError(f"{path}: {place} is a link to nothing; remove it, or name another place")
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise InputError(f"{path} is neither a file nor a folder; name another place")
+        place = path if path.is_dir() else path.parent
+        while not place.exists():
+            place = place.parent
+    except (OSError, UnicodeEncodeError) as error:
+        reason = getattr(error, "strerror", None) or "its name cannot be encoded"
+        raise InputError(f"{visible_start(path)} cannot be made: {reason}; name another place") from error
+    if not place.is_dir():
+        raise InputError(f"{path} cannot be made, because {place} is a file; name another place")
+    return place
+
+
+def _check_names(path: Path) -> None:
+    """Raise OSError for a path that is too long, what is appended while writing included."""
+    *parents, name = [os.fsencode(part) for part in path.absolute().parts]
+    longest = 255 - (0 if path.is_dir() else _PARTIAL_BYTES)
+    if len(name) > longest or any(len(part) > 255 for part in parents) or len(os.fsencode(path)) > _PATH_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+
+def visible_start(path: Path, limit: int = 120) -> str:
+    """The path, or the start of one that is too long for a message."""
+    text = str(path)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _write_failure(place: Path) -> OSError | None:
+    """Why no file can be made in a folder: tried, since modes do not tell about /proc, quotas or mounts."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".curate-", dir=place))
+    except OSError as error:
+        return error
+    return None
