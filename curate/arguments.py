@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from curate.places import local_path
+from curate.cache import default_cache
+from curate.places import check_cache, check_place, local_path
 
-__all__ = ["add_machine_arguments", "add_reading_arguments", "reading"]
+__all__ = ["add_machine_arguments", "add_reading_arguments", "check_places", "reading"]
 
 _READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
 
@@ -42,3 +43,12 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
     """These arguments as `curate.read` takes them."""
     return {name: getattr(options, name) for name in _READING}
+
+
+def check_places(options: argparse.Namespace) -> None:
+    """Refuse places that can never be written, before a command reads or computes anything."""
+    for name in ("out", "clean"):
+        if getattr(options, name, None) is not None:
+            check_place(getattr(options, name))
+    if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
+        check_cache(options.cache or default_cache())

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn
 
-from curate.arguments import add_machine_arguments, add_reading_arguments
+from curate.arguments import add_machine_arguments, add_reading_arguments, check_places
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
-from curate.places import check_cache, check_place, local_path
+from curate.places import local_path
 
 __all__ = ["main"]
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser, commands = _parser()
         _check_spelling(given, commands)
         options = parser.parse_args(given)
-        _check_places(options)
+        check_places(options)
         with _surroundings(as_json):
             result = options.command(options)
         if as_json and result:  # under torchrun only the first process has something to say
@@ -137,17 +137,6 @@ def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentP
             near = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
             raise InputError(f"there is no option {option}; {hint}")
-
-
-def _check_places(options: argparse.Namespace) -> None:
-    """Refuse places that can never be written, before the command reads or computes anything."""
-    from curate.cache import default_cache
-
-    for name in ("out", "clean"):
-        if getattr(options, name, None) is not None:
-            check_place(getattr(options, name))
-    if hasattr(options, "cache") and options.name != "doctor":  # which reports what is wrong with a cache
-        check_cache(options.cache or default_cache())
 
 
 # -- the commands -------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.display import visible
 from curate.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def _check_shape(out: Path) -> None:
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """`curate score`: difficulty per example id."""
     from curate.score_files import check_scores_file, write_scores
+    from curate.terminal import show
 
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
@@ -68,9 +68,7 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
     write_scores(scores, loaded.examples.ids, options.out)
     valid = int(scores.valid.sum())
     if not options.json:
-        print(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}")
-        command = _next_command(options)
-        print(f"next: {visible(command, len(command))}")
+        show(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}", f"next: {_next_command(options)}")
     return {"scores": str(options.out), "rows": len(scores), "valid": valid}
 
 
@@ -112,11 +110,12 @@ def inspect(options: argparse.Namespace) -> dict[str, Any]:
 def report(options: argparse.Namespace) -> dict[str, Any]:
     """`curate report`: write report.html anew."""
     from curate.report import write_report
+    from curate.terminal import show
 
     finished(options.directory)
     path = write_report(options.directory)
     if not options.json:
-        print(path)
+        show(str(path))
     return {"report": str(path)}
 
 
@@ -194,7 +193,7 @@ def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progr
     if loaded.rejected:
         notes.append(f"  {len(loaded.rejected):,} unusable rows left out; see tables/rejected.parquet")
     for note in notes:
-        progress.note(visible(note))  # column names and cells may hold terminal escapes
+        progress.note(note)
     return loaded
 
 
@@ -244,22 +243,23 @@ def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
 
 def _print_summary(result: dict[str, Any]) -> None:
     from curate.synthesis.command import summary
+    from curate.terminal import show
 
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     unscored = f"; {counts['invalid']:,} could not be scored" if counts["invalid"] else ""
     weighted = f" that count as {counts['output_weighted']:,} by `weight`" if "output_weighted" in counts else ""
-    print(
+    show(
         f"\n{counts['input']:,} rows in, {counts['output']:,} out{weighted}; {counts['hard']:,} hard "
         f"({share:.1%}){unscored}"
     )
     for synthesis in result["synthesis"]:
         for line in summary(synthesis):
-            print(f"  {line}")
+            show(f"  {line}")
     for warning in result["warnings"]:
-        print(f"  warning: {warning['message']} {warning['remedy']}")
-    print(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")
-    print(f"report   {result['report']}")
+        show(f"  warning: {warning['message']} {warning['remedy']}")
+    show(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")
+    show(f"report   {result['report']}")
 
 
 def _print_plan(result: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ def _print_plan(result: dict[str, Any]) -> None:
             _size(stage["bytes"]),
             stage["cached"],
         )
-    show(table, *(visible(note) for note in result["notes"]))
+    show(table, *result["notes"])
 
 
 def _duration(seconds: float | None) -> str:

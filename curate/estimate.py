@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.measures import passes_of
 from curate.output import inputs_fingerprint
@@ -136,7 +141,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     per_row, tokenizer = mean_tokens(examples, proxy, pipeline.seed)
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
-    rate = _matrix_rate(run.torch_device())
+    rate = _matrix_rate(run)
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(each, len(examples), k) for each in measures)
     measured = int(len(examples) * per_row * passes)
@@ -181,8 +186,30 @@ def mean_tokens(examples: Examples, settings: Proxy | Finetuning, seed: int) -> 
     return len(tokens.ids) / max(len(sample), 1), tokenizer
 
 
-def _matrix_rate(device: Any) -> float | None:
-    """Floating-point operations per second that a model may reach here: a share of a timed matrix product."""
+def _matrix_rate(run: Run) -> float | None:
+    """Floating-point operations per second that a model may reach here: a share of a timed matrix product.
+
+    Timed once per machine and cache: it takes longer than all the rest of an estimate.
+    """
+    import torch
+
+    from curate.scoring import resolve_precision
+
+    device = run.torch_device()
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    about = [device.type, kind, platform.node(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
+    key = fingerprint([about, str(resolve_precision("auto", device))])
+    entry = run.store.get("matrix-rates", key)
+    if entry is not None:
+        return float(json.loads((entry / "rate.json").read_text()))
+    rate = _timed_rate(device)
+    if rate is not None:
+        with suppress(ExternalError):  # a read-only cache: the next estimate times it again
+            run.store.put("matrix-rates", key, write=lambda folder: _write_json(folder / "rate.json", rate))
+    return rate
+
+
+def _timed_rate(device: Any) -> float | None:
     import torch
 
     from curate.scoring import resolve_precision
@@ -199,3 +226,7 @@ def _matrix_rate(device: Any) -> float | None:
         return _SHARE_OF_PEAK * repeats * 2 * 1024**3 / (time.perf_counter() - started)
     except (RuntimeError, InputError, ExternalError):
         return None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))

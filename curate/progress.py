@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from curate.display import visible
+
 __all__ = ["Progress", "StageCost"]
 
 
@@ -45,7 +47,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One line for the reader, above any bar."""
         if self._style() != "none":
-            print(text, file=sys.stderr, flush=True)
+            print(visible(text, len(text)), file=sys.stderr, flush=True)  # it may quote names and paths
 
     def _style(self) -> str:
         if self.style == "auto":

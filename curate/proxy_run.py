@@ -49,7 +49,9 @@ class ProxyRun:
         )
         self.template = resolve_template(proxy.template, examples.shape, proxy.scratch)
         self.numerics = self._numerics()
-        self.key = fingerprint([CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed, self.numerics])
+        settings = [CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed]
+        self.settings_key = fingerprint(settings)  # of the same training under any numerics
+        self.key = fingerprint([*settings, self.numerics])
         self.tokenised = self._tokenised(examples, data_key)
 
     def tokenise(self, examples: Examples) -> Tokenised:
@@ -171,6 +173,9 @@ class ProxyRun:
         if not absent:
             self._drop_resumable()
             return
+        if absent == steps:
+            self._note_other_numerics(steps)
+        self._record_numerics()
         reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
         proxy = self.proxy
@@ -217,6 +222,32 @@ class ProxyRun:
                 raise self._explained(error) from error
         self._drop_resumable()
 
+    def _record_numerics(self) -> None:
+        """Store beside the settings which numerics they were trained under, for `_note_other_numerics`."""
+        from curate.distributed import rank
+
+        if rank() == 0:
+            text = json.dumps(self.numerics)
+            self.cache.put(
+                "numerics", self.settings_key, self.key, write=lambda at: publish_file(at / "numerics.json", text)
+            )
+
+    def _note_other_numerics(self, steps: list[int]) -> None:
+        """One line for each run of these settings that the cache holds under other numerics: it is not continued."""
+        folder = self.cache.root / "numerics" / self.settings_key
+        for key in sorted(entry.name for entry in folder.glob("[!.]*")) if folder.is_dir() else ():
+            entry = self.cache.get("numerics", self.settings_key, key)
+            stored = sum(self.cache.get("proxies", key, _step(step)) is not None for step in steps)
+            if entry is None or not stored or key == self.key:
+                continue
+            theirs = json.loads((entry / "numerics.json").read_text())
+            names = [name for name in self.numerics if theirs.get(name) != self.numerics[name]]
+            differences = ", ".join(f"{name} {theirs.get(name)} instead of {self.numerics[name]}" for name in names)
+            self.progress.note(
+                f"the cache holds {stored} of {len(steps)} checkpoints of this proxy, trained with {differences}; "
+                f"they would change the result, so it is trained anew{_way_back(names, theirs)}"
+            )
+
     def _drop_resumable(self) -> None:
         """Optimizer state is of no use once every checkpoint is stored."""
         from curate.distributed import rank
@@ -256,3 +287,13 @@ def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
         "training_losses": [round(loss, 5) for loss in checkpoint.losses],
     }
     (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _way_back(names: list[str], numerics: dict[str, Any]) -> str:
+    """How to continue a run that was made under other numerics, where a setting can bring them back."""
+    ways = {
+        "threads": f"OMP_NUM_THREADS={numerics.get('threads')}",
+        "device": f"--device {numerics.get('device')}",
+        "world": f"torchrun --nproc-per-node {numerics.get('world')}",
+    }
+    return f" (to continue it: {ways[names[0]]})" if len(names) == 1 and names[0] in ways else ""

@@ -7,16 +7,19 @@ import sys
 import textwrap
 from typing import Any
 
+from curate.display import visible
+
 __all__ = ["show"]
 
 
 def show(*renderables: Any) -> None:
-    """Print text and rich tables; text is taken literally, whatever brackets and colons it holds.
+    """Print text and rich tables; text is taken literally, whatever brackets, colons and control characters it holds.
 
     On a terminal, or where COLUMNS gives its width, text is wrapped between words; a path is never broken, so that
     it can be copied.
     """
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     # Captured, because rich answers a closed pipe (`| head`) by ending the process with status 1.
@@ -24,10 +27,17 @@ def show(*renderables: Any) -> None:
     with console.capture() as captured:
         for renderable in renderables:
             if isinstance(renderable, str):
-                console.print("\n".join(_wrapped(line, width) for line in renderable.split("\n")), soft_wrap=True)
+                lines = _shown(renderable).split("\n")
+                console.print("\n".join(_wrapped(line, width) for line in lines), soft_wrap=True)
             else:
-                console.print(renderable)
+                # Cells are cleaned as they are drawn: what they quote may hold terminal escapes.
+                drawn = [Segment(_shown(text), style) for text, style, _ in console.render(renderable)]
+                console.print(Segments(drawn), end="")
     sys.stdout.write(captured.get())
+
+
+def _shown(text: str) -> str:
+    return visible(text, len(text))
 
 
 def _wrapped(line: str, width: int) -> str:

@@ -1,6 +1,8 @@
 """The cache: whole entries or none, damage found, disk full survivable, two processes at once."""
 
 import multiprocessing
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from curate import publish as publish_module
 from curate.cache import Cache, default_cache
-from curate.errors import CacheDamage
+from curate.errors import CacheDamage, InputError
 
 
 def _write(text: str = "hello"):
@@ -156,3 +159,77 @@ def test_drop_removes(tmp_path: Path) -> None:
 def test_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "here"))
     assert default_cache() == tmp_path / "here"
+
+
+def _in_the_way(kind: str, entry: Path) -> None:
+    """Something in the place of an entry, or of a file in it, that is not what was put there."""
+    if kind.startswith("manifest "):
+        place, kind = entry / "manifest.json", kind.removeprefix("manifest ")
+        place.unlink()
+    elif kind.startswith("value "):
+        place, kind = entry / "value.txt", kind.removeprefix("value ")
+        place.unlink()
+    else:
+        shutil.rmtree(entry)
+        place = entry
+    if kind == "file":
+        place.write_text("x")
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "loop":
+        place.symlink_to(place)
+    elif kind == "dangling link":
+        place.symlink_to(place.parent / "nowhere")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "deep JSON":
+        place.write_text("[" * 100_000)
+    else:
+        place.write_text(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("file", "folder", "loop", "dangling link", "pipe"),
+        *("value folder", "value loop", "value dangling link", "value pipe"),
+        *(
+            "manifest folder",
+            "manifest loop",
+            "manifest pipe",
+            "manifest deep JSON",
+            "manifest [1]",
+            'manifest {"a": 1}',
+        ),
+    ],
+)
+def test_whatever_lies_in_the_place_of_an_entry_is_set_aside(tmp_path: Path, kind: str) -> None:
+    _in_the_way(kind, Cache(tmp_path).put("group", "k", write=_write()))
+    cache = Cache(tmp_path)
+    with pytest.warns(CacheDamage, match="computed anew"):
+        assert cache.get("group", "k") is None
+    assert (cache.put("group", "k", write=_write("again")) / "value.txt").read_text() == "again"
+
+
+@pytest.mark.parametrize("name", ["group", "damaged"])
+def test_a_file_where_a_folder_of_the_cache_is_needed_is_named(tmp_path: Path, name: str) -> None:
+    if name == "damaged":
+        _in_the_way("file", Cache(tmp_path).put("group", "k", write=_write()))
+    (tmp_path / name).write_text("x")
+    with pytest.raises(InputError, match=f"{name} is a file where a folder is needed; remove it"):
+        Cache(tmp_path).put("group", "k", write=_write())
+
+
+def test_leftovers_of_an_earlier_process_with_our_number_are_removed(tmp_path: Path) -> None:
+    """In a container every first process is number 1, and every second number 7."""
+    mine = publish_module._partial(tmp_path / "k")
+    host, pid, start, rest = mine.name.rsplit(".partial-", 1)[1].split("-")
+    assert pid == str(os.getpid())
+    for number, began in ((pid, "1"), ("1", "1"), (pid, "")):
+        (tmp_path / f".k.partial-{host}-{number}-{began}-{rest}").mkdir()
+    living = tmp_path / f".k.partial-{host}-{pid}-{start}-abc"
+    elsewhere = tmp_path / f".k.partial-0000-{pid}-1-abc"
+    for folder in (living, elsewhere):
+        folder.mkdir()
+    publish_module.remove_stale(tmp_path / "k")
+    assert sorted(tmp_path.iterdir()) == sorted([living, elsewhere])

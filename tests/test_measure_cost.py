@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from curate import estimate as estimate_module
 from curate.clusterers import KMeans
 from curate.estimate import estimate
 from curate.measures import MeanLoss
@@ -97,3 +98,15 @@ def test_a_plan_adds_up_what_its_measures_cost() -> None:
     assert measured(RankAverage(scorers=(SAMSharpness(ascent="batch"), ErrorNorm()))) == pytest.approx(
         (20 + 8) * one, rel=0.01
     )
+
+
+def test_the_rate_of_the_machine_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than all the rest of an estimate; the cache keeps it for the next process too."""
+    table = pa.table({"prompt": [f"{k} is" for k in range(40)], "completion": [f"{k}" for k in range(40)]})
+    timed = []
+    real = estimate_module._timed_rate
+    monkeypatch.setattr(estimate_module, "_timed_rate", lambda device: (timed.append(1), real(device))[1])
+    pipeline = Pipeline(proxy=Proxy(model="scratch"), scorer=ErrorNorm(), clusterer=KMeans())
+    first, second = (estimate(pipeline, read(table), Run(pipeline.proxy)) for _ in range(2))
+    assert timed == [1]
+    assert first == second

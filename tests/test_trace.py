@@ -16,6 +16,7 @@ from curate.component import Component, fingerprint
 from curate.errors import CacheDamage, InputError
 from curate.examples import Examples
 from curate.measures import MeanLoss
+from curate.progress import Progress
 from curate.proxy import Proxy
 from curate.proxy_run import ProxyRun
 from curate.readers import read
@@ -263,3 +264,20 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     assert (one["world"], two["world"]) == (1, 2)
     assert len(one["losses"]) == 100
     assert np.allclose(one["losses"], two["losses"], atol=1e-4)
+
+
+def test_a_proxy_begun_under_other_numerics_is_not_begun_anew_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(threads: int) -> list[str]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        trace(_examples(), PROXY, [MeanLoss()], Run(PROXY, tmp_path, progress=Progress("lines")))
+        return [line for line in capsys.readouterr().err.splitlines() if "the cache holds" in line]
+
+    assert noted(1) == []
+    (line,) = noted(2)
+    assert "3 of 3 checkpoints" in line
+    assert "threads 1 instead of 2" in line
+    assert "OMP_NUM_THREADS=1" in line
+    assert noted(1) == noted(2) == [], "both are in the cache now, and either is continued"
+    assert len(noted(3)) == 2

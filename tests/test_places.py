@@ -1,0 +1,141 @@
+"""Paths given by the user: what can never be written is refused before any work, in one line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curate import Pipeline
+from curate.cache import Cache, default_cache
+from curate.cli import main
+from curate.clusterers import KMeans
+from curate.errors import InputError
+from curate.places import check_cache, check_place, local_path
+from scorers import Length
+
+ROWS = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "dd"}\n{"prompt": "e", "completion": "fff"}\n'
+
+
+def _link(folder: Path) -> Path:
+    (folder / "link").symlink_to(folder / "nowhere")
+    return folder / "link"
+
+
+def _loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to(folder / "loop")
+    return folder / "loop"
+
+
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+def _file(folder: Path) -> Path:
+    (folder / "file").write_text("")
+    return folder / "file"
+
+
+IMPOSSIBLE: dict[str, tuple[Callable[[Path], str | Path], str]] = {
+    "a URL": (lambda folder: "s3://bucket/x", "is a URL"),
+    "a dataset URL": (lambda folder: "hf://datasets/a/b", "is a URL"),
+    "a link to nothing": (_link, "link to nothing"),
+    "below a link to nothing": (lambda folder: _link(folder) / "x", "link to nothing"),
+    "a loop of links": (_loop, "link to nothing"),
+    "below a loop of links": (lambda folder: _loop(folder) / "x", "link to nothing"),
+    "a pipe": (_pipe, "neither a file nor a folder"),
+    "a device": (lambda folder: "/dev/null", "neither a file nor a folder"),
+    "below a file": (lambda folder: _file(folder) / "x", "is a file"),
+    "a name of 256 bytes": (lambda folder: folder / ("n" * 256), "too long"),
+    "a name of 255 bytes in UTF-8": (lambda folder: folder / ("\u00e9" * 127 + "n"), "too long"),
+    "a long folder name on the way": (lambda folder: folder / ("n" * 256) / "x", "too long"),
+    "a path of 5,000 bytes": (lambda folder: folder.joinpath(*["n" * 100] * 50), "too long"),
+    "/proc": (lambda folder: "/proc/x", "takes no files"),
+    "an unknown home": (lambda folder: "~no-such-user/x", "home folder"),
+    "no name": (lambda folder: "", "not valid"),
+    "a NUL": (lambda folder: "a\0b", "not valid"),
+    "half a surrogate": (lambda folder: folder / "\ud800", "cannot be"),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_impossible_places_are_refused(kind: str, tmp_path: Path) -> None:
+    make, words = IMPOSSIBLE[kind]
+    place = make(tmp_path)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    for check in (check_place, check_cache):
+        with pytest.raises(InputError, match=words) as caught:
+            check(local_path(place))
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before, "checking left something behind"
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache", "--scores"])
+@pytest.mark.parametrize("place", ["s3://bucket/x", "gs://bucket", "https://host/x"])
+def test_commands_refuse_urls_before_they_read(
+    option: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"--out": "result", option: place}
+    assert main(["run", "no-such-file.jsonl", "--recipe", "quick", *(f"{k}={v}" for k, v in options.items())]) == 2
+    assert f"{place} is a URL" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_refuses_them_too(tmp_path: Path) -> None:
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[])
+    rows = pa.table({"prompt": ["a", "b", "c"], "completion": ["d", "ee", "fff"]})
+    for arguments in ({"out": "s3://bucket/x"}, {"cache": "s3://bucket/x"}, {"out": _link(tmp_path)}):
+        with pytest.raises(InputError, match=r"is a URL|link to nothing"):
+            pipeline.run(rows, **arguments)
+
+
+def test_home_is_expanded_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CURATE_CACHE", "~/cache")
+    assert default_cache() == tmp_path / "cache"
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    (tmp_path / "recipe.yaml").write_text("scorer: {use: Length}\nclusterer: {use: KMeans}\n")
+    done = main(["run", str(tmp_path / "rows.jsonl"), "--recipe", str(tmp_path / "recipe.yaml"), "--out=~/result"])
+    assert done == 0, capsys.readouterr().err
+    assert (tmp_path / "result" / "run.json").is_file()
+
+
+def test_without_a_home_the_remedy_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CURATE_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", unknown)
+    with pytest.raises(InputError, match="CURATE_CACHE"):
+        default_cache()
+    monkeypatch.setenv("CURATE_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+
+
+def test_escapes_in_a_name_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(ROWS)
+    Path("recipe.yaml").write_text("scorer: {use: Length}\nclusterer: {use: KMeans}\n")
+    for _ in range(2):  # the second time the result is there, which is another line
+        assert main(["run", "rows.jsonl", "--recipe", "recipe.yaml", "--out", "a\x1b[31mb"]) == 0
+    assert main(["inspect", "a\x1b[31mb"]) == 0
+    assert main(["report", "a\x1b[31mb"]) == 0
+    assert main(["report", "no\x1b[31mthing"]) == 2
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "a␛[31mb" in printed.out
+
+
+def test_a_cache_is_made_where_it_can_be(tmp_path: Path) -> None:
+    check_cache(tmp_path / "new" / "cache")
+    check_place(tmp_path / "new" / "result")
+    assert not (tmp_path / "new").exists()
+    assert Cache(tmp_path / "new").get("a") is None
