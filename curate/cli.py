@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn
 
+import curate
 from curate.arguments import add_machine_arguments, add_reading_arguments, check_places
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
@@ -155,7 +156,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         description="Find the examples a model learns late and rebuild a fine-tuning dataset around them.",
         epilog="Start with: curate run DATA --out DIR --proxy scratch     (no download needed)",
     )
-    parser.add_argument("--version", action="version", version=f"curate {_version()}")
+    parser.add_argument("--version", action="version", version=f"curate {curate.__version__}")
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
@@ -279,15 +280,6 @@ def _data_arguments(
     )
     add_reading_arguments(parser)
     add_machine_arguments(parser)
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("curate-lm")
-    except metadata.PackageNotFoundError:
-        return "(source tree)"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+import curate
 from curate.card import content_version, dataset_card
 from curate.component import fingerprint
 from curate.curated import Curated
@@ -164,7 +165,7 @@ def run_record(curated: Curated, columns: pa.Table) -> dict[str, Any]:
 def made_by() -> dict[str, Any]:
     """Version, time and machine, for a record of what is made now."""
     return {
-        "curate_version": metadata.version("curate-lm") if _installed("curate-lm") else "source tree",
+        "curate_version": curate.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
         "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},

@@ -897,7 +897,8 @@ def test_arithmetic_is_what_the_matrices_do(lora: LoRA | None) -> None:
     counts = {str(op).split(".")[-1]: count for op, count in counter.get_flop_counts()["Global"].items()}
     found = arithmetic(model)
     assert counts["mm"] + counts.get("addmm", 0) == 20 * (found.per_token + found.per_completion_token)
-    assert counts["bmm"] == 2 * 400 * found.per_square
+    # Some versions of transformers multiply positions and rotary frequencies as matrices, 0.05 % of the rest here.
+    assert counts["bmm"] == pytest.approx(2 * 400 * found.per_square, rel=1e-3)
     tokens = random_tokens([(4, 6), (1, 3)])
     expected = 14 * found.per_token + 9 * found.per_completion_token + (100 + 16) * found.per_square
     assert found.of(tokens, np.array([0, 1])) == pytest.approx(expected)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -109,3 +110,9 @@ def test_recipes_and_templates_are_found_where_it_is_installed(installed: Path, 
     assert seeds.count("0") >= 4
     assert "</html>" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "run.json").is_file()
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    import curate
+
+    assert curate.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

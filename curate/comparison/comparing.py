@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import curate
 from curate.comparison.cost import arm_facts, settings_notes
 from curate.comparison.curves import Curve, curves_of
 from curate.comparison.differences import adjust, by_label, pooled_and_single
@@ -94,7 +94,7 @@ def compare(
     adjust(controls)
     record = {
         "kind": "comparison",
-        "version": _version(),
+        "version": curate.__version__,
         "baseline": name,
         "primary": {"set": "pooled", "metric": primary},
         "model": {key: read[0].record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},
@@ -109,13 +109,6 @@ def compare(
         "notes": list(dict.fromkeys(notes)),
     }
     return Comparison(record, curves_of(groups), outcomes(groups, name, values, primary))
-
-
-def _version() -> str:
-    try:
-        return metadata.version("curate-lm")
-    except metadata.PackageNotFoundError:
-        return "(source tree)"
 
 
 def _against_controls(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import curate
 from curate.batches import RowOrder
 from curate.checkpoint import Checkpoint
 from curate.distributed import world_size
@@ -35,7 +36,7 @@ def run_record(
     ends = max(1, config.steps // _ENDS)
     return {
         "kind": "finetune",
-        "version": _version("curate-lm") or "source tree",
+        "version": curate.__version__,
         "arm": job.arm,
         "seed": settings.seed,
         "budget": job.budget,

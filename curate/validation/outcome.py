@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import curate
 from curate.output import recipe_text
 from curate.publish import disk_errors, publish, publish_file
 from curate.recipe import encode
@@ -81,7 +82,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
             known["data"].append(run.arm.data)
     return {
         "kind": "validation",
-        "version": _version("curate-lm") or "source tree",
+        "version": curate.__version__,
         "data": {
             "description": loaded.description,
             "fingerprint": loaded.examples.fingerprint(),
