@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import ExternalError, InputError
+from curate.model_files import TOKENIZER_FILES, unreadable
 
 __all__ = ["Place", "explained", "locate"]
 
@@ -155,7 +157,13 @@ def explained(name: str, place: Place) -> Iterator[None]:
             raise InputError(
                 f"model {name!r} has no weights in safetensors format, and pickled ones are never read; {_REMEDY}"
             ) from error
-        raise InputError(f"model {name!r} cannot be loaded ({text[:300]}); {_REMEDY}") from error
+        if "instantiate the backend tokenizer" in text:
+            raise InputError(f"model {name!r} has no tokenizer; {TOKENIZER_FILES}") from error
+        damaged = None if place.commit or place.gguf else unreadable(Path(place.path))
+        what = f"its {damaged} is not readable: " if damaged else ""
+        if place.gguf and isinstance(error, ValueError | struct.error):
+            what = "the file is cut short or damaged: "
+        raise InputError(f"model {name!r} cannot be loaded ({what}{text[:300]}); {_REMEDY}") from error
 
 
 def _unreachable(text: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
+from curate.model_files import check_files, check_tokenizer, check_weights
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -49,11 +51,13 @@ def identify(name: str, revision: str | None = None, cache: Cache | None = None)
     """A string that changes when the weights or tokenizer files do, without loading them.
 
     Folders and GGUF files are identified by content, hub ids by the commit they resolve to. cache: see
-    `curate.hashing.file_digest`.
+    `curate.hashing.file_digest`. Raises InputError for a folder whose files lack weights, see `check_files`.
     """
     place = locate(name, revision)
     if place.commit:
         return f"hub:{name}@{place.commit}"
+    if not place.gguf:
+        check_files(name, Path(place.path))  # reads headers alone, long before anybody loads the weights
     return f"files:{file_digest(_files(place), cache)}"
 
 
@@ -75,6 +79,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         if place.gguf:
             _take_ends_from_file(tokenizer, place.gguf)
+    check_tokenizer(name, tokenizer)
     return tokenizer
 
 
@@ -99,22 +104,26 @@ def _take_ends_from_file(tokenizer: Any, path: str) -> None:
 def load_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The model with float32 weights, in eval mode. Only safetensors and GGUF are read, never pickle.
 
-    Raises InputError for what cannot be loaded, ExternalError where the hub cannot be reached.
+    Raises InputError for what cannot be loaded, or lacks a weight, and ExternalError where the hub cannot be reached.
     """
     import torch
 
     place = locate(name, revision)
+    types = {} if place.gguf or place.commit else check_files(name, Path(place.path))
     with explained(name, place), quiet():
         import transformers
 
         packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
             **place.arguments,
             trust_remote_code=trust_remote_code,
             use_safetensors=None if place.gguf else True,
             dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the weight can be named
             **packed,
         )
+    check_weights(name, model, info, types)
     if place.gguf:
         _forget_quantisation(model)
     return model.float().eval()
@@ -128,20 +137,27 @@ def _forget_quantisation(model: Any) -> None:
         del model.config.quantization_config
 
 
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
 class quiet:
-    """No progress bars of transformers between ours."""
+    """No progress bars of transformers between ours, and no report over many lines of what one line says."""
 
     def __enter__(self) -> None:
-        from transformers.utils import logging
+        from transformers.utils import logging as transformers_logging
 
-        self.active = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
+        self.active = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        self.logger = logging.getLogger("transformers.modeling_utils")
+        self.logger.addFilter(_is_error)  # its level would also decide what is looked at
 
     def __exit__(self, *_: Any) -> None:
-        from transformers.utils import logging
+        from transformers.utils import logging as transformers_logging
 
+        self.logger.removeFilter(_is_error)
         if self.active:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def scratch_tokenizer(examples: Examples, seed: int) -> Any:

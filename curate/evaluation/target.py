@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from curate.cache import Cache
 from curate.errors import InputError
 from curate.hashing import file_digest
+from curate.model_files import check_tokenizer
 from curate.models import identify
 from curate.places import check_place
 from curate.protocols import Generator
@@ -116,10 +117,12 @@ def load_tokenizer_from(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:  # tokenizers raise bare subclasses of Exception
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error
+    check_tokenizer(str(folder), tokenizer)
+    return tokenizer
 
 
 def check_out(place: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import InputError
+from curate.model_files import tensor_types
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +130,11 @@ class Adapted:
             raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
         rank = int(config["r"])
         scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        tensor_types(title, folder / "adapter_model.safetensors")  # says what is wrong with the file
         tensors = load_file(folder / "adapter_model.safetensors")
+        for key in tensors:
+            if ".lora_B." in key and key.replace(".lora_B.", ".lora_A.") not in tensors:
+                raise InputError(f"{title}: the adapter lacks the first factor of {key!r}; write it again")
         factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         for key, A in tensors.items():
             module, dot, end = key.removeprefix(_PREFIX).partition(".lora_")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.model_files import tensor_types
 from curate.seeds import derive_seed
 
 __all__ = ["LoRA", "merged", "save_adapter", "with_adapter"]
@@ -102,7 +103,7 @@ def merged(run: Path) -> Any:
     """The model that a finished run trained, with float32 weights in eval mode; adapters are added to the weights.
 
     run: folder of a fine-tuning run. Raises InputError where the base model of an adapter is not the one it was
-    trained on.
+    trained on, or the adapter lacks a weight.
     """
     from curate.finetuning.run_folder import read_run
     from curate.models import identify, load_model
@@ -114,16 +115,33 @@ def merged(run: Path) -> Any:
     name, revision = settings["model"], settings.get("revision")
     if identify(name, revision) != record["model"]["identity"]:
         raise InputError(f"{run}: the model {name} has changed since the adapter was trained; put back what it was")
-    peft = _peft()
     model = load_model(name, revision=revision, trust_remote_code=settings.get("trust_remote_code", False))
+    adapted = _with_saved_adapter(model, run / "adapter")
     with _quiet():
-        adapted = peft.PeftModel.from_pretrained(model, run / "adapter")
         whole = adapted.merge_and_unload(safe_merge=True).float().eval()
     if (run / "adapter" / "generation_config.json").is_file():
         import transformers
 
         whole.generation_config = transformers.GenerationConfig.from_pretrained(run / "adapter")
     return whole
+
+
+def _with_saved_adapter(model: Any, folder: Path) -> Any:
+    """The factors of a saved adapter in `model`; peft would go on with first ones where some are missing."""
+    peft = _peft()
+    stored = tensor_types(str(folder), folder / "adapter_model.safetensors")
+    with _quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")
+        try:
+            adapted = peft.PeftModel.from_pretrained(model, folder)
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:  # RuntimeError: a wrong shape
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"adapter {folder} cannot be loaded ({reason}); fine-tune again with --fresh") from error
+        wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    missing = next((name for name in wanted if name not in stored), None)
+    if missing:
+        raise InputError(f"adapter {folder} lacks the weight {missing}; fine-tune again with --fresh")
+    return adapted
 
 
 @contextmanager
