@@ -80,7 +80,8 @@ class Completion:
         the context; "refused" = this request can never be served (the prompt is longer than the context, say): text
         is then empty and `refusal` says why.
     prompt_tokens, completion_tokens: as the model counted them; where a server does not say, 0 and max_tokens, which
-        is certainly enough.
+        is certainly enough. More than twice max_tokens: a server did not heed it, and the text was cut to its share.
+    cap: tokens that it could have where the context left fewer than max_tokens beside the prompt; None = all of them.
     """
 
     text: str
@@ -88,6 +89,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     refusal: str | None = None
+    cap: int | None = None
 
 
 class Queue(Protocol):

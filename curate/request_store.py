@@ -22,6 +22,7 @@ from curate.cache import Cache
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Request, prompt_digest
 from curate.generators.wire import encodable
+from curate.private import make_private
 from curate.progress import Progress
 from curate.protocols import Generator
 from curate.publish import disk_errors, publish_file
@@ -29,16 +30,16 @@ from curate.publish import disk_errors, publish_file
 __all__ = ["RequestStore", "complete"]
 
 _APPLICATION = 0x43757261  # marks the file as ours
-_VERSION = 1
+_VERSION = 2  # since 2 with caps
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, "
     "sampling TEXT NOT NULL, seed INTEGER NOT NULL, number INTEGER NOT NULL, text BLOB NOT NULL, "
     "finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, "
-    "made REAL NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID",
+    "made REAL NOT NULL, checksum BLOB NOT NULL, cap INTEGER) WITHOUT ROWID",
 )
-_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_GET = "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, checksum FROM completions WHERE key IN ({})"
+_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GET = "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cap, checksum FROM completions WHERE key IN "
 _PATIENCE = 60.0  # seconds that another process may hold the file
 _KEYS_AT_ONCE = 500
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -48,19 +49,20 @@ _SHUT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, 
 class RequestStore:
     """Completions by `Request.key`, in the file `path`, which is made where there is none.
 
-    Safe from several threads, and in a forked child. Every method raises ExternalError where the file is damaged,
-    cannot be written, or is held by another process for a minute.
+    Only its owner may read it, whatever the umask: a looser one is made private when it is opened, its folder too where
+    that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises
+    ExternalError where the file is damaged, cannot be written, or is held by another process for a minute.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, own_folder: bool = False) -> None:
+        self.path, self._own_folder = Path(path), own_folder
         self._lock = threading.RLock()
         self._open: tuple[int, sqlite3.Connection] | None = None
 
     @classmethod
     def under(cls, cache: Cache) -> RequestStore:
         """The store of a cache."""
-        return cls(cache.root / "requests" / "requests.sqlite")
+        return cls(cache.root / "requests" / "requests.sqlite", own_folder=True)
 
     def get(self, key: str) -> Completion | None:
         """What is known of a request; None = nothing."""
@@ -72,12 +74,12 @@ class RequestStore:
         for low in range(0, len(keys), _KEYS_AT_ONCE):
             some = [bytes.fromhex(key) for key in keys[low : low + _KEYS_AT_ONCE]]
             with self._connection() as connection:
-                rows = connection.execute(_GET.format(",".join("?" * len(some))), some).fetchall()
-            for key, text, reason, prompt_tokens, completion_tokens, checksum in rows:
-                if _checksum(key, text, reason, prompt_tokens, completion_tokens) != checksum:
+                rows = connection.execute(f"{_GET} ({','.join('?' * len(some))})", some).fetchall()
+            for key, text, reason, prompt_tokens, completion_tokens, cap, checksum in rows:
+                if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap) != checksum:
                     raise self._damaged(f"checksum of request {key.hex()}")
                 said = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
-                found[key.hex()] = Completion(said, reason, prompt_tokens, completion_tokens)
+                found[key.hex()] = Completion(said, reason, prompt_tokens, completion_tokens, cap=cap)
         return found
 
     def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
@@ -89,13 +91,13 @@ class RequestStore:
         prompt = bytes.fromhex(prompt_digest(request.prompt))
         plain = request.prompt if isinstance(request.prompt, str) else [dict(message) for message in request.prompt]
         sampling = json.dumps(request.sampling.model_dump(), sort_keys=True)
-        checksum = _checksum(number, text, completion.finish_reason, *counts)
+        checksum = _checksum(number, text, completion.finish_reason, *counts, completion.cap)
         row = (number, model, prompt, sampling, request.seed, request.index, text, completion.finish_reason, *counts)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute("INSERT OR IGNORE INTO prompts VALUES (?, ?)", (prompt, json.dumps(plain)))
-                connection.execute(_PUT, (*row, time.time(), checksum))
+                connection.execute(_PUT, (*row, time.time(), checksum, completion.cap))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -132,6 +134,9 @@ class RequestStore:
     def _connect(self) -> sqlite3.Connection:
         with disk_errors(self.path):
             self._create()
+        # What SQLite makes beside the file later gets the permissions of the file.
+        parts = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
+        make_private((self.path.parent, *parts) if self._own_folder else parts)
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)
@@ -150,6 +155,7 @@ class RequestStore:
             return
         if orphaned:
             raise self._damaged(f"its write-ahead log {log.name} is there without it")
+        self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
             _make_tables(empty)
             publish_file(self.path, empty.serialize(), replace=False)
@@ -207,13 +213,18 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make what is missing: all of it, or what an earlier release did not have yet."""
     connection.execute("BEGIN IMMEDIATE")
     for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
         connection.execute(statement)
+    # Looked at under the lock: another process may have been faster.
+    if "cap" not in [column[1] for column in connection.execute("PRAGMA table_info(completions)")]:
+        connection.execute("ALTER TABLE completions ADD COLUMN cap INTEGER")
     connection.execute("COMMIT")
 
 
-def _checksum(key: bytes, text: bytes, *rest: str | int) -> bytes:
+def _checksum(key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None) -> bytes:
+    rest = (reason, prompt_tokens, tokens, *(() if cap is None else (cap,)))  # as before there were caps
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()
 
 

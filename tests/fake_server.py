@@ -13,13 +13,13 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = ["FakeServer", "Fault", "asked", "request_key"]
 
-Kind = Literal["slow", "status", "drop", "truncate", "close_midway", "redirect", "raw", "hang"]
+Kind = Literal["slow", "status", "drop", "truncate", "close_midway", "redirect", "raw", "hang", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Fault:
 
     kind: "slow" = answered after `seconds`; "status" = `status` with `message` and `headers`; "drop" = the connection
         closes without an answer; "truncate" = half of the JSON, with its length; "close_midway" = half of the body
-        that was announced; "redirect" = 307 to `message`; "raw" = `message` as the body; "hang" = never.
+        that was announced; "redirect" = 307 to `message`; "raw" = `message` as the body; "hang" = never; "bytes" =
+        what `sent` gives, one after the other with `seconds` between them, as it stands, and then nothing more.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Fault:
     message: str = "the engine is unwell"
     seconds: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    sent: Callable[[], Iterable[bytes]] = tuple
 
 
 def asked(body: Mapping[str, Any]) -> str:
@@ -54,6 +56,8 @@ class FakeServer:
     answer: text for a request, or (text, finish_reason).
     faults: fault of a request, given its body and how often the same one came before; None = none.
     key: bearer token that is wanted. context: `max_model_len`, beyond which a prompt, a token a character, is refused.
+    limit: what is refused besides, given the tokens of a prompt and those asked for: (status, message), or None.
+    count: tokens of a text. usage: whether they are told. listing: fault of /v1/models, "status" or "bytes".
     most: requests at a time, beyond which the answer is 429. delay: seconds before every answer.
     """
 
@@ -70,10 +74,15 @@ class FakeServer:
         delay: float = 0.0,
         owner: str = "vllm",
         chat_template: bool = True,
+        limit: Callable[[int, int], tuple[int, str] | None] = lambda prompt, asked: None,
+        count: Callable[[str], int] = len,
+        usage: bool = True,
+        listing: Fault | None = None,
     ) -> None:
         self.answer, self.faults, self.model, self.key, self.port = answer, faults, model, key, port
         self.context, self.most, self.delay, self.owner = context, most, delay, owner
         self.chat_template = chat_template
+        self.limit, self.count, self.usage, self.listing = limit, count, usage, listing
         self.requests: list[dict[str, Any]] = []  # as they came
         self.paths: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
@@ -154,6 +163,10 @@ class FakeServer:
             return await self._send(writer, 401, {"error": {"message": "Unauthorized"}})
         if path == "/health":
             return await self._send(writer, 200, {})
+        if path == "/v1/models" and self.listing:
+            if self.listing.kind == "status":
+                return await self._send(writer, self.listing.status, {"error": {"message": self.listing.message}})
+            return await self._send_bytes(writer, self.listing)
         if path == "/v1/models":
             entry = {"id": self.model, "object": "model", "owned_by": self.owner, "max_model_len": self.context}
             return await self._send(writer, 200, {"object": "list", "data": [entry]})
@@ -175,6 +188,8 @@ class FakeServer:
         fault = self.faults(body, attempt)
         if fault and fault.kind == "hang":
             await asyncio.sleep(3600)
+        if fault and fault.kind == "bytes":
+            return await self._send_bytes(writer, fault)
         if self.most is not None and self.under_way > self.most:
             return await self._send(writer, 429, {"error": {"message": "too many requests"}})
         seconds = self.delay + (fault.seconds if fault else 0.0)
@@ -182,6 +197,8 @@ class FakeServer:
             await asyncio.sleep(seconds)
         if refusal := self._refusal(path, body):
             return await self._send(writer, 400, {"error": {"message": refusal, "code": 400}})
+        if beyond := self.limit(self.count(asked(body)), body["max_tokens"]):
+            return await self._send(writer, beyond[0], {"error": {"message": beyond[1], "code": beyond[0]}})
         if fault and fault.kind == "drop":
             return False
         if fault and fault.kind == "status":
@@ -215,9 +232,18 @@ class FakeServer:
         answer = self.answer(body)
         text, reason = answer if isinstance(answer, tuple) else (answer, "stop")
         content = {"message": {"role": "assistant", "content": text}} if "chat" in path else {"text": text}
-        usage = {"prompt_tokens": len(asked(body)), "completion_tokens": len(text or "")}
+        usage = {"prompt_tokens": self.count(asked(body)), "completion_tokens": self.count(text or "")}
         choice = {"index": 0, "finish_reason": reason, **content}
-        return {"id": "fake", "model": self.model, "choices": [choice], "usage": usage}
+        told = {"usage": usage} if self.usage else {}
+        return {"id": "fake", "model": self.model, "choices": [choice], **told}
+
+    async def _send_bytes(self, writer: asyncio.StreamWriter, fault: Fault) -> bool:
+        for part in fault.sent():
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(fault.seconds)
+        await asyncio.sleep(3600)
+        return False
 
     async def _send(
         self, writer: asyncio.StreamWriter, status: int, body: Any, headers: Mapping[str, str] = {}, cut: bool = False

@@ -31,6 +31,7 @@ from curate.generation import Completion, Queue, Request
 from curate.generators import Transformers
 from curate.generators.sampling import encode_prompt
 from curate.models import identify, load_model
+from curate.progress import Progress
 from curate.scoring import LossEngine
 from curate.templates import renderer
 from curate.tokenization import encode_rows, tokenize
@@ -683,6 +684,20 @@ def test_a_question_that_does_not_fit_is_refused_and_counted(folder: Path) -> No
         found = evaluate(folder, {"q": rows}, Evaluation(nll=False, **LOCAL), device="cpu")
     assert summary(found)["refused"] == 1
     assert found["q"].rows["accuracy"].to_pylist()[0] == 0
+    verdicts = found["q"].rows["verdicts"].to_pylist()
+    assert verdicts[0] == ["refused"]
+    assert "refused" not in [*verdicts[1], *verdicts[2]]
+
+
+def test_answers_that_the_context_cuts_short_are_counted_and_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Evaluation(nll=False, **{**LOCAL, "max_tokens": 5000})
+    found = evaluate(folder, {"q": table()}, settings, device="cpu", progress=Progress("lines"))
+    assert (summary(found)["capped"], summary(found)["refused"]) == (3, 0)
+    ended = round(summary(found)["cut_off"] * 3)
+    assert ended > 0
+    assert f"{ended} of 3 answers ended with the model's context, after " in capsys.readouterr().err
 
 
 def test_numbers_of_a_summary_are_json_and_nothing_is_invented(folder: Path, tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from curate.checks import check_component
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Prompt, Request, Sampling
-from curate.generators import VLLMServer, client, endpoints, keepers
-from curate.generators.wire import Answer, Served, completion_of, message_of, refuses_prompt, speaks_for
+from curate.generators import VLLMServer, client, endpoints, failures, keepers
+from curate.generators.room import fills_context
+from curate.generators.wire import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
 from curate.protocols import Generator
 from curate.request_store import RequestStore, complete
 from curate.seeds import derive_seed
@@ -35,6 +36,7 @@ KEY = "sk-very-secret-key"
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
     monkeypatch.setattr(keepers, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(keepers, "FIRST_WAIT", 0.2)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -238,7 +240,7 @@ def test_what_is_no_completion_is_a_value_error(content: str) -> None:
 def test_messages_of_servers_become_one_line(content: bytes, expected: str | None) -> None:
     message = message_of(content)
     assert message.isprintable()
-    assert len(message) <= 300
+    assert len(message) <= LONGEST_MESSAGE
     assert expected in (None, message)
 
 
@@ -268,8 +270,8 @@ def test_more_tokens_than_the_context_has_are_not_asked_for() -> None:
     ],
 )
 def test_wordings_of_a_prompt_that_is_too_long(message: str) -> None:
-    assert refuses_prompt(message)
-    assert not refuses_prompt("max_tokens=5000 cannot be greater than max_model_len=2048")
+    assert fills_context(message)
+    assert not fills_context("max_tokens=5000 cannot be greater than max_model_len=2048")
 
 
 # -- faults that pass -------------------------------------------------------------------------------------------------
@@ -309,12 +311,6 @@ def test_a_server_that_is_slow_under_load_is_asked_less_at_a_time() -> None:
     assert sum(server.arrived.values()) < 4 * 64, "most of the work was thrown away"
 
 
-def test_an_answer_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LARGEST_ANSWER", 100_000)
-    with FakeServer(lambda body: "x" * 300_000) as server:
-        assert "an answer of more than" in failing(ExternalError, connect(server, retries=1), [ask(0)])
-
-
 def test_a_request_fails_a_bounded_number_of_times() -> None:
     with FakeServer(faults=lambda body, _: Fault("status", 500)) as server:
         message = failing(ExternalError, connect(server, retries=3), [ask(0)])
@@ -334,7 +330,7 @@ def test_retry_after_is_honoured() -> None:
     ("header", "seconds"), [("1e9", 120), ("-3", 0), ("soon", 0), ("inf", 0), ("nan", 0), ("1e400", 0), (None, 0)]
 )
 def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
-    assert client._seconds(header) == seconds
+    assert failures.pause_seconds(header) == seconds
 
 
 # -- how much at a time -----------------------------------------------------------------------------------------------
@@ -495,7 +491,7 @@ def test_all_servers_gone_for_too_long_is_an_external_error_and_what_was_finishe
     store = RequestStore(tmp_path / "requests.sqlite")
     with FakeServer(delay=0.01) as server:
         threading.Thread(target=lambda: (_until(lambda: len(server.answered) > 20), server.stop())).start()
-        with pytest.raises(ExternalError, match=r"no server has answered at http://127.0.0.1:\d+ for 0.5 s"):
+        with pytest.raises(ExternalError, match=r"no server has answered for 0.5 s at http://127.0.0.1:\d+ \(conn"):
             complete(connect(server, outage_timeout=0.5, connections=4), many(500), store)
         assert store.count() >= 20
         server.start()
@@ -504,10 +500,13 @@ def test_all_servers_gone_for_too_long_is_an_external_error_and_what_was_finishe
     assert paid_twice <= 4  # answered, but killed with the connection
 
 
-def test_no_server_at_all_is_said_at_once() -> None:
+def test_no_server_at_all_is_said_at_once_and_waited_for_a_little() -> None:
     with FakeServer() as server:
         url = server.url
-    assert f"no server answers at {url}" in failing(ExternalError, VLLMServer(model="m", url=url), [ask(0)])
+    queue = Pulled(1)
+    with pytest.raises(ExternalError, match=rf"no server answers at {url} \(connection refused\); start it, or"):
+        VLLMServer(model="m", url=url).serve(queue)
+    assert queue.notes == [f"no server answers at {url} (connection refused); waiting up to 0.2 s for it"]
 
 
 def test_a_server_with_another_model_is_refused_with_both_names() -> None:

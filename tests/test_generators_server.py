@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,16 @@ def test_a_server_is_started_asked_and_ended(tmp_path: Path, capsys: pytest.Capt
     notes = capsys.readouterr().err
     assert "starting: " in notes
     assert "server ready after" in notes
+
+
+def test_the_log_of_a_server_is_private_whatever_the_umask() -> None:
+    before = os.umask(0)
+    try:
+        process = ServerProcess(["true"], dict(os.environ))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (process.folder, process.log)] == [0o700, 0o600]
+    process.close()
 
 
 def test_nothing_is_started_where_everything_is_known(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
+import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from curate.cache import Cache
-from curate.errors import ExternalError, InputError
+from curate.errors import DataWarning, ExternalError, InputError
 from curate.generation import Completion, Queue, Request, Sampling
 from curate.request_store import RequestStore, complete
 
@@ -95,6 +98,101 @@ def test_the_store_of_a_cache_is_one_file_in_it(tmp_path: Path) -> None:
 
 def test_nothing_is_opened_before_it_is_needed(store: RequestStore) -> None:
     assert not store.path.parent.exists()
+
+
+# -- who may read it --------------------------------------------------------------------------------------------------
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_only_its_owner_may_read_a_store_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store = RequestStore.under(Cache(tmp_path / "cache"))
+        put(store, ask(0))
+        name = "requests.sqlite"
+        private = {"requests": 0o700, name: 0o600, f"{name}-wal": 0o600, f"{name}-shm": 0o600}
+        assert modes(store.path.parent) == private
+        alone = RequestStore(tmp_path / "shared" / "made" / "here.sqlite")
+        put(alone, ask(0))
+        assert set(modes(alone.path.parent).values()) == {0o600, 0o700}
+        assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o777 & ~umask
+    finally:
+        os.umask(before)
+
+
+def test_a_store_that_others_could_read_is_made_private_and_the_folder_of_others_is_let_be(tmp_path: Path) -> None:
+    store = RequestStore.under(Cache(tmp_path / "cache"))
+    key = put(store, ask(0))
+    copies = tmp_path / "copies"  # as a killed run leaves them, with a log
+    shutil.copytree(store.path.parent, copies)
+    for path in (copies, store.path.parent):
+        for each in (path, *path.iterdir()):
+            each.chmod(0o777 if each.is_dir() else 0o664)
+    assert RequestStore.under(Cache(tmp_path / "cache")).get(key) is not None
+    assert {*modes(store.path.parent).values()} == {0o700, 0o600}
+    assert RequestStore(copies / "requests.sqlite").get(key) is not None
+    found = modes(copies)
+    assert found.pop("copies") == 0o777
+    assert set(found.values()) == {0o600}
+
+
+def test_what_cannot_be_made_private_is_told(store: RequestStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    put(store, ask(0))
+    store.close()
+    store.path.chmod(0o640)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.warns(DataWarning, match=r"others can read .*requests.sqlite, and that cannot be changed \(Op"):
+        assert store.count() == 1
+
+
+# -- caps -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cap_is_kept_and_checked(store: RequestStore) -> None:
+    key = ask(0).key(MODEL)
+    capped = Completion("42", "length", 3, 4, cap=4)
+    store.put(key, ask(0), MODEL, capped)
+    assert store.get(key) == capped
+    store.close()
+    with sqlite3.connect(store.path) as rows:
+        rows.execute("UPDATE completions SET cap = 5")
+    rows.close()
+    with pytest.raises(ExternalError, match="is damaged"):
+        store.get(key)
+
+
+EARLIER = """
+CREATE TABLE prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, sampling TEXT NOT NULL,
+seed INTEGER NOT NULL, number INTEGER NOT NULL, text BLOB NOT NULL, finish_reason TEXT NOT NULL,
+prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, made REAL NOT NULL, checksum BLOB NOT NULL)
+WITHOUT ROWID;
+PRAGMA application_id = 1131770465;
+PRAGMA user_version = 1;
+"""
+
+
+def test_what_an_earlier_release_paid_for_is_found(store: RequestStore) -> None:
+    store.path.parent.mkdir()
+    key = bytes.fromhex(ask(0).key(MODEL))
+    checksum = hashlib.blake2b(b"\0".join([key, b'["stop", 3, 4]', b"42"]), digest_size=8).digest()
+    with sqlite3.connect(store.path) as rows:
+        rows.executescript(EARLIER)
+        rows.execute(
+            "INSERT INTO completions VALUES (?, '', x'00', '{}', 0, 0, ?, 'stop', 3, 4, 0.0, ?)", (key, b"42", checksum)
+        )
+    rows.close()
+    several = [RequestStore(store.path) for _ in range(3)]
+    assert [each.get(key.hex()) for each in several] == [Completion("42", "stop", 3, 4)] * 3
+    put(several[0], ask(1))
+    assert several[2].count() == 2
 
 
 WRITER = """

@@ -14,6 +14,7 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
 from curate.generation import Completion, Prompt, Queue, Request, Sampling
+from curate.progress import Progress
 from curate.protocols import Generator
 from curate.seeds import derive_seed
 from curate.verify import Verdict, extract
@@ -23,7 +24,7 @@ from curate.verify.symbolic import algebra_is_here
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Answer", "check_grading", "generator_for", "graded", "grading", "requests_for"]
+__all__ = ["Answer", "check_grading", "generator_for", "graded", "grading", "requests_for", "tell_ends"]
 
 _GRADERS = 4
 _GRADING = 1  # raise it when answers come to be extracted or compared otherwise
@@ -91,6 +92,23 @@ def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[An
         counts = final is not None and (final.strong or completion.finish_reason == "stop")
         answered.append(Answer(completion, final.text if final is not None and counts else None, verdicts[k]))
     return answered
+
+
+def tell_ends(completions: Sequence[Completion], max_tokens: int, progress: Progress) -> None:
+    """Say how many answers the model's context did not let be: a warning for none at all, a note for short ones."""
+    refused = [each.refusal for each in completions if each.finish_reason == "refused"]
+    if refused:
+        warnings.warn(
+            f"{len(refused):,} of {len(completions):,} questions were refused and count as not right ({refused[0]})",
+            DataWarning,
+            stacklevel=4,
+        )
+    short = [each.cap for each in completions if each.finish_reason == "length" and each.cap is not None]
+    if short:
+        progress.note(
+            f"{len(short):,} of {len(completions):,} answers ended with the model's context, after {min(short):,} to "
+            f"{max(short):,} of {max_tokens:,} tokens"
+        )
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class EvaluationResult:
     """summary: as in summary.json. rows: one per question.
 
     Columns: example_id, source, level, question, answer, accuracy (share of right samples, null where none was drawn),
-    verdicts, extracted and completions (one per sample), nll (nats per token of the reference completion, null where
-    none was scored), nll_tokens.
+    verdicts ("right", "wrong", "undecided", or "refused" where the prompt fills the context), extracted and completions
+    (one per sample), nll (nats per token of the reference completion, null where none was scored), nll_tokens.
     """
 
     summary: dict[str, Any]
@@ -71,7 +71,7 @@ def rows_table(
         columns["accuracy"] = [
             sum(each.verdict == Verdict.right for each in row) / len(row) if row else None for row in answers
         ]
-        columns["verdicts"] = [[str(each.verdict.value) for each in row] for row in answers]
+        columns["verdicts"] = [[_verdict(each) for each in row] for row in answers]
         columns["extracted"] = [[each.extracted for each in row] for row in answers]
         columns["completions"] = [[each.completion.text for each in row] for row in answers]
     if scored is not None:
@@ -87,6 +87,10 @@ def rows_table(
         for field, column in ((field, columns[field.name]) for field in _SCHEMA)
     ]
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _verdict(answer: Answer) -> str:
+    return "refused" if answer.completion.finish_reason == "refused" else str(answer.verdict.value)
 
 
 def totals(rows: pa.Table) -> dict[str, Any]:

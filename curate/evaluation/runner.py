@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
-from curate.errors import DataWarning, InputError
-from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for
+from curate.errors import InputError
+from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
 from curate.evaluation.nll import Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, pieces
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+_OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated")
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -228,13 +228,7 @@ def _answers(jobs: list[_Job], device: torch.device, run: Run) -> tuple[dict[str
         identity = generator.identity()
         found = complete(generator, [flat[k] for k in order], store, run.progress)
     completions = dict(zip(order, found, strict=True))
-    refused = [each.refusal for each in found if each.finish_reason == "refused"]
-    if refused:
-        warnings.warn(
-            f"{len(refused):,} of {len(flat):,} questions were refused and count as not right ({refused[0]})",
-            DataWarning,
-            stacklevel=3,
-        )
+    tell_ends(found, settings.max_tokens, run.progress)
     with run.progress.stage("grade", len(flat), "answers") as stage:
         finals = [
             str(answer)
@@ -271,13 +265,14 @@ def _facts(
     """What rows do not hold; that of an earlier result where a part was not asked for now."""
     known = {} if job.known is None else job.known.summary
     tokens = dict(known.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
-    facts: dict[str, Any] = {name: known.get(name) for name in ("cut_off", "refused", "generator", "truncated")}
+    facts: dict[str, Any] = {name: known.get(name) for name in _OF_ANSWERS}
     if answers is not None:
         drawn = [each.completion for row in answers for each in row]
         reasons = [each.finish_reason for each in drawn]
         tokens["prompt"] = sum(each.prompt_tokens for each in drawn)
         tokens["generated"] = sum(each.completion_tokens for each in drawn)
         facts["cut_off"] = reasons.count("length") / len(drawn) if drawn else None
+        facts["capped"] = sum(each.cap is not None for each in drawn)
         facts["refused"] = reasons.count("refused")
         given = job.target.generator
         facts["generator"] = {

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
-import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Request
+from curate.generators.body import OF_AN_ERROR, Bodies, TooMuch, coding_of, most_bytes
 from curate.generators.endpoints import Endpoint, Endpoints
+from curate.generators.failures import Again, destination, pause_seconds, wanted_seconds, why
 from curate.generators.prompts import Mode
+from curate.generators.room import Room, concerns_length, fills_context
 from curate.generators.server_process import one_line
 from curate.generators.wire import (
+    LONGEST_MESSAGE,
     Served,
     completion_of,
     encode,
     message_of,
     names_no_chat_template,
-    refuses_prompt,
     served_as,
     speaks_for,
 )
@@ -35,28 +36,23 @@ __all__ = ["Client"]
 
 FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each further one
 LONGEST_BACKOFF = 30.0
-LONGEST_PAUSE = 120.0  # of what a server may ask for with Retry-After
-LARGEST_ANSWER = 32 << 20  # bytes
 PROBE_SECONDS = 10.0
+_SHORT_PAUSE = 5.0  # seconds that need no words
+_MODELS = 10_000  # tokens that a list of models may have
 _KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
 _IN_DISTRESS = {408, 425, 500, 502, 504}
 _OVERLOADED = {429, 503}
 _REFUSING = {400, 404, 413, 422}
-
-
-class _Again(Exception):
-    """A request that may succeed when it is repeated. waited: a pause was already arranged. late: time ran out."""
-
-    def __init__(self, reason: str, *, waited: bool = False, late: bool = False) -> None:
-        super().__init__(reason)
-        self.waited, self.late = waited, late
+_TOO_LARGE = 413
 
 
 class Client:
     """An async context manager around one pool of connections.
 
     key: sent as a bearer token, and in no message. key_variable: where the user put it.
+    request_timeout, patience: seconds that one attempt may take at first, and all those at one request together.
     note: what the user is told by the way.
+    heard_at: when a server last answered anything. failed: whether a request could not be served.
     """
 
     def __init__(
@@ -69,12 +65,16 @@ class Client:
         key_variable: str,
         retries: int,
         request_timeout: float,
+        patience: float,
     ) -> None:
         self.model, self.mode, self.endpoints = model, mode, endpoints
         self.key, self.key_variable = key, key_variable
-        self.retries, self.request_timeout = retries, request_timeout
+        self.retries, self.patience = retries, patience
         self.note: Callable[[str], None] = lambda text: None
-        self._noted_usage = self._noted_slowness = False
+        self.heard_at, self.failed = time.monotonic(), False
+        self._attempt_seconds = min(request_timeout, patience)
+        self._noted: set[str] = set()
+        self._bodies = Bodies()
         self._jitter = random.Random()
 
     async def __aenter__(self) -> Client:
@@ -107,13 +107,18 @@ class Client:
             async with self._session.get(
                 endpoint.url + "/v1/models", timeout=self._probe_timeout, allow_redirects=False
             ) as response:
-                content = await self._content(response)
+                self.heard_at = time.monotonic()
+                content = await self._content(endpoint, response, most_bytes(_MODELS))
                 status, location = response.status, response.headers.get("Location", "")
-        except (*self._broken, _Again):
+        except self._broken as error:
+            endpoint.fault = why(error)
             return None
+        except (TooMuch, ValueError):
+            status, location, content = 200, "", b""
         if status in _IN_DISTRESS or status in _OVERLOADED:
+            endpoint.fault = f"status {status}: {self._clean(message_of(content))}"
             return None
-        self._check_status(endpoint, status, location, content)
+        self._check_status(endpoint, status, location)
         try:
             listed = json.loads(content) if status == 200 else None
         except (ValueError, RecursionError):
@@ -132,90 +137,135 @@ class Client:
         return served
 
     async def ask(self, request: Request) -> Completion:
-        """One completion. ExternalError after too many failures, InputError for what no repeat can mend."""
-        fault = _Again("it was not asked")
-        patience = self.request_timeout
-        for attempt in range(self.retries + 1):
-            if attempt and not fault.waited:
-                longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (attempt - 1))
-                await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
+        """One completion. ExternalError after too many failures or too long, InputError for what no repeat can fix."""
+        room, spent, failures = Room(request.sampling.max_tokens), 0.0, 0
+        while True:
             endpoint = await self.endpoints.acquire()
+            asked_at, fault = time.monotonic(), None
+            if self.endpoints.in_flight == 1:
+                self.heard_at = asked_at  # until now there was nothing to answer
             try:
-                return await self._ask(endpoint, request, patience)
-            except _Again as error:
-                fault = error
-                patience *= 2 if error.late else 1
+                completion = await self._ask(endpoint, request, room, self.patience - spent)
+            except Again as error:
+                completion, fault = None, error
             finally:
+                spent += time.monotonic() - asked_at
                 self.endpoints.release(endpoint)
-        raise ExternalError(
-            f"the server failed {self.retries + 1} times on one request, at last at {endpoint.url}: {fault}; see its "
-            "log, then run the same command again"
-        )
+            if completion is not None:
+                return completion
+            if fault is not None:
+                failures += 1
+                self._give_up(endpoint, fault, failures, spent)
+                if not fault.waited:
+                    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
+                    await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
 
-    async def _ask(self, endpoint: Endpoint, request: Request, patience: float) -> Completion:
+    def _give_up(self, endpoint: Endpoint, fault: Again, failures: int, spent: float) -> None:
+        """ExternalError where a request has failed too often, or taken too long."""
+        if failures <= self.retries and spent < self.patience:
+            return
+        log = f"its log {endpoint.log}" if endpoint.log else "its log"
+        if failures > self.retries:
+            what = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; see {log}"
+        else:
+            what = (
+                f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; see {log}, or "
+                "raise the generator's patience if it is only slow"
+            )
+        self.failed = True
+        raise ExternalError(f"{what}, then run the same command again")
+
+    async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
+        """The completion; None where another number of tokens is to be asked for."""
         served = endpoint.served
         if served is None:
-            raise _Again("it went down", waited=True)
-        path, body = encode(request, served, self.mode)
-        asked_at = time.monotonic()
+            raise Again("it went down", waited=True)
+        room.within(served.context)
+        path, body = encode(request, served, self.mode, room.asked)
+        # 0 would be no limit at all.
+        asked_at, seconds = time.monotonic(), max(0.001, min(self._attempt_seconds, patience))
         try:
             async with self._session.post(
-                endpoint.url + path, data=body, allow_redirects=False, timeout=self._timeout(patience)
+                endpoint.url + path, data=body, allow_redirects=False, timeout=self._timeout(seconds)
             ) as response:
-                content = await self._content(response)
+                content = await self._content(endpoint, response, most_bytes(room.asked))
                 status, headers = response.status, response.headers
         except self._unreachable as error:
+            endpoint.fault = why(error)
             self.endpoints.fell(endpoint)
-            raise _Again(f"no connection ({type(error).__name__})", waited=True) from error
+            raise Again(f"no connection ({endpoint.fault})", waited=True) from error
         except TimeoutError as error:
-            # All that are under way share the server: asked again as many at a time, all would be late again.
-            self.endpoints.pause(endpoint, asked_at, 0.0)
-            if not self._noted_slowness:
-                self._noted_slowness = True
-                self.note(f"no answer from {endpoint.url} in {patience:g} s; asking less at a time, and waiting longer")
-            raise _Again(f"no answer in {patience:g} s", waited=True, late=True) from error
+            raise self._late(endpoint, asked_at, seconds) from error
         except self._broken as error:
-            raise _Again(f"the connection broke ({type(error).__name__})") from error
-        if status == 200:
-            completion = self._completion(endpoint, served, request, content)
-            endpoint.coped(self.endpoints.most)
-            return completion
-        if status in _OVERLOADED:
-            pause = _seconds(headers.get("Retry-After"))
-            self.endpoints.pause(endpoint, asked_at, pause)
-            raise _Again(f"status {status}: {self._clean(message_of(content))}", waited=pause > 0)
-        if status in _IN_DISTRESS or status > 504:
-            raise _Again(f"status {status}: {self._clean(message_of(content))}")
-        self._check_status(endpoint, status, headers.get("Location", ""), content)
-        return self._refusal(endpoint, status, self._clean(message_of(content)))
-
-    def _completion(self, endpoint: Endpoint, served: Served, request: Request, content: bytes) -> Completion:
-        try:
-            answer = completion_of(content, request.sampling.max_tokens)
+            raise Again(f"the connection broke ({type(error).__name__})") from error
+        except TooMuch as error:
+            if error.together:
+                self.endpoints.pause(endpoint, asked_at, 0.0)
+            raise Again(str(error)) from error
         except ValueError as error:
-            raise _Again(f"not a completion: {one_line(str(error), 120)}") from error
+            raise Again(one_line(str(error), 120)) from error
+        self.heard_at = time.monotonic()
+        if status == 200:
+            completion = self._completion(endpoint, served, room.asked, content)
+            endpoint.coped(self.endpoints.most)
+            return replace(completion, cap=room.cap) if room.accepted(completion) else None
+        told = self._clean(message_of(content), LONGEST_MESSAGE)
+        message = one_line(told)
+        if status in _OVERLOADED:
+            pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
+            raise Again(f"status {status}: {message}", waited=pause > 0)
+        if status in _IN_DISTRESS or status > 504:
+            raise Again(f"status {status}: {message}")
+        self._check_status(endpoint, status, headers.get("Location", ""))
+        return self._refusal(endpoint, status, message, told, room)
+
+    def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> Again:
+        # All that are under way share the server: asked again as many at a time, all would be late again.
+        self.endpoints.pause(endpoint, asked_at, 0.0)
+        self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
+        self._note_once(f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer")
+        return Again(f"no answer in {seconds:g} s", waited=True)
+
+    def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
+        """Leave a server alone for as long as it asks for, within reason; seconds."""
+        wanted, pause = wanted_seconds(retry_after), pause_seconds(retry_after)
+        if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
+            bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
+            self.note(f"{endpoint.url} wants to be asked no more for {wanted:.0f} s; waiting{bounded}")
+        self.endpoints.pause(endpoint, asked_at, pause)
+        return pause
+
+    def _completion(self, endpoint: Endpoint, served: Served, asked: int, content: bytes) -> Completion:
+        try:
+            answer = completion_of(content, asked)
+        except ValueError as error:
+            raise Again(f"not a completion: {one_line(str(error), 120)}") from error
         if answer.model is not None and not speaks_for(answer.model, served, self.model):
             raise InputError(
                 f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
                 "requests on to, or name the model that answers"
             )
-        if not answer.counted and not self._noted_usage:
-            self._noted_usage = True
-            self.note("the server does not say how many tokens it used; max_tokens is assumed")
+        if not answer.counted:
+            self._note_once("the server does not say how many tokens it used; max_tokens is assumed")
+        if answer.cut:
+            self._note_once("the server does not heed max_tokens; texts that are far longer are cut")
         return answer.completion
 
-    def _refusal(self, endpoint: Endpoint, status: int, message: str) -> Completion:
+    def _refusal(self, endpoint: Endpoint, status: int, message: str, told: str, room: Room) -> Completion | None:
+        """What a refusal comes to: None = to be asked for fewer tokens."""
         if names_no_chat_template(message):
             raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
-        if status in _REFUSING and refuses_prompt(message):
-            return Completion("", "refused", refusal=message)
+        if status in _REFUSING and (status == _TOO_LARGE or concerns_length(told)):
+            if room.refused(told):
+                return None
+            if status == _TOO_LARGE or fills_context(told):
+                return Completion("", "refused", refusal=message)
         raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
 
-    def _check_status(self, endpoint: Endpoint, status: int, location: str, content: bytes) -> None:
+    def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
         """Raise for what concerns the server and not a request."""
         if 300 <= status < 400:
-            to = urlsplit(location)
-            where = self._clean(f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path)
+            where = self._clean(destination(location)) or "nowhere"
             raise ExternalError(
                 f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
             )
@@ -226,30 +276,24 @@ class Client:
                 "name another with api_key_variable"
             )
 
-    async def _content(self, response: aiohttp.ClientResponse) -> bytes:
-        """The body, if it is not larger than any completion is."""
-        parts, size = [], 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > LARGEST_ANSWER:
-                response.close()
-                raise _Again(f"an answer of more than {LARGEST_ANSWER >> 20} MiB")
-            parts.append(part)
-        return b"".join(parts)
+    async def _content(self, endpoint: Endpoint, response: aiohttp.ClientResponse, most: int) -> bytes:
+        """The body, if it is not larger than what was asked for can be; the beginning of one about an error."""
+        if (coding := coding_of(response)) is not None:
+            if response.status == 200:
+                raise ExternalError(
+                    f"{endpoint.url} compresses its answers ({self._clean(coding)}), which was not asked for; switch "
+                    "that off there, or name the server behind it, then run the same command again"
+                )
+            return b""
+        if response.status != 200:
+            return await self._bodies.read(response, OF_AN_ERROR, cut=True)
+        return await self._bodies.read(response, most)
 
-    def _clean(self, text: str) -> str:
-        return one_line(text.replace(self.key, "***") if self.key else text)
+    def _note_once(self, text: str) -> None:
+        kind = text.partition("http")[0]
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self.note(text)
 
-
-def _seconds(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header asks for, within reason; 0 = it does not."""
-    if not retry_after:
-        return 0.0
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else 0.0
+    def _clean(self, text: str, most: int = 300) -> str:
+        return one_line(text.replace(self.key, "***") if self.key else text, most)

@@ -77,6 +77,8 @@ class Endpoint:
 
     url: str
     served: Served | None = None  # None = down
+    fault: str = ""  # why it could not be reached
+    log: str = ""  # of a server of our own
     window: float = FIRST_WINDOW
     in_flight: int = 0
     starting: bool = True  # until it was first too much, the window doubles with each round
@@ -109,6 +111,11 @@ class Endpoints:
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
     _in_flight: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that servers have now."""
+        return self._in_flight
 
     def room(self) -> int:
         """Requests that it makes sense to have under way."""

@@ -9,37 +9,65 @@ from collections.abc import Callable, Mapping, Sequence
 from curate.errors import ExternalError
 from curate.generators.client import Client
 from curate.generators.endpoints import Endpoint
+from curate.generators.failures import UNKNOWN_NAME
 from curate.generators.server_process import ServerProcess, free_port
 
-__all__ = ["keep_servers", "run_own_server"]
+__all__ = ["keep_servers", "run_own_server", "tell_silence"]
 
 LOOK_EVERY = 0.5  # seconds between two looks at a server that is down
+FIRST_WAIT = 90.0  # seconds for a server that somebody is just starting
+FIRST_SILENCE = 60.0  # seconds without any answer that need words; then twice as many, and so on
 _WATCH_EVERY = 0.1  # seconds between two looks at a process of our own
 _TELL_EVERY = 30.0
-_REMEDY = "mend that and run the same command again"
+_REMEDY = "fix that and run the same command again"
 
 
-async def keep_servers(client: Client, outage_timeout: float) -> None:
+async def keep_servers(client: Client, outage_timeout: float, note: Callable[[str], None]) -> None:
     """Take servers back that are there again; never returns.
 
-    ExternalError if none is there at first, or none for `outage_timeout` seconds, InputError from `Client.probe`.
+    ExternalError if none comes in time: at first within `FIRST_WAIT`, and at once where the names of all are unknown;
+    later within `outage_timeout` seconds. InputError from `Client.probe`.
     """
     endpoints = client.endpoints
-    first = True
+    endpoints.down_since = time.monotonic()
+    first, told, patience = True, False, min(FIRST_WAIT, outage_timeout)
     while True:
         down = [endpoint for endpoint in endpoints.all if endpoint.served is None]
         for endpoint, served in zip(down, await asyncio.gather(*map(client.probe, down)), strict=True):
             if served:
                 endpoints.rose(endpoint, served)
-        urls = ", ".join(endpoint.url for endpoint in endpoints.all)
-        if first and len(down) == len(endpoints.all) and not any(endpoint.served for endpoint in endpoints.all):
-            raise ExternalError(f"no server answers at {urls}; start it, or leave url out to have one started")
-        first = False
-        if endpoints.down_since is not None and time.monotonic() - endpoints.down_since > outage_timeout:
-            raise ExternalError(
-                f"no server has answered at {urls} for {outage_timeout:g} s; start it and run the same command again"
-            )
+        if endpoints.down_since is None:
+            first, told, patience = False, False, outage_timeout
+        else:
+            faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in endpoints.all)
+            hopeless = first and all(endpoint.fault == UNKNOWN_NAME for endpoint in endpoints.all)
+            if hopeless or time.monotonic() - endpoints.down_since > patience:
+                raise ExternalError(_gone(faults, first, patience))
+            if not told:
+                told = True
+                note(f"no server answers at {faults}; waiting up to {patience:g} s for it")
         await asyncio.sleep(LOOK_EVERY)
+
+
+def _gone(faults: str, first: bool, patience: float) -> str:
+    if first:
+        remedy = "start it, or leave url out to have one started, and run the same command again"
+        return f"no server answers at {faults}; {remedy}"
+    return f"no server has answered for {patience:g} s at {faults}; start it and run the same command again"
+
+
+async def tell_silence(client: Client, note: Callable[[str], None]) -> None:
+    """Say that servers are waited for, as long as none of them answers anything; never returns."""
+    limit = FIRST_SILENCE
+    while True:
+        await asyncio.sleep(FIRST_SILENCE / 20)
+        silence = time.monotonic() - client.heard_at
+        if silence < FIRST_SILENCE or not client.endpoints.in_flight:
+            limit = FIRST_SILENCE
+        elif silence >= limit:
+            limit *= 2
+            under_way = f"{client.endpoints.in_flight:,} requests under way"
+            note(f"waiting: no answer for {silence:.0f} s, {under_way}, given up after {client.patience:g} s each")
 
 
 async def run_own_server(
@@ -59,7 +87,7 @@ async def run_own_server(
         port = free_port()
         endpoint.url = f"http://127.0.0.1:{port}"
         process = ServerProcess([*command, "--host", "127.0.0.1", "--port", str(port)], environment)
-        keep_log = False
+        endpoint.log, keep_log = str(process.log), False
         try:
             note(f"{'starting' if start == 0 else 'starting again'}: {command[0]}, log {process.log}")
             keep_log = True
@@ -70,7 +98,7 @@ async def run_own_server(
                 raise ExternalError(f"{_death(process, f'died {restarts + 1} times')}; {_REMEDY}")
             note(_death(process, "died"))
         except asyncio.CancelledError:
-            keep_log = False
+            keep_log = client.failed
             raise
         finally:
             process.close(keep_log=keep_log)
@@ -92,7 +120,7 @@ async def _until_ready(
         if now - started > start_timeout:
             raise ExternalError(
                 f"the server was not ready after {start_timeout:g} s ({process.last_words()}; log {process.log}); "
-                "raise start_timeout or mend what holds it up"
+                "raise start_timeout or fix what holds it up"
             )
         if now - told >= _TELL_EVERY:
             told = now

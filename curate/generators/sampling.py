@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -88,6 +88,10 @@ class _Row:
     most: int
     randoms: random.Random
     ids: list[int] = field(default_factory=list)
+
+    def completion(self, text: str, reason: Literal["stop", "length"]) -> Completion:
+        cap = self.most if self.most < self.request.sampling.max_tokens else None
+        return Completion(text, reason, len(self.prompt), len(self.ids), cap=cap)
 
 
 def decode(model: Any, tokenizer: Any, queue: Queue, mode: Mode, batch_size: int) -> None:
@@ -222,9 +226,8 @@ def _cut(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> tor
 def _ended(row: _Row, tokenizer: Any, end: bool) -> Completion | None:
     """The completion of a row if its last token ended it."""
     stop = row.request.sampling.stop
-    counts = (len(row.prompt), len(row.ids))
     if end:
-        return Completion(_text(tokenizer, row, row.ids[:-1]), "stop", *counts)
+        return row.completion(_text(tokenizer, row, row.ids[:-1]), "stop")
     if stop:
         # A text of n bytes began at most n tokens ago; what is looked at is longer, since one token may be no text.
         recent = max(len(each.encode()) for each in stop) + _PREFIX
@@ -233,10 +236,10 @@ def _ended(row: _Row, tokenizer: Any, end: bool) -> Completion | None:
             text = _text(tokenizer, row, row.ids)
             found = [text.index(each) for each in stop if each in text]
             if found:
-                return Completion(text[: min(found)], "stop", *counts)
+                return row.completion(text[: min(found)], "stop")
     if len(row.ids) >= row.most:
         # A character of which the last bytes are missing is none.
-        return Completion(_text(tokenizer, row, row.ids).rstrip("\ufffd"), "length", *counts)
+        return row.completion(_text(tokenizer, row, row.ids).rstrip("\ufffd"), "length")
     return None
 
 

@@ -58,7 +58,8 @@ class ServerProcess:
         self.folder = Path(tempfile.mkdtemp(prefix="curate-server-"))
         self.log = self.folder / "server.log"
         watchdog = [sys.executable, "-I", "-S", str(_WATCHDOG), str(os.getpid()), str(_GRACE), *command]
-        with self.log.open("wb") as output:
+        # Private whatever the umask: a server may log what it is asked.
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
             self.process = subprocess.Popen(
                 watchdog,
                 stdin=subprocess.PIPE,

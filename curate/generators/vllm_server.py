@@ -17,7 +17,7 @@ from curate.errors import InputError
 from curate.generation import Completion, Notes, Queue, Request
 from curate.generators.client import Client
 from curate.generators.endpoints import Endpoint, Endpoints, check_key_travels_safely, check_url, key_in
-from curate.generators.keepers import keep_servers, run_own_server
+from curate.generators.keepers import keep_servers, run_own_server, tell_silence
 from curate.generators.prompts import Mode, Template, resolve_mode
 from curate.generators.pump import pump, run_apart
 from curate.generators.server_process import find_command
@@ -72,6 +72,7 @@ class VLLMServer(Component):
     start_timeout: seconds until a server of our own must be ready; it may have to download the model.
     request_timeout: seconds one completion may take at first; where that is too short, fewer are asked at a time and
         each repeat may take twice as long.
+    patience: seconds for which servers may work on one completion, all its repeats together; then it is given up.
     outage_timeout: seconds for which all servers may be down.
     retries: times that one request is repeated when a server fails on it.
     restarts: times that a server of our own is started anew when it dies.
@@ -85,7 +86,8 @@ class VLLMServer(Component):
     template: Template = "auto"
     connections: int = Field(default=256, ge=1, le=512)
     start_timeout: float = Field(default=1800.0, gt=0)
-    request_timeout: float = Field(default=900.0, gt=0)
+    request_timeout: float = Field(default=600.0, gt=0)
+    patience: float = Field(default=1800.0, gt=0)
     outage_timeout: float = Field(default=300.0, gt=0)
     retries: int = Field(default=10, ge=0)
     restarts: int = Field(default=3, ge=0)
@@ -141,7 +143,7 @@ class VLLMServer(Component):
         mode = self._mode()
         if self.url is not None:
             client = self._remote(mode)
-            run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout)))
+            run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout, note)))
         else:
             endpoints = Endpoints([Endpoint("")], self.connections)
             token = os.urandom(24).hex()  # a port of this machine is open to everybody who is logged in on it
@@ -174,6 +176,7 @@ class VLLMServer(Component):
             key_variable=self.api_key_variable,
             retries=self.retries,
             request_timeout=self.request_timeout,
+            patience=self.patience,
         )
 
     def _mode(self) -> Mode:
@@ -217,7 +220,12 @@ async def _serve(
 
     async def keep_when_needed() -> None:
         await needed.wait()
-        await keep(note)
+        telling = asyncio.ensure_future(tell_silence(client, note))
+        try:
+            await keep(note)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     with ThreadPoolExecutor(1, thread_name_prefix="curate-queue") as worker:
 

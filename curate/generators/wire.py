@@ -13,6 +13,7 @@ from curate.generators.server_process import one_line
 from curate.seeds import derive_seed
 
 __all__ = [
+    "LONGEST_MESSAGE",
     "Answer",
     "Served",
     "completion_of",
@@ -20,14 +21,16 @@ __all__ = [
     "encode",
     "message_of",
     "names_no_chat_template",
-    "refuses_prompt",
     "served_as",
     "speaks_for",
 ]
 
-_TOO_LONG = re.compile(r"context[ _](?:length|window)|(?:prompt|input)[^.]{0,60}too long|longer than the maximum", re.I)
+LONGEST_MESSAGE = 2_000
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_TOKENS = 2**31  # more than that nobody counted
+_LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
+_TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
+_PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
 # vLLM takes what a request leaves open from the model's own generation_config: stated, it is what was asked for.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
@@ -45,11 +48,12 @@ class Served:
 @dataclass(frozen=True)
 class Answer:
     """A completion as a server gave it. model: the one that it says it asked, if it says; counted: whether it said how
-    many tokens the completion has."""
+    many tokens the completion has; cut: whether it was far longer than it might be, so that we cut it."""
 
     completion: Completion
     model: str | None
     counted: bool
+    cut: bool = False
 
 
 def served_as(model: str, listed: Any) -> Served | None:
@@ -74,15 +78,14 @@ def speaks_for(answered: str, served: Served, model: str) -> bool:
     return False
 
 
-def encode(request: Request, served: Served, mode: Mode) -> tuple[str, bytes]:
-    """Path and body of the POST that asks for one completion."""
+def encode(request: Request, served: Served, mode: Mode, most: int) -> tuple[str, bytes]:
+    """Path and body of the POST that asks for one completion of up to `most` tokens."""
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": served.name,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        # More than the whole context is refused as a mistake.
-        "max_tokens": min(sampling.max_tokens, served.context or sampling.max_tokens),
+        "max_tokens": most,
         "seed": derive_seed(request.seed, request.index),
     }
     if served.vllm:
@@ -101,8 +104,9 @@ def encode(request: Request, served: Served, mode: Mode) -> tuple[str, bytes]:
 def completion_of(content: bytes, most: int) -> Answer:
     """The completion in the body of an answer. ValueError if it is not one, or not a whole one.
 
-    most: max_tokens of the request, what is charged where the answer does not say how many tokens there are: a budget
-    must not be exceeded unseen.
+    most: tokens that were asked for, what is charged where the answer does not say how many there are: a budget must
+    not be exceeded unseen. A text of more than twice as many, or of more than 128 characters for each, comes from a
+    server that does not heed it: cut to its share, and not inside a number, it is one that was cut off.
     """
     try:
         # Numbers are of any length in JSON, 1e400 is one too: as floats none of them is an error.
@@ -128,7 +132,27 @@ def completion_of(content: bytes, most: int) -> Answer:
     finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
     if not isinstance(reason, str) or reason not in finish:
         raise ValueError(f"the answer ended with finish_reason {one_line(repr(reason), 40)}")
-    return Answer(Completion(encodable(text or ""), finish[reason], *counts), *told)
+    whole = encodable(text or "")
+    kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
+    cut = len(kept) < len(whole)
+    return Answer(Completion(kept, "length" if cut else finish[reason], *counts), *told, cut)
+
+
+def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
+    """The text, or so much of it as `most` tokens may be where it is far longer."""
+    keep = min(len(text), _LONGEST_TOKEN * most)
+    shown = (tokens or 0) - hidden
+    if shown > _TOLERATED * most:
+        keep = min(keep, len(text) * most // shown)
+    if keep == len(text):
+        return text
+    return text[:keep].rstrip("0123456789.,/")  # half a number is another number
+
+
+def _hidden_tokens(usage: dict[str, Any]) -> int:
+    """Tokens of a completion that are no part of its text: reasoning."""
+    details = usage.get("completion_tokens_details")
+    return _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
 
 
 def _count(tokens: Any) -> int | None:
@@ -142,7 +166,7 @@ def encodable(text: str) -> str:
 
 
 def message_of(content: bytes) -> str:
-    """What a server says about an error, in one line."""
+    """What a server says about an error, in one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
     text = content.decode(errors="replace")
     try:
         told = json.loads(text)
@@ -151,13 +175,9 @@ def message_of(content: bytes) -> str:
             found = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
             text = found if isinstance(found, str) else json.dumps(found)
     except (ValueError, RecursionError):
-        pass
-    return one_line(text) or "no reason given"
-
-
-def refuses_prompt(message: str) -> bool:
-    """Whether the message says that a prompt is longer than the model's context."""
-    return _TOO_LONG.search(message) is not None
+        if page := _PAGE_TITLE.search(text):  # of a proxy, say
+            text = page[1]
+    return one_line(text, LONGEST_MESSAGE) or "no reason given"
 
 
 def names_no_chat_template(message: str) -> bool:

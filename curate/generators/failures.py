@@ -1,0 +1,60 @@
+"""What a failure of a server says: how long to wait, where else to look, why it is out of reach."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import socket
+import time
+from urllib.parse import urlsplit
+
+__all__ = ["UNKNOWN_NAME", "Again", "destination", "pause_seconds", "wanted_seconds", "why"]
+
+LONGEST_PAUSE = 120.0  # seconds, of what a server may ask for with Retry-After
+UNKNOWN_NAME = "its name is not known"
+
+
+class Again(Exception):
+    """A request that may succeed when it is repeated. waited: a pause was already arranged."""
+
+    def __init__(self, reason: str, *, waited: bool = False) -> None:
+        super().__init__(reason)
+        self.waited = waited
+
+
+def wanted_seconds(retry_after: str | None) -> float:
+    """Seconds that a Retry-After header asks for; 0 = none that it makes sense to wait."""
+    if not retry_after:
+        return 0.0
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
+
+
+def pause_seconds(retry_after: str | None) -> float:
+    """Seconds to wait for a Retry-After header, within reason."""
+    return min(wanted_seconds(retry_after), LONGEST_PAUSE)
+
+
+def destination(location: str) -> str:
+    """Where a redirect leads, without credentials and query."""
+    try:
+        to = urlsplit(location)
+        return f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
+    except ValueError:
+        return "an address that cannot be read"
+
+
+def why(error: BaseException) -> str:
+    """Why a server could not be reached, in a few words."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, socket.gaierror):
+        return UNKNOWN_NAME
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    return "it does not answer" if isinstance(cause, TimeoutError) else type(cause).__name__

@@ -1,0 +1,148 @@
+"""How many tokens to ask of a server whose context does not hold the prompt and max_tokens together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from curate.generation import Completion
+
+__all__ = ["Room", "Told", "concerns_length", "fills_context", "told_lengths"]
+
+_PROMPT_TOO_LONG = re.compile(
+    r"context[ _-]?(?:length|window|size|limit)|longer than the maximum|maximum (?:prompt|input|model) length"
+    r"|(?:prompt|input)[^.]{0,60}(?:too (?:long|large)|exceed)|inputs?`? must have less than"
+    r"|reduce the length of|token count[^.]{0,40}exceed"
+    r"|prompt[^.]{0,60}(?:is|be|are) (?:provided and )?(?:non-)?empty|cannot be empty",
+    re.I,
+)
+_CAP_TOO_LARGE = re.compile(
+    r"max_?(?:completion_|new_|output_)?tokens\b.*?(?:too (?:large|high|big)|greater|larger|exceed|maximum|at most"
+    r"|must be|should be|less than|[<>])|model limit of|range of max",
+    re.I | re.S,
+)
+# Where the tokens of the whole context stand: vLLM, OpenAI, SGLang; llama.cpp; TGI; Mistral.
+_CONTEXT = re.compile(
+    r"(?:(?:context|model)[ _-](?:length|window|size|limit)(?: is| of)?(?: only)? ?\(?"
+    r"|max_new_tokens`? must be <= ?)(\d+)"
+    r"|(\d+) (?:tokens? )?maximum context length",
+    re.I,
+)
+# Those of the prompt: vLLM; TGI; OpenAI; SGLang; OpenRouter; llama.cpp. "at least" = it was not counted to its end.
+_PROMPT = re.compile(
+    r"(at least )?\b(\d+) (?:tokens )?(?:`?inputs?`? tokens|(?:in|from) (?:the |your )?(?:input|prompt|messages)"
+    r"|of text input)"
+    r"|\b(?:request|prompt|input) \((\d+) tokens\)",
+    re.I,
+)
+_TOTAL = re.compile(r"requested (?:about |a total of )?(\d+) tokens", re.I)  # of prompt and completion together
+_SUM = re.compile(r"\b(\d+) ?\+ ?\d+ ?> ?(\d+)")  # Anthropic: prompt + max_tokens > context
+_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.]*\w)")
+
+
+@dataclass(frozen=True)
+class Told:
+    """Tokens as a refusal tells them: of the context, of the prompt, of a completion at most. None = it does not."""
+
+    context: int | None = None
+    prompt: int | None = None
+    most: int | None = None
+
+
+def concerns_length(message: str) -> bool:
+    """Whether a refusal says that prompt, max_tokens or both are too much: fewer tokens may help."""
+    return fills_context(message) or _CAP_TOO_LARGE.search(message) is not None
+
+
+def fills_context(message: str) -> bool:
+    """Whether a refusal says that a prompt does not fit, or that there is none."""
+    told = _CONTEXT.search(message) and _PROMPT.search(message)
+    return told is not None or _PROMPT_TOO_LONG.search(message) is not None
+
+
+def told_lengths(message: str, asked: int) -> Told:
+    """The lengths in a refusal of `asked` tokens, as far as they explain it.
+
+    vLLM counts a prompt only until it is too long, and says "at least" of what just did not fit: that tells nothing.
+    """
+    if found := _SUM.search(message):
+        context, prompt, counted = int(found[2]), int(found[1]), True
+    else:
+        at, of, total = _CONTEXT.search(message), _PROMPT.search(message), _TOTAL.search(message)
+        context = int(at[1] or at[2]) if at else None
+        prompt = int(of[2] or of[3]) if of else None
+        counted = not (of and of[1])
+        if total and int(total[1]) > asked:  # whatever the prompt is made up of
+            prompt, counted = int(total[1]) - asked, True
+    if prompt is not None and context is not None and prompt < context:
+        over = prompt + asked - context
+        if over <= 0 or (over == 1 and not counted):
+            prompt = None
+    if context is None and prompt is None and not fills_context(message):
+        limits = [int(each) for each in _NUMBER.findall(message) if len(each) < 12]
+        return Told(most=max((each for each in limits if 0 < each < asked), default=None))
+    return Told(context, prompt)
+
+
+class Room:
+    """What one request may ask for, as the answers of servers narrow it.
+
+    asked: tokens to ask for now; `most`, those of the request, unless a server refused that. What is left beside the
+    prompt is asked for where it is known: told in the refusal, or counted in the answer to a request for one token.
+    Else half as many each time. A prompt beside which not one token has room fills the context.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = self.asked = most
+        self._too_many = most + 1  # the fewest that were refused
+        self._context: int | None = None
+        self._prompt: int | None = None
+        self._limit = most  # of a completion, by a server's word
+        self._probed = False
+        self._step = 1
+
+    @property
+    def cap(self) -> int | None:
+        """Tokens that are asked for, where they are fewer than the request has."""
+        return self.asked if self.asked < self.most else None
+
+    def within(self, context: int | None) -> None:
+        """More than the whole context is not asked for: that is refused as a mistake."""
+        if context is not None:
+            self._context = context
+            self.asked = min(self.asked, context)
+
+    def refused(self, message: str) -> bool:
+        """`asked` was too many: ask for fewer. False if there are none."""
+        if self.asked == 1:
+            return False
+        told = told_lengths(message, self.asked)
+        self._context = told.context or self._context
+        self._prompt = self._prompt if told.prompt is None else told.prompt
+        self._limit = told.most or self._limit
+        self._too_many = self.asked
+        self.asked = self._fewer()
+        return True
+
+    def accepted(self, completion: Completion) -> bool:
+        """Whether that is the completion. If not, one token was asked for to learn how long the prompt is."""
+        if self.asked > 1 or self._too_many <= 2 or self._probed:
+            return True
+        self._probed = True
+        self._prompt = completion.prompt_tokens or self._prompt
+        self.asked = self._fewer()
+        return self.asked == 1 or completion.finish_reason != "length"
+
+    def _fewer(self) -> int:
+        if self._limit < self._too_many:
+            return self._limit
+        if self._context is None or self._prompt is None:
+            return max(1, self._too_many // 2) if self._probed else 1
+        left = self._context - self._prompt
+        if left >= self._too_many:
+            if not self._probed:  # that was not all the prompt has
+                self._prompt = None
+                return 1
+            left = self._too_many - self._step  # the server keeps some for itself
+            self._step *= 2
+        return max(1, left)
