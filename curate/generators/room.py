@@ -65,6 +65,8 @@ def told_lengths(message: str, asked: int) -> Told:
 
     vLLM counts a prompt only until it is too long, and says "at least" of what just did not fit: that tells nothing.
     """
+    context: int | None
+    prompt: int | None
     if found := _SUM.search(message):
         context, prompt, counted = int(found[2]), int(found[1]), True
     else:
