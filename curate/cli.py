@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, NoReturn
 
 import curate
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_spelling(given, commands)
         options = parser.parse_args(given)
         check_places(options)
-        with _surroundings(as_json):
+        with _surroundings(as_json), _sandbox(options):
             result = options.command(options)
         if as_json and result:  # under torchrun only the first process has something to say
             print(json.dumps(result, allow_nan=False))
@@ -109,6 +109,15 @@ def _surroundings(as_json: bool) -> Iterator[None]:
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
         yield
+
+
+def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """How well programs must be locked in that a command runs."""
+    if not getattr(options, "weak_sandbox", False):
+        return nullcontext()
+    from curate.verify import weak_sandbox
+
+    return weak_sandbox()
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

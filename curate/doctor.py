@@ -29,6 +29,7 @@ def examine(cache: Path | str | None = None) -> list[dict[str, str]]:
         ("vllm", _vllm),
         ("devices", _devices),
         ("compiler", _compiler),
+        ("programs", _programs),
         ("cache", lambda: _cache(cache)),
         ("tiny run", _tiny_run),
     ]
@@ -90,6 +91,19 @@ def _compiler() -> tuple[str, str, str]:
     if found:
         return "good", found, ""
     return "note", "none", "install a C++ compiler for faster scoring on CPUs; everything works without"
+
+
+def _programs() -> tuple[str, str, str]:
+    """Whether programs of a model can be run, and in which layers of a sandbox."""
+    from curate.verify.jail import LAYERS
+    from curate.verify.sandbox import run_program
+
+    result = run_program("")
+    if not result.layers:
+        return "note", str(result.failure), "for --run-programs; everything else works without"
+    lacking = [name for name in LAYERS if name not in result.layers]
+    found = f"run in a sandbox of {', '.join(result.layers)}"
+    return "good", found + (f"; this kernel has no {', '.join(lacking)}" if lacking else ""), ""
 
 
 def _cache(given: Path | str | None) -> tuple[str, str, str]:

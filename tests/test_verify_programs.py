@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -165,19 +167,21 @@ def test_where_the_network_cannot_be_closed_nothing_runs(tmp_path: Path) -> None
     """The locking-in itself, with a C library that refuses every call."""
     code = """
 import sys
-sys.argv = ["jail.py", {program!r}, '{{"cpu_seconds": 9, "memory_bytes": 1000000000, "file_bytes": 1000}}']
+sys.argv = ["jail.py", {program!r}, {settings!r}]
 from curate.verify import jail
 class Refusing:
     def unshare(self, *arguments): return -1
     def syscall(self, *arguments): return -1
     def prctl(self, option, *arguments): return 0 if option == 38 else -1
+    def capset(self, *arguments): return -1
 jail.ctypes.CDLL = lambda *arguments, **options: Refusing()
 jail.main()
 """
     program = tmp_path / "program.py"
     program.write_text("open('ran', 'w')")
+    settings = json.dumps({**asdict(QUICK), "weak": True, "off": [], "report": 1})
     done = subprocess.run(
-        [sys.executable, "-c", code.format(program=str(program))],
+        [sys.executable, "-c", code.format(program=str(program), settings=settings)],
         capture_output=True,
         text=True,
         cwd=tmp_path,

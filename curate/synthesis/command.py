@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--run-programs", action="store_true", default=None, help="run Python solutions in a sandbox for their answer"
     )
+    group.add_argument(
+        "--weak-sandbox",
+        action="store_true",
+        help="with --run-programs: also where the kernel cannot keep your files from programs",
+    )
 
 
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:

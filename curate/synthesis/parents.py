@@ -14,7 +14,7 @@ from curate.examples import Examples
 from curate.synthesis.families import Parent
 from curate.synthesis.rows import check_schema
 from curate.verify import Verdict, grade, reference_answer
-from curate.verify.sandbox import printed_answer, program_in
+from curate.verify.sandbox import check_sandbox, printed_answer, program_in
 
 __all__ = ["Parents", "check_examples", "check_shape", "parents"]
 
@@ -53,6 +53,8 @@ def check_examples(examples: Examples, *, run_programs: bool) -> None:
     """Raise InputError where no row can have variants, as far as up to 1,000 rows all over the data show."""
     check_shape(examples)
     check_schema(examples)
+    if run_programs:
+        check_sandbox()
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
     skipped: Counter[str] = Counter()
     for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):

@@ -25,6 +25,7 @@ from curate.synthesis.rows import attempts_table, kept_variants, new_id, new_row
 from curate.synthesis.settings import Settings
 from curate.synthesis.work import Work
 from curate.verify import Verdict, grade
+from curate.verify.sandbox import sandbox_layers
 
 __all__ = ["begin", "synthesize"]
 
@@ -170,6 +171,8 @@ def _record(settings: Settings, demand: Demand, found: Parents, work: Work, stop
         "seconds": round(work.seconds, 3),
         "budget": settings.budget,
         "budget_reached": stopped,
+        # The layers around programs, see `curate.verify.jail`; null where none was run.
+        "sandbox": list(sandbox_layers()) if settings.run_programs else None,
     }
 
 

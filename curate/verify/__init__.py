@@ -32,7 +32,7 @@ The rules by which answers are the same:
 
 from curate.verify.extraction import Found, extract, reference_answer
 from curate.verify.grading import grade, grade_many, same_answer
-from curate.verify.sandbox import ProgramLimits, ProgramResult, run_program
+from curate.verify.sandbox import ProgramLimits, ProgramResult, run_program, weak_sandbox
 from curate.verify.symbolic import close_workers
 from curate.verify.verdict import Verdict
 
@@ -48,4 +48,5 @@ __all__ = [
     "reference_answer",
     "run_program",
     "same_answer",
+    "weak_sandbox",
 ]
