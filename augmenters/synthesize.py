@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from curate.component import Component
+from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.generation import Sampling
@@ -65,6 +66,7 @@ class Synthesize(Component):
     originals: Literal["keep", "drop"] = "keep"
     keep: Literal["all", "hard"] = "all"
     run_programs: bool = False
+    consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
 
     @field_validator("generator")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 from curate.cache import default_cache
 from curate.places import check_cache, check_place, local_path
 
-__all__ = ["add_machine_arguments", "add_reading_arguments", "check_places", "reading"]
+__all__ = ["add_machine_arguments", "add_reading_arguments", "check_places", "permissions", "reading"]
 
 _READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
 
@@ -38,6 +38,14 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
         "--cache", type=local_path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)"
     )
     group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
+
+
+def permissions(options: argparse.Namespace) -> tuple[str, ...]:
+    """What the options let a recipe load or run, see `curate.component.Consent`: packages, and what was said."""
+    given = vars(options)
+    said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if given.get(name)]
+    said += [f"--vllm {options.vllm}"] if given.get("vllm") else []
+    return (*given.get("allow_plugin", ()), *said)
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:

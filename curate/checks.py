@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.component import fingerprint
+from curate.component import Component, fingerprint
 from curate.examples import Examples
 from curate.generation import Completion, Request, Sampling
 from curate.plan import identity, share_counts
@@ -82,10 +82,21 @@ def check_component(component: Any) -> None:
         return
     again = pickle.loads(pickle.dumps(component))  # in memory only: nothing of ours reads pickles from disk
     assert fingerprint(again) == fingerprint(component), "pickling changes the fingerprint"
-    written = decode(encode(component), "component", tuple(_packages(encode(component))))
+    allowed = (*_packages(encode(component)), *_options(component))
+    written = decode(encode(component), "component", allowed)
     assert fingerprint(written) == fingerprint(component), "writing it into a recipe and back changes it"
     if again == component:  # a plug-in inside that has no equality of its own is equal to nothing but itself
         assert written == component, "the recipe's component is not equal to the original"
+
+
+def _options(value: Any) -> set[str]:
+    """Whatever a recipe of this component may have to be allowed."""
+    if isinstance(value, list | tuple):
+        return set().union(*(_options(item) for item in value))
+    if not isinstance(value, Component):
+        return set()
+    own = {option.removeprefix("--allow-plugin ") for each in value.consents.values() for option in each.options}
+    return own.union({"--trust-remote-code"}, *(_options(getattr(value, name)) for name in type(value).model_fields))
 
 
 def _packages(written: Any) -> set[str]:

@@ -349,7 +349,10 @@ def _clustered(clusterer: Any, matrix: Array, where: str) -> Labels:
     name = type(clusterer).__qualname__
     try:
         raw = np.asarray(_fresh(clusterer).fit_predict(matrix))
-    except ValueError as error:
+    except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
+        # scikit-learn raises all of them for parameters that do not go together; elsewhere they are faults.
+        if not isinstance(error, ValueError) and not type(clusterer).__module__.startswith("sklearn."):
+            raise
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{name} cannot cluster {where} ({len(matrix)} rows): {reason}") from error
     if raw.shape != (len(matrix),) or not np.issubdtype(raw.dtype, np.integer):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.arguments import permissions
 from curate.errors import InputError
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
         named = [named_dataset(each, "--evaluation") for each in options.evaluation]
         settings.append(f"gate.evaluation={json.dumps(named)}")
     settings += recipe_settings(options, load_recipe(options.recipe))
-    return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=options.allow_plugin)
+    return Pipeline.from_recipe(options.recipe, settings=settings, allow_plugins=permissions(options))
 
 
 def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:

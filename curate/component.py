@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from curate.errors import InputError
 
-__all__ = ["Component", "describe", "fingerprint", "stateless"]
+__all__ = ["Component", "Consent", "describe", "fingerprint", "stateless"]
 
 _TABULAR = ("datasets", "pandas", "pyarrow")
 
@@ -28,15 +29,29 @@ class _Bare:
     """The least that an instance of a class written in Python weighs."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Consent:
+    """What has to be said before a recipe may set a field by which somebody else's code is run.
+
+    options: of commands; any of them will do. harmless: whether a value runs nothing. A field `trust_remote_code` needs
+    none of these: it always takes --trust-remote-code.
+    """
+
+    options: tuple[str, ...]
+    harmless: Callable[[Any], bool] = lambda value: not value
+
+
 class Component(BaseModel):
     """A frozen set of validated parameters; constructing one loads nothing.
 
     `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
-    cached results of the old meaning are not used.
+    cached results of the old meaning are not used. `consents`: by field; whoever makes the object in Python has given
+    them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     version: ClassVar[int] = 1
+    consents: ClassVar[Mapping[str, Consent]] = {}
 
 
 def describe(value: Any) -> Any:

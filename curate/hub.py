@@ -142,7 +142,7 @@ def explained(name: str, place: Place) -> Iterator[None]:
         if "trust_remote_code" in text:
             raise InputError(
                 f"model {name!r} needs Python code from its own repository, which is not run unasked; read it and "
-                f"pass --trust-remote-code (in a recipe: proxy.trust_remote_code: true), or {_REMEDY}"
+                f"pass --trust-remote-code (and set trust_remote_code where a recipe names the model), or {_REMEDY}"
             ) from error
         if isinstance(error, ImportError):
             raise InputError(

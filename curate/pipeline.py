@@ -106,7 +106,11 @@ class Pipeline(Component):
     def from_recipe(
         cls, recipe: str | dict[str, Any] = "quick", *, settings: Sequence[str] = (), allow_plugins: Sequence[str] = ()
     ) -> Pipeline:
-        """The pipeline of a shipped recipe, a recipe file or a mapping, with `path=value` settings applied."""
+        """The pipeline of a shipped recipe, a recipe file or a mapping, with `path=value` settings applied.
+
+        allow_plugins: packages that it may load code from, and options such as "--trust-remote-code" that let it set
+            what runs other code, see `curate.component.Consent`.
+        """
         mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
         return _from_mapping(cls, apply_settings(mapping, settings), tuple(allow_plugins))
 
@@ -278,6 +282,8 @@ def _fits(value: Any, protocol: Any, meaning: str) -> Any:
         raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
     if isinstance(value, str):
         raise ValueError(f"{value!r} is only a name; write {{use: {value}}}")
+    if isinstance(value, Pipeline):
+        raise ValueError(f"a pipeline cannot be part of another: {meaning}")
     if isinstance(value, dict):
         raise ValueError("the mapping names no component; write {use: NAME, ...}")
     if not isinstance(value, protocol):
@@ -298,7 +304,7 @@ def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[
     fields = {key: decode(value, key, allowed) for key, value in mapping.items()}
     for key, part in (("proxy", Proxy), ("gate", Gate)):
         if isinstance(fields.get(key), dict):
-            fields[key] = construct(part, fields[key], key)
+            fields[key] = construct(part, fields[key], key, allowed)
     if isinstance(fields.get("augmenters"), list):
         fields["augmenters"] = tuple(fields["augmenters"])
     try:

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import importlib
 import inspect
-import re
 from collections.abc import Iterable
 from enum import Enum
 from importlib import resources
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from curate.component import Component, stateless
+from curate.component import Component, Consent, stateless
 from curate.errors import InputError
+from curate.estimators import checked, estimator, estimators
+from curate.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 
 __all__ = [
     "apply_settings",
@@ -33,11 +33,9 @@ __all__ = [
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
-_TRUSTED = ("curate", "scorers", "augmenters", "sklearn")
+_OWN = ("curate", "scorers", "augmenters")
 # What can be set from the command line by its path.
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
-# YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
-_FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 def built_in(module: Any, name: str, what: str) -> str:
@@ -65,51 +63,35 @@ def load_recipe(name: str) -> dict[str, Any]:
         text = (resources.files("curate") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         path = Path(name)
-        if not path.is_file():
+        if not _is_file(path):
             near = difflib.get_close_matches(name, recipe_names(), 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; shipped recipes: {', '.join(recipe_names())}"
             raise InputError(f"recipe {name!r} is neither a file nor a shipped recipe{hint}")
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = file_text(path, 4 * MOST_CHARACTERS)
+        except (OSError, ValueError) as error:
             raise InputError(f"recipe {name} cannot be read ({error}); give a YAML file in UTF-8") from error
     return parse_recipe(text, name)
 
 
-def parse_recipe(text: str, name: str = "recipe") -> dict[str, Any]:
-    """A YAML mapping, loaded safely; duplicate keys are errors."""
+def _is_file(path: Path) -> bool:
     try:
-        value = yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f" line {line + 1}" if line is not None else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise InputError(f"{name}{where}: not readable as plain YAML ({problem})") from error
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def parse_recipe(text: str, name: str = "recipe") -> dict[str, Any]:
+    """The mapping that a YAML text is, see `curate.plain_values`; duplicate keys are errors."""
+    value = parse_yaml(text, name)
     if not isinstance(value, dict):
         raise InputError(f"{name}: a recipe is a mapping of keys such as proxy, scorer, clusterer, augmenters")
     return value
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_UniqueKeys` would read as numbers."""
-
-
-for _kind in (_UniqueKeys, _Dumper):
-    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-
-
 def dump_recipe(mapping: dict[str, Any]) -> str:
     """YAML text that `parse_recipe` turns back into an equal mapping of what `encode` returns."""
-    return yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return dump_yaml(mapping)
 
 
 def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -120,12 +102,12 @@ def apply_settings(recipe: dict[str, Any], settings: Iterable[str]) -> dict[str,
     changed = _copied(recipe)
     for setting in settings:
         path, equals, text = setting.partition("=")
+        setting = setting if len(setting) <= 100 else setting[:97] + "..."
         if not equals or not path:
             raise InputError(f"--set {setting!r}: write path=value, for example --set proxy.steps=500")
-        try:
-            value = yaml.load(text, Loader=_UniqueKeys)
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-            raise InputError(f"--set {setting!r}: the value is not readable as YAML") from error
+        if path.count(".") >= MOST_DEPTH:
+            raise InputError(f"--set {setting!r}: the path leads more than {MOST_DEPTH} deep; no recipe is")
+        value = parse_yaml(text, f"--set {setting!r}")
         *parents, last = path.split(".")
         place: Any = changed
         for depth, part in enumerate(parents):
@@ -149,7 +131,8 @@ def _copied(value: Any) -> Any:
 
 def _step(place: Any, part: str, path: str, setting: str) -> Any:
     if isinstance(place, list):
-        if not part.isdigit() or int(part) >= len(place):
+        # A number of many digits is one that no list has.
+        if not (part.isascii() and part.isdigit() and len(part) < 10) or int(part) >= len(place):
             raise InputError(f"--set {setting!r}: {path} does not exist; the list has {len(place)} entries, from 0")
         return place[int(part)]
     if isinstance(place, dict):
@@ -160,7 +143,8 @@ def _step(place: Any, part: str, path: str, setting: str) -> Any:
 def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     """Turn every mapping with a `use` key into the object it names; other values stay as they are.
 
-    allowed: further packages that dotted paths may lead into. Raises InputError with the path of the key.
+    allowed: further packages that dotted paths may lead into, and options that were given which let a recipe set what
+    runs other code (see `curate.component.Consent`). Raises InputError with the path of the key.
     """
     _check_slot(value, path)
     if isinstance(value, list):
@@ -171,8 +155,9 @@ def decode(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
     if "use" not in fields:
         return fields
     name = fields.pop("use")
-    kind = _resolve(name, path, allowed)
-    return construct(kind, fields, path)
+    listed = estimator(name) if isinstance(name, str) and "sklearn" not in allowed else None
+    kind = _resolve(name, path, allowed) if listed is None else checked(listed, fields, path)
+    return construct(kind, fields, path, allowed)
 
 
 def _check_slot(value: Any, path: str) -> None:
@@ -183,14 +168,15 @@ def _check_slot(value: Any, path: str) -> None:
         raise InputError(f"{path}: {value!r} is only a name; write {{use: {value}}}")
 
 
-def construct(kind: Any, fields: dict[str, Any], path: str) -> Any:
-    """`kind(**fields)`, with unknown and wrong fields explained in one line."""
+def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...] = ()) -> Any:
+    """`kind(**fields)`, with unknown and wrong fields explained in one line. allowed: see `decode`."""
     known = _fields_of(kind)
     for key in fields:
         if known is not None and key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known) or 'no keys'}"
             raise InputError(f"{path}: {kind.__name__} has no key {key!r}; {hint}")
+    _check_consents(kind, fields, path, allowed)
     try:
         return kind(**fields)
     except ValidationError as error:
@@ -205,15 +191,27 @@ def construct(kind: Any, fields: dict[str, Any], path: str) -> Any:
         raise InputError(f"{path}: {kind.__name__} cannot be made ({error}); check its keys") from error
 
 
+def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...]) -> None:
+    own = kind.consents if isinstance(kind, type) and issubclass(kind, Component) else {}
+    for name, consent in {"trust_remote_code": Consent(("--trust-remote-code",)), **own}.items():
+        if name not in fields or consent.harmless(fields[name]):
+            continue
+        words = [option.removeprefix("--allow-plugin ").split()[0] for option in consent.options]
+        if not any(word in allowed or f"{word} {fields[name]}" in allowed for word in words):
+            raise InputError(
+                f"{path}: {name} = {_shown(fields[name])} lets other code run here, which is not done unasked; "
+                f"pass {' or '.join(consent.options)} if you trust it"
+            )
+
+
 def validation_message(error: ValidationError) -> str:
     """The first fault pydantic found, in one line that names the key."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
-    given = repr(first.get("input"))
     text = first["msg"].removeprefix("Value error, ")
     if not key:  # about several keys at once, which the message names
         return str(text)
-    return f"{key}: {text} (got {given if len(given) < 80 else given[:77] + '...'})"
+    return f"{key}: {text} (got {_shown(first.get('input'))})"
 
 
 def _fields_of(kind: Any) -> list[str] | None:
@@ -238,7 +236,8 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
             hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(sorted(names))}"
             raise InputError(f"{path}.use: there is no component {name!r}; {hint}")
         return getattr(importlib.import_module(names[name]), name)
-    _check_package(name.split(".")[0], name, path, allowed)
+    package = name.split(".")[0]
+    _check_package(package, name, path, allowed)
     module_name, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module_name), attribute)
@@ -247,8 +246,11 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
         raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
     if not isinstance(kind, type) or (not attribute[:1].isupper()):
         raise InputError(f"{path}.use: {name!r} is not a class; name a component class")
-    # A trusted module also holds what it has imported from elsewhere.
-    _check_package(kind.__module__.split(".")[0], name, path, allowed)
+    # A trusted module also holds what it has imported from elsewhere, and classes that do more than store parameters.
+    package = kind.__module__.split(".")[0]
+    _check_package(package, name, path, allowed)
+    if package in _OWN and package not in allowed and not issubclass(kind, Component):
+        raise InputError(f"{path}.use: {name!r} is no component; name one that has parameters only")
     return kind
 
 
@@ -259,7 +261,12 @@ def _built_ins() -> dict[str, str]:
 
 
 def _check_package(package: str, name: str, path: str, allowed: tuple[str, ...]) -> None:
-    if package not in (*_TRUSTED, *allowed):
+    if package not in (*_OWN, *allowed):
+        if package == "sklearn":
+            raise InputError(
+                f"{path}.use: {name!r} is none of what a recipe may name of scikit-learn; choose one of "
+                f"{estimators()}, or pass --allow-plugin sklearn if you trust the recipe"
+            )
         raise InputError(
             f"{path}.use: {name!r} is code of the package {package!r}, which a recipe may not load by itself; "
             f"pass --allow-plugin {package} if you trust it"
@@ -322,6 +329,11 @@ def _parameters_of(value: Any, path: str) -> tuple[dict[str, Any], dict[str, Any
 
 
 _MISSING = object()
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _same(value: Any, default: Any) -> bool:

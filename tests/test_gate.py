@@ -499,7 +499,7 @@ def test_the_command_against_another_dataset(data: str, tmp_path: Path, capsys: 
         (["--ngrams", "8,x"], "--ngrams: .*integer"),
         (["--ngrams", "1"], "--ngrams: .*greater than or equal to 2"),
         (["--against", "{where: x}"], "names no data"),
-        (["--evaluation", "{data: [}"], "no YAML mapping"),
+        (["--evaluation", "{data: [}"], "not readable as plain YAML"),
         (["--evaluation", "{data: a.parquet, limits: 3}"], "--evaluation: .*must have data, and else only"),
         (["--against", "{data: DATA, limits: 3}"], "reading option 'limits'"),
         (["--out", "hits.csv"], "ends in .parquet"),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.arguments import add_machine_arguments
+from curate.arguments import add_machine_arguments, permissions
 from curate.display import share, visible
 from curate.errors import InputError
 from curate.places import local_path
@@ -136,7 +136,7 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
         fields["shots_from"] = parse_set(options.shots_from, "--shots-from")
     fields["generate"], fields["nll"] = not options.no_generate, not options.no_nll
     fields["trust_remote_code"] = options.trust_remote_code
-    found: Evaluation = construct(Evaluation, fields, "evaluation")
+    found: Evaluation = construct(Evaluation, fields, "evaluation", permissions(options))
     return found
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from curate.component import Component
+from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.generation import Sampling
+from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
 
 __all__ = ["Evaluation", "EvaluationSet", "Style", "parse_set"]
 
@@ -101,6 +103,7 @@ class Evaluation(Component):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     revision: str | None = None
     trust_remote_code: bool = False
+    consents: ClassVar[Mapping[str, Consent]] = {"vllm": COMMAND, "vllm_arguments": ARGUMENTS}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -64,7 +64,7 @@ class Target:
             from curate.finetuning.lora import merged
 
             assert self.directory is not None
-            model = merged(self.directory)
+            model = merged(self.directory, trust_remote_code=self.trust_remote_code)
         else:
             model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         return model.to(device)
@@ -141,18 +141,18 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
         raise InputError(f"target is a {kind}; give a run folder, a model folder, a hub id or a generator")
     directory = Path(target).expanduser()
     if (directory / "run.json").is_file() or (directory / "metrics.jsonl").is_file():
-        return _run(directory, cache)
+        return _run(directory, cache, settings.trust_remote_code)
     name = str(directory) if directory.exists() else str(target)
     identity = identify(name, settings.revision, cache)
     return Target(name, name, identity, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
 
 
-def _run(directory: Path, cache: Cache) -> Target:
+def _run(directory: Path, cache: Cache, trust: bool) -> Target:
+    """trust: what this command was told; what a run says of itself lets nothing run."""
     from curate.finetuning import read_run
 
     run = read_run(directory)
     described = run["settings"]
-    trust = bool(described.get("trust_remote_code"))
     if (directory / "model" / "config.json").is_file():
         model = str(directory / "model")
         return Target(str(directory), model, identify(model, None, cache), run, directory, trust_remote_code=trust)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.arguments import add_machine_arguments, add_reading_arguments, reading
+from curate.arguments import add_machine_arguments, add_reading_arguments, permissions, reading
 from curate.errors import InputError
 from curate.places import local_path
 
@@ -157,7 +157,7 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
         names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
         targets = "all-linear" if names == ["all-linear"] else names
         settings["lora"] = {"use": "LoRA", **settings.get("lora", {}), "targets": targets}
-    return finetuning_from(apply_settings(settings, options.set), tuple(options.allow_plugin))
+    return finetuning_from(apply_settings(settings, options.set), permissions(options))
 
 
 def finetune_command(options: argparse.Namespace) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def save_adapter(
     (directory / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
 
 
-def merged(run: Path) -> Any:
+def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
     """The model that a finished run trained, with float32 weights in eval mode; adapters are added to the weights.
 
     run: folder of a fine-tuning run. Raises InputError where the base model of an adapter is not the one it was
@@ -115,7 +115,7 @@ def merged(run: Path) -> Any:
     name, revision = settings["model"], settings.get("revision")
     if identify(name, revision) != record["model"]["identity"]:
         raise InputError(f"{run}: the model {name} has changed since the adapter was trained; put back what it was")
-    model = load_model(name, revision=revision, trust_remote_code=settings.get("trust_remote_code", False))
+    model = load_model(name, revision=revision, trust_remote_code=trust_remote_code)
     adapted = _with_saved_adapter(model, run / "adapter")
     with _quiet():
         whole = adapted.merge_and_unload(safe_merge=True).float().eval()

@@ -165,7 +165,7 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
 
     An optimizer is its name, or a mapping with `use` (AdamW where it is left out) and its parameters:
     {use: SAM, rho: 0.1, base: {use: Muon}}. A reweighter likewise: {use: DynamicLoss, r: 0.5}.
-    allowed: further packages that `use` may lead into. Raises InputError that names the key.
+    allowed: see `curate.recipe.decode`. Raises InputError that names the key.
     """
     fields = dict(settings)
     fields.pop("use", None)
@@ -178,7 +178,7 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
         fields["reweighter"] = reweighter_from(fields["reweighter"], "reweighter", allowed)
     if lora:
         fields["lora"] = construct(LoRA, {k: v for k, v in dict(lora).items() if k != "use"}, "lora")
-    found: Finetuning = construct(Finetuning, fields, "settings")
+    found: Finetuning = construct(Finetuning, fields, "settings", allowed)
     return found
 
 

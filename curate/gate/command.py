@@ -150,16 +150,14 @@ def _number(text: str) -> float | None:
 
 def named_dataset(text: str, option: str) -> str | dict[str, Any]:
     """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
-    import yaml
+    from curate.plain_values import parse_yaml
 
     if not text.startswith("{"):
         return text
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{option} {text}: this is no YAML mapping; write {{data: FILE, where: split=test}}"
-        ) from error
+        found = parse_yaml(text, option)
+    except InputError as error:
+        raise InputError(f"{error}; write {{data: FILE, where: split=test}}") from error
     if not isinstance(found, dict) or not isinstance(found.get("data"), str):
         raise InputError(f"{option} {text}: it names no data; write {{data: FILE, where: split=test}}")
     return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from curate.component import Component
+from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.generation import Completion, Notes, Queue, Request
 from curate.generators.client import Client
@@ -21,6 +21,7 @@ from curate.generators.keepers import keep_servers, run_own_server, tell_silence
 from curate.generators.prompts import Mode, Template, resolve_mode
 from curate.generators.pump import pump, run_apart
 from curate.generators.server_process import find_command
+from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, option_of
 
 __all__ = ["VLLMServer"]
 
@@ -91,6 +92,7 @@ class VLLMServer(Component):
     outage_timeout: float = Field(default=300.0, gt=0)
     retries: int = Field(default=10, ge=0)
     restarts: int = Field(default=3, ge=0)
+    consents: ClassVar[Mapping[str, Consent]] = {"command": COMMAND, "arguments": ARGUMENTS}
 
     @field_validator("url", mode="before")
     @classmethod
@@ -107,7 +109,7 @@ class VLLMServer(Component):
     @classmethod
     def _allowed(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
         for word in arguments:
-            if (option := _option(word)) in _OURS:
+            if (option := option_of(word)) in _OURS:
                 raise InputError(f"arguments: {option} is set by VLLMServer itself; leave it out")
         return arguments
 
@@ -194,15 +196,10 @@ class VLLMServer(Component):
         deciding, taking = [], False
         for word in self.arguments:
             if word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
-                taking = re.sub("^--no-", "--", _option(word)).startswith(_DECIDING)
+                taking = re.sub("^--no-", "--", option_of(word)).startswith(_DECIDING)
             if taking:
                 deciding.append(word)
         return deciding
-
-
-def _option(word: str) -> str:
-    """The name of the option in an argument; vLLM takes underscores for hyphens, and options of options after a dot."""
-    return word.partition("=")[0].partition(".")[0].replace("_", "-")
 
 
 async def _serve(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.arguments import permissions
 from curate.display import visible
 from curate.errors import InputError
 from curate.places import local_path
@@ -146,7 +147,7 @@ def _finetuning(options: argparse.Namespace) -> Finetuning:
     for name, option in (("steps", "--epochs"), ("seed", "--seeds")):
         if name in changed:
             raise InputError(f"--finetuning {name}=...: every run gets its own; use {option}")
-    return finetuning_from(changed, tuple(options.allow_plugin))
+    return finetuning_from(changed, permissions(options))
 
 
 def _evaluation(options: argparse.Namespace) -> Evaluation:
@@ -156,6 +157,8 @@ def _evaluation(options: argparse.Namespace) -> Evaluation:
     given = apply_settings({}, options.evaluate)
     if options.no_generate:
         given["generate"] = False
+    if options.trust_remote_code:
+        given["trust_remote_code"] = True
     if options.max_tokens is not None:
         given["max_tokens"] = options.max_tokens
     if isinstance(given.get("shots_from"), str):
@@ -163,7 +166,7 @@ def _evaluation(options: argparse.Namespace) -> Evaluation:
     for name in ("stop", "vllm_arguments"):
         if isinstance(given.get(name), list):
             given[name] = tuple(given[name])
-    found: Evaluation = construct(Evaluation, given, "--evaluate")
+    found: Evaluation = construct(Evaluation, given, "--evaluate", permissions(options))
     return found
 
 
@@ -193,7 +196,7 @@ def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
     for text in options.reweighter:
         head, equals, rest = text.partition("=")
         name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
-        given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", tuple(options.allow_plugin))
+        given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
         name = name or reweighter_name(given)
         if name in found:
             raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")

@@ -1,0 +1,246 @@
+"""Plain values out of YAML and JSON text, within bounds.
+
+YAML is read event by event: no constructor of PyYAML that makes anything else is ever reached, and neither nesting nor
+aliases cost more than the bounds below say, whatever the text. What is read of it: mappings with text keys, lists,
+texts, whole numbers, floats, booleans and null. Unlike YAML 1.1, a date is text and 1e-3 is a number.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.errors import InputError
+
+__all__ = ["dump_yaml", "file_text", "parse_json", "parse_yaml"]
+
+# A recipe has a hundred values and a depth of six. What a person writes is far from these, what makes a machine swap
+# is far beyond them.
+MOST_CHARACTERS = 1 << 18
+MOST_VALUES = 20_000
+MOST_DEPTH = 50
+MOST_DIGITS = 40
+MOST_JSON_BYTES = 1 << 28
+_FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+_TAGS = "tag:yaml.org,2002:"
+_SCALARS = frozenset(_TAGS + name for name in ("str", "int", "float", "bool", "null"))
+
+
+class _Reader(yaml.SafeLoader):
+    """PyYAML's parser, and its way to tell numbers from texts."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Reader` would read as numbers."""
+
+
+for _kind in (_Reader, _Dumper):
+    # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.
+    _kind.add_implicit_resolver(_TAGS + "float", _FLOAT, list("-+.0123456789"))
+
+
+class _Unreadable(Exception):
+    """What is wrong, and the line it is in, from 0."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+@dataclass
+class _Open:
+    """A mapping or list that is being read.
+
+    key: that the next value belongs to. size, depth: of what it holds so far, itself included.
+    """
+
+    value: Any
+    anchor: str | None
+    key: str | None = None
+    size: int = 1
+    depth: int = 1
+
+
+@dataclass
+class _Known:
+    """What an anchor stands for, with the number of values in it and their depth."""
+
+    value: Any
+    size: int
+    depth: int
+
+
+@dataclass
+class _Building:
+    """The value of one document, as far as its events tell."""
+
+    open: list[_Open] = field(default_factory=list)
+    anchors: dict[str, _Known] = field(default_factory=dict)
+    total: int = 0
+    root: Any = None
+
+    def take(self, value: Any, size: int, depth: int, line: int) -> None:
+        """Put a finished value into what is open."""
+        if not self.open:
+            self.root = value
+            return
+        place = self.open[-1]
+        place.size += size
+        place.depth = max(place.depth, depth + 1)
+        if isinstance(place.value, list):
+            place.value.append(value)
+        elif place.key is None:
+            if not isinstance(value, str):
+                raise _Unreadable(f"key {_shown(value)} is no text; put it in quotes", line)
+            if value in place.value:
+                raise _Unreadable(f"key {_shown(value)} stands twice", line)
+            place.key = value
+        else:
+            place.value[place.key], place.key = value, None
+
+    def count(self, size: int, depth: int, line: int) -> None:
+        self.total += size
+        if self.total > MOST_VALUES:
+            raise _Unreadable(f"more than {MOST_VALUES:,} values, those of aliases included", line)
+        if len(self.open) + depth > MOST_DEPTH:
+            raise _Unreadable(f"nested more than {MOST_DEPTH} deep", line)
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The plain value that a YAML text is.
+
+    name: of the text, for messages. Raises InputError in one line for what is no YAML, or is out of bounds: more than
+    262,144 characters, 20,000 values once its aliases are written out, or 50 levels.
+    """
+    try:
+        if len(text) > MOST_CHARACTERS:
+            raise _Unreadable(f"more than {MOST_CHARACTERS:,} characters")
+        return _value(text)
+    # ValueError, OverflowError: numbers of directives and codes of characters that there are not
+    except (_Unreadable, yaml.YAMLError, ValueError, OverflowError) as error:
+        line = error.line if isinstance(error, _Unreadable) else _line_of(error)
+        where = f" line {line + 1}" if line is not None else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"{name}{where}: not readable as plain YAML ({problem})") from error
+
+
+def _line_of(error: Exception) -> int | None:
+    return getattr(getattr(error, "problem_mark", None), "line", None)
+
+
+def _value(text: str) -> Any:
+    reader, building, documents = _Reader(text), _Building(), 0
+    try:
+        for event in _events(reader):
+            line = event.start_mark.line
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise _Unreadable("a second document begins; leave one", line)
+            elif isinstance(event, yaml.AliasEvent):
+                _alias(event, building, line)
+            elif isinstance(event, yaml.ScalarEvent):
+                building.count(1, 1, line)
+                value = _scalar(reader, event, key=_is_key(building))
+                if event.anchor:
+                    building.anchors[event.anchor] = _Known(value, 1, 1)
+                building.take(value, 1, 1, line)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                building.count(1, 1, line)
+                _check_tag(event, line)
+                building.open.append(_Open({} if isinstance(event, yaml.MappingStartEvent) else [], event.anchor))
+                if event.anchor:
+                    building.anchors.pop(event.anchor, None)  # it refers to this one from here on
+            elif isinstance(event, yaml.CollectionEndEvent):
+                done = building.open.pop()
+                if done.anchor:
+                    building.anchors[done.anchor] = _Known(done.value, done.size, done.depth)
+                building.take(done.value, done.size, done.depth, line)
+    finally:
+        reader.dispose()
+    return building.root
+
+
+def _events(reader: _Reader) -> Iterator[Any]:
+    while reader.check_event():
+        yield reader.get_event()
+
+
+def _is_key(building: _Building) -> bool:
+    return bool(building.open) and isinstance(building.open[-1].value, dict) and building.open[-1].key is None
+
+
+def _alias(event: Any, building: _Building, line: int) -> None:
+    known = building.anchors.get(event.anchor)
+    if known is None:
+        inside = any(each.anchor == event.anchor for each in building.open)
+        problem = "stands for what it is part of" if inside else "stands for nothing before it"
+        raise _Unreadable(f"alias *{event.anchor} {problem}", line)
+    building.count(known.size, known.depth, line)
+    building.take(_copied(known.value), known.size, known.depth, line)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_tag(event: Any, line: int) -> None:
+    kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+    if event.tag not in (None, "!", _TAGS + kind):
+        raise _Unreadable(f"the tag {event.tag} is not read; leave it out", line)
+
+
+def _scalar(reader: _Reader, event: Any, *, key: bool) -> Any:
+    text, line = event.value, event.start_mark.line
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise _Unreadable("a text holds a null character or half a surrogate pair", line)
+    if event.tag in ("!", _TAGS + "str"):
+        return text
+    tag = reader.resolve(yaml.ScalarNode, text, (True, False)) if event.implicit[0] or event.tag else _TAGS + "str"
+    if event.tag is not None and event.tag != tag:
+        raise _Unreadable(f"the tag {event.tag} is not read; leave it out", line)
+    if tag == _TAGS + "merge" and key:
+        raise _Unreadable("merge keys (<<) are not read; write the keys out", line)
+    if tag not in _SCALARS:  # dates, and what YAML 1.1 has beyond JSON
+        return text
+    if tag in (_TAGS + "int", _TAGS + "float") and len(text) > MOST_DIGITS:
+        raise _Unreadable(f"a number of more than {MOST_DIGITS} characters; put it in quotes if it is text", line)
+    value = reader.construct_object(yaml.ScalarNode(tag, text))
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise _Unreadable(f"the whole number {text} does not fit 64 bits; put it in quotes if it is text", line)
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def dump_yaml(value: Any) -> str:
+    """YAML text that `parse_yaml` turns back into an equal plain value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def file_text(path: Path, most: int) -> str:
+    """The UTF-8 text of a regular file. Raises OSError, and ValueError for other text or more than `most` bytes."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode("utf-8")
+
+
+def parse_json(path: Path) -> Any:
+    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON, or too long or too deep."""
+    try:
+        return json.loads(file_text(path, MOST_JSON_BYTES))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
