@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -37,6 +37,7 @@ class Alignment(Component):
     of: which gradients. similarity: see `GradientAlignment`.
     """
 
+    version: ClassVar[int] = 2
     target: Any = Field(repr=False)
     name: str
     of: GradientParts
@@ -51,13 +52,13 @@ class Alignment(Component):
         key = f"target of {fingerprint(self)}"
         if key not in checkpoint.memo:
             checkpoint.memo[key] = self._target_gradient(checkpoint)
-        target = checkpoint.memo[key]
+        target, size = checkpoint.memo[key]
         found = np.full((len(examples), 1), np.nan, np.float32)
         for rows, gradients in example_gradients(checkpoint, checkpoint.tokens, self.of):
-            dots = gradients.double() @ target
+            dots = _dots(gradients, target)
             if self.similarity == "cosine":
                 # A gradient of zero changes nothing: aligned with nothing, hence 0.
-                dots /= (gradients.double().norm(dim=1) * target.norm()).clamp_min(1e-30)
+                dots /= (_dots(gradients, gradients).sqrt() * size).clamp_min(1e-30)
             found[rows, 0] = dots.cpu().numpy()
         return found
 
@@ -66,8 +67,8 @@ class Alignment(Component):
         each = 1 if self.of.parameters == "last-layer" else 3
         return checkpoints * each * (1 + len(self.target) / max(rows, 1))
 
-    def _target_gradient(self, checkpoint: LiveCheckpoint) -> torch.Tensor:
-        """(D,) float64 projected mean gradient of the target's rows with completion text."""
+    def _target_gradient(self, checkpoint: LiveCheckpoint) -> tuple[list[torch.Tensor], float]:
+        """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its length."""
         key = f"tokens of {fingerprint(self)}"
         if key not in checkpoint.kept:
             checkpoint.kept[key] = checkpoint.proxy_run.tokenise(self.target).tokens
@@ -78,16 +79,27 @@ class Alignment(Component):
                 f"{self.name}: no completion text of its {len(tokens):,} rows survives proxy.max_length = "
                 f"{checkpoint.proxy_run.proxy.max_length}; raise it, or give a target of shorter rows"
             )
-        total = sum(part.double().sum(0) for _, part in example_gradients(checkpoint, tokens, self.of)) / count
-        assert not isinstance(total, float)
-        size = float(total.norm())
+        total: list[torch.Tensor] = []
+        for _, gradients in example_gradients(checkpoint, tokens, self.of):
+            sums = [gradient.sum(0, keepdim=True) for gradient in gradients]
+            total = [one.add_(other) for one, other in zip(total, sums, strict=True)] if total else sums
+        total = [each.div_(count) for each in total]
+        size = float(_dots(total, total).sqrt())
         if not np.isfinite(size) or size == 0:
             what = "zero" if size == 0 else "not finite"
             raise InputError(
                 f"{self.name}: its mean gradient is {what} at step {checkpoint.step}, so nothing can be aligned with "
                 "it; give another target, or lower proxy.learning_rate"
             )
-        return total
+        return total, size
+
+
+def _dots(gradients: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(b,) float64 inner products of the gradients of b rows with those of as many, or of one."""
+    import torch
+
+    products = [(one * other).flatten(1).sum(1).double() for one, other in zip(gradients, others, strict=True)]
+    return torch.stack(products).sum(0)
 
 
 class GradientAlignment(Component):
@@ -97,29 +109,32 @@ class GradientAlignment(Component):
     in DGA, arXiv 2410.02498, where it raises the weight of a domain). So difficulty here means something else than
     for other scorers: higher = more useful to the target, not learned later, and `hard: highest` shows twice what
     helps the target. g_i is the gradient of the example's mean loss per token at a checkpoint; alignments of the K
-    checkpoints are the features, their weighted mean is the difficulty. LESS takes Adam's update for g_i instead of
-    the gradient, and an adapter trained for the purpose; optimizer states are not kept with checkpoints.
+    checkpoints are the features, their weighted mean is the difficulty. Gradients are compared whole.
+
+    Departures from LESS: it takes Adam's update for g_i instead of the gradient, and an adapter trained for the purpose
+    (optimizer states are not kept with checkpoints); it projects gradients to 8192 dimensions, in order to store them;
+    it brings every target gradient to length 1 before averaging, where here the mean is that of the gradients, in which
+    long ones count more; and it takes the maximum over the target's subtasks, where here all of the target is one (for
+    several, one scorer each).
 
     target: rows of the kind to get better at, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
         (`curate.source_data.FurtherData`). Tokenised as the input, cut at proxy.max_length.
     parameters: whose gradient.
         last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
-            sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint.
+            sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint,
+            and a second product of the LM head's size.
         lora: factors B of adapters W + B A on the attention projections at B = 0, A fixed, random and of `rank` rows.
             Cost: a float32 forward and backward pass per example and checkpoint, in batches.
-        all: every parameter. Cost: the same, one example at a time: for small models.
+        all: every parameter. Cost: the same, one example at a time, and memory for three more copies of the weights:
+            for small models.
         And each over the target, and one forward pass per example and checkpoint for the losses.
     similarity: cosine, or dot. A dot product favours short rows, whose gradients are long.
-    dimensions: of a projected gradient, at most. Each weight's gradient is projected on both sides by random +-1
-        entries from the proxy's seed (`curate.projection.Factors`): cheaper than one dense projection to the 8192
-        dimensions of LESS, and in want of more of them for the same error.
     weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
     """
 
     target: GivenData
     parameters: Literal["all", "last-layer", "lora"] = "last-layer"
     similarity: Literal["cosine", "dot"] = "cosine"
-    dimensions: int = Field(default=65536, ge=1)
     rank: int = Field(default=8, ge=1)
     weights: Literal["learning_rate", "equal"] = "learning_rate"
 
@@ -132,7 +147,7 @@ class GradientAlignment(Component):
         return Alignment(
             target=target,
             name=f"GradientAlignment target {self.target.name}",
-            of=GradientParts(parameters=self.parameters, dimensions=self.dimensions, rank=self.rank),
+            of=GradientParts(parameters=self.parameters, rank=self.rank),
             similarity=self.similarity,
         )
 

@@ -95,7 +95,7 @@ def test_a_scorer_with_a_target(parameters: Literal["last-layer", "lora", "all"]
     path = cache / "target.jsonl"
     rows = [{"prompt": f"What comes after {k}?", "completion": "two three"} for k in range(5)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    check_scorer(GradientAlignment(target=str(path), parameters=parameters, dimensions=256), cache=cache)
+    check_scorer(GradientAlignment(target=str(path), parameters=parameters), cache=cache)
 
 
 def test_a_scorer_with_a_reference(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Alignment with a target: exact against naive gradients and explicit projections, and what it means for a step."""
+"""Alignment with a target: against naive gradients of single rows, and what it means for a step."""
 
 import copy
 from pathlib import Path
@@ -30,82 +30,71 @@ from tests.model_zoo import random_tokens, tiny_model
 TOKENS = random_tokens([(6, 30), (20, 3), (2, 20), (11, 1), (9, 13), (3, 7)], invalid=[3])
 TARGET = random_tokens([(5, 9), (4, 14), (8, 2), (3, 5)], seed=9, invalid=[2])
 VALID = np.flatnonzero(TOKENS.valid)
-EXACT = 10**7  # dimensions that leave every matrix as it is
 
 
 def parts_of(**changes: Any) -> GradientParts:
-    return GradientParts(**{"parameters": "last-layer", "dimensions": 8192, "rank": 8} | changes)
+    return GradientParts(**{"parameters": "last-layer", "rank": 8} | changes)
 
 
-def found_for(checkpoint: LiveCheckpoint, of: GradientParts, tokens: Tokens = TOKENS) -> dict[int, torch.Tensor]:
-    pairs = [zip(rows.tolist(), parts, strict=True) for rows, parts in example_gradients(checkpoint, tokens, of)]
-    return {row: part for each in pairs for row, part in each}
+def found_for(checkpoint: LiveCheckpoint, of: GradientParts, tokens: Tokens = TOKENS) -> dict[int, list[torch.Tensor]]:
+    """The gradients of each row, by weight."""
+    return {
+        int(row): [part[place] for part in parts]
+        for rows, parts in example_gradients(checkpoint, tokens, of)
+        for place, row in enumerate(rows)
+    }
 
 
-def explicit(checkpoint: LiveCheckpoint, of: GradientParts, name: str, matrix: torch.Tensor) -> torch.Tensor:
-    """One weight's gradient times the projection matrix written out in full."""
-    factors = checkpoint.kept[f"{fingerprint(of)} {name}"]
-    if factors.left is None and factors.right is None:
-        return matrix.flatten()
-    left = torch.eye(matrix.shape[0]) if factors.left is None else factors.left
-    right = torch.eye(matrix.shape[1]) if factors.right is None else factors.right
-    return torch.kron(left, right).t() @ matrix.flatten()
+def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "phi", "cohere", "granite", "gpt_neox"])
-@pytest.mark.parametrize("dimensions", [40, EXACT])
-def test_the_last_layer_in_closed_form(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "CPU_LOGITS", 5 * 211)  # rows in several parts
+@pytest.mark.parametrize("positions", [5, 1000], ids=["rows in several parts", "rows whole"])
+def test_the_last_layer_in_closed_form(family: str, positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "CPU_LOGITS", positions * 211)
     model = tiny_model(family, **({} if family == "phi" else {"tie_word_embeddings": False}))
-    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(dimensions=dimensions)
-    found = found_for(checkpoint, of)
+    found = found_for(checkpoint_of(model, TOKENS), parts_of())
     assert sorted(found) == VALID.tolist()
     name = next(name for name, p in model.named_parameters() if p is model.get_output_embeddings().weight)
     for row, gradient in found.items():
-        expected = explicit(checkpoint, of, "head", row_gradient(model, TOKENS, row)[name])
-        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-3)
+        assert_close(gradient, [row_gradient(model, TOKENS, row)[name]])
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "phi"])
-@pytest.mark.parametrize("dimensions", [100, EXACT])
-def test_every_parameter(family: str, dimensions: int) -> None:
+def test_every_parameter(family: str) -> None:
     model = tiny_model(family)
-    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="all", dimensions=dimensions)
-    for row, gradient in found_for(checkpoint, of).items():
-        parts = []
-        for name, each in row_gradient(model, TOKENS, row).items():
-            parts.append(explicit(checkpoint, of, name, each if each.ndim == 2 else each[None]))
-        torch.testing.assert_close(gradient, torch.cat(parts), atol=1e-5, rtol=1e-3)
+    for row, gradient in found_for(checkpoint_of(model, TOKENS), parts_of(parameters="all")).items():
+        assert_close(gradient, list(row_gradient(model, TOKENS, row).values()))
     assert all(p.grad is None for p in model.parameters())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma3", "phi3"])
-@pytest.mark.parametrize("dimensions", [300, EXACT])
-def test_adapters(family: str, dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """dL/dB of W + B A at B = 0, by backward through W alone: dL/dW A^T."""
     monkeypatch.setitem(module._TOKENS, "cpu", 60)  # several batches
     model = tiny_model(family)
-    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="lora", dimensions=dimensions, rank=3)
+    checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="lora", rank=3)
     found = found_for(checkpoint, of)
-    names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.kept if not key.endswith(" A")]
+    names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.kept]
     assert len(names) == 2 * {"llama": 4, "gpt2": 2, "gpt_neox": 2, "gemma3": 4, "phi3": 2}[family]
     assert sorted(found) == VALID.tolist()
     for row, gradient in found.items():
         whole = row_gradient(model, TOKENS, row)
-        parts = []
-        for name in names:
-            by_weight = whole[f"{name}.weight"]
-            by_weight = by_weight.t() if family == "gpt2" else by_weight
-            by_factor = by_weight @ checkpoint.kept[f"{fingerprint(of)} {name} A"]
-            parts.append(explicit(checkpoint, of, name, by_factor))
-        torch.testing.assert_close(gradient, torch.cat(parts), atol=1e-5, rtol=1e-3)
+        by_weight = [whole[f"{name}.weight"] for name in names]
+        by_weight = [each.t() for each in by_weight] if family == "gpt2" else by_weight
+        factors = [checkpoint.kept[f"{fingerprint(of)} {name}"] for name in names]
+        assert_close(gradient, [each @ factor for each, factor in zip(by_weight, factors, strict=True)])
 
 
-def alignment(similarity: str = "cosine", target: Tokens = TARGET, model: Any = None, **of: Any) -> np.ndarray:
+def alignment(
+    similarity: str = "cosine", target: Tokens = TARGET, model: Any = None, tokens: Tokens = TOKENS, **of: Any
+) -> np.ndarray:
     measure = Alignment(target=target, name="target t", of=parts_of(**of), similarity=similarity)
     known: Any = {"tokenise": lambda given: type("Tokenised", (), {"tokens": given})}
-    checkpoint = checkpoint_of(model or tiny_model(), TOKENS, **known)
-    return measure.measure(checkpoint, [None] * len(TOKENS))[:, 0]  # type: ignore[arg-type]
+    checkpoint = checkpoint_of(model or tiny_model(), tokens, **known)
+    return measure.measure(checkpoint, [None] * len(tokens))[:, 0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -113,35 +102,53 @@ def _tokens_have_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokens, "fingerprint", lambda self: str(len(self)), raising=False)
 
 
-def naive(similarity: str) -> np.ndarray:
-    """(n,) by naive gradients of all parameters."""
-    model = tiny_model()
+def naive(similarity: str, parameters: str = "all", tokens: Tokens = TOKENS, model: Any = None) -> np.ndarray:
+    """(n,) by naive gradients of all parameters, or of the LM head."""
+    model = model or tiny_model()
 
-    def flat(tokens: Tokens, row: int) -> torch.Tensor:
-        return torch.cat([part.flatten() for part in row_gradient(model, tokens, row).values()])
+    def flat(of: Tokens, row: int) -> torch.Tensor:
+        gradients = row_gradient(model, of, row)
+        named = gradients if parameters == "all" else {"": gradients["lm_head.weight"]}
+        return torch.cat([part.flatten() for part in named.values()]).double()
 
     target = torch.stack([flat(TARGET, int(row)) for row in np.flatnonzero(TARGET.valid)]).mean(0)
-    found = np.full(len(TOKENS), np.nan)
-    for row in VALID:
-        dot = flat(TOKENS, int(row)) @ target
-        scale = flat(TOKENS, int(row)).norm() * target.norm() if similarity == "cosine" else 1.0
+    found = np.full(len(tokens), np.nan)
+    for row in np.flatnonzero(tokens.valid):
+        gradient = flat(tokens, int(row))
+        dot = gradient @ target
+        scale = gradient.norm() * target.norm() if similarity == "cosine" else 1.0
         found[row] = float(dot / scale)
     return found
 
 
+@pytest.mark.parametrize("parameters", ["all", "last-layer"])
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_without_loss_by_projection_it_is_the_true_alignment(similarity: str) -> None:
-    found = alignment(similarity, parameters="all", dimensions=EXACT)
-    np.testing.assert_allclose(found, naive(similarity), rtol=1e-3, atol=1e-6)
+def test_it_is_the_true_alignment(similarity: str, parameters: str) -> None:
+    found = alignment(similarity, parameters=parameters)
+    np.testing.assert_allclose(found, naive(similarity, parameters), rtol=1e-3, atol=1e-6)
 
 
-def test_projected_cosines_are_near_the_true_ones() -> None:
-    error = np.abs(alignment(parameters="all", dimensions=8192) - naive("cosine"))[VALID]
-    assert 0 < error.max() < 0.1
+@pytest.mark.parametrize(
+    ("family", "parameters"),
+    [("llama", "all"), ("llama_tied", "all"), ("gpt2", "all"), ("gemma3", "all"), ("llama", "last-layer")],
+)
+def test_the_order_of_rows_by_alignment_is_the_true_one(family: str, parameters: str) -> None:
+    """Rows that differ little in alignment, in models whose gradients have few strong directions: the errors of a
+    projection by random factors of each weight made rank correlations of 0.84 to 0.96 of the first four."""
+    lengths = np.random.default_rng(0).integers((1, 1), (12, 30), (60, 2)).tolist()
+    tokens, model = random_tokens(lengths, seed=3), tiny_model(family)
+    found, exact = (
+        alignment(parameters=parameters, tokens=tokens, model=model),
+        naive("cosine", parameters, tokens, model),
+    )
+    assert exact.std() > 0.01
+    ranks = [each.argsort().argsort() for each in (found, exact)]
+    assert np.corrcoef(*ranks)[0, 1] >= 0.999
+    assert np.sqrt(np.mean((found - exact) ** 2)) < 1e-5
 
 
 def test_a_step_on_a_row_lowers_the_loss_of_the_target_by_its_dot_product() -> None:
-    dots = alignment("dot", parameters="all", dimensions=EXACT)
+    dots = alignment("dot", parameters="all")
 
     def target_loss(model: Any) -> float:
         with torch.no_grad():
@@ -161,7 +168,7 @@ def test_a_step_on_a_row_lowers_the_loss_of_the_target_by_its_dot_product() -> N
 
 @pytest.mark.parametrize("parameters", ["last-layer", "lora", "all"])
 def test_a_row_of_the_target_alone_is_aligned_with_itself(parameters: str) -> None:
-    found = alignment(target=TOKENS.take(np.array([2])), parameters=parameters, dimensions=500)
+    found = alignment(target=TOKENS.take(np.array([2])), parameters=parameters)
     assert found[2] == pytest.approx(1, abs=1e-4)
     assert np.delete(found, [2, 3]).max() < 0.95
     np.testing.assert_array_equal(np.isnan(found), ~TOKENS.valid)

@@ -1,14 +1,12 @@
 """Predictions part by part are the model's own, for every family and part size; projections keep angles."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from curate import predictions as module
 from curate.predictions import batches, completion_means, predictions
-from curate.projection import Factors, projection
+from curate.projection import projection
 from tests.checkpoint_zoo import checkpoint_of, row_logits
 from tests.model_zoo import FAMILIES, VOCABULARY, random_tokens, tiny_model
 
@@ -97,32 +95,3 @@ def test_a_projection_keeps_angles_as_its_dimensions_allow() -> None:
     assert torch.equal(matrix, projection(3000, 1024, 5, "cpu"))
     assert not torch.equal(matrix, projection(3000, 1024, 6, "cpu"))
     torch.testing.assert_close(matrix.square().sum(1), torch.ones(3000))
-
-
-@pytest.mark.parametrize("shape", [(50, 70), (3, 200), (200, 3), (1, 40), (12, 12)])
-@pytest.mark.parametrize("dimensions", [1, 30, 144, 10_000])
-def test_factors_are_one_projection_by_a_kronecker_product(shape: tuple[int, int], dimensions: int) -> None:
-    factors = Factors(*shape, dimensions, 3, "cpu")
-    left = torch.eye(shape[0]) if factors.left is None else factors.left
-    right = torch.eye(shape[1]) if factors.right is None else factors.right
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = factors.of(matrix)
-    assert found.shape == factors.shape
-    assert found.numel() <= dimensions
-    assert found.numel() == matrix.numel() or dimensions < matrix.numel()
-    torch.testing.assert_close(found.flatten(), torch.kron(left, right).t() @ matrix.flatten(), atol=1e-4, rtol=1e-4)
-    u, v = torch.randn(shape[0]), torch.randn(shape[1])
-    outer = torch.outer(factors.of_rows(u), factors.of_columns(v))
-    torch.testing.assert_close(outer, factors.of(torch.outer(u, v)), atol=1e-4, rtol=1e-4)
-
-
-def test_factors_keep_angles_on_average() -> None:
-    torch.manual_seed(1)
-    a = torch.randn(60, 80)
-    b = 0.5 * a + torch.randn(60, 80)
-    seen: list[Any] = []
-    for seed in range(30):
-        factors = Factors(60, 80, 400, seed, "cpu")
-        seen.append((factors.of(a) * factors.of(b)).sum().item() / (a * b).sum().item())
-    assert abs(np.mean(seen) - 1) < 0.1
-    assert 0 < np.std(seen) < 0.4
