@@ -27,8 +27,10 @@ class Subset(Component):
     size: a number of rows, or a share of the valid rows (a float up to 1.0).
     choose:
         balanced: S2L (arXiv 2403.07384): visit the clusters from the smallest up and take from each
-            min(cluster size, rows still wanted / clusters left) rows at random.
-        lowest_loss: the rows of lowest final loss, as a measure of quality.
+            min(cluster size, rows still wanted / clusters left) rows at random. S2L's code sets clusters of two rows or
+            fewer aside and draws from them last, if rows are still wanted; here they are the first to be visited.
+        lowest_loss: the rows of lowest final loss of the proxy, as a measure of quality (cf. arXiv 2406.14833, strategy
+            II, which takes the perplexity of an n-gram model of a reference corpus).
         random: the control.
     per: "source" first shares the rows out over the sources in the same balanced way, then chooses inside each.
     """

@@ -28,6 +28,11 @@ class Synthesize(Component):
     """Variants of hard rows, kept where some of the sampled solutions reach the original answer, but not most
     (SvS, arXiv 2508.14029, made offline; used as an augmentation by arXiv 2602.00576).
 
+    Departures from SvS: it writes from a model's own right responses to problems that 1 to 4 of 8 responses solve; here
+    problems are written from the solutions of hard rows that stand in the data. It only bounds the length of a problem;
+    here those that tell the answer or repeat another are left out before anything is solved. And a new row is a problem
+    with one right solution, for fine-tuning, not for reinforcement learning.
+
     generator: what writes and solves, see `curate.generators`.
     of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.controls`.
     rows: at most that many rows to start from, a seeded sample; None = all.

@@ -87,6 +87,9 @@ def _matrix(X: Any) -> Array:
 class KMeans(Component):
     """k-means with Euclidean distance (Lloyd), the centroids fitted on every row.
 
+    The reference code of arXiv 2602.00576 and 2403.07384 (faiss) starts once, stops after 20 iterations and fits the
+    centroids on 256 rows per cluster at most.
+
     n_clusters: k. Fewer come back where the rows hold fewer distinct points.
     n_init: k-means++ starts; the one of lowest inertia goes on until its centroids are at rest. Above 100,000
         rows the starts are compared on a seeded sample of that size, and the winner goes on over ALL rows.

@@ -37,6 +37,11 @@ class EarlyOutput(Component):
     the completion tokens, and clusters are found per source (`KMeans(per="source")`), the nearest thing to a class.
     The recipe is `useful`. Difficulty only orders the clusters: the features say which rows belong together.
 
+    Further departures: outputs are projected to 64 dimensions (with those, the rows found hard had a Jaccard index of
+    0.956 with those found by whole outputs, in one trial); early is a fixed share of the schedule, where USEFUL looks
+    for the epoch in which the training error begins to fall more slowly; and the outputs are the proxy's, where USEFUL
+    looks at the very model that it then trains anew from the start.
+
     output:
         hidden: mean last hidden state, of which the next-token distributions are a function.
         distribution: mean next-token distribution, what the model says rather than how; also where the hidden states

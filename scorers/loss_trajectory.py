@@ -30,6 +30,9 @@ class LossTrajectory(Component):
             easy examples that have already converged, and it amplifies noise where losses are near 0.
         final: the last loss alone.
     Difficulty is the mean of the features: mean loss, mean ratio, or last loss.
+
+    Departures from the authors' code: prompt and completion are tokenised apart, so that the border between them is
+    exact; a row whose completion is cut off altogether is invalid, where theirs counts it as one of loss 0.
     """
 
     features: Literal["absolute", "relative", "final"] = "absolute"

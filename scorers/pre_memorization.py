@@ -162,6 +162,9 @@ class PreMemorizationAccuracy(Component):
         depends on task and model: another one costs nothing, samples being kept.
     samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; the paper's.
 
+    The paper reads the mean over a training set from the model that is fine-tuned; here each row's value is its
+    easiness, and the model is the proxy. Its prompts are the proxy's template, not the paper's "Answer:".
+
     Cost: `samples` generations per example and epoch, far more than a loss: 5 x 3 epochs x 7,500 rows of GSM8K are
     112,500 completions. Rows without an answer to grade by are invalid.
     """

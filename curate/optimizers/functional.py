@@ -25,10 +25,10 @@ class FunctionalSAM(Component):
     alone is taken there: g = J(w + eps)^T dL/dz(w), applied at w by `base`, AdamW or Muon. That leaves out the part of
     SAM that grows with the curvature of the loss in the logits, which dominates in language models.
 
-    eps = rho * d / ||d||_2 over all parameters together, d the gradient at w; preconditioned: d = gradient /
-    (sqrt(v) + 1e-6), v the second moment that AdamW holds of the steps before, bias-corrected. v is 1 before the
-    first step and for whatever AdamW does not train. Ranks and clipping: see `SAM`; here, too, eps is that of the
-    unclipped gradient of the whole optimizer batch.
+    eps = rho * d / ||d||_2 over all parameters together, d the gradient at w; preconditioned: d = gradient / (sqrt(v) +
+    1e-6), v the second moment that AdamW holds of the steps before, bias-corrected. v is 1 before the first step and
+    for whatever AdamW does not train. The reference code takes v without bias correction. Ranks and clipping: see
+    `SAM`; here, too, eps is that of the unclipped gradient of the whole optimizer batch.
     """
 
     base: Any = Field(default_factory=AdamW)

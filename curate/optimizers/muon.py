@@ -43,6 +43,10 @@ class Muon(Component):
     rank equally. Never: embeddings, the LM head, tied or not, norms, biases, and tensors of more dimensions such as
     fused experts.
 
+    Departures from the reference code: the learning rate (there 0.02); what `adamw` trains has the usual betas and eps
+    of AdamW (there (0.9, 0.95) and 1e-10); a parameter without a gradient stays as it is (there its gradient counts as
+    0, and it still decays).
+
     Ranks hold the same summed gradients and so compute the same update. Sharded parameters (FSDP2) are refused: a
     matrix has to be whole to be orthogonalised.
     """

@@ -23,9 +23,9 @@ _SMOOTHING = 0.05  # part of every mixture that is the data's own, so that no do
 def importance_basis(tokens: Tokens, domains: Ints, target: Tokens, count: int, seed: int) -> npt.NDArray[np.float64]:
     """(count, k) mixtures of k domains: the data's own, and count - 1 importance samples of parts of the target.
 
-    Rows are compared by the tf-idf of their token ids. The target's rows are put into count - 1 groups by k-means,
-    and a group's mixture is how often each domain's centroid is the nearest (by cosine) to a row of it, smoothed by 5
-    % of the data's own.
+    Rows are compared by the tf-idf of their token ids. The target's rows are put into count - 1 groups by k-means, and
+    a group's mixture is how often each domain's centroid is the nearest (by cosine) to a row of it, smoothed by 5 % of
+    the data's own. All of that is ours; of the paper's basis is known that it comes from importance sampling.
 
     domains: (n,) index of each row's domain, -1 for rows that do not count. Raises InputError where the target has
     fewer rows than groups.

@@ -31,7 +31,9 @@ class DynamicLoss(Component):
     One outlier stretches h for all others. What is averaged is tokens, and w has mean 1 over the rows: the coefficients
     are those of the authors' code for rows of different lengths (GPT-2), and all 1 while uniform. So where the loss
     goes with the length, updates are larger or smaller than without weights. The authors' later code knows rows of one
-    length only, for which both are the same; its `r` falls by a schedule, here it is fixed after `uniform_steps`.
+    length only, for which both are the same; its `r` falls by a schedule, here it is fixed after `uniform_steps`. Both
+    weigh the rows that all devices hold at one time, here it is the whole optimizer batch; the strategy that the GPT-2
+    code calls "upper" (f = (h + 1) / 2) is left out.
     """
 
     strategy: Literal["linupper", "quadratic", "extremes"] = "linupper"
@@ -60,7 +62,8 @@ class IRDRO(Component):
     w_i = b exp(l_i / kl_weight) / sum_j exp(l_j / kl_weight), mean 1: the closed form of the worst mixture of the
     batch, less kl_weight times its Kullback-Leibler divergence from the uniform one. What is averaged is rows, as by
     the authors: the batch loss is mean_i w_i l_i, l_i the mean loss of a row, long or short. Computed over the whole
-    optimizer batch of all ranks, where the authors' code sees the four to eight rows of one device.
+    optimizer batch of all ranks, where the authors' code sees the four to eight rows of one device; and l_i is over
+    completion tokens, where theirs is over a whole text.
 
     kl_weight: nats; to infinity: uniform; to 0: the hardest example alone.
     """
