@@ -51,6 +51,7 @@ class Checkpoint:
     micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known. lowered:
     whether that is less than was asked for, because memory ran out; a run that goes on then keeps to it.
     reweighting: the reweighter of the run and the weights it gave so far; None where there is none.
+    drops_out: whether the training draws at random, so that its result depends on the size of micro-batches.
     """
 
     step: int
@@ -64,6 +65,7 @@ class Checkpoint:
     micro_batch_tokens: int | None = None
     lowered: bool = False
     reweighting: Reweighting | None = field(default=None, repr=False)
+    drops_out: bool = False
 
     def save(self, directory: Path, *, resumable: bool = True, frozen: bool = True) -> None:
         """Write model.safetensors (float32) into an existing folder, for `load_weights`.

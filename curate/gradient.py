@@ -61,9 +61,10 @@ class Gradient:
         config: TrainConfig,
         device: torch.device,
         packed: bool,
+        drops_out: bool = False,
     ) -> None:
         self.model, self.tokens, self.config, self.device = model, tokens, config, device
-        self.packed = packed
+        self.packed, self.drops_out = packed, drops_out
         self.reweighting: Reweighting | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         logit_map(model)  # worked out now, outside the random draws of a step
@@ -77,6 +78,11 @@ class Gradient:
         self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
         self.lowered = False
         self.notes: list[str] = []
+        if drops_out:
+            self.notes.append(
+                f"the model drops out at random in training, and what it drops depends on the size of micro-batches "
+                f"({self.budget} tokens): runs that are to be compared need the same one (--micro-batch-tokens)"
+            )
 
     def reweigh(self, reweighter: Any, rows: TrainingRows, resume: Path | None) -> Reweighting | None:
         """From now on the rows of a batch weigh what `reweighter` says; None = alike.
@@ -191,6 +197,7 @@ class Gradient:
         self.notes.append(
             f"out of memory after {self.step} optimizer steps: micro-batches of {self.budget} tokens from now on, "
             f"{before} until now"
+            + ("; what drops out depends on it, so the result is that of neither" if self.drops_out else "")
         )
 
     def __call__(self, *, anchor: bool = False) -> float:

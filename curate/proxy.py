@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.models import SCRATCH
 from curate.templates import Template
+
+if TYPE_CHECKING:
+    from curate.train import TrainConfig
 
 __all__ = ["Proxy", "Schedule", "length_in_steps"]
 
@@ -45,7 +48,8 @@ class Proxy(Component):
 
     Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
     of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,
-    so there is a floor of `min_steps`.
+    so there is a floor of `min_steps`. Nothing drops out, in training as in scoring, whatever the model's
+    configuration says: so neither the size of micro-batches nor memory that runs out changes a proxy.
 
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
     steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs".
@@ -112,6 +116,23 @@ class Proxy(Component):
             )
         steps = np.round(total * np.arange(1, self.checkpoints + 1) / self.checkpoints).astype(np.int64)
         return Schedule(steps, horizon, per_epoch)
+
+    def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
+        """For the training loop, up to `steps` of the schedule."""
+        from curate.train import TrainConfig
+
+        return TrainConfig(
+            steps=steps,
+            horizon_steps=schedule.horizon_steps,
+            batch_size=self.batch_size,
+            learning_rate=self.peak_learning_rate,
+            warmup_ratio=self.warmup_ratio,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            precision=self.precision,
+            dropout=False,
+            seed=seed,
+        )
 
 
 def length_in_steps(value: Any, per_epoch: float) -> float:

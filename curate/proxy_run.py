@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
 
-CODE_VERSION = 1  # raise when stored checkpoints or measures change their meaning
+CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
 
 
 class ProxyRun:
@@ -166,7 +166,7 @@ class ProxyRun:
         from curate.checkpoint import Checkpoint
         from curate.distributed import barrier, rank
         from curate.divergence import DivergenceError
-        from curate.train import TrainConfig, train
+        from curate.train import train
 
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
         absent = [step for step in steps if step not in stored]
@@ -178,18 +178,6 @@ class ProxyRun:
         self._record_numerics()
         reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
-        proxy = self.proxy
-        config = TrainConfig(
-            steps=absent[-1],
-            horizon_steps=self.schedule.horizon_steps,
-            batch_size=proxy.batch_size,
-            learning_rate=proxy.peak_learning_rate,
-            warmup_ratio=proxy.warmup_ratio,
-            weight_decay=proxy.weight_decay,
-            max_grad_norm=proxy.max_grad_norm,
-            precision=proxy.precision,
-            seed=self.seed,
-        )
 
         def keep(checkpoint: Checkpoint) -> None:
             whole = self.cache.put("proxies", self.key, _resume(checkpoint.step), write=checkpoint.save)
@@ -206,7 +194,7 @@ class ProxyRun:
             run = train(
                 self.model,
                 self.tokenised.tokens,
-                config,
+                self.proxy.train_config(self.schedule, absent[-1], self.seed),
                 checkpoint_steps=absent,
                 resume=resume,
                 device=self.device,

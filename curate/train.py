@@ -22,6 +22,7 @@ from curate import distributed
 from curate.checkpoint import Checkpoint, lent, load_checkpoint, restored
 from curate.component import Component
 from curate.divergence import DivergenceError
+from curate.dropout import draws_at_random
 from curate.errors import InputError
 from curate.forward import allow_packing
 from curate.gradient import Gradient
@@ -45,8 +46,9 @@ class TrainConfig(Component):
     optimizer: see `curate.optimizers`.
     precision: bfloat16 is autocast over float32 weights; auto takes it where the hardware multiplies it fast.
     micro_batch_tokens: most tokens, padding included, that go through the model at once; None = 4096 on a CPU,
-        16384 elsewhere. Bounds memory and changes no result beyond rounding (with dropout: beyond which
-        activations are dropped).
+        16384 elsewhere. Bounds memory and changes no result beyond rounding, unless the model drops out at random.
+    dropout: whether what the model's configuration drops at random in training is dropped. False: it is trained in
+        evaluation mode, so nothing is, and nothing but rounding depends on the size of micro-batches.
     gradient_checkpointing: recompute activations in the backward pass; less memory, about a third slower.
     sharding: "fsdp" keeps on each rank only its part of weights, gradients and moments (FSDP2; AdamW only). While a
         checkpoint is lent, and at the end, the weights are whole on all ranks, to be saved.
@@ -63,6 +65,7 @@ class TrainConfig(Component):
     optimizer: Any = Field(default_factory=AdamW)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_batch_tokens: int | None = Field(default=None, ge=1)
+    dropout: bool = True
     gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp"] = "none"
     seed: int = 0
@@ -71,6 +74,12 @@ class TrainConfig(Component):
     def _horizon_spans_steps(self) -> TrainConfig:
         if self.horizon_steps is not None and self.horizon_steps < self.steps:
             raise ValueError(f"horizon_steps={self.horizon_steps} ends before steps={self.steps}; raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpointing_in_training_mode(self) -> TrainConfig:
+        if self.gradient_checkpointing and not self.dropout:
+            raise ValueError("dropout=False trains in evaluation mode, where models take no gradient checkpoints")
         return self
 
 
@@ -152,6 +161,7 @@ def train(
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     _check(tokens, named)
     distributed.broadcast_([*model.parameters(), *model.buffers()])
+    drops_out = config.dropout and draws_at_random(model)  # a sharded model cannot be tried out
     if config.sharding == "fsdp":
         shard_(model, device)
     optimizer: SteppedOptimizer = config.optimizer.build(
@@ -166,20 +176,21 @@ def train(
     with (
         restored(model),
         _gradient_checkpointing(model, config.gradient_checkpointing),
-        _packing(model, device) as packed,
+        _packing(model, device, drops_out) as packed,
     ):
-        gradient = Gradient(model, tokens, config, device, packed)
+        gradient = Gradient(model, tokens, config, device, packed, drops_out)
         reweighting = gradient.reweigh(reweighter, rows, resume)
         if start.lowered and start.micro_batch_tokens is not None:
             gradient.budget, gradient.lowered = min(gradient.budget, start.micro_batch_tokens), True
-        model.train()
+        model.train(config.dropout)
         for step in range(start.step, config.steps + 1):
             if wanted(step):
                 with whole(model), lent(model, step):
                     _check_weights(gradient, step)
                     counts = (losses[:], tokens_seen, seconds)
                     memory = (gradient.budget, gradient.lowered)
-                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, *memory, reweighting)
+                    rest = (reweighting, drops_out)
+                    yield Checkpoint(step, model, *counts, saving(optimizer), config, tokens, *memory, *rest)
             if step == config.steps:
                 break
             began = time.perf_counter()
@@ -244,7 +255,7 @@ def _gradient_checkpointing(model: Any, wanted: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _packing(model: Any, device: torch.device) -> Iterator[bool]:
+def _packing(model: Any, device: torch.device, drops_out: bool) -> Iterator[bool]:
     """Let the model take rows end to end, without padding, for the while; yields whether it does.
 
     On a CPU only: on a GPU packed attention has kernels for half precision alone. And without dropout only: a
@@ -253,16 +264,9 @@ def _packing(model: Any, device: torch.device) -> Iterator[bool]:
     config = model.config.get_text_config()
     before = config._attn_implementation
     alone = sharded_losses(model) is None  # a sharded model cannot be tried out
-    packed = device.type == "cpu" and alone and not _drops_out(model) and allow_packing(model)
+    packed = device.type == "cpu" and alone and not drops_out and allow_packing(model)
     try:
         yield packed
     finally:
         if config._attn_implementation != before:
             model.set_attn_implementation(before)
-
-
-def _drops_out(model: Any) -> bool:
-    """Whether any part of the model draws at random in training mode."""
-    layers = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-    settings = model.config.get_text_config().to_dict()
-    return layers or any("drop" in name and isinstance(value, float) and value > 0 for name, value in settings.items())

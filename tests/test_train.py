@@ -281,7 +281,9 @@ def test_gradient_checkpointing_changes_nothing(tokens: Tokens, precision: str) 
     for wanted in (False, True):
         model = dropping()
         seen: list[bool] = []
-        model.model.layers[0].mlp.register_forward_pre_hook(lambda module, _, seen=seen: seen.append(module.training))
+        model.model.layers[0].mlp.register_forward_pre_hook(
+            lambda module, _, seen=seen: seen.append(module.training and torch.is_grad_enabled())
+        )
         losses.append(run(model, tokens, config(precision=precision, gradient_checkpointing=wanted)))
         calls.append(sum(seen))
         assert not any(module.gradient_checkpointing for module in model.model.layers)

@@ -69,7 +69,7 @@ def run_record(
             "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,
             "gradients_per_step": gradients,
             "flops": operations,
-            "micro_batch_tokens": last.micro_batch_tokens,
+            **_micro_batches(last),
             "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
             "device": str(job.device),
             "world_size": world_size(),
@@ -82,6 +82,15 @@ def run_record(
         "max_length": settings.max_length,
         "curation": job.curation,
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _micro_batches(last: Checkpoint) -> dict[str, Any]:
+    """Their size at the end, whether memory made it less than was asked for, and whether the result depends on it."""
+    return {
+        "micro_batch_tokens": last.micro_batch_tokens,
+        "micro_batch_lowered": last.lowered,
+        "drops_out": last.drops_out,
     }
 
 
