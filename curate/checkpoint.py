@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from curate.component import describe, fingerprint
 from curate.errors import InputError
 from curate.optimizers import SteppedOptimizer
+from curate.records import check_files, file_checksums, read_record, record_text
 from curate.sharding import place_
 from curate.tokens import Tokens
 
@@ -92,7 +93,8 @@ class Checkpoint:
             "frozen": frozen,
             **self._identity(),
         }
-        (directory / "trainer.json").write_text(json.dumps(record), encoding="utf-8")
+        record["files"] = file_checksums(directory, ["*.safetensors"])
+        (directory / "trainer.json").write_text(record_text(record), encoding="utf-8")
 
     def _identity(self) -> dict[str, Any]:
         described = {key: value for key, value in describe(self.config).items() if key not in _FREE}
@@ -108,13 +110,10 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
 
     Raises InputError where the folder holds no finished checkpoint, or one of another run.
     """
-    try:
-        record = json.loads((directory / "trainer.json").read_text(encoding="utf-8"))
-        optimizer = load_file(directory / "optimizer.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{directory} holds no finished checkpoint to resume from ({error}); remove it, or start without resume"
-        ) from error
+    remedy = f"remove {directory}, and training starts afresh"
+    record = read_record(directory / "trainer.json", remedy)
+    check_files(directory, record, remedy)
+    optimizer = load_file(directory / "optimizer.safetensors")
     own = fresh._identity()
     for key, value in own["config"].items():
         saved = record["config"].get(key)

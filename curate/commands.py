@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.arguments import permissions
 from curate.errors import InputError
+from curate.records import read_record
 
 if TYPE_CHECKING:
     from curate.pipeline import Pipeline
@@ -141,11 +142,8 @@ def finished(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
     if not path.is_file():
         raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
-    if not isinstance(record, dict) or "inputs" not in record or "kind" in record:
+    record = read_record(path, "name a folder that `curate run` wrote, or rerun its command with --fresh")
+    if "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
     return record
 

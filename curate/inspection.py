@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from curate.commands import finished
 from curate.display import one_line, visible
 from curate.errors import InputError
+from curate.records import check_files
 
 __all__ = ["inspection", "print_inspection"]
 
@@ -24,12 +25,11 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
     if examples < 0:
         raise InputError(f"--examples {examples}: give a number of rows, or 0 for none")
     record = finished(directory)
-    try:
-        split = pq.read_table(directory / "tables" / "split.parquet")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{directory}/tables/split.parquet cannot be read ({error}); run again with --fresh"
-        ) from error
+    check_files(directory, record, "rerun the command that wrote it with --fresh", "tables/")
+    if examples:
+        remedy = "rerun the command that wrote it with --fresh, or show no rows with --examples 0"
+        check_files(directory, record, remedy, "data/")
+    split = pq.read_table(directory / "tables" / "split.parquet")
     known = split.filter(pc.is_valid(split.column("difficulty")))
     order = pc.sort_indices(known, sort_keys=[("difficulty", "ascending")])
     easiest = known.take(order[:examples])
@@ -54,15 +54,9 @@ def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str
         return []
     shown = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
     wanted = [row["example_id"] for row in rows]
-    try:
-        table = ds.dataset(directory / "data", format="parquet").to_table(
-            columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{directory}/data cannot be read ({str(error).splitlines()[0]}); run again with --fresh, or show no rows "
-            "with --examples 0"
-        ) from error
+    table = ds.dataset(directory / "data", format="parquet").to_table(
+        columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
+    )
     text = {each["example_id"]: each for each in table.to_pylist()}
     for row in rows:
         found = text.get(row["example_id"], {})

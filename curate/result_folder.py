@@ -6,7 +6,6 @@ a hidden file marks the folder as ours: without it, a folder that holds data/ an
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from curate.errors import InputError
 from curate.places import check_place
 from curate.publish import disk_errors, publish_file, sync
+from curate.records import check_files, file_checksums, peek, read_record, record_text
 
 __all__ = ["begin", "check_directory", "finish"]
 
@@ -40,26 +40,15 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
         raise InputError(f"--out {directory} holds other files ({foreign[0]}); name a new or empty folder")
     if "run.json" not in names:
         return False
-    before = _inputs_before(directory / "run.json")
-    if before is None:
-        raise InputError(f"{directory}/run.json is not that of a run; name another folder, or remove this one")
-    if fresh:
+    ours = isinstance(peek(directory / "run.json").get("inputs"), str)
+    if ours and fresh:
         return False
-    if before != inputs:
+    remedy = "pass --fresh to write the result anew" if ours else "name another folder, or remove this one"
+    record = read_record(directory / "run.json", remedy)
+    if record.get("inputs") != inputs:
         raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
-    missing = [name for name in ("data", "tables") if not any((directory / name).glob("*.parquet"))]
-    if missing:
-        raise InputError(f"{directory}/{missing[0]} is gone although run.json is there; pass --fresh to write it anew")
+    check_files(directory, record, remedy)
     return True
-
-
-def _inputs_before(path: Path) -> str | None:
-    """Inputs in a run.json; None if it is not one of ours."""
-    try:
-        inputs = json.loads(path.read_text(encoding="utf-8")).get("inputs")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return inputs if isinstance(inputs, str) else None
 
 
 def begin(directory: Path, inputs: str) -> None:
@@ -75,7 +64,8 @@ def begin(directory: Path, inputs: str) -> None:
 
 def finish(directory: Path, record: dict[str, Any]) -> None:
     """Write run.json, after which the folder is finished."""
-    publish_file(directory / _UNFINISHED, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    record = {**record, "files": file_checksums(directory, ("data/*.parquet", "tables/*.parquet"))}
+    publish_file(directory / _UNFINISHED, record_text(record))
     with disk_errors(directory):
         os.replace(directory / _UNFINISHED, directory / "run.json")
         sync(directory)

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.records import file_checksums, record_text
+
 __all__ = ["write_evaluation", "write_run", "write_study"]
 
 STEPS = 200
@@ -66,7 +68,7 @@ def write_run(
         if curated
         else None,
     }
-    (directory / "run.json").write_text(json.dumps(record))
+    (directory / "run.json").write_text(record_text(record))
     lines = []
     for step in range(0, STEPS, 5):
         loss = 0.6 + 1.4 * np.exp(-step / 60) + 0.05 * rng.normal()
@@ -111,7 +113,7 @@ def write_evaluation(
     place.mkdir(parents=True)
     pq.write_table(pa.table({**columns, **changed}), place / "rows.parquet")
     summary = {"kind": "evaluation", "name": name, "protocol": protocol, "rows": n}
-    (place / "summary.json").write_text(json.dumps(summary))
+    (place / "summary.json").write_text(record_text(summary | {"files": file_checksums(place, ["rows.parquet"])}))
     return place
 
 

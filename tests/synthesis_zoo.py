@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from curate.admission import NOT_HARD
 from curate.generation import Completion, Request, Sampling
 from curate.plan import Demand
+from curate.records import record_text
 from curate.request_store import RequestStore
 from curate.synthesis.band import Band
 from curate.synthesis.families import Family, Method, Parent
@@ -175,7 +176,7 @@ def write_synthesis(
     run["synthesis"] = [record]
     run["counts"]["synthetic"] = kept
     run["counts"]["output"] += kept
-    (directory / "run.json").write_text(json.dumps(run))
+    (directory / "run.json").write_text(record_text(run))
     return record
 
 

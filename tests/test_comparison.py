@@ -18,6 +18,7 @@ from curate.comparison.page import comparison_page
 from curate.comparison.table import print_comparison
 from curate.comparison.wording import headline, relative, signed
 from curate.errors import InputError
+from curate.records import record_text
 from tests.comparison_zoo import write_evaluation, write_run, write_study
 
 ARMS = {"original": 0.0, "hard": 1.5, "random": 0.0}
@@ -428,7 +429,7 @@ def _not_evaluated(runs: list[Path]) -> list[Path]:
 def _set_missing(runs: list[Path]) -> list[Path]:
     (runs[0] / "evaluation" / "gsm8k").rename(runs[0] / "evaluation" / "math")
     summary = runs[0] / "evaluation" / "math" / "summary.json"
-    summary.write_text(json.dumps({**json.loads(summary.read_text()), "name": "math"}))
+    summary.write_text(record_text({**json.loads(summary.read_text()), "name": "math"}))
     return runs
 
 

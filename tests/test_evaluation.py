@@ -32,6 +32,7 @@ from curate.generators import Transformers
 from curate.generators.sampling import encode_prompt
 from curate.models import identify, load_model
 from curate.progress import Progress
+from curate.records import record_text
 from curate.scoring import LossEngine
 from curate.templates import renderer
 from curate.tokenization import encode_rows, tokenize
@@ -527,7 +528,7 @@ def write_run(place: Path, *, data: Path, template: str = "plain", seed: int = 0
         "model": model,
         "template": template,
     }
-    (place / "run.json").write_text(json.dumps(record))
+    (place / "run.json").write_text(record_text(record))
     return place
 
 
@@ -600,7 +601,7 @@ def test_an_adapter_is_evaluated_as_the_model_it_makes(tmp_path: Path, trained_o
     assert summary(other)["nll"] != summary(result)["nll"]
     record = json.loads((run / "run.json").read_text())
     record["model"]["identity"] = "files:another"
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_text(record_text(record))
     with pytest.raises(InputError, match="is not the one that was fine-tuned"):
         evaluate(run, {"q": table()}, settings, device="cpu")
 
@@ -671,7 +672,7 @@ def test_what_cannot_be_evaluated_says_what_to_give(tmp_path: Path, trained_on: 
     place = run / "evaluation" / "q"
     place.mkdir(parents=True)
     (place / "summary.json").write_text("{")
-    with pytest.raises(InputError, match="holds no readable evaluation"):
+    with pytest.raises(InputError, match=r"summary.json is damaged .*; remove .* and evaluate again"):
         evaluate(run, {"q": table()}, settings, device="cpu")
     (run / "run.json").unlink()
     with pytest.raises(InputError):

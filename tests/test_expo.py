@@ -18,6 +18,7 @@ from curate.cli import main
 from curate.errors import DataWarning, InputError
 from curate.expo import extrapolate, sweep, weights
 from curate.expo.sources import open_models
+from curate.records import read_record, record_text
 
 Tensors = dict[str, torch.Tensor]
 
@@ -272,7 +273,7 @@ def _run(folder: Path, base: Path, **facts: Any) -> Path:
     settings = {"model": str(base), "revision": None}
     record = {"kind": "finetune", "settings": settings, "template": "alpaca", **facts}
     record.setdefault("model", {"name": str(base), "identity": identify(str(base))})
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(record_text(record))
     return folder
 
 
@@ -294,7 +295,7 @@ def test_a_run_names_its_base(tmp_path: Path) -> None:
         extrapolate(run, 1, tmp_path / "other")
     record = json.loads((run / "run.json").read_text())
     record["settings"]["model"] = "scratch"
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_text(record_text(record))
     with pytest.raises(InputError, match="trained from scratch"):
         extrapolate(run, 1, tmp_path / "other")
 
@@ -390,7 +391,7 @@ def test_the_command_writes_one_model(
     assert main(given) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["alpha"] == 0.3
-    assert shown == {"directory": str(tmp_path / "out"), **json.loads((tmp_path / "out/expo.json").read_text())}
+    assert shown == {"directory": str(tmp_path / "out"), **read_record(tmp_path / "out/expo.json", "")}
     assert (tmp_path / "out/tokenizer.json").read_bytes() == (tuned / "tokenizer.json").read_bytes()
     assert main(["expo", str(tuned), "--base", str(base), "--alpha=-0.5,1", "--out", str(tmp_path / "two")]) == 0
     assert {path.name for path in (tmp_path / "two").iterdir()} == {"alpha--0.5", "alpha-1", "sweep.json"}

@@ -40,6 +40,7 @@ from curate.forward import allow_packing, batch_losses, make_batch, pack_batch
 from curate.models import load_model
 from curate.optimizers import SAM, AdamW, Muon
 from curate.progress import Progress
+from curate.records import record_text
 from curate.sharding import whole
 from curate.tokenization import tokenize
 from curate.train import StepRecord, TrainConfig, train
@@ -794,7 +795,7 @@ def test_a_curated_folder_is_read_as_it_was_curated(model: str, tmp_path: Path) 
         "cost": {"seconds": 3.5, "stages": stages},
         "synthesis": [{"requests": {"made": 2, "from the store": 1}, "tokens": {"generated": 40}}],
     }
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(record_text(record))
     found = finetune(str(folder), settings(model, steps=1), tmp_path / "run")
     assert found["arm"] == "hard"
     assert found["data"]["origins"] == {"duplicate": 4, "original": ROWS}

@@ -36,6 +36,7 @@ from curate.display import (
     visible,
 )
 from curate.errors import InputError
+from curate.records import record_text
 from curate.report import figures, write_report
 from curate.report.data import Finished, Rows, Trajectories, read_finished, read_output
 from curate.report.examples import extremes, rejections
@@ -112,7 +113,7 @@ def write_run(directory: Path, n: int = 400, hostile: str = "", seed: int = 0) -
         path = directory / f"data/train-0000{number}-of-00002.parquet"
         pq.write_table(part, path, row_group_size=max(100, n // 20))
     run = run_record(n, valid, hard, counts, tokens, hostile)
-    (directory / "run.json").write_text(json.dumps(run))
+    (directory / "run.json").write_text(record_text(run))
     return run
 
 
@@ -228,7 +229,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 def rewrite_run(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
     run = json.loads((directory / "run.json").read_text())
     change(run)
-    (directory / "run.json").write_text(json.dumps(run))
+    (directory / "run.json").write_text(record_text(run))
 
 
 class Page(HTMLParser):
@@ -505,8 +506,8 @@ def test_degenerate_runs_have_a_report(run_copy: Path, case: str) -> None:
     ("damage", "says"),
     [
         (lambda run: (run / "run.json").unlink(), "holds no run.json"),
-        (lambda run: (run / "run.json").write_text("{"), "is not JSON"),
-        (lambda run: (run / "run.json").write_text("[1]"), "no JSON object"),
+        (lambda run: (run / "run.json").write_text("{"), "is damaged"),
+        (lambda run: (run / "run.json").write_text("[1]"), "is not a record"),
         (lambda run: (run / "tables/scores.parquet").write_bytes(b"PAR1 no"), "not readable Parquet"),
         (lambda run: rewrite(run / "tables/plan.parquet", lambda table: table[1:]), "lacks example_id 'row-0000000'"),
     ],

@@ -16,6 +16,7 @@ from curate.evaluation.results import EvaluationResult, write_result
 from curate.finetuning import Finetuning
 from curate.models import identify, load_tokenizer
 from curate.readers import read
+from curate.records import record_text
 
 __all__ = ["Trained", "identify_known", "load_known", "rows"]
 
@@ -77,7 +78,7 @@ class Trained:
         record |= {"training": training, "curation": more["curation"], "template": "plain", "max_length": 512}
         record["model"] = {"name": "m", "identity": "m", "parameters": 3, "trainable": 3}
         record["data"] = {"description": str(data), "rows": n, "valid": n, "origins": {}}
-        (out / "run.json").write_text(json.dumps(record))
+        (out / "run.json").write_text(record_text(record))
 
     def evaluate(self, target: str, sets: Any, evaluation: Evaluation, **more: Any) -> None:
         rng = np.random.default_rng(len(target) + len(self.calls))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from curate.evaluation.answers import Answer
 from curate.evaluation.nll import Scored
 from curate.evaluation.sets import Questions
 from curate.publish import publish
+from curate.records import check_files, file_checksums, read_record, record_text
 from curate.verify import Verdict
 
 __all__ = ["EvaluationResult", "grouped", "read_evaluations", "read_result", "rows_table", "totals", "write_result"]
@@ -128,23 +128,19 @@ def write_result(result: EvaluationResult, place: Path) -> None:
 
     def write(folder: Path) -> None:
         pq.write_table(result.rows, folder / "rows.parquet", compression="zstd")
-        text = json.dumps(result.summary, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+        summary = {**result.summary, "files": file_checksums(folder, ["rows.parquet"])}
+        (folder / "summary.json").write_text(record_text(summary), encoding="utf-8")
 
     publish(place, write)
 
 
 def read_result(place: Path) -> EvaluationResult:
     """One evaluation. Raises InputError where there is none."""
-    try:
-        summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-        rows = pq.read_table(place / "rows.parquet")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{place} holds no readable evaluation ({reason}); remove it and evaluate again") from error
-    if not isinstance(summary, dict) or summary.get("kind") != "evaluation" or rows.schema.names != _SCHEMA.names:
-        raise InputError(f"{place} is not what `curate evaluate` wrote; remove it and evaluate again")
-    return EvaluationResult(summary, rows)
+    remedy = f"remove {place} and evaluate again"
+    summary = read_record(place / "summary.json", remedy, "evaluation")
+    check_files(place, summary, remedy)
+    del summary["files"]
+    return EvaluationResult(summary, pq.read_table(place / "rows.parquet"))
 
 
 def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:

@@ -18,6 +18,7 @@ from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dty
 from curate.places import check_place
 from curate.progress import Progress, Stage
 from curate.publish import publish
+from curate.records import peek, read_record, record_text
 
 if TYPE_CHECKING:
     import torch
@@ -94,10 +95,10 @@ def write_model(
         with (progress or Progress()).stage(f"alpha {alpha:g}", len(models.tuned.entries), "tensors") as stage:
             _write_weights(models, alpha, folder, dtype, written, stage)
         record = _record(models, alpha, dtype, written, inputs)
-        (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / RECORD).write_text(record_text(record), encoding="utf-8")
 
     publish(out, write)
-    return _read(out) or {}
+    return _read(out)
 
 
 def _found(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, Any] | None:
@@ -105,23 +106,19 @@ def _found(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, 
     check_place(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    record = _read(out)
+    record = peek(out / RECORD) if peek(out / RECORD).get("kind") == "expo" else None
     inside = [folder for folder in (*models.folders, models.base.folder) if folder.resolve() == out.resolve()]
     if record is None or inside:
         raise InputError(f"--out {out} holds something else; name a new or empty folder")
-    if record.get("inputs") == inputs and not fresh:
-        return record
     if not fresh:
+        if read_record(out / RECORD, "pass --fresh to write the model anew").get("inputs") == inputs:
+            return _read(out)
         raise InputError(f"--out {out} holds another extrapolation; name another folder, or pass --fresh")
     return None
 
 
-def _read(out: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("kind") == "expo" else None
+def _read(out: Path) -> dict[str, Any]:
+    return read_record(out / RECORD, "pass --fresh to write the model anew", "expo")
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------

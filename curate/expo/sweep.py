@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from curate.expo.weights import Adapted
 from curate.places import check_place
 from curate.progress import Progress
 from curate.publish import publish_file
+from curate.records import record_text
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -85,7 +85,7 @@ def sweep(
         "points": points,
         **_best(points, by),
     }
-    publish_file(out / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    publish_file(out / RECORD, record_text(record))
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.readers import Loaded, read
+from curate.records import peek, read_record
 
 __all__ = ["TrainingData", "curated_reading", "training_data"]
 
@@ -92,14 +92,12 @@ def _curated(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable ({error}); run the command that wrote it again") from error
-    if isinstance(record, dict) and record.get("kind") == "finetune":
+    record = peek(path)
+    if record.get("kind") == "finetune":
         raise InputError(f"{folder} is a fine-tuning run, not data; name a dataset")
-    is_ours = isinstance(record, dict) and isinstance(record.get("data"), dict) and "shape" in record["data"]
-    return record if is_ours else {}
+    if not isinstance(record.get("data"), dict) or "shape" not in record["data"]:
+        return {}
+    return read_record(path, "rerun the command that wrote it with --fresh")
 
 
 def _columns(record: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from curate.publish import disk_errors, publish_file
 __all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
 
 LOGGERS = ("tensorboard", "wandb")
+_ALWAYS = ("step", "epoch", "loss", "tokens", "seconds")
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 
@@ -73,16 +75,29 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, but for one that a killed run left unfinished; none where there is no file."""
-    if not path.exists():
+    """The lines of a metrics.jsonl, but for one that a killed run left unfinished; none where there is no file.
+
+    Raises InputError naming a line that is damaged.
+    """
+    if not os.path.lexists(path):
         return []
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; remove it")
+    *texts, _unfinished = path.read_bytes().split(b"\n")
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number} is damaged; remove the line") from error
+        if not isinstance(line, dict) or not all(_is_number(line.get(name)) for name in _ALWAYS):
+            raise InputError(f"{path}, line {number} does not hold {', '.join(_ALWAYS)} as numbers; remove the line")
+        lines.append(line)
     return lines
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _logger(kind: str, out: Path, name: str, step: int, settings: Mapping[str, Any]) -> _Logger:

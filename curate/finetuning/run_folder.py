@@ -6,7 +6,6 @@ ours and says which run it is.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from curate.errors import InputError
 from curate.places import check_place
 from curate.publish import disk_errors, publish, publish_file, sync
+from curate.records import check_files, file_checksums, peek, read_record, record_text
 
 if TYPE_CHECKING:
     from curate.checkpoint import Checkpoint
@@ -61,16 +61,18 @@ class RunFolder:
         if not marked:
             return False
         place = self.out / ("run.json" if "run.json" in marked else _UNFINISHED)
-        found = _record(place)
-        if found.get("kind") != "finetune":
-            raise InputError(f"{place} is not that of a fine-tuning run; name another folder, or remove this one")
-        if fresh:
+        ours = peek(place).get("kind") == "finetune"
+        if fresh and ours:
             return False
+        remedy = "pass --fresh to train anew" if ours else "name another folder, or remove this one"
+        found = read_record(place, remedy, "finetune")
         if found.get("inputs") != self.inputs:
             state = "holds" if place.name == "run.json" else "holds the beginning of"
             raise InputError(
                 f"--out {self.out} {state} a run of other data or settings; name another folder, or pass --fresh"
             )
+        if place.name == "run.json":
+            check_files(self.out, found, remedy)
         return place.name == "run.json"
 
     def claim(self, *, fresh: bool) -> int:
@@ -80,9 +82,9 @@ class RunFolder:
             self._empty()
         self._clear()
         if (self.out / _UNFINISHED).exists():
-            before = int(_record(self.out / _UNFINISHED).get("begun", 0))
+            before = int(peek(self.out / _UNFINISHED).get("begun", 0))
         mark = {"kind": "finetune", "inputs": self.inputs, "begun": before + 1}
-        publish_file(self.out / _UNFINISHED, json.dumps(mark) + "\n")
+        publish_file(self.out / _UNFINISHED, record_text(mark))
         return before
 
     def _empty(self) -> None:
@@ -129,8 +131,8 @@ class RunFolder:
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write run.json, after which the run is finished, and drop what was kept to resume it."""
-        text = json.dumps({**record, "inputs": self.inputs}, indent=1, allow_nan=False)
-        publish_file(self.out / _UNFINISHED, text + "\n")
+        files = file_checksums(self.out, ("weights.parquet", self.metrics.name))
+        publish_file(self.out / _UNFINISHED, record_text({**record, "inputs": self.inputs, "files": files}))
         with disk_errors(self.out):
             (self.out / "diverged.json").unlink(missing_ok=True)
             os.replace(self.out / _UNFINISHED, self.out / "run.json")
@@ -155,19 +157,11 @@ def read_run(directory: Path | str) -> dict[str, Any]:
         if (directory / _UNFINISHED).is_file():
             raise InputError(f"the run in {directory} is not finished; run its `curate finetune` command again first")
         raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")
-    record = _record(path)
+    remedy = "rerun its `curate finetune` command with --fresh"
+    record = read_record(path, f"{remedy}, or name a folder that it wrote")
     if record.get("kind") != "finetune":
         raise InputError(f"{path} is not that of a fine-tuning run; name a folder that `curate finetune` wrote")
+    check_files(directory, record, remedy)
     if not any((directory / name).is_dir() for name in ("model", "adapter")):
         raise InputError(f"{directory} has lost its weights (model/ or adapter/); run its command with --fresh")
     return record
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable ({error}); remove the folder and run the command again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is not that of a run; name another folder, or remove this one")
-    return found

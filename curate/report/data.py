@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from curate.errors import InputError
 from curate.protocols import Floats, Ints
+from curate.records import check_files, read_record
 
 __all__ = [
     "Finished",
@@ -122,12 +123,8 @@ def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Fini
 def _read_run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent} holds no run.json; give the folder that `curate run --out` finished")
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); run again with --fresh") from error
-    if not isinstance(run, dict):
-        raise InputError(f"{path} holds no JSON object; run again with --fresh")
+    run = read_record(path, "rerun with --fresh")
+    check_files(path.parent, run, "rerun with --fresh")
     return run
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from curate.plan import fold, identity, realize
 from curate.progress import Progress
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
+from curate.records import read_record, record_text
 from curate.result_folder import check_directory
 from curate.run import Run
 from curate.scores import Scores, Split
@@ -149,7 +149,7 @@ class Arms:
             if shared is not None:
                 cost = added(shared, cost)
             if not self._cost_file(name).is_file():  # else a process that was killed had already paid
-                publish_file(self._cost_file(name), json.dumps(cost, indent=1) + "\n")
+                publish_file(self._cost_file(name), record_text(cost))
             write_output(curated, folder)
         counts = _record(folder / "run.json")["counts"]
         new = counts["output"] - counts["input"]
@@ -182,7 +182,7 @@ class Arms:
                 "extra": extra,
                 "curation": self._hard_cost() if name in CONTROLS and name != "random" else None,
             }
-            publish_file(path, json.dumps(made, indent=1) + "\n")
+            publish_file(path, record_text(made))
         record = _record(path)
         if name == "random-matched" and (line := (record["extra"] or {}).get("warning")):
             self.progress.note(f"warning: arm {folder_name}: {line}")
@@ -274,8 +274,4 @@ def _write(mixture: Mixture, folder: Path) -> None:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable ({error}); remove its folder and run the command again") from error
-    return dict(found)
+    return read_record(path, f"remove {path.parent} and rerun the same command")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from itertools import product
@@ -15,6 +14,7 @@ from curate.models import identify, scratch_identity
 from curate.places import check_place
 from curate.publish import disk_errors, publish_file
 from curate.readers import Loaded
+from curate.records import read_record, record_text
 from curate.scores import Scores
 from curate.validation.settings import Validation, synthesizing
 
@@ -120,7 +120,7 @@ def claim(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
         (out / "run.json").unlink(missing_ok=True)  # until every run asked for is there again
     before = _mark(out).get("sets", {}) if (out / _MARK).exists() else {}
     mark = {"kind": "validation", **described, "sets": {**before, **described["sets"]}}
-    publish_file(out / _MARK, json.dumps(mark, indent=1) + "\n")
+    publish_file(out / _MARK, record_text(mark))
 
 
 def weights(run: Path) -> list[Path]:
@@ -129,10 +129,7 @@ def weights(run: Path) -> list[Path]:
 
 
 def _mark(out: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((out / _MARK).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{out / _MARK} is not readable ({error}); pass --fresh to begin anew") from error
+    return read_record(out / _MARK, "pass --fresh to begin anew", "validation")
 
 
 def _difference(name: str, before: Any, now: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.estimate import mean_tokens
+from curate.records import read_record
 from curate.validation.arms import Arm
 from curate.validation.schedule import PlannedRun, reference_arm, schedule
 from curate.validation.settings import BASELINE, CONTROLS
@@ -64,7 +64,7 @@ def _known_rows(work: Work, name: str) -> int | None:
     path = work.out / "arms" / name / "run.json"
     if not path.is_file():
         return None
-    return int(json.loads(path.read_text(encoding="utf-8"))["counts"]["output"])
+    return int(read_record(path, f"remove {path.parent} and rerun the same command")["counts"]["output"])
 
 
 def _hard_rows(work: Work) -> int:
@@ -88,7 +88,7 @@ def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None
         lines = read_metrics(directory / "metrics.jsonl")
         if lines:
             steps.append(lines[-1]["seconds"] / lines[-1]["step"])
-        summaries = [json.loads(path.read_text("utf-8")) for path in directory.glob("evaluation/*/summary.json")]
+        summaries = [read_record(path, f"remove {path.parent}") for path in directory.glob("evaluation/*/summary.json")]
         if summaries:
             evaluations.append(max(float(each["seconds"]) for each in summaries))
     return (median(steps), median(evaluations) if evaluations else 0.0) if steps else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import curate
 from curate.output import recipe_text
 from curate.publish import disk_errors, publish, publish_file
 from curate.recipe import encode
+from curate.records import read_record, record_text
 from curate.validation.folder import weights
 from curate.validation.schedule import PlannedRun, reference_arm
 from curate.validation.settings import BASELINE
@@ -29,7 +29,7 @@ _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
 
 def mirror(run: Path, directory: Path, budget: str) -> None:
     """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    record = read_record(run / "run.json", f"remove {run} and rerun the same command")
 
     def write(folder: Path) -> None:
         shutil.copytree(run / "evaluation", folder / "evaluation")
@@ -38,7 +38,7 @@ def mirror(run: Path, directory: Path, budget: str) -> None:
             if (run / name).is_dir():
                 os.symlink(Path("..") / run.name / name, folder / name)
         changed = {**record, "budget": budget, "same_as": run.name}
-        (folder / "run.json").write_text(json.dumps(changed, indent=1) + "\n", encoding="utf-8")
+        (folder / "run.json").write_text(record_text(changed), encoding="utf-8")
 
     publish(directory, write)
 
@@ -62,7 +62,7 @@ def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, A
         comparison.write(work.out / "report.html")
     record = {**_record(work, done), "warnings": warnings, "comparison": comparison.to_json()}
     if last:
-        publish_file(work.out / "run.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+        publish_file(work.out / "run.json", record_text(record))
     return record
 
 
@@ -104,13 +104,14 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
 
 
 def _run(directory: Path, run: PlannedRun) -> dict[str, Any]:
-    record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    remedy = f"remove {directory} and rerun the same command"
+    record = read_record(directory / "run.json", remedy)
     training = record["training"]
     found = {"name": run.name, "arm": run.arm.name, "budget": run.budget, "seed": run.seed, "same_as": run.same_as}
     found |= {name: training[name] for name in ("steps", "epochs", "tokens", "seconds", "gradients_per_step", "flops")}
     evaluations: dict[str, Any] = {}
     for path in sorted(directory.glob("evaluation/*/summary.json")):
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_record(path, remedy)
         evaluations[path.parent.name] = {name: summary.get(name) for name in ("accuracy", "nll", "seconds")}
     return {**found, "evaluation": evaluations}
 

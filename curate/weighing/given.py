@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from curate.errors import InputError
 from curate.examples import Examples
 from curate.finetuning.weighing import WEIGHTS, read_weights
 from curate.protocols import Ints
+from curate.records import peek, read_record
 
 __all__ = ["RunWeights", "run_weights"]
 
@@ -114,8 +114,6 @@ def _run(path: Path) -> dict[str, Any]:
     record = folder / "run.json"
     if (path.is_file() and path.name != WEIGHTS) or not record.is_file():
         return {}
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{record} is not readable ({error}); run its `curate finetune` command again") from error
-    return found if isinstance(found, dict) and found.get("kind") == "finetune" else {}
+    if peek(record).get("kind") != "finetune":
+        return {}
+    return read_record(record, "rerun its `curate finetune` command with --fresh")
