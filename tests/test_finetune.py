@@ -571,7 +571,7 @@ def test_metrics_of_steps_that_are_done_again_are_replaced(model: str, tmp_path:
     with pytest.raises(ExternalError):
         finetune(table(), settings(model), run, time_limit=0)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 2, "loss": 99.0, "tokens": 5, "seconds": 1.0}\n{"step": 3, "lo')
+        file.write('{"step": 2, "epoch": 1.0, "loss": 99.0, "tokens": 5, "seconds": 1.0}\n{"step": 3, "lo')
     finetune(table(), settings(model), run)
     assert len(losses(run)) == 6
     assert 99.0 not in losses(run)
@@ -626,10 +626,10 @@ def test_other_files_are_left_alone(model: str, tmp_path: Path) -> None:
 def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no fine-tuning run"):
         read_run(tmp_path)
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text(record_text({"kind": "expo"}))
     with pytest.raises(InputError, match="not that of a fine-tuning run"):
         read_run(tmp_path)
-    (tmp_path / "run.json").write_text('{"kind": "finetune"}')
+    (tmp_path / "run.json").write_text(record_text({"kind": "finetune"}))
     with pytest.raises(InputError, match="has lost its weights"):
         read_run(tmp_path)
 
