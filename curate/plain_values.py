@@ -28,6 +28,7 @@ MOST_DEPTH = 50
 MOST_DIGITS = 40
 MOST_JSON_BYTES = 1 << 28
 _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _TAGS = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAGS + name for name in ("str", "int", "float", "bool", "null"))
 
@@ -37,8 +38,15 @@ class _Reader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Reader` would read as numbers."""
+    """Quotes the texts that `_Reader` would read as something else."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Breaks of lines that YAML 1.1 knows beyond ours would be folded, unless they are escaped."""
+        style = '"' if _BREAKS.search(data) else None
+        return self.represent_scalar(_TAGS + "str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 for _kind in (_Reader, _Dumper):
     # YAML 1.1, which PyYAML follows, reads 1e-3 as text; YAML 1.2 and everybody else read a number.

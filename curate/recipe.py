@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
 from curate.estimators import checked, estimator, estimators
+from curate.own_packages import own_module
 from curate.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 
 __all__ = [
@@ -130,6 +131,7 @@ def _copied(value: Any) -> Any:
 
 
 def _step(place: Any, part: str, path: str, setting: str) -> Any:
+    path = path if len(path) <= 100 else path[:97] + "..."
     if isinstance(place, list):
         # A number of many digits is one that no list has.
         if not (part.isascii() and part.isdigit() and len(part) < 10) or int(part) >= len(place):
@@ -235,10 +237,12 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(sorted(names))}"
             raise InputError(f"{path}.use: there is no component {name!r}; {hint}")
-        return getattr(importlib.import_module(names[name]), name)
+        return getattr(own_module(names[name]), name)
     package = name.split(".")[0]
     _check_package(package, name, path, allowed)
     module_name, _, attribute = name.rpartition(".")
+    if package in _OWN and package not in allowed:
+        own_module(package)
     try:
         kind = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # a module of somebody else may raise anything while it is imported
@@ -256,7 +260,7 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
 
 def _built_ins() -> dict[str, str]:
     """The module of every class that a recipe may name without one."""
-    modules = {module: importlib.import_module(module).__all__ for module in _BUILT_IN}
+    modules = {module: own_module(module).__all__ for module in _BUILT_IN}
     return {name: module for module, names in modules.items() for name in names if name[0].isupper()}
 
 
@@ -344,7 +348,7 @@ def _same(value: Any, default: Any) -> bool:
 def _name_of(kind: type) -> str:
     for module in _BUILT_IN:
         if kind.__module__.split(".")[0] == module.split(".")[0]:
-            loaded = importlib.import_module(module)
+            loaded = own_module(module)
             if getattr(loaded, kind.__name__, None) is kind:
                 return kind.__name__
     if "<" in kind.__qualname__ or kind.__module__ == "__main__":
