@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from curate.component import describe, fingerprint
+from curate.component import describe, fingerprint, public_path
 from curate.errors import InputError
 from curate.optimizers import SteppedOptimizer
 from curate.records import check_files, file_checksums, read_record, record_text
@@ -167,7 +167,7 @@ def _called(reweighter: Any) -> str:
     try:
         return fingerprint(reweighter)
     except InputError:
-        return f"{type(reweighter).__module__}.{type(reweighter).__qualname__}"
+        return public_path(type(reweighter))
 
 
 def _frozen(model: Any) -> set[str]:

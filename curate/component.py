@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
@@ -20,9 +21,15 @@ from pydantic import BaseModel, ConfigDict
 
 from curate.errors import InputError
 
-__all__ = ["Component", "Consent", "describe", "fingerprint", "stateless"]
+__all__ = ["Component", "Consent", "describe", "fingerprint", "public_path", "stateless"]
 
 _TABULAR = ("datasets", "pandas", "pyarrow")
+_OWN_PACKAGES = ("curate", "scorers", "augmenters")
+# Where users import components from; promised, so that names in recipes and keys in caches stay.
+_PUBLIC_MODULES = (
+    *("curate.clusterers", "curate.generators", "curate.optimizers", "curate.reweighters"),
+    *_OWN_PACKAGES,
+)
 
 
 class _Bare:
@@ -77,11 +84,27 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, type) or (callable(value) and getattr(value, "__name__", "<lambda>") != "<lambda>"):
-        return f"{value.__module__}.{value.__qualname__}"
-    described = {"use": f"{type(value).__module__}.{type(value).__qualname__}"}
+        return public_path(value)
+    described = {"use": public_path(type(value))}
     if type(value).__module__.partition(".")[0] in _TABULAR:
         return {**described, "content": _content(value)}
     return {**described, **_parameters(value)}
+
+
+def public_path(kind: Any) -> str:
+    """The dotted path by which a class or function is known, whatever module of ours it is written in.
+
+    Cached results are keyed by it: it is where users import a component from, or the top package and the name of what
+    they do not import, so that a module can move. Other packages' classes are known by their own module.
+    """
+    package = kind.__module__.partition(".")[0]
+    if package not in _OWN_PACKAGES:
+        return f"{kind.__module__}.{kind.__qualname__}"
+    home = kind.__module__ + "."
+    for module in _PUBLIC_MODULES:
+        if home.startswith(module + ".") and getattr(sys.modules[module], kind.__qualname__, None) is kind:
+            return f"{module}.{kind.__qualname__}"
+    return f"{package}.{kind.__qualname__}"
 
 
 def _content(rows: Any) -> str:
