@@ -152,7 +152,7 @@ def random_rows(n: int, seed: int, vocabulary: int) -> Tokens:
     inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], prompts + completions)
     supervised = inside >= np.repeat(prompts, prompts + completions)
     ids = random.integers(0, vocabulary, offsets[-1]).astype(np.int32)
-    return Tokens(ids, supervised, offsets, np.ones(n, bool), np.zeros(n, bool))
+    return Tokens(ids, supervised, offsets, np.ones(n, bool), *np.zeros((2, n), np.int32))
 
 
 def variants(options: argparse.Namespace) -> dict[str, Variant]:

@@ -64,7 +64,9 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
     check_scores_file(options.out)
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
-    scores = pipeline.score(loaded, _run(options, pipeline, progress))
+    surroundings = _run(options, pipeline, progress)
+    pipeline.usable(loaded, surroundings)  # rows left out have a place in the file, which says that they have no score
+    scores = pipeline.score(loaded, surroundings)
     if not _is_first_rank():
         return {}
     write_scores(scores, loaded.examples.ids, options.out)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from curate.clusterers import source_codes
 from curate.errors import InputError
-from curate.run_warnings import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, RunWarning, run_warnings
+from curate.run_warnings import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, RunWarning, Truncated, run_warnings
 from curate.scores import Scores, Split
 from curate.seeds import derive_seed
 from curate.split import HardPolicy, join_scores, make_split
@@ -87,7 +87,7 @@ def diagnose(
     seed: int = 0,
     counts: npt.NDArray[Any] | None = None,
     uses_hard: bool = True,
-    truncated: int = 0,
+    truncated: Truncated | None = None,
     others: Sequence[Split] = (),
 ) -> Diagnostics:
     """Look at `split`, which was made from `scores` (joined by id).
@@ -97,7 +97,7 @@ def diagnose(
     tokens: (n,) completion tokens in the order of the split; default: those of the scores.
     counts: (n,) how often each row is planned, for the share of hard rows in the new mixture; None = not known.
     uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
-    truncated: rows of which the proxy saw only the beginning.
+    truncated: how many rows the proxy saw only in part; None = not known.
     others: splits of the same rows under other proxy seeds.
 
     InputError if a valid row's trajectory is not finite, or the rows of the splits differ.

@@ -22,12 +22,12 @@ from curate.protocols import MeasuringScorer, Priced
 from curate.result_folder import check_directory
 from curate.run import Run
 from curate.seeds import derive_seed
+from curate.whole_rows import AUTO
 
 if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.finetuning import Finetuning
     from curate.pipeline import Pipeline
-    from curate.proxy import Proxy
     from curate.readers import Loaded
     from curate.scores import Scores
     from curate.synthesis.price import Price
@@ -62,13 +62,15 @@ def estimate(
     are a guess within a factor of about two. out: where a run would write. InputError if it could not, or if the
     run is bound to fail on these rows.
     """
+    pipeline.check(loaded.examples, scored=scores is not None)
+    loaded = loaded if scores is not None else pipeline.usable(loaded, run)
     examples = loaded.examples
-    pipeline.check(examples, scored=scores is not None)
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
     notes: list[str] = []
+    max_length = None
     ready = scores is not None or not isinstance(pipeline.scorer, MeasuringScorer)
     if not ready:
-        proxied, ready = _proxy_stages(pipeline, loaded, run)
+        proxied, ready, max_length = _proxy_stages(pipeline, loaded, run)
         stages += proxied
         if pipeline.stability > 1:
             notes.append(f"stability {pipeline.stability}: train and measure are repeated for every proxy seed")
@@ -90,7 +92,13 @@ def estimate(
     )
     if out is not None and check_directory(out, inputs_fingerprint(pipeline, loaded, scores)):
         notes.append(f"{out} already holds the result of these inputs: a run would have nothing to do")
-    return {"stages": [asdict(stage) for stage in stages], "notes": notes, "rows_in": len(examples), "rows_out": rows}
+    return {
+        "stages": [asdict(stage) for stage in stages],
+        "notes": notes,
+        "rows_in": len(examples),
+        "rows_out": rows,
+        "max_length": max_length,
+    }
 
 
 def _planned(
@@ -128,26 +136,36 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
     return _Stage("synthesise", work, price.generated_tokens, cached=f"{price.stored:,} requests")
 
 
-def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool]:
+def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:
     from curate.models import parameter_count
+    from curate.proxy_run import ProxyRun
     from curate.trace import stored
 
-    proxy, examples = pipeline.proxy, loaded.examples
+    examples = loaded.examples
     assert isinstance(pipeline.scorer, MeasuringScorer)
     measures = pipeline.scorer.measures()
+    proxy_run = ProxyRun(examples, pipeline.proxy, run)
+    proxy = proxy_run.proxy
     state = stored(examples, proxy, measures, run)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
-    per_row, tokenizer = mean_tokens(examples, proxy, pipeline.seed)
+    per_row = float(proxy_run.tokenised.rows.lengths.mean())
+    tokenizer = proxy_run.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
     rate = _matrix_rate(run)
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(each, len(examples), k) for each in measures)
     measured = int(len(examples) * per_row * passes)
+    auto = f", max_length {proxy.max_length:,} (auto)" if pipeline.proxy.max_length == AUTO else ""
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
-        _Stage("tokenise", f"{len(examples):,} rows", int(len(examples) * per_row), cached="yes" if state.rows else ""),
+        _Stage(
+            "tokenise",
+            f"{len(examples):,} rows{auto}",
+            round(len(examples) * per_row),
+            cached="yes" if state.rows else "",
+        ),
         _Stage(
             "train the proxy",
             f"{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
@@ -165,11 +183,14 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
             f"{state.measured} of {state.shards} shards",
         ),
     ]
-    return stages, state.measured == state.shards
+    return stages, state.measured == state.shards, proxy_run.max_length
 
 
-def mean_tokens(examples: Examples, settings: Proxy | Finetuning, seed: int) -> tuple[float, Any]:
-    """(tokens per row, from a seeded sample tokenised as it would be trained on; the tokenizer)."""
+def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[float, Any]:
+    """(tokens per row, from a seeded sample tokenized as it would be trained on; the tokenizer).
+
+    settings: those of a run, with a number for max_length.
+    """
     from curate.models import load_tokenizer, scratch_tokenizer
     from curate.templates import resolve_template
     from curate.tokenization import tokenize
@@ -182,6 +203,7 @@ def mean_tokens(examples: Examples, settings: Proxy | Finetuning, seed: int) -> 
     template = resolve_template(settings.template, examples.shape, settings.scratch)
     generator = np.random.default_rng(derive_seed(seed, "estimate"))
     sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
+    assert isinstance(settings.max_length, int)
     tokens = tokenize(sample, tokenizer, template=template, max_length=settings.max_length)
     return len(tokens.ids) / max(len(sample), 1), tokenizer
 

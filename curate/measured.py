@@ -50,6 +50,8 @@ def measured_scores(
         trajectory=losses,
         steps=steps,
         tokens=found.tokens,
+        prompt_cut=found.prompt_cut,
+        completion_cut=found.completion_cut,
         ids=examples.ids,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCRATCH",
+    "context_length",
+    "context_of",
     "identify",
     "load_model",
     "load_tokenizer",
@@ -141,6 +143,26 @@ def _is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
+def context_of(config: Any) -> int | None:
+    """Most tokens of prompt and completion together by a model's configuration; None = no limit is known."""
+    settings: Mapping[str, Any] = config.get_text_config().to_dict()
+    return next(
+        (int(settings[name]) for name in ("max_position_embeddings", "n_positions") if settings.get(name)), None
+    )
+
+
+def context_length(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> int | None:
+    """`context_of` a model, whose weights are not loaded; None also for one from scratch."""
+    if name == SCRATCH:
+        return None
+    place = locate(name, revision)
+    with explained(name, place):
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+    return context_of(config)
+
+
 class quiet:
     """No progress bars of transformers between ours, and no report over many lines of what one line says."""
 
@@ -227,7 +249,7 @@ def scratch_model(tokenizer: Any, max_length: int, seed: int) -> Any:
         return LlamaForCausalLM(config).float().eval()
 
 
-def scratch_identity(examples_fingerprint: str, max_length: int, seed: int) -> str:
+def scratch_identity(examples_fingerprint: str, max_length: int | str, seed: int) -> str:
     """What `identify` is for the scratch proxy: all that decides its tokenizer and first weights."""
     text = json.dumps([examples_fingerprint, _SCRATCH_VOCABULARY, _SCRATCH_SHAPE, _SCRATCH_TEXT_ROWS, max_length, seed])
     return "scratch:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

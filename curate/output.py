@@ -40,6 +40,7 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
     A measure tells the content of what its scorer only names, such as a target set or a reference model.
     scores: in the order of the rows, see `curate.split.join_scores`.
     """
+    loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]

@@ -26,7 +26,7 @@ from curate.mixture import Copies, Order, check_weight_column
 from curate.places import local_path
 from curate.plan import Plan, fold, realize
 from curate.progress import Progress
-from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer
+from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer, Tokenizing
 from curate.proxy import Proxy
 from curate.readers import Loaded, read
 from curate.recipe import (
@@ -182,14 +182,35 @@ class Pipeline(Component):
         if not scored and isinstance(self.scorer, MeasuringScorer):
             self.scorer.check_schedule(self.proxy.schedule(len(examples)))
 
+    def usable(self, loaded: Loaded, run: Run) -> Loaded:
+        """The rows that the proxy's template renders, where there is a proxy.
+
+        Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
+        read with on_bad_row="drop"; see `curate.usable`.
+        """
+        reads = self.scorer.tokenizes() if isinstance(self.scorer, Tokenizing) else False
+        if not reads and not (isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()):
+            return loaded
+        from curate.proxy_run import ProxyRun
+        from curate.usable import Rules, check_usable, without_refused
+
+        proxy_run = ProxyRun(loaded.examples, run.proxy, run)
+        rows = proxy_run.tokenised.rows
+        rules = Rules(loaded.on_bad_row == "drop", proxy_run.max_length)
+        check_usable(rows, loaded.examples, loaded.rows, rules)
+        if rows.refused:
+            run.progress.note(f"  {len(rows.refused):,} rows that the proxy's chat template refuses are left out")
+        return without_refused(loaded, rows.refused)
+
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
         from curate.diagnostics import diagnose
         from curate.split import given_scores
 
-        examples, progress = loaded.examples, run.progress
-        scored = scores is not None
-        self.check(examples, scored=scored)
+        progress, scored = run.progress, scores is not None
+        self.check(loaded.examples, scored=scored)
+        loaded = loaded if scored else self.usable(loaded, run)
+        examples = loaded.examples
         for augmenter in self.augmenters:
             if isinstance(augmenter, Readiness):
                 augmenter.check_ready()
@@ -213,7 +234,7 @@ class Pipeline(Component):
                 seed=self.seed,
                 counts=plan.counts,
                 uses_hard=not self.augmenters or self._uses_hard(plan, split),
-                truncated=0 if scored else (run.facts(examples) or {}).get("rows_truncated", 0),
+                truncated=None if scored else run.truncated(examples),
                 others=others,
             )
         parts = {"scorer": self.scorer, "clusterer": self.clusterer}

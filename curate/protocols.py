@@ -147,6 +147,15 @@ class Preflight(Protocol):
 
 
 @runtime_checkable
+class Tokenizing(Protocol):
+    """A scorer without measures that may look at the proxy's tokens all the same. Optional."""
+
+    def tokenizes(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class Readiness(Protocol):
     """An augmenter or generator that needs something outside, and can tell early that it is not there. Optional."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from curate.templates import Template
 if TYPE_CHECKING:
     from curate.train import TrainConfig
 
-__all__ = ["Proxy", "Schedule", "length_in_steps"]
+__all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
+
+MaxLength = Annotated[int, Field(ge=2)] | Literal["auto"]
 
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
@@ -60,7 +62,9 @@ class Proxy(Component):
         also applies to fixed steps only if it is given explicitly.
     learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.
     batch_size: rows per optimizer step.
-    max_length: tokens per row, the rest is cut off.
+    max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of what the system
+        says and of the question, last the end of the completion (`curate.truncation`). "auto" = the smallest length at
+        which 99 % of the rows are whole, within the model's context.
     template: text around prompts; "auto" = Alpaca for bare prompts ("plain" for scratch), the tokenizer's chat
         template for messages, nothing around text.
     precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
@@ -78,7 +82,7 @@ class Proxy(Component):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    max_length: int = Field(default=512, ge=2)
+    max_length: MaxLength = 512
     template: Template = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     trust_remote_code: bool = False

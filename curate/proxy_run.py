@@ -17,12 +17,22 @@ from typing import TYPE_CHECKING, Any
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
-from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
+from curate.models import (
+    context_length,
+    identify,
+    load_model,
+    load_tokenizer,
+    scratch_identity,
+    scratch_model,
+    scratch_tokenizer,
+)
+from curate.numerics import numerics
 from curate.proxy import Proxy, Schedule
 from curate.publish import publish_file
 from curate.seeds import derive_seed
 from curate.templates import resolve_template
-from curate.tokenised import Tokenised
+from curate.tokenised import Tokenised, truncation_facts
+from curate.whole_rows import auto_length
 
 if TYPE_CHECKING:
     from curate.divergence import DivergenceError
@@ -37,18 +47,17 @@ class ProxyRun:
     """The training of `proxy` on `examples` with the seed, device and cache of `run`."""
 
     def __init__(self, examples: Examples, proxy: Proxy, run: Run) -> None:
-        self.examples, self.proxy, self.progress = examples, proxy, run.progress
-        self.cache = run.store
+        self.examples, self.progress, self.cache = examples, run.progress, run.store
         self.device = run.torch_device()
         self.seed = derive_seed(run.seed, "proxy")
         data_key = examples.fingerprint()
-        self.identity = (
-            scratch_identity(data_key, proxy.max_length, self.seed)
-            if proxy.scratch
-            else identify(proxy.model, proxy.revision)
-        )
         self.template = resolve_template(proxy.template, examples.shape, proxy.scratch)
-        self.numerics = self._numerics()
+        files = None if proxy.scratch else identify(proxy.model, proxy.revision)
+        self.proxy = proxy
+        self.max_length = self._resolved(proxy.max_length, data_key, files)
+        self.proxy = proxy = proxy.model_copy(update={"max_length": self.max_length})
+        self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
+        self.numerics = numerics(proxy.precision, self.device)
         settings = [CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed]
         self.settings_key = fingerprint(settings)  # of the same training under any numerics
         self.key = fingerprint([*settings, self.numerics])
@@ -58,8 +67,18 @@ class ProxyRun:
         """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
         return self._tokenised(examples, examples.fingerprint())
 
+    def _resolved(self, length: int | str, data_key: str, files: str | None) -> int:
+        """Tokens per row, also where they are to be found out. files: identity of a model that is not from scratch."""
+        if isinstance(length, int):
+            return length
+        proxy = self.proxy
+        context = context_length(proxy.model, proxy.revision, trust_remote_code=proxy.trust_remote_code)
+        key = fingerprint([CODE_VERSION, data_key, files or self.seed, self.template])
+        about = (self.cache, key, self.progress)
+        return auto_length(self.examples, lambda: self.tokenizer, self.template, context, *about)
+
     def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
-        length = self.proxy.max_length
+        length = self.max_length
         template = resolve_template(self.proxy.template, examples.shape, self.proxy.scratch)
         key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
         return Tokenised(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
@@ -71,7 +90,7 @@ class ProxyRun:
         if valid == 0:
             raise InputError(
                 f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
-                f"{self.proxy.max_length}; check --columns, or raise it with --set proxy.max_length=N"
+                f"{self.max_length}; check --columns, or raise it with --set proxy.max_length=N"
             )
         return self.proxy.schedule(valid)
 
@@ -86,32 +105,10 @@ class ProxyRun:
     @cached_property
     def model(self) -> Any:
         if self.proxy.scratch:
-            return scratch_model(self.tokenizer, self.proxy.max_length, self.seed)
+            return scratch_model(self.tokenizer, self.max_length, self.seed)
         return load_model(
             self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
         )
-
-    def _numerics(self) -> dict[str, Any]:
-        """All of the machine that may show in the last digits of a loss."""
-        import torch
-        import transformers
-
-        from curate.distributed import world_size
-        from curate.scoring import resolve_precision
-
-        device = self.device
-        return {
-            "device": device.type,
-            "kind": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else torch.backends.cpu.get_cpu_capability(),
-            "precision": str(resolve_precision(self.proxy.precision, device)),
-            "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-            "compiler": shutil.which("g++") is not None,
-            "world": world_size(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -139,7 +136,8 @@ class ProxyRun:
             "learning_rate": self.proxy.peak_learning_rate,
             "numerics": self.numerics,
             "fingerprint": self.key,
-            "rows_truncated": int(self.tokenised.rows.truncated.sum()),
+            "max_length": self.max_length,
+            **truncation_facts(self.tokenised.rows),
         }
         last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
         return facts if last is None else facts | json.loads((last / "facts.json").read_text())

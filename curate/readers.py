@@ -37,7 +37,8 @@ class Loaded:
     content}. notes: lines to show to the user. description: what was read. rows_read: rows before any filter.
     rows: (n,) int64 position of each example in the input as read. kind, original, split: what came in, the object
     itself (None for files and the hub) and the name of its split that was read, so that the result can be handed back
-    in kind.
+    in kind. on_bad_row: what is to become of rows that turn out unusable later. as_read: what `read` had returned,
+    where such rows are left out.
     """
 
     examples: Examples
@@ -49,6 +50,8 @@ class Loaded:
     kind: Kind
     original: Any = None
     split: str | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
+    as_read: Loaded | None = None
 
 
 def read(
@@ -114,6 +117,7 @@ def read(
         opened.kind,
         opened.original,
         opened.split,
+        on_bad_row,
     )
 
 

@@ -19,6 +19,7 @@ from curate.proxy import Proxy
 if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.gate import GateIndex
+    from curate.run_warnings import Truncated
     from curate.trace import Trace
 
 __all__ = ["Run", "standalone"]
@@ -129,6 +130,14 @@ class Run:
         """About the proxy run over these examples; None if there was none."""
         known = self._traces.get(self._key(examples))
         return None if known is None else known.facts
+
+    def truncated(self, examples: Examples) -> Truncated | None:
+        """How many of these rows the proxy saw only in part; None if there was no proxy run over them."""
+        from curate.run_warnings import Truncated
+
+        facts = self.facts(examples)
+        names = ("rows_truncated", "prompts_cut", "completions_cut")
+        return None if facts is None else Truncated(*(facts[name] for name in names))
 
     def _key(self, examples: Examples) -> str:
         trained_on = None if self.trained_on is None else self.trained_on.fingerprint()

@@ -6,7 +6,7 @@ The thresholds mark where a number is worth a look, not where it is proven wrong
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from curate.scores import Split
 if TYPE_CHECKING:
     from curate.diagnostics import Diagnostics
 
-__all__ = ["MIN_FALL", "MIN_SEPARATION", "MIN_SPEED_SPREAD", "RunWarning", "run_warnings"]
+__all__ = ["MIN_FALL", "MIN_SEPARATION", "MIN_SPEED_SPREAD", "RunWarning", "Truncated", "run_warnings"]
 
 # Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
 MIN_SEED_JACCARD = 0.5
@@ -52,6 +52,14 @@ class RunWarning:
     remedy: str
 
 
+class Truncated(NamedTuple):
+    """rows: that are longer than the proxy reads; prompts, completions: in how many something of these was cut."""
+
+    rows: int
+    prompts: int
+    completions: int
+
+
 def run_warnings(
     found: Diagnostics,
     split: Split,
@@ -59,7 +67,7 @@ def run_warnings(
     clusterer: Any = None,
     counts: npt.NDArray[Any] | None = None,
     uses_hard: bool = True,
-    truncated: int = 0,
+    truncated: Truncated | None = None,
 ) -> tuple[RunWarning, ...]:
     """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.diagnostics.diagnose`."""
     every = (
@@ -89,13 +97,14 @@ def _rows_invalid(split: Split) -> RunWarning | None:
     )
 
 
-def _rows_truncated(split: Split, truncated: int) -> RunWarning | None:
-    if truncated <= MAX_TRUNCATED * len(split):
+def _rows_truncated(split: Split, truncated: Truncated | None) -> RunWarning | None:
+    if truncated is None or truncated.rows <= MAX_TRUNCATED * len(split):
         return None
     return RunWarning(
         "rows_truncated",
-        f"{_share_of_rows(truncated, len(split))} are longer than the proxy reads; it saw only their beginning.",
-        "Raise proxy.max_length.",
+        f"{_share_of_rows(truncated.rows, len(split))} are longer than the proxy reads: {truncated.prompts:,} lost "
+        f"older turns or the beginning of their prompt, {truncated.completions:,} the end of their completion.",
+        "Raise proxy.max_length; --set proxy.max_length=auto keeps 99% of the rows whole where the model can.",
     )
 
 

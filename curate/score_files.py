@@ -13,20 +13,21 @@ import pyarrow.parquet as pq
 from curate.errors import InputError
 from curate.places import check_place, local_path
 from curate.publish import publish_file
-from curate.scores import Scores
+from curate.scores import COUNTS, Scores
 
 __all__ = ["check_scores_file", "read_scores", "scores_table", "trajectories_table", "write_scores"]
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
-    """Columns example_id, difficulty (null where invalid), valid, tokens and feature_<k>."""
+    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS` that are known, and feature_<k>."""
     columns: dict[str, Any] = {
         "example_id": ids,
         "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
         "valid": scores.valid,
     }
-    if scores.tokens is not None:
-        columns["tokens"] = scores.tokens
+    for name in COUNTS:
+        if getattr(scores, name) is not None:
+            columns[name] = getattr(scores, name)
     for k in range(scores.features.shape[1]):
         columns[f"feature_{k}"] = np.ascontiguousarray(scores.features[:, k])
     return pa.table(columns)
@@ -100,16 +101,13 @@ def read_scores(path: Path) -> Scores:
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
-    tokens = None
-    if "tokens" in table.column_names:
-        tokens = _tokens(table, path)
     return Scores(
         features=features,
         difficulty=difficulty,
         valid=valid,
         trajectory=trajectory,
         steps=np.array(steps, np.int64) if steps else None,
-        tokens=tokens,
+        **{name: _counts(table, name, path) for name in COUNTS if name in table.column_names},
         ids=table.column("example_id").cast(pa.string()).combine_chunks(),
     )
 
@@ -128,16 +126,16 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
 
 
-def _tokens(table: pa.Table, path: Path) -> np.ndarray:
-    column = table.column("tokens")
+def _counts(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    column = table.column(name)
     if column.null_count or not pa.types.is_integer(column.type):
-        raise InputError(f"--scores {path}: column 'tokens' must hold whole numbers without nulls; mend or remove it")
+        raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; mend or remove it")
     counts = column.to_numpy()
     outside = (counts < 0) | (counts > np.iinfo(np.int32).max)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise InputError(
-            f"--scores {path} row {row}: column 'tokens' holds {counts[row]}, which is no count of tokens; mend or "
+            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is no count of tokens; mend or "
             "remove the column"
         )
     return np.asarray(counts, np.int32)

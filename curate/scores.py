@@ -11,7 +11,11 @@ import numpy.typing as npt
 from curate.errors import InputError
 from curate.protocols import Floats
 
-__all__ = ["Scores", "Split", "as_scores"]
+__all__ = ["COUNTS", "Scores", "Split", "as_scores"]
+
+
+# Counts of tokens per row.
+COUNTS = ("tokens", "prompt_cut", "completion_cut")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Scores:
     trajectory: (n, K) float32 losses in nats per token at the K checkpoints, where the scorer has them.
     steps: (K,) int64 optimizer steps of those checkpoints.
     tokens: (n,) int32 completion tokens (EOS included), where known.
+    prompt_cut, completion_cut: (n,) int32 tokens that a row lost, see `curate.tokens.Tokens`, where known.
     ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     """
 
@@ -33,11 +38,13 @@ class Scores:
     trajectory: Floats | None = None
     steps: npt.NDArray[np.int64] | None = None
     tokens: npt.NDArray[np.int32] | None = None
+    prompt_cut: npt.NDArray[np.int32] | None = None
+    completion_cut: npt.NDArray[np.int32] | None = None
     ids: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.difficulty)
-        for name in ("features", "valid", "trajectory", "tokens", "ids"):
+        for name in ("features", "valid", "trajectory", *COUNTS, "ids"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise InputError(
@@ -65,7 +72,7 @@ class Scores:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Scores:
         """The given rows, in the given order."""
-        named = {name: getattr(self, name) for name in ("trajectory", "tokens")}
+        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS)}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
         ids = None if self.ids is None else self.ids.take(rows)
         return replace(

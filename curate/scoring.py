@@ -249,7 +249,7 @@ def _warm_up_rows(model: Any, rows: int, width: int) -> tuple[Tokens, Ints]:
     ids = np.arange(rows * width, dtype=np.int32) % model.get_input_embeddings().weight.shape[0]
     supervised = np.tile(np.arange(width) > 0, rows)
     offsets = np.arange(rows + 1, dtype=np.int64) * width
-    return Tokens(ids, supervised, offsets, np.ones(rows, bool), np.zeros(rows, bool)), np.arange(rows)
+    return Tokens(ids, supervised, offsets, np.ones(rows, bool), *np.zeros((2, rows), np.int32)), np.arange(rows)
 
 
 def _make_twin(

@@ -1,9 +1,10 @@
-"""Examples as tokens of one proxy, tokenised when first asked for; what is asked for most often is in the cache."""
+"""Examples as tokens of one proxy, tokenized when first asked for; what is asked for most often is in the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,46 @@ from curate.progress import Progress
 from curate.tokenization import tokenize
 from curate.tokens import Tokens
 
-__all__ = ["Rows", "Tokenised"]
+__all__ = ["Rows", "Tokenised", "truncation_facts"]
+
+_ARRAYS = ("valid", "tokens", "lengths", "prompt_cut", "completion_cut")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What tokenising n examples says about each.
+    """What tokenizing n examples says about each.
 
-    valid: (n,) bool, rows with completion text; tokens: (n,) int32 completion tokens; truncated: (n,) bool.
+    valid: (n,) bool, rows with completion text; tokens: (n,) int32 completion tokens; lengths: (n,) int64 all tokens;
+    prompt_cut, completion_cut: (n,) int32, see `curate.tokens.Tokens`.
+    refused: row -> why the template cannot render it; such a row is not valid.
     """
 
     valid: npt.NDArray[np.bool_]
     tokens: npt.NDArray[np.int32]
-    truncated: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int64]
+    prompt_cut: npt.NDArray[np.int32]
+    completion_cut: npt.NDArray[np.int32]
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokens: Tokens, refused: Mapping[int, str]) -> Rows:
+        """Of rows that are tokenized."""
+        cuts = (tokens.prompt_cut, tokens.completion_cut)
+        return cls(tokens.valid, tokens.completion_tokens, tokens.lengths, *cuts, refused)
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool; the row was longer than max_length."""
+        return (self.prompt_cut > 0) | (self.completion_cut > 0)
+
+
+def truncation_facts(rows: Rows | Tokens, name: str = "rows_truncated") -> dict[str, int]:
+    """How many rows were longer than max_length (by that name), and what of how many of them was cut, for a record."""
+    return {
+        name: int(rows.truncated.sum()),
+        "prompts_cut": int((rows.prompt_cut > 0).sum()),
+        "completions_cut": int((rows.completion_cut > 0).sum()),
+    }
 
 
 @dataclass(frozen=True)
@@ -44,8 +72,14 @@ class Tokenised:
     key: str
     progress: Progress
 
-    @cached_property
+    @property
     def tokens(self) -> Tokens:
+        return self._encoded[0]
+
+    @cached_property
+    def _encoded(self) -> tuple[Tokens, dict[int, str]]:
+        """Tokens, and row -> why the template refuses it."""
+        refused: dict[int, str] = {}
         with self.progress.stage("tokenise", len(self.examples)) as stage:
             tokens = tokenize(
                 self.examples,
@@ -53,9 +87,16 @@ class Tokenised:
                 template=self.template,
                 max_length=self.max_length,
                 advance=stage.advance,
+                refuse=refused.__setitem__,
             )
             stage.cost.tokens = len(tokens.ids)
-        return tokens
+        return tokens, refused
+
+    def tell_refused(self) -> None:
+        """A line about rows that the template cannot render, if there are any."""
+        if refused := self.rows.refused:
+            first = min(refused)
+            self.progress.note(f"  {len(refused):,} rows cannot be scored, e.g. row {first}: {refused[first]}")
 
     @property
     def known(self) -> bool:
@@ -64,16 +105,18 @@ class Tokenised:
 
     @cached_property
     def rows(self) -> Rows:
-        """Tokenises only the first time."""
+        """Tokenizes only the first time."""
         entry = self.cache.get("rows", self.key)
-        names = ("valid", "tokens", "truncated")
         if entry is not None:
-            return Rows(*(np.load(entry / f"{name}.npy", allow_pickle=False) for name in names))
-        rows = Rows(self.tokens.valid, self.tokens.completion_tokens, self.tokens.truncated)
+            refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
+            arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
+            return Rows(**arrays, refused={int(row): reason for row, reason in refused.items()})
+        rows = Rows.of(*self._encoded)
 
         def write(folder: Path) -> None:
-            for name in names:
+            for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(rows, name), allow_pickle=False)
+            (folder / "refused.json").write_text(json.dumps(rows.refused), encoding="utf-8")
 
         self.cache.put("rows", self.key, write=write)
         return rows

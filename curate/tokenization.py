@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from curate.errors import InputError
 from curate.examples import Examples
-from curate.templates import Part, Piece, renderer
+from curate.layouts import CONTEXT, Layout, Piece, RefusedRow, fixed
+from curate.templates import layouts, refused_remedy
 from curate.tokens import Tokens
+from curate.truncation import KINDS, Cut, Encoded, Ends, encode_batch
 
-__all__ = ["encode_rows", "tokenize"]
+__all__ = ["Refuse", "encode_rows", "tokenize"]
+
+Refuse = Callable[[int, str], None]
 
 _CHUNK_ROWS = 4096  # bounds the Python objects alive at once; has no influence on the result
-_CHARACTERS_PER_TOKEN = 16  # more than text has; where it is not, a longer piece of the cell is tried
-_SPARE_TOKENS = 64  # a cut changes how the last few characters before it are tokenised
 
 
 def tokenize(
@@ -25,34 +29,46 @@ def tokenize(
     template: str,
     max_length: int,
     advance: Callable[[int], None] | None = None,
+    refuse: Refuse | None = None,
 ) -> Tokens:
-    """Tokens of all rows, prompt and completion tokenised apart, beginning-of-sequence once, then EOS.
+    """Tokens of all rows, prompt and completion tokenized apart, beginning-of-sequence once, then EOS.
 
-    template: what `curate.templates.resolve_template` returned. max_length: tokens per row; a longer row is cut
-    there and gets no EOS. The mark with which a chat template ends an assistant turn is supervised and, at the end
-    of a row, stands for EOS. A row is valid if at least one token of completion text survives; others have no
-    supervised token. advance: called with the number of rows done.
+    template: what `curate.templates.resolve_template` returned. max_length: tokens per row; a longer row is cut, see
+    `curate.truncation`, and if that takes some of its completion gets no EOS. The mark with which a chat template ends
+    an assistant turn is supervised and, at the end of a row, stands for EOS. A row is valid if at least one token of
+    completion text survives; others have no supervised token. advance: called with the number of rows done.
+    refuse: called with the number of each row that the template cannot render, and why; such a row has no tokens.
+    None = InputError.
     """
-    return _encode(renderer(examples, template, tokenizer), len(examples), tokenizer, max_length, advance)
+    return _encode(layouts(examples, template, tokenizer), len(examples), tokenizer, max_length, advance, refuse)
 
 
-def encode_rows(rows: Sequence[Sequence[Piece]], tokenizer: Any, max_length: int) -> Tokens:
+def encode_rows(
+    rows: Sequence[Layout] | Sequence[Sequence[Piece]], tokenizer: Any, max_length: int, refuse: Refuse | None = None
+) -> Tokens:
     """Tokens of rows that are rendered already, by the rules of `tokenize`."""
-    return _encode(lambda low, high: rows[low:high], len(rows), tokenizer, max_length, None)
+    given = [row if isinstance(row, Layout) else fixed(row) for row in rows]
+    return _encode(lambda low, high: given[low:high], len(given), tokenizer, max_length, None, refuse)
 
 
 def _encode(
-    render: Callable[[int, int], Sequence[Sequence[Piece]]],
+    render: Callable[[int, int], Sequence[Layout]],
     n: int,
     tokenizer: Any,
     max_length: int,
     advance: Callable[[int], None] | None,
+    refuse: Refuse | None,
 ) -> Tokens:
+    def refused(row: int, reason: str) -> None:
+        if refuse is None:
+            raise InputError(f"row {row}: {reason}; {refused_remedy()}")
+        refuse(row, reason)
+
     rules = _Rules(tokenizer, max_length)
     parts = []
     for low in range(0, max(n, 1), _CHUNK_ROWS):
         high = min(low + _CHUNK_ROWS, n)
-        parts.append(rules.encode(render(low, high)))
+        parts.append(rules.encode(render(low, high), low, refused))
         if advance:
             advance(high - low)
     lengths = np.concatenate([part.lengths for part in parts])
@@ -61,87 +77,92 @@ def _encode(
         supervised=np.concatenate([part.supervised for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         valid=np.concatenate([part.valid for part in parts]),
-        truncated=np.concatenate([part.truncated for part in parts]),
+        prompt_cut=np.concatenate([part.prompt_cut for part in parts]),
+        completion_cut=np.concatenate([part.completion_cut for part in parts]),
     )
 
 
 class _Rules:
-    """What one tokenizer needs at the ends of a row, found out once."""
+    """Rows to tokens, by one tokenizer."""
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.eos = tokenizer.eos_token_id
-        bos = tokenizer.bos_token_id
-        probe = tokenizer("a")["input_ids"]
-        self.bos = bos if bos is not None and len(probe) > 0 and probe[0] == bos else None
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.ends = Ends(tokenizer)
+        self.cut = Cut(tokenizer, self.ends, max_length)
 
-    def encode(self, rows: Sequence[Sequence[Piece]]) -> Tokens:
-        encoded = iter(self._beginnings([text for row in rows for text, _ in row]))
-        flat: list[int] = []
-        parts: list[int] = []
-        offsets, truncated = [0], []
-        for row in rows:
-            ids: list[int] = []
-            kinds: list[int] = []
-            for _, part in row:
-                piece = next(encoded)
-                ids += piece
-                kinds += [_PARTS[part]] * len(piece)
-            if self.bos is not None and (not ids or ids[0] != self.bos):
-                ids, kinds = [self.bos, *ids], [_PROMPT, *kinds]
-            if self.eos is not None and _COMPLETION in kinds and not self._ended(ids[-1], kinds[-1]):
-                ids, kinds = [*ids, self.eos], [*kinds, _END]
-            flat += ids[: self.max_length]
-            parts += kinds[: self.max_length]
-            offsets.append(len(flat))
-            truncated.append(len(ids) > self.max_length)
-        return self._tokens(flat, parts, offsets, truncated)
+    def encode(self, rows: Sequence[Layout], first: int, refused: Refuse) -> Tokens:
+        """first: number of the first of the rows, by which one that a template refuses is reported."""
+        pieces: list[list[Piece] | None] = []
+        for k, row in enumerate(rows):
+            try:
+                pieces.append(self._rendered(row))
+            except RefusedRow as error:
+                refused(first + k, str(error))
+                pieces.append([])
+        runs = [[] if row is None else _runs(row) for row in pieces]
+        encoded = iter(encode_batch(self.tokenizer, [text[: self.cut.window] for row in runs for text, _ in row]))
+        found = []
+        for k, row in enumerate(rows):
+            ids = [next(encoded) for _ in runs[k]]
+            whole = None if pieces[k] is None else self._whole(runs[k], ids)
+            try:
+                found.append(whole or self.cut(row))
+            except RefusedRow as error:  # only without its oldest turns
+                refused(first + k, str(error))
+                found.append(Encoded([], []))
+        return self._tokens(found)
 
-    def _ended(self, last_id: int, last_kind: int) -> bool:
-        return last_kind == _END or (last_kind == _COMPLETION and last_id == self.eos)
+    def _rendered(self, row: Layout) -> list[Piece] | None:
+        """The pieces of the row; None where it is too long to be tokenized as a whole."""
+        if sum(row.older) > self.cut.window:
+            return None
+        pieces = row.pieces(0)
+        alone = [part for text, part in pieces if text] == ["completion"]
+        return pieces if alone or all(len(text) <= self.cut.window for text, _ in pieces) else None
 
-    def _tokens(self, flat: list[int], parts: list[int], offsets: list[int], truncated: list[bool]) -> Tokens:
-        ids, kinds = np.array(flat, np.int32), np.array(parts, np.int8)
-        ends = np.array(offsets, np.int64)
-        lengths = np.diff(ends)
+    def _whole(self, runs: list[tuple[str, int]], encoded: list[list[int]]) -> Encoded | None:
+        """The row if it fits, or is a text alone, which is cut at its end; None where it takes more thought."""
+        if not runs:
+            return Encoded([], [])
+        row_ids = [number for ids in encoded for number in ids]
+        row_kinds = [kind for (_, kind), ids in zip(runs, encoded, strict=True) for _ in ids]
+        ids, kinds = self.ends.added(row_ids, row_kinds)
+        hidden = max(max(len(text) for text, _ in runs) - self.cut.window, 0)
+        if len(ids) <= self.max_length and not hidden:
+            return Encoded(ids, kinds)
+        alone = len(runs) == 1 and runs[0][1] == KINDS["completion"]
+        if not alone or (hidden and len(row_ids) < self.cut.enough):
+            return None
+        unseen = round(len(row_ids) / self.cut.window * hidden)
+        return Encoded(ids[: self.max_length], kinds[: self.max_length], 0, len(ids) - self.max_length + unseen)
+
+    def _tokens(self, rows: list[Encoded]) -> Tokens:
+        ids = np.array([number for row in rows for number in row.ids], np.int32)
+        kinds = np.array([kind for row in rows for kind in row.kinds], np.int8)
+        lengths = np.array([len(row.ids) for row in rows], np.int64)
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         row = np.repeat(np.arange(len(lengths)), lengths)
         predicted = np.ones(len(ids), np.bool_)
         predicted[ends[:-1][lengths > 0]] = False  # nothing predicts the first token
-        content = predicted & (kinds == _COMPLETION)
-        if self.eos is not None:
-            content &= ids != self.eos  # an EOS alone is no completion text
+        content = predicted & (kinds == KINDS["completion"])
+        if self.ends.eos is not None:
+            content &= ids != self.ends.eos  # an EOS alone is no completion text
         valid = np.bincount(row[content], minlength=len(lengths)) > 0
-        supervised = predicted & (kinds != _PROMPT) & valid[row]
-        return Tokens(ids, supervised, ends, valid, np.array(truncated, np.bool_))
-
-    def _beginnings(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, or of a beginning of it that is longer than max_length tokens.
-
-        A tokenizer takes minutes on tens of megabytes without a space, of which all but max_length tokens are cut.
-        """
-        enough = self.max_length + _SPARE_TOKENS
-        characters = enough * _CHARACTERS_PER_TOKEN
-        encoded = _encode_batch(self.tokenizer, [text[:characters] for text in texts])
-        while short := [k for k, text in enumerate(texts) if len(text) > characters and len(encoded[k]) < enough]:
-            characters *= 4
-            again = _encode_batch(self.tokenizer, [texts[k][:characters] for k in short])
-            for k, ids in zip(short, again, strict=True):
-                encoded[k] = ids
-        return encoded
+        supervised = predicted & (kinds >= KINDS["completion"]) & valid[row]
+        cuts = (_counts([row.prompt_cut for row in rows]), _counts([row.completion_cut for row in rows]))
+        return Tokens(ids, supervised, ends, valid, *cuts)
 
 
-_PROMPT, _COMPLETION, _END = 0, 1, 2
-_PARTS: dict[Part, int] = {"prompt": _PROMPT, "completion": _COMPLETION, "end": _END}
+def _runs(pieces: list[Piece]) -> list[tuple[str, int]]:
+    """(text, kind) of what is tokenized as one text: all that is given at a stretch, each completion, each end."""
+    found: list[tuple[str, int]] = []
+    for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT):
+        if given:
+            found.append(("".join(text for text, _ in run), KINDS["frame"]))
+        else:
+            found += [(text, KINDS[part]) for text, part in run]
+    return found
 
 
-def _encode_batch(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()
-        backend.no_padding()
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
-    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return encoded
+def _counts(values: list[int]) -> np.ndarray:
+    return np.minimum(np.array(values, np.int64), np.iinfo(np.int32).max).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Token ids of a whole dataset, tokenised once and kept flat."""
+"""Token ids of a whole dataset, tokenized once and kept flat."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ class Tokens:
         first token of a row, which nothing predicts.
     offsets: (n + 1,) int64; row i is ids[offsets[i] : offsets[i + 1]].
     valid: (n,) bool; at least one token of completion text survived truncation.
-    truncated: (n,) bool; the row was longer than max_length and has no EOS.
+    prompt_cut, completion_cut: (n,) int32 tokens that a row longer than max_length lost: before its last completion
+        (older turns, system text, the left of the question), and at its end, EOS included. A row that lost none at its
+        end has EOS. Estimates where a text was cut before it was tokenized.
     """
 
     ids: npt.NDArray[np.int32]
     supervised: npt.NDArray[np.bool_]
     offsets: npt.NDArray[np.int64]
     valid: npt.NDArray[np.bool_]
-    truncated: npt.NDArray[np.bool_]
+    prompt_cut: npt.NDArray[np.int32]
+    completion_cut: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.valid)
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool; the row was longer than max_length."""
+        return (self.prompt_cut > 0) | (self.completion_cut > 0)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -50,7 +58,8 @@ class Tokens:
             self.supervised[first:last],
             self.offsets[low : high + 1] - first,
             self.valid[low:high],
-            self.truncated[low:high],
+            self.prompt_cut[low:high],
+            self.completion_cut[low:high],
         )
 
     def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
@@ -58,4 +67,5 @@ class Tokens:
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Tokens(self.ids[index], self.supervised[index], offsets, self.valid[rows], self.truncated[rows])
+        per_row = (self.valid[rows], self.prompt_cut[rows], self.completion_cut[rows])
+        return Tokens(self.ids[index], self.supervised[index], offsets, *per_row)

@@ -91,7 +91,7 @@ class Trace:
     """What was measured.
 
     values: fingerprint of a measure -> (n, K, d) float32.
-    valid: (n,) rows with completion text; tokens: (n,) completion tokens; truncated: (n,).
+    valid, tokens, prompt_cut, completion_cut: (n,) each, see `curate.tokenised.Rows`.
     proxy_key: names the proxy run in the cache; facts: what is worth reporting about it.
     """
 
@@ -99,7 +99,8 @@ class Trace:
     values: dict[str, Floats]
     valid: npt.NDArray[np.bool_]
     tokens: npt.NDArray[np.int32]
-    truncated: npt.NDArray[np.bool_]
+    prompt_cut: npt.NDArray[np.int32]
+    completion_cut: npt.NDArray[np.int32]
     proxy_key: str
     facts: dict[str, Any]
 
@@ -116,7 +117,9 @@ def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Ru
             measure.check_proxy(proxy_run)
     rows, schedule = proxy_run.tokenised.rows, proxy_run.schedule
     values = _Measuring(proxy_run, examples, measures, schedule).values(lambda: proxy_run.tokenised.tokens)
-    return Trace(schedule, values, rows.valid, rows.tokens, rows.truncated, proxy_run.key, proxy_run.facts())
+    proxy_run.tokenised.tell_refused()
+    about = (rows.valid, rows.tokens, rows.prompt_cut, rows.completion_cut)
+    return Trace(schedule, values, *about, proxy_run.key, proxy_run.facts())
 
 
 def extend(
@@ -147,7 +150,8 @@ def extend(
         values=values,
         valid=np.concatenate([traced.valid, rows.valid]),
         tokens=np.concatenate([traced.tokens, rows.tokens]),
-        truncated=np.concatenate([traced.truncated, rows.truncated]),
+        prompt_cut=np.concatenate([traced.prompt_cut, rows.prompt_cut]),
+        completion_cut=np.concatenate([traced.completion_cut, rows.completion_cut]),
     )
 
 
@@ -292,8 +296,5 @@ class _Measuring:
         return values
 
 
-def _saver(values: Floats) -> Any:
-    def write(folder: Path) -> None:
-        np.save(folder / "values.npy", values, allow_pickle=False)
-
-    return write
+def _saver(values: Floats) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / "values.npy", values, allow_pickle=False)

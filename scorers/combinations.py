@@ -13,7 +13,7 @@ from curate.component import Component, fingerprint
 from curate.errors import InputError
 from curate.protocols import Floats, Measure, MeasuringScorer, Preflight, Scorer
 from curate.run import Run, standalone
-from curate.scores import Scores, as_scores
+from curate.scores import COUNTS, Scores, as_scores
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -174,6 +174,6 @@ def _combined(
         valid=valid,
         trajectory=with_losses.trajectory if with_losses else None,
         steps=with_losses.steps if with_losses else None,
-        tokens=with_losses.tokens if with_losses else None,
+        **{name: getattr(with_losses, name) if with_losses else None for name in COUNTS},
         ids=examples.ids,
     )

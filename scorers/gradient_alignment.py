@@ -77,7 +77,7 @@ class Alignment(Component):
         if count == 0:
             raise InputError(
                 f"{self.name}: no completion text of its {len(tokens):,} rows survives proxy.max_length = "
-                f"{checkpoint.proxy_run.proxy.max_length}; raise it, or give a target of shorter rows"
+                f"{checkpoint.proxy_run.max_length}; raise it, or give a target of shorter rows"
             )
         total: list[torch.Tensor] = []
         for _, gradients in example_gradients(checkpoint, tokens, self.of):

@@ -103,4 +103,5 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=len(tokens)))]).astype(np.int64)
     supervised = np.ones(offsets[-1], np.bool_)
     supervised[offsets[:-1][np.diff(offsets) > 0]] = False
-    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, tokens.truncated)
+    cuts = (tokens.prompt_cut, tokens.completion_cut)
+    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, *cuts)

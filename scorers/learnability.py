@@ -68,12 +68,12 @@ class ReferenceLoss(Component):
         from curate.models import load_model
         from curate.scoring import LossEngine
 
-        proxy = checkpoint.proxy_run.proxy
+        longest = checkpoint.proxy_run.max_length
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        if most is not None and most < proxy.max_length:
+        if most is not None and most < longest:
             raise InputError(
-                f"the reference model {self.model} takes {most} tokens but rows have up to {proxy.max_length}; set "
+                f"the reference model {self.model} takes {most} tokens but rows have up to {longest}; set "
                 f"proxy.max_length to at most {most}"
             )
         return LossEngine(model.to(checkpoint.device), precision=checkpoint.precision, device=checkpoint.device)

@@ -9,7 +9,7 @@ import numpy as np
 from curate.component import Component
 from curate.examples import Examples
 from curate.run import Run, standalone
-from curate.scores import Scores
+from curate.scores import COUNTS, Scores
 
 __all__ = ["Length"]
 
@@ -30,6 +30,10 @@ class Length(Component):
 
     unit: Literal["characters", "tokens"] = "characters"
 
+    def tokenizes(self) -> bool:
+        """See `curate.protocols.Tokenizing`."""
+        return self.unit == "tokens"
+
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, 1); a row without completion text is invalid."""
         examples, run = standalone(examples, run)
@@ -39,15 +43,16 @@ class Length(Component):
             # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
             trained_on = examples if run.trained_on is None else run.trained_on
             rows = ProxyRun(trained_on, run.proxy, run).tokenise(examples).rows
-            length, valid, tokens = rows.tokens.astype(np.float32), rows.valid, rows.tokens
+            length, valid = rows.tokens.astype(np.float32), rows.valid
+            counts = {name: getattr(rows, name) for name in COUNTS}
         else:
-            length, tokens = _characters(examples), None
+            length, counts = _characters(examples), {}
             valid = length > 0
         return Scores(
             features=length[:, None],
             difficulty=np.where(valid, length, np.nan).astype(np.float32),
             valid=valid,
-            tokens=tokens,
+            **counts,
             ids=examples.ids,
         )
 

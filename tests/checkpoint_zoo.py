@@ -19,7 +19,7 @@ __all__ = ["checkpoint_of", "given_run", "row_gradient", "row_logits", "row_loss
 def checkpoint_of(model: Any, tokens: Tokens, **run: Any) -> LiveCheckpoint:
     """The model lent as after step 2 of 30, over a schedule of 40; run: attributes of its proxy run."""
     schedule = Schedule(np.array([2, 30]), 40, 10.0)
-    beside = SimpleNamespace(**{"schedule": schedule, "proxy": Proxy(model="scratch"), **run})
+    beside = SimpleNamespace(**{"schedule": schedule, "proxy": Proxy(model="scratch"), "max_length": 512, **run})
     cpu = torch.device("cpu")
     return LiveCheckpoint(model, 2, tokens, cpu, 7, "float32", 0, proxy_run=beside)
 
@@ -52,7 +52,8 @@ def given_run(*values: tuple[Any, Any], valid: Any = None) -> Any:
         values={fingerprint(measure): np.asarray(value, np.float32) for measure, value in values},
         valid=np.ones(n, np.bool_) if valid is None else np.asarray(valid),
         tokens=np.full(n, 4, np.int32),
-        truncated=np.zeros(n, np.bool_),
+        prompt_cut=np.zeros(n, np.int32),
+        completion_cut=np.zeros(n, np.int32),
         proxy_key="",
         facts={},
     )

@@ -86,4 +86,4 @@ def random_tokens(
             supervised[offsets[row] + max(prompt, 1) : offsets[row + 1]] = True
     valid = np.array([row not in invalid for row in range(len(lengths))])
     ids = rng.integers(3, vocabulary, offsets[-1]).astype(np.int32)
-    return Tokens(ids, supervised, offsets, valid, np.zeros(len(lengths), bool))
+    return Tokens(ids, supervised, offsets, valid, *np.zeros((2, len(lengths)), np.int32))

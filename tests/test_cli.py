@@ -308,7 +308,7 @@ def test_plan_runs_nothing_and_says_what_is_there(finished: Finished, tmp_path: 
     assert first.json["rows_in"] == 40
     assert first.json["rows_out"] is None
     assert {stage["stage"] for stage in first.json["stages"]} >= {"read", "train the proxy", "measure", "write"}
-    assert {path.name for path in empty.iterdir()} == {"matrix-rates"}  # how fast the machine is, and no work
+    assert {path.name for path in empty.iterdir()} == {"matrix-rates", "rows"}  # no model, and no loss
     assert not (tmp_path / "out").exists()
     later = call("plan", finished.data, *finished.arguments, "--out", finished.out, "--json")
     record = json.loads((finished.out / "run.json").read_text())
@@ -461,9 +461,9 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
     "no rows": (b"", TINY, ("data.jsonl", "empty")),
     "no rows in parquet": (pa.table({"prompt": pa.array([], pa.string())}), TINY, ("data.parquet", "no rows")),
     "all rows invalid": (
-        [{"prompt": "word " * 300, "completion": str(i)} for i in range(8)],
+        [{"prompt": f"word {i}", "completion": ""} for i in range(8)],
         TINY,
-        ("8 rows", "proxy.max_length", "--set"),
+        ("all 8 of 8 rows", "no completion text", "'completion'", "--columns"),
     ),
     "null cell": (_with(7, completion=None), TINY, ("row 7", "'completion'", "null", "--on-bad-row drop")),
     "cell that is no string": (_with(9, prompt=12), TINY, ("row 9", "'prompt'", "int", "--on-bad-row drop")),
@@ -593,16 +593,25 @@ def test_json_stays_clean_when_a_plug_in_prints(
 def test_outsized_rows_are_tolerated_and_counted(tmp_path: Path, call: Call) -> None:
     rows = _with(3, completion="x" * 10_000_000)
     rows[4]["completion"] = "word " * 5_000
-    rows[5]["prompt"] = "word " * 5_000  # leaves no room for the completion
+    rows[5]["prompt"] = "word " * 5_000  # of which only the end is read
     path = _write(tmp_path / "d.jsonl", rows)
     done = call("run", path, "--out", tmp_path / "out", *TINY, "--cache", tmp_path / "cache", "--json")
     assert done.status == 0
-    assert done.json["counts"]["invalid"] == 1
+    assert done.json["counts"]["invalid"] == 0
     assert done.json["counts"]["original"] == 40
+    scores = pq.read_table(tmp_path / "out" / "tables" / "scores.parquet").to_pylist()
+    assert [bool(row["completion_cut"]) for row in scores[3:6]] == [True, True, False]
+    assert [bool(row["prompt_cut"]) for row in scores[3:6]] == [False, False, True]
+    proxy = json.loads((tmp_path / "out" / "run.json").read_text())["proxy"]
+    assert {name: proxy[name] for name in ("max_length", "prompts_cut", "completions_cut")} == {
+        "max_length": 48,
+        "prompts_cut": 1,
+        "completions_cut": 2,
+    }
     written = pq.read_table(tmp_path / "out" / "data").to_pylist()
     assert {len(row["completion"]) for row in written} >= {10_000_000, 25_000}
-    (kept,) = [row for row in written if row["prompt"] == rows[5]["prompt"]]
-    assert kept["difficulty"] is None
+    kept = next(row for row in written if row["prompt"] == rows[5]["prompt"])
+    assert kept["difficulty"] is not None
     assert len(call("inspect", tmp_path / "out", "--examples", "40").out) < 100_000
 
 

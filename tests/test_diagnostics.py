@@ -25,6 +25,7 @@ from curate.diagnostics import (
     silhouette,
 )
 from curate.errors import InputError
+from curate.run_warnings import Truncated
 from curate.scores import Scores, Split, as_scores
 from curate.split import make_split
 
@@ -319,7 +320,7 @@ def test_invalid_and_truncated_rows_are_reported_above_one_in_a_hundred(count: i
     partly = replace(scores, difficulty=np.where(valid, scores.difficulty, np.nan), valid=valid)
     found = diagnosed(partly)[0]
     assert codes(found) == ({"rows_invalid"} if reported else set())
-    cut = diagnosed(scores, truncated=count)[0]
+    cut = diagnosed(scores, truncated=Truncated(count, count, 0))[0]
     assert codes(cut) == ({"rows_truncated"} if reported else set())
     if reported:
         assert all("6 of 500 rows (1.2%)" in each.warnings[0].message for each in (found, cut))
@@ -498,7 +499,9 @@ def test_every_warning_says_what_to_do() -> None:
     bad = with_hard(split, np.arange(200) < 95)
     tokens = np.argsort(np.argsort(scores.difficulty))
     counts = 1 + bad.hard
-    found = diagnose(scores, bad, others=[with_hard(split, ~bad.hard)], tokens=tokens, counts=counts, truncated=9)
+    found = diagnose(
+        scores, bad, others=[with_hard(split, ~bad.hard)], tokens=tokens, counts=counts, truncated=Truncated(9, 9, 0)
+    )
     small = diagnosed(scores, KMeans(n_clusters=9, per="source"), ["a"] * 198 + ["b"] * 2)[0]
     unscored = diagnosed(replace(scores, valid=np.arange(200) > 9))[0]
     none = diagnose(scores, with_hard(split, np.zeros(200, bool)))

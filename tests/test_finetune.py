@@ -149,7 +149,8 @@ def test_the_record_says_what_was_done(model: str, tmp_path: Path) -> None:
         "fingerprint": curate.read(table()).examples.fingerprint(),
         "rows": ROWS,
         "valid": ROWS,
-        "truncated": record["data"]["truncated"],
+        "refused": 0,
+        **{name: record["data"][name] for name in ("truncated", "prompts_cut", "completions_cut")},
         "origins": {"original": ROWS},
         "reading": {},
     }
@@ -759,19 +760,29 @@ def test_embeddings_beyond_the_vocabulary_do_no_harm(family: str, tmp_path: Path
     assert trained.get_input_embeddings().weight.shape[0] == len(tokenizer) + 37
 
 
-def test_rows_that_are_all_prompt_are_refused(model: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="raise --max-length"):
-        finetune(table(), settings(model, max_length=5), tmp_path / "run")
-
-
-def test_rows_that_are_all_prompt_among_others_are_told(
+def test_rows_without_answers_are_refused_where_they_are_many_and_told_where_they_are_few(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = pa.table({"prompt": ["word " * 200] * 2, "completion": ["a short answer"] * 2})
-    rows = pa.concat_tables([table(), long])
-    record = finetune(rows, settings(model), tmp_path / "run", progress=Progress("lines"))
-    assert record["data"]["rows"] - record["data"]["valid"] == 2
-    assert f"2 of {record['data']['rows']} rows have no completion text within" in capsys.readouterr().err
+    empty = pa.table({"prompt": ["a question"] * 3, "completion": [""] * 3})
+    rows = pa.concat_tables([table(), empty])
+    says = rf"^3 of {ROWS + 3} rows are invalid \(more than 5%\): .*e\.g\. row {ROWS} .*; --on-bad-row drop goes on"
+    with pytest.raises(InputError, match=says):
+        finetune(rows, settings(model), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for given, options in ((rows, {"on_bad_row": "drop"}), (rows.slice(0, ROWS + 2), {})):
+        record = finetune(given, settings(model), tmp_path / "run", progress=Progress("lines"), fresh=True, **options)
+        assert record["data"]["valid"] == ROWS
+        without = record["data"]["rows"] - ROWS
+        said = f"{without} of {record['data']['rows']} rows have no completion text: they are not trained on"
+        assert said in capsys.readouterr().err
+
+
+def test_a_long_prompt_does_not_cost_the_answer(model: str, tmp_path: Path) -> None:
+    long = pa.table({"prompt": ["word " * 200] * 20, "completion": ["a short answer"] * 20})
+    record = finetune(pa.concat_tables([table(), long]), settings(model), tmp_path / "run")
+    assert record["data"]["valid"] == ROWS + 20
+    assert record["data"]["prompts_cut"] >= 20
+    assert record["data"]["completions_cut"] == 0
 
 
 # -- data -----------------------------------------------------------------------------------------------------------

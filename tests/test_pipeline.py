@@ -663,9 +663,8 @@ def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytes
 def test_rows_that_cannot_be_scored_are_kept_once_and_marked(tmp_path: Path) -> None:
     table, hard = _planted(60)
     completions = table["completion"].to_pylist()
-    prompts = table["prompt"].to_pylist()
-    completions[4], prompts[9] = "", "a long prompt that leaves no room " * 20
-    table = table.set_column(2, "completion", [completions]).set_column(1, "prompt", [prompts])
+    completions[4] = completions[9] = ""
+    table = table.set_column(2, "completion", [completions])
     curated = Pipeline(proxy=TINY, scorer=LossTrajectory(), clusterer=KMeans(), augmenters=[Duplicate()]).run(
         table, cache=tmp_path
     )

@@ -313,7 +313,9 @@ def patterned(patterns: list[list[int]], rows: int, seed: int = 0) -> Tokens:
             lengths.append(4 + len(pattern))
     n = len(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Tokens(np.array(parts, np.int32), np.array(supervised), offsets, np.ones(n, bool), np.zeros(n, bool))
+    return Tokens(
+        np.array(parts, np.int32), np.array(supervised), offsets, np.ones(n, bool), *np.zeros((2, n), np.int32)
+    )
 
 
 PATTERNS = [[20, 21, 22, 23, 24], [60, 61, 62, 63, 64], [101, 102, 103, 104, 105], [150, 151, 152, 153, 154]]

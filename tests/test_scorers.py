@@ -200,7 +200,7 @@ def test_completions_alone_row_by_row() -> None:
         supervised,
         np.concatenate([[0], np.cumsum(lengths)]),
         np.array([True, True, True, False, True, True]),
-        np.zeros(6, bool),
+        *np.zeros((2, 6), np.int32),
     )
     same, alone = without_prompt(tokens, bos)
 

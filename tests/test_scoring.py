@@ -159,7 +159,9 @@ def test_nothing_to_score() -> None:
 
 
 def test_a_valid_row_without_completion_is_an_error() -> None:
-    tokens = Tokens(TOKENS.ids, TOKENS.supervised, TOKENS.offsets, np.ones(10, bool), TOKENS.truncated)
+    tokens = Tokens(
+        TOKENS.ids, TOKENS.supervised, TOKENS.offsets, np.ones(10, bool), TOKENS.prompt_cut, TOKENS.completion_cut
+    )
     with pytest.raises(InputError, match="row 3 is valid"):
         score_losses(tiny_model(), tokens)
 

@@ -11,7 +11,7 @@ from curate import templates
 from curate.errors import InputError
 from curate.readers import read
 from curate.templates import Piece, renderer, resolve_template
-from tests.tokenizer_zoo import CHATML, CHATS, byte_level
+from tests.tokenizer_zoo import CHATML, CHATS, FAMILIES, byte_level
 
 Turns = list[tuple[str, str]]
 
@@ -89,13 +89,6 @@ def test_answers_with_and_without_thoughts_are_found_in_one_conversation() -> No
             assert parts(rendered, "completion", "end") == [first, "<|im_end|>", thought, "<|im_end|>"]
 
 
-def test_thoughts_that_a_template_drops_are_not_lost_in_silence() -> None:
-    chat = CHATS["looks for thoughts"].replace("{% else %}{{ m['content'] }}", "{% else %}{{ m['content'][-4:] }}")
-    turns = [("user", "a"), ("assistant", "<think>b</think>Yes."), ("user", "c"), ("assistant", "No.")]
-    with pytest.raises(InputError, match=r"^row 0: .*rewrites"):
-        pieces(turns, chat)
-
-
 def test_a_mark_that_begins_something_ends_nothing() -> None:
     rendered = pieces(
         CONVERSATIONS["several turns"],
@@ -104,28 +97,23 @@ def test_a_mark_that_begins_something_ends_nothing() -> None:
     assert parts(rendered, "completion", "end") == ["2", "4"]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "m['content'] | upper",
-        "m['content'].split('</think>')[-1]",
-        "m['content'][:3]",
-        "'...'",
-        "m['content'] + ('!' if '<' in m['content'] else '')",
-    ],
-)
+@pytest.mark.parametrize("change", ["m['content'] | upper", "m['content'] + '!'", "m['content'] | replace('b', 'c')"])
 def test_a_template_that_rewrites_answers_is_refused_with_the_row(change: str) -> None:
-    chat = CHATML.replace("m['content']", f"({change} if m['role'] == 'assistant' else m['content'])")
+    rewriting = f"({change} if '<' in m['content'] and m['role'] == 'assistant' else m['content'])"
+    chat = CHATML.replace("m['content']", rewriting)
     rows: list[Turns] = [[("user", "a"), ("assistant", "...")], [("user", "a"), ("assistant", "<think>b</think>long")]]
     tokenizer = byte_level(chat=chat)
-    with pytest.raises(InputError, match=r"^row 1: .*rewrites .*choose another proxy or") as caught:
+    assert parts(renderer(examples(rows), "chat", tokenizer)(0, 1)[0], "completion") == ["..."]
+    with pytest.raises(InputError, match=r"^row 1: .*rewrites .*choose a model") as caught:
         renderer(examples(rows), "chat", tokenizer)(1, 2)
     assert "\n" not in str(caught.value)
 
 
-def test_a_template_that_leaves_out_answers_is_refused() -> None:
-    chat = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(InputError, match=r"row 0: .*leaves out an assistant turn"):
+@pytest.mark.parametrize(
+    "chat", ["{{ '...' }}", "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"]
+)
+def test_a_template_that_leaves_out_all_answers_is_refused(chat: str) -> None:
+    with pytest.raises(InputError, match=r"row 0: .*leaves out every assistant turn"):
         pieces([("user", "a b"), ("assistant", "a")], chat)
 
 
@@ -134,7 +122,7 @@ def test_a_template_that_refuses_a_role_is_reported_with_its_words_and_the_row()
     rows = [CONVERSATIONS["one question"], CONVERSATIONS["system"]]
     render = renderer(examples(rows), "chat", byte_level(chat=chat))
     assert parts(render(0, 1)[0], "completion") == ["4"]
-    with pytest.raises(InputError, match=r"^row 1: .*No system prompt!.*change the roles") as caught:
+    with pytest.raises(InputError, match=r"^row 1: .*No system prompt!.*choose a model") as caught:
         render(0, 2)
     assert "\n" not in str(caught.value)
 
@@ -160,6 +148,59 @@ def test_without_a_chat_template_roles_are_headings(conversation: str) -> None:
     headed = "\n\n".join(f"### {role.capitalize()}:\n{content}" for role, content in turns[: last + 1])
     assert "".join(text for text, _ in rendered) == headed
     assert rendered[-1][1] == "completion"
+
+
+# -- templates of released models ----------------------------------------------------------------------------------
+
+THOUGHT = "<think>\n2 and 2\n</think>\n\n4"
+REASONING: Turns = [("user", "2 + 2"), ("assistant", THOUGHT), ("user", "3 + 3"), ("assistant", THOUGHT)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_supervise_plain_answers_with_their_ends(family: str) -> None:
+    chat, ending, _ = FAMILIES[family]
+    rendered = pieces(CONVERSATIONS["several turns"], chat)
+    assert parts(rendered, "completion") == ["2", "4"]
+    assert parts(rendered, "end") == [ending] * 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_reasoning_what_the_template_keeps_is_supervised(family: str) -> None:
+    chat, _, kept = FAMILIES[family]
+    rendered = pieces(REASONING, chat)
+    assert parts(rendered, "completion") == list(kept)
+    turns = [{"role": role, "content": content} for role, content in REASONING]
+    whole = byte_level(chat=chat).apply_chat_template(turns, tokenize=False)
+    assert whole.startswith("".join(text for text, _ in rendered))
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+@pytest.mark.parametrize("turns", [[("user", "a"), ("user", "b"), ("assistant", "c")], [("assistant", "a")]], ids=len)
+def test_families_that_want_turns_to_alternate_refuse_others_in_their_words(family: str, turns: Turns) -> None:
+    with pytest.raises(InputError, match=r"^row 0: .*refused the conversation \(.*alternate.*\); "):
+        pieces(turns, FAMILIES[family][0])
+
+
+def test_a_turn_that_a_template_drops_altogether_is_not_supervised() -> None:
+    chat = CHATML.replace("for m in messages", "for m in messages if '<think>' not in m['content']")
+    rendered = pieces([*REASONING[:2], ("user", "b"), ("assistant", "c")], chat)
+    assert parts(rendered, "completion") == ["c"]
+    assert "2 and 2" not in "".join(text for text, _ in rendered)
+
+
+def test_an_answer_that_stands_in_the_question_too_is_found_where_it_is_answered() -> None:
+    turns = [("user", "Say 4."), ("assistant", "<think>4</think>4"), ("user", "4"), ("assistant", "<think>4</think>4")]
+    rendered = pieces(turns, FAMILIES["deepseek-r1"][0])
+    assert rendered[1:3] == [("4", "completion"), ("<|end|>", "end")]
+    assert rendered[0] == ("<|begin|><|User|>Say 4.<|Assistant|>", "prompt")
+    assert rendered[4:] == [("4", "completion"), ("<|end|>", "end")]
+
+
+def test_an_error_in_the_template_is_a_refusal_of_the_row() -> None:
+    chat = "{% if messages | length > 2 %}{{ messages[0]['content'] / 2 }}{% endif %}" + CHATML
+    assert parts(pieces(CONVERSATIONS["one question"], chat), "completion") == ["4"]
+    with pytest.raises(InputError, match=r"^row 0: .*refused the conversation \(unsupported operand"):
+        pieces(CONVERSATIONS["several turns"], chat)
 
 
 # -- prompts and completions ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate import tokenization
+from curate import tokenization, truncation
 from curate.checks import small_examples
 from curate.readers import read
 from curate.tokenization import tokenize
@@ -61,8 +61,12 @@ def plain_encode(tokenizer: Any, text: str) -> list[int]:
 def equal(a: Tokens, b: Tokens) -> bool:
     return all(
         np.array_equal(getattr(a, name), getattr(b, name)) and getattr(a, name).dtype == getattr(b, name).dtype
-        for name in ("ids", "supervised", "offsets", "valid", "truncated")
+        for name in ("ids", "supervised", "offsets", "valid", "prompt_cut", "completion_cut")
     )
+
+
+def same_rows(a: Tokens, b: Tokens) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("ids", "supervised", "offsets", "valid"))
 
 
 ROWS = [
@@ -109,12 +113,14 @@ def test_a_row_is_bos_prompt_completion_eos_each_tokenised_alone(name: str, temp
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("max_length", [2, 3, 7, 30, 60, 61, 62])
-def test_a_cut_row_is_the_beginning_of_the_whole_one(name: str, max_length: int) -> None:
+def test_a_cut_text_is_the_beginning_of_the_whole_one(name: str, max_length: int) -> None:
     tokenizer = TOKENIZERS[name]()
-    whole = tokenize(pairs(ROWS), tokenizer, template="plain", max_length=2000)
-    cut = tokenize(pairs(ROWS), tokenizer, template="plain", max_length=max_length)
+    texts = read(pa.table({"text": [f"{prompt} {completion}" for prompt, completion in ROWS]})).examples
+    whole = tokenize(texts, tokenizer, template="none", max_length=2000)
+    cut = tokenize(texts, tokenizer, template="none", max_length=max_length)
     assert (cut.lengths <= max_length).all()
-    assert cut.truncated.tolist() == (whole.lengths > max_length).tolist()
+    assert not cut.prompt_cut.any()
+    assert cut.completion_cut.tolist() == np.maximum(whole.lengths - max_length, 0).tolist()
     for k in range(len(ROWS)):
         ids, supervised = row(whole, k)
         text = np.array(supervised[:max_length]) & (np.array(ids[:max_length]) != tokenizer.eos_token_id)
@@ -134,7 +140,8 @@ def test_a_row_that_just_fits_keeps_its_eos_and_one_token_less_is_truncated() ->
     short = tokenize(examples, tokenizer, template="plain", max_length=length - 1)
     assert short.truncated[0]
     assert short.valid[0]
-    assert np.array_equal(short.ids, fits.ids[:-1])
+    assert np.array_equal(short.ids, fits.ids[1:])
+    assert (short.prompt_cut[0], short.completion_cut[0]) == (1, 0)
 
 
 @pytest.mark.parametrize("auto_bos", [False, True])
@@ -272,9 +279,13 @@ def test_ten_megabytes_without_a_word_boundary_are_fast(letters: str, side: str)
     started = time.process_time()
     tokens = tokenize(pairs([placed(long, side)]), tokenizer, template="plain", max_length=64)
     assert time.process_time() - started < 2
-    assert tokens.truncated[0]
-    assert tokens.valid[0] == (side == "completion")
-    assert equal(tokens, tokenize(pairs([placed(long[:4000], side)]), tokenizer, template="plain", max_length=64))
+    assert tokens.valid[0]
+    cuts = (tokens.prompt_cut[0], tokens.completion_cut[0])
+    assert cuts[side == "prompt"] == 0
+    assert cuts[side == "completion"] > 100_000
+    shorter = tokenize(pairs([placed(long[-4000:], side)]), tokenizer, template="plain", max_length=64)
+    assert np.array_equal(tokens.ids, shorter.ids)
+    assert np.array_equal(tokens.supervised, shorter.supervised)
 
 
 def placed(text: str, side: str) -> tuple[str, str]:
@@ -311,19 +322,25 @@ def test_cutting_long_cells_early_changes_nothing(name: str, monkeypatch: pytest
     for max_length in (16, 60):
         early = tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length)
         with monkeypatch.context() as patch:
-            patch.setattr(tokenization, "_CHARACTERS_PER_TOKEN", 1_000_000)
-            assert equal(early, tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length))
+            patch.setattr(truncation, "CHARACTERS_PER_TOKEN", 1_000_000)
+            whole = tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length)
         with monkeypatch.context() as patch:  # has to try longer and longer pieces
-            patch.setattr(tokenization, "_CHARACTERS_PER_TOKEN", 1)
-            assert equal(early, tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length))
+            patch.setattr(truncation, "CHARACTERS_PER_TOKEN", 1)
+            later = tokenize(pairs(rows), tokenizer, template="plain", max_length=max_length)
+        for found in (early, later):
+            assert same_rows(found, whole)
+            for name_of in ("prompt_cut", "completion_cut"):  # estimated, where a text was not read to its end
+                counts, exact = getattr(found, name_of), getattr(whole, name_of)
+                assert np.array_equal(counts > 0, exact > 0)
+                np.testing.assert_allclose(counts, exact, rtol=0.5)
 
 
 def test_a_word_at_the_cut_is_tokenised_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = byte_level()
     rows = [("~" * count + "because the instruction", "a") for count in range(40, 70)]
     whole = tokenize(pairs(rows), tokenizer, template="plain", max_length=64)
-    monkeypatch.setattr(tokenization, "_CHARACTERS_PER_TOKEN", 1)
-    assert equal(tokenize(pairs(rows), tokenizer, template="plain", max_length=64), whole)
+    monkeypatch.setattr(truncation, "CHARACTERS_PER_TOKEN", 1)
+    assert same_rows(tokenize(pairs(rows), tokenizer, template="plain", max_length=64), whole)
 
 
 # -- Tokens --------------------------------------------------------------------------------------------------------
@@ -336,11 +353,14 @@ def random_rows(seed: int, n: int = 40) -> Tokens:
     lengths[[0, 1, 17, 18, n - 1]] = 0
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(0, 1000, offsets[-1]).astype(np.int32)
-    return Tokens(ids, rng.random(len(ids)) < 0.5, offsets, rng.random(n) < 0.7, rng.random(n) < 0.3)
+    return Tokens(
+        ids, rng.random(len(ids)) < 0.5, offsets, rng.random(n) < 0.7, *rng.integers(0, 3, (2, n)).astype(np.int32)
+    )
 
 
 def as_rows(tokens: Tokens) -> list[tuple[Any, ...]]:
-    return [(*row(tokens, k), tokens.valid[k], tokens.truncated[k]) for k in range(len(tokens))]
+    cuts = (tokens.prompt_cut, tokens.completion_cut)
+    return [(*row(tokens, k), tokens.valid[k], *(cut[k] for cut in cuts)) for k in range(len(tokens))]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -374,3 +394,4 @@ def test_types_of_tokenised_data() -> None:
     tokens = tokenize(small_examples(3), byte_level(), template="plain", max_length=50)
     assert (tokens.ids.dtype, tokens.supervised.dtype, tokens.offsets.dtype) == (np.int32, np.bool_, np.int64)
     assert (tokens.valid.dtype, tokens.truncated.dtype) == (np.bool_, np.bool_)
+    assert (tokens.prompt_cut.dtype, tokens.completion_cut.dtype) == (np.int32, np.int32)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-__all__ = ["CHATML", "CHATS", "byte_level", "metaspace", "word_level"]
+__all__ = ["CHATML", "CHATS", "FAMILIES", "byte_level", "metaspace", "word_level"]
 
 _SENTENCES = [
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
@@ -56,6 +56,61 @@ CHATS: dict[str, str] = {
         "{% else %}{{ '<think>\n\n</think>\n\n' + m['content'] }}{% endif %}"
         "{% else %}{{ m['content'] }}{% endif %}{{ '<|im_end|>' + '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+}
+
+_THOUGHT = "<think>\n2 and 2\n</think>\n\n4"
+_ALTERNATE = "{{ raise_exception('Conversation roles must alternate user/assistant') }}"
+# In the style of released models: template, the end of a turn, and what is kept of two answers `_THOUGHT`.
+FAMILIES: dict[str, tuple[str, str, tuple[str, str]]] = {
+    "qwen3": (
+        "{% set ns = namespace(last=-1) %}{% for m in messages if m.role == 'user' %}{% set ns.last = "
+        "messages.index(m) %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'assistant' %}{% set content = m.content.split('</think>')[-1].lstrip('\n') %}"
+        "{% set thought = m.content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') "
+        "if '</think>' in m.content else '' %}{% if loop.index0 > ns.last and (loop.last or thought) %}"
+        "{{ '<think>\n' + thought.strip('\n') + '\n</think>\n\n' }}{% endif %}{{ content }}{% else %}{{ m.content }}"
+        "{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+        "<|im_end|>",
+        ("4", _THOUGHT),
+    ),
+    "deepseek-r1": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{{ '<|Assistant|>' + m.content.split('</think>')[-1].lstrip('\n') + eos_token }}"
+        "{% else %}{{ '<|User|>' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}",
+        "<|end|>",
+        ("4", "4"),
+    ),
+    "gemma": (
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}"
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}" + _ALTERNATE + "{% endif %}"
+        "{{ '<|im_start|>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content | trim }}"
+        "{{ '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}",
+        "<|im_end|>",
+        (_THOUGHT, _THOUGHT),
+    ),
+    "mistral": (
+        "{% if messages[0].role == 'system' %}{% set system = messages[0].content + '\n\n' %}"
+        "{% set rest = messages[1:] %}{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}"
+        "{{ bos_token }}{% for m in rest %}"
+        "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}" + _ALTERNATE + "{% endif %}{% if m.role == 'user' %}"
+        "{{ '[INST] ' + (system if loop.index0 >= loop.length - 2 else '') + m.content + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}",
+        "<|end|>",
+        (_THOUGHT, _THOUGHT),
+    ),
+    "llama-3.1": (
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{% set system = messages[0].content | trim %}"
+        "{% set rest = messages[1:] %}{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}"
+        "{{ '<|im_start|>system\nCutting Knowledge Date: December 2023\n\n' + system + '<|im_end|>' }}"
+        "{% for m in rest %}{{ '<|im_start|>' + m.role + '\n\n' + m.content | trim + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}",
+        "<|im_end|>",
+        (_THOUGHT, _THOUGHT),
     ),
 }
 

@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", action="append", required=True, metavar="DATA", help=f"evaluation set (repeatable): {SET_HELP}"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows of each set")
+    parser.add_argument(
+        "--on-bad-row",
+        choices=("error", "drop"),
+        default="error",
+        help="what a row does that the model's chat template refuses (error)",
+    )
     add_settings_arguments(parser)
     results = parser.add_argument_group("results")
     results.add_argument(
@@ -98,6 +104,7 @@ def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         progress=progress,
         fresh=options.fresh,
+        on_bad_row=options.on_bad_row,
     )
     place = options.out or directory / "evaluation"
     if not options.json:
@@ -177,5 +184,8 @@ def _remarks(name: str, summary: dict[str, Any]) -> list[str]:
     if summary["nll"] is not None and summary["answer_only"]:
         lines.append(f"{name}: {summary['answer_only']:,} rows have no worked solution; their final answer was scored")
     if summary["truncated"]:
-        lines.append(f"{name}: {summary['truncated']:,} reference completions were cut off at the most tokens scored")
+        lines.append(
+            f"{name}: {summary['truncated']:,} rows were longer than the most tokens scored; "
+            f"{summary.get('completions_cut') or 0:,} reference completions lost their end"
+        )
     return [visible(line) for line in lines]

@@ -15,9 +15,9 @@ from curate.component import fingerprint
 from curate.evaluation.prompts import Shots
 from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
+from curate.layouts import Layout
 from curate.progress import Progress
 from curate.protocols import Floats
-from curate.templates import Piece
 from curate.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,21 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Scored", "Scorer", "scored_tokens"]
 
-_VERSION = 1  # raise it when the meaning of what is kept changes
+_VERSION = 2  # raise it when the meaning of what is kept changes
 _AROUND = 64  # tokens that a template puts around one solved example, at most
 
 
 class Scored:
-    """losses: (n,) nats per token, NaN where nothing could be scored; counts: (n,) scored tokens; truncated: rows."""
+    """losses: (n,) nats per token, NaN where nothing could be scored; counts: (n,) scored tokens.
+
+    truncated: how many rows were longer than is scored; completions_cut: those whose completion lost its end.
+    """
 
     def __init__(self, losses: Floats, tokens: Tokens) -> None:
         self.losses = losses
         self.counts: npt.NDArray[np.int32] = tokens.completion_tokens
         self.truncated = int(tokens.truncated.sum())
+        self.completions_cut = int((tokens.completion_cut > 0).sum())
         self.total = len(tokens.ids)
 
 
-def scored_tokens(rows: Sequence[Sequence[Piece]], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
+def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
     """The rows as tokens, by the rules of training: `max_length` of each and its shots, within the model's context."""
     from curate.tokenization import encode_rows
 

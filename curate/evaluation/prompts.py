@@ -18,11 +18,22 @@ from curate.evaluation.settings import Evaluation
 from curate.examples import Examples
 from curate.generation import Prompt
 from curate.hashing import hash_columns
+from curate.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
 from curate.seeds import derive_seed
-from curate.templates import Piece, last_completion, renderer
+from curate.templates import layouts, renderer
 from curate.verify import reference_answer
 
-__all__ = ["Form", "Shots", "draw_shots", "form_of", "generation_prompts", "pieces", "stops_of"]
+__all__ = [
+    "Form",
+    "Shots",
+    "draw_shots",
+    "form_of",
+    "generation_prompts",
+    "pieces",
+    "renderable",
+    "rows_of",
+    "stops_of",
+]
 
 _TURN = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
 # What a model that knows no end of text goes on with.
@@ -109,8 +120,10 @@ def _marked(solution: str, answer: str | None) -> str:
     return solution if reference_answer(solution) is not None else f"{solution.rstrip()}\n#### {answer}"
 
 
-def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[list[Piece]]:
-    """(n,) rows as `curate.templates.renderer` gives them: one prompt, shots included, and the reference completion."""
+def rows_of(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[Layout]:
+    """(n,) rows: one prompt, shots included, and the reference completion. Of a row that is too long the shots are left
+    out before any of the question is.
+    """
     n = len(questions)
     if form.name == "question":
         before = "".join(
@@ -118,13 +131,21 @@ def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> li
             for question, solution in zip(shots.questions, shots.solutions, strict=True)
         )
         return [
-            [(f"{before}Question: {question}\nAnswer:", "prompt"), (f" {completion}", "completion")]
+            fixed(
+                [
+                    (before, "system"),
+                    ("Question: ", "prompt"),
+                    (question, "question"),
+                    ("\nAnswer:", "prompt"),
+                    (f" {completion}", "completion"),
+                ]
+            )
             for question, completion in zip(questions.texts, questions.completions, strict=True)
         ]
     if form.name == "chat":
         conversations = _conversations(questions, shots)
         examples = Examples(_messages(conversations), questions.examples.ids, "messages", {"messages": "messages"})
-        return [last_completion(row) for row in renderer(examples, "chat", tokenizer)(0, n)]
+        return [only_last(row) for row in layouts(examples, "chat", tokenizer)(0, n)]
     solved = _pairs(list(shots.questions), list(shots.solutions))
     before = "".join(
         "".join(text for text, _ in row) + "\n\n" for row in renderer(solved, form.name, tokenizer)(0, len(solved))
@@ -132,8 +153,36 @@ def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> li
     examples = questions.examples
     if examples.shape == "messages":
         examples = _pairs(questions.texts, questions.completions)
-    rows = renderer(examples, form.name, tokenizer)(0, n)
-    return [[(before + row[0][0], "prompt"), *row[1:]] for row in rows]
+    rows = layouts(examples, form.name, tokenizer)(0, n)
+    return [fixed([(before, "system"), *row.pieces(0)]) for row in rows]
+
+
+def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[list[Piece]]:
+    """(n,) the same rows as (text, part), whole. Raises RefusedRow where the chat template cannot render one."""
+    return [joined(row.pieces(0)) for row in rows_of(questions, form, shots, tokenizer)]
+
+
+def renderable(questions: Questions, form: Form, shots: Shots, tokenizer: Any, on_bad_row: str) -> Questions:
+    """The questions that the model's template renders. InputError for one that it refuses, unless they are dropped."""
+    refused: dict[int, str] = {}
+    for k, row in enumerate(() if tokenizer is None else rows_of(questions, form, shots, tokenizer)):
+        try:
+            row.pieces(0)
+        except RefusedRow as error:
+            refused[k] = str(error)
+    if not refused:
+        return questions
+    if on_bad_row == "error" or len(refused) == len(questions):
+        first = min(refused)
+        others = f" ({len(refused) - 1:,} more such rows)" if len(refused) > 1 else ""
+        remedy = "change the row or ask in another style, as with --style question"
+        if len(refused) < len(questions):
+            remedy = f"leave such rows out with --on-bad-row drop, {remedy}"
+        raise InputError(
+            f"evaluation set {questions.name}: row {questions.rows[first]} (counted from 0 in the input): "
+            f"{refused[first]}{others}; {remedy}"
+        )
+    return questions.without(refused)
 
 
 def generation_prompts(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
@@ -16,12 +16,13 @@ from curate.errors import InputError
 from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
 from curate.evaluation.nll import Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
-from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, pieces
+from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, renderable, rows_of
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
-from curate.evaluation.sets import Questions, read_set
+from curate.evaluation.sets import Questions, as_sets, read_set
 from curate.evaluation.settings import Evaluation, EvaluationSet
 from curate.evaluation.target import Target, check_out, find_target
 from curate.generation import Request
+from curate.layouts import joined
 from curate.places import local_path
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated")
+_OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated", "completions_cut")
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -46,6 +47,7 @@ def evaluate(
     device: str | None = None,
     progress: Progress | None = None,
     fresh: bool = False,
+    on_bad_row: Literal["error", "drop"] = "error",
 ) -> dict[str, EvaluationResult]:
     """Answers drawn and graded, and reference completions scored, on each evaluation set; by name.
 
@@ -55,11 +57,12 @@ def evaluate(
         the same protocol and weights that is there already is not computed again. One of another protocol is an
         InputError unless `fresh`.
     cache: holds every completion and score; the same call after a kill goes on from there.
+    on_bad_row: whether a row that the model's chat template refuses is an error, or is left out and recorded.
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
     run = Run(cache=cache or default_cache(), device=device, progress=progress or Progress())
-    described = _as_sets(sets)
+    described = as_sets(sets)
     found = find_target(target, settings, run.store)
     settings = _possible(settings, found, run.progress)
     place = local_path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
@@ -72,7 +75,15 @@ def evaluate(
         if each.left_out:
             run.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")
     form = form_of(settings, found.template, found.tokenizer)
-    jobs = [_Job(each, found, settings, form, draw_shots(settings, pool, each)) for each in questions]
+    shots = [draw_shots(settings, pool, each) for each in questions]
+    questions = [
+        renderable(each, form, solved, found.tokenizer, on_bad_row)
+        for each, solved in zip(questions, shots, strict=True)
+    ]
+    for each in questions:
+        if each.refused:
+            run.progress.note(f"{each.name}: {len(each.refused):,} rows that the chat template refuses are left out")
+    jobs = [_Job(each, found, settings, form, solved) for each, solved in zip(questions, shots, strict=True)]
     for job in jobs:
         job.look_up(place, fresh)
     if any(job.undone for job in jobs):
@@ -100,7 +111,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.generate, self.nll = self.settings.generate, self.settings.nll
         tokenizer = self.target.tokenizer
-        self.rows = None if tokenizer is None else pieces(self.questions, self.form, self.shots, tokenizer)
+        self.rows = None if tokenizer is None else rows_of(self.questions, self.form, self.shots, tokenizer)
 
     @property
     def undone(self) -> bool:
@@ -137,35 +148,10 @@ class _Job:
     def requests(self) -> list[list[Request]]:
         """(n,) requests per row."""
         served = self.target.generator is None and self.settings.generator == "vllm"
-        prompts = generation_prompts(
-            self.rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served
-        )
+        rows = None if self.rows is None else [joined(row.pieces(0)) for row in self.rows]
+        prompts = generation_prompts(rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served)
         ids, sampling = self.questions.examples.ids.to_pylist(), self.settings.sampling(self.form.stop)
         return requests_for(prompts, ids, self.questions.answers, self.settings, sampling)
-
-
-def _as_sets(sets: Any) -> list[EvaluationSet]:
-    if isinstance(sets, Mapping):
-        pairs = sets.items()
-        found = [
-            each.model_copy(update={"name": name}) if isinstance(each, EvaluationSet) else _named(each, name)
-            for name, each in pairs
-        ]
-    else:
-        several = [sets] if isinstance(sets, EvaluationSet | str | Path) else sets
-        found = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
-    names = [each.title for each in found]
-    if not names:
-        raise InputError("there is no evaluation set; name at least one with --data DATA")
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise InputError(f"two evaluation sets are named {repeated}; name them apart, as in NAME=DATA")
-    return found
-
-
-def _named(data: Any, name: str) -> EvaluationSet:
-    options = dict(data) if isinstance(data, dict) else {"data": data}
-    return EvaluationSet(**{**options, "name": name})
 
 
 def _possible(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
@@ -253,6 +239,7 @@ def _described(job: _Job) -> dict[str, Any]:
         "kind": "evaluation",
         "name": job.questions.name,
         "data": job.questions.record(),
+        "rejected": list(job.questions.refused),
         "protocol": job.protocol,
         "settings": settings,
         "model": {"name": job.target.name, "identity": job.target.identity},
@@ -281,7 +268,7 @@ def _facts(
         }
     if scored is not None:
         tokens["scored"] = int(scored.counts.sum())
-        facts["truncated"] = scored.truncated
+        facts["truncated"], facts["completions_cut"] = scored.truncated, scored.completions_cut
     return {**facts, "answer_only": job.questions.answer_only, "numerics": numerics, "tokens": tokens}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,7 +23,7 @@ from curate.readers import Loaded, read
 from curate.shapes import nearest, parse_columns, recognise
 from curate.verify import extract, reference_answer
 
-__all__ = ["Questions", "read_set"]
+__all__ = ["Questions", "as_sets", "read_set"]
 
 _ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "output")
 
@@ -34,6 +36,7 @@ class Questions:
     where a row has none. texts: (n,) questions. answers: (n,) final answers, None where none is known.
     completions: (n,) what is scored. answer_only: rows whose completion is their final answer.
     sources, levels: (n,) labels, None where a row has none. left_out: rows without a question or an answer.
+    rows: (n,) position of each in the set as read. refused: what is kept of rows that a model's template refuses.
     """
 
     name: str
@@ -46,9 +49,22 @@ class Questions:
     sources: list[str | None]
     levels: list[str | None]
     left_out: int
+    rows: list[int] = field(default_factory=list)
+    refused: tuple[dict[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def without(self, refused: Mapping[int, str]) -> Questions:
+        """The questions without some, given as position -> reason."""
+        kept = [k for k in range(len(self)) if k not in refused]
+        names = ("texts", "answers", "completions", "sources", "levels", "rows")
+        lists: dict[str, Any] = {name: [getattr(self, name)[k] for k in kept] for name in names}
+        ids = self.examples.ids
+        left_out = [{"row": self.rows[k], "example_id": ids[k].as_py(), "reason": refused[k]} for k in sorted(refused)]
+        examples = self.examples.take(np.array(kept, np.int64))
+        only = sum(answer == text.strip() for answer, text in zip(lists["answers"], lists["completions"], strict=True))
+        return replace(self, examples=examples, answer_only=only, refused=tuple(left_out), **lists)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -61,6 +77,31 @@ class Questions:
     def record(self) -> dict[str, Any]:
         """For summary.json."""
         return {"description": self.description, "fingerprint": self.fingerprint, "rows": len(self)}
+
+
+def as_sets(sets: Any) -> list[EvaluationSet]:
+    """Evaluation sets as `curate.evaluation.evaluate` takes them. InputError for none, and for two of one name."""
+    if isinstance(sets, Mapping):
+        pairs = sets.items()
+        found = [
+            each.model_copy(update={"name": name}) if isinstance(each, EvaluationSet) else _named(each, name)
+            for name, each in pairs
+        ]
+    else:
+        several = [sets] if isinstance(sets, EvaluationSet | str | Path) else sets
+        found = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
+    names = [each.title for each in found]
+    if not names:
+        raise InputError("there is no evaluation set; name at least one with --data DATA")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"two evaluation sets are named {repeated}; name them apart, as in NAME=DATA")
+    return found
+
+
+def _named(data: Any, name: str) -> EvaluationSet:
+    options = dict(data) if isinstance(data, dict) else {"data": data}
+    return EvaluationSet(**{**options, "name": name})
 
 
 def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
@@ -100,6 +141,7 @@ def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
         _strings(examples, "source"),
         _levels(examples.table, given.level, place),
         len(loaded.rejected),
+        loaded.rows.tolist(),
     )
 
 

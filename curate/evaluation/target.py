@@ -13,7 +13,7 @@ from curate.cache import Cache
 from curate.errors import InputError
 from curate.hashing import file_digest
 from curate.model_files import check_tokenizer
-from curate.models import identify
+from curate.models import context_length, identify
 from curate.places import check_place
 from curate.protocols import Generator
 
@@ -72,19 +72,9 @@ class Target:
     @cached_property
     def context(self) -> int | None:
         """Most tokens of a sequence; None = no limit is known."""
-        import transformers
-
-        from curate.generators.sampling import context_of
-        from curate.hub import explained, locate
-
         if self.model is None:
             return None
-        place = locate(self.model, self.revision)
-        with explained(self.model, place):
-            config = transformers.AutoConfig.from_pretrained(
-                **place.arguments, trust_remote_code=self.trust_remote_code
-            )
-        return context_of(config)
+        return context_length(self.model, self.revision, trust_remote_code=self.trust_remote_code)
 
     @property
     def template(self) -> str | None:

@@ -106,7 +106,18 @@ def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None
     )
     group.add_argument("--optimizer", metavar="NAME", help=optimizer)
     group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
-    group.add_argument("--max-length", type=int, metavar="N", help="tokens per row, the rest is cut off (512)")
+    group.add_argument(
+        "--max-length",
+        type=_max_length,
+        metavar="N|auto",
+        help="tokens per row; of a longer one the prompt is cut first. auto: as many as 99 %% of the rows need (512)",
+    )
+
+
+def _max_length(text: str) -> int | str:
+    if text != "auto" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of tokens nor auto")
+    return text if text == "auto" else int(text)
 
 
 def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:

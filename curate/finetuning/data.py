@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +27,8 @@ class TrainingData:
     curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
     weighted: whether curation gave the rows weights that count for nothing without GivenWeights.
+    rows: (n,) int64 position of each example in the input as read; None = in that order. drop: whether rows that turn
+    out unusable are left out, and no error. rejected: records of rows left out, see `curate.readers.Loaded`.
     """
 
     examples: Examples
@@ -35,6 +39,14 @@ class TrainingData:
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
+    rows: npt.NDArray[np.int64] | None = None
+    drop: bool = False
+    rejected: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """(n,) position of each example in the input as read."""
+        return np.arange(len(self.examples)) if self.rows is None else self.rows
 
 
 def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
@@ -55,7 +67,8 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
     origins = _origins(data.examples.table)
     given = {key: value for key, value in options.items() if value is not None}
     weighted = "output_weighted" in record.get("counts", {})
-    return TrainingData(data.examples, data.description, name, origins, curation, tuple(data.notes), given, weighted)
+    about = (tuple(data.notes), given, weighted, data.rows, data.on_bad_row == "drop", tuple(data.rejected))
+    return TrainingData(data.examples, data.description, name, origins, curation, *about)
 
 
 def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

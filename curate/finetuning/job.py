@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +23,17 @@ from curate.publish import publish_file
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.templates import resolve_template
-from curate.tokenization import tokenize
+from curate.tokenised import Rows, truncation_facts
+from curate.tokenization import Refuse, tokenize
 from curate.tokens import Tokens
+from curate.usable import Rules, check_usable
 
 if TYPE_CHECKING:
     from curate.reweighting import TrainingRows
 
 __all__ = ["Job"]
 
-CODE_VERSION = 1  # raise when the same data and settings come to mean another run
+CODE_VERSION = 2  # raise when the same data and settings come to mean another run
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Job:
     def identity(self) -> str:
         """Of the model before training."""
         if self.settings.scratch:
-            return scratch_identity(self.data_key, self.settings.max_length, self._scratch_seed)
+            return scratch_identity(self.data_key, self.max_length, self._scratch_seed)
         _refuse_run(Path(self.settings.model).expanduser())
         return identify(self.settings.model, self.settings.revision, self.run.store)
 
@@ -95,33 +97,41 @@ class Job:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """Raises InputError where no row can be trained on."""
-        examples, settings = self.data.examples, self.settings
-        with self.run.progress.stage("tokenise", len(examples)) as stage:
-            tokens = self._tokenise(examples, self.template, stage.advance)
-            stage.cost.tokens = len(tokens.ids)
-        if not tokens.valid.any():
-            raise InputError(
-                f"all {len(examples):,} rows are invalid: no completion text survives max_length = "
-                f"{settings.max_length}; check --columns, or raise --max-length"
-            )
-        without = len(examples) - int(tokens.valid.sum())
-        if without:
-            self.run.progress.note(
-                f"  {without:,} of {len(examples):,} rows have no completion text within {settings.max_length} tokens: "
-                "they are not trained on"
-            )
-        cut = int(tokens.truncated.sum())
-        if cut:
-            self.run.progress.note(
-                f"  {cut:,} of {len(examples):,} rows are longer than {settings.max_length} tokens and are cut there; "
-                "--max-length N keeps more"
-            )
-        return tokens
+        """Raises InputError for rows that cannot be trained on, see `curate.usable`."""
+        return self._tokens_and_refused[0]
 
-    def _tokenise(self, examples: Examples, template: str, advance: Callable[[int], None] | None = None) -> Tokens:
-        length = self.settings.max_length
-        return tokenize(examples, self.tokenizer, template=template, max_length=length, advance=advance)
+    @property
+    def refused(self) -> dict[int, str]:
+        """Row -> why the chat template cannot render it; such a row has no tokens."""
+        return self._tokens_and_refused[1]
+
+    @cached_property
+    def _tokens_and_refused(self) -> tuple[Tokens, dict[int, str]]:
+        examples, refused = self.data.examples, dict[int, str]()
+        with self.run.progress.stage("tokenise", len(examples)) as stage:
+            tokens = self._tokenise(examples, self.template, stage.advance, refused.__setitem__)
+            stage.cost.tokens = len(tokens.ids)
+        rules = Rules(self.data.drop, self.max_length, "--max-length N")
+        check_usable(Rows.of(tokens, refused), examples, self.data.numbers, rules)
+        for line in _remarks(tokens, refused, self.max_length):
+            self.run.progress.note(line)
+        return tokens, refused
+
+    @property
+    def max_length(self) -> int:
+        """Tokens per row; the settings of a job name a number, see `curate.finetuning.lengths`."""
+        assert isinstance(self.settings.max_length, int)
+        return self.settings.max_length
+
+    def _tokenise(
+        self,
+        examples: Examples,
+        template: str,
+        advance: Callable[[int], None] | None = None,
+        refuse: Refuse | None = None,
+    ) -> Tokens:
+        about: dict[str, Any] = {"template": template, "max_length": self.max_length}
+        return tokenize(examples, self.tokenizer, **about, advance=advance, refuse=refuse)
 
     @property
     def rows(self) -> TrainingRows:
@@ -140,7 +150,7 @@ class Job:
         """
         settings = self.settings
         if settings.scratch:
-            model = scratch_model(self.tokenizer, settings.max_length, self._scratch_seed)
+            model = scratch_model(self.tokenizer, self.max_length, self._scratch_seed)
         else:
             model = load_model(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
         known, highest = model.get_input_embeddings().weight.shape[0], int(self.tokens.ids.max())
@@ -162,6 +172,22 @@ class Job:
         if rank() == 0:
             publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1) + "\n", replace=True)
         return InputError(f"{error}; row ids saved in {path}")
+
+
+def _remarks(tokens: Tokens, refused: dict[int, str], max_length: int) -> Iterator[str]:
+    """Lines about rows that are not trained on, or not as a whole."""
+    n, without = len(tokens), len(tokens) - int(tokens.valid.sum()) - len(refused)
+    if refused:
+        yield f"  {len(refused):,} of {n:,} rows are refused by the model's chat template: they are not trained on"
+    if without:
+        yield f"  {without:,} of {n:,} rows have no completion text: they are not trained on"
+    facts = truncation_facts(tokens)
+    if facts["rows_truncated"]:
+        yield (
+            f"  {facts['rows_truncated']:,} of {n:,} rows are longer than {max_length} tokens: "
+            f"{facts['prompts_cut']:,} lost older turns or the beginning of their prompt, "
+            f"{facts['completions_cut']:,} the end of their completion; --max-length auto keeps 99 % of the rows whole"
+        )
 
 
 def _refuse_run(folder: Path) -> None:

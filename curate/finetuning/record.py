@@ -16,6 +16,7 @@ from curate.finetuning.job import Job
 from curate.finetuning.weighing import weight_facts
 from curate.recipe import encode
 from curate.scoring import resolve_precision
+from curate.tokenised import truncation_facts
 from curate.train import TrainConfig
 
 __all__ = ["run_record"]
@@ -47,7 +48,8 @@ def run_record(
             "reading": encode(dict(job.data.reading), "reading"),
             "rows": len(tokens),
             "valid": len(valid),
-            "truncated": int(tokens.truncated.sum()),
+            **truncation_facts(tokens, "truncated"),
+            "refused": len(job.refused),
             "origins": job.data.origins,
         },
         "model": {
@@ -79,7 +81,7 @@ def run_record(
             "weights": None if last.reweighting is None else weight_facts(last.reweighting),
         },
         "template": job.template,
-        "max_length": settings.max_length,
+        "max_length": job.max_length,
         "curation": job.curation,
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
     }

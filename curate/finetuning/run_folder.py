@@ -26,7 +26,7 @@ __all__ = ["RunFolder", "read_run"]
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 _OURS = {
     *("run.json", _UNFINISHED, "metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json"),
-    *("tensorboard", "wandb", "weights.parquet"),
+    *("tensorboard", "wandb", "weights.parquet", "rejected.parquet"),
 }
 _STEP = re.compile(r"step-(\d{6,})")
 

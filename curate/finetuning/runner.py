@@ -11,6 +11,7 @@ from typing import Any
 from curate.component import fingerprint
 from curate.finetuning.data import training_data
 from curate.finetuning.job import Job
+from curate.finetuning.lengths import with_length
 from curate.finetuning.metrics import check_loggers
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.settings import Finetuning
@@ -61,6 +62,7 @@ def finetune(
     run.torch_device()  # joins the other processes, and names a device that is not there before any work
     with run.progress.stage("read"):
         found = training_data(data, reading)
+    settings = with_length(settings, found.examples, run)
     job = Job(found, settings, out, run, arm or found.name, budget, curation or found.curation)
     for note in found.notes:
         run.progress.note(f"  {note}")

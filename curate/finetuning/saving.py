@@ -79,7 +79,7 @@ def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
 
 def ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
     """Special tokens with which rows end that were not cut, the most frequent first: EOS, or the end of a chat turn."""
-    whole = tokens.valid & ~tokens.truncated
+    whole = tokens.valid & (tokens.completion_cut == 0)
     last = tokens.ids[tokens.offsets[1:][whole] - 1]
     special = {int(each) for each in (*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder)}
     counted = Counter(int(each) for each in last if int(each) in special)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from curate.component import Component
 from curate.finetuning.lora import LoRA
 from curate.models import SCRATCH
-from curate.proxy import length_in_steps
+from curate.proxy import MaxLength, length_in_steps
 from curate.recipe import built_in, construct, decode, encode
 from curate.templates import Template
 
@@ -42,7 +42,7 @@ class Finetuning(Component):
         from scratch.
     batch_size, schedule, warmup_ratio, weight_decay, max_grad_norm, optimizer, precision, micro_batch_tokens,
     gradient_checkpointing, sharding: see `curate.train.TrainConfig`.
-    max_length: tokens per row, the rest is cut off.
+    max_length: tokens per row, or "auto"; what of a longer row is kept, see `curate.proxy.Proxy`.
     template: text around prompts, see `curate.proxy.Proxy`.
     seed: of the row order, of dropout and of the first LoRA factors.
     save_every: steps between resumable checkpoints; None = by the clock, about every five minutes and never more than
@@ -70,7 +70,7 @@ class Finetuning(Component):
     micro_batch_tokens: int | None = Field(default=None, ge=1)
     gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp"] = "none"
-    max_length: int = Field(default=512, ge=2)
+    max_length: MaxLength = 512
     template: Template = "auto"
     seed: int = 0
     save_every: int | None = Field(default=None, ge=1)

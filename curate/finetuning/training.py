@@ -20,6 +20,7 @@ from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.job import Job
 from curate.finetuning.metrics import Metrics
 from curate.finetuning.record import run_record
+from curate.finetuning.rejected import write_rejected
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model
 from curate.finetuning.stopping import Stopping
@@ -66,6 +67,7 @@ def carry_out(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | No
                 save_model(job, model, whole)
                 if last.reweighting is not None:
                     write_weights(last.reweighting, job.data.examples.ids, job.out)
+                write_rejected(job)
                 job.folder.finish(record)
         barrier()
     return read_run(job.out)

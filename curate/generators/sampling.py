@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from curate.generation import Completion, Prompt, Queue, Request
 from curate.generators.prompts import Mode, Template, as_text
 from curate.generators.steps import Steps
 from curate.generators.wire import encodable
+from curate.models import context_of
 from curate.seeds import derive_seed
 
-__all__ = ["context_of", "decode", "draw", "encode_prompt", "evaluated", "mode_of", "sample"]
+__all__ = ["decode", "draw", "encode_prompt", "evaluated", "mode_of", "sample"]
 
 _PREFIX = 6  # tokens of the prompt before a completion that can change how its first token is written
 
@@ -275,11 +276,3 @@ def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     if given is None:
         given = tokenizer.eos_token_id
     return frozenset([] if given is None else [given] if isinstance(given, int) else given)
-
-
-def context_of(config: Any) -> int | None:
-    """Most tokens of prompt and completion together by a model's configuration; None = no limit is known."""
-    settings: Mapping[str, Any] = config.get_text_config().to_dict()
-    return next(
-        (int(settings[name]) for name in ("max_position_embeddings", "n_positions") if settings.get(name)), None
-    )

@@ -152,7 +152,7 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
     running = np.concatenate([[0], np.cumsum(flat)])
     valid = running[offsets[1:]] > running[offsets[:-1]]
-    return Tokens(np.concatenate(ids), flat, offsets, valid, np.zeros(len(valid), bool))
+    return Tokens(np.concatenate(ids), flat, offsets, valid, *np.zeros((2, len(valid)), np.int32))
 
 
 def further_tokens(processing_class: Any, max_length: int, data: Any, reading: Mapping[str, Any]) -> Tokens:

@@ -32,6 +32,7 @@ def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Pa
     if tuning.model == SCRATCH:
         folder = out / "scratch" / f"seed{run.seed}"
         if not folder.is_dir():
+            assert isinstance(tuning.max_length, int)  # one for all arms, found out before
             _make(folder, examples, tuning.max_length, run.seed)
         template = "plain" if tuning.template == "auto" and examples.shape != "messages" else tuning.template
         changed |= {"model": str(folder), "learning_rate": tuning.peak_learning_rate, "template": template}

@@ -158,6 +158,9 @@ def begin(
             data = read(data, seed=settings.pipeline.seed, **reading)
     described = describe(settings, data, scores)
     check_folder(out, described, fresh=fresh)
+    settings, data = _usable(
+        data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress)
+    )
     # Made elsewhere, so that nothing in the folder changes before every check is passed.
     with tempfile.TemporaryDirectory() as place:
         prepared = prepare(data, settings, Path(place), progress)
@@ -181,6 +184,29 @@ def begin(
         # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
         watched.watch = arms.progress.watch = work.stop_in_time
     return work
+
+
+def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation, Loaded]:
+    """The rows that the model's own chat template renders too, and settings with one `max_length` for all arms.
+
+    Raises InputError as `curate.usable.check_usable` does. What the proxy cannot read is left out arm by arm, as
+    `curate run` does.
+    """
+    from curate.finetuning.lengths import tokenised, with_length
+    from curate.templates import resolve_template
+    from curate.usable import Rules, check_usable, without_refused
+
+    tuning = with_length(settings.finetuning, loaded.examples, run)
+    settings = settings.model_copy(update={"finetuning": tuning})
+    if resolve_template(tuning.template, loaded.examples.shape, tuning.scratch) != "chat" or tuning.scratch:
+        return settings, loaded  # no other refuses anything
+    assert isinstance(tuning.max_length, int)
+    rows = tokenised(tuning, loaded.examples, run).rows
+    rules = Rules(loaded.on_bad_row == "drop", tuning.max_length, "--max-length N")
+    check_usable(rows, loaded.examples, loaded.rows, rules)
+    if rows.refused:
+        run.progress.note(f"  {len(rows.refused):,} rows that the model's chat template refuses are left out")
+    return settings, without_refused(loaded, rows.refused)
 
 
 def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) -> None:
@@ -243,6 +269,7 @@ def carry_out(work: Work, run: PlannedRun) -> None:
             cache=work.cache,
             device=work.device,
             progress=Progress(work.progress.style, watch=work.arms.progress.watch),
+            on_bad_row=work.prepared.loaded.on_bad_row,
         )
     if not work.settings.keep_weights:
         drop_weights(directory)

@@ -1,0 +1,64 @@
+"""`max_length: auto` of a fine-tuning run, and its rows before anything is trained."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from curate.component import fingerprint
+from curate.examples import Examples
+from curate.finetuning.settings import Finetuning
+from curate.models import context_length, identify, load_tokenizer, scratch_tokenizer
+from curate.run import Run
+from curate.seeds import derive_seed
+from curate.templates import resolve_template
+from curate.tokenised import Tokenised
+from curate.whole_rows import auto_length
+
+__all__ = ["tokenised", "with_length"]
+
+_VERSION = 2  # raise when the same rows come to be other tokens
+
+
+class _Tokenizer:
+    """The tokenizer of a run, made when first asked for."""
+
+    def __init__(self, settings: Finetuning, examples: Examples) -> None:
+        self.settings, self.examples = settings, examples
+
+    @cached_property
+    def made(self) -> Any:
+        settings = self.settings
+        if settings.scratch:
+            return scratch_tokenizer(self.examples, derive_seed(settings.seed, "scratch"))
+        return load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+
+
+def with_length(settings: Finetuning, examples: Examples, run: Run) -> Finetuning:
+    """The settings with a number for `max_length: auto`, that of these examples."""
+    if isinstance(settings.max_length, int):
+        return settings
+    context = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
+    tokenizer, template = _Tokenizer(settings, examples), _template(settings, examples)
+    about = (run.store, fingerprint(_key(settings, examples, run)), run.progress)
+    length = auto_length(examples, lambda: tokenizer.made, template, context, *about)
+    run.progress.note(f"  max_length auto: {length:,} tokens")
+    return settings.model_copy(update={"max_length": length})
+
+
+def tokenised(settings: Finetuning, examples: Examples, run: Run) -> Tokenised:
+    """The examples as the run would train on them; of settings `with_length`."""
+    assert isinstance(settings.max_length, int)
+    tokenizer, key = _Tokenizer(settings, examples), [*_key(settings, examples, run), settings.max_length]
+    about = (_template(settings, examples), settings.max_length, run.store, fingerprint(key), run.progress)
+    return Tokenised(examples, lambda: tokenizer.made, *about)
+
+
+def _template(settings: Finetuning, examples: Examples) -> str:
+    return resolve_template(settings.template, examples.shape, settings.scratch)
+
+
+def _key(settings: Finetuning, examples: Examples, run: Run) -> list[Any]:
+    """What decides the tokens of the rows, but for the length."""
+    files = settings.seed if settings.scratch else identify(settings.model, settings.revision, run.store)
+    return ["fine-tuning", _VERSION, examples.fingerprint(), files, _template(settings, examples)]
