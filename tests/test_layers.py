@@ -43,14 +43,14 @@ LONG_FUNCTION_LIMIT = 90
 HOMES = {
     "gguf": {"curate/models.py"},
     "hdbscan": {"curate/clusterers.py"},
-    "math_verify": {"curate/verify/worker.py"},
+    "math_verify": {"curate/verify/parsing.py"},
     "matplotlib": set(),
     "pandas": {"curate/writers.py"},
     "peft": {"curate/finetuning/lora.py"},
     "plotly": {"curate/report/page.py"},
     "ray": set(),
     "selenium": set(),
-    "sympy": {"curate/verify/worker.py"},
+    "sympy": {f"curate/verify/{name}.py" for name in ("equality", "parsing", "values", "worker")},
     "trl": set(),
     "vllm": set(),
     "wandb": {"curate/finetuning/metrics.py"},
@@ -76,7 +76,12 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Not declared, because a declared package cannot be without them.
-THROUGH = {"huggingface-hub": "transformers", "markupsafe": "jinja2", "threadpoolctl": "scikit-learn"}
+THROUGH = {
+    "huggingface-hub": "transformers",
+    "markupsafe": "jinja2",
+    "mpmath": "sympy",
+    "threadpoolctl": "scikit-learn",
+}
 
 
 def _name(path: Path) -> str:

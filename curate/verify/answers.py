@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from curate.verify.cleaning import clean, split_top
+from curate.verify.notations import has_ellipsis, with_counts, with_fractions
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
@@ -19,9 +20,14 @@ _MOST_ELEMENTS = 50
 Symbolic = Callable[[str, str], Verdict]
 
 _CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
-_LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?")
+# Alone, a small letter may be a variable.
+_LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?|\(?\s*([a-j])\s*\)")
 _NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
-_ASSIGNED = re.compile(r"\s*[A-Za-z](?:_\{?\w\}?)?\s*(?:=|\\in(?![A-Za-z]))\s*(?!=)")
+# x =, x_1 \in, f(x) =, Area =, or a bare sign.
+_ASSIGNED = re.compile(
+    r"\s*(?:(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})\s*(?:=|\\in(?![A-Za-z]))|=)"
+    r"\s*(?!=)"
+)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
 # Spaces that say nothing: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
 _SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
@@ -56,6 +62,11 @@ def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool
     alike = _compare_spelling(candidate, reference)
     if alike is not None:
         return alike
+    if has_ellipsis(candidate) or has_ellipsis(reference):
+        return Verdict.undecided
+    rewritten = _compare_rewritten(candidate, reference, symbolic, ordered)
+    if rewritten is not None:
+        return rewritten
     bare_mine, bare_theirs = _unassigned(candidate, reference)
     if (bare_mine, bare_theirs) != (candidate, reference):
         return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
@@ -72,8 +83,22 @@ def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool
     return _compare_measured(candidate, reference, symbolic)
 
 
+def _compare_rewritten(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+    """Repeating decimals and combinations by their values; None if there are none."""
+    (mine, sure), (theirs, as_sure) = with_fractions(candidate), with_fractions(reference)
+    counted = with_counts(mine), with_counts(theirs)
+    if counted == (candidate, reference):
+        return None
+    found = compare(*counted, symbolic, ordered=ordered)
+    certain = sure and as_sure and counted == (mine, theirs)
+    return found if certain or found is Verdict.right else Verdict.undecided
+
+
 def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Verdict:
     """Expressions that may have a unit behind them."""
+    percent = [text.endswith("%") for text in (candidate, reference)]
+    if any(percent):
+        return _compare_percent(candidate.rstrip("% "), reference.rstrip("% "), percent, symbolic)
     split = [(text, "") if _ANGLE.search(text) else split_unit(text) for text in (candidate, reference)]
     (candidate, mine_in), (reference, theirs_in) = split
     if mine_in != theirs_in and mine_in and theirs_in:
@@ -82,6 +107,17 @@ def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Ver
     # Without a unit, an angle may be in radians.
     turned = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
     return Verdict.undecided if turned and found is Verdict.wrong else found
+
+
+def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: Symbolic) -> Verdict:
+    """Expressions of which one or both are followed by %: against a bare one, a share or the number itself."""
+    if all(percent):
+        return symbolic(candidate, reference)
+    shares = [f"({text})/100" if each else text for text, each in zip((candidate, reference), percent, strict=True)]
+    found = {symbolic(candidate, reference), symbolic(*shares)}
+    return (
+        Verdict.right if Verdict.right in found else Verdict.undecided if Verdict.undecided in found else Verdict.wrong
+    )
 
 
 def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
@@ -114,18 +150,33 @@ def _compare_choices(candidate: str, reference: str) -> Verdict | None:
     letter = _LETTER.fullmatch(reference)
     chosen = _CHOICE.fullmatch(candidate)
     if letter is None:
-        return None
+        return _compare_as_choices(candidate, reference)
     if chosen is None:
         # An expression may be equal to a variable of that name.
         return Verdict.undecided if _unassigned(candidate, reference)[0] == candidate else None
-    return Verdict.right if chosen[1].upper() == letter[1] else Verdict.wrong
+    return Verdict.right if chosen[1].upper() == (letter[1] or letter[2]).upper() else Verdict.wrong
+
+
+def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
+    """A chosen letter against "(B) 18"; and against b, which may be the choice or a variable. None for all else."""
+    mine, theirs = _LETTER.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if mine is None or theirs is None:
+        return None
+    same = (mine[1] or mine[2]).upper() == theirs[1].upper()
+    if theirs[2]:
+        return Verdict.right if same else Verdict.wrong
+    if same and mine[0] != theirs[0]:
+        return Verdict.right if ")" in mine[0] else Verdict.undecided
+    return None
 
 
 def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
     """Both without "x =" or "(B)" in front, where only one of them has it."""
-    chosen = _CHOICE.fullmatch(candidate)
-    if chosen is not None and chosen[2] and _CHOICE.fullmatch(reference) is None:
-        return chosen[2], reference
+    mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if mine is not None and mine[2] and theirs is None:
+        return mine[2], reference
+    if theirs is not None and theirs[2] and mine is None:
+        return candidate, theirs[2]
     named = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
     if named[0] and "=" not in reference and not named[1]:
         return _ASSIGNED.sub("", candidate, count=1), reference

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from curate.verify.turns import without_marks
+
 __all__ = ["braced", "clean", "join_thousands", "split_top", "unwrap"]
 
 _LOOK_ALIKES = str.maketrans(
@@ -33,6 +35,7 @@ _LOOK_ALIKES = str.maketrans(
         "\u00be": r"\frac{3}{4}",
         "\u00b2": "^{2}",
         "\u00b3": "^{3}",
+        "\u2026": "...",
         "\uff05": "%",
     }
 )
@@ -40,6 +43,8 @@ _LOOK_ALIKES = str.maketrans(
 _PLAINER = [
     (re.compile(r"\\(?:left|right|displaystyle|textstyle|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
+    (re.compile(r"\{\s*([^{}\\]+?)\s*\\choose(?![A-Za-z])\s*([^{}\\]+?)\s*\}"), r"\\binom{\1}{\2}"),
     (
         re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|textrm|textnormal|operatorname|hbox)\s*\{([^{}]*)\}"),
         r" \1 ",
@@ -49,9 +54,10 @@ _PLAINER = [
     (re.compile(r"\\([%$#&])"), r"\1"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
     (re.compile(r"\\(?:degree|textdegree)s?(?![A-Za-z])"), " degrees "),
-    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*([0-9])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*([0-9])\s*\{([^{}]*)\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\(frac|binom)\s*([0-9])\s*([0-9])"), r"\\\1{\2}{\3}"),
+    (re.compile(r"\\(frac|binom)\s*\{([^{}]*)\}\s*([0-9])"), r"\\\1{\2}{\3}"),
+    (re.compile(r"\\(frac|binom)\s*([0-9])\s*\{([^{}]*)\}"), r"\\\1{\2}{\3}"),
+    (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
     (re.compile(r"\\sqrt\s*([0-9a-zA-Z])"), r"\\sqrt{\1}"),
 ]
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
@@ -66,7 +72,7 @@ def clean(text: str) -> str:
     text = text.strip()
     if text.isascii() and text.isalnum():
         return text
-    text = _SPACES.sub(" ", text.translate(_LOOK_ALIKES)).strip()
+    text = _SPACES.sub(" ", without_marks(text).translate(_LOOK_ALIKES)).strip()
     text = unwrap(text)
     if "\\" in text or "{" in text:
         for pattern, plainer in _PLAINER:
@@ -80,7 +86,8 @@ def unwrap(text: str) -> str:
     while True:
         before = text
         text = text.strip()
-        if text.endswith((".", ",", ";", ":")):
+        # Two full stops or more leave something out.
+        if text.endswith((".", ",", ";", ":")) and not text.endswith(".."):
             text = text[:-1].rstrip("\\" if text.endswith(";") else " ").rstrip()
         for mark in ("**", "__", "`", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):

@@ -1,10 +1,12 @@
 """Where a solution states its final answer.
 
-Found, in this order: the last `#### 42` or `\\boxed{...}` or `\\fbox{...}`, whichever comes later; the last "the answer
-is ..", "final answer: .."; a chosen letter; a text that is nothing but an answer; the last number, if it stands by
-itself (3 does not in "2/3x", "3 + 5", "3 dozen", "(3, 5)" or a LaTeX formula). All but the last number are strong: the
-text says that this is the answer. What comes before `</think>` is ignored. A text that stops inside its last box, after
-"the answer is", or before `</think>` has no answer.
+Found, in this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
+the last "the answer is ..", "final answer: ..", or heading "Answer"; a chosen letter; a text that is nothing but an
+answer ("= 12", "So, 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
+"3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
+answer. What comes before `</think>` is ignored, and so is what follows a mark of the end (`</s>`, `<|im_end|>` and
+their like) or, once there is a strong answer, a line that begins another problem ("Question:", "Q:", "User:"). A text
+that stops inside its last box or tag, after "the answer is", or before `</think>` has no answer.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import Literal
 
 from curate.verify.cleaning import braced
 from curate.verify.numbers import plain_number
+from curate.verify.turns import own_words
 
 __all__ = ["Found", "How", "extract", "reference_answer"]
 
-How = Literal["marker", "boxed", "phrase", "choice", "whole", "number"]
+How = Literal["marker", "boxed", "tag", "phrase", "choice", "whole", "number"]
 
 # An answer stands near the end; of a longer text only so many last characters are read.
 _LAST_CHARACTERS = 100_000
@@ -33,7 +36,12 @@ _HEADING = re.compile(
     r"(?:step|part|case|problem|question|example|section|stage|phase|method|solution)\b.*|\d{1,2}[.)](?:\s.*)?",
     re.IGNORECASE,
 )
-_MARKER = re.compile(r"^[ \t]*####(?!#)[ \t]*(.*)$", re.MULTILINE)
+_MARKER = re.compile(r"####(?!#)[ \t]*(.*)$", re.MULTILINE)
+_TAG = re.compile(r"<((?:final[_ -]?)?answer)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_NEXT_PROBLEM = re.compile(
+    r"^[ \t]*[#*]{0,6}[ \t]*(?:question|problem|exercise|q|human|user|instruction)\b[ \d#.]{0,8}[*]{0,2}:",
+    re.MULTILINE | re.IGNORECASE,
+)
 _PHRASE = re.compile(
     r"""\b(?:answers?|ans)\b[*_\s]{0,4}
         (?: (?:\.\s)?\s*(?:is|are|was|would\s+be|will\s+be|should\s+be|must\s+be|equals?|=)\b(?:\s*[:=])?
@@ -41,6 +49,7 @@ _PHRASE = re.compile(
           | \s*[-\u2013]\s*(?=\(?[A-J]\)?\s*\.?\s*$)
           | \.?\s+(?=\(?[A-J]\)?\s*\.?\s*$) )
         [*_,\s]{0,6} (?:(?:therefore|thus|then|simply|just|only|exactly|equal\s+to|given\s+by|option|choice)\b[\s:]*)*
+      | ^[ \t]*[#*_]{0,6}[ \t]*(?:the[ ])?(?:final[ ])?answer[*_ \t]*\n[\s*_]{0,6}
       | ^[ \t]*(?:the\s+)?(?:correct\s+)?(?:option|choice)\s*(?:is|:)?\s*(?=\(?[A-J]\)?\s*\.?\s*$)
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
@@ -54,7 +63,15 @@ _CHOSEN = re.compile(
     r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b",
     re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|<\||</s>")
+_SENTENCE_END = re.compile(r"[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))")
+# An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
+_FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")
+_LEAD = re.compile(r"(?:(?:so|thus|hence|therefore|then|finally|and)\b[\s,:]*)+", re.IGNORECASE)
+_LABEL = re.compile(r"[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
+_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+# Ends of other relations, and numbers among words: "they earn 3 + 5 = 8".
+_NO_SIDE = re.compile(r"[<>!:]$|\\[lgn]eq?(?![A-Za-z])|(?<!\\)\b[A-Za-z]{2,} .*\d")
+_TIMES = re.compile(r"(?<=\d) ?x ?(?=[\d$])")
 _LAST_NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])-)?(?:(?:US)?[$€£]\s?)?(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?"
     r"(?:\s?\\?%|\s(?:percent|per cent)\b)?",
@@ -90,12 +107,20 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 class Found:
     """An answer found in a text, as it is written there.
 
-    how: "marker" (####), "boxed", "phrase" ("the answer is"), "choice" (a letter that is the last line, or "B is the
-    correct choice"), "whole" (the text is nothing but an answer), or "number", the last number, which may be anything.
+    how: "marker" (####), "boxed", "tag" (<answer>), "phrase" ("the answer is"), "choice" (a letter that is the last
+    line, or "B is the correct choice"), "whole" (the text is nothing but an answer), or "number", the last number,
+    which may be anything.
+    exclaimed: whether it ends in an exclamation mark that may be a factorial or the end of a sentence.
     """
 
     text: str
     how: How
+    exclaimed: bool = False
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The answer; and where it ends in an exclamation mark, which may be that of a sentence, without it."""
+        return (self.text, self.text.rstrip("!")) if self.exclaimed else (self.text,)
 
     @property
     def strong(self) -> bool:
@@ -106,27 +131,43 @@ class Found:
 def extract(text: str) -> Found | None:
     """The final answer that `text` (any string, of any size) states, or None."""
     text = text[-_LAST_CHARACTERS:].replace("\x00", "").replace("\u2212", "-")
-    end = _after_thinking(_RUNS.sub(_shorter, text))
-    box, boxed_at = (None, -1) if end is None else _last_box(end)
-    if end is None or box == "":
+    end = _after_thinking(_RUNS.sub(_shorter, own_words(text)))
+    if end is None:
         return None
-    marked, marked_at = _last_marker(end)
-    if marked is not None or box is not None:
-        return Found(marked, "marker") if marked is not None and marked_at > boxed_at else Found(str(box), "boxed")
-    phrase = _last_phrase(end)
-    if phrase is not None:
-        return phrase if phrase.text else None
+    another = _NEXT_PROBLEM.search(end) if ":" in end else None
+    if another is not None:
+        before = _stated(end[: another.start()])
+        if before is not None and before.text:
+            return before
+    stated = _stated(end)
+    if stated is not None:
+        return stated if stated.text else None
     return _choice(end) or _whole(end) or _last_number(end)
+
+
+def _stated(text: str) -> Found | None:
+    """The answer that a text marks, or says to be one; with an empty text if it stops there."""
+    box, boxed_at = _last_box(text)
+    tag, tagged_at = _last_tag(text)
+    if box == "" and boxed_at > tagged_at:
+        return Found("", "boxed")
+    marked, marked_at = _last_marker(text)
+    if marked is not None and marked_at > max(boxed_at, tagged_at):
+        return _exclaimed(marked, "marker")
+    if box is not None and boxed_at > tagged_at:
+        return Found(box, "boxed")
+    return tag if tag is not None else _last_phrase(text)
 
 
 def reference_answer(solution: str) -> str | None:
     """The answer that a dataset's own solution marks as such, or None.
 
     A marker, a box, a chosen letter, or "the answer is" in the last line; in the middle of a solution, that may be
-    the answer of a step. Never the last number, nor a bare equation.
+    the answer of a step. Never the last number, nor a bare equation, nor "the answer is 5!", which may be 5 or 120.
     """
+    solution = own_words(solution)
     found = extract(solution)
-    if found is None or found.how in ("whole", "number"):
+    if found is None or found.how in ("whole", "number") or (found.how == "phrase" and found.exclaimed):
         return None
     lines = solution.strip().splitlines()
     last = (
@@ -163,9 +204,13 @@ def _last_box(text: str) -> tuple[str | None, int]:
 
 def _last_marker(text: str) -> tuple[str | None, int]:
     """What follows the last `####` that is no Markdown heading, and its place."""
+    if "####" not in text:
+        return None, -1
     end = len(text.rstrip())
     for found in reversed(list(_MARKER.finditer(text))):
-        answer = found[1].strip().split("<|")[0].strip()
+        if text[found.start() - 1 : found.start()] == "#":
+            continue
+        answer = found[1].strip()
         closing = found.end() >= end
         if _HEADING.fullmatch(answer) and not (closing and answer[:-1].isdigit()):
             continue
@@ -188,11 +233,35 @@ def _last_phrase(text: str) -> Found | None:
         if math["d"] is None or _MONEY.match(inside) is None:
             return Found(inside.strip(), "phrase")
     end = _SENTENCE_END.search(rest)
-    answer = (rest[: end.start()] if end else rest).strip().rstrip("*_ ")
+    closing = len(end[0]) if end and end[0][0] == "!" else 0
+    answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
     if _is_prose(answer):
         # "The answer is that 5 of them are left" names a number, but not as its answer.
         return _last_number(answer)
-    return Found(answer, "phrase")
+    return _exclaimed(answer, "phrase")
+
+
+def _exclaimed(answer: str, how: How) -> Found:
+    """An answer of a sentence, without the exclamation mark that can be nothing but the sentence's."""
+    bare = answer.rstrip("!")
+    if bare == answer:
+        return Found(answer, how)
+    if _FACTORIAL.fullmatch(answer, max(0, len(bare) - 1)):
+        return Found(answer, how, exclaimed=True)
+    return Found(bare.rstrip("*_ "), how)
+
+
+def _last_tag(text: str) -> tuple[Found | None, int]:
+    """What the last <answer> holds, and its place; an empty text if it is cut off or empty."""
+    last = _last_match(_TAG, text) if "nswer>" in text or "NSWER>" in text else None
+    if last is None:
+        return None, -1
+    if not last[0].endswith(">"):
+        return Found("", "tag"), last.start()
+    inside = last[2].lower().rpartition("answer>")[2]
+    inside = last[2][len(last[2]) - len(inside) :].strip()
+    found = _stated(inside) or _choice(inside) or _whole(inside)
+    return Found((found.text if found else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
 
 
 def _is_prose(text: str) -> bool:
@@ -208,9 +277,22 @@ def _whole(text: str) -> Found | None:
     line = text.strip()
     if not line or "\n" in line or len(line) > _LONGEST_WHOLE:
         return None
+    line = _right_side(_LABEL.sub("", _LEAD.sub("", line, count=1) if _LEAD.match(line) else line, count=1))
     words = len(_WORD.findall(line))
     only = words <= (1 if any(map(str.isdigit, line)) else 3) or plain_number(line) is not None
-    return Found(line, "whole") if only else None
+    return _exclaimed(line, "whole") if line and only else None
+
+
+def _right_side(line: str) -> str:
+    """The last side of a calculation, "3 + 4 = 7" or "x = 3 + 4 = 7"; an equation in variables as it is."""
+    first, *others = _TIMES.sub("*", line).split("=")
+    sides = [first, *others[:-1]]
+    if not others or any(_NO_SIDE.search(side) for side in sides):
+        return line
+    named = others[1:] and _VARIABLE.fullmatch(first.strip()) is not None
+    if any(_VARIABLE.search(side) for side in (sides[1:] if named else sides)):
+        return line
+    return line.rpartition("=")[2].strip()
 
 
 def _last_number(text: str) -> Found | None:

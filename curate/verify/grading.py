@@ -41,8 +41,8 @@ def grade(
 
     InputError if expressions have to be compared and math-verify is not installed.
     """
-    candidate = _candidate(completion, answer, strong_only, run_programs)
-    return Verdict.undecided if candidate is None else _same(candidate, answer, ordered, wall_seconds, workers(1)[0])
+    readings = _readings(completion, answer, strong_only, run_programs)
+    return _any_of([_same(each, answer, ordered, wall_seconds) for each in readings])
 
 
 def grade_many(
@@ -61,16 +61,15 @@ def grade_many(
     """
     if processes < 1:
         raise InputError(f"processes={processes} cannot grade anything; use 1 or more")
-    asked = [(_candidate(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
+    asked = [(_readings(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
     found: dict[tuple[str, str], Verdict] = {}
     hard: list[tuple[str, str]] = []
-    for candidate, answer in dict.fromkeys(asked):
-        if candidate is not None:
-            verdict = _quick(candidate, answer, ordered)
-            if verdict is None and algebra:
-                hard.append((candidate, answer))
-            else:
-                found[candidate, answer] = verdict or Verdict.undecided
+    for pair in dict.fromkeys((each, answer) for readings, answer in asked for each in readings):
+        verdict = _quick(*pair, ordered)
+        if verdict is None and algebra:
+            hard.append(pair)
+        else:
+            found[pair] = verdict or Verdict.undecided
     if hard:
         pool = workers(min(processes, len(hard)))
         with ThreadPoolExecutor(len(pool)) as threads:
@@ -78,29 +77,40 @@ def grade_many(
             parts = threads.map(lambda worker: _drain(todo, worker, ordered, wall_seconds), pool)
             for part in parts:
                 found.update(part)
-    return [Verdict.undecided if c is None else found[c, answer] for c, answer in asked]
+    return [_any_of([found[each, answer] for each in readings]) for readings, answer in asked]
 
 
 def same_answer(candidate: str, answer: str, *, ordered: bool = False, wall_seconds: float = WALL_SECONDS) -> Verdict:
     """Whether two bare answers are the same, as `grade` compares them once it has found the candidate's."""
-    return _same(candidate, answer, ordered, wall_seconds, workers(1)[0])
+    return _same(candidate, answer, ordered, wall_seconds)
 
 
-def _candidate(completion: str, answer: str, strong_only: bool, run_programs: bool) -> str | None:
+def _readings(completion: str, answer: str, strong_only: bool, run_programs: bool) -> tuple[str, ...]:
+    """The final answer of a completion in each way in which it can be read; nothing if there is none."""
     program = program_in(completion) if run_programs else None
     if program is not None:
-        return printed_answer(program)
+        printed = printed_answer(program)
+        return () if printed is None else (printed,)
     found = extract(completion)
-    if found is None or found.strong:
-        return None if found is None else found.text
     # The last number of a text says nothing about an answer that is no number.
-    return None if strong_only or plain_number(answer) is None else found.text
+    if found is None or not (found.strong or (not strong_only and plain_number(answer) is not None)):
+        return ()
+    return found.readings
 
 
-def _same(candidate: str, answer: str, ordered: bool, seconds: float, worker: Worker) -> Verdict:
+def _any_of(verdicts: list[Verdict]) -> Verdict:
+    """Right if any reading is, and wrong if every one is; undecided if there is none."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    if Verdict.right in verdicts:
+        return Verdict.right
+    return Verdict.wrong if verdicts and set(verdicts) == {Verdict.wrong} else Verdict.undecided
+
+
+def _same(candidate: str, answer: str, ordered: bool, seconds: float) -> Verdict:
     verdict = _quick(candidate, answer, ordered)
     if verdict is None:
-        return worker.compare(candidate, answer, ordered=ordered, seconds=seconds)
+        return workers(1)[0].compare(candidate, answer, ordered=ordered, seconds=seconds)
     return verdict
 
 

@@ -18,7 +18,7 @@ __all__ = ["Plain", "compare_numbers", "plain_number", "split_unit"]
 
 # A number may not take more room than this, however short it is written.
 _MAX_DIGITS = 1_000
-_MAX_EXPONENT = 400
+_MAX_EXPONENT = 5_000
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
@@ -68,6 +68,9 @@ _NOT_UNITS = frozenset(
     infinite undefined frac choose factorial squared cubed but not is are was were equals the that this so which
     score gross nor except without unless out rem remainder below above under zero one two three four five six seven
     eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety every
+    tens hundreds thousands millions billions trillions repeating recurring repeated periodic negative approximately
+    approx about roughly rounded etc basis bps permille ppm binary octal hex hexadecimal decimal inverse reciprocal
+    double twice triple
         """,
     )
 )

@@ -1,0 +1,86 @@
+"""Notations that the parser of LaTeX does not know, written as it knows them: repeating decimals and combinations.
+
+Which of two numbers in C_5^2 counts the whole depends on the country, but it is the larger one. C_1^2 may be a squared
+constant and P(5, 2) a point, 4!! is rarely (4!)!, and 0.1(6) may be a product: such a reading can show that two answers
+are the same, and never that they differ.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+__all__ = ["has_ellipsis", "with_counts", "with_fractions"]
+
+_LARGEST = 1_000
+
+_ELLIPSIS = re.compile(
+    r"\.\.|\\(?:[lcdvh]?dots|ddots|iddots|dots[bcimo]|textellipsis)(?![A-Za-z])|(?<![A-Za-z])(?:etc|so on)(?![A-Za-z])"
+)
+
+_DIGITS = r"(?:\{\s*\d{1,4}\s*\}|\d{1,4}(?!\d))"
+_NOT_BEFORE = r"(?<![A-Za-z\\\d.])"
+_COUNTS = re.compile(
+    rf"""{_NOT_BEFORE}(?P<kind>[CPA])\s*(?:_\s*{_DIGITS}\s*\^\s*{_DIGITS}|\^\s*{_DIGITS}\s*_\s*{_DIGITS})
+      | (?:\{{\s*\}}\s*[\^_]\s*|(?<![A-Za-z\d.}})\]])[\^_]\s*|(?<![\d.^_{{]))
+        {_DIGITS}\s*(?P<between>[CP])\s*_?\s*{_DIGITS}
+      | {_NOT_BEFORE}(?P<indexed>[CP])\s*_\s*\{{\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\}}
+      | {_NOT_BEFORE}(?P<called>nCr|nPr|C|P|comb|perm|binom|binomial|Comb|Perm)\s*\(\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\)
+      | (?<![\d.])\d{{1,4}}\s*\\?(?P<named>choose|nCr|nPr|permute)\s*\d{{1,4}}(?!\d)
+      | (?<![\d.])\d{{1,4}}\s*(?P<double>!\s*!)(?!\s*!)
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_PERMUTATIONS = ("P", "A", "nPr", "perm", "Perm", "permute")
+
+_REPEATING = re.compile(
+    r"""(?<![\d.,])(?P<whole>\d{0,20})\.(?P<before>\d{0,50})
+    (?: \\(?:overline|bar)\s*(?:\{\s*(?P<line>\d{1,50})\s*\}|(?P<digit>\d))
+      | \((?P<round>\d{1,50})\)
+      | (?P<dotted>(?:\\dot\s*\{?\s*\d\s*\}?\s*)(?:\d*\s*\\dot\s*\{?\s*\d\s*\}?)?)
+      | (?P<lined>(?:\d[\u0304\u0305])+)
+      | (?P<points>\d\u0307(?:\d*\d\u0307)?) )
+    (?!\s*[\d^(.])""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def has_ellipsis(text: str) -> bool:
+    """Whether something is left out, as in 0.999... and in 1, 2, 3, and so on."""
+    return _ELLIPSIS.search(text) is not None
+
+
+def with_counts(text: str) -> str:
+    """`text` with the values of combinations, permutations and double factorials of numbers."""
+    return _COUNTS.sub(_count, text)
+
+
+def _count(found: re.Match[str]) -> str:
+    numbers = [int(number) for number in re.findall(r"\d+", found[0])]
+    if max(numbers) > _LARGEST:
+        return found[0]
+    if found["double"]:
+        value = math.prod(range(numbers[0], 0, -2))
+    else:
+        kind = next(name for name in found.groups() if name)
+        count = math.perm if kind in _PERMUTATIONS else math.comb
+        value = count(max(numbers), min(numbers))
+    return str(value) if found[0] == found.string.strip() else f"({value})"
+
+
+def with_fractions(text: str) -> tuple[str, bool]:
+    r"""`text` with repeating decimals, such as 0.\overline{3} and 0.(3), as fractions; and whether all are certain."""
+    certain = all(not found["round"] or not found["before"] for found in _REPEATING.finditer(text))
+    return _REPEATING.sub(_fraction, text), certain
+
+
+def _fraction(found: re.Match[str]) -> str:
+    marked = next(part for part in (found[name] for name in _PARTS) if part)
+    repeated, before = "".join(re.findall(r"\d", marked)), found["before"]
+    whole = Fraction(int(found["whole"] + before or 0), 10 ** len(before))
+    value = whole + Fraction(int(repeated), (10 ** len(repeated) - 1) * 10 ** len(before))
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+_PARTS = ("line", "digit", "round", "dotted", "lined", "points")

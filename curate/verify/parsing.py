@@ -1,0 +1,119 @@
+"""Answers read as SymPy objects, by math-verify; what can be read in two ways is not.
+
+Only `curate.verify.worker` uses this: reading may take any amount of time.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from typing import Any
+
+from curate.verify.cleaning import braced, join_thousands
+
+__all__ = ["both_cases", "parsed"]
+
+# Words: they are no products of variables, even the short ones.
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?:to|of|is|at|by|if|or|in|st|nd|rd|th|ft|km|cm|mm|kg|hr|lb|oz)(?![A-Za-z]))"
+)
+_FUNCTIONS = "sqrt|sin|cos|tan|sec|csc|cot|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|min|max|gcd|lcm|det"
+_NAMES = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS}|pi|alpha|beta|theta|infty)(?![A-Za-z])")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\*?\}")
+_BASED = re.compile(r"\d\s*_\s*\{?\d")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+# What the parser reads in one of two ways, or not as it is meant: numbers side by side, 2 x 3, primes, inverse
+# functions, ratios and times, 2e5, 5 r 1, double factorials; a slash before or after factors without a sign between them, as
+# in 2/3\pi and \sin x/x.
+_AMBIGUOUS = re.compile(
+    r"""\d\ \.?\d | \d\ ?x\ ?\d | (?<![\\A-Za-z])[A-Za-z]\ \d | ' | \\prime | :
+      | \d\ ?[eE]\ ?[-+]?\ ?\d | \d\ ?[rR]\ ?\d | !\ ?! | (?<![\w)}\]])!\ ?\d
+      | (?<![\\A-Za-z])[A-Za-z]\ ?\^\ ?\{?\ ?-\ ?1\ ?\}?\ ?\(
+      | (?<![\\A-Za-z])[fgh]\ ?\^\ ?\{?\ ?-\ ?1(?!\d)
+      | /\ ?(?:\d+(?:\.\d+)?|[A-Za-z]|\\pi)\ ?(?=[A-Za-z(]|\\(?:[a-z]?frac|pi|sqrt|sin|cos|tan|log|ln)(?![A-Za-z]))
+      | \\(?:sin|cos|tan|sec|csc|cot|log|ln)\ ?(?:[\w.]|\\[a-z]+)+\ ?/
+    """,
+    re.VERBOSE,
+)
+_MIXED = re.compile(r"(?<![\d.^_{/])(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![\\A-Za-z])[A-Za-z]) degrees")
+# The parser adds what stands side by side, as in a mixed number: 2(3).
+_FACTORS = re.compile(r"((?<![\d.^_])\d+(?:\.\d+)?|\)) ?\((?=[-\d ./]*\)|\\frac)")
+_INEXACT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])|\?")
+
+
+def both_cases(text: str) -> bool:
+    """Whether a letter, or a command such as \\Pi, stands there in both cases, which the parser takes for one."""
+    bare = _NAMES.sub(" ", _ENVIRONMENT.sub(" ", text))
+    names = {*_COMMAND.findall(bare), *re.findall("[A-Za-z]", _COMMAND.sub(" ", bare))}
+    return len({name.lower() for name in names}) < len(names)
+
+
+@lru_cache(maxsize=512)
+def parsed(text: str) -> Any:
+    """The SymPy object that an expression stands for, decimals as exact fractions; None if it can't be read."""
+    from math_verify import parse
+    from sympy import Basic, Float, I, MatrixBase, Rational, Symbol
+
+    latex = _as_latex(text)
+    if latex is None:
+        return None
+    found = parse(f"${latex}$", [_extraction()], fallback_mode="no_fallback", parsing_timeout=None)
+    if not found:
+        return None
+    expression = found[0]
+    if not isinstance(expression, Basic | MatrixBase):
+        return expression
+    # The parser takes i for a variable, and variables for real or complex ones depending on what stands beside them.
+    exact: dict[Any, Any] = {number: Rational(str(number)) for number in expression.atoms(Float)}
+    for name in expression.atoms(Symbol):
+        real = I if name.name == "i" else Symbol(name.name, real=True)
+        if real != name:
+            exact[name] = real
+    return expression.xreplace(exact) if exact else expression
+
+
+@cache
+def _extraction() -> Any:
+    """How to read LaTeX: units stay, because the letters s, m or h after a term may be variables."""
+    from dataclasses import replace
+
+    from math_verify.parser import LatexExtractionConfig
+
+    plain = LatexExtractionConfig()
+    return replace(plain, normalization_config=replace(plain.normalization_config, units=False))
+
+
+def _as_latex(text: str) -> str | None:
+    """`text` (LaTeX, or the notation of calculators and Python) as LaTeX; None for prose and what is left open."""
+    if "$" in text or _BASED.search(text) or _INEXACT.search(text):
+        return None
+    text = join_thousands(text.replace("**", "^"))
+    text = _NAMES.sub(r"\\\1 ", _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text))
+    bare = _ENVIRONMENT.sub("", text)
+    if _PROSE.search(bare) or _AMBIGUOUS.search(bare):
+        return None
+    if any(int(top) >= int(bottom) for _, top, bottom in _MIXED.findall(bare)):
+        return None
+    for opening in (r"\sqrt (", "^("):
+        while (place := text.find(opening)) >= 0:
+            inside = _round(text, place + len(opening) - 1)
+            if inside is None:
+                return None
+            head = opening.rstrip(" (")
+            text = f"{text[:place]}{head}{{{inside[0]}}}{text[inside[1] :]}"
+    text = re.sub(r"\^\s*(-?\d{2,}|-\d)", r"^{\1}", text)
+    text = re.sub(r"\*|\\cdot(?![A-Za-z])", r"\\times ", _FACTORS.sub(r"\1\\times (", text))
+    if any(braced(text, place.start()) is None for place in re.finditer(r"(?<!\\)\{", text)):
+        return None
+    return text
+
+
+def _round(text: str, start: int) -> tuple[str, int] | None:
+    """What stands in the parentheses that open at `start`, and the place after them."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if depth == 0:
+            return text[start + 1 : place], place + 1
+    return None
