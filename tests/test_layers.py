@@ -50,7 +50,9 @@ HOMES = {
     "plotly": {"curate/report/page.py"},
     "ray": set(),
     "selenium": set(),
-    "sympy": {f"curate/verify/{name}.py" for name in ("equality", "parsing", "values", "worker")},
+    "sympy": {
+        f"curate/verify/{name}.py" for name in ("arithmetic", "equality", "expressions", "parsing", "values", "worker")
+    },
     "trl": set(),
     "vllm": set(),
     "wandb": {"curate/finetuning/metrics.py"},

@@ -21,13 +21,19 @@ The rules by which answers are the same:
 - Lists without brackets and sets are compared in any order, as multisets and as sets; `ordered=True` makes the order
   of lists count. Tuples and intervals are ordered, and their brackets count. A tuple against a list is undecided.
 - "x = 5" is 5, and "(B) 18" is B and 18, where the other answer has no name or letter.
+- Of the answers that a text marks, the last counts. In a sentence, "n!" is n or its factorial: right if either is;
+  in a box, in dollars, or given alone it is the factorial. What follows a mark of the end is not read.
+- An ellipsis leaves something out: undecided. 0.\\overline{3} and 0.(3) are 1/3. Combinations and permutations (5C2,
+  C_5^2, P(5,2), ..) are right where their values are equal, and never wrong.
 - Letters, answer1 .. answer9 and pairs such as true and false exclude each other. Other words are the same or
-  undecided.
-- Everything else is algebra, done by math-verify in a process of its own, which may run out of time, of memory, or
-  crash: undecided. So is an expression that cannot be read, or one that is neither shown to be equal nor, at a
-  point, to differ; answers over 2,000 characters; and powers of powers. Relations, limits, sums and objects of
-  different kinds are never wrong. What can be read in two ways is undecided: 2/3\\pi, 2 x 3, 3 1, 3:4, f^{-1}(x), x',
-  and letters in both cases.
+  undecided. (A) is a), and A is "(A) 18"; A against a alone, which may be a variable, is undecided.
+- Everything else is read by math-verify in a process of its own, which may run out of time, of memory, or crash:
+  undecided. Numbers are the same if they are equal fractions, or if they agree to twice as many digits as occur in
+  them and 90 more; they differ if their values, with bounds on their errors, are certainly apart. Expressions with
+  variables have to agree, or to differ, at points of all kinds, else they are undecided. So are expressions that cannot
+  be read, answers over 2,000 characters, and powers of powers. Relations, limits, sums and objects of different kinds
+  are never wrong. What can be read in two ways is undecided: 2/3\\pi, 2 x 3, 3 1, 3:4, 2^3^2, f^{-1}(x), x', log for
+  ln, and letters in both cases.
 """
 
 from curate.verify.extraction import Found, extract, reference_answer

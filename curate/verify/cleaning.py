@@ -54,12 +54,11 @@ _PLAINER = [
     (re.compile(r"\\([%$#&])"), r"\1"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
     (re.compile(r"\\(?:degree|textdegree)s?(?![A-Za-z])"), " degrees "),
-    (re.compile(r"\\(frac|binom)\s*([0-9])\s*([0-9])"), r"\\\1{\2}{\3}"),
-    (re.compile(r"\\(frac|binom)\s*\{([^{}]*)\}\s*([0-9])"), r"\\\1{\2}{\3}"),
-    (re.compile(r"\\(frac|binom)\s*([0-9])\s*\{([^{}]*)\}"), r"\\\1{\2}{\3}"),
     (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
-    (re.compile(r"\\sqrt\s*([0-9a-zA-Z])"), r"\\sqrt{\1}"),
+    (re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])"), r"\\sqrt{\1}"),
 ]
+_OF_TWO = re.compile(r"\\(?:frac|binom)(?![A-Za-z])")
+_ARGUMENT = re.compile(r"\s*([{0-9A-Za-z]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 # Thousands, separated.
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -77,7 +76,27 @@ def clean(text: str) -> str:
     if "\\" in text or "{" in text:
         for pattern, plainer in _PLAINER:
             text = pattern.sub(plainer, text)
-        text = unwrap(_SPACES.sub(" ", text).strip())
+        text = unwrap(_SPACES.sub(" ", _with_braces(text)).strip())
+    return text
+
+
+def _with_braces(text: str) -> str:
+    r"""`text` with braces around both arguments of fractions and binomials, which TeX lets one leave out: \frac12."""
+    place = 0
+    while (found := _OF_TWO.search(text, place)) is not None:
+        place = end = found.end()
+        for _ in range(2):
+            argument = _ARGUMENT.match(text, end)
+            if argument is None:
+                break
+            if argument[1] == "{":
+                inside = braced(text, argument.start(1))
+                if inside is None:
+                    return text
+                end = inside[1]
+            else:
+                text = f"{text[: argument.start()]}{{{argument[1]}}}{text[argument.end() :]}"
+                end = argument.start() + len(argument[1]) + 2
     return text
 
 

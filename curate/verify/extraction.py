@@ -12,11 +12,11 @@ that stops inside its last box or tag, after "the answer is", or before `</think
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
 from curate.verify.cleaning import braced
+from curate.verify.last_number import last_match, last_number
 from curate.verify.numbers import plain_number
 from curate.verify.turns import own_words
 
@@ -38,6 +38,7 @@ _HEADING = re.compile(
 )
 _MARKER = re.compile(r"####(?!#)[ \t]*(.*)$", re.MULTILINE)
 _TAG = re.compile(r"<((?:final[_ -]?)?answer)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_CLOSING_TAG = re.compile(r"</[A-Za-z].*")
 _NEXT_PROBLEM = re.compile(
     r"^[ \t]*[#*]{0,6}[ \t]*(?:question|problem|exercise|q|human|user|instruction)\b[ \d#.]{0,8}[*]{0,2}:",
     re.MULTILINE | re.IGNORECASE,
@@ -63,7 +64,9 @@ _CHOSEN = re.compile(
     r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b",
     re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))")
+_SENTENCE_END = re.compile(
+    r"</[A-Za-z]|(?<!\.)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
+)
 # An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
 _FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")
 _LEAD = re.compile(r"(?:(?:so|thus|hence|therefore|then|finally|and)\b[\s,:]*)+", re.IGNORECASE)
@@ -72,34 +75,6 @@ _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 # Ends of other relations, and numbers among words: "they earn 3 + 5 = 8".
 _NO_SIDE = re.compile(r"[<>!:]$|\\[lgn]eq?(?![A-Za-z])|(?<!\\)\b[A-Za-z]{2,} .*\d")
 _TIMES = re.compile(r"(?<=\d) ?x ?(?=[\d$])")
-_LAST_NUMBER = re.compile(
-    r"(?:(?<![\w.)\]}])-)?(?:(?:US)?[$€£]\s?)?(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?"
-    r"(?:\s?\\?%|\s(?:percent|per cent)\b)?",
-    re.ASCII,
-)
-# What stands before or after a number that is part of something larger.
-_PART_BEFORE = re.compile(
-    r"""[A-Za-z\d_^{\[]$ | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
-      | [\w)\]}]\*{1,2}$ | \d\*{1,2}[ ]$ | [\w)\]}][ ]\*{1,2}[ ]$ | \d[ ]\*$ | [\w)\]}$][ ]-[ ]?$ | [\w)\]}$]-[ ]?$
-      | \\(?!(?:to|implies|[a-z]*[rR]ightarrow|quad)\b)[A-Za-z]+[ ]?$
-      | \d[ ](?:and|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$ | \b(?:plus|minus|times|over)[ ]$
-      | \d[ ](?:feet|foot|ft|yards?|miles?|hours?|hrs?|minutes?|mins?|weeks?|days?|months?|years?|pounds?|lbs?|dollars?
-          |k?m|kilometers?|meters?|degrees?)[ ](?:and[ ])?$
-    """,
-    re.VERBOSE,
-)
-_PART_AFTER = re.compile(
-    r"""[ ]?(?:\\(?![)\]$,;!\\]|text|mathrm|mbox|quad)|[+/^_{}=<>~|!\])]
-          |[\u00b1\u00d7\u00f7\u00b7\u221a\u03c0\u00b2\u00b3\u00bd\u00bc\u00be])
-      | \*+[\w(] | [ ]\*+[ ]?[\w(] | -[\w(] | [ ]?-[ ]?(?:\w\b|\() | :\d | ,\d
-      | (?:[ ]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*
-        (?:dozens?|hundreds?|thousands?|millions?|billions?|trillions?|score|gross|hal(?:f|ves)|thirds?|quarters?
-          |(?:four|fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|squared|cubed|factorial|plus|minus|times|x
-          |over|divided|multiplied|mod|below|degrees[ ]below|pi|and[ ]an?|out[ ]of|to[ ]the[ ]power|choose)\b
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_GLUED = re.compile(r"[A-Za-z]+")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
 
@@ -187,13 +162,9 @@ def _after_thinking(text: str) -> str | None:
     return after if closed or "<think>" not in text else None
 
 
-def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
 def _last_box(text: str) -> tuple[str | None, int]:
     """Content of the last box, and its place: "" if it is cut off or empty, None if there is none."""
-    last = _last_match(_BOX, text)
+    last = last_match(_BOX, text)
     if last is None:
         return None, -1
     if last["brace"] is None:
@@ -210,7 +181,7 @@ def _last_marker(text: str) -> tuple[str | None, int]:
     for found in reversed(list(_MARKER.finditer(text))):
         if text[found.start() - 1 : found.start()] == "#":
             continue
-        answer = found[1].strip()
+        answer = _CLOSING_TAG.sub("", found[1]).strip()
         closing = found.end() >= end
         if _HEADING.fullmatch(answer) and not (closing and answer[:-1].isdigit()):
             continue
@@ -223,7 +194,7 @@ def _last_marker(text: str) -> tuple[str | None, int]:
 
 def _last_phrase(text: str) -> Found | None:
     """What follows the last "answer is"; an empty text if nothing does."""
-    last = _last_match(_PHRASE, text)
+    last = last_match(_PHRASE, text)
     if last is None:
         return None
     rest = text[last.end() :]
@@ -253,7 +224,7 @@ def _exclaimed(answer: str, how: How) -> Found:
 
 def _last_tag(text: str) -> tuple[Found | None, int]:
     """What the last <answer> holds, and its place; an empty text if it is cut off or empty."""
-    last = _last_match(_TAG, text) if "nswer>" in text or "NSWER>" in text else None
+    last = last_match(_TAG, text) if "nswer>" in text or "NSWER>" in text else None
     if last is None:
         return None, -1
     if not last[0].endswith(">"):
@@ -269,7 +240,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _choice(text: str) -> Found | None:
-    last = _last_match(_CHOSEN, text)
+    last = last_match(_CHOSEN, text)
     return None if last is None else Found(last[1] or last[2], "choice")
 
 
@@ -296,16 +267,5 @@ def _right_side(line: str) -> str:
 
 
 def _last_number(text: str) -> Found | None:
-    last = _last_match(_LAST_NUMBER, text)
-    return Found(last[0].strip(), "number") if last is not None and _stands_alone(text, last) else None
-
-
-def _stands_alone(text: str, number: re.Match[str]) -> bool:
-    """Whether a number is one by itself, not a part of a formula, a power, a pair, a date or "5 dozen"."""
-    before, after = text[max(0, number.start() - 40) : number.start()], text[number.end() : number.end() + 40]
-    if after[:1] == ")" and before[-1:] == "(":
-        before, after = before[:-1], after[1:]
-    if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
-        return False
-    glued = _GLUED.match(after)
-    return glued is None or plain_number(number[0] + glued[0]) is not None
+    number = last_number(text)
+    return None if number is None else Found(number, "number")

@@ -22,23 +22,33 @@ _NAMES = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS}|pi|alpha|beta|theta|infty)(?
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\*?\}")
 _BASED = re.compile(r"\d\s*_\s*\{?\d")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-# What the parser reads in one of two ways, or not as it is meant: numbers side by side, 2 x 3, primes, inverse
-# functions, ratios and times, 2e5, 5 r 1, double factorials; a slash before or after factors without a sign between them, as
-# in 2/3\pi and \sin x/x.
+_BRACED = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+# What the parser reads in one of two ways, or not as it is meant: numbers side by side, 2 x 3, primes, ratios and
+# times, 2e5, 5 r 1, double factorials, indices of brackets, powers of powers, lines above (which may be conjugates),
+# inverse functions; a slash or a sign of multiplication behind factors without one, as in 2/3\pi and \sin x \cdot y;
+# numbers in braces or square brackets beside others.
 _AMBIGUOUS = re.compile(
-    r"""\d\ \.?\d | \d\ ?x\ ?\d | (?<![\\A-Za-z])[A-Za-z]\ \d | ' | \\prime | :
-      | \d\ ?[eE]\ ?[-+]?\ ?\d | \d\ ?[rR]\ ?\d | !\ ?! | (?<![\w)}\]])!\ ?\d
-      | (?<![\\A-Za-z])[A-Za-z]\ ?\^\ ?\{?\ ?-\ ?1\ ?\}?\ ?\(
-      | (?<![\\A-Za-z])[fgh]\ ?\^\ ?\{?\ ?-\ ?1(?!\d)
+    rf"""\d\ \.?\d | \d\ ?x\ ?\d | (?<![\\A-Za-z])[A-Za-z]\ \d | ' | \\prime | :
+      | \d\ ?[eE]\ ?[-+]?\ ?\d | \d\ ?[rR]\ ?\d | !\ ?! | (?<![\w)}}\]])!\ ?\d
+      | [)\]]\ ?_ | \^\ ?(?:[\w.]|\{{[^{{}}]*\}})\ ?\^ | \\(?:overline|bar|conj)(?![A-Za-z])
+      | (?<![\\A-Za-z])[A-Za-z]\ ?\^\ ?\{{?\ ?-\ ?1\ ?\}}?\ ?\(
+      | (?<![\\A-Za-z])[fgh]\ ?\^\ ?\{{?\ ?-\ ?1(?!\d)
       | /\ ?(?:\d+(?:\.\d+)?|[A-Za-z]|\\pi)\ ?(?=[A-Za-z(]|\\(?:[a-z]?frac|pi|sqrt|sin|cos|tan|log|ln)(?![A-Za-z]))
-      | \\(?:sin|cos|tan|sec|csc|cot|log|ln)\ ?(?:[\w.]|\\[a-z]+)+\ ?/
+      | \\(?:arc)?(?:sin|cos|tan|sec|csc|cot|log|ln)h?(?![A-Za-z])(?>(?:\ ?[_^]\ ?(?:\w|{_BRACED}))*)
+        (?:\ ?(?:[A-Za-z\d.!^]|\\[a-z]+(?<!\\times)(?<!\\cdot)(?<!\\div)(?![A-Za-z])|{_BRACED}))+
+        \ ?(?:/|\*|\(|\\(?:times|cdot|div)(?![A-Za-z]))
+      | [\d)]\ ?\[ | \d\ ?\{{ | (?:^|[^\w}}\]\\^])\{{[^{{}}]*\}}\ ?[({{\d]
     """,
     re.VERBOSE,
 )
 _MIXED = re.compile(r"(?<![\d.^_{/])(\d+) ?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![\\A-Za-z])[A-Za-z]) degrees")
-# The parser adds what stands side by side, as in a mixed number: 2(3).
-_FACTORS = re.compile(r"((?<![\d.^_])\d+(?:\.\d+)?|\)) ?\((?=[-\d ./]*\)|\\frac)")
+# The parser adds what stands side by side, as in a mixed number, and it takes \pi for a function: 2(3), \pi(3).
+_FACTORS = re.compile(
+    r"((?<![\d.^_])\d+(?:\.\d+)?|\)|\\pi) ?(?=\()|(\)) ?(?=[\d.]|\\(?:frac|sqrt|binom|Gamma|pi)(?![A-Za-z]))"
+)
+_BINOMIAL = re.compile(rf"\\binom ?{_BRACED} ?{_BRACED}")
+_GAMMA = re.compile(r"(?<=[\d)}]) ?(?=\\Gamma)")
 _INEXACT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])|\?")
 
 
@@ -75,13 +85,17 @@ def parsed(text: str) -> Any:
 
 @cache
 def _extraction() -> Any:
-    """How to read LaTeX: units stay, because the letters s, m or h after a term may be variables."""
+    """How to read LaTeX: units stay, because the letters s, m or h after a term may be variables.
+
+    Nor is anything mended: math-verify's patterns would take \\frac{1}{2}+\\log_{2} 16 for \\frac{1}{2}+\\log_{2}{1}6.
+    """
     from dataclasses import replace
 
     from math_verify.parser import LatexExtractionConfig
 
     plain = LatexExtractionConfig()
-    return replace(plain, normalization_config=replace(plain.normalization_config, units=False))
+    normalized = replace(plain.normalization_config, units=False, malformed_operators=False)
+    return replace(plain, normalization_config=normalized)
 
 
 def _as_latex(text: str) -> str | None:
@@ -89,12 +103,13 @@ def _as_latex(text: str) -> str | None:
     if "$" in text or _BASED.search(text) or _INEXACT.search(text):
         return None
     text = join_thousands(text.replace("**", "^"))
-    text = _NAMES.sub(r"\\\1 ", _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text))
+    text = _NAMES.sub(r"\\\1 ", _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text)).replace(r"\sqrt(", r"\sqrt (")
     bare = _ENVIRONMENT.sub("", text)
     if _PROSE.search(bare) or _AMBIGUOUS.search(bare):
         return None
     if any(int(top) >= int(bottom) for _, top, bottom in _MIXED.findall(bare)):
         return None
+    text = _GAMMA.sub(r"\\times ", _BINOMIAL.sub(r"(\g<0>)", text))
     for opening in (r"\sqrt (", "^("):
         while (place := text.find(opening)) >= 0:
             inside = _round(text, place + len(opening) - 1)
@@ -103,7 +118,7 @@ def _as_latex(text: str) -> str | None:
             head = opening.rstrip(" (")
             text = f"{text[:place]}{head}{{{inside[0]}}}{text[inside[1] :]}"
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)", r"^{\1}", text)
-    text = re.sub(r"\*|\\cdot(?![A-Za-z])", r"\\times ", _FACTORS.sub(r"\1\\times (", text))
+    text = re.sub(r"\*|\\cdot(?![A-Za-z])", r"\\times ", _FACTORS.sub(r"\1\2\\times ", text))
     if any(braced(text, place.start()) is None for place in re.finditer(r"(?<!\\)\{", text)):
         return None
     return text

@@ -102,7 +102,8 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
 
 def _may_be_same(candidate: str, reference: str) -> bool:
     """Whether two values that differ may mean the same: one rounded, printed from floats, or with another logarithm."""
-    from curate.verify.equality import nearly, same
+    from curate.verify.equality import same
+    from curate.verify.expressions import nearly
     from curate.verify.parsing import parsed
 
     mine, theirs = parsed(candidate), parsed(reference)
@@ -118,7 +119,7 @@ def _rounded(text: str, other: Any) -> bool:
     """Whether `text` is a decimal that may be the rounded value of an expression."""
     from sympy import Expr
 
-    from curate.verify.equality import value_near
+    from curate.verify.expressions import value_near
 
     number = plain_number(text)
     if number is None or number.decimals < 2 or not isinstance(other, Expr) or other.free_symbols:

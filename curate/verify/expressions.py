@@ -1,0 +1,168 @@
+"""Whether two expressions are the same: by values that are exact or have error bounds, never by a tolerance.
+
+Numbers are different if their values are certainly apart. They are the same if they are equal fractions, or if their
+values agree to so many digits that numbers made of the same parts, were they different, would have shown it: twice the
+digits of everything that occurs in them, and 90 more. With variables that has to hold at points of all kinds; where it
+holds at some of them only, the two are neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import sympy
+from sympy import Expr, S, Set
+
+from curate.verify.arithmetic import NoValue
+from curate.verify.values import Evaluator
+from curate.verify.verdict import Verdict
+
+__all__ = ["is_expression", "nearly", "same_expressions", "value_near"]
+
+RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
+# Bits of the first look, bits beyond those that heights account for, and most bits.
+_FIRST_BITS = 320
+_SPARE_BITS = 300
+_MOST_BITS = 60_000
+_MOST_VARIABLES = 12
+# Values of the j-th variable by name: of both signs, integers of both parities, near zero.
+_POINTS: tuple[Callable[[int], Fraction], ...] = (
+    lambda j: Fraction(7 + 4 * j, 5 + 2 * j),
+    lambda j: Fraction(6 + 5 * j),
+    lambda j: Fraction(9 + 2 * j),
+    lambda j: Fraction(-5 - 3 * j, 7 + 2 * j),
+    lambda j: Fraction((-1) ** j * (13 + j), 3 + j),
+    lambda j: Fraction(2 + j, 11 + 3 * j),
+    lambda j: Fraction((-1) ** (j + 1) * (1 + j), 17 + 5 * j),
+)
+# Functions with corners or steps, which points may miss.
+_CORNERED = (sympy.Abs, sympy.sign, sympy.floor, sympy.ceiling, sympy.Mod, sympy.Max, sympy.Min)
+_REACHING = (sympy.Limit, sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative)
+_INFINITE = (S.Infinity, S.NegativeInfinity, S.ComplexInfinity, S.NaN)
+
+
+def is_expression(thing: Any) -> bool:
+    """Whether a SymPy object is a number or has the values of one."""
+    return isinstance(thing, Expr) and not isinstance(thing, Set)
+
+
+def same_expressions(mine: Any, theirs: Any) -> Verdict:
+    """Whether two expressions have the same values, wherever both have any."""
+    if mine in _INFINITE or theirs in _INFINITE:
+        return _same_infinite(mine, theirs)
+    if mine.has(*_REACHING) or theirs.has(*_REACHING):
+        if mine == theirs:
+            return RIGHT
+        done = mine.doit(), theirs.doit()
+        unfinished = any(side.has(*_REACHING) for side in done)
+        # How far these reach is a matter of taste.
+        return RIGHT if not unfinished and same_expressions(*done) is RIGHT else UNDECIDED
+    names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
+    if not names:
+        return _same_values(mine, theirs, {})
+    if mine == theirs:
+        return RIGHT
+    if len(names) > _MOST_VARIABLES:
+        return UNDECIDED
+    found = _same_at_points(mine, theirs, names)
+    if found is RIGHT and (mine.has(*_CORNERED) or theirs.has(*_CORNERED)):
+        return RIGHT if sympy.simplify(mine - theirs) == 0 else UNDECIDED
+    if found is WRONG and _turned(mine, theirs, names):
+        return UNDECIDED
+    return found
+
+
+def _same_infinite(mine: Any, theirs: Any) -> Verdict:
+    if not {S.NaN, S.ComplexInfinity}.isdisjoint({mine, theirs}):
+        return UNDECIDED
+    if mine == theirs:
+        return RIGHT
+    return WRONG if mine.is_finite or theirs.is_finite or mine == -theirs else UNDECIDED
+
+
+def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
+    """Right, or wrong, if that shows at every point where both have values."""
+    found = set()
+    far = _far_point(mine, theirs)
+    for point in (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7):
+        verdict = _same_values(mine, theirs, {name: point(place) for place, name in enumerate(names)})
+        found.add(verdict)
+        if {RIGHT, WRONG} <= found:
+            return UNDECIDED
+    return WRONG if WRONG in found else RIGHT if RIGHT in found else UNDECIDED
+
+
+def _far_point(mine: Any, theirs: Any) -> Fraction:
+    """Beyond the numbers in two expressions, and with them the places where a root or its like takes another branch."""
+    far = 10
+    for part in {*sympy.preorder_traversal(mine), *sympy.preorder_traversal(theirs)}:
+        if not part.free_symbols:
+            try:
+                at = Evaluator(64)
+                far *= 2 + int(abs(at.ball(at.value(part)).middle))
+            except NoValue:
+                continue
+    return Fraction(min(far, 10**40) + 1, 3)
+
+
+def _turned(mine: Any, theirs: Any, names: Sequence[Any]) -> bool:
+    """Whether two families of angles, such as k*pi and pi + k*pi, are a multiple of pi apart."""
+    if not any(str(name) in ("k", "n", "m") for name in names) or not (mine.has(S.Pi) and theirs.has(S.Pi)):
+        return False
+    return bool(sympy.expand((mine - theirs) / S.Pi).is_Rational)
+
+
+def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
+    bits = _FIRST_BITS
+    try:
+        while True:
+            at = Evaluator(bits, point)
+            ours, other = at.value(mine), at.value(theirs)
+            apart = at.difference(ours, other)
+            if isinstance(apart, Fraction):
+                same_value = apart == 0
+                break
+            if abs(apart.middle) > apart.error:
+                same_value = False
+                break
+            needed = _SPARE_BITS + 2 * at.height
+            if needed <= bits:
+                # Both are within the error, and that is far below the size of anything in them.
+                same_value = True
+                break
+            if needed > _MOST_BITS:
+                return UNDECIDED
+            bits = needed + _SPARE_BITS
+    except NoValue:
+        return UNDECIDED
+    if same_value:
+        # An error that grew on the way shows nothing.
+        small = isinstance(apart, Fraction) or apart.error < at.tiny
+        return RIGHT if small else UNDECIDED
+    return UNDECIDED if at.real_roots else WRONG
+
+
+def value_near(expression: Any, number: Fraction, distance: Fraction) -> bool:
+    """Whether the value of an expression without variables is, or may be, within `distance` of a number."""
+    try:
+        at = Evaluator(_FIRST_BITS + 4 * distance.denominator.bit_length())
+        apart = at.absolute(at.difference(at.value(expression), number))
+        left = at.difference(apart, distance)
+        return left <= 0 if isinstance(left, Fraction) else left.middle <= left.error
+    except NoValue:
+        return False
+
+
+def nearly(mine: Any, theirs: Any) -> bool:
+    """Whether two expressions are, at a point, no further apart than sums of rounded decimals may be."""
+    if not (is_expression(mine) and is_expression(theirs)):
+        return True
+    names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
+    try:
+        at = Evaluator(_FIRST_BITS, {name: _POINTS[0](place) for place, name in enumerate(names)})
+        ours, other = at.ball(at.value(mine)), at.ball(at.value(theirs))
+    except NoValue:
+        return True
+    return bool(abs(ours.middle - other.middle) <= 1e-9 * max(abs(ours.middle), abs(other.middle)))
