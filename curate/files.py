@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from curate.column_types import common_type, converted
+from curate.csv_files import read_csv
 from curate.errors import InputError
-from curate.text_files import Read, first_line, raise_denied, read_csv, read_json, suffix
+from curate.json_files import read_json
+from curate.text_files import Read, first_line, raise_denied, suffix
 
 __all__ = ["SUFFIXES", "data_files", "read_files"]
 
@@ -73,70 +75,71 @@ def read_files(paths: Sequence[Path], text_columns: Sequence[str]) -> Read:
     Raises InputError naming the file (and the line, where there is one) that cannot be read, or the column whose type
     changes between files.
     """
-    readers: dict[str, Callable[[Path], Read]] = {
-        "parquet": _parquet,
-        "arrow": _arrow,
-        "json": read_json,
-        "csv": lambda path: read_csv(path, text_columns),
+    readers: dict[str, Callable[[], Read]] = {
+        "parquet": lambda: _joined([_parquet(path) for path in paths], paths),
+        "arrow": lambda: _joined([_arrow(path) for path in paths], paths),
+        "json": lambda: read_json(paths),
+        "csv": lambda: read_csv(paths, text_columns),
     }
-    parts: list[Read] = []
     for path in paths:
         if _format(path) not in readers:
             raise InputError(f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}")
-        try:
-            parts.append(readers[_format(path)](path))
-        except PermissionError as error:
-            raise InputError(f"{path} cannot be read: permission denied; change its mode") from error
-    odd: dict[str, dict[int, Any]] = {}
-    start = 0
-    for part in parts:
-        for name, cells in part.odd.items():
-            odd.setdefault(name, {}).update({start + row: value for row, value in cells.items()})
-        start += part.table.num_rows
-    return Read(_joined([part.table for part in parts], paths), odd)
+    return readers[_format(paths[0])]()
 
 
-def _joined(tables: list[pa.Table], paths: Sequence[Path]) -> pa.Table:
+def _joined(tables: list[pa.Table], paths: Sequence[Path]) -> Read:
+    """The rows of all tables; types may differ in what does not change a value."""
     if len(tables) == 1:
-        return tables[0]
+        return Read(tables[0])
+    known: dict[str, pa.DataType] = {}
+    for table, path in zip(tables, paths, strict=True):
+        for field in table.schema:
+            before = known.setdefault(field.name, field.type)
+            kind = common_type(before, field.type)
+            if kind is None:
+                raise InputError(
+                    f"{path}: column {field.name!r} holds {field.type}, but {before} in the files before; "
+                    "write both with one type"
+                )
+            known[field.name] = kind
     try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        first = {field.name: field.type for field in tables[0].schema}
-        for table, path in zip(tables[1:], paths[1:], strict=True):
-            for column in table.schema:
-                known = first.setdefault(column.name, column.type)
-                if known != column.type and pa.null() not in (known, column.type):
-                    raise InputError(
-                        f"{path}: column {column.name!r} holds {column.type}, but {known} in the files before; "
-                        "write both with one type"
-                    ) from error
+        return Read(pa.concat_tables([_widened(table, known) for table in tables], promote_options="default"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InputError(f"{paths[0].parent}: the files cannot be joined ({first_line(error)})") from error
 
 
-def _parquet(path: Path) -> Read:
+def _widened(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    for k, field in enumerate(table.schema):
+        kind = types[field.name]
+        if field.type != kind:
+            chunks = [converted(chunk, kind) for chunk in table.column(k).chunks]
+            table = table.set_column(k, field.with_type(kind), pa.chunked_array(chunks, kind))
+    return table
+
+
+def _parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            return Read(file.read())
+            return file.read()
     except (pa.ArrowException, OSError) as error:
-        raise_denied(error)
+        raise_denied(path, error)
         raise InputError(
             f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
         ) from error
 
 
-def _arrow(path: Path) -> Read:
+def _arrow(path: Path) -> pa.Table:
     try:
         source = pa.memory_map(str(path))
         try:
-            return Read(pa.ipc.open_file(source).read_all())
+            return pa.ipc.open_file(source).read_all()
         except pa.ArrowInvalid:
             source.seek(0)
-            return Read(pa.ipc.open_stream(source).read_all())
+            return pa.ipc.open_stream(source).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise_denied(error)
+        raise_denied(path, error)
         raise InputError(
             f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
         ) from error

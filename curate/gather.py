@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.column_types import with_children
 from curate.errors import InputError
 
-__all__ = ["RowStore", "row_store", "storable"]
+__all__ = ["RowStore", "row_store", "rows_of", "storable"]
 
 _SLICE_ROWS = 32_768
 _SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so that uneven rows still fit
@@ -62,7 +63,7 @@ class RowStore:
             inverse = np.empty(len(order), np.int64)
             inverse[order] = np.arange(len(order))
             table = table.combine_chunks().take(pa.array(inverse))
-        return table if table.schema.equals(self.schema) else table.cast(self.schema)
+        return _in_types(table, self.schema)
 
 
 def row_store(tables: Sequence[pa.Table]) -> RowStore:
@@ -71,14 +72,31 @@ def row_store(tables: Sequence[pa.Table]) -> RowStore:
     storable_schema = pa.schema([field.with_type(storable(field.type)) for field in schema])
     batches: list[Any] = []
     for table in tables:
-        plain = table.replace_schema_metadata(None)
-        if not plain.schema.equals(storable_schema):
-            plain = plain.cast(storable_schema)
+        plain = _in_types(table.replace_schema_metadata(None), storable_schema)
         batches += [batch for batch in plain.to_batches() if batch.num_rows]
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).astype(np.int64)
     mean_bytes = sum(batch.nbytes for batch in batches) / max(int(starts[-1]), 1)
     slice_rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES / max(mean_bytes, 1.0))))
     return RowStore(batches, starts, schema.remove_metadata(), slice_rows)
+
+
+def rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """The rows at ascending positions (m,), none twice; the table itself where that is all of it."""
+    if len(rows) == table.num_rows:
+        return table
+    return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
+
+
+def _in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in the types of `schema`; only columns of other types are cast, for Arrow breaks some that are equal.
+
+    (A slice of lists of nulls, cast to lists of nulls, has offsets beyond its items.)
+    """
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def storable(kind: pa.DataType) -> pa.DataType:
@@ -87,10 +105,4 @@ def storable(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if kind == pa.binary_view():
         return pa.large_binary()
-    if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(storable(kind.value_type)))
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(storable(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(storable(field.type)) for field in kind])
-    return kind
+    return with_children(kind, lambda field: field.with_type(storable(field.type)))

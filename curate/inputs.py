@@ -7,15 +7,17 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.column_types import check_buffers, conformed
 from curate.errors import ExternalError, InputError
 from curate.files import SUFFIXES, data_files, read_files
-from curate.text_files import Read, array_of, suffix
+from curate.json_values import column_of
+from curate.text_files import Read, suffix
 
 __all__ = ["Kind", "Opened", "open_data"]
 
@@ -41,7 +43,17 @@ class Opened:
 
 
 def open_data(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
-    """All rows of `data`, see `curate.readers.read`; roles: columns of CSV named here are text."""
+    """All rows of `data`, see `curate.readers.read`, in columns that the result can hold.
+
+    roles: columns of CSV named here are text.
+    """
+    opened = _open(data, roles, split, config)
+    check_buffers(opened.read.table, opened.description)
+    table, notes = conformed(opened.read.table, opened.description)
+    return replace(opened, read=Read(table, [*opened.read.notes, *notes]))
+
+
+def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
     if isinstance(data, str | Path):
         return _open_name(data, roles, split, config)
     if config is not None:
@@ -68,18 +80,35 @@ def _from_pandas(frame: Any) -> Read:
     names = list(frame.columns)
     if any(not isinstance(name, str) for name in names):
         raise InputError(f"column names {names} are not all strings; rename them with frame.columns = [...]")
-    arrays, odd = [], {}
+    arrays, notes = [], []
     for position, name in enumerate(names):
         values = frame.iloc[:, position]
-        try:
-            array = pa.array(values, from_pandas=True)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-            cells = values.astype(object).where(values.notna(), None).tolist()
-            array, strange = array_of(name, cells, lambda row: f"row {row}")
-            if strange:
-                odd[name] = strange
-        arrays.append(array)
-    return Read(pa.Table.from_arrays(arrays, names=names), odd)
+        if values.dtype == object:
+            # Arrow would give every object the keys of all others, and round integers.
+            try:
+                column, lines = column_of(name, [_plain(name, value) for value in values.tolist()])
+            except RecursionError:
+                raise InputError(f"column {name!r} nests too deep; flatten it") from None
+            notes += [(name, line) for line in lines]
+        else:
+            column = pa.array(values, from_pandas=True)
+        arrays.append(column)
+    return Read(pa.Table.from_arrays(arrays, names=names), notes)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None."""
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, dict):
+        if any(not isinstance(key, str) for key in value):
+            raise InputError(f"column {name!r} holds a dict with keys that are not strings; make them strings")
+        return {key: _plain(name, each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(name, each) for each in value]
+    if type(value).__module__ == "numpy":
+        return _plain(name, value.tolist())
+    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def _from_dataset(dataset: Any) -> pa.Table:

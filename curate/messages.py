@@ -1,4 +1,4 @@
-"""Conversations in Arrow: lists of structs, either role/content or from/value."""
+"""Conversations in Arrow: lists of structs or of JSON objects, either role/content or from/value."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Turns", "concatenated_turns", "is_messages", "is_text", "message_dicts", "turns"]
+from curate.json_text import encodable, loads
+from curate.json_values import is_json
 
-_KEYS = (("role", "content"), ("from", "value"))
+__all__ = ["KEYS", "Turns", "concatenated_turns", "is_messages", "is_text", "message_dicts", "turns"]
+
+KEYS = (("role", "content"), ("from", "value"))  # who speaks, and what is said
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 # (n + 1,) int64 offsets of the rows, then role and content of every turn as large_string arrays.
@@ -26,31 +29,53 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_messages(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds conversations of text."""
-    return _keys(kind) is not None
+    """Whether a column of this type holds conversations of text; the rows of a list of JSON may be at fault."""
+    return _is_list(kind) and (is_json(kind.value_type) or _keys(kind.value_type) is not None)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _keys(kind: pa.DataType) -> tuple[str, str] | None:
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
-        return None
-    fields = {field.name: field.type for field in kind.value_type}
-    for keys in _KEYS:
-        if all(key in fields and is_text(fields[key]) for key in keys):
-            return keys
-    return None
+    """Names of the role and the content in a struct of this type."""
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    return next((keys for keys in KEYS if all(key in fields and is_text(fields[key]) for key in keys)), None)
 
 
 def turns(array: pa.Array) -> Turns:
     """Turns of n conversations (no chunks); a null conversation has none. Role names are OpenAI's."""
-    keys = _keys(array.type)
-    assert keys is not None, array.type
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     flat = pc.list_flatten(array)
-    roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in keys)
+    roles, contents = _spoken_json(flat) if is_json(flat.type) else _spoken(flat)
     encoded = roles.dictionary_encode()
     names = [_ROLES.get(name, name) for name in _decoded(encoded.dictionary)]
     roles = pa.array(names, pa.large_string()).take(encoded.indices)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), roles, contents
+
+
+def _spoken(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
+    keys = _keys(flat.type)
+    assert keys is not None, flat.type
+    roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in keys)
+    return roles, contents
+
+
+def _spoken_json(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
+    spoken = [_turn(text) for text in flat.cast(pa.large_string()).to_pylist()]
+    valid = ([part if isinstance(part, str) and encodable([part]) else None for part in pair] for pair in spoken)
+    roles, contents = zip(*valid, strict=True) if spoken else ((), ())
+    return pa.array(roles, pa.large_string()), pa.array(contents, pa.large_string())
+
+
+def _turn(text: str | None) -> tuple[Any, Any]:
+    """Role and content of the JSON text of a message, None for what it lacks."""
+    try:
+        turn = loads(text or "null")
+    except (ValueError, RecursionError):  # a row at fault, which is found for that elsewhere
+        turn = None
+    keys = next((keys for keys in KEYS if isinstance(turn, dict) and keys[1] in turn), None)
+    return (None, None) if keys is None else (turn.get(keys[0]), turn[keys[1]])
 
 
 def _decoded(names: pa.Array) -> list[str]:
@@ -71,10 +96,16 @@ def concatenated_turns(first: Turns, second: Turns) -> Turns:
     return offsets, roles, contents
 
 
-def message_dicts(conversation: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """One conversation as `{"role": ..., "content": ...}` turns; other fields of a turn are left out."""
+def message_dicts(conversation: list[Any]) -> list[dict[str, str]]:
+    """One conversation as `{"role": ..., "content": ...}` turns; other fields of a turn are left out.
+
+    conversation: of dicts, or of their JSON texts where the column is a list of JSON.
+    """
     found = []
     for turn in conversation:
-        role, content = (turn["role"], turn["content"]) if "content" in turn else (turn["from"], turn["value"])
+        if isinstance(turn, str):
+            role, content = _turn(turn)
+        else:
+            role, content = (turn["role"], turn["content"]) if "content" in turn else (turn["from"], turn["value"])
         found.append({"role": _ROLES.get(role, role), "content": content})
     return found

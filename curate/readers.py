@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.examples import Examples, example_ids
-from curate.gather import row_store
+from curate.gather import rows_of
 from curate.inputs import Kind, open_data
-from curate.rows import bad_rows, rejected_record
+from curate.json_columns import described, json_faults, opened, plain_text, with_json_as
+from curate.json_values import holds_json, is_json
+from curate.rows import without_bad_rows
 from curate.seeds import derive_seed
 from curate.shapes import RESERVED, content_roles, nearest, parse_columns, recognise
 
@@ -87,18 +89,20 @@ def read(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give a number of rows of at least 1")
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
-    opened = open_data(data, roles, split, config)
-    table = opened.read.table
-    _check_columns(table, opened.description, allow_curated)
+    source = open_data(data, roles, split, config)
+    table = source.read.table
+    _check_columns(table, source.description, allow_curated)
     if allow_curated and "example_id" in table.column_names:
         roles.setdefault("id", "example_id")
-    rows = _matching(table, where, opened.description)
-    kept = _rows_of(table, rows)
+    rows = _matching(table, where, source.description)
+    kept = rows_of(table, rows)
     _warn_of_splits(kept, where)
-    shape, found = recognise(table.schema, roles, shape)
-    notes = [opened.note] if opened.note else []
+    shape, found = _recognized(kept, roles, shape)
+    notes = [source.note] if source.note else []
     notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
-    kept, rows, rejected = _without_bad_rows(kept, rows, shape, found, opened.read.odd, on_bad_row)
+    kept, odd, lines = _with_json_opened(kept, rows, content_roles(shape, found), found, source.read.notes)
+    notes += lines
+    kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
     examples = Examples(kept, ids, shape, found)
@@ -111,12 +115,12 @@ def read(
         examples,
         rejected,
         notes,
-        opened.description,
+        source.description,
         table.num_rows,
         rows,
-        opened.kind,
-        opened.original,
-        opened.split,
+        source.kind,
+        source.original,
+        source.split,
         on_bad_row,
     )
 
@@ -138,11 +142,52 @@ def name_of(data: Any) -> str:
     return str(data) if isinstance(data, str | Path) else type(data).__qualname__
 
 
-def _rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
-    """The table itself where `rows` is all of it."""
-    if len(rows) == table.num_rows:
-        return table
-    return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
+def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
+    """As `recognise`; JSON counts as text or messages by what it holds, but an id or label cannot be JSON."""
+    shape, found = recognise(described(table), roles, shape)
+    labels = found.keys() - {*content_roles(shape, found)}
+    for role in sorted(role for role in labels if holds_json(table.schema.field(found[role]).type)):
+        if role in roles:
+            raise InputError(
+                f"column {found[role]!r} holds values of several kinds, so it cannot be {role}; make them one kind, or "
+                "name another column"
+            )
+        del found[role]
+    return shape, found
+
+
+def _with_json_opened(
+    table: pa.Table,
+    rows: npt.NDArray[np.int64],
+    roles: Sequence[str],
+    columns: Mapping[str, str],
+    notes: Sequence[tuple[str, str]],
+) -> tuple[pa.Table, dict[str, dict[int, str]], list[str]]:
+    """The table with JSON columns as they can be used, {column: {row: fault}} of the content, and notes.
+
+    What a model reads becomes text or messages. Other JSON that `datasets` would not open as what it says becomes text.
+    rows: (m,) position of each row of `table` in the input. notes: what reading said of each column.
+    """
+    odd: dict[str, dict[int, str]] = {}
+    said = list(notes)
+    content = {columns[role] for role in roles}
+    for k, field in enumerate(table.schema):
+        if not holds_json(field.type):
+            continue
+        column = table.column(k)
+        faults = json_faults(column, digits=field.name not in content)
+        if field.name in content:
+            column, strange = opened(column)
+            odd[field.name] = faults | strange
+        elif faults:
+            column = column.cast(with_json_as(field.type, pa.string()))
+            row, why = next(iter(faults.items()))
+            said.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
+        if column.type != field.type:
+            table = table.set_column(k, field.with_type(column.type), column)
+            if not holds_json(column.type):
+                said = [(name, line) for name, line in said if name != field.name or "kept as JSON" not in line]
+    return table, odd, [line for _, line in said]
 
 
 def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:
@@ -195,6 +240,8 @@ def _conditions(where: str | None) -> list[tuple[str, bool, str]]:
 
 
 def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
+    if is_json(column.type):
+        return plain_text(column)
     try:
         return column.cast(pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -206,7 +253,7 @@ def _warn_of_splits(table: pa.Table, where: str | None) -> None:
         return
     if pa.types.is_nested(table.schema.field("split").type):
         return
-    column = table["split"].cast(pa.large_string()).drop_null()
+    column = _as_text(table["split"], where).drop_null()
     counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
@@ -215,61 +262,4 @@ def _warn_of_splits(table: pa.Table, where: str | None) -> None:
             f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
             DataWarning,
             stacklevel=3,
-        )
-
-
-# --- unusable rows ---------------------------------------------------------------------------------------------
-
-
-def _without_bad_rows(
-    table: pa.Table,
-    rows: npt.NDArray[np.int64],
-    shape: str,
-    columns: Mapping[str, str],
-    odd: Mapping[str, Mapping[int, Any]],
-    on_bad_row: str,
-) -> tuple[pa.Table, npt.NDArray[np.int64], list[dict[str, Any]]]:
-    """The usable rows, their positions in the input, and records of the others.
-
-    rows: (m,) position of each row of `table` in the input; odd is keyed by positions in the input.
-    """
-    content = {columns[role] for role in content_roles(shape, columns)}
-    for name, cells in odd.items():
-        if name not in content:
-            row, value = next(iter(cells.items()))
-            raise InputError(
-                f"row {row}: column {name!r} holds {type(value).__name__} among strings; use one type, or remove it"
-            )
-    _check_answers(table, shape, columns)
-    local = {int(row): number for number, row in enumerate(rows)} if odd else {}
-    moved = {name: {local[row]: value for row, value in cells.items() if row in local} for name, cells in odd.items()}
-    bad = bad_rows(table, shape, columns, moved)
-    if not bad:
-        return table, rows, []
-    first = bad[0]
-    if on_bad_row == "error":
-        others = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
-        role = "output" if shape == "instruction" else "completion"
-        answers = first.column == columns.get(role) != "final_answer" and "final_answer" in table.column_names
-        raise InputError(
-            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{others}; "
-            "mend the data, or leave such rows out with --on-bad-row drop"
-            + (f", or train on the final answers with --columns {role}=final_answer" if answers else "")
-        )
-    if len(bad) == len(table):
-        raise InputError(
-            f"no usable row is left: e.g. row {rows[first.row]}, column {first.column!r} {first.reason}; mend the data"
-        )
-    rejected = [rejected_record(table, fault, shape, columns, int(rows[fault.row])) for fault in bad]
-    positions = np.delete(np.arange(len(table)), [fault.row for fault in bad])
-    return _rows_of(table, positions), rows[positions], rejected
-
-
-def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:
-    """Raise InputError where no row has a completion but another column may be it."""
-    role = "output" if shape == "instruction" else "completion"
-    name = columns.get(role)
-    if name is not None and table[name].null_count == len(table) and "final_answer" in table.column_names:
-        raise InputError(
-            f"column {name!r} is null in every row; to train on the final answers, pass --columns {role}=final_answer"
         )

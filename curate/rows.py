@@ -1,4 +1,4 @@
-"""Rows that cannot be used, found before anything is computed from them."""
+"""Rows that cannot be used, found and left out before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.errors import InputError
+from curate.gather import rows_of
 from curate.messages import is_messages, is_text, turns
 from curate.shapes import content_roles
 
-__all__ = ["BadRow", "bad_rows", "rejected_record"]
+__all__ = ["BadRow", "bad_rows", "without_bad_rows"]
 
 _SHOWN_CHARACTERS = 200
 Mask = npt.NDArray[np.bool_]
@@ -31,13 +33,13 @@ class BadRow:
 
 
 def bad_rows(
-    table: pa.Table, shape: str, columns: Mapping[str, str], odd: Mapping[str, Mapping[int, Any]]
+    table: pa.Table, shape: str, columns: Mapping[str, str], odd: Mapping[str, Mapping[int, str]]
 ) -> list[BadRow]:
     """One BadRow for every unusable row, ascending; the first fault in column order counts.
 
-    A needed cell is null, not a string or not UTF-8; a conversation is empty, has a message without role or
-    content, or no assistant turn. An empty string is no fault.
-    odd: {column: {row: value}} of cells that Arrow could not hold as text; they are null in the table.
+    A needed cell is null or not a string; a conversation is empty, has a message without role or content, or no
+    assistant turn; any cell is not UTF-8. An empty string is no fault.
+    odd: {column: {row: reason}} of content cells at fault for what a table cannot tell.
     """
     found: dict[int, BadRow] = {}
 
@@ -47,52 +49,45 @@ def bad_rows(
 
     for role in content_roles(shape, columns):
         name = columns[role]
-        strange = odd.get(name, {})
-        for row, value in strange.items():
-            found.setdefault(row, BadRow(row, name, _strange(value)))
+        for row, reason in odd.get(name, {}).items():
+            found.setdefault(row, BadRow(row, name, reason))
         nulls = pc.is_null(table[name]).to_numpy()
         if role != "input":
             mark(name, nulls, "is null")
         if is_messages(table.schema.field(name).type):
             for mask, reason in _conversation_faults(table[name], answered=role != "prompt"):
                 mark(name, mask & ~nulls, reason)
-        else:
-            mark(name, not_utf8(table[name]), "is not valid UTF-8")
-    for role in ("id", "source", "final_answer"):
-        if role in columns and is_text(table.schema.field(columns[role]).type):
-            mark(columns[role], not_utf8(table[columns[role]]), "is not valid UTF-8")
+    for name in table.column_names:
+        mark(name, not_utf8(table[name]), "is not valid UTF-8")
     return [found[row] for row in sorted(found)]
 
 
-def _strange(value: Any) -> str:
-    if isinstance(value, str):
-        return "is not valid UTF-8"
-    shown = repr(value)
-    return f"holds {type(value).__name__} {shown[:40]}{'...' if len(shown) > 40 else ''}, not text"
-
-
 def not_utf8(column: pa.ChunkedArray) -> Mask:
-    """(n,) true where the bytes of a text cell are not UTF-8."""
+    """(n,) true where text in a cell, at any depth, is not UTF-8."""
     parts = [np.zeros(0, np.bool_)]
     for chunk in column.chunks:
         mask = np.zeros(len(chunk), np.bool_)
-        if not pa.types.is_null(chunk.type):
-            mask[list(_invalid(chunk.cast(pa.large_string()), 0))] = True
+        mask[list(_invalid(chunk, 0))] = True
         parts.append(mask)
     return np.concatenate(parts)
 
 
 def _invalid(array: pa.Array, start: int) -> Iterator[int]:
-    """Positions of invalid strings; halving, so that a clean array costs one pass."""
+    """Positions of invalid cells; halving, so that a clean array costs one pass."""
     try:
         array.validate(full=True)
+        return
     except pa.ArrowInvalid:
         if len(array) == 1:
             yield start
-        else:
-            half = len(array) // 2
-            yield from _invalid(array.slice(0, half), start)
-            yield from _invalid(array.slice(half), start + half)
+            return
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    half = len(array) // 2
+    for low, high in ((0, half), (half, len(array))):
+        part = array.slice(low, high - low)
+        # Copied, since the check of a slice of lists looks at the items of all of them.
+        yield from _invalid(pa.concat_arrays([part]) if pa.types.is_nested(part.type) else part, start + low)
 
 
 def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tuple[Mask, str]]:
@@ -118,7 +113,53 @@ def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tu
     yield np.concatenate(unanswered), "has no assistant turn"
 
 
-def rejected_record(table: pa.Table, bad: BadRow, shape: str, columns: Mapping[str, str], row: int) -> dict[str, Any]:
+def without_bad_rows(
+    table: pa.Table,
+    rows: npt.NDArray[np.int64],
+    shape: str,
+    columns: Mapping[str, str],
+    odd: Mapping[str, Mapping[int, str]],
+    on_bad_row: str,
+) -> tuple[pa.Table, npt.NDArray[np.int64], list[dict[str, Any]]]:
+    """The usable rows, their positions in the input, and records of the others.
+
+    rows: (m,) position of each row of `table` in the input; odd: as of `bad_rows`. on_bad_row: drop leaves bad rows
+    out; otherwise the first is an InputError.
+    """
+    _check_answers(table, shape, columns)
+    bad = bad_rows(table, shape, columns, odd)
+    if not bad:
+        return table, rows, []
+    first = bad[0]
+    if on_bad_row == "error":
+        others = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
+        role = "output" if shape == "instruction" else "completion"
+        answers = first.column == columns.get(role) != "final_answer" and "final_answer" in table.column_names
+        raise InputError(
+            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{others}; "
+            "fix the data, or leave such rows out with --on-bad-row drop"
+            + (f", or train on the final answers with --columns {role}=final_answer" if answers else "")
+        )
+    if len(bad) == len(table):
+        raise InputError(
+            f"no usable row is left: e.g. row {rows[first.row]}, column {first.column!r} {first.reason}; fix the data"
+        )
+    rejected = [_rejected_record(table, fault, shape, columns, int(rows[fault.row])) for fault in bad]
+    positions = np.delete(np.arange(len(table)), [fault.row for fault in bad])
+    return rows_of(table, positions), rows[positions], rejected
+
+
+def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:
+    """Raise InputError where no row has a completion but another column may be it."""
+    role = "output" if shape == "instruction" else "completion"
+    name = columns.get(role)
+    if name is not None and table[name].null_count == len(table) and "final_answer" in table.column_names:
+        raise InputError(
+            f"column {name!r} is null in every row; to train on the final answers, pass --columns {role}=final_answer"
+        )
+
+
+def _rejected_record(table: pa.Table, bad: BadRow, shape: str, columns: Mapping[str, str], row: int) -> dict[str, Any]:
     """What is kept of a row that is left out at reading; `row`: its position in the input as read."""
     shown = {}
     for role in content_roles(shape, columns):

@@ -1,0 +1,192 @@
+"""JSON texts: read with every digit, taken apart, written, and what `datasets` would not read in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+__all__ = [
+    "RepeatedKey",
+    "Unheld",
+    "dumps",
+    "encodable",
+    "fault_of",
+    "items_of",
+    "loads",
+    "loads_from",
+    "members_of",
+    "short",
+]
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_NOT_ZERO = re.compile(r"[^eE]*[1-9]")
+_JOINED = 16_384  # strings checked together
+
+
+class RepeatedKey(ValueError):
+    """An object has one key twice."""
+
+
+class Unheld:
+    """A number that no Python number holds: beyond the range of doubles, or of thousands of digits."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+# --- texts -----------------------------------------------------------------------------------------------------
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKey(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+    return found
+
+
+def _float(text: str) -> float | Unheld:
+    number = float(text)
+    lost = math.isinf(number) or (number == 0 and _NOT_ZERO.match(text))
+    return Unheld(text) if lost else number
+
+
+def _int(text: str) -> int | Unheld:
+    return int(text) if len(text) < 4000 else Unheld(text)  # Python converts no more than 4,300 digits
+
+
+_DECODER = json.JSONDecoder(parse_float=_float, parse_int=_int, object_pairs_hook=_object)
+_SKIPPER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text. Raises RepeatedKey, RecursionError (1,000 levels), and ValueError for other texts."""
+    return _DECODER.decode(text)
+
+
+def loads_from(text: str, place: int) -> tuple[Any, int]:
+    """The value that begins at `place`, blanks aside, and the place of the next one; errors as of `loads`."""
+    value, place = _DECODER.raw_decode(text, _skip(text, place))
+    return value, _skip(text, place)
+
+
+def _skip(text: str, place: int) -> int:
+    match = _BLANKS.match(text, place)
+    return match.end() if match else place
+
+
+def members_of(text: str) -> dict[str, str]:
+    """{key: text of the value} of the text of an object."""
+    found = {}
+    place = _skip(text, text.index("{") + 1)
+    while text[place] != "}":
+        key, place = _SKIPPER.raw_decode(text, place)
+        start = _skip(text, _skip(text, place) + 1)  # behind the colon
+        _, place = _SKIPPER.raw_decode(text, start)
+        found[key] = text[start:place]
+        place = _skip(text, place)
+        place = _skip(text, place + 1) if text[place] == "," else place
+    return found
+
+
+def items_of(text: str) -> list[str]:
+    """Texts of the values of the text of a list."""
+    found = []
+    place = _skip(text, text.index("[") + 1)
+    while text[place] != "]":
+        _, end = _SKIPPER.raw_decode(text, place)
+        found.append(text[place:end])
+        place = _skip(text, end)
+        place = _skip(text, place + 1) if text[place] == "," else place
+    return found
+
+
+def dumps(value: Any) -> str:
+    """JSON text of a Python value. Raises TypeError for what JSON has not."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if encodable([text]) else json.dumps(value)  # half a surrogate pair can only be an escape
+
+
+def encodable(texts: Sequence[str]) -> bool:
+    """Whether no text holds half a surrogate pair."""
+    try:
+        for low in range(0, len(texts), _JOINED):
+            "".join(texts[low : low + _JOINED]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- what `datasets` cannot open -------------------------------------------------------------------------------
+
+
+class _Fault(ValueError):
+    pass
+
+
+def _refuse_constant(text: str) -> Any:
+    raise _Fault(f"holds {text}, which JSON has not")
+
+
+def _check_int(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise _Fault(f"holds {short(text)}, which does not fit 64 bits")
+    return 0
+
+
+def _check_float(text: str) -> float:
+    if isinstance(_float(text), Unheld):
+        raise _Fault(f"holds {short(text)}, which is beyond the range of floating-point numbers")
+    return 0.0
+
+
+def _check_digits(text: str) -> float:
+    if not _keeps(text):
+        raise _Fault(f"holds {short(text)}, whose last digits `datasets` would change")
+    return _check_float(text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _keeps(text: str) -> bool:
+    """Whether `datasets`, which has a parser of its own, reads a number as others do."""
+    from datasets import Json
+
+    return bool(Json().decode_example(text) == float(text))
+
+
+_CHECKERS = {
+    strict: json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_check_int, parse_float=check)
+    for strict, check in ((True, _check_digits), (False, _check_float))
+}
+
+
+def fault_of(text: str, digits: bool = True) -> str | None:
+    """Why `datasets` would not open a JSON text as the value it stands for; None where it does.
+
+    digits: whether the last digits of floating-point numbers count.
+    """
+    try:
+        value = _CHECKERS[digits].decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except _Fault as fault:
+        return str(fault)
+    except UnicodeEncodeError:
+        return "is not valid UTF-8"
+    except RecursionError:
+        return "nests too deep"
+    except ValueError as error:
+        return f"is not JSON ({error})"
+    return None
+
+
+def short(text: str) -> str:
+    """The beginning of a text, for a message."""
+    return text if len(text) <= 40 else f"{text[:37]}..."
