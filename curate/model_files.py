@@ -62,7 +62,7 @@ def _indexed(name: str, index: Path) -> dict[str, list[str]]:
             if Path(file).name != file:
                 raise ValueError(f"it names {file!r}, which is not in the folder")
             expected[file].append(weight)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model {name!r}: {index.name} is not readable ({reason}); {_AGAIN}") from error
     return dict(expected)
@@ -86,7 +86,7 @@ def tensor_types(name: str, path: Path, weights: Collection[str] = ()) -> dict[s
         tensors = {key: entry for key, entry in json.loads(text).items() if key != "__metadata__"}
         ends = {key: 8 + length + int(entry["data_offsets"][1]) for key, entry in tensors.items()}
         types = {key: str(entry["dtype"]) for key, entry in tensors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise InputError(f"{lacks}: {path.name} is empty, cut short or no safetensors file; {_AGAIN}") from error
     beyond = next((key for key, end in ends.items() if end > size), None)
     if beyond:
@@ -178,7 +178,7 @@ def unreadable(folder: Path) -> str | None:
     for path in sorted(folder.glob("*.json")):
         try:
             whole = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             whole = False
         if not whole and (path.stem.startswith("tokenizer") or path.name in _OBJECTS):
             return path.name

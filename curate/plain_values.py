@@ -1,4 +1,4 @@
-"""Plain values out of YAML and JSON text, within bounds.
+"""Plain values out of YAML text, within bounds.
 
 YAML is read event by event: no constructor of PyYAML that makes anything else is ever reached, and neither nesting nor
 aliases cost more than the bounds below say, whatever the text. What is read of it: mappings with text keys, lists,
@@ -7,7 +7,6 @@ texts, whole numbers, floats, booleans and null. Unlike YAML 1.1, a date is text
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import yaml
 
 from curate.errors import InputError
 
-__all__ = ["dump_yaml", "file_text", "parse_json", "parse_yaml"]
+__all__ = ["dump_yaml", "file_text", "parse_yaml"]
 
 # A recipe has a hundred values and a depth of six. What a person writes is far from these, what makes a machine swap
 # is far beyond them.
@@ -26,7 +25,7 @@ MOST_CHARACTERS = 1 << 18
 MOST_VALUES = 20_000
 MOST_DEPTH = 50
 MOST_DIGITS = 40
-MOST_JSON_BYTES = 1 << 28
+_LONGEST_PROBLEM = 150
 _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 _BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _TAGS = "tag:yaml.org,2002:"
@@ -134,7 +133,7 @@ def parse_yaml(text: str, name: str) -> Any:
     except (_Unreadable, yaml.YAMLError, ValueError, OverflowError) as error:
         line = error.line if isinstance(error, _Unreadable) else _line_of(error)
         where = f" line {line + 1}" if line is not None else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())[:_LONGEST_PROBLEM]
         raise InputError(f"{name}{where}: not readable as plain YAML ({problem})") from error
 
 
@@ -244,11 +243,3 @@ def file_text(path: Path, most: int) -> str:
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     return content.decode("utf-8")
-
-
-def parse_json(path: Path) -> Any:
-    """The value in a JSON file. Raises OSError, and ValueError for whatever is no JSON, or too long or too deep."""
-    try:
-        return json.loads(file_text(path, MOST_JSON_BYTES))
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error

@@ -35,6 +35,7 @@ __all__ = [
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _OWN = ("curate", "scorers", "augmenters")
+_LONGEST_NAME = 200
 # What can be set from the command line by its path.
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
 
@@ -230,7 +231,9 @@ def _fields_of(kind: Any) -> list[str] | None:
 
 def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     if not isinstance(name, str):
-        raise InputError(f"{path}.use: write the name of a component, not {name!r}")
+        raise InputError(f"{path}.use: write the name of a component, not {_shown(name)}")
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"{path}.use: {_shown(name)} is longer than any name of a component")
     if "." not in name:
         names = _built_ins()
         if name not in names:

@@ -267,3 +267,34 @@ def test_what_a_run_says_of_itself_lets_nothing_run(
     monkeypatch.setattr("curate.evaluation.target.identify", lambda *given: "x")
     found: Any = find_target(tmp_path, Evaluation(trust_remote_code=trusted), None)  # type: ignore[arg-type]
     assert found.trust_remote_code is trusted
+
+
+# -- what a model's folder may say ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.listdir('/') }}",
+        "{{ lipsum.__globals__['os'].system('touch sprung') }}",
+        "{{ raise_exception.__globals__ }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+    ],
+)
+def test_a_chat_template_reaches_nothing(template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    from curate.models import scratch_tokenizer
+    from curate.readers import read
+    from curate.templates import renderer
+
+    monkeypatch.chdir(tmp_path)
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    examples = read(pa.table({"messages": [turns] * 4})).examples
+    tokenizer = scratch_tokenizer(examples, 0)
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=r"chat template (refused|rewrites)"):
+        renderer(examples, "chat", tokenizer)(0, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from curate.gate import Gate
 from curate.generation import Completion, Queue, Request
 from curate.plan import identity
 from curate.scores import Split
+from curate.verify.sandbox import sandbox_layers
 from scorers import LossTrajectory
 
 WORDS = ["apples", "coins", "books", "stones", "pens", "cups", "hats", "keys", "maps", "nuts"]
@@ -330,6 +331,40 @@ def test_no_problem_kept_is_a_result_too(cache: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "none" / "run.json").read_text())
     assert record["counts"]["output"] == 0
     assert "too hard" in (tmp_path / "none" / "report.html").read_text()
+
+
+class Programmer(Writer):
+    """Solutions are programs that make more folders in each other than a path can name."""
+
+    def complete(self, request: Request) -> Completion:
+        said = super().complete(request)
+        found = re.search(r"boxed\{(\d+)\}", said.text)
+        if found is None:
+            return said
+        code = f"import os\nfor _ in range(2500):\n    os.mkdir('a')\n    os.chdir('a')\nprint({found[1]})"
+        return Completion(f"```python\n{code}\n```", "stop", 80, 20)
+
+
+def test_programs_are_run_in_a_sandbox_that_the_record_describes(tmp_path: Path) -> None:
+    data = read(rows(), columns=COLUMNS).examples
+    settings = {"noise_guard": 0, "rows": 3, "variants": 1, "samples": 2, "band": (1, 2)}
+    plan = fold([Synthesize(generator=Programmer(), run_programs=True, **settings)], all_hard(data))
+    first, again = (realize(plan, data, Run(cache=tmp_path))[0] for _ in range(2))
+    assert first.record["sandbox"] == list(sandbox_layers())
+    assert first.rows == again.rows  # from the store, programs and all
+    assert again.record["requests"]["made"] == 0
+    assert sum(first.record["verdicts"].values()) > first.record["verdicts"]["undecided"]
+    plan = fold([Synthesize(generator=Writer(), **settings)], all_hard(data))
+    assert realize(plan, data, Run(cache=tmp_path))[0].record["sandbox"] is None
+
+
+def test_where_no_program_can_be_run_it_says_so_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.verify.sandbox.sys.platform", "darwin")
+    with pytest.raises(InputError, match=r"programs cannot be run here .*leave out --run-programs"):
+        run(tmp_path / "c", Synthesize(generator=Programmer(), run_programs=True))
+    assert not (tmp_path / "c" / "proxies").exists()
 
 
 # -- what it starts from --------------------------------------------------------------------------------------------

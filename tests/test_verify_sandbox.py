@@ -251,6 +251,39 @@ def test_the_number_and_the_bytes_of_its_files_are_bounded(code: str, fails: str
     assert any(each in str(result.failure) for each in fails.split("|")), result.failure
 
 
+def test_threads_are_bounded() -> None:
+    code = (
+        "import threading, time\nthreading.stack_size(1 << 15)\n"
+        "while True: threading.Thread(target=time.sleep, args=(60,)).start()"
+    )
+    failure = str(_run(code, LIMITS).failure)
+    # Where the limit on processes binds, there is no second thread at all.
+    assert "started more than 256 threads" in failure or "can't start new thread" in failure
+
+
+def test_where_a_new_root_cannot_be_made_the_old_one_stays(tmp_path: Path) -> None:
+    """As on a kernel without tmpfs for users: here a size that no file system has."""
+    here = _run("", LIMITS).layers
+    if "root" not in here:
+        pytest.skip("no root of its own here")
+    limits = ProgramLimits(wall_seconds=60.0, folder_bytes="none")  # type: ignore[arg-type]
+    folder, (told, tell) = tmp_path, os.pipe()
+    (folder / "program.py").write_text("import os; print(os.listdir('.'), os.getcwd())")
+    settings = {**vars(limits), "weak": False, "off": [], "report": tell}
+    jail = Path(str(sys.modules["curate.verify.jail"].__file__))
+    done = subprocess.run(
+        [sys.executable, "-I", str(jail), str(folder / "program.py"), json.dumps(settings)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        pass_fds=(tell,),
+    )
+    os.close(tell)
+    with open(told) as report:
+        assert set(report.read().split()) == set(here) - {"root"}
+    assert (done.returncode, done.stdout) == (0, f"['program.py'] {folder}\n"), done.stderr
+
+
 def test_a_folder_is_removed_by_whoever_may(tmp_path: Path) -> None:
     """Without permissions, deep, with everything there can be in it; also by a user whom modes bind."""
     tmp_path.chmod(0o777)

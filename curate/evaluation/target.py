@@ -107,7 +107,7 @@ def load_tokenizer_from(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raise bare subclasses of Exception
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error

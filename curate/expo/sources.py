@@ -114,7 +114,11 @@ def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> 
             raise InputError(f"{folder} was trained from scratch: there is no base to extrapolate from; tune a model")
         return name, record["settings"].get("revision")
     if adapter is not None:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        path = adapter / "adapter_config.json"
+        try:
+            config = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
         return config.get("base_model_name_or_path"), config.get("revision")
     return None, None
 

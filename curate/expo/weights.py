@@ -104,7 +104,7 @@ def _files(folder: Path, title: str) -> list[str]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
     return found if isinstance(found, dict) else {}
 

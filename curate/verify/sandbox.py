@@ -8,7 +8,8 @@ Landlock (kernel 5.13 or later); a system-call filter (x86-64 and ARM64). `sandb
 here.
 
 What is not: one layer that closes the network and one that closes the files are enough to run. Without the filter
-(other processors), a program may start processes, and without Landlock's scopes also signal them. Where neither
+(other processors), a program may start processes and open sockets of families that know no namespace, such as vsock,
+and without Landlock's scopes also signal others. Where neither
 Landlock nor a root of its own can be had, it could read and write what this user may, so nothing is run there except
 within `weak_sandbox` (--weak-sandbox). A flaw of the kernel is no obstacle to a program that knows it: for an enemy's
 code use a virtual machine.
@@ -57,8 +58,8 @@ _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
 
 @dataclass(frozen=True)
 class ProgramLimits:
-    """What a program may use: seconds of wall clock and processor, bytes of address space, output and of a file, and
-    bytes and number of all its files and folders."""
+    """What a program may use: seconds of wall clock and processor, bytes of address space, output and of a file, bytes
+    and number of all its files and folders, and threads."""
 
     wall_seconds: float = 10.0
     cpu_seconds: int = 10
@@ -67,6 +68,7 @@ class ProgramLimits:
     file_bytes: int = 1 << 20
     folder_bytes: int = 1 << 26
     folder_files: int = 10_000
+    threads: int = 256
 
 
 @dataclass(frozen=True)
@@ -266,16 +268,18 @@ class _Watch:
                         self.output += more
                 if len(self.output) > self.limits.output_bytes:
                     return f"printed more than {self.limits.output_bytes} bytes"
-                if (what := self._folder_too_full()) is not None:
+                if (what := self._unbounded()) is not None:
                     return what
         return None
 
-    def _folder_too_full(self) -> str | None:
-        """Looked at where the kernel does not bound it, as it does a root of its own."""
-        if b"root" in self.layers or time.monotonic() < self.look_at:
+    def _unbounded(self) -> str | None:
+        """What the kernel may not bound: threads of root's, and files but in a root of its own."""
+        if time.monotonic() < self.look_at:
             return None
         self.look_at = time.monotonic() + _LOOK_EVERY
-        return holds_too_much(self.folder, self.limits)
+        if _threads(self.process.pid) > self.limits.threads:
+            return f"started more than {self.limits.threads} threads"
+        return None if b"root" in self.layers else holds_too_much(self.folder, self.limits)
 
     def _failure(self, status: int) -> str | None:
         last = (self.errors.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
@@ -285,6 +289,13 @@ class _Watch:
         if status < 0:
             return f"ended by {_signal_name(-status)}"
         return f"exit status {status}: {last}" if status else None
+
+
+def _threads(process: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{process}/task"))
+    except OSError:  # it has ended
+        return 0
 
 
 def _signal_name(number: int) -> str:
