@@ -136,7 +136,7 @@ class RequestStore:
             self._create()
         # What SQLite makes beside the file later gets the permissions of the file.
         parts = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
-        make_private((self.path.parent, *parts) if self._own_folder else parts)
+        make_private((self.path.parent, *parts) if self._own_folder and not self.path.parent.is_symlink() else parts)
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(connection)

@@ -270,8 +270,8 @@ def test_more_tokens_than_the_context_has_are_not_asked_for() -> None:
     ],
 )
 def test_wordings_of_a_prompt_that_is_too_long(message: str) -> None:
-    assert fills_context(message)
-    assert not fills_context("max_tokens=5000 cannot be greater than max_model_len=2048")
+    assert fills_context(400, message)
+    assert not fills_context(400, "max_tokens=5000 cannot be greater than max_model_len=2048")
 
 
 # -- faults that pass -------------------------------------------------------------------------------------------------

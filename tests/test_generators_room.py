@@ -125,7 +125,7 @@ def test_what_a_refusal_does_not_tell_is_not_made_up(wording: Wording) -> None:
     ],
 )
 def test_the_most_that_a_completion_may_have_is_asked_for(message: str, told: int) -> None:
-    assert concerns_length(message)
+    assert concerns_length(400, message)
     room = Room(5000)
     assert room.refused(message)
     assert room.asked == room.cap == told
@@ -149,8 +149,8 @@ def test_the_most_that_a_completion_may_have_is_asked_for(message: str, told: in
 )
 def test_a_prompt_that_does_not_fit_is_refused_once_one_token_is_too_many(message: str) -> None:
     room, asks = Room(512), 1
-    assert concerns_length(message)
-    assert fills_context(message)
+    assert concerns_length(400, message)
+    assert fills_context(400, message)
     while room.refused(message):
         asks += 1
     assert room.asked == 1
@@ -167,7 +167,7 @@ def test_a_prompt_that_does_not_fit_is_refused_once_one_token_is_too_many(messag
     ],
 )
 def test_what_is_no_matter_of_length_is_none(message: str) -> None:
-    assert not concerns_length(message)
+    assert not concerns_length(400, message)
 
 
 @settings(max_examples=1000, deadline=None)
@@ -272,6 +272,17 @@ def test_only_a_prompt_that_fills_the_context_is_refused(tmp_path: Path) -> None
         assert all(each.refusal for each in found[4:])
         if wording is not in_general:
             assert [each.cap for each in found] == [99, 50, 2, 1, None, None, None]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_proxy_may_pass_a_refusal_on_as_its_own_failure(status: int) -> None:
+    with FakeServer(letters, limit=limited(100, wrapped, status)) as server:
+        found = complete(connect(server), [ask("a" * 40), ask("a" * 200)])
+    assert [each.finish_reason for each in found] == ["length", "refused"]
+    assert found[0].cap == 60
+    assert not concerns_length(
+        status, "Requested input tokens exceed the limit of 6000 per minute, max_tokens must be less"
+    )
 
 
 def test_a_body_that_a_proxy_finds_too_large_is_refused_and_the_others_are_answered() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,6 @@ _MODELS = 10_000  # tokens that a list of models may have
 _KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
 _IN_DISTRESS = {408, 425, 500, 502, 504}
 _OVERLOADED = {429, 503}
-_REFUSING = {400, 404, 413, 422}
-_TOO_LARGE = 413
 
 
 class Client:
@@ -182,14 +180,39 @@ class Client:
             raise Again("it went down", waited=True)
         room.within(served.context)
         path, body = encode(request, served, self.mode, room.asked)
-        # 0 would be no limit at all.
-        asked_at, seconds = time.monotonic(), max(0.001, min(self._attempt_seconds, patience))
+        asked_at = time.monotonic()
+        status, headers, content = await self._post(endpoint, path, body, most_bytes(room.asked), patience)
+        if status == 200:
+            completion = self._completion(endpoint, served, room.asked, content)
+            endpoint.coped(self.endpoints.most)
+            return replace(completion, cap=room.cap) if room.accepted(completion) else None
+        told = self._clean(message_of(content), LONGEST_MESSAGE)
+        message = one_line(told)
+        if concerns_length(status, told) and not names_no_chat_template(message):
+            if room.refused(told):
+                return None
+            if fills_context(status, told):
+                return Completion("", "refused", refusal=message)
+        if status in _OVERLOADED:
+            pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
+            raise Again(f"status {status}: {message}", waited=pause > 0)
+        if status in _IN_DISTRESS or status > 504:
+            raise Again(f"status {status}: {message}")
+        self._check_status(endpoint, status, headers.get("Location", ""))
+        if names_no_chat_template(message):
+            raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
+        raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
+
+    async def _post(
+        self, endpoint: Endpoint, path: str, body: bytes, most: int, patience: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body, of up to `most` bytes, of an answer."""
+        asked_at, seconds = time.monotonic(), max(0.001, min(self._attempt_seconds, patience))  # 0 would be no limit
         try:
             async with self._session.post(
                 endpoint.url + path, data=body, allow_redirects=False, timeout=self._timeout(seconds)
             ) as response:
-                content = await self._content(endpoint, response, most_bytes(room.asked))
-                status, headers = response.status, response.headers
+                content = await self._content(endpoint, response, most)
         except self._unreachable as error:
             endpoint.fault = why(error)
             self.endpoints.fell(endpoint)
@@ -205,19 +228,7 @@ class Client:
         except ValueError as error:
             raise Again(one_line(str(error), 120)) from error
         self.heard_at = time.monotonic()
-        if status == 200:
-            completion = self._completion(endpoint, served, room.asked, content)
-            endpoint.coped(self.endpoints.most)
-            return replace(completion, cap=room.cap) if room.accepted(completion) else None
-        told = self._clean(message_of(content), LONGEST_MESSAGE)
-        message = one_line(told)
-        if status in _OVERLOADED:
-            pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
-            raise Again(f"status {status}: {message}", waited=pause > 0)
-        if status in _IN_DISTRESS or status > 504:
-            raise Again(f"status {status}: {message}")
-        self._check_status(endpoint, status, headers.get("Location", ""))
-        return self._refusal(endpoint, status, message, told, room)
+        return response.status, response.headers, content
 
     def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> Again:
         # All that are under way share the server: asked again as many at a time, all would be late again.
@@ -250,17 +261,6 @@ class Client:
         if answer.cut:
             self._note_once("the server does not heed max_tokens; texts that are far longer are cut")
         return answer.completion
-
-    def _refusal(self, endpoint: Endpoint, status: int, message: str, told: str, room: Room) -> Completion | None:
-        """What a refusal comes to: None = to be asked for fewer tokens."""
-        if names_no_chat_template(message):
-            raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
-        if status in _REFUSING and (status == _TOO_LARGE or concerns_length(told)):
-            if room.refused(told):
-                return None
-            if status == _TOO_LARGE or fills_context(told):
-                return Completion("", "refused", refusal=message)
-        raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
 
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
         """Raise for what concerns the server and not a request."""

@@ -9,6 +9,9 @@ from curate.generation import Completion
 
 __all__ = ["Room", "Told", "concerns_length", "fills_context", "told_lengths"]
 
+_REFUSING = {400, 404, 413, 422}
+_BODY_TOO_LARGE = 413
+_CONTEXT_NAMED = re.compile(r"context[ _-]?(?:length|window|size|limit)", re.I)
 _PROMPT_TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|longer than the maximum|maximum (?:prompt|input|model) length"
     r"|(?:prompt|input)[^.]{0,60}(?:too (?:long|large)|exceed)|inputs?`? must have less than"
@@ -49,13 +52,19 @@ class Told:
     most: int | None = None
 
 
-def concerns_length(message: str) -> bool:
-    """Whether a refusal says that prompt, max_tokens or both are too much: fewer tokens may help."""
-    return fills_context(message) or _CAP_TOO_LARGE.search(message) is not None
+def concerns_length(status: int, message: str) -> bool:
+    """Whether an answer of that HTTP status says that prompt, max_tokens or both are too much: fewer may help."""
+    if status == _BODY_TOO_LARGE:
+        return True
+    if status >= 500:  # proxies put it so; other limits have other words
+        return _CONTEXT_NAMED.search(message) is not None
+    return status in _REFUSING and (fills_context(status, message) or _CAP_TOO_LARGE.search(message) is not None)
 
 
-def fills_context(message: str) -> bool:
-    """Whether a refusal says that a prompt does not fit, or that there is none."""
+def fills_context(status: int, message: str) -> bool:
+    """Whether a refusal of one token more says that a prompt does not fit, or that there is none."""
+    if status == _BODY_TOO_LARGE:
+        return True
     told = _CONTEXT.search(message) and _PROMPT.search(message)
     return told is not None or _PROMPT_TOO_LONG.search(message) is not None
 
@@ -80,7 +89,7 @@ def told_lengths(message: str, asked: int) -> Told:
         over = prompt + asked - context
         if over <= 0 or (over == 1 and not counted):
             prompt = None
-    if context is None and prompt is None and not fills_context(message):
+    if context is None and prompt is None and not _PROMPT_TOO_LONG.search(message):
         limits = [int(each) for each in _NUMBER.findall(message) if len(each) < 12]
         return Told(most=max((each for each in limits if 0 < each < asked), default=None))
     return Told(context, prompt)
