@@ -700,7 +700,8 @@ def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:
         path = tmp_path / name
         path.mkdir()
         (path / "config.json").write_text("{}")
-        (path / "model.safetensors").write_bytes(weights)
+        header = json.dumps({"__metadata__": {"of": weights.decode()}}).encode()
+        (path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
         (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
         return VLLMServer(model=str(path))
 

@@ -187,6 +187,14 @@ def test_a_name_that_nobody_knows_is_said_at_once() -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".y", "1.2.3.4.5.6"])
+def test_what_is_no_address_is_said_at_once(host: str) -> None:
+    generator = VLLMServer(model="m", url=f"http://{host}:8000")
+    for use in (generator.check_ready, lambda: complete(generator, [ask(0)])):
+        with pytest.raises(InputError, match=rf"http://{re.escape(host)}:8000 is no address; write it like http"):
+            use()
+
+
 # -- Retry-After ------------------------------------------------------------------------------------------------------
 
 
@@ -200,8 +208,9 @@ def test_a_huge_retry_after_is_told_and_bounded(header: str, monkeypatch: pytest
         connect(server).serve(queue)
     assert len(queue.completions) == 5
     assert 0.3 < time.monotonic() - started < 3
-    (note,) = queue.notes
-    assert re.fullmatch(r"http\S+ wants to be asked no more for \d{4,13} s; waiting, asking again in 0 s", note)
+    assert 1 <= len(queue.notes) <= 3, "not one for each request"
+    for note in queue.notes:
+        assert re.fullmatch(r"http\S+ wants to be asked no more for \d{4,13} s; waiting, asking again in 0 s", note)
 
 
 @settings(deadline=None)
@@ -409,6 +418,20 @@ def test_whatever_a_server_sends_is_an_answer_or_one_line(line: bytes, headers: 
     assert errors or len(queue.completions) == 3
     others = {queue.completions[k].text for k in queue.completions if k != 1}
     assert others <= {"about question 0", "about question 2"}
+
+
+def test_what_goes_on_failing_is_told_before_it_is_given_up() -> None:
+    queue = Noted(3)
+    with (
+        FakeServer(faults=lambda body, _: Fault("raw", message="<p>Welcome")) as server,
+        pytest.raises(
+            ExternalError, match=r"failed 6 times .*: not a completion: no JSON, it begins with <p>Welcome; s"
+        ),
+    ):
+        connect(server, retries=5).serve(queue)
+    assert queue.notes == [
+        f"repeating what failed 4 times at {server.url}: not a completion: no JSON, it begins with <p>Welcome"
+    ]
 
 
 def test_a_page_of_a_proxy_is_told_by_its_title() -> None:

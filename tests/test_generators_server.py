@@ -162,6 +162,14 @@ def test_a_server_that_dies_is_started_again_and_all_requests_come_back(tmp_path
     assert store.count() == 100
 
 
+def test_the_log_of_a_server_that_hangs_is_kept_and_named(tmp_path: Path) -> None:
+    generator = server("--slow", "60", request_timeout=0.2, patience=0.3)
+    with pytest.raises(ExternalError, match=r"one request was not answered in 0 s.*; see its log /") as caught:
+        complete(generator, many(2))
+    (log,) = (tmp_path / "logs").rglob("server.log")
+    assert f"see its log {log}, or" in str(caught.value)
+
+
 def test_a_server_that_keeps_dying_is_given_up_and_what_came_back_is_kept(tmp_path: Path) -> None:
     store = RequestStore(tmp_path / "requests.sqlite")
     generator = server("--die-after", "5", "--always", "--deaths", str(tmp_path / "deaths"), restarts=2, connections=2)

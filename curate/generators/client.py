@@ -14,7 +14,7 @@ from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Request
 from curate.generators.body import OF_AN_ERROR, Bodies, TooMuch, coding_of, most_bytes
 from curate.generators.endpoints import Endpoint, Endpoints
-from curate.generators.failures import Again, destination, pause_seconds, wanted_seconds, why
+from curate.generators.failures import Again, destination, given_up, pause_seconds, wanted_seconds, why
 from curate.generators.prompts import Mode
 from curate.generators.room import Room, concerns_length, fills_context
 from curate.generators.server_process import one_line
@@ -38,6 +38,7 @@ FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each furthe
 LONGEST_BACKOFF = 30.0
 PROBE_SECONDS = 10.0
 _SHORT_PAUSE = 5.0  # seconds that need no words
+_UNTOLD = 4  # failures of one request, with which the pauses begin to be long
 _MODELS = 10_000  # tokens that a list of models may have
 _KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
 _IN_DISTRESS = {408, 425, 500, 502, 504}
@@ -82,6 +83,7 @@ class Client:
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         self._unreachable = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        self._unusable = (aiohttp.InvalidURL, UnicodeError)
         self._broken = (aiohttp.ClientError, TimeoutError, OSError, EOFError)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.endpoints.most, keepalive_timeout=_KEEP_ALIVE),
@@ -90,7 +92,6 @@ class Client:
             auto_decompress=False,
         )
         self._timeout = lambda seconds: aiohttp.ClientTimeout(total=seconds, sock_connect=PROBE_SECONDS)
-        self._probe_timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -103,11 +104,13 @@ class Client:
         """
         try:
             async with self._session.get(
-                endpoint.url + "/v1/models", timeout=self._probe_timeout, allow_redirects=False
+                endpoint.url + "/v1/models", timeout=self._timeout(PROBE_SECONDS), allow_redirects=False
             ) as response:
                 self.heard_at = time.monotonic()
                 content = await self._content(endpoint, response, most_bytes(_MODELS))
                 status, location = response.status, response.headers.get("Location", "")
+        except self._unusable as error:
+            raise InputError(f"{endpoint.url} is no address; write it like http://127.0.0.1:8000") from error
         except self._broken as error:
             endpoint.fault = why(error)
             return None
@@ -161,17 +164,12 @@ class Client:
     def _give_up(self, endpoint: Endpoint, fault: Again, failures: int, spent: float) -> None:
         """ExternalError where a request has failed too often, or taken too long."""
         if failures <= self.retries and spent < self.patience:
+            if failures == _UNTOLD:
+                self._note_once("repeating", f"repeating what failed {failures} times at {endpoint.url}: {fault}")
             return
-        log = f"its log {endpoint.log}" if endpoint.log else "its log"
-        if failures > self.retries:
-            what = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; see {log}"
-        else:
-            what = (
-                f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; see {log}, or "
-                "raise the generator's patience if it is only slow"
-            )
         self.failed = True
-        raise ExternalError(f"{what}, then run the same command again")
+        often = failures if failures > self.retries else None
+        raise ExternalError(given_up(endpoint.url, endpoint.log, fault, often, spent))
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
         """The completion; None where another number of tokens is to be asked for."""
@@ -234,7 +232,8 @@ class Client:
         # All that are under way share the server: asked again as many at a time, all would be late again.
         self.endpoints.pause(endpoint, asked_at, 0.0)
         self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
-        self._note_once(f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer")
+        text = f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer"
+        self._note_once("late", text)
         return Again(f"no answer in {seconds:g} s", waited=True)
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
@@ -250,16 +249,16 @@ class Client:
         try:
             answer = completion_of(content, asked)
         except ValueError as error:
-            raise Again(f"not a completion: {one_line(str(error), 120)}") from error
+            raise Again(f"not a completion: {self._clean(str(error), 120)}") from error
         if answer.model is not None and not speaks_for(answer.model, served, self.model):
             raise InputError(
                 f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
                 "requests on to, or name the model that answers"
             )
         if not answer.counted:
-            self._note_once("the server does not say how many tokens it used; max_tokens is assumed")
+            self._note_once("usage", "the server does not say how many tokens it used; max_tokens is assumed")
         if answer.cut:
-            self._note_once("the server does not heed max_tokens; texts that are far longer are cut")
+            self._note_once("cut", "the server does not heed max_tokens; texts that are far longer are cut")
         return answer.completion
 
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
@@ -289,8 +288,7 @@ class Client:
             return await self._bodies.read(response, OF_AN_ERROR, cut=True)
         return await self._bodies.read(response, most)
 
-    def _note_once(self, text: str) -> None:
-        kind = text.partition("http")[0]
+    def _note_once(self, kind: str, text: str) -> None:
         if kind not in self._noted:
             self._noted.add(kind)
             self.note(text)

@@ -8,7 +8,7 @@ import socket
 import time
 from urllib.parse import urlsplit
 
-__all__ = ["UNKNOWN_NAME", "Again", "destination", "pause_seconds", "wanted_seconds", "why"]
+__all__ = ["UNKNOWN_NAME", "Again", "destination", "given_up", "pause_seconds", "wanted_seconds", "why"]
 
 LONGEST_PAUSE = 120.0  # seconds, of what a server may ask for with Retry-After
 UNKNOWN_NAME = "its name is not known"
@@ -20,6 +20,17 @@ class Again(Exception):
     def __init__(self, reason: str, *, waited: bool = False) -> None:
         super().__init__(reason)
         self.waited = waited
+
+
+def given_up(url: str, log: str, fault: Again, often: int | None, seconds: float) -> str:
+    """What to say of a request that failed so often, or else took so long. log: of a server of our own."""
+    log = f"its log {log}" if log else "its log"
+    if often is not None:
+        what = f"the server failed {often} times on one request, at last at {url}: {fault}; see {log}"
+    else:
+        slow = "raise the generator's patience if it is only slow"
+        what = f"one request was not answered in {seconds:.0f} s, at last by {url}: {fault}; see {log}, or {slow}"
+    return f"{what}, then run the same command again"
 
 
 def wanted_seconds(retry_after: str | None) -> float:

@@ -116,7 +116,10 @@ def completion_of(content: bytes, most: int) -> Answer:
         usage = answer.get("usage")
         reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the answer has no {one_line(str(error), 60)}") from error
+        raise ValueError(f"the answer has no {_missing(error)}") from error
+    except ValueError as error:
+        began = one_line(content[:200].decode(errors="replace"), 60)
+        raise ValueError(f"no JSON, it begins with {began}" if began else "it is empty") from error
     if text is not None and not isinstance(text, str):
         raise ValueError("the answer's text is no text")
     used = usage if isinstance(usage, dict) else {}
@@ -136,6 +139,10 @@ def completion_of(content: bytes, most: int) -> Answer:
     kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
     cut = len(kept) < len(whole)
     return Answer(Completion(kept, "length" if cut else finish[reason], *counts), *told, cut)
+
+
+def _missing(error: Exception) -> str:
+    return "choices" if isinstance(error, IndexError | TypeError) else one_line(str(error), 60)
 
 
 def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
