@@ -66,11 +66,10 @@ class Ends:
 
 @dataclass
 class _Long(Encoded):
-    """characters: of the row as rendered. hidden_prompt, hidden_completion: estimated tokens of what of it was not
-    tokenized. short: too little of a text was tokenized to know its beginning or end.
+    """hidden_prompt, hidden_completion: estimated tokens of what of the row was not tokenized. short: too little of a
+    text was tokenized to know its beginning or end.
     """
 
-    characters: int = 0
     hidden_prompt: int = 0
     hidden_completion: int = 0
     short: bool = False
@@ -111,7 +110,7 @@ class Cut:
     def _within(self, layout: Layout, window: int) -> Encoded | None:
         """The same, looking at no more than `window` characters of each text and of the older exchanges; None where
         that is not enough to know."""
-        low = _beyond(layout.older, window)
+        seen = low = _beyond(layout.older, window)
         longest = self._encoded(layout.pieces(low), window)
         if longest.short or (low and len(longest.ids) <= self.max_length):
             return None
@@ -128,9 +127,9 @@ class Cut:
                 if tried.short:
                     return None
                 low, high, row = (low, middle, tried) if tried.total <= self.max_length else (middle, high, row)
-        ratio = longest.total / max(longest.characters, 1)
-        unseen = round(ratio * sum(layout.older[: _beyond(layout.older, window)]))
-        row.hidden_prompt += longest.total - row.total + unseen
+        left_out = longest.total - row.total  # of exchanges seen, from which follows what those beyond the window are
+        unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
+        row.hidden_prompt += left_out + round(unseen)
         return self._cut(row)
 
     def _cut(self, row: _Long) -> Encoded:
@@ -165,7 +164,7 @@ class Cut:
 
     def _encoded(self, pieces: list[Piece], window: int) -> _Long:
         """A row, of whose texts no more than `window` characters are tokenized at the side that may be kept."""
-        row = _Long([], [], characters=sum(len(text) for text, _ in pieces))
+        row = _Long([], [])
         for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT):
             if given:
                 self._add_given(row, list(run), window)
