@@ -72,6 +72,8 @@ def estimate(
     if not ready:
         proxied, ready, max_length = _proxy_stages(pipeline, loaded, run)
         stages += proxied
+        if pipeline.proxy.max_length == AUTO:
+            notes.append(f"max_length auto: {max_length:,} tokens, at which 99 % of the rows are whole")
         if pipeline.stability > 1:
             notes.append(f"stability {pipeline.stability}: train and measure are repeated for every proxy seed")
     elif scores is not None:
@@ -157,12 +159,11 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(each, len(examples), k) for each in measures)
     measured = int(len(examples) * per_row * passes)
-    auto = f", max_length {proxy.max_length:,} (auto)" if pipeline.proxy.max_length == AUTO else ""
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
         _Stage(
             "tokenise",
-            f"{len(examples):,} rows{auto}",
+            f"{len(examples):,} rows",
             round(len(examples) * per_row),
             cached="yes" if state.rows else "",
         ),
