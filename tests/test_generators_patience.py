@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+import socket
 import threading
 import time
 import tracemalloc
@@ -116,6 +117,20 @@ def test_a_server_that_does_not_finish_is_given_up_after_the_patience(kind: str,
         assert len(server.requests) == before + 1
 
 
+def test_a_server_that_hangs_is_left_out_as_long_as_others_answer() -> None:
+    queue, hang = Noted(200), lambda body, _: Fault("hang")
+    with FakeServer(faults=hang) as one, FakeServer(delay=0.01) as two:
+        generator = VLLMServer(model="fake-model", url=(one.url, two.url), request_timeout=0.3, patience=0.7)
+        generator.serve(queue)
+        assert len(queue.completions) == 200
+        assert len(one.requests) <= 64
+        assert queue.notes == [f"{one.url} has answered nothing in 0.3 s; others take its work"]
+        # With the other one gone it gets its chance, and is given up in the end.
+        two.faults = hang
+        with pytest.raises(ExternalError, match="one request was not answered"):
+            generator.serve(Noted(5))
+
+
 def test_the_default_patience_is_minutes() -> None:
     generator = VLLMServer(model="m")
     assert generator.request_timeout < generator.patience <= 3600
@@ -185,6 +200,24 @@ def test_a_name_that_nobody_knows_is_said_at_once() -> None:
     ):
         complete(VLLMServer(model="m", url="http://no-such.invalid:8000"), [ask(0)])
     assert time.monotonic() - started < 30
+
+
+def test_a_server_without_encryption_at_an_encrypted_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepers, "FIRST_WAIT", 30.0)
+
+    def answer_in_the_clear() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer_in_the_clear)
+        thread.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ExternalError, match=r"\(no encrypted connection can be made\); start"):
+            complete(VLLMServer(model="m", url=url), [ask(0)])
+        thread.join()
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".y", "1.2.3.4.5.6"])

@@ -225,10 +225,13 @@ class Client:
             raise Again(str(error)) from error
         except ValueError as error:
             raise Again(one_line(str(error), 120)) from error
-        self.heard_at = time.monotonic()
+        self.heard_at = endpoint.heard_at = time.monotonic()
         return response.status, response.headers, content
 
     def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> Again:
+        if self.endpoints.hangs(endpoint, asked_at):
+            self._note_once(endpoint.url, f"{endpoint.url} has answered nothing in {seconds:g} s; others take its work")
+            return Again(f"no answer in {seconds:g} s", waited=True)
         # All that are under way share the server: asked again as many at a time, all would be late again.
         self.endpoints.pause(endpoint, asked_at, 0.0)
         self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))

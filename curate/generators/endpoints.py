@@ -79,6 +79,8 @@ class Endpoint:
     served: Served | None = None  # None = down
     fault: str = ""  # why it could not be reached
     log: str = ""  # of a server of our own
+    heard_at: float = 0.0  # when it last answered anything
+    hung: bool = False  # it answers nothing: left alone as long as others are up
     window: float = FIRST_WINDOW
     in_flight: int = 0
     starting: bool = True  # until it was first too much, the window doubles with each round
@@ -159,6 +161,13 @@ class Endpoints:
         endpoint.served = None
         if self.down_since is None and not any(each.served for each in self.all):
             self.down_since = time.monotonic()
+
+    def hangs(self, endpoint: Endpoint, asked_at: float) -> bool:
+        """Leave a server out that has answered nothing since, where others are up; whether it is left out."""
+        others = any(each.served for each in self.all if each is not endpoint)
+        if others and endpoint.heard_at < asked_at:
+            endpoint.hung, endpoint.served = True, None
+        return endpoint.hung
 
     def rose(self, endpoint: Endpoint, served: Served) -> None:
         endpoint.served = served

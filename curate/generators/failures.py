@@ -5,13 +5,16 @@ from __future__ import annotations
 import email.utils
 import math
 import socket
+import ssl
 import time
 from urllib.parse import urlsplit
 
-__all__ = ["UNKNOWN_NAME", "Again", "destination", "given_up", "pause_seconds", "wanted_seconds", "why"]
+__all__ = ["HOPELESS", "Again", "destination", "given_up", "pause_seconds", "wanted_seconds", "why"]
 
 LONGEST_PAUSE = 120.0  # seconds, of what a server may ask for with Retry-After
-UNKNOWN_NAME = "its name is not known"
+_UNKNOWN_NAME = "its name is not known"
+_NO_TLS = "no encrypted connection can be made"
+HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # what waiting does not change
 
 
 class Again(Exception):
@@ -63,9 +66,11 @@ def destination(location: str) -> str:
 
 def why(error: BaseException) -> str:
     """Why a server could not be reached, in a few words."""
-    cause = getattr(error, "os_error", error)
+    cause = getattr(error, "os_error", getattr(error, "certificate_error", error))
     if isinstance(cause, socket.gaierror):
-        return UNKNOWN_NAME
+        return _UNKNOWN_NAME
+    if isinstance(cause, ssl.SSLError):
+        return _NO_TLS
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
     return "it does not answer" if isinstance(cause, TimeoutError) else type(cause).__name__

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from curate.errors import ExternalError
 from curate.generators.client import Client
 from curate.generators.endpoints import Endpoint
-from curate.generators.failures import UNKNOWN_NAME
+from curate.generators.failures import HOPELESS
 from curate.generators.server_process import ServerProcess, free_port
 
 __all__ = ["keep_servers", "run_own_server", "tell_silence"]
@@ -25,14 +25,17 @@ _REMEDY = "fix that and run the same command again"
 async def keep_servers(client: Client, outage_timeout: float, note: Callable[[str], None]) -> None:
     """Take servers back that are there again; never returns.
 
-    ExternalError if none comes in time: at first within `FIRST_WAIT`, and at once where the names of all are unknown;
+    ExternalError if none comes in time: at first within `FIRST_WAIT`, and at once where waiting changes nothing;
     later within `outage_timeout` seconds. InputError from `Client.probe`.
     """
     endpoints = client.endpoints
     endpoints.down_since = time.monotonic()
     first, told, patience = True, False, min(FIRST_WAIT, outage_timeout)
     while True:
-        down = [endpoint for endpoint in endpoints.all if endpoint.served is None]
+        if not any(endpoint.served for endpoint in endpoints.all):
+            for endpoint in endpoints.all:
+                endpoint.hung = False
+        down = [endpoint for endpoint in endpoints.all if endpoint.served is None and not endpoint.hung]
         for endpoint, served in zip(down, await asyncio.gather(*map(client.probe, down)), strict=True):
             if served:
                 endpoints.rose(endpoint, served)
@@ -40,7 +43,7 @@ async def keep_servers(client: Client, outage_timeout: float, note: Callable[[st
             first, told, patience = False, False, outage_timeout
         else:
             faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in endpoints.all)
-            hopeless = first and all(endpoint.fault == UNKNOWN_NAME for endpoint in endpoints.all)
+            hopeless = first and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
             if hopeless or time.monotonic() - endpoints.down_since > patience:
                 raise ExternalError(_gone(faults, first, patience))
             if not told:
