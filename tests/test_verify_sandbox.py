@@ -251,6 +251,13 @@ def test_the_number_and_the_bytes_of_its_files_are_bounded(code: str, fails: str
     assert any(each in str(result.failure) for each in fails.split("|")), result.failure
 
 
+@pytest.mark.parametrize("off", [(), ("namespaces", "root", "users")], ids=["own root", "on the disk"])
+def test_a_program_may_be_longer_than_a_file_that_it_writes(off: tuple[str, ...]) -> None:
+    code = f"x = {'a' * 2_000_000!r}\nprint(len(x))\nopen('x', 'w').write(x)"
+    result = _run(code, LIMITS, off)
+    assert not result.layers or "File too large" in str(result.failure)
+
+
 def test_threads_are_bounded() -> None:
     code = (
         "import threading, time\nthreading.stack_size(1 << 15)\n"

@@ -122,6 +122,7 @@ def main() -> None:
     if "root" in real:
         with open(program, "wb") as file:
             file.write(code)
+    _set_limit(resource.RLIMIT_FSIZE, settings["file_bytes"])  # of what it writes; it may be longer itself
     sys.argv = [program]
     sys.path.insert(0, "")
     runpy.run_path(program, run_name="__main__")
@@ -156,16 +157,19 @@ def _limit(settings: dict[str, int]) -> None:
     for kind, value in (
         (resource.RLIMIT_CPU, settings["cpu_seconds"]),
         (resource.RLIMIT_AS, settings["memory_bytes"]),
-        (resource.RLIMIT_FSIZE, settings["file_bytes"]),
         (resource.RLIMIT_NOFILE, 128),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # what the user has is not more
-        resource.setrlimit(kind, (value, value))
+        _set_limit(kind, value)
+
+
+def _set_limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # what the user has is not more
+    resource.setrlimit(kind, (value, value))
 
 
 # -- namespaces ---------------------------------------------------------------------------------------------------
