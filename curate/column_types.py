@@ -46,6 +46,10 @@ def check_buffers(table: pa.Table, description: str) -> None:
 
     Strings that are not UTF-8 are no such fault; they make a row unusable.
     """
+    try:
+        str(table.schema)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{description}: the name of a column is not valid UTF-8; rename it") from error
     for name, column in zip(table.column_names, table.columns, strict=True):
         for chunk in column.chunks:
             try:

@@ -123,7 +123,7 @@ def _parquet(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             return file.read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise_denied(path, error)
         raise InputError(
             f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
@@ -138,7 +138,7 @@ def _arrow(path: Path) -> pa.Table:
         except pa.ArrowInvalid:
             source.seek(0)
             return pa.ipc.open_stream(source).read_all()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise_denied(path, error)
         raise InputError(
             f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"

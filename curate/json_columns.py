@@ -28,8 +28,9 @@ def with_json_as(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _texts(array: pa.Array) -> list[str | None]:
-    texts: list[str | None] = array.cast(pa.large_string()).to_pylist()
-    return texts
+    """The texts of a JSON array; bytes that are not UTF-8 become half surrogate pairs, which are a fault."""
+    raw = array.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode(errors="surrogateescape") for text in raw]
 
 
 def described(table: pa.Table) -> pa.Schema:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.errors import InputError
-from curate.json_scan import TooDeep, long_integers, plain_rows
+from curate.json_fast import parsed
+from curate.json_scan import TooDeep, plain_rows
 from curate.json_text import RepeatedKey, encodable, items_of, loads, loads_from, members_of
 from curate.json_values import MOST_LEVELS, column_of
-from curate.text_files import Read, block_size, file_bytes
+from curate.text_files import Read, file_bytes
 
 __all__ = ["read_json"]
 
@@ -30,32 +30,12 @@ def read_json(paths: Sequence[Path]) -> Read:
     Raises InputError naming the line or item at fault.
     """
     files = [(path, file_bytes(path)) for path in paths]
-    tables: list[pa.Table] = []
-    dated: dict[str, None] = {}
-    for path, data in files:
-        rows = _plain_rows(path, data)
-        found = None if rows is None else _fast(data, rows)
-        if found is None:
-            break
-        tables.append(found[0])
-        dated |= found[1]
-    if len(tables) == len(files) and _joinable(tables):
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
-        return Read(table, [(name, f"column {name!r} is kept as text, though it looks like dates") for name in dated])
-    return _exact(files)
-
-
-def _joinable(tables: Sequence[pa.Table]) -> bool:
-    """Whether a column has one type in all tables that have it, but for columns that are null throughout."""
-    known: dict[str, pa.DataType] = {}
-    for table in tables:
-        for field in table.schema:
-            if not pa.types.is_null(field.type) and known.setdefault(field.name, field.type) != field.type:
-                return False
-    return True
-
-
-# --- the fast parser -------------------------------------------------------------------------------------------
+    rows = [_plain_rows(path, data) for path, data in files]
+    found = None if None in rows else parsed([data for _, data in files], sum(row or 0 for row in rows))
+    if found is None:
+        return _exact(files)
+    table, dated = found
+    return Read(table, [(name, f"column {name!r} is kept as text, though it looks like dates") for name in dated])
 
 
 def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
@@ -72,70 +52,6 @@ def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
             f"{path}, line {line}, column {column}: lists and objects nest more than {MOST_LEVELS} levels deep, which "
             "readers of Parquet refuse; flatten them, or write them as text"
         ) from None
-
-
-def _fast(data: pa.Buffer, rows: int) -> tuple[pa.Table, dict[str, None]] | None:
-    """The table that pyarrow reads, and the columns in which it took text for dates; None where it is not right."""
-    import pyarrow.json as pj
-
-    options = pj.ReadOptions(block_size=block_size(data))
-    try:
-        table = pj.read_json(pa.BufferReader(data), read_options=options)
-        dated = [field.name for field in table.schema if _undated(field.type) != field.type]
-        if dated:
-            schema = pa.schema([field.with_type(_undated(field.type)) for field in table.schema])
-            parse = pj.ParseOptions(explicit_schema=schema)
-            table = pj.read_json(pa.BufferReader(data), read_options=options, parse_options=parse)
-        table.validate(full=True)
-    except pa.ArrowInvalid:
-        return None
-    if table.num_rows != rows or not all(_certain(chunk) for column in table.columns for chunk in column.chunks):
-        return None
-    if any(_holds_doubles(field.type) for field in table.schema):
-        held = sum(_long_integers(chunk) for column in table.columns for chunk in column.chunks)
-        if long_integers(np.frombuffer(data, np.uint8)) != held:
-            return None
-    return table, dict.fromkeys(dated)
-
-
-def _undated(kind: pa.DataType) -> pa.DataType:
-    """The type with strings where a parser took text for a point in time: the text is the data."""
-    if pa.types.is_temporal(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_undated(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([child.with_type(_undated(child.type)) for child in kind])
-    return kind
-
-
-def _holds_doubles(kind: pa.DataType) -> bool:
-    return pa.types.is_float64(kind) or any(_holds_doubles(kind.field(k).type) for k in range(kind.num_fields))
-
-
-def _certain(array: pa.Array) -> bool:
-    """Whether the values can be no other than those of the file: no key was added, no number was cut."""
-    if pa.types.is_struct(array.type):
-        parts = array.flatten()
-        return bool(parts) and all(part.null_count == array.null_count and _certain(part) for part in parts)
-    if pa.types.is_list(array.type):
-        return _certain(pc.list_flatten(array))
-    if pa.types.is_float64(array.type):  # the parser knows more names of infinity than JSON
-        return bool(np.isfinite(array.drop_null().to_numpy(zero_copy_only=False)).all())
-    return True
-
-
-def _long_integers(array: pa.Array) -> int:
-    """How many integers of the array lie beyond 2^53."""
-    if pa.types.is_int64(array.type):
-        numbers = array.drop_null().to_numpy()
-        return int(((numbers > 2**53) | (numbers < -(2**53))).sum())
-    if pa.types.is_struct(array.type):
-        return sum(map(_long_integers, array.flatten()))
-    return _long_integers(pc.list_flatten(array)) if pa.types.is_list(array.type) else 0
-
-
-# --- the exact parser ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

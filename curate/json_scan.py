@@ -13,7 +13,8 @@ _BLOCK = 1 << 20  # bytes looked at together: what fits a cache
 _QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _OBJECT, _LIST = b'"\\\n\r{['
 _SPACES = list(b" \t\r\n")
 _BEFORE_NUMBERS = list(b"-:,[ \t\r\n")
-_UNDERFLOW = re.compile(rb"[0-9][eE]-0*[1-9][0-9]{2}|\.0{300}")
+_UNDERFLOW = re.compile(rb"[0-9][eE]-0*[1-9][0-9]{2}")
+_ZEROS = b"0" * 300
 _INTEGER = re.compile(rb"[0-9]{16,}(?=[\s,\]}]|\Z)")
 
 Bytes = npt.NDArray[np.uint8]
@@ -128,15 +129,19 @@ def long_integers(data: Bytes) -> int | None:
         block = data[max(low - 1, 0) : low + _BLOCK + 512]  # a number at the edge is seen whole
         digits = (block - 48) < 10
         small = digits[:-2] & (block[1:-1] | 32 == ord("e")) & (block[2:] == ord("-"))
+        if small.any() and _UNDERFLOW.search(block.tobytes()):
+            return None
         runs = digits
         for step in (1, 2, 4, 8):  # runs of 16 digits
             runs = runs[step:] & runs[:-step]
         begins = np.flatnonzero(runs[1:] & ~digits[: max(len(runs) - 1, 0)]) + 1
         begins = begins[begins <= _BLOCK - (low == 0)]
         before = block[begins - 1]
-        text = block.tobytes() if len(begins) or small.any() else b""
-        if _UNDERFLOW.search(text):
+        integers = begins[np.isin(before, _BEFORE_NUMBERS)]
+        fractions = begins[(before == ord(".")) & (block[begins] == ord("0"))]
+        text = block.tobytes() if len(integers) or len(fractions) else b""
+        if any(text.startswith(_ZEROS, begin) for begin in fractions.tolist()):
             return None
-        found = [_INTEGER.match(text, begin) for begin in begins[np.isin(before, _BEFORE_NUMBERS)].tolist()]
+        found = [_INTEGER.match(text, begin) for begin in integers.tolist()]
         count += sum(len(match[0]) > 16 or int(match[0]) > 2**53 for match in found if match)
     return count

@@ -174,7 +174,7 @@ def fault_of(text: str, digits: bool = True) -> str | None:
     """
     try:
         value = _CHECKERS[digits].decode(text)
-        if "\\u" in text:
+        if "\\u" in text or not text.isascii():
             json.dumps(value, ensure_ascii=False).encode()
     except _Fault as fault:
         return str(fault)

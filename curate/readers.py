@@ -178,7 +178,7 @@ def _with_json_opened(
         faults = json_faults(column, digits=field.name not in content)
         if field.name in content:
             column, strange = opened(column)
-            odd[field.name] = faults | strange
+            odd[field.name] = strange | faults
         elif faults:
             column = column.cast(with_json_as(field.type, pa.string()))
             row, why = next(iter(faults.items()))

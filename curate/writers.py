@@ -37,12 +37,20 @@ def output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
         if name in table.names:
             raise InputError(f"column {name!r} of the input has the name of an added column; rename it")
     fields = [*table, *extra]
-    described = json.loads((table.metadata or {}).get(b"huggingface", b"null"))
-    features = ((described or {}).get("info") or {}).get("features")
+    features = _features((table.metadata or {}).get(b"huggingface", b"null"))
     if not features:
         return pa.schema(fields)
     features |= {column.name: {"dtype": str(column.type), "_type": "Value"} for column in extra}
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _features(description: bytes) -> dict[str, Any]:
+    """Features in metadata that `datasets` wrote; none where it is something else, as in a damaged file."""
+    try:
+        features = json.loads(description)["info"]["features"]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
 def _slices(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> Iterator[pa.Table]:

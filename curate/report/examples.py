@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.display import count, one_line
+from curate.json_text import loads
+from curate.json_values import is_json
 from curate.protocols import Ints
 from curate.report.data import (
     Finished,
@@ -193,9 +195,13 @@ def _picked(batches: Iterable[pa.RecordBatch], rows: Ints) -> Iterator[dict[str,
 
 
 def _cell(scalar: pa.Scalar) -> Any:
-    """None, a Cell for text, otherwise the Python value."""
+    """None, a Cell for text, otherwise the Python value; messages of JSON are opened."""
     if not scalar.is_valid:
         return None
+    if is_json(scalar.type):
+        scalar = scalar.value
+    if pa.types.is_list(scalar.type) and is_json(scalar.type.value_type):
+        return [None if text is None else loads(text) for text in scalar.as_py()]
     if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
         return Cell(cut_text(scalar, CELL_BYTES), scalar.as_buffer().size)
     try:
