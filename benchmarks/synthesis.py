@@ -70,6 +70,7 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = ["synthesize", str(options.data), "--where", "split=train", "--proxy", options.proxy]
     words += ["--columns", "prompt=question,completion=answer,final_answer=final_answer"]
     words += ["--generator", options.model, "--vllm", options.vllm, "--of", options.of]
+    words += ["--allow-plugin", "vllm"]  # for its arguments, whichever they are
     words += ["--rows", str(options.rows), "--variants", str(options.variants), "--evaluation", held_out]
     words += [f"--set={setting}" for setting in settings]
     words += [] if options.budget is None else ["--budget", str(options.budget)]

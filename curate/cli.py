@@ -115,6 +115,8 @@ def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
     """How well programs must be locked in that a command runs."""
     if not getattr(options, "weak_sandbox", False):
         return nullcontext()
+    if not options.run_programs:
+        raise InputError("--weak-sandbox is about programs, and none is run; add --run-programs, or leave it out")
     from curate.verify import weak_sandbox
 
     return weak_sandbox()

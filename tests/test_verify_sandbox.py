@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,10 @@ def test_every_command_that_runs_programs_takes_the_option(command: str, capsys:
     text = capsys.readouterr().out
     assert "--run-programs" in text
     assert "--weak-sandbox" in text
+    out = [] if command == "plan" else ["--out", "never"]
+    model = ["--model", "scratch"] if command == "validate" else []
+    assert main([command, "rows.jsonl", *out, *model, "--weak-sandbox"]) == 2
+    assert "add --run-programs" in capsys.readouterr().err
 
 
 # -- what a program leaves behind -------------------------------------------------------------------------------------
@@ -291,12 +295,11 @@ def test_where_a_new_root_cannot_be_made_the_old_one_stays(tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (0, f"['program.py'] {folder}\n"), done.stderr
 
 
-def test_a_folder_is_removed_by_whoever_may(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_folder_is_removed_by_whoever_may() -> None:
     """Without permissions, deep, with everything there can be in it; also by a user whom modes bind."""
-    tmp_path.chmod(0o777)
-    for path in tmp_path.parents:
-        if path.stat().st_uid == os.getuid() and not path.stat().st_mode & stat.S_IXOTH:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
     child = os.fork()
     if child == 0:
         status = 1
@@ -304,7 +307,7 @@ def test_a_folder_is_removed_by_whoever_may(tmp_path: Path) -> None:
             if os.getuid() == 0:
                 os.setgid(65534)
                 os.setuid(65534)
-            root = tmp_path / "mess"
+            root = place / "mess"
             root.mkdir()
             os.mkfifo(root / "fifo")
             with socket.socket(socket.AF_UNIX) as one:
@@ -328,6 +331,7 @@ def test_a_folder_is_removed_by_whoever_may(tmp_path: Path) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    place.rmdir()
 
 
 # -- how it ends ------------------------------------------------------------------------------------------------------
