@@ -193,15 +193,15 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
     settings: those of a run, with a number for max_length.
     """
     from curate.models import load_tokenizer, scratch_tokenizer
-    from curate.templates import resolve_template
     from curate.tokenization import tokenize
+    from curate.trained_template import settle_template
 
     if settings.scratch:
         tokenizer = scratch_tokenizer(examples, 0)
     else:
         trusted = settings.trust_remote_code
         tokenizer = load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=trusted)
-    template = resolve_template(settings.template, examples.shape, settings.scratch)
+    template = settle_template(settings, examples.shape, tokenizer)
     generator = np.random.default_rng(derive_seed(seed, "estimate"))
     sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
     assert isinstance(settings.max_length, int)

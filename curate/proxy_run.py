@@ -30,8 +30,8 @@ from curate.numerics import numerics
 from curate.proxy import Proxy, Schedule
 from curate.publish import publish_file
 from curate.seeds import derive_seed
-from curate.templates import resolve_template
 from curate.tokenised import Tokenised, truncation_facts
+from curate.trained_template import settle_template
 from curate.whole_rows import auto_length
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ProxyRun:
         self.device = run.torch_device()
         self.seed = derive_seed(run.seed, "proxy")
         data_key = examples.fingerprint()
-        self.template = resolve_template(proxy.template, examples.shape, proxy.scratch)
+        self.template = settle_template(proxy, examples.shape)
         files = None if proxy.scratch else identify(proxy.model, proxy.revision)
         self.proxy = proxy
         self.max_length = self._resolved(proxy.max_length, data_key, files)
@@ -79,7 +79,7 @@ class ProxyRun:
 
     def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
         length = self.max_length
-        template = resolve_template(self.proxy.template, examples.shape, self.proxy.scratch)
+        template = settle_template(self.proxy, examples.shape)
         key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
         return Tokenised(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
 

@@ -55,6 +55,7 @@ class ReferenceLoss(Component):
     def check_proxy(self, proxy_run: ProxyRun) -> None:
         """Raises InputError where the reference has another tokenizer than the proxy."""
         from curate.models import load_tokenizer
+        from curate.trained_template import kept_template, warn_of_other_template
 
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         if own.get_vocab() != proxy_run.tokenizer.get_vocab():
@@ -63,6 +64,8 @@ class ReferenceLoss(Component):
                 "their losses per token cannot be compared; choose a reference of the proxy's family, or that model as "
                 "the proxy"
             )
+        remedy = "give both models the template they know"
+        warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_run.template, remedy)
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
         from curate.models import load_model

@@ -215,7 +215,11 @@ def test_weights_that_were_sharded_are_rounded_too(model: str, tmp_path: Path) -
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         tokens = tokenize(curate.read(table()).examples, tokenizer, template="alpaca", max_length=64)
         job: Any = types.SimpleNamespace(
-            settings=settings(model, saved_dtype="bfloat16"), tokenizer=tokenizer, tokens=tokens, out=tmp_path
+            settings=settings(model, saved_dtype="bfloat16"),
+            tokenizer=tokenizer,
+            template="alpaca",
+            tokens=tokens,
+            out=tmp_path,
         )
         save_model(job, own, own)
     finally:

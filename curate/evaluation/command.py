@@ -59,9 +59,13 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--style",
         choices=("auto", "template", "chat", "question"),
         help="text around a question: the training template, the chat template, or Question: and Answer: "
-        "(a run's own template; question for other models)",
+        "(the training template where the model's run or folder says it; question for other models)",
     )
-    asked.add_argument("--template", choices=("alpaca", "plain"), help="what template means for other models (alpaca)")
+    asked.add_argument(
+        "--template",
+        choices=("alpaca", "plain"),
+        help="the training template (what the model was trained with, else alpaca)",
+    )
     asked.add_argument("--shots", type=int, metavar="K", help="solved examples before each question (0)")
     asked.add_argument("--shots-from", metavar="DATA", help="where they are drawn from, named as for --data")
     drawn = parser.add_argument_group("how answers are drawn and scored")

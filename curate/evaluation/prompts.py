@@ -21,6 +21,7 @@ from curate.hashing import hash_columns
 from curate.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
 from curate.seeds import derive_seed
 from curate.templates import layouts, renderer
+from curate.trained_template import warn_of_other_template
 from curate.verify import reference_answer
 
 __all__ = [
@@ -70,15 +71,17 @@ class Form:
 def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | None) -> Form:
     """What the style comes to.
 
-    trained_with: template of a fine-tuned run, None for any other model. tokenizer: None where only a server knows it.
+    trained_with: template of a fine-tuned model, None where none is known. tokenizer: None where a server has it.
     """
     style = settings.style
     if style == "auto":
-        style = "template" if trained_with is not None else "question"
+        style = "question" if trained_with is None and settings.template is None else "template"
     if style == "template":
-        if trained_with == "none":
+        if settings.template is None and trained_with == "none":
             raise InputError("this run was trained on texts without prompts; pass --style question")
-        name: str = trained_with or settings.template
+        name: str = settings.template or trained_with or "alpaca"
+        known = None if trained_with == "none" else trained_with
+        warn_of_other_template("that is evaluated", known, name, "leave --template out for its own")
     else:
         name = style
     return Form(name, stops_of(name, tokenizer))

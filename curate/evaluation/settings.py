@@ -63,10 +63,11 @@ class EvaluationSet(Component):
 class Evaluation(Component):
     """How answers are asked for, drawn and graded.
 
-    style: what stands around a question. "template" = the training template: that of a fine-tuned run, else
-        `template`; "chat" = the model's chat template; "question" = `Question: ...` and `Answer:` on lines of their
-        own. "auto" = "template" for a run, "question" for any other model.
-    template: what "template" stands for where no run says it: "alpaca" or "plain".
+    style: what stands around a question. "template" = the training template, see below; "chat" = the model's chat
+        template; "question" = `Question: ...` and `Answer:` on lines of their own. "auto" = "template" where that is
+        given or known, else "question".
+    template: what "template" stands for: "alpaca" or "plain". None = what the model was trained with, as its run or
+        its folder says, else "alpaca".
     shots: solved examples before every question, the same for all, drawn with `seed` from `shots_from`; rows whose
         question is asked are never among them.
     samples: answers drawn per question; temperature 0 (greedy) draws one. top_p: see `curate.generation.Sampling`.
@@ -83,7 +84,7 @@ class Evaluation(Component):
     """
 
     style: Style = "auto"
-    template: Literal["alpaca", "plain"] = "alpaca"
+    template: Literal["alpaca", "plain"] | None = None
     shots: int = Field(default=0, ge=0, le=64)
     shots_from: EvaluationSet | None = None
     samples: int = Field(default=1, ge=1)

@@ -16,6 +16,7 @@ from curate.model_files import check_tokenizer
 from curate.models import context_length, identify
 from curate.places import check_place
 from curate.protocols import Generator
+from curate.trained_template import kept_template
 
 if TYPE_CHECKING:
     import torch
@@ -76,10 +77,12 @@ class Target:
             return None
         return context_length(self.model, self.revision, trust_remote_code=self.trust_remote_code)
 
-    @property
+    @cached_property
     def template(self) -> str | None:
-        """The template that a run was trained with; None for any other model."""
-        return None if self.run is None else str(self.run["template"])
+        """The template that the model was trained with, where its run or its folder says; else None."""
+        if self.run is not None:
+            return str(self.run["template"])
+        return None if self.model is None else kept_template(self.model, self.revision)
 
     @contextmanager
     def folder(self, cache: Cache) -> Iterator[str]:

@@ -19,6 +19,7 @@ from curate.places import check_place
 from curate.progress import Progress, Stage
 from curate.publish import publish
 from curate.records import peek, read_record, record_text
+from curate.trained_template import KEY
 
 if TYPE_CHECKING:
     import torch
@@ -205,6 +206,10 @@ def _copy_files(models: Models, folder: Path, dtype: Dtype | None) -> None:
                 shutil.copyfile(path, folder / path.name)
             elif path.is_dir() and path.name == "additional_chat_templates":
                 shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+    tokenizer = folder / "tokenizer_config.json"
+    if models.template is not None and tokenizer.is_file():
+        config = json.loads(tokenizer.read_text(encoding="utf-8"))
+        tokenizer.write_text(json.dumps({**config, KEY: models.template}, indent=2) + "\n", encoding="utf-8")
     if dtype is not None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config.pop("torch_dtype", None)

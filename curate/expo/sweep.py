@@ -99,9 +99,10 @@ def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> t
     from curate.evaluation import Evaluation
 
     settings = settings or Evaluation()
-    if settings.style == "auto" and models.template in ("alpaca", "plain"):
+    unsaid = settings.style == "auto" and settings.template is None
+    if unsaid and models.template in ("alpaca", "plain"):
         settings = settings.model_copy(update={"style": "template", "template": models.template})
-    elif settings.style == "auto" and models.template == "chat":
+    elif unsaid and models.template == "chat":
         settings = settings.model_copy(update={"style": "chat"})
     if place is None:
         return models.tuned.title, settings

@@ -67,7 +67,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--reweighter", metavar="NAME|YAML", help=REWEIGHTER_HELP)
     training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
     training.add_argument(
-        "--template", choices=("auto", "alpaca", "plain", "chat"), help="text around prompts (auto: alpaca, or chat)"
+        "--template",
+        choices=("auto", "alpaca", "plain", "chat"),
+        help="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
     )
     training.add_argument("--micro-batch-tokens", type=int, metavar="N", help="most tokens in the model at once")
     training.add_argument("--gradient-checkpointing", action="store_true", help="less memory, about a third slower")

@@ -22,10 +22,10 @@ from curate.models import identify, load_model, load_tokenizer, scratch_identity
 from curate.publish import publish_file
 from curate.run import Run
 from curate.seeds import derive_seed
-from curate.templates import resolve_template
 from curate.tokenised import Rows, truncation_facts
 from curate.tokenization import Refuse, tokenize
 from curate.tokens import Tokens
+from curate.trained_template import settle_template
 from curate.usable import Rules, check_usable
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Job:
 
     @cached_property
     def template(self) -> str:
-        return resolve_template(self.settings.template, self.data.examples.shape, self.settings.scratch)
+        return settle_template(self.settings, self.data.examples.shape)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -138,8 +138,7 @@ class Job:
         """What a reweighter may ask of the rows."""
 
         def further(examples: Examples) -> Tokens:
-            template = resolve_template(self.settings.template, examples.shape, self.settings.scratch)
-            return self._tokenise(examples, template)
+            return self._tokenise(examples, settle_template(self.settings, examples.shape))
 
         return training_rows(self.data.examples, further)
 

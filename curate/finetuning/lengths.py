@@ -11,8 +11,8 @@ from curate.finetuning.settings import Finetuning
 from curate.models import context_length, identify, load_tokenizer, scratch_tokenizer
 from curate.run import Run
 from curate.seeds import derive_seed
-from curate.templates import resolve_template
 from curate.tokenised import Tokenised
+from curate.trained_template import settle_template
 from curate.whole_rows import auto_length
 
 __all__ = ["tokenised", "with_length"]
@@ -55,7 +55,7 @@ def tokenised(settings: Finetuning, examples: Examples, run: Run) -> Tokenised:
 
 
 def _template(settings: Finetuning, examples: Examples) -> str:
-    return resolve_template(settings.template, examples.shape, settings.scratch)
+    return settle_template(settings, examples.shape)
 
 
 def _key(settings: Finetuning, examples: Examples, run: Run) -> list[Any]:

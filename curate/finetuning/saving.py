@@ -15,6 +15,7 @@ from curate.finetuning.lora import save_adapter
 from curate.models import quiet
 from curate.publish import publish
 from curate.tokens import Tokens
+from curate.trained_template import keep_template
 
 __all__ = ["ending_tokens", "save_model"]
 
@@ -25,6 +26,7 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
     whole: peft's wrapper around `model`, or `model` itself.
     """
     settings = job.settings
+    keep_template(job.tokenizer, job.template)
     generation = _generation(model, job.tokenizer, job.tokens)
     # A copy, because a model that was sharded cannot be converted in place.
     rounded = _rounded(whole, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None

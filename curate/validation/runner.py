@@ -193,12 +193,12 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     `curate run` does.
     """
     from curate.finetuning.lengths import tokenised, with_length
-    from curate.templates import resolve_template
+    from curate.trained_template import settle_template
     from curate.usable import Rules, check_usable, without_refused
 
     tuning = with_length(settings.finetuning, loaded.examples, run)
     settings = settings.model_copy(update={"finetuning": tuning})
-    if resolve_template(tuning.template, loaded.examples.shape, tuning.scratch) != "chat" or tuning.scratch:
+    if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
         return settings, loaded  # no other refuses anything
     assert isinstance(tuning.max_length, int)
     rows = tokenised(tuning, loaded.examples, run).rows
