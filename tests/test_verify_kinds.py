@@ -95,6 +95,8 @@ def test_different_numbers_are_wrong(one: str, other: str) -> None:
         ("f(x) = 2x+3", "3+2x"),
         (r"12\pi\%", r"12\pi"),
         ("2x+4y=6", "x+2y=3"),
+        (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
+        (r"\frac{5C2}{10C3}", r"\frac{1}{12}"),
     ],
 )
 def test_equal_numbers_in_other_notations_are_right(one: str, other: str) -> None:
@@ -120,6 +122,10 @@ def test_equal_numbers_in_other_notations_are_right(one: str, other: str) -> Non
         ("5 r 1", "5"),
         ("0.1666666666666667+1/3", "1/2"),
         (r"\sqrt[3]{-8}", r"1+\sqrt{3}i"),
+        # Decimals that were cut short, not rounded.
+        ("0.66", "2/3"),
+        ("0.14285714285714285", "1/7"),
+        ("3.141592653589", r"\pi"),
     ],
 )
 def test_what_is_the_same_at_some_points_or_in_some_readings_is_undecided(one: str, other: str) -> None:
@@ -156,6 +162,15 @@ def test_what_is_huge_is_graded_in_bounded_time(huge: str) -> None:
     assert same_answer("5", huge, wall_seconds=2.0) is not RIGHT
     assert time.perf_counter() - start < 15
     assert same_answer("x+1", "1+x", wall_seconds=20.0) is RIGHT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [r"(1,2", "1)", "]", r"(0,\infty]]", "(" * 900 + "1,2" + ",1)" * 900, "{" * 900 + "1" + "}" * 900, r"\{{1\}"],
+)
+def test_brackets_that_do_not_pair_up_and_deep_ones_are_not_right(other: str) -> None:
+    for one in (r"\{1,2\}", "(1,2)", "1", "1,2", "(" * 900 + "1,2" + ",3)" * 900):
+        assert RIGHT not in both_ways(one, other)
 
 
 # -- ellipses and repeating decimals --------------------------------------------------------------------------------
@@ -300,6 +315,13 @@ COMBINATIONS = [
     r"\text{C}_{5}^{2}",
     r"{}_5\mathrm{C}_2",
 ]
+UNREAD = [
+    ("C_n^2", r"\frac{n(n-1)}{2}"),
+    ("nC2", r"\binom{n}{2}"),
+    ("5c2", "10"),
+    ("C_{n,2}", r"\binom{n}{2}"),
+    ("C(n, 2)", r"\binom{n}{2}"),
+]
 PERMUTATIONS = ["5P2", "P_5^2", "A_5^2", "P(5,2)", "^5P_2", "{}_5P_2", "nPr(5,2)"]
 
 
@@ -315,6 +337,11 @@ def test_permutations(text: str) -> None:
     assert both_ways(text, "20") == {RIGHT}
     assert RIGHT not in both_ways(text, "10")
     assert WRONG not in both_ways(text, "(5,2)")
+
+
+def test_combinations_that_are_not_read_are_not_wrong() -> None:
+    for one, other in UNREAD:
+        assert WRONG not in both_ways(one, other)
 
 
 def test_every_notation_of_one_number_is_every_other() -> None:
@@ -447,6 +474,9 @@ def test_many_marks_take_no_time(part: str) -> None:
         ("**Answer**\n7", "7", "phrase"),
         ("### Final Answer\n\n$\\frac{1}{2}$", r"\frac{1}{2}", "phrase"),
         ("**Final Answer**\n\n**7**", "7", "phrase"),
+        ("### Response: 42", "42", "whole"),
+        ("### Solution\n42", "42", "number"),
+        ("5% of 200 = 10", "10", "number"),
         ("The answer is 42.\n\nQuestion: What is 3+4?\nThe answer is 7.", "42", "phrase"),
         ("#### 42\n\nQ: and now?\nA: #### 7", "42", "marker"),
         ("The answer is 42.\n\n### Instruction:\nAdd.\n\\boxed{7}", "42", "phrase"),

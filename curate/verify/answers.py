@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from curate.verify.cleaning import clean, split_top
-from curate.verify.notations import has_ellipsis, with_counts, with_fractions
+from curate.verify.notations import has_ellipsis, may_count, with_counts, with_fractions
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
@@ -105,8 +105,9 @@ def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Ver
         return Verdict.undecided
     found = symbolic(candidate, reference)
     # Without a unit, an angle may be in radians.
-    turned = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
-    return Verdict.undecided if turned and found is Verdict.wrong else found
+    unsure = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
+    unsure |= may_count(candidate) or may_count(reference)
+    return Verdict.undecided if unsure and found is Verdict.wrong else found
 
 
 def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: Symbolic) -> Verdict:
@@ -231,7 +232,10 @@ def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: 
     if theirs is None:
         if mine is None or mine[0] not in ("{}", ""):
             return Verdict.wrong if mine is not None and plain_number(reference) is not None else None
-        return _compare_lists(candidate, "{" + reference + "}", symbolic, ordered) if mine[0] == "{}" else None
+        alone = "{" + reference + "}"
+        # Brackets that do not pair up make no set of one element either.
+        known = mine[0] == "{}" and _brackets(alone) is not None
+        return _compare_lists(candidate, alone, symbolic, ordered) if known else None
     if mine is None:
         if theirs[0] not in ("", "{}"):
             return None if plain_number(candidate) is None else Verdict.wrong

@@ -70,7 +70,7 @@ _SENTENCE_END = re.compile(
 # An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
 _FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")
 _LEAD = re.compile(r"(?:(?:so|thus|hence|therefore|then|finally|and)\b[\s,:]*)+", re.IGNORECASE)
-_LABEL = re.compile(r"[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
+_LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 # Ends of other relations, and numbers among words: "they earn 3 + 5 = 8".
 _NO_SIDE = re.compile(r"[<>!:]$|\\[lgn]eq?(?![A-Za-z])|(?<!\\)\b[A-Za-z]{2,} .*\d")
@@ -250,7 +250,8 @@ def _whole(text: str) -> Found | None:
         return None
     line = _right_side(_LABEL.sub("", _LEAD.sub("", line, count=1) if _LEAD.match(line) else line, count=1))
     words = len(_WORD.findall(line))
-    only = words <= (1 if any(map(str.isdigit, line)) else 3) or plain_number(line) is not None
+    only = words <= (1 if any(map(str.isdigit, line)) else 3) and not (words and "=" in line)
+    only |= plain_number(line) is not None
     return _exclaimed(line, "whole") if line and only else None
 
 

@@ -120,6 +120,8 @@ def _quick(candidate: str, answer: str, ordered: bool) -> Verdict | None:
         return compare(candidate, answer, _ask, ordered=ordered)
     except _NeedsAlgebra:
         return None
+    except RecursionError:  # brackets in brackets, hundreds deep
+        return Verdict.undecided
 
 
 def _ask(candidate: str, reference: str) -> Verdict:

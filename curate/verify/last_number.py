@@ -16,7 +16,7 @@ _LAST_NUMBER = re.compile(
 )
 # What stands before or after a number that is part of something larger.
 _PART_BEFORE = re.compile(
-    r"""[A-Za-z\d_^{\[]$ | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
+    r"""[A-Za-z\d_^{\[]\Z | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
       | [\w)\]}]\*{1,2}$ | \d\*{1,2}[ ]$ | [\w)\]}][ ]\*{1,2}[ ]$ | \d[ ]\*$ | [\w)\]}$][ ]-[ ]?$ | [\w)\]}$]-[ ]?$
       | \\(?!(?:to|implies|[a-z]*[rR]ightarrow|quad)\b)[A-Za-z]+[ ]?$
       | \d[ ](?:and|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$ | \b(?:plus|minus|times|over)[ ]$

@@ -11,7 +11,7 @@ import math
 import re
 from fractions import Fraction
 
-__all__ = ["has_ellipsis", "with_counts", "with_fractions"]
+__all__ = ["has_ellipsis", "may_count", "with_counts", "with_fractions"]
 
 _LARGEST = 1_000
 
@@ -23,13 +23,19 @@ _DIGITS = r"(?:\{\s*\d{1,4}\s*\}|\d{1,4}(?!\d))"
 _NOT_BEFORE = r"(?<![A-Za-z\\\d.])"
 _COUNTS = re.compile(
     rf"""{_NOT_BEFORE}(?P<kind>[CPA])\s*(?:_\s*{_DIGITS}\s*\^\s*{_DIGITS}|\^\s*{_DIGITS}\s*_\s*{_DIGITS})
-      | (?:\{{\s*\}}\s*[\^_]\s*|(?<![A-Za-z\d.}})\]])[\^_]\s*|(?<![\d.^_{{]))
+      | (?:\{{\s*\}}\s*[\^_]\s*|(?<![A-Za-z\d.}})\]])[\^_]\s*|(?<![\d.^_])(?<![\^_]\{{))
         {_DIGITS}\s*(?P<between>[CP])\s*_?\s*{_DIGITS}
       | {_NOT_BEFORE}(?P<indexed>[CP])\s*_\s*\{{\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\}}
       | {_NOT_BEFORE}(?P<called>nCr|nPr|C|P|comb|perm|binom|binomial|Comb|Perm)\s*\(\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\)
       | (?<![\d.])\d{{1,4}}\s*\\?(?P<named>choose|nCr|nPr|permute)\s*\d{{1,4}}(?!\d)
       | (?<![\d.])\d{{1,4}}\s*(?P<double>!\s*!)(?!\s*!)
     """,
+    re.VERBOSE | re.ASCII,
+)
+# The same of variables, or in small letters: C_n^k, nC2, P(n, r), 5c2.
+_MAYBE = re.compile(
+    r"""[CPA]\s*(?:_[^=+]{1,12}\^|\^[^=+]{1,12}_|_\s*\{[^{},]{1,8},|\(\s*\w{1,4}\s*,)
+      | (?<![A-Za-z\\])\w{1,4}\s*[CPcp]\s*_?\{?\d""",
     re.VERBOSE | re.ASCII,
 )
 _PERMUTATIONS = ("P", "A", "nPr", "perm", "Perm", "permute")
@@ -49,6 +55,11 @@ _REPEATING = re.compile(
 def has_ellipsis(text: str) -> bool:
     """Whether something is left out, as in 0.999... and in 1, 2, 3, and so on."""
     return _ELLIPSIS.search(text) is not None
+
+
+def may_count(text: str) -> bool:
+    """Whether `text` may hold combinations or permutations that are not read."""
+    return _MAYBE.search(text) is not None
 
 
 def with_counts(text: str) -> str:

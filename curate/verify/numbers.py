@@ -240,11 +240,23 @@ def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:
     return found if found is Verdict.undecided else _compare_values(percent, bare)
 
 
+def _cut_short(decimal: Plain, exact: Fraction) -> bool:
+    """Whether a decimal may be the beginning of a fraction that has no end as one: 0.66 of 2/3."""
+    rest = (exact - decimal.value) * (1 if exact > 0 else -1)
+    bottom = exact.denominator
+    for prime in (2, 5):
+        while bottom % prime == 0:
+            bottom //= prime
+    return bottom > 1 and 0 <= rest * 10**decimal.decimals < 1
+
+
 def _compare_values(candidate: Plain, reference: Plain) -> Verdict:
     if candidate.value == reference.value:
         return Verdict.right
     for rounded, exact in ((candidate, reference), (reference, candidate)):
         # Half a unit of the last place, either way of rounding a half included.
         if rounded.decimals >= 2 and abs(rounded.value - exact.value) * 2 * 10**rounded.decimals <= 1:
+            return Verdict.undecided
+        if rounded.decimals >= 2 and _cut_short(rounded, exact.value):
             return Verdict.undecided
     return Verdict.wrong

@@ -20,6 +20,7 @@ __all__ = ["Evaluator"]
 
 # Larger arguments of factorials are left to the gamma function.
 _EXACT_FACTORIAL = 10_000
+_MOST_FACTORS = 1_000
 # Complex angles are not further from the real axis than this.
 _MOST_IMAGINARY = 10**9
 
@@ -120,10 +121,12 @@ class Evaluator(Arithmetic):
         return Fraction(math.prod(range(int(argument), 0, -2)))
 
     def binomial(self, many: Number, few: Number) -> Number:
-        if not (isinstance(many, Fraction) and isinstance(few, Fraction)) or {many.denominator, few.denominator} != {1}:
-            raise NoValue("a binomial of no integers")
-        if not 0 <= few <= many:
-            raise NoValue("a binomial outside of Pascal's triangle")
+        if not (isinstance(many, Fraction) and isinstance(few, Fraction)) or few.denominator != 1 or few < 0:
+            raise NoValue("a binomial of no natural number below")
+        if many.denominator > 1 or many < few:
+            if few > _MOST_FACTORS:
+                raise NoValue("a binomial of too many factors")
+            return math.prod(((many - k) / (k + 1) for k in range(int(few))), start=Fraction(1))
         if many <= _EXACT_FACTORIAL:
             return Fraction(math.comb(int(many), int(few)))
         return self.quotient(self.factorial(many), self.multiply(self.factorial(few), self.factorial(many - few)))

@@ -124,7 +124,11 @@ def _rounded(text: str, other: Any) -> bool:
     number = plain_number(text)
     if number is None or number.decimals < 2 or not isinstance(other, Expr) or other.free_symbols:
         return False
-    return value_near(other, number.value, Fraction(1, 2 * 10**number.decimals))
+    half = Fraction(1, 2 * 10**number.decimals)
+    # Rounded, or cut short: towards zero.
+    return any(
+        value_near(other, middle, half) for middle in (number.value, number.value + half * (-1) ** (number.value < 0))
+    )
 
 
 if __name__ == "__main__":
