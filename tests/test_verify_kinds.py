@@ -282,6 +282,11 @@ def test_it_is_neither_where_the_notation_says_so(text: str, answer: str) -> Non
     assert grade(text, answer) is WRONG
 
 
+def test_a_stop_too_many_is_no_ellipsis() -> None:
+    assert grade("The answer is No..", "No.") is RIGHT
+    assert grade("The answer is 42..", "42") is UNDECIDED
+
+
 def test_a_reference_that_may_be_either_is_none() -> None:
     assert reference_answer("So the answer is 5!") is None
     assert reference_answer(r"So the answer is \boxed{5!}") == "5!"
@@ -477,6 +482,7 @@ def test_many_marks_take_no_time(part: str) -> None:
         ("### Response: 42", "42", "whole"),
         ("### Solution\n42", "42", "number"),
         ("5% of 200 = 10", "10", "number"),
+        ("(7 (quarter)*25)/100 = 1.75 (dollar)", "1.75 (dollar)", "whole"),
         ("The answer is 42.\n\nQuestion: What is 3+4?\nThe answer is 7.", "42", "phrase"),
         ("#### 42\n\nQ: and now?\nA: #### 7", "42", "marker"),
         ("The answer is 42.\n\n### Instruction:\nAdd.\n\\boxed{7}", "42", "phrase"),

@@ -65,7 +65,7 @@ _CHOSEN = re.compile(
     re.MULTILINE,
 )
 _SENTENCE_END = re.compile(
-    r"</[A-Za-z]|(?<!\.)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
+    r"</[A-Za-z]|(?<!\d\.)(?<!\.\.)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
 )
 # An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
 _FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")

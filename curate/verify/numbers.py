@@ -153,6 +153,8 @@ def _parts(found: re.Match[str]) -> tuple[str, str]:
 def _unit(rest: str) -> tuple[int | None, str | None]:
     """What follows a number: the power of ten it stands for, and the unit; None as a unit if it is neither."""
     rest, spaced = rest.strip(), rest[:1] == " "
+    if rest.startswith("(") and rest.endswith(")"):
+        rest = rest[1:-1]
     if not rest:
         return None, ""
     if rest == "%" or rest.lower() in ("percent", "per cent", "percentage points"):
