@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +47,7 @@ def check_buffers(table: pa.Table, description: str) -> None:
     Strings that are not UTF-8 are no such fault; they make a row unusable.
     """
     try:
-        str(table.schema)
+        _check_names(table.schema)
     except UnicodeDecodeError as error:
         raise InputError(f"{description}: the name of a column is not valid UTF-8; rename it") from error
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -59,6 +59,13 @@ def check_buffers(table: pa.Table, description: str) -> None:
                 raise InputError(
                     f"{description}: column {name!r} is damaged ({why}); fetch or write it again"
                 ) from error
+
+
+def _check_names(fields: Iterable[pa.Field]) -> None:
+    """Raise UnicodeDecodeError where a name, at any depth, is not UTF-8."""
+    for field in fields:
+        _ = field.name
+        _check_names(field.type.field(k) for k in range(field.type.num_fields))
 
 
 def _validate(array: pa.Array) -> None:

@@ -146,7 +146,16 @@ def without_bad_rows(
         )
     rejected = [_rejected_record(table, fault, shape, columns, int(rows[fault.row])) for fault in bad]
     positions = np.delete(np.arange(len(table)), [fault.row for fault in bad])
-    return rows_of(table, positions), rows[positions], rejected
+    return _with_words_in_use(rows_of(table, positions)), rows[positions], rejected
+
+
+def _with_words_in_use(table: pa.Table) -> pa.Table:
+    """The table without words in its dictionaries that no row has any more: some may not be UTF-8."""
+    for k, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            chunks = [chunk.dictionary_decode().dictionary_encode().cast(field.type) for chunk in table[k].chunks]
+            table = table.set_column(k, field, pa.chunked_array(chunks, field.type))
+    return table
 
 
 def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:

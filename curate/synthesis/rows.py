@@ -12,6 +12,9 @@ import pyarrow as pa
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.generation import Sampling, prompt_digest
+from curate.json_columns import with_json_as
+from curate.json_text import dumps, loads
+from curate.json_values import is_json
 from curate.messages import is_text
 from curate.plan import NewRows
 from curate.synthesis.families import KEPT, Family, Variant
@@ -64,7 +67,7 @@ def new_rows(families: Sequence[Family], examples: Examples, model: str, name: s
     columns = []
     for column in examples.table.schema:
         values = cells.get(column.name)
-        columns.append(_array(values, column, len(kept)))
+        columns.append(_array(values, column, len(kept), examples.table[column.name]))
     drawn = [variant.solution for _, variant in kept]
     return NewRows(
         table=pa.table(columns, schema=examples.table.schema),
@@ -110,23 +113,31 @@ def _cells(
     return cells
 
 
-def _array(values: list[Any] | None, column: pa.Field, count: int) -> pa.Array:
+def _array(values: list[Any] | None, column: pa.Field, count: int, given: pa.ChunkedArray) -> pa.Array:
+    """given: the column of the input, whose messages say how those of new rows are written."""
     if values is None:
         return pa.nulls(count, column.type)
     if pa.types.is_dictionary(column.type):
         return pa.array(values, column.type.value_type).cast(column.type)
-    if _is_from_value(column.type):
+    if _is_from_value(given):
         values = [
             [{"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]} for turn in turns]
             for turns in values
         ]
-    return pa.array(values, column.type)
+    if pa.types.is_list(column.type) and is_json(column.type.value_type):
+        values = [[dumps(turn) for turn in turns] for turns in values]
+    plain = with_json_as(column.type, pa.string())
+    return pa.array(values, plain).cast(column.type) if plain != column.type else pa.array(values, plain)
 
 
-def _is_from_value(kind: pa.DataType) -> bool:
-    """Whether conversations of this type say from/value rather than role/content."""
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return listed and pa.types.is_struct(kind.value_type) and kind.value_type.get_field_index("value") >= 0
+def _is_from_value(given: pa.ChunkedArray) -> bool:
+    """Whether the conversations of a column say from/value rather than role/content."""
+    if not (pa.types.is_list(given.type) or pa.types.is_large_list(given.type)):
+        return False
+    kind = given.type.value_type
+    if is_json(kind):
+        return "value" in loads(given[0].as_py()[0])
+    return pa.types.is_struct(kind) and kind.get_field_index("value") >= 0
 
 
 _ATTEMPTS = pa.schema(
