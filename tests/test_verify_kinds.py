@@ -96,6 +96,8 @@ def test_different_numbers_are_wrong(one: str, other: str) -> None:
         (r"12\pi\%", r"12\pi"),
         ("2x+4y=6", "x+2y=3"),
         (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"),
+        ("1e10", "10^{10}"),
+        ("2.5e-60", r"\frac{5}{2}\cdot 10^{-60}"),
         (r"\frac{5C2}{10C3}", r"\frac{1}{12}"),
     ],
 )

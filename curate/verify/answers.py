@@ -210,8 +210,7 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
     """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is no list."""
     if _BUILDER.match(text):
         return None
-    body = text
-    kind = ""
+    body, kind = text, ""
     for left, right, name in ((r"\{", r"\}", "{}"), ("{", "}", "{}")):
         if text.startswith(left) and text.endswith(right):
             body, kind = text[len(left) : -len(right)], name
@@ -249,8 +248,7 @@ def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: 
         if ordered and "{}" not in kinds:
             return _in_order(mine[1], theirs[1], symbolic)
         found = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
-        loose = {"", "{}"}
-        return found if set(kinds) <= loose or found is not Verdict.right else Verdict.undecided
+        return found if set(kinds) <= {"", "{}"} or found is not Verdict.right else Verdict.undecided
     found = _in_order(mine[1], theirs[1], symbolic)
     return Verdict.wrong if kinds[0] != kinds[1] and found is Verdict.right else found
 

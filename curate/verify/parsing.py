@@ -48,6 +48,7 @@ _FACTORS = re.compile(
     r"((?<![\d.^_])\d+(?:\.\d+)?|\)|\\pi) ?(?=\()|(\)) ?(?=[\d.]|\\(?:frac|sqrt|binom|Gamma|pi)(?![A-Za-z]))"
 )
 _BINOMIAL = re.compile(rf"\\binom ?{_BRACED} ?{_BRACED}")
+_SCIENTIFIC = re.compile(r"\A([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})\Z", re.ASCII)
 _GAMMA = re.compile(r"(?<=[\d)}]) ?(?=\\Gamma)")
 _INEXACT = re.compile(r"\\(?:approx|sim)(?![A-Za-z])|\?")
 
@@ -102,7 +103,7 @@ def _as_latex(text: str) -> str | None:
     """`text` (LaTeX, or the notation of calculators and Python) as LaTeX; None for prose and what is left open."""
     if "$" in text or _BASED.search(text) or _INEXACT.search(text):
         return None
-    text = join_thousands(text.replace("**", "^"))
+    text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", join_thousands(text.replace("**", "^")))
     text = _NAMES.sub(r"\\\1 ", _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text)).replace(r"\sqrt(", r"\sqrt (")
     bare = _ENVIRONMENT.sub("", text)
     if _PROSE.search(bare) or _AMBIGUOUS.search(bare):
