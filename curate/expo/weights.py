@@ -23,7 +23,15 @@ INDEX = "model.safetensors.index.json"
 _SLICE_ELEMENTS = 2**21  # 8 MiB in float32; a dozen such slices are in memory at a time
 _PREFIX = "base_model.model."  # of every tensor in peft's files
 # What an adapter may have beyond low-rank factors of linear layers; all of it empty or false in ours.
-_UNSUPPORTED = ("use_dora", "alpha_pattern", "rank_pattern", "modules_to_save", "layer_replication", "lora_bias")
+_UNSUPPORTED = (
+    "target_parameters",
+    "use_dora",
+    "alpha_pattern",
+    "rank_pattern",
+    "modules_to_save",
+    "layer_replication",
+    "lora_bias",
+)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,16 @@ from curate.seeds import derive_seed
 
 __all__ = ["LoRA", "merged", "save_adapter", "with_adapter"]
 
+# What peft takes for the layers of an expert as older releases of transformers had them, wherever they are.
+_EXPERT_NAMES = frozenset(["gate", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"])
+
 
 class LoRA(Component):
     """W + alpha / rank * B A for chosen matrices W; only A (rank, in) and B (out, rank) are trained.
 
     dropout: share of the inputs of A that is dropped in training; rows are then not packed.
-    targets: "all-linear" (every linear layer but the LM head), or names of modules, such as q_proj and v_proj.
+    targets: "all-linear" (every linear layer but the LM head; of a mixture of experts also all routed experts and their
+        routers, however the architecture stores them), or names of modules, such as q_proj and v_proj.
     """
 
     rank: int = Field(default=8, ge=1)
@@ -48,8 +52,18 @@ def with_adapter(model: Any, lora: LoRA, seed: int) -> Any:
                 f"lora.targets = {targets}: {name} shares its weights (LM head and embeddings are tied), so an adapter "
                 "on it cannot be added to them; leave it out"
             )
+    experts = _expert_parameters(model) if targets == "all-linear" else []
+    if experts:
+        if lora.dropout:
+            raise InputError(
+                f"lora.dropout = {lora.dropout:g}: experts stacked in one tensor ({experts[0]}) take none; set "
+                "lora.dropout=0, or name the layers in lora.targets"
+            )
+        targets, dense = _linear_layers(model)
+        experts += dense
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
+        target_parameters=experts or None,
         r=lora.rank,
         lora_alpha=int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,
         lora_dropout=lora.dropout,
@@ -78,6 +92,44 @@ def _tied(model: Any) -> list[str]:
     return [name for name, part in model.named_modules() if part is head or part is embeddings]
 
 
+def _expert_parameters(model: Any) -> list[str]:
+    """Names of the tensors (experts, out, in) or (experts, in, out) of a mixture, and of its routers (experts, hidden).
+
+    peft by itself knows those of some architectures only, and then forgets the dense layers beside them.
+    """
+    import torch
+
+    stacked: dict[str, int] = {}
+    parents: dict[str, int] = {}
+    routers: list[tuple[str, str, int]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.modules.conv._ConvNd):
+            continue
+        for kind, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim == 3 and min(parameter.shape) > 1:
+                stacked[f"{name}.{kind}"] = parents[name.rpartition(".")[0]] = len(parameter)
+            elif parameter.ndim == 2 and kind == "weight":
+                routers.append((f"{name}.{kind}", name.rpartition(".")[0], len(parameter)))
+    return [*stacked, *(name for name, parent, experts in routers if parents.get(parent) == experts)]
+
+
+def _linear_layers(model: Any) -> tuple[list[str], list[str]]:
+    """Names of all linear layers but the LM head, and of the weights of those that are to be named by their weight.
+
+    That is where peft takes a module's name for that of an expert in older releases of transformers, and for routers
+    that are linear layers with an output of their own, around which peft cannot put its layer.
+    """
+    import torch
+
+    head = model.get_output_embeddings()
+    modules, weights = [], []
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear) and part is not head:
+            plain = type(part) is torch.nn.Linear and name.rpartition(".")[2] not in _EXPERT_NAMES
+            modules.append(name) if plain else weights.append(f"{name}.weight")
+    return modules, weights
+
+
 def _matrix(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     return weight is not None and getattr(weight, "ndim", 0) == 2
@@ -94,6 +146,8 @@ def save_adapter(
     config.base_model_name_or_path, config.revision = base, revision
     if not isinstance(config.target_modules, str):
         config.target_modules = sorted(config.target_modules)  # peft's set would be written in a random order
+    if config.target_parameters:
+        config.target_parameters = sorted(config.target_parameters)
     with _quiet():
         adapted.save_pretrained(directory, save_embedding_layers=False, state_dict=state)
     (directory / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
