@@ -34,6 +34,7 @@ __all__ = [
     "read_output",
     "read_table",
     "shards",
+    "spread",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -266,3 +267,10 @@ def read_output(finished: Finished) -> Output | None:
     kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
     weight = np.concatenate([table["weight"].to_numpy() for table in tables if table]) if weighted else None
     return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)
+
+
+def spread(order: Ints, marked: Mask | None, most: int) -> Ints:
+    """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
+    found = order[:0] if marked is None else order[marked[order]]
+    places = np.linspace(0, len(found) - 1, min(most, len(found)))
+    return found[places.round().astype(np.int64)]

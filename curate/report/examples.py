@@ -24,7 +24,6 @@ from curate.json_values import is_json
 from curate.protocols import Ints
 from curate.report.data import (
     Finished,
-    Mask,
     Rows,
     cut_text,
     id_array,
@@ -33,6 +32,7 @@ from curate.report.data import (
     numbered,
     read_table,
     shards,
+    spread,
 )
 from curate.report.reasons import outcome_of
 
@@ -119,7 +119,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
     scored = np.flatnonzero(rows.valid)
     low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:EXAMPLES]]
     order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
-    high, flat = order[:EXAMPLES], _spread(order, rows.noise_suspect)
+    high, flat = order[:EXAMPLES], spread(order, rows.noise_suspect, SUSPECTS)
     roles = mapping(finished.run, "data", "columns")
     columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
     identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
@@ -129,13 +129,6 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
         return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
 
     return shown(low), shown(high), shown(flat)
-
-
-def _spread(order: Ints, suspect: Mask | None) -> Ints:
-    """SUSPECTS of the suspects in `order`, the first and the last among them."""
-    found = order[:0] if suspect is None else order[suspect[order]]
-    places = np.linspace(0, len(found) - 1, min(SUSPECTS, len(found)))
-    return found[places.round().astype(np.int64)]
 
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:
