@@ -102,8 +102,10 @@ def public_path(kind: Any) -> str:
         return f"{kind.__module__}.{kind.__qualname__}"
     home = kind.__module__ + "."
     for module in _PUBLIC_MODULES:
-        if home.startswith(module + ".") and getattr(sys.modules[module], kind.__qualname__, None) is kind:
-            return f"{module}.{kind.__qualname__}"
+        if home.startswith(module + "."):
+            public: Any = getattr(sys.modules[module], kind.__qualname__, None)
+            if public is kind:
+                return f"{module}.{kind.__qualname__}"
     return f"{package}.{kind.__qualname__}"
 
 

@@ -56,17 +56,7 @@ FIELD_CHARACTERS = 2_000
 EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
 # Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
 _DETAILED = ("synthesise", "gate")
-_ROLES = (
-    "system",
-    "instruction",
-    "prompt",
-    "input",
-    "messages",
-    "text",
-    "completion",
-    "output",
-    "final_answer",
-)
+_ROLES = ("system", "instruction", "prompt", "input", "messages", "text", "completion", "output", "final_answer")
 
 
 @dataclass(frozen=True)
