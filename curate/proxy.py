@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from curate.component import Component
 from curate.errors import InputError
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
 
-MaxLength = Annotated[int, Field(ge=2)] | Literal["auto"]
+
+def _tokens_or_auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{value!r} is no length; give a number of tokens of at least 2, or auto")
+    return value
+
+
+MaxLength = Annotated[Annotated[int, Field(ge=2)] | Literal["auto"], BeforeValidator(_tokens_or_auto)]
 
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 

@@ -91,9 +91,9 @@ def _rows_invalid(split: Split) -> RunWarning | None:
         return None
     return RunWarning(
         "rows_invalid",
-        f"{_share_of_rows(invalid, len(split))} could not be scored: no completion text is left within max_length, or "
-        "the scorer gave them no number. They are kept once and not clustered.",
-        "Raise proxy.max_length, or check that --columns names the right ones.",
+        f"{_share_of_rows(invalid, len(split))} could not be scored: they have no completion text, or the scorer gave "
+        "them no number. They are kept once and not clustered.",
+        "Check that --columns names the right ones, or remove these rows.",
     )
 
 

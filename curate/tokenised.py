@@ -76,6 +76,11 @@ class Tokenised:
     def tokens(self) -> Tokens:
         return self._encoded[0]
 
+    @property
+    def refused(self) -> dict[int, str]:
+        """Row -> why the template cannot render it; such a row has no tokens."""
+        return self._encoded[1]
+
     @cached_property
     def _encoded(self) -> tuple[Tokens, dict[int, str]]:
         """Tokens, and row -> why the template refuses it."""

@@ -19,6 +19,7 @@ __all__ = ["Refuse", "encode_rows", "tokenize"]
 
 Refuse = Callable[[int, str], None]
 
+_LONG_ROWS = 64  # bounds the tokens alive at once that know where they lie in their text
 _CHUNK_ROWS = 4096  # bounds the Python objects alive at once; has no influence on the result
 
 
@@ -99,26 +100,30 @@ class _Rules:
             except RefusedRow as error:
                 refused(first + k, str(error))
                 pieces.append([])
-        runs = [[] if row is None else _runs(row) for row in pieces]
-        encoded = iter(encode_batch(self.tokenizer, [text[: self.cut.window] for row in runs for text, _ in row]))
-        found = []
-        for k, row in enumerate(rows):
-            ids = [next(encoded) for _ in runs[k]]
-            whole = None if pieces[k] is None else self._whole(runs[k], ids)
-            try:
-                found.append(whole or self.cut(row))
-            except RefusedRow as error:  # only without its oldest turns
-                refused(first + k, str(error))
-                found.append(Encoded([], []))
-        return self._tokens(found)
+        runs = [None if row is None else self._short_enough(_runs(row)) for row in pieces]
+        texts = [text[: self.cut.window] for row in runs for text, _ in row or ()]
+        encoded = iter(encode_batch(self.tokenizer, texts))
+        found = [None if row is None else self._whole(row, [next(encoded) for _ in row]) for row in runs]
+        long = [k for k, row in enumerate(found) if row is None]
+        for low in range(0, len(long), _LONG_ROWS):
+            block = long[low : low + _LONG_ROWS]
+            self.cut.prepare([rows[k] for k in block])
+            for k in block:
+                try:
+                    found[k] = self.cut(rows[k])
+                except RefusedRow as error:  # only without its oldest turns
+                    refused(first + k, str(error))
+                    found[k] = Encoded([], [])
+        return self._tokens([row for row in found if row is not None])
 
     def _rendered(self, row: Layout) -> list[Piece] | None:
-        """The pieces of the row; None where it is too long to be tokenized as a whole."""
-        if sum(row.older) > self.cut.window:
-            return None
-        pieces = row.pieces(0)
-        alone = [part for text, part in pieces if text] == ["completion"]
-        return pieces if alone or all(len(text) <= self.cut.window for text, _ in pieces) else None
+        """The pieces of the row; None where it has so many turns that some are left out in any case."""
+        return None if sum(row.older) > self.cut.window else row.pieces(0)
+
+    def _short_enough(self, runs: list[tuple[str, int]]) -> list[tuple[str, int]] | None:
+        """The runs, or None where it takes more than their beginnings to tokenize them."""
+        alone = [kind for _, kind in runs] == [KINDS["completion"]]
+        return runs if alone or all(len(text) <= self.cut.window for text, _ in runs) else None
 
     def _whole(self, runs: list[tuple[str, int]], encoded: list[list[int]]) -> Encoded | None:
         """The row if it fits, or is a text alone, which is cut at its end; None where it takes more thought."""

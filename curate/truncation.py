@@ -7,7 +7,8 @@ of the question; only then the right of the completion. A text is cut before it 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.layouts import CONTEXT, Layout, Part, Piece
+from curate.layouts import CONTEXT, Layout, Part, Piece, RefusedRow
 
 __all__ = ["CHARACTERS_PER_TOKEN", "KINDS", "SPARE_TOKENS", "Cut", "Encoded", "Ends", "encode_batch"]
 
@@ -85,11 +86,27 @@ class Cut:
     def __init__(self, tokenizer: Any, ends: Ends, max_length: int) -> None:
         self.tokenizer, self.ends, self.max_length = tokenizer, ends, max_length
         self.enough = max_length + SPARE_TOKENS
+        self._known: dict[str, Any] = {}  # text -> how it is tokenized, see `prepare`
+        self._predicted: dict[str, list[int]] = {}
 
     @property
     def window(self) -> int:
         """Characters of a text that are tokenized at first."""
         return self.enough * CHARACTERS_PER_TOKEN
+
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """Tokenize some rows at once, on all cores, before they are cut one by one."""
+        backend = _backend(self.tokenizer)
+        given, predicted = list[str](), list[str]()
+        for layout in layouts:
+            if not layout.older:  # else it is not known yet of which turns
+                with suppress(RefusedRow):
+                    pieces = layout.pieces(0)
+                    given += ["".join(_shown(run, self.window)[0]) for run in _given(pieces)]
+                    predicted += [text[: self.window] for text, part in pieces if part not in CONTEXT]
+        encodings = [] if backend is None else backend.encode_batch(given, add_special_tokens=False)
+        self._known = dict(zip(given, encodings, strict=False))
+        self._predicted = dict(zip(predicted, encode_batch(self.tokenizer, predicted), strict=True))
 
     def __call__(self, layout: Layout) -> Encoded:
         """The tokens of a row of any length. Raises RefusedRow."""
@@ -176,7 +193,8 @@ class Cut:
 
     def _add_predicted(self, row: _Long, text: str, part: Part, window: int) -> None:
         """The beginning of what is predicted."""
-        [ids] = encode_batch(self.tokenizer, [text[:window]])
+        shown = text[:window]
+        ids = self._predicted[shown] if shown in self._predicted else encode_batch(self.tokenizer, [shown])[0]
         if len(text) > window:
             row.short |= len(ids) < self.enough
             row.hidden_completion += round(len(ids) / window * (len(text) - window))
@@ -186,12 +204,7 @@ class Cut:
     def _add_given(self, row: _Long, run: list[Piece], window: int) -> None:
         """What is given, tokenized as one text; of a long piece its end, and as much of its beginning as tells how the
         text before it is tokenized."""
-        shown, ends = [], []
-        for text, _ in run:
-            at = _end(text, window)
-            beginning = SPARE_TOKENS * CHARACTERS_PER_TOKEN
-            shown.append(text if at <= beginning else text[:beginning] + text[at:])
-            ends.append((beginning, at) if at > beginning else None)
+        shown, ends = _shown(run, window)
         ids, pieces, starts = self._placed(shown)
         bounds = np.concatenate([[0], np.cumsum([len(text) for text in shown])])
         codes = np.array([KINDS[part] for _, part in run])
@@ -216,11 +229,28 @@ class Cut:
             )
             starts = np.concatenate([[0], bounds])[number] + within.astype(np.int64)
             return [each for ids in apart for each in ids], np.stack([number, number], axis=1), starts
-        encoding = backend.encode("".join(texts), add_special_tokens=False)
+        joined = "".join(texts)
+        encoding = self._known.get(joined) or backend.encode(joined, add_special_tokens=False)
         spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         last = np.maximum(spans[:, 1] - 1, spans[:, 0])
         pieces = np.stack([np.searchsorted(bounds, each, side="right") for each in (spans[:, 0], last)], axis=1)
         return list(encoding.ids), np.minimum(pieces, len(texts) - 1), spans[:, 0]
+
+
+def _given(pieces: list[Piece]) -> list[list[Piece]]:
+    """The runs of given pieces."""
+    return [list(run) for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT) if given]
+
+
+def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, int] | None]]:
+    """The text of each piece, and of a long one its beginning and its end alone; (begin, end) of what is left out."""
+    shown: list[str] = []
+    gaps: list[tuple[int, int] | None] = []
+    for text, _ in run:
+        at, beginning = _end(text, window), SPARE_TOKENS * CHARACTERS_PER_TOKEN
+        shown.append(text if at <= beginning else text[:beginning] + text[at:])
+        gaps.append((beginning, at) if at > beginning else None)
+    return shown, gaps
 
 
 def _beyond(older: Any, window: int) -> int:

@@ -71,7 +71,10 @@ class Alignment(Component):
         """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its length."""
         key = f"tokens of {fingerprint(self)}"
         if key not in checkpoint.kept:
-            checkpoint.kept[key] = checkpoint.proxy_run.tokenise(self.target).tokens
+            tokenised = checkpoint.proxy_run.tokenise(self.target)
+            for row, reason in tokenised.refused.items():
+                raise InputError(f"{self.name}: row {row}: {reason}; leave it out of the target, or change it")
+            checkpoint.kept[key] = tokenised.tokens
         tokens: Tokens = checkpoint.kept[key]
         count = int(tokens.valid.sum())
         if count == 0:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.layouts import Piece, last_completion
 from curate.measures import MeanLoss
 from curate.protocols import Floats, Measure
 from curate.run import Run, standalone
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.generation import Sampling
     from curate.proxy import Schedule
+    from curate.tokens import Tokens
     from curate.trace import LiveCheckpoint
 
 __all__ = [
@@ -124,7 +126,7 @@ class SampledAccuracy(Component):
         """
         from curate.evaluation.prompts import stops_of
         from curate.generation import Sampling
-        from curate.templates import last_completion, renderer
+        from curate.templates import renderer
 
         answers = _verifiable(examples)
         rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]
@@ -141,7 +143,7 @@ class SampledAccuracy(Component):
         values[rows, 0] = sampled_accuracy(
             checkpoint.model,
             tokenizer,
-            [last_completion(row)[0][0] for row in rendered],
+            [_shown(checkpoint.tokens, k, row, tokenizer) for k, row in zip(rows, rendered, strict=True)],
             [str(answers[row]) for row in rows],
             [derive_seed(checkpoint.seed, "sampled accuracy", checkpoint.step, ids[row]) for row in rows],
             samples=self.samples,
@@ -149,6 +151,17 @@ class SampledAccuracy(Component):
             batch_size=self.batch_size,
         )
         return values
+
+
+def _shown(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any) -> str:
+    """The prompt of a row as the proxy saw it: whole, or what was left of one that was too long."""
+    if not tokens.prompt_cut[row]:
+        return last_completion(rendered)[0][0]
+    low, high = tokens.offsets[row : row + 2]
+    given = np.flatnonzero(~tokens.supervised[low:high])
+    between = given[given < np.flatnonzero(tokens.supervised[low:high])[-1]]
+    text: str = tokenizer.decode(tokens.ids[low : low + between[-1] + 1].tolist())
+    return text
 
 
 class PreMemorizationAccuracy(Component):

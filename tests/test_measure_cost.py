@@ -76,7 +76,7 @@ def test_as_many_tokens_go_through_a_layer_as_its_passes_say(scorer: Any) -> Non
             model,
             tokens,
             tokenizer=SimpleNamespace(bos_token_id=None),
-            tokenise=lambda _rows: SimpleNamespace(tokens=target),
+            tokenise=lambda _rows: SimpleNamespace(tokens=target, refused={}),
             tokenised=SimpleNamespace(tokens=tokens),
         )
         measure.measure(replace(lent, step=step), [None] * ROWS)
