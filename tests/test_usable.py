@@ -17,9 +17,12 @@ from tokenizer_zoo import CHATML, FAMILIES, byte_level
 
 from curate.cli import main
 from curate.errors import InputError
+from curate.examples import Examples
+from curate.measures import MeanLoss
 from curate.proxy import Proxy
 from curate.proxy_run import ProxyRun
 from curate.readers import read
+from curate.rescore import behind
 from curate.run import Run
 from curate.tokenised import Rows
 from curate.tokenization import tokenize
@@ -153,6 +156,16 @@ def test_a_finished_folder_is_known_again_where_rows_were_left_out(
     words = [*COMMANDS["run"](data, model, tmp_path / "out"), "--on-bad-row", "drop", "--json"]
     assert [main(words), main(words)] == [0, 0]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["done_before"] is True
+
+
+def test_new_rows_that_the_template_refuses_are_not_scored_and_end_nothing(model: Path, tmp_path: Path) -> None:
+    both = read(conversations()).examples
+    old, new = both.slice(0, BAD), both.slice(BAD - 1, N)
+    proxy = Proxy(model=str(model), steps=2, checkpoints=2, batch_size=8, max_length=96)
+    both = behind(old, Examples(new.table, pa.array([f"new {k}" for k in range(len(new))]), new.shape, new.columns))
+    found = Run(proxy, tmp_path / "cache", trained_on=old).trace(both, [MeanLoss()])
+    assert np.flatnonzero(~found.valid).tolist() == [BAD + 1]
+    assert np.flatnonzero(np.isnan(found.of(MeanLoss())[:, 0, 0])).tolist() == [BAD + 1]
 
 
 # -- rows without completion text ----------------------------------------------------------------------------------

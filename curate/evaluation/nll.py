@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from curate.scoring import LossEngine
 
-__all__ = ["Scored", "Scorer", "scored_tokens"]
+__all__ = ["SCORING", "Scored", "Scorer", "scored_tokens"]
 
-_VERSION = 2  # raise it when the meaning of what is kept changes
+SCORING = 2  # raise it when other tokens come to be scored, or what is kept changes its meaning
 _AROUND = 64  # tokens that a template puts around one solved example, at most
 
 
@@ -75,7 +75,7 @@ class Scorer:
         for array in (tokens.ids, tokens.supervised, tokens.offsets, tokens.valid):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         numerics = f"{self.dtype} {self.device.type}"
-        key = fingerprint([_VERSION, self.target.identity, digest.hexdigest(), numerics])
+        key = fingerprint([SCORING, self.target.identity, digest.hexdigest(), numerics])
         entry = self.cache.get("nll", key)
         if entry is not None:
             return Scored(np.load(entry / "losses.npy", allow_pickle=False), tokens)

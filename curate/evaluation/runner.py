@@ -14,7 +14,7 @@ from curate.cache import Cache, default_cache
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
-from curate.evaluation.nll import Scored, Scorer, scored_tokens
+from curate.evaluation.nll import SCORING, Scored, Scorer, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, renderable, rows_of
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
@@ -123,7 +123,7 @@ class _Job:
         settings, sampling = self.settings, self.settings.sampling(self.form.stop)
         seed = settings.seed if sampling.temperature else 0
         asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
-        return fingerprint([grading(), *asked, sampling, settings.samples, seed, settings.max_length])
+        return fingerprint([grading(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
         """Take over what is known; InputError where the place is taken by a result of another protocol."""
