@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
-from curate.json_values import JSON, is_json
+from curate.json_values import JSON, is_json, type_name
 
 __all__ = ["check_buffers", "common_type", "conformed", "converted", "with_children"]
 
@@ -101,8 +101,10 @@ def conformed(table: pa.Table, description: str) -> tuple[pa.Table, list[tuple[s
             kind = _conform(field.type)
             if _levels(kind) > _MOST_LEVELS:
                 raise _NoTypeError("nests too deep for Parquet; flatten it")
-            if kind != field.type:
-                notes.append((field.name, f"column {field.name!r} of {field.type} is kept as {kind}"))
+            if kind != field.type and type_name(kind) != type_name(field.type):
+                notes.append(
+                    (field.name, f"column {field.name!r} of {type_name(field.type)} is kept as {type_name(kind)}")
+                )
             chunks = [converted(chunk, kind) for chunk in table.column(k).chunks]
             for chunk in chunks:
                 _check_seconds(chunk)

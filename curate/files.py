@@ -12,6 +12,7 @@ from curate.column_types import common_type, converted
 from curate.csv_files import read_csv
 from curate.errors import InputError
 from curate.json_files import read_json
+from curate.json_values import type_name
 from curate.text_files import Read, first_line, raise_denied, suffix
 
 __all__ = ["SUFFIXES", "data_files", "read_files"]
@@ -97,8 +98,9 @@ def _joined(tables: list[pa.Table], paths: Sequence[Path]) -> Read:
             before = known.setdefault(field.name, field.type)
             kind = common_type(before, field.type)
             if kind is None:
+                here, there = type_name(field.type), type_name(before)
                 raise InputError(
-                    f"{path}: column {field.name!r} holds {field.type}, but {before} in the files before; "
+                    f"{path}: column {field.name!r} holds {here}, but {there} in the files before; "
                     "write both with one type"
                 )
             known[field.name] = kind

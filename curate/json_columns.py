@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,15 +35,15 @@ def _texts(array: pa.Array) -> list[str | None]:
 
 
 def described(table: pa.Table) -> pa.Schema:
-    """The schema as recognition of shapes needs it: JSON columns by what their first value is."""
+    """The schema as recognition of shapes needs it: JSON columns as text or lists of messages where some cells are."""
     return pa.schema([field.with_type(_content_type(table[field.name])) for field in table.schema])
 
 
 def _content_type(column: pa.ChunkedArray) -> pa.DataType:
     if is_json(column.type):
-        kinds = {'"': pa.string(), "[": pa.list_(JSON)}
-        first = next((text for chunk in column.chunks for text in _texts(chunk.drop_null().slice(0, 1))), None)
-        return kinds.get((first or "").lstrip()[:1], column.type)
+        found = Counter((text or "").lstrip()[:1] for chunk in column.chunks for text in _texts(chunk))
+        texts, lists = found['"'], found["["]
+        return column.type if not texts + lists else pa.string() if texts > lists else pa.list_(JSON)
     turn = _turn_type(column.type)
     if turn is None:
         return column.type

@@ -13,7 +13,7 @@ import pyarrow as pa
 from curate.errors import InputError
 from curate.json_text import Unheld, dumps, encodable, fault_of, items_of, loads, members_of, short
 
-__all__ = ["JSON", "MOST_LEVELS", "column_of", "holds_json", "is_json"]
+__all__ = ["JSON", "MOST_LEVELS", "column_of", "holds_json", "is_json", "type_name"]
 
 # What `datasets` calls Json: JSON text (extension arrow.json), opened as the value it stands for.
 JSON = pa.json_()
@@ -40,6 +40,11 @@ def is_json(kind: pa.DataType) -> bool:
 def holds_json(kind: pa.DataType) -> bool:
     """Whether a type is arrow.json or has it inside."""
     return is_json(kind) or any(holds_json(kind.field(k).type) for k in range(kind.num_fields))
+
+
+def type_name(kind: pa.DataType) -> str:
+    """A type as messages call it."""
+    return str(kind).replace("extension<arrow.json>", "JSON")
 
 
 def column_of(

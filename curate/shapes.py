@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from curate.errors import InputError
+from curate.json_values import type_name
 from curate.messages import is_messages, is_text
 
 __all__ = [
@@ -185,8 +186,8 @@ def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str]) -> str | Non
     for role, kind in kinds.items():
         if not valid(kind):
             return (
-                f"column {found[role]!r} holds {kind}, not {expected}; convert it, or name another column with "
-                f"--columns {role}=COLUMN"
+                f"column {found[role]!r} holds {type_name(kind)}, not {expected}; convert it, or name another column "
+                f"with --columns {role}=COLUMN"
             )
     return None
 

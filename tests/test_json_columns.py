@@ -125,6 +125,19 @@ def test_content_of_several_kinds_is_a_bad_row_and_the_rest_text(tmp_path: Path)
     assert json.loads(loaded.rejected[0]["content"])["messages"]
 
 
+def test_cells_that_are_no_text_are_bad_rows_wherever_they_stand(tmp_path: Path) -> None:
+    for cells in ((1, "a", "b"), ("a", {"x": 1}, "b"), ("a", "b", [1])):
+        path = written(tmp_path, [{"text": cell} for cell in cells])
+        bad = next(row for row, cell in enumerate(cells) if not isinstance(cell, str))
+        with pytest.raises(InputError, match=f"row {bad} .*column 'text' holds .*, not text; .*--on-bad-row drop"):
+            read(path)
+        loaded = read(path, on_bad_row="drop")
+        assert loaded.examples.table["text"].to_pylist() == [cell for cell in cells if isinstance(cell, str)]
+        assert loaded.examples.table["text"].type == pa.string()
+    with pytest.raises(InputError, match="column 'text' holds JSON, not text"):
+        read(written(tmp_path, [{"text": {"a": 1}}, {"text": {"b": 1}}]))
+
+
 @pytest.mark.parametrize(
     ("turn", "reason"),
     [

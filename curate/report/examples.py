@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from curate.display import count, one_line
 from curate.json_text import loads
-from curate.json_values import is_json
 from curate.protocols import Ints
 from curate.report.data import (
     Finished,
@@ -178,13 +177,9 @@ def _picked(batches: Iterable[pa.RecordBatch], rows: Ints) -> Iterator[dict[str,
 
 
 def _cell(scalar: pa.Scalar) -> Any:
-    """None, a Cell for text, otherwise the Python value; messages of JSON are opened."""
+    """None, a Cell for text, otherwise the Python value."""
     if not scalar.is_valid:
         return None
-    if is_json(scalar.type):
-        scalar = scalar.value
-    if pa.types.is_list(scalar.type) and is_json(scalar.type.value_type):
-        return [None if text is None else loads(text) for text in scalar.as_py()]
     if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
         return Cell(cut_text(scalar, CELL_BYTES), scalar.as_buffer().size)
     try:
@@ -225,7 +220,7 @@ def _texts(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
     if isinstance(value, Cell):
         yield role, value
     elif isinstance(value, list):
-        for turn in value:
+        for turn in (loads(each) if isinstance(each, str) and each[:1] == "{" else each for each in value):
             who = look_up(turn, "role") or look_up(turn, "from") or role
             said = look_up(turn, "content") or look_up(turn, "value")
             yield one_line(str(who), 30), _whole(said if isinstance(said, str) else _plain(turn))
