@@ -73,7 +73,8 @@ def read(
 
     data: path of a Parquet, JSON Lines, JSON, CSV or Arrow file, or of a folder of them (also one written by
         `datasets.save_to_disk` or by curation), a Hugging Face dataset id, a pandas.DataFrame, pyarrow.Table,
-        datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`).
+        datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`). Values are read exactly: a
+        column that no type holds, or that `load_dataset` would change, is text or JSON, and a note says so.
     columns: {role: column}, or the same as text; shape: see `curate.shapes.recognise`.
     where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
         fulfils every != and no =.
