@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
-	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB"
+	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
 	@echo "make lint      ruff check and format check;   make types: mypy"
