@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curate.errors import InputError
 from curate.json_values import JSON, is_json, type_name
 
-__all__ = ["check_buffers", "common_type", "conformed", "converted", "with_children"]
+__all__ = ["check_buffers", "conformed", "converted", "is_any_list", "storable", "with_children"]
 
 _MOST_LEVELS = 98  # of a Parquet schema between root and leaf; readers open no more
 
@@ -28,6 +28,15 @@ def with_children(kind: pa.DataType, changed: Callable[[pa.Field], pa.Field]) ->
         if is_kind(kind):
             return make(changed(kind.value_field))
     return kind
+
+
+def storable(kind: pa.DataType) -> pa.DataType:
+    """`kind` with every view type replaced by the large type of the same values: Arrow cannot take from views."""
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    return with_children(kind, lambda field: field.with_type(storable(field.type)))
 
 
 _LISTS = (
@@ -140,13 +149,18 @@ def _conform(kind: pa.DataType) -> pa.DataType:
         if not kind.names:
             return JSON
     if pa.types.is_map(kind):
-        pair = pa.struct([("key", _conform(kind.key_type)), ("value", _conform(kind.item_type))])
-        return pa.list_(pair)
+        pair = [("key", _conform_inside(kind.key_type)), ("value", _conform_inside(kind.item_type))]
+        return pa.list_(pa.struct(pair))
     if pa.types.is_list_view(kind) or (pa.types.is_fixed_size_list(kind) and not kind.list_size):
-        return pa.list_(_conform(kind.value_type))
+        return pa.list_(_conform_inside(kind.value_type))
     if pa.types.is_large_list_view(kind):
-        return pa.large_list(_conform(kind.value_type))
-    return with_children(kind, lambda field: field.with_type(_conform(field.type)))
+        return pa.large_list(_conform_inside(kind.value_type))
+    return with_children(kind, lambda field: field.with_type(_conform_inside(field.type)))
+
+
+def _conform_inside(kind: pa.DataType) -> pa.DataType:
+    """As `_conform`; Parquet's writer cannot slice views that are inside of structs."""
+    return storable(_conform(kind))
 
 
 def _conform_decimal(kind: pa.DataType) -> pa.DataType:
@@ -188,11 +202,12 @@ def _check_seconds(array: pa.Array) -> None:
 def _parts(array: pa.Array) -> Iterator[pa.Array]:
     if pa.types.is_struct(array.type):
         yield from array.flatten()
-    elif _is_any_list(array.type):
+    elif is_any_list(array.type):
         yield pc.list_flatten(array)
 
 
-def _is_any_list(kind: pa.DataType) -> bool:
+def is_any_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, whatever their offsets; maps are not."""
     return any(is_kind(kind) for is_kind, _ in _LISTS) or bool(pa.types.is_fixed_size_list(kind))
 
 
@@ -202,7 +217,15 @@ def _has_null_words(array: pa.Array) -> bool:
         return bool(array.dictionary.null_count)
     if pa.types.is_struct(array.type):
         return any(_has_null_words(array.field(k)) for k in range(array.type.num_fields))
-    return _is_any_list(array.type) and _has_null_words(array.values)
+    return is_any_list(array.type) and _has_null_words(array.values)
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    """The values of a run-end-encoded array, each as often as it counts; Arrow's own function knows few types."""
+    rows = np.arange(array.offset, array.offset + len(array))
+    runs = np.searchsorted(array.run_ends.to_numpy(), rows, side="right")
+    values = array.values
+    return converted(values, storable(values.type)).take(pa.array(runs, pa.int64()))
 
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -214,7 +237,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
             return pa.ExtensionArray.from_storage(JSON, array.storage.cast(pa.string()))
         return converted(array.storage, kind)
     if pa.types.is_run_end_encoded(array.type):
-        return converted(pc.run_end_decode(array), kind)
+        return converted(_decoded(array), kind)
     if pa.types.is_dictionary(array.type):
         plain = converted(array.dictionary_decode(), kind.value_type if pa.types.is_dictionary(kind) else kind)
         return plain.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else plain
@@ -238,40 +261,3 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), width)
     return make.from_arrays(offsets, converted(pc.list_flatten(array), kind.value_type), kind, mask=missing)
-
-
-def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """A type that holds the values of both as they are, so that joining changes none and adds no keys; else None."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    kinds = (one, other)
-    if any(map(pa.types.is_dictionary, kinds)):
-        return common_type(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds))
-    if all(map(_is_any_list, kinds)):
-        items = common_type(one.value_type, other.value_type)
-        return None if items is None else pa.large_list(items)
-    if all(map(pa.types.is_struct, kinds)) and one.names == other.names:
-        fields = [common_type(one.field(k).type, other.field(k).type) for k in range(one.num_fields)]
-        return None if None in fields else pa.struct(list(zip(one.names, fields, strict=True)))
-    if all(pa.types.is_timestamp(kind) and kind.tz for kind in kinds) and one.unit == other.unit:
-        return pa.timestamp(one.unit, "UTC")
-    for is_kind, wide in _WIDE:
-        if all(map(is_kind, kinds)):
-            return wide
-    return None
-
-
-_WIDE = (
-    (
-        lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view(),
-        pa.large_string(),
-    ),
-    (
-        lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view(),
-        pa.large_binary(),
-    ),
-    (lambda kind: pa.types.is_integer(kind) and kind != pa.uint64(), pa.int64()),
-    (pa.types.is_floating, pa.float64()),
-)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -56,7 +57,7 @@ def _texts(path: Path) -> pa.Table:
         return pv.read_csv(pa.BufferReader(data), options, parse, convert)
 
     try:
-        return read(threads=True)
+        table = read(threads=True)
     except pa.ArrowInvalid as error:
         numbered = error
         try:
@@ -64,6 +65,22 @@ def _texts(path: Path) -> pa.Table:
         except pa.ArrowInvalid as again:
             numbered = again
         raise InputError(f"{path}: {first_line(numbered)}; quote cells that hold commas or line breaks") from error
+    _check_end(path, data, table)
+    return table
+
+
+def _check_end(path: Path, data: pa.Buffer, table: pa.Table) -> None:
+    """Raise InputError where the last cell begins with a quote that nothing closes: its rest is missing then."""
+    if not len(table):
+        return
+    cell = b'"' + table.column(table.num_columns - 1)[-1].as_py().encode().replace(b'"', b'""')
+    end = data.slice(max(0, data.size - len(cell) - 1)).to_pybytes()
+    odd = np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')) % 2
+    if odd and end[1:] == cell and end[:1] in (b",", b"\t", b"\n", b"\r"):
+        raise InputError(
+            f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "
+            "or write it again"
+        )
 
 
 def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curate.column_types import common_type, converted
+from curate.column_types import converted
 from curate.csv_files import read_csv
 from curate.errors import InputError
+from curate.joining import common_type
 from curate.json_files import read_json
 from curate.json_values import type_name
 from curate.text_files import Read, first_line, raise_denied, suffix
@@ -124,7 +125,10 @@ def _parquet(path: Path) -> pa.Table:
 
     try:
         with pq.ParquetFile(path) as file:
-            return file.read()
+            try:
+                return file.read()
+            except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
+                return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise_denied(path, error)
         raise InputError(

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.column_types import with_children
+from curate.column_types import storable
 from curate.errors import InputError
 
-__all__ = ["RowStore", "row_store", "rows_of", "storable"]
+__all__ = ["RowStore", "row_store", "rows_of"]
 
 _SLICE_ROWS = 32_768
 _SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so that uneven rows still fit
@@ -97,12 +97,3 @@ def _in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for column, field in zip(table.columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def storable(kind: pa.DataType) -> pa.DataType:
-    """`kind` with every view type replaced by the large type of the same values: Arrow cannot take from views."""
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    return with_children(kind, lambda field: field.with_type(storable(field.type)))

@@ -120,24 +120,10 @@ def write_parquet_shards(
             with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 while left > 0:
                     group = next(rows)
-                    writer.write_table(_copied(group), row_group_size=_GROUP_ROWS)
+                    writer.write_table(group, row_group_size=_GROUP_ROWS)
                     left -= group.num_rows
             sync(path)
     return paths
-
-
-def _copied(table: pa.Table) -> pa.Table:
-    """The table without slices where there are views inside of structs: Parquet's writer cannot slice those."""
-    if not any(pa.types.is_struct(field.type) and _has_views(field.type) for field in table.schema):
-        return table
-    columns = [pa.concat_arrays(column.chunks) if column.num_chunks else column for column in table.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
-
-
-def _has_views(kind: pa.DataType) -> bool:
-    return kind in (pa.string_view(), pa.binary_view()) or any(
-        _has_views(kind.field(k).type) for k in range(kind.num_fields)
-    )
 
 
 def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.Table]:

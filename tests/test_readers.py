@@ -382,6 +382,7 @@ def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
         ("a.csv", b"text,n\nx,1\ny\n", "a.csv: .*Row #3: Expected 2 columns, got 1"),
         ("a.csv", b"text\nx\n\xff\n", "a.csv, line 3: not valid UTF-8"),
         ("a.csv", b"", "a.csv is empty"),
+        ("a.csv", b'text,n\nx,1\ny,"2\n', "a.csv, last row: the last cell begins with a quote that nothing closes"),
         ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet is not a readable Parquet file"),
         ("a.arrow", b"nonsense", "a.arrow is not a readable Arrow file"),
         ("a.jsonl.gz", b"nonsense", "a.jsonl.gz cannot be read"),
