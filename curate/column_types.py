@@ -149,18 +149,19 @@ def _conform(kind: pa.DataType) -> pa.DataType:
         if not kind.names:
             return JSON
     if pa.types.is_map(kind):
-        pair = [("key", _conform_inside(kind.key_type)), ("value", _conform_inside(kind.item_type))]
-        return pa.list_(pa.struct(pair))
+        return pa.list_(_item(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
     if pa.types.is_list_view(kind) or (pa.types.is_fixed_size_list(kind) and not kind.list_size):
-        return pa.list_(_conform_inside(kind.value_type))
+        return pa.list_(_item(kind.value_type))
     if pa.types.is_large_list_view(kind):
-        return pa.large_list(_conform_inside(kind.value_type))
-    return with_children(kind, lambda field: field.with_type(_conform_inside(field.type)))
+        return pa.large_list(_item(kind.value_type))
+    inner = _item if is_any_list(kind) else _conform
+    return with_children(kind, lambda field: field.with_type(inner(field.type)))
 
 
-def _conform_inside(kind: pa.DataType) -> pa.DataType:
-    """As `_conform`; Parquet's writer cannot slice views that are inside of structs."""
-    return storable(_conform(kind))
+def _item(kind: pa.DataType) -> pa.DataType:
+    """As `_conform`, of the items of lists: Parquet's writer slices structs in lists, but cannot slice views."""
+    found = _conform(kind)
+    return storable(found) if pa.types.is_struct(found) else found
 
 
 def _conform_decimal(kind: pa.DataType) -> pa.DataType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from curate.column_types import is_any_list
+from curate.json_values import is_json
 
 __all__ = ["common_type"]
 
@@ -18,6 +19,12 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     kinds = (one, other)
     if any(map(pa.types.is_dictionary, kinds)):
         return common_type(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds))
+    if any(map(is_json, kinds)):
+        return None
+    if any(isinstance(kind, pa.BaseExtensionType) for kind in kinds):
+        return common_type(*(getattr(kind, "storage_type", kind) for kind in kinds))
+    if all(map(pa.types.is_map, kinds)):
+        return common_type(*(pa.list_(pa.struct({"key": kind.key_type, "value": kind.item_type})) for kind in kinds))
     if all(map(is_any_list, kinds)):
         items = common_type(one.value_type, other.value_type)
         return None if items is None else pa.large_list(items)

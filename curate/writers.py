@@ -120,10 +120,25 @@ def write_parquet_shards(
             with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
                 while left > 0:
                     group = next(rows)
-                    writer.write_table(group, row_group_size=_GROUP_ROWS)
+                    writer.write_table(_copied(group), row_group_size=_GROUP_ROWS)
                     left -= group.num_rows
             sync(path)
     return paths
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    """The table without slices where there are views inside of structs: Parquet's writer cannot slice those."""
+    if not any(map(_has_views_in_structs, table.schema.types)):
+        return table
+    columns = [pa.concat_arrays(column.chunks) if column.num_chunks else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _has_views_in_structs(kind: pa.DataType, inside: bool = False) -> bool:
+    inside = inside or pa.types.is_struct(kind)
+    return (inside and kind in (pa.string_view(), pa.binary_view())) or any(
+        _has_views_in_structs(kind.field(k).type, inside) for k in range(kind.num_fields)
+    )
 
 
 def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.Table]:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.column_types import common_type, conformed
+from curate.column_types import conformed
 from curate.errors import InputError
 from curate.files import read_files
 from curate.gather import row_store
+from curate.joining import common_type
 from curate.json_values import type_name
 from curate.readers import read
 from curate.writers import write_parquet_shards
