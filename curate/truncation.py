@@ -128,26 +128,39 @@ class Cut:
         """The same, looking at no more than `window` characters of each text and of the older exchanges; None where
         that is not enough to know."""
         seen = low = _beyond(layout.older, window)
-        longest = self._encoded(layout.pieces(low), window)
-        if longest.short or (low and len(longest.ids) <= self.max_length):
+        longest = self._answered(layout, low, window) if low else self._encoded(layout.pieces(0), window)
+        if longest is None or longest.short or (low and len(longest.ids) <= self.max_length):
             return None
         if longest.total <= self.max_length:
             return Encoded(longest.ids, longest.kinds)
-        high = len(layout.older)
-        row = self._encoded(layout.pieces(high), window) if high > low else longest
+        high, row = len(layout.older), None
+        while high > low and row is None:  # what is left has to be something that the template shows, with an answer
+            row = self._answered(layout, high, window)
+            high -= row is None
+        row = row or longest
         if row.short:
             return None
         if row.total <= self.max_length:
             while high - low > 1:
                 middle = (low + high) // 2
-                tried = self._encoded(layout.pieces(middle), window)
-                if tried.short:
+                tried = self._answered(layout, middle, window)
+                if tried is not None and tried.short:
                     return None
-                low, high, row = (low, middle, tried) if tried.total <= self.max_length else (middle, high, row)
+                fits = tried is not None and tried.total <= self.max_length
+                low, high, row = (low, middle, tried or row) if fits else (middle, high, row)
         left_out = longest.total - row.total  # of exchanges seen, from which follows what those beyond the window are
         unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
         row.hidden_prompt += left_out + round(unseen)
         return self._cut(row)
+
+    def _answered(self, layout: Layout, dropped: int, window: int) -> _Long | None:
+        """The row without its oldest exchanges; None where the template refuses that, or nothing is left to predict."""
+        try:
+            row = self._encoded(layout.pieces(dropped), window)
+        except RefusedRow:
+            return None
+        completion = zip(row.ids, row.kinds, strict=True)
+        return row if any(kind == KINDS["completion"] and each != self.ends.eos for each, kind in completion) else None
 
     def _cut(self, row: _Long) -> Encoded:
         """What is kept of a row whose oldest exchanges are left out already."""
@@ -157,21 +170,22 @@ class Cut:
         kept = np.ones(len(kinds), np.bool_)
         least = min(_LEAST, self.max_length // 2)
         begins = int(self.ends.bos is not None)
-        own = min(int((kinds == KINDS["question"]).sum()), least // _QUESTION_SHARE)
+        own = least // _QUESTION_SHARE
 
-        def drop(kind: Part | None, leaves: int, before: int, own: int = 0) -> None:
-            """Drop the leftmost tokens of a kind until the row fits, `leaves` tokens are given or `own` of the kind."""
-            given = int((kept & (kinds < KINDS["completion"])).sum())
-            places = np.flatnonzero(kept & (kinds == KINDS[kind] if kind else kinds < KINDS["completion"]))
-            places = places[(places < before) & (places >= begins)]
-            count = min(int(kept.sum()) - self.max_length, given - leaves, len(places) - own)
-            kept[places[: max(count, 0)]] = False
+        def drop(which: npt.NDArray[np.bool_], leaves: int, own: int = 0) -> None:
+            """Drop the leftmost of such tokens until the row fits, `leaves` are given before it or `own` are left."""
+            places = np.flatnonzero(kept & which)
+            given = int(kept[:first].sum()) - leaves if leaves else len(places)
+            kept[places[: max(min(int(kept.sum()) - self.max_length, given, len(places) - own), 0)]] = False
 
-        drop("system", least, len(kinds))
-        drop("question", least, len(kinds), own)
-        drop("prompt", least, first)
+        before = np.arange(len(kinds)) < first
+        before[:begins] = False
+        drop(before & (kinds == KINDS["system"]), least)
+        drop(~before & (kinds == KINDS["system"]), 0)  # what tools answered in the last exchange
+        drop(before & (kinds == KINDS["question"]), least, own)
+        drop(before & (kinds == KINDS["prompt"]), least)
         # Marks of a template go only where they would leave nothing of the completion.
-        drop(None, max(least, self.max_length - least), first)
+        drop(before, max(least, self.max_length - least))
         ids = np.array(row.ids, np.int64)[kept]
         dropped = len(row.ids) - len(ids) + row.hidden_prompt
         beyond = max(len(ids) - self.max_length, 0) + row.hidden_completion

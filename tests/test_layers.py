@@ -27,6 +27,7 @@ LONG_FILES = {
     "curate/verify/jail.py": "a script that imports nothing of ours: all that stands around a program",
     "curate/forward.py": "one forward pass for all model families, padded and packed",
     "curate/train.py": "the training loop, meant to be read top to bottom",
+    "curate/truncation.py": "what is left of a long row, from its turns to its tokens",
 }
 LONG_FILE_LIMIT = 500  # with a reason; nothing is longer
 # Longer than 60 lines, and why.

@@ -194,15 +194,22 @@ def test_a_long_reasoning_in_an_early_turn_goes_with_its_turn() -> None:
     assert not tokens.truncated[0]  # the template had dropped it, and both exchanges fit
 
 
-def test_a_conversation_that_is_refused_without_its_oldest_turns_is_refused() -> None:
-    chat = "{% if messages | length < 6 %}{{ raise_exception('too short') }}{% endif %}" + CHATML
-    tokenizer, refused = byte_level(chat=chat), dict[int, str]()
-    rows = [Chat(tokenizer).layout(turns) for turns in (long_talk(3), long_talk(30))]
-    tokens = encode_rows(rows, tokenizer, 200, refused.__setitem__)
-    assert set(refused) == {1} or set(refused) == {0, 1}
-    assert "too short" in refused[1]
-    assert not tokens.valid[1]
-    assert tokens.lengths[1] == 0
+def test_where_the_template_refuses_a_shorter_conversation_as_few_turns_as_it_takes_are_kept() -> None:
+    chat = "{% if messages | length < 9 %}{{ raise_exception('too short') }}{% endif %}" + CHATML
+    tokenizer = byte_level(chat=chat)
+    tokens = encoded([Chat(tokenizer).layout(long_talk(10))], tokenizer, 200)
+    assert tokens.valid[0]
+    assert len(tokens.ids) == 200
+    assert tokenizer.decode(tokens.ids.tolist()).count("<|im_start|>") >= 7
+
+
+@pytest.mark.parametrize("last", ["<think>nothing else</think>", " \n "])
+def test_the_last_exchange_that_is_kept_has_an_answer(last: str) -> None:
+    tokenizer = word_level(chat=FAMILIES["deepseek-r1"][0])
+    turns = [*long_talk(20), *talk(("user", "The system asks."), ("assistant", last))]
+    tokens = encoded([Chat(tokenizer).layout(turns)], tokenizer, 40)
+    assert tokens.valid[0]
+    assert len(tokens.ids) <= 40
 
 
 # -- long texts ----------------------------------------------------------------------------------------------------
