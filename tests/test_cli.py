@@ -466,7 +466,11 @@ MATRIX: dict[str, tuple[Any, list[str], tuple[str, ...]]] = {
         ("all 8 of 8 rows", "no completion text", "'completion'", "--columns"),
     ),
     "null cell": (_with(7, completion=None), TINY, ("row 7", "'completion'", "null", "--on-bad-row drop")),
-    "cell that is no string": (_with(9, prompt=12), TINY, ("row 9", "'prompt'", "a number, 12, not text", "--on-bad-row drop")),
+    "cell that is no string": (
+        _with(9, prompt=12),
+        TINY,
+        ("row 9", "'prompt'", "a number, 12, not text", "--on-bad-row drop"),
+    ),
     "repeated ids": (
         [{**row, "name": "same" if i in (3, 5) else str(i)} for i, row in enumerate(_rows())],
         [*TINY, "--columns", "id=name,prompt=prompt,completion=completion"],
