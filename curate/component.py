@@ -11,15 +11,16 @@ import dataclasses
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 
 __all__ = ["Component", "Consent", "describe", "fingerprint", "public_path", "stateless"]
 
@@ -53,12 +54,27 @@ class Component(BaseModel):
 
     `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
     cached results of the old meaning are not used. `consents`: by field; whoever makes the object in Python has given
-    them.
+    them. `retired`: fields of earlier releases, each with what replaced it; whoever sets one is warned (DataWarning),
+    and the value is not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     version: ClassVar[int] = 1
     consents: ClassVar[Mapping[str, Consent]] = {}
+    retired: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, fields: Any) -> Any:
+        if not cls.retired or not isinstance(fields, Mapping):
+            return fields
+        for name in cls.retired.keys() & fields.keys():
+            warnings.warn(
+                f"{cls.__name__}.{name} is not used any more: {cls.retired[name]}; remove it",
+                DataWarning,
+                stacklevel=2,
+            )
+        return {name: value for name, value in fields.items() if name not in cls.retired}
 
 
 def describe(value: Any) -> Any:

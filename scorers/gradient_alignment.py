@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -140,6 +140,7 @@ class GradientAlignment(Component):
     similarity: Literal["cosine", "dot"] = "cosine"
     rank: int = Field(default=8, ge=1)
     weights: Literal["learning_rate", "equal"] = "learning_rate"
+    retired: ClassVar[Mapping[str, str]] = {"dimensions": "gradients are compared whole, not projected"}
 
     def measures(self) -> Sequence[MeanLoss | Alignment]:
         """Reads the target. Raises InputError where that cannot be read."""

@@ -20,7 +20,7 @@ from augmenters import Duplicate, Replay, Subset
 from curate.cli import main
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.component import fingerprint
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy
 from curate.recipe import apply_settings, decode, dump_recipe, encode, parse_recipe, recipe_names
@@ -196,6 +196,25 @@ def test_mistakes_are_explained_in_one_line(text: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         Pipeline.from_yaml(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_field_of_an_earlier_release_is_read_with_a_line_that_says_what_replaced_it(tmp_path: Path) -> None:
+    """In a recipe, a setting, an object, and inside another component; the result is as if it were not there."""
+    now = GradientAlignment(target="t.jsonl", rank=4)
+    scorer = "{use: GradientAlignment, target: t.jsonl, rank: 4, dimensions: 4096}"
+    makers = [
+        lambda: decode(yaml.safe_load(scorer), "scorer"),
+        lambda: GradientAlignment(target="t.jsonl", rank=4, dimensions=4096),
+        lambda: decode(yaml.safe_load(f"{{use: RankAverage, scorers: [{scorer}]}}"), "scorer").scorers[0],
+    ]
+    for make in makers:
+        with pytest.warns(DataWarning, match="dimensions is not used any more: gradients are compared whole") as caught:
+            assert make() == now
+        assert len(caught) == 1
+    assert fingerprint(now) == fingerprint(GradientAlignment(target="t.jsonl", rank=4))
+    assert "dimensions" not in dump_recipe({"scorer": encode(now)})
+    with pytest.raises(InputError, match="has no key 'dimension'; it knows target"):
+        decode({"use": "GradientAlignment", "target": "t.jsonl", "dimension": 3}, "scorer")
 
 
 def test_foreign_code_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
