@@ -33,7 +33,10 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
 _SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
 _PARTED = re.compile(r"\d \.?\d")
 # A number and letters that may scale it, measure it, or be variables.
-_SCALED = re.compile(r"[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|bn|mn|km|cm|mm|kg|ml|hr|ft|oz|lb)", re.ASCII)
+_SCALED = re.compile(
+    r"[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|(?<=\s)(?![einxyz]+\Z)[A-Za-z]{2,3}|bn|mn|km|cm|mm|kg|ml|hr|ft|oz|lb)",
+    re.ASCII,
+)
 _ANGLE = re.compile(r"(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z]).*degrees")
 _BUILDER = re.compile(r"\\?\{[^,{}|:]*(?:\||:|\\mid|\\vert)(?=[^,]*(?:[<>=]|\\[lgn]|\\in))")
 _OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})

@@ -30,6 +30,8 @@ _LOOK_ALIKES = str.maketrans(
         "\u2265": r"\ge ",
         "\u222a": r"\cup ",
         "\u00b0": r"^\circ ",
+        "\u2103": r"^\circ C",
+        "\u2109": r"^\circ F",
         "\u00bd": r"\frac{1}{2}",
         "\u00bc": r"\frac{1}{4}",
         "\u00be": r"\frac{3}{4}",
@@ -41,12 +43,16 @@ _LOOK_ALIKES = str.maketrans(
 )
 # What is left of a LaTeX command that only changes how things look.
 _PLAINER = [
-    (re.compile(r"\\(?:left|right|displaystyle|textstyle|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
+    (re.compile(r"\\(?:left|right|displaystyle|textstyle|bf|rm|it|limits|big|Big|bigg|Bigg)(?![A-Za-z])"), ""),
+    (re.compile(r"\\(?:text)?color\s*\{[A-Za-z]+\}"), ""),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
     (re.compile(r"\{\s*([^{}\\]+?)\s*\\choose(?![A-Za-z])\s*([^{}\\]+?)\s*\}"), r"\\binom{\1}{\2}"),
     (
-        re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|textrm|textnormal|operatorname|hbox)\s*\{([^{}]*)\}"),
+        re.compile(
+            r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|normal)|boldsymbol|bm|pmb|mbox|hbox"
+            r"|operatorname)\s*\{([^{}]*)\}"
+        ),
         r" \1 ",
     ),
     (re.compile(r"(?<=\d)\s*(?:\{,\}|\\!,|,\\!|\\,(?=\d{3}))\s*(?=\d)"), ","),
@@ -54,6 +60,8 @@ _PLAINER = [
     (re.compile(r"\\([%$#&])"), r"\1"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), " degrees "),
     (re.compile(r"\\(?:degree|textdegree)s?(?![A-Za-z])"), " degrees "),
+    (re.compile(r"degrees\s+C(?![A-Za-z])"), "degrees celsius"),
+    (re.compile(r"degrees\s+F(?![A-Za-z])"), "degrees fahrenheit"),
     (re.compile(r"\\log\s*_\s*(\d)"), r"\\log_{\1}"),
     (re.compile(r"\\sqrt\s*(\d+|[a-zA-Z])"), r"\\sqrt{\1}"),
 ]
@@ -107,7 +115,9 @@ def unwrap(text: str) -> str:
         text = text.strip()
         # Two full stops or more leave something out.
         if text.endswith((".", ",", ";", ":")) and not text.endswith(".."):
-            text = text[:-1].rstrip("\\" if text.endswith(";") else " ").rstrip()
+            text = text[:-1].rstrip()
+        if text.endswith("\\"):  # of a LaTeX space or line break
+            text = text.rstrip("\\ ")
         for mark in ("**", "__", "`", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]

@@ -30,6 +30,7 @@ _LONGEST_ANSWER = 2_000
 _LONGEST_WHOLE = 200
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<brace>\{)|(?P<bare>[A-Za-z0-9]+|\\[A-Za-z]+(?:\{[^{}]*\})*))?")
+_PLAIN = {0x0: None, 0x2212: "-", 0xFF0D: "-", 0xFE63: "-"}
 # Runs of spaces are cut short first: no pattern below has to try all the ways to share one.
 _RUNS = re.compile(r"(\s)\s{6,}")
 _HEADING = re.compile(
@@ -37,7 +38,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _MARKER = re.compile(r"####(?!#)[ \t]*(.*)$", re.MULTILINE)
-_TAG = re.compile(r"<((?:final[_ -]?)?answer)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<((?:final[_ -]?)?ans(?:wer)?)(?:\s[^<>]{0,80})?>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"</[A-Za-z].*")
 _NEXT_PROBLEM = re.compile(
     r"^[ \t]*[#*]{0,6}[ \t]*(?:question|problem|exercise|q|human|user|instruction)\b[ \d#.]{0,8}[*]{0,2}:",
@@ -49,9 +50,12 @@ _PHRASE = re.compile(
           | \s*(?::|=|->)
           | \s*[-\u2013]\s*(?=\(?[A-J]\)?\s*\.?\s*$)
           | \.?\s+(?=\(?[A-J]\)?\s*\.?\s*$) )
-        [*_,\s]{0,6} (?:(?:therefore|thus|then|simply|just|only|exactly|equal\s+to|given\s+by|option|choice)\b[\s:]*)*
-      | ^[ \t]*[#*_]{0,6}[ \t]*(?:the[ ])?(?:final[ ])?answer[*_ \t]*\n[\s*_]{0,6}
-      | ^[ \t]*(?:the\s+)?(?:correct\s+)?(?:option|choice)\s*(?:is|:)?\s*(?=\(?[A-J]\)?\s*\.?\s*$)
+        (?:[*_,\s]|\.{2,9}|\u2026){0,6} (?:(?:therefore|thus|then|simply|just|only|exactly|equal\s+to|given\s+by
+          |option|choice)\b[\s:]*)* (?:```\w{0,9}\n)?
+      | ^[ \t]*[#*_]{0,6}[ \t]*(?:the[ ])?(?:final[ ])?answer[#*_ \t]*\n (?:[-=]{3,}[ ]*\n)? [\s*_]{0,6}
+        (?:```\w{0,9}\n)?
+      | ^[ \t]*(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:correct\s+)?(?:option|choice)\s*(?:is|:)?\s*[*_]{0,2}
+        (?=\(?[A-J]\)?\s*\.?[*_]{0,2}\.?\s*$)
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
@@ -61,15 +65,26 @@ _MATH = re.compile(
 )
 _MONEY = re.compile(r"\d[\d,.]{0,40}(?:\s+[A-Za-z]{2,}|[\s.,]{0,8}$)")
 _CHOSEN = re.compile(
-    r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b",
+    r"^[ \t]*\(?([A-J])\)?[.)]?\s*\Z|\(?\b([A-J])\)? is the (?:correct |right )?(?:answer|choice|option)\b"
+    r"|\b(?:[Oo]ption|[Cc]hoice) \(?([A-J])\)? is (?:correct|right)[.*\s]*$",
     re.MULTILINE,
 )
 _SENTENCE_END = re.compile(
-    r"</[A-Za-z]|(?<!\d\.)(?<!\.\.)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
+    r"</[A-Za-z]|(?<!\d\.)(?<!\.\.)(?<!\bRs)[.?](?=[\"')\]*]{0,8}(?:\s|$))|\n|!+(?=[\"')\]*_]{0,8}(?:\s+(?:[A-Z]|[^\x00-\x7f])|\s*$))"
 )
 # An exclamation mark that may belong to the answer: 5!, n!, (n+1)!, 5!!.
 _FACTORIAL = re.compile(r"(?:[\d)}\]]|(?<![A-Za-z])[A-Za-z])!{1,2}")
-_LEAD = re.compile(r"(?:(?:so|thus|hence|therefore|then|finally|and)\b[\s,:]*)+", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:(?:(?:so|thus|hence|therefore|then|finally|and|it['\u2019]s|that['\u2019]s|(?:it|that|this) is)\b"
+    r"|ans\.|=>|->|[\u2192\u21d2\u2234])(?:[\s,:]|\.{2,9}|\u2026)*)+",
+    re.IGNORECASE,
+)
+# Letters of other scripts, and those with accents: whether such words say more than the answer does not show.
+_FOREIGN = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u0400-\u1fff\u3040-\ufaff]")
+_CLAUSE = re.compile(r"[A-Za-z]{2} (?:is|are|was|were|equals)\b", re.IGNORECASE)
+_REASON = re.compile(r",?\s(?:because|since)\s")
+# Notes for a calculator, as GSM8K has them: 3+4=<<3+4=7>>7.
+_CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>")
 _LABEL = re.compile(r"#{0,6} ?[*_]{0,2}[A-Za-z][A-Za-z ']{1,40}[*_]{0,2}:[*_]{0,2}\s*(?=\S)")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 # Ends of other relations, and numbers among words: "they earn 3 + 5 = 8".
@@ -105,8 +120,8 @@ class Found:
 
 def extract(text: str) -> Found | None:
     """The final answer that `text` (any string, of any size) states, or None."""
-    text = text[-_LAST_CHARACTERS:].replace("\x00", "").replace("\u2212", "-")
-    end = _after_thinking(_RUNS.sub(_shorter, own_words(text)))
+    text = text[-_LAST_CHARACTERS:].translate(_PLAIN)
+    end = _after_thinking(_CALCULATED.sub("", _RUNS.sub(_shorter, own_words(text))))
     if end is None:
         return None
     another = _NEXT_PROBLEM.search(end) if ":" in end else None
@@ -198,6 +213,8 @@ def _last_phrase(text: str) -> Found | None:
     if last is None:
         return None
     rest = text[last.end() :]
+    if "\n" in last[0] and rest.startswith("- "):  # an item of a list, or a sign
+        return Found("", "phrase")
     math = _MATH.match(rest)
     if math is not None:
         inside = next(group for group in math.groups() if group is not None)
@@ -206,6 +223,7 @@ def _last_phrase(text: str) -> Found | None:
     end = _SENTENCE_END.search(rest)
     closing = len(end[0]) if end and end[0][0] == "!" else 0
     answer = (rest[: end.start() + closing] if end else rest).strip().rstrip("*_ ")
+    answer = _REASON.split(answer, maxsplit=1)[0]
     if _is_prose(answer):
         # "The answer is that 5 of them are left" names a number, but not as its answer.
         return _last_number(answer)
@@ -224,7 +242,7 @@ def _exclaimed(answer: str, how: How) -> Found:
 
 def _last_tag(text: str) -> tuple[Found | None, int]:
     """What the last <answer> holds, and its place; an empty text if it is cut off or empty."""
-    last = last_match(_TAG, text) if "nswer>" in text or "NSWER>" in text else None
+    last = last_match(_TAG, text) if "<" in text else None
     if last is None:
         return None, -1
     if not last[0].endswith(">"):
@@ -232,21 +250,26 @@ def _last_tag(text: str) -> tuple[Found | None, int]:
     inside = last[2].lower().rpartition("answer>")[2]
     inside = last[2][len(last[2]) - len(inside) :].strip()
     found = _stated(inside) or _choice(inside) or _whole(inside)
+    if found is None and _is_prose(inside):
+        found = _last_number(inside)
     return Found((found.text if found else inside)[: _LONGEST_ANSWER + 1], "tag"), last.start()
 
 
 def _is_prose(text: str) -> bool:
-    return len(_WORD.findall(text)) > 3 and plain_number(text[: _LONGEST_ANSWER + 1]) is None
+    said = len(_WORD.findall(text)) > 3 or _CLAUSE.search(text) is not None
+    return said and plain_number(text[: _LONGEST_ANSWER + 1]) is None
 
 
 def _choice(text: str) -> Found | None:
     last = last_match(_CHOSEN, text)
-    return None if last is None else Found(last[1] or last[2], "choice")
+    return None if last is None else Found(last[1] or last[2] or last[3], "choice")
 
 
 def _whole(text: str) -> Found | None:
     line = text.strip()
     if not line or "\n" in line or len(line) > _LONGEST_WHOLE:
+        return None
+    if _FOREIGN.search(line) and any(map(str.isdigit, line)):
         return None
     line = _right_side(_LABEL.sub("", _LEAD.sub("", line, count=1) if _LEAD.match(line) else line, count=1))
     words = len(_WORD.findall(line))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from curate.verify.numbers import plain_number
+from curate.verify.numbers import plain_number, scales
 
 __all__ = ["last_match", "last_number"]
 
@@ -19,7 +19,14 @@ _PART_BEFORE = re.compile(
     r"""[A-Za-z\d_^{\[]\Z | \d[,:]$ | [<>!]=[ ]?$ | [+/^<>~|\u00b1\u00d7\u00f7\u00b7\u221a\u2248][ ]?$
       | [\w)\]}]\*{1,2}$ | \d\*{1,2}[ ]$ | [\w)\]}][ ]\*{1,2}[ ]$ | \d[ ]\*$ | [\w)\]}$][ ]-[ ]?$ | [\w)\]}$]-[ ]?$
       | \\(?!(?:to|implies|[a-z]*[rR]ightarrow|quad)\b)[A-Za-z]+[ ]?$
-      | \d[ ](?:and|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$ | \b(?:plus|minus|times|over)[ ]$
+      | \d[ ](?:and|or|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$
+      | \b(?:plus|minus|negative|menos|moins|times|over|than|log|ln|sin|cos|tan)[ ]$
+      | \b(?:root|factorial|half|third|quarter)(?:[ ]of)?[ ]$
+      | (?:\b(?:not|never|cannot|neither|nor|no|pas|nicht|kein\w{0,2}|\u043d\u0435|\u043c\u0438\u043d\u0443\u0441)
+          |n['\u2019]t)(?:[ ][^\W\d_]+){0,2}[ ]$
+      | [\u8d1f\u8ca0\u4e0d\u975e\u4e4b\u7b2c\u8fc7\u904e]\Z
+      | (?<!\u7b49)[\u4e8e\u65bc]\Z | (?:\u4e0d\u662f|\u30de\u30a4\u30ca\u30b9)[ ]?\Z
+      | =[ ]?\$?-?[\d.,/]+\$?[ ]?(?:,|;|,?[ ]and|,?[ ]or)[ ]\$?[A-Za-z]\w?[ ]?=[ ]?$
       | \d[ ](?:feet|foot|ft|yards?|miles?|hours?|hrs?|minutes?|mins?|weeks?|days?|months?|years?|pounds?|lbs?|dollars?
           |k?m|kilometers?|meters?|degrees?)[ ](?:and[ ])?$
     """,
@@ -27,16 +34,19 @@ _PART_BEFORE = re.compile(
 )
 _PART_AFTER = re.compile(
     r"""[ ]?(?:\.\.|\u2026|\\(?![)\]$,;!\\]|text|mathrm|mbox|quad)|[+/^_{}=<>~|!\])]
-          |[\u00b1\u00d7\u00f7\u00b7\u221a\u03c0\u00b2\u00b3\u00bd\u00bc\u00be])
+          |[\u00b1\u00d7\u00f7\u00b7\u00b2\u00b3\u00b9\u00bc-\u00be\u0300-\u03ff\u2030-\u2034\u2044\u2070-\u209f\u2150-\u218f]
+          |[\u2200-\u22ff\u5341\u767e\u5343\u4e07\u842c\u5104\u4ebf\u5146\u96f6\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03]
+          |[\u516b\u4e5d\u4e24\u534a\u5206\u70b9\u9ede\u5272\u4ee5\u591a\u4f59\u9918\u51e0\uc2ed\ubc31\ucc9c\ub9cc\uc5b5\uc870])
+      | [ ][A-Za-z]+[ ](?:and[ ]a[ ](?:half|quarter|third)|y[ ]medi[ao]|et[ ]demie?)\b
       | \*+[\w(] | [ ]\*+[ ]?[\w(] | -[\w(] | [ ]?-[ ]?(?:\w\b|\() | :\d | ,\d
       | (?:[ ]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*
-        (?:dozens?|hundreds?|thousands?|millions?|billions?|trillions?|score|gross|hal(?:f|ves)|thirds?|quarters?
-          |(?:four|fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|tens|repeating|recurring|squared|cubed|factorial|plus|minus|times|x
-          |over|divided|multiplied|mod|below|degrees[ ]below|pi|and[ ]an?|out[ ]of|to[ ]the[ ]power|choose)\b
+        (?:plus|minus|times|x|over|divided|multiplied|mod|below|degrees[ ]below|and[ ]an?|out[ ]of|to[ ]the[ ]power
+          |choose|y|et|und|e)\b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _GLUED = re.compile(r"[A-Za-z]+")
+_NEXT_WORD = re.compile(r"(?:[ -]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*([^\W\d_]+)")
 
 
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -56,6 +66,9 @@ def _stands_alone(text: str, number: re.Match[str]) -> bool:
     if after[:1] == ")" and before[-1:] == "(":
         before, after = before[:-1], after[1:]
     if _PART_BEFORE.search(before) or _PART_AFTER.match(after):
+        return False
+    word = _NEXT_WORD.match(after)
+    if word is not None and scales(word[1]):
         return False
     glued = _GLUED.match(after)
     return glued is None or plain_number(number[0] + glued[0]) is not None

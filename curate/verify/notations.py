@@ -32,10 +32,10 @@ _COUNTS = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-# The same of variables, or in small letters: C_n^k, nC2, P(n, r), 5c2.
+# The same of variables, in other letters, or without the braces it needs: C_n^k, nC2, P(n, r), 5c2, V_5^2, \binom 10 4.
 _MAYBE = re.compile(
-    r"""[CPA]\s*(?:_[^=+]{1,12}\^|\^[^=+]{1,12}_|_\s*\{[^{},]{1,8},|\(\s*\w{1,4}\s*,)
-      | (?<![A-Za-z\\])\w{1,4}\s*[CPcp]\s*_?\{?\d""",
+    r"""[CPAV]\s*(?:_[^=+]{1,12}\^|\^[^=+]{1,12}_|_\s*\{[^{},]{1,8},|\(\s*\w{1,4}\s*,)
+      | (?<![A-Za-z\\])\w{1,4}\s*[CPcp]r?\s*_?\{?\d | \\binom\s*\{\d\}\s*\{\d\}\s*\d""",
     re.VERBOSE | re.ASCII,
 )
 _PERMUTATIONS = ("P", "A", "nPr", "perm", "Perm", "permute")

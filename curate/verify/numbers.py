@@ -14,7 +14,7 @@ from typing import NamedTuple
 from curate.verify.cleaning import clean
 from curate.verify.verdict import Verdict
 
-__all__ = ["Plain", "compare_numbers", "plain_number", "split_unit"]
+__all__ = ["Plain", "compare_numbers", "plain_number", "scales", "split_unit"]
 
 # A number may not take more room than this, however short it is written.
 _MAX_DIGITS = 1_000
@@ -23,7 +23,7 @@ _MAX_EXPONENT = 5_000
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[+-]?)\s*(?P<currency>US\$|[$€£¥₹]|)\s*(?P<inner>[+-]?)
+    rf"""(?P<sign>[+-]?)\s*(?P<currency>US\$|Rs\.?|[$€£¥₹]|)\s*(?P<inner>[+-]?)
     (?:
         (?:(?P<whole>\d+)\s*(?:\s|(?=\\)))? (?:
               \\frac\s*\{{\s*(?P<inside>-?)(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}
@@ -44,14 +44,16 @@ _LENGTH = "(?:[ckm]?m|ft|feet|foot|in|inch|inches|yd|yards?|miles?|meters?|metre
 _WORDS = re.compile(rf"(?:{_WORD}[ ./-]+)*(?:{_LENGTH}[23]|{_WORD})\.?", re.ASCII)
 _MEASURED = re.compile(r"(.*[\d})])\s+([A-Za-z][A-Za-z ./]*(?:\^?\{?[23]\}?)?)", re.ASCII)
 _TIMES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_CURRENCY = {"$": "dollar", "US$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+_CURRENCY = {"$": "dollar", "US$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "¢": "cent"}
+_CURRENCY |= {"Rs": "rupee", "Rs.": "rupee"}
 _SAME_UNIT = {
     "usd": "dollar", "buck": "dollar", "km": "kilometer", "kilometre": "kilometer", "cm": "centimeter",
     "centimetre": "centimeter", "mm": "millimeter", "millimetre": "millimeter", "m": "meter", "metre": "meter",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "l": "liter", "litre": "liter", "ml": "milliliter",
     "millilitre": "milliliter", "hr": "hour", "hrs": "hour", "h": "hour", "min": "minute", "mins": "minute",
     "sec": "second", "secs": "second", "s": "second", "ft": "foot", "feet": "foot", "in": "inch", "inches": "inch",
-    "mi": "mile", "mph": "miles per hour", "lb": "pound", "lbs": "pound", "oz": "ounce", "yd": "yard",
+    "mi": "mile", "mph": "mile per hour", "rs": "rupee",
+    "lb": "pound", "lbs": "pound", "oz": "ounce", "yd": "yard",
     "people": "person", "men": "man", "women": "woman", "children": "child", "kids": "child",
 }  # fmt: skip
 _SHORT_UNITS = {*(word for word in _SAME_UNIT if len(word) == 2), "sq", "cu", "ha", "mL", "kW", "Hz"}
@@ -63,20 +65,26 @@ _NOT_UNITS = frozenset(
     re.findall(
         r"\w+",
         """
-    and or to plus minus times over by divided multiplied half halves third thirds quarter quarters dozen dozens
-    more less than least most between about if when mod pi sqrt sin cos tan sec csc cot log ln exp inf infinity
-    infinite undefined frac choose factorial squared cubed but not is are was were equals the that this so which
-    score gross nor except without unless out rem remainder below above under zero one two three four five six seven
-    eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety every
-    tens hundreds thousands millions billions trillions repeating recurring repeated periodic negative approximately
-    approx about roughly rounded etc basis bps permille ppm binary octal hex hexadecimal decimal inverse reciprocal
-    double twice triple
+    and or to plus minus times over by divided multiplied more less than least most between about if when mod sqrt
+    sin cos tan sec csc cot log ln exp inf infinity infinite undefined frac choose but not is are was were equals
+    the that this so which nor except without unless out rem remainder below above under zero one two three four
+    five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety every negative
+    approximately approx about roughly rounded etc binary octal hex hexadecimal decimal inverse reciprocal double
+    twice triple und oder
         """,
     )
 )
-# Parts of a whole: "2 fifths".
-_ORDINAL = re.compile(
-    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|thousand|million|billion)ths?"
+# Words that make another number of the one before them, in languages of which the letters are often met: 3 dozen,
+# 2 fifths, 5 millones, 2 lakh, 7 squared.
+_SCALE = re.compile(
+    r"""half|halves|thirds?|quarters?|dozens?|scores?|gross|grand|hundreds?|tens|thousands?|myriads?
+      | (?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|thousand|[a-z]*illion)ths?
+      | (?:m|b|tr|quadr|quint|sext|sept|oct|non|dec|z)il{1,2}i?(?:[oó]n|ard)\w{0,3} | milh(?:[aã]o|[oõ]es)
+      | mi?ln|ml[nr]d|mrd|mio|bio|mil|mille|mila|tausend|hundert|cientos?|tysi\w* | lakhs?|lacs?|crores?|ribu|juta
+      | pi|squared|cubed|factorial|repeating|recurring|repeated|periodic|basis|bps|permil(?:le)?|ppm|ppb
+      | medi[ao]s?|tercios?|demis?|drittel|viertel|halbe?
+      | \u0442\u044b\u0441\w*|\u043c\u043b\u043d|\u043c\u043b\u0440\u0434|\u043c\u0438\u043b\u043b\u0438\w*""",
+    re.VERBOSE,
 )
 
 
@@ -169,10 +177,11 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
     factor = _TIMES.get(words[0].lower())
     if factor is not None:
         words = words[1:]
-    if len(words) > 6 or any(map(_no_unit, words)):
+    if len(words) > 6 or (any(map(_no_unit, words)) and words != ["times"]):
         return None, None
     short = [word for word in words if len(word) < 3 and word not in "23"]
-    if any(word not in _SHORT_UNITS and word not in _FILLERS for word in short):
+    known = _SHORT_UNITS | _FILLERS | ({"h"} if "/h" in rest else set())
+    if not known.issuperset(short):
         return None, None
     # "3 in every box" is no inches; "3 a" may be a product.
     if words and words != ["in"] and (words[0] in _FILLERS or words[-1] in _FILLERS - {"in"}):
@@ -184,7 +193,12 @@ def _unit(rest: str) -> tuple[int | None, str | None]:
 
 def _no_unit(word: str) -> bool:
     word = word.lower()
-    return word in _NOT_UNITS or word in _TIMES or _ORDINAL.fullmatch(word) is not None
+    return word in _NOT_UNITS or scales(word)
+
+
+def scales(word: str) -> bool:
+    """Whether a word after a number makes another number of it, as in 3 dozen, 2 fifths or 7 squared."""
+    return _SCALE.fullmatch(word.lower()) is not None
 
 
 def split_unit(text: str) -> tuple[str, str]:

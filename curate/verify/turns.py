@@ -10,15 +10,19 @@ _MARK = re.compile(
     r"""<\|[ ]?/?[A-Za-z][\w\u2581 .:/-]{1,40}[ ]?\|> | <\uff5c[\w\u2581 .:-]{2,40}\uff5c>
       | <\|[a-z_]{3,20}> | <[a-z_]{3,20}\|> | </?s>
       | <(?:eos|bos|pad|eot|eod|unk|sep|end_of_text|end_of_turn|start_of_turn|end_of_utterance|extra_id_\d{1,3})>
-      | \[/?INST\] | <</?SYS>> | \[(?:EOS|EOT|PAD)\]
+      | <(?:end|eo[ah]|eo[tm](?:_id)?|im_end|reserved_\d{1,4}|_end)> | </(?:assistant|user|system)>
+      | \[/?INST\] | <</?SYS>> | <?\[(?:EOS|EOT|PAD|SEP|CLS|/s|end[_ ]of[_ ]text|UNUSED_TOKEN_\d{1,4})\]>?
+      | \[\|[a-z_]{3,20}\|\]
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 # Marks at which a turn or a text ends or begins; others, such as those of tools, stand inside one.
 _BORDER = re.compile(
-    r"""im_(?:end|start|sep) | end_?of_?(?:text|turn|prompt) | end_of_(?:utterance|message|solution)
+    r"""im_(?:end|start|sep) | end_?of_?(?:text|turn|prompt|user|system|chunk|document)
+      | end_of_(?:utterance|message|solution) | fim_pad | startoftext | reserved_ | dummy_ | unused_token | \[/s\]
+      | end[ ]of[ ]text | <_?end> | \beo[tm]_id
       | (?:end|start|begin)[_\u2581]of[_\u2581](?:text|turn|sentence) | message_end | start_header
-      | \b(?:eot|eom|eos|eod|bos|pad|unk|sep|cls) | \b(?:user|assistant|system|developer|human)\b
+      | \b(?:eot|eom|eos|eod|eoa|eoh|bos|pad|unk|sep|cls|stop) | \b(?:user|assistant|system|developer|human)\b
       | (?<=<\|)(?:end|start|return|call)(?=\|>) | /?s> | INST | SYS | turn\|?> | extra_id
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -32,6 +36,7 @@ _BOX = re.compile(r"<\|begin_of_box\|>(.{0,2000}?)<\|end_of_box\|>", re.DOTALL)
 _MOST_OPENINGS = 100
 _ROLE = re.compile(r"\s*(assistant|model|ai|user|system|tool|developer|human)\b[ \t]*:?", re.IGNORECASE)
 _OTHERS = re.compile(r"user|system|tool|developer|human|\[INST|<<SYS", re.IGNORECASE)
+_SQUARE = re.compile(r"INST\]|\[(?:EO|PAD|SEP|CLS|/s|end|UNUSED|\|)", re.IGNORECASE)
 _OPENING = re.compile(r"im_start|start_of_turn|start_header|<\|turn>|<\|start\|>", re.IGNORECASE)
 _HEADER_END = re.compile(r"\s*(?:<\|end_header_id\|>|<\|message\|>)")
 
@@ -57,7 +62,7 @@ def without_marks(text: str) -> str:
 
 def _may_be_marked(text: str) -> bool:
     """A glance, because most texts are not."""
-    return ("<" in text and ">" in text) or "INST]" in text or "[EO" in text or "[PAD]" in text or "\u25c1" in text
+    return ("<" in text and ">" in text) or "\u25c1" in text or _SQUARE.search(text) is not None
 
 
 def _first_border(text: str) -> re.Match[str] | None:
