@@ -8,7 +8,14 @@ from typing import Any
 from curate.cache import default_cache
 from curate.places import check_cache, check_place, local_path
 
-__all__ = ["add_machine_arguments", "add_reading_arguments", "check_places", "permissions", "reading"]
+__all__ = [
+    "add_consent_arguments",
+    "add_machine_arguments",
+    "add_reading_arguments",
+    "check_places",
+    "permissions",
+    "reading",
+]
 
 _READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
 
@@ -31,6 +38,23 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
+    """What a recipe may do only if it is said, see `permissions`."""
+    group.add_argument(
+        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
+    )
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
+    )
+    group.add_argument(
+        "--send-key",
+        action="append",
+        default=[],
+        metavar="VARIABLE",
+        help="environment variable whose key the servers that a recipe names may get",
+    )
+
+
 def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> None:
     """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
     group = parser.add_argument_group("where")
@@ -41,10 +65,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
 
 
 def permissions(options: argparse.Namespace) -> tuple[str, ...]:
-    """What the options let a recipe load or run, see `curate.component.Consent`: packages, and what was said."""
+    """What the options let a recipe load, run or send, see `curate.component`: packages, and what was said."""
     given = vars(options)
     said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if given.get(name)]
     said += [f"--vllm {options.vllm}"] if given.get("vllm") else []
+    said += [f"--{name.replace('_', '-')} {each}" for name in ("url", "send_key") for each in given.get(name) or ()]
     return (*given.get("allow_plugin", ()), *said)
 
 

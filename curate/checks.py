@@ -96,7 +96,9 @@ def _options(value: Any) -> set[str]:
     if not isinstance(value, Component):
         return set()
     own = {option.removeprefix("--allow-plugin ") for each in value.consents.values() for option in each.options}
-    return own.union({"--trust-remote-code"}, *(_options(getattr(value, name)) for name in type(value).model_fields))
+    fields = [getattr(value, name) for name in type(value).model_fields]
+    keys = {f"--send-key {each}" for each in fields if isinstance(each, str)}  # one of them may name a variable
+    return own.union({"--trust-remote-code"}, keys, *map(_options, fields))
 
 
 def _packages(written: Any) -> set[str]:

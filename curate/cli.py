@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from typing import Any, NoReturn
 
 import curate
-from curate.arguments import add_machine_arguments, add_reading_arguments, check_places
+from curate.arguments import add_consent_arguments, add_machine_arguments, add_reading_arguments, check_places
 from curate.display import visible
 from curate.errors import CurateError, ExternalError, InputError
 from curate.places import local_path
@@ -187,6 +187,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
     _data_arguments(score)
     score.add_argument("--out", required=True, type=local_path, metavar="FILE", help="Parquet file for the scores")
+    score.add_argument(
+        "--run-programs", action="store_true", default=None, help="take a recipe that runs programs; none is run here"
+    )
     synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
     _result_arguments(synthesize, "synthesize")
     gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
@@ -283,12 +286,7 @@ def _data_arguments(
     )
     recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
     recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")
-    recipe.add_argument(
-        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
-    )
-    recipe.add_argument(
-        "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
-    )
+    add_consent_arguments(recipe)
     add_reading_arguments(parser)
     add_machine_arguments(parser)
 

@@ -85,6 +85,7 @@ def _next_command(options: argparse.Namespace) -> str:
             words.append(f"--{name.replace('_', '-')}={value}")
     words += [f"--set={setting}" for setting in options.set]
     words += [f"--allow-plugin={package}" for package in options.allow_plugin]
+    words += [f"--send-key={variable}" for variable in options.send_key]
     return shlex.join([*words, "--scores", str(options.out), "--out", "DIR"])
 
 

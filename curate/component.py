@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -75,6 +75,14 @@ class Component(BaseModel):
                 stacklevel=2,
             )
         return {name: value for name, value in fields.items() if name not in cls.retired}
+
+    @classmethod
+    def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
+        """Why a recipe with these fields may not send a secret of the user's, and the option that lets it, if any.
+
+        given: options that were typed, such as "--send-key NAME".
+        """
+        return None
 
 
 def describe(value: Any) -> Any:

@@ -206,6 +206,9 @@ def _check_consents(kind: Any, fields: dict[str, Any], path: str, allowed: tuple
                 f"{path}: {name} = {_shown(fields[name])} lets other code run here, which is not done unasked; "
                 f"pass {' or '.join(consent.options)} if you trust it"
             )
+    refusal = kind.key_refusal(fields, allowed) if isinstance(kind, type) and issubclass(kind, Component) else None
+    if refusal is not None:
+        raise InputError(f"{path}: {refusal}")
 
 
 def validation_message(error: ValidationError) -> str:

@@ -245,6 +245,65 @@ def test_the_command_that_was_typed_is_the_only_one(tmp_path: Path, monkeypatch:
         Pipeline.from_recipe(other, allow_plugins=["--vllm /opt/vllm"])
 
 
+REMOTE = "https://elsewhere.example/v1"
+
+
+def _made(server: dict[str, Any], *given: str) -> Any:
+    return decode({"use": "VLLMServer", "model": "m"} | server, "generator", given)
+
+
+@pytest.mark.parametrize("url", [REMOTE, ["http://127.0.0.1:1", REMOTE], "https://127.0.0.1.elsewhere.example"])
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "A_SECRET"])
+def test_a_recipe_sends_no_key_to_a_server_of_its_choice(
+    url: Any, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    server = {"url": url, "api_key_variable": variable}
+    assert _made(server)  # there is nothing to send
+    monkeypatch.setenv(variable, "sk-of-the-user")
+    with pytest.raises(
+        InputError, match=rf"key in .* {variable} would be sent to .*; pass --send-key {variable} "
+    ) as caught:
+        _made(server, "--send-key ANOTHER", "--url http://127.0.0.1:1", "--trust-remote-code", "vllm")
+    assert "sk-of" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert _made(server, f"--send-key {variable}").api_key_variable == variable
+
+
+def test_the_usual_key_goes_to_this_machine_and_where_the_command_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_API_KEY", "A_SECRET"):
+        monkeypatch.setenv(variable, "sk-of-the-user")
+    for url in ("http://127.0.0.1:8000", ["http://localhost:1/v1", "http://[::1]:2"], None):
+        assert _made({"url": url})
+    assert _made({"url": REMOTE}, f"--url {REMOTE}")
+    for url in ("http://127.0.0.1:8000", REMOTE):  # neither of the two speaks of other variables
+        with pytest.raises(InputError, match="--send-key A_SECRET"):
+            _made({"url": url, "api_key_variable": "A_SECRET"}, f"--url {url}")
+    assert _made({"api_key_variable": "A_SECRET"})  # a server of our own is not told it
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "score", "synthesize", "validate"])
+def test_the_option_that_a_refusal_names_works(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command reads the recipe before its data, of which there is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("A_SECRET", "sk-of-the-user")
+    server = f"{{use: VLLMServer, model: m, url: '{REMOTE}', api_key_variable: A_SECRET}}"
+    augmenter = f"{{use: Synthesize, generator: {server}, run_programs: true}}"
+    Path("recipe.yaml").write_text(f"{SCORED}clusterer: {{use: KMeans}}\naugmenters: [{augmenter}]\n")
+    words = [command, "nowhere.jsonl", "--recipe", "recipe.yaml", "--cache", "cache"]
+    words += [] if command == "plan" else ["--out", "out"]
+    words += ["--model", "m"] if command == "validate" else []
+    for option in ("--send-key A_SECRET", "--run-programs"):
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"pass {option} if" in line
+        words += option.split()
+    assert main(words) == 2
+    assert "nowhere.jsonl" in capsys.readouterr().err
+
+
 def test_objects_made_in_python_are_not_asked() -> None:
     server = VLLMServer(model="m", command=("sh", "-c", "x"), arguments=("--trust-remote-code",))
     augmenter = Synthesize(generator=server, run_programs=True)
@@ -295,6 +354,6 @@ def test_a_chat_template_reaches_nothing(template: str, tmp_path: Path, monkeypa
     examples = read(pa.table({"messages": [turns] * 4})).examples
     tokenizer = scratch_tokenizer(examples, 0)
     tokenizer.chat_template = template
-    with pytest.raises(InputError, match=r"chat template (refused|rewrites)"):
+    with pytest.raises(InputError, match=r"chat template (refused|rewrites|leaves out)"):
         renderer(examples, "chat", tokenizer)(0, 1)
     assert list(tmp_path.iterdir()) == []

@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import shlex
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from curate.errors import InputError
 from curate.generators.wire import Served
 
-__all__ = ["Endpoint", "Endpoints", "check_key_travels_safely", "check_url", "key_in"]
+__all__ = [
+    "KEY_VARIABLE",
+    "Endpoint",
+    "Endpoints",
+    "check_key_travels_safely",
+    "check_url",
+    "key_in",
+    "key_refusal",
+]
 
+KEY_VARIABLE = "OPENAI_API_KEY"  # in which everybody's clients look for the key
 FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
 
 
@@ -62,6 +73,30 @@ def check_key_travels_safely(url: str, variable: str) -> None:
             f"{url} is not encrypted and the key in {variable} would be readable on the way: use https, or name with "
             "api_key_variable a variable that is not set"
         )
+
+
+def key_refusal(url: Any, variable: Any, given: Container[str]) -> str | None:
+    """Why a recipe's servers do not get the key in a variable, and the option that changes that; None = they do.
+
+    Otherwise whoever wrote the recipe would be sent any variable of the environment. given: options that were typed;
+    "--url URL" lets that server have the key in `KEY_VARIABLE`, "--send-key VARIABLE" all servers that variable. What
+    is of a wrong type is left to whoever checks the fields.
+    """
+    urls = [each for each in (url if isinstance(url, list | tuple) else [url]) if isinstance(each, str)]
+    if not isinstance(variable, str) or f"--send-key {variable}" in given:
+        return None
+    asked = [each for each in urls if variable != KEY_VARIABLE or not (_is_here(each) or f"--url {each}" in given)]
+    if not asked or key_in(variable) is None:
+        return None
+    return (
+        f"the key in the environment variable {variable} would be sent to {check_url(asked[0])}, which is not done "
+        f"unasked; pass {shlex.join(['--send-key', variable])} if you trust it"
+    )
+
+
+def _is_here(url: str) -> bool:
+    """Whether the server of a usable URL is on this machine."""
+    return _is_loopback(urlsplit(check_url(url)).hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -16,12 +15,21 @@ from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.generation import Completion, Notes, Queue, Request
 from curate.generators.client import Client
-from curate.generators.endpoints import Endpoint, Endpoints, check_key_travels_safely, check_url, key_in
+from curate.generators.endpoints import (
+    KEY_VARIABLE,
+    Endpoint,
+    Endpoints,
+    check_key_travels_safely,
+    check_url,
+    key_in,
+    key_refusal,
+)
 from curate.generators.keepers import keep_servers, run_own_server, tell_silence
 from curate.generators.prompts import Mode, Template, resolve_mode
 from curate.generators.pump import pump, run_apart
 from curate.generators.server_process import find_command
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, option_of
+from curate.places import expanded
 
 __all__ = ["VLLMServer"]
 
@@ -66,7 +74,8 @@ class VLLMServer(Component):
     command: the executable `vllm`, by name or path, or a command in several words.
     arguments: more of them for `vllm serve`.
     api_key_variable: environment variable that holds the key of the servers at `url`, if they want one. The key is
-        sent over https or to this machine only.
+        sent over https or to this machine only. A recipe alone sends none but that in OPENAI_API_KEY to this machine:
+        another address takes --url, and it or another variable takes --send-key VARIABLE.
     template: "chat" = messages go through the chat template of the model, "plain" = as text with blank lines
         between; "auto" = "plain" for a local model without a chat template. A prompt that is text stays as it is.
     connections: most requests in flight; fewer as long as the servers say that it is too much.
@@ -83,7 +92,7 @@ class VLLMServer(Component):
     url: str | tuple[str, ...] | None = None
     command: str | tuple[str, ...] = "vllm"
     arguments: tuple[str, ...] = ()
-    api_key_variable: str = "OPENAI_API_KEY"
+    api_key_variable: str = KEY_VARIABLE
     template: Template = "auto"
     connections: int = Field(default=256, ge=1, le=512)
     start_timeout: float = Field(default=1800.0, gt=0)
@@ -93,6 +102,11 @@ class VLLMServer(Component):
     retries: int = Field(default=10, ge=0)
     restarts: int = Field(default=3, ge=0)
     consents: ClassVar[Mapping[str, Consent]] = {"command": COMMAND, "arguments": ARGUMENTS}
+
+    @classmethod
+    def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
+        """See `curate.component.Component`."""
+        return key_refusal(fields.get("url"), fields.get("api_key_variable", KEY_VARIABLE), given)
 
     @field_validator("url", mode="before")
     @classmethod
@@ -122,7 +136,7 @@ class VLLMServer(Component):
         """
         from curate.models import identify
 
-        name = identify(self.model) if Path(self.model).expanduser().exists() else self.model
+        name = identify(self.model) if expanded(self.model).exists() else self.model
         return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
 
     def check_ready(self) -> None:
@@ -169,7 +183,7 @@ class VLLMServer(Component):
         return self._client(mode, Endpoints([Endpoint(url) for url in urls], self.connections), key)
 
     def _client(self, mode: Mode, endpoints: Endpoints, key: str | None) -> Client:
-        name = str(Path(self.model).expanduser()) if Path(self.model).expanduser().exists() else self.model
+        name = str(expanded(self.model)) if expanded(self.model).exists() else self.model
         return Client(
             name,
             mode,
@@ -185,7 +199,7 @@ class VLLMServer(Component):
         return resolve_mode(self.model, self.template)
 
     def _serve_arguments(self) -> list[str]:
-        path = Path(self.model).expanduser()
+        path = expanded(self.model)
         if not path.exists() and (path.is_absolute() or self.model.startswith(".")):
             raise InputError(f"model {self.model!r} does not exist; give a folder or a hub id")
         model = str(path.absolute()) if path.exists() else self.model
