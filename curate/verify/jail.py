@@ -62,6 +62,7 @@ _MACHINES: dict[str, dict[str, Any]] = {
         "prlimit": 302,
         "fcntl": 72,
         "ioctl": 16,
+        "prctl": 157,
         "sendto": 44,
         "socketpair": 53,
         "pivot_root": 155,
@@ -81,6 +82,7 @@ _MACHINES: dict[str, dict[str, Any]] = {
         "prlimit": 261,
         "fcntl": 25,
         "ioctl": 29,
+        "prctl": 167,
         "sendto": 206,
         "socketpair": 199,
         "pivot_root": 41,
@@ -350,6 +352,7 @@ def _filter_steps(machine: dict[str, Any]) -> _Steps:
     for number in (*machine["denied"], *_ANYWHERE):
         code += [(_EQUAL, 0, 1, number), (_LEAVE, 0, 0, _DENY)]
     code += _denied_values(machine["fcntl"], 1, _FCNTL) + _denied_values(machine["ioctl"], 1, _IOCTL)
+    code += _denied_values(machine["prctl"], 0, (_PARENT_DEATH,))  # or it would outlive who watches it
     code += _allowed_value(machine["socketpair"], 0, 1)  # of the family unix, so that an event loop can wake itself
     code += _allowed_value(machine["prlimit"], 0, 0)  # limits of this process only
     return [
