@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ import numpy as np
 
 from curate.errors import CacheDamage, ExternalError, InputError
 from curate.places import local_path
-from curate.publish import disk_errors, publish
+from curate.publish import disk_errors, publish, remove
 
 __all__ = ["Cache", "default_cache"]
 
@@ -84,10 +83,10 @@ class Cache:
         """Remove an entry that is no longer needed."""
         entry = self.root.joinpath(*key)
         self._verified.discard(entry)
-        if entry.exists():
+        if os.path.lexists(entry):
             doomed = entry.with_name(f".{entry.name}.dropped-{os.getpid()}")
             os.replace(entry, doomed)  # vanishes at once, so that nobody reads half an entry
-            shutil.rmtree(doomed, ignore_errors=True)
+            remove(doomed)
 
     @contextmanager
     def lock(self, *key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from curate.errors import ExternalError, InputError
 from curate.model_files import TOKENIZER_FILES, unreadable
+from curate.places import expanded
 
 __all__ = ["Place", "explained", "locate"]
 
@@ -55,7 +56,7 @@ def locate(name: str, revision: str | None = None) -> Place:
     Raises InputError for what does not exist or holds no weights that are safe to read, ExternalError where the hub
     cannot be reached.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError(f"model {name!r} is a file but not .gguf; give the folder that holds config.json")

@@ -17,6 +17,7 @@ from curate.column_types import check_buffers, conformed
 from curate.errors import ExternalError, InputError
 from curate.files import SUFFIXES, data_files, read_files
 from curate.json_values import column_of
+from curate.places import expanded
 from curate.text_files import Read, suffix
 
 __all__ = ["Kind", "Opened", "open_data"]
@@ -127,7 +128,7 @@ def _open_dataset_dict(data: Any, split: str | None) -> Opened:
 
 
 def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
-    path = Path(data).expanduser()
+    path = expanded(data)
     name = str(data)
     if not path.exists():
         if isinstance(data, Path) or _looks_like_path(name):

@@ -20,6 +20,7 @@ from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
 from curate.hashing import file_digest
+from curate.places import expanded
 from curate.plan import Realized
 from curate.protocols import Generator, MeasuringScorer
 from curate.publish import publish, publish_file
@@ -51,7 +52,7 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
     elif isinstance(pipeline.scorer, MeasuringScorer):
         decided_by += pipeline.scorer.measures()
-        if Path(pipeline.proxy.model).exists():
+        if expanded(pipeline.proxy.model).exists():
             from curate.models import identify
 
             decided_by.append(identify(pipeline.proxy.model))
@@ -60,9 +61,9 @@ def inputs_fingerprint(pipeline: Any, loaded: Any, scores: Scores | None) -> str
 
 def _files(data: Any) -> str | None:
     """Content of the local file or folder that an augmenter reads; None for a hub id or an object in memory."""
-    if not isinstance(data, str | Path) or not Path(data).exists():
+    if not isinstance(data, str | Path) or not expanded(data).exists():
         return None
-    path = Path(data)
+    path = expanded(data)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return file_digest((file, file.name) for file in files)
 

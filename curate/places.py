@@ -10,11 +10,12 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["check_cache", "check_place", "local_path"]
+__all__ = ["check_cache", "check_place", "expanded", "local_path"]
 
 # A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # What the name of a file or folder grows by while it is written aside: ".NAME.partial-HOST-PID-START-RANDOM".
 _PARTIAL_BYTES = 52
@@ -22,16 +23,37 @@ _PATH_BYTES = 4096 - 256  # the system's limit, less what we append to a folder
 
 
 def local_path(place: str | Path) -> Path:
-    """`place` with `~` expanded. InputError for a URL, an empty name, or a home that is not known."""
+    """`place` with `~` expanded. InputError for a URL, an empty name, or what `expanded` refuses."""
     text = str(place)
-    if not text.strip() or "\0" in text:
+    if "\0" in text:
         raise InputError(f"the path {text!r} is not valid; name a file or folder")
     if _SCHEME.match(text):
         raise InputError(f"{text} is a URL, and only local paths are supported here; name a path on this machine")
+    return expanded(text)
+
+
+def expanded(name: str | Path) -> Path:
+    """What may be a path, with `~` expanded; there need be nothing.
+
+    InputError where that cannot even be asked: no name, a home that is not known, a name that is too long or cannot be
+    encoded, a folder on the way that may not be entered.
+    """
+    if not str(name).strip():
+        raise InputError(f"the path {str(name)!r} is not valid; name a file or folder")
+    path = Path(name)
     try:
-        return Path(text).expanduser()
+        path = path.expanduser()
+        path.stat()
     except RuntimeError as error:
-        raise InputError(f"{text}: the home folder it refers to is not known; write the path out in full") from error
+        raise InputError(f"{name}: the home folder it refers to is not known; write the path out in full") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{visible_start(path)}: its name cannot be encoded; name another place") from error
+    except ValueError:  # a null character, which no name has
+        pass
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise InputError(f"{visible_start(path)} cannot be read ({error.strerror}); name another place") from error
+    return path
 
 
 def check_place(path: Path) -> None:
@@ -86,9 +108,9 @@ def _nearest_folder(path: Path) -> Path:
 
 def _check_names(path: Path) -> None:
     """Raise OSError for a path that is too long, what is appended while writing included."""
-    *parents, name = [os.fsencode(part) for part in path.absolute().parts]
+    name = os.fsencode(path.absolute().name)
     longest = 255 - (0 if path.is_dir() else _PARTIAL_BYTES)
-    if len(name) > longest or any(len(part) > 255 for part in parents) or len(os.fsencode(path)) > _PATH_BYTES:
+    if len(name) > longest or len(os.fsencode(path.absolute())) > _PATH_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["disk_errors", "publish", "publish_file", "remove_stale", "sync"]
+__all__ = ["disk_errors", "publish", "publish_file", "remove", "remove_file", "remove_stale", "sync"]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -61,11 +61,11 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
             for path in sorted(partial.rglob("*"), reverse=True):
                 sync(path)
             sync(partial)
-            if replace and target.exists():
+            if replace and os.path.lexists(target):  # a link to nothing, too
                 aside = _partial(target)
                 os.replace(target, aside)
                 os.replace(partial, target)
-                shutil.rmtree(aside, ignore_errors=True)
+                remove(aside)
             else:
                 _rename_unless_there(partial, target)
             sync(target.parent)
@@ -85,7 +85,8 @@ def publish_file(target: Path, content: str | bytes, *, replace: bool = True) ->
                 file.write(content.encode() if isinstance(content, str) else content)
             sync(partial)
             if replace:
-                os.replace(partial, target)
+                with _no_folder(target):
+                    os.replace(partial, target)
             else:
                 _link_unless_there(partial, target)
             sync(target.parent)
@@ -121,6 +122,30 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def remove_file(target: Path) -> None:
+    """Remove a file or link, if there is one. InputError for a folder, which may hold anything."""
+    with disk_errors(target), _no_folder(target):
+        target.unlink(missing_ok=True)
+
+
+@contextmanager
+def _no_folder(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if target.is_dir() and not target.is_symlink():
+            raise InputError(f"{target} is a folder where a file is needed; remove it") from error
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that can be removed in it, a file, or a link; fine where there is nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _rename_unless_there(partial: Path, target: Path) -> None:
     try:
         os.rename(partial, target)
@@ -144,7 +169,7 @@ def remove_stale(target: Path) -> None:
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         host, pid, start, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", "", ""]
         if host == _host() and pid.isdigit() and not _alive(int(pid), start):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _alive(pid: int, start: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from curate.errors import InputError
 from curate.places import check_place
-from curate.publish import disk_errors, publish_file, sync
+from curate.publish import disk_errors, publish_file, remove_file, sync
 from curate.records import check_files, file_checksums, peek, read_record, record_text
 
 __all__ = ["begin", "check_directory", "finish"]
@@ -57,9 +57,8 @@ def begin(directory: Path, inputs: str) -> None:
     Its card goes too: it names the version of the data, and `datasets` would take what comes next for what it knows.
     """
     publish_file(directory / _UNFINISHED, inputs + "\n")
-    with disk_errors(directory):
-        (directory / "run.json").unlink(missing_ok=True)
-        (directory / "README.md").unlink(missing_ok=True)
+    for name in ("run.json", "README.md"):
+        remove_file(directory / name)
 
 
 def finish(directory: Path, record: dict[str, Any]) -> None:

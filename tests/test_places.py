@@ -1,5 +1,6 @@
 """Paths given by the user: what can never be written is refused before any work, in one line."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from curate.cache import Cache, default_cache
 from curate.cli import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
-from curate.places import check_cache, check_place, local_path
+from curate.places import check_cache, check_place, expanded, local_path
 from scorers import Length
 
 ROWS = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "dd"}\n{"prompt": "e", "completion": "fff"}\n'
@@ -104,6 +105,50 @@ def test_home_is_expanded_everywhere(
     done = main(["run", str(tmp_path / "rows.jsonl"), "--recipe", str(tmp_path / "recipe.yaml"), "--out=~/result"])
     assert done == 0, capsys.readouterr().err
     assert (tmp_path / "result" / "run.json").is_file()
+
+
+UNREADABLE = {
+    "n" * 256: "File name too long",
+    "a/" * 2500: "File name too long",
+    "~no-such-user/x": "home folder",
+    "": "not valid",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "{}"],
+        ["report", "{}"],
+        ["plan", "{}"],
+        ["plan", "rows.jsonl", "--proxy", "{}"],
+        ["plan", "rows.jsonl", "--proxy", "scratch", "--scores", "{}"],
+        ["finetune", "{}", "--model", "scratch", "--out", "out"],
+        ["finetune", "rows.jsonl", "--model", "{}", "--out", "out"],
+        ["evaluate", "{}", "--data", "rows.jsonl"],
+        ["expo", "{}", "--alpha", "0.5", "--out", "out"],
+        ["gate", "rows.jsonl", "--evaluation", "{}"],
+    ],
+)
+def test_names_that_no_file_can_have_are_refused_where_something_is_read(
+    command: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(ROWS)
+    assert main([word.format(name) for word in command]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("curate: ")]
+    assert UNREADABLE[name] in line
+    assert not Path("out").exists()
+
+
+def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "stat", denied)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        expanded(tmp_path)
 
 
 def test_without_a_home_the_remedy_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

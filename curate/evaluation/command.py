@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curate.arguments import add_machine_arguments, permissions
 from curate.display import share, visible
 from curate.errors import InputError
-from curate.places import local_path
+from curate.places import expanded, local_path
 
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
@@ -95,7 +95,7 @@ def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
 
     settings = settings_from_options(options)
     sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed)
-    directory = Path(options.target).expanduser()
+    directory = expanded(options.target)
     if options.out is None and not (directory / "run.json").is_file() and not (directory / "metrics.jsonl").is_file():
         raise InputError(f"{options.target} is no fine-tuning run, so say where results go: --out DIR")
     progress = Progress("auto")

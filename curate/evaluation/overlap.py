@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from curate.examples import Examples
 from curate.gate import Gate
 from curate.gate.texts import compared_texts
 from curate.hashing import whole
+from curate.places import expanded
 
 __all__ = ["Overlap", "overlap", "warn_of_overlap"]
 
@@ -73,7 +73,7 @@ def _training_rows(run: dict[str, Any]) -> Examples | str:
 
     described = run["data"]
     data = described.get("description")
-    if not isinstance(data, str) or not Path(data).expanduser().exists():
+    if not isinstance(data, str) or not expanded(data).exists():
         return f"the training data ({data}) is no longer there"
     try:
         with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,7 +132,7 @@ def parse_set(text: str, option: str) -> EvaluationSet:
 
     name, data = None, text
     found = _NAMED.fullmatch(text)
-    if found is not None and not Path(text).exists():
+    if found is not None and not os.path.exists(text):
         name, data = found[1], found[2]
     described = named_dataset(data, option)
     options = dict(described) if isinstance(described, dict) else {"data": described}

@@ -14,7 +14,7 @@ from curate.errors import InputError
 from curate.hashing import file_digest
 from curate.model_files import check_tokenizer
 from curate.models import context_length, identify
-from curate.places import check_place
+from curate.places import check_place, expanded
 from curate.protocols import Generator
 from curate.trained_template import kept_template
 
@@ -132,7 +132,7 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
     if not isinstance(target, str | Path):
         kind = f"{type(target).__module__}.{type(target).__qualname__}"
         raise InputError(f"target is a {kind}; give a run folder, a model folder, a hub id or a generator")
-    directory = Path(target).expanduser()
+    directory = expanded(target)
     if (directory / "run.json").is_file() or (directory / "metrics.jsonl").is_file():
         return _run(directory, cache, settings.trust_remote_code)
     name = str(directory) if directory.exists() else str(target)
@@ -172,5 +172,5 @@ def _shown(generator: Generator) -> str:
 def _local_model(generator: Generator) -> str | None:
     """The model of a generator, where this process can load it too and its tokenizer and losses are to be had."""
     model = getattr(generator, "model", None)
-    local = isinstance(model, str) and Path(model).expanduser().exists() and getattr(generator, "url", None) is None
-    return str(Path(model).expanduser()) if local and isinstance(model, str) else None
+    local = isinstance(model, str) and expanded(model).exists() and getattr(generator, "url", None) is None
+    return str(expanded(model)) if local and isinstance(model, str) else None

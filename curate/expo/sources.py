@@ -12,6 +12,7 @@ from curate.errors import DataWarning, InputError
 from curate.expo.pairing import paired
 from curate.expo.weights import Adapted, Stored, Weights
 from curate.hub import Place, locate
+from curate.places import expanded
 
 __all__ = ["Models", "open_models"]
 
@@ -48,7 +49,7 @@ def open_models(
     Raises InputError where one cannot be found or they do not belong together; warns (DataWarning) of a base other
     than what the run records, which for full weights may be meant: what an earlier stage was tuned from.
     """
-    folder = Path(tuned).expanduser()
+    folder = expanded(tuned)
     record = _run(folder)
     adapter = _adapter(folder)
     named, told = _base(folder, record, adapter)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.examples import Examples
+from curate.places import expanded
 from curate.readers import Loaded, read
 from curate.records import peek, read_record
 
@@ -77,7 +78,7 @@ def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, An
     Such a folder is read by the columns and shape it was curated with, unless `reading` names others.
     """
     options = dict(reading)
-    record = _curated(Path(data)) if isinstance(data, str | Path) else {}
+    record = _curated(expanded(data)) if isinstance(data, str | Path) else {}
     if record and options.get("columns") is None and options.get("shape") is None:
         options |= {"columns": _columns(record), "shape": record["data"]["shape"]}
     return options, record
@@ -87,7 +88,7 @@ def _name(data: Any) -> str:
     """File or folder name without its ending; the last part of a hub id."""
     if not isinstance(data, str | Path):
         return "data"
-    path = Path(data).expanduser()
+    path = expanded(data)
     path = path.resolve() if path.exists() else path
     return (path.name if path.is_dir() else path.stem) or "data"
 

@@ -19,6 +19,7 @@ from curate.finetuning.run_folder import RunFolder
 from curate.finetuning.settings import Finetuning
 from curate.finetuning.weighing import further_data, training_rows
 from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
+from curate.places import expanded
 from curate.publish import publish_file
 from curate.run import Run
 from curate.seeds import derive_seed
@@ -61,7 +62,7 @@ class Job:
         """Of the model before training."""
         if self.settings.scratch:
             return scratch_identity(self.data_key, self.max_length, self._scratch_seed)
-        _refuse_run(Path(self.settings.model).expanduser())
+        _refuse_run(expanded(self.settings.model))
         return identify(self.settings.model, self.settings.revision, self.run.store)
 
     @property

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
 from curate.places import check_place
-from curate.publish import disk_errors, publish, publish_file, sync
+from curate.publish import disk_errors, publish, publish_file, remove, sync
 from curate.records import check_files, file_checksums, peek, read_record, record_text
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ class RunFolder:
             if (self.out / "run.json").exists():
                 os.replace(self.out / "run.json", self.out / _UNFINISHED)
             for name in sorted(_OURS - {_UNFINISHED}):
-                path = self.out / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                remove(self.out / name)
             (self.out / _UNFINISHED).unlink(missing_ok=True)
 
     def _clear(self) -> None:
@@ -102,7 +100,7 @@ class RunFolder:
         newest, place = self.checkpoint(), self.out / "checkpoints"
         for path in place.iterdir() if place.is_dir() else ():
             if path != newest:
-                shutil.rmtree(path, ignore_errors=True)
+                remove(path)
 
     def checkpoint(self) -> Path | None:
         """The newest resumable checkpoint."""
@@ -127,7 +125,7 @@ class RunFolder:
         doomed = path.with_name(f".{path.name}.dropped-{os.getpid()}")
         with disk_errors(path):
             os.replace(path, doomed)  # vanishes at once, so that nobody resumes from half of it
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove(doomed)
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write run.json, after which the run is finished, and drop what was kept to resume it."""
@@ -141,7 +139,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove the checkpoints of a finished run."""
-        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        remove(self.out / "checkpoints")
 
 
 def read_run(directory: Path | str) -> dict[str, Any]:

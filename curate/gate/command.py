@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.display import one_line, visible
 from curate.errors import InputError
-from curate.places import local_path
+from curate.places import expanded, local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,7 +185,7 @@ def _check_results(options: argparse.Namespace) -> None:
         if path is None or not path.exists():
             continue
         for role, named in inputs:
-            place = Path(named["data"] if isinstance(named, dict) else named).expanduser()
+            place = expanded(named["data"] if isinstance(named, dict) else named)
             read = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
             if any(_same_file(path, each) for each in read):
                 raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,5 +105,5 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     loaded = read(table, columns=names, shape="text", on_bad_row="drop", allow_curated=True, **reading)
     kept = loaded.examples
     texts = whole(kept.table[_COLUMN])
-    label = name or (Path(data).name if isinstance(data, str | Path) and Path(data).exists() else opened.description)
+    label = name or (Path(data).name if isinstance(data, str | Path) and os.path.exists(data) else opened.description)
     return Texts(label, texts, kept.ids, kept.table.drop_columns([_COLUMN]), len(loaded.rejected), loaded)

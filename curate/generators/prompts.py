@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curate.generation import Prompt
+from curate.places import expanded
 
 __all__ = ["Mode", "Template", "as_text", "resolve_mode"]
 
@@ -24,7 +25,7 @@ def resolve_mode(model: str, template: Template) -> Mode:
     """What "auto" stands for: "plain" exactly for a local model that has no chat template."""
     if template != "auto":
         return template
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_dir() and (path / "config.json").exists():
         return "chat" if _has_chat_template(path) else "plain"
     if path.is_dir() or path.is_file():

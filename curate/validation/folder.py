@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
@@ -12,7 +11,7 @@ from curate.component import fingerprint
 from curate.errors import InputError
 from curate.models import identify, scratch_identity
 from curate.places import check_place
-from curate.publish import disk_errors, publish_file
+from curate.publish import disk_errors, publish_file, remove
 from curate.readers import Loaded
 from curate.records import read_record, record_text
 from curate.scores import Scores
@@ -155,5 +154,4 @@ def _empty(out: Path) -> None:
     """Remove an earlier validation, its mark last, so that what is left of it is still known as one."""
     with disk_errors(out):
         for name in [*sorted(_OURS - {_MARK}), _MARK]:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove(out / name)

@@ -21,7 +21,7 @@ from curate.finetuning.data import curated_reading
 from curate.finetuning.weighing import spread
 from curate.mixture import WEIGHT
 from curate.output import data_record, made_by
-from curate.places import local_path
+from curate.places import expanded, local_path
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
@@ -61,7 +61,7 @@ def weigh(
     paths = [weights] if isinstance(weights, Path | str) else list(weights)
     if not paths:
         raise InputError("there are no weights; name a run of `curate finetune --reweighter ...`")
-    runs = tuple(run_weights(Path(path).expanduser(), loaded.examples) for path in paths)
+    runs = tuple(run_weights(expanded(path), loaded.examples) for path in paths)
     if not any(run.filled().any() for run in runs):
         raise InputError("all weights are 0, so nothing would be learned; name runs of another reweighter")
     weighed = Weighed(loaded, runs, normalise)
@@ -72,7 +72,7 @@ def weigh(
 
 def check_place(data: Any, out: Path) -> None:
     """Raise InputError where the result would take the place of what it is made of."""
-    if isinstance(data, str | Path) and Path(data).expanduser().resolve().is_relative_to(out.resolve()):
+    if isinstance(data, str | Path) and expanded(data).resolve().is_relative_to(out.resolve()):
         raise InputError(f"--out {out} holds the data itself; name another folder")
     check_directory(out, "", fresh=True)
 
