@@ -126,12 +126,13 @@ class FakeServer:
         ready.set()
         await self._ending.wait()
         server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # transports that were aborted are closed in the loop's next rounds
+        for _ in range(3):  # connections that were just accepted begin, and aborted ones are closed, in the next rounds
+            for writer in self._writers:
+                writer.transport.abort()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -154,7 +155,10 @@ class FakeServer:
             self.connections -= 1
             self._writers.discard(writer)
             self._tasks.discard(task)
-            writer.close()
+            if self._ending.is_set():
+                writer.transport.abort()  # closing waits until all that was written has been read
+            else:
+                writer.close()
 
     async def _reply(self, writer: asyncio.StreamWriter, path: str, headers: dict[str, str], content: bytes) -> bool:
         """Whether the connection stays."""

@@ -98,6 +98,27 @@ def in_general(context: int, prompt: int, most: int) -> str:
     return "the request exceeds the context window of this model"
 
 
+def said_of_tensorrt(context: int, prompt: int, most: int) -> str:
+    return f"Prompt length ({prompt}) plus max_new_tokens ({most}) exceeds max_seq_len ({context})"
+
+
+def said_of_lmdeploy(context: int, prompt: int, most: int) -> str:
+    return f"The session_len of the model is {context}, but the request needs {prompt + most}; it exceeds it"
+
+
+def said_in_chinese(context: int, prompt: int, most: int) -> str:
+    return f"\u8f93\u5165\u957f\u5ea6\u8d85\u8fc7 {context}"
+
+
+def said_of_a_sequence(context: int, prompt: int, most: int) -> str:
+    return f"sequence too long: {prompt + most} > {context}"
+
+
+def said_of_a_sum(context: int, prompt: int, most: int) -> str:
+    return f"Prompt length {prompt} + max_tokens {most} is greater than max_seq_len {context}"
+
+
+UNSEEN = [said_of_tensorrt, said_of_lmdeploy, said_in_chinese, said_of_a_sequence, said_of_a_sum]
 EXACT = [vllm, vllm_older, openai, openai_older, sglang, tgi, anthropic, wrapped]
 VAGUE = [vllm_cut, vllm_first, vllm_characters]
 Wording = Callable[[int, int, int], str]
@@ -261,6 +282,19 @@ def test_max_tokens_is_a_cap_and_samples_differ_by_their_seeds_alone(
         assert complete(connect(server), requests, store) == found, "a cap is no part of what is asked"
         assert len(server.requests) == before
     assert [store.get(each.key(connect(server).identity())) for each in requests] == found
+
+
+@pytest.mark.parametrize("wording", UNSEEN, ids=lambda wording: wording.__name__)
+def test_words_that_nobody_knows_are_tried_with_fewer_tokens(wording: Wording) -> None:
+    """And a number in them that was about something else leads to no completion of a few tokens."""
+    prompts = ["a" * length for length in (1, 10, 50, 100, 400)]
+    with FakeServer(letters, limit=limited(100, wording)) as server:
+        found = complete(connect(server), [ask(prompt) for prompt in prompts])
+    assert [each.finish_reason for each in found] == ["length"] * 3 + ["refused"] * 2
+    for each, prompt in zip(found[:3], prompts, strict=False):
+        assert each.cap is not None
+        assert (100 - len(prompt)) // 2 <= each.cap <= 100 - len(prompt)
+    assert len(server.requests) < 10 * len(prompts)
 
 
 def test_only_a_prompt_that_fills_the_context_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ _PROMPT_TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|longer than the maximum|maximum (?:prompt|input|model) length"
     r"|(?:prompt|input)[^.]{0,60}(?:too (?:long|large)|exceed)|inputs?`? must have less than"
     r"|reduce the length of|token count[^.]{0,40}exceed"
+    r"|exceed\w* (?:the |its )?(?:model|max|limit)|max_?seq_?len|session_len|sequence (?:is )?too long"
+    r"|input length|\u957f\u5ea6"
     r"|prompt[^.]{0,60}(?:is|be|are) (?:provided and )?(?:non-)?empty|cannot be empty",
     re.I,
 )
@@ -24,6 +26,8 @@ _CAP_TOO_LARGE = re.compile(
     r"|must be|should be|less than|[<>])|model limit of|range of max",
     re.I | re.S,
 )
+# In words that nobody has seen yet: a request for one token shows whether that was it.
+_MAY_BE_LENGTH = re.compile(r"length|context|exceed|too (?:long|large)|\blimit|supported range|\u8d85\u8fc7", re.I)
 # Where the tokens of the whole context stand: vLLM, OpenAI, SGLang; llama.cpp; TGI; Mistral.
 _CONTEXT = re.compile(
     r"(?:(?:context|model)[ _-](?:length|window|size|limit)(?: is| of)?(?: only)? ?\(?"
@@ -58,7 +62,9 @@ def concerns_length(status: int, message: str) -> bool:
         return True
     if status >= 500:  # proxies put it so; other limits have other words
         return _CONTEXT_NAMED.search(message) is not None
-    return status in _REFUSING and (fills_context(status, message) or _CAP_TOO_LARGE.search(message) is not None)
+    if status not in _REFUSING:
+        return False
+    return fills_context(status, message) or any(each.search(message) for each in (_CAP_TOO_LARGE, _MAY_BE_LENGTH))
 
 
 def fills_context(status: int, message: str) -> bool:
@@ -109,6 +115,7 @@ class Room:
         self._context: int | None = None
         self._prompt: int | None = None
         self._limit = most  # of a completion, by a server's word
+        self._misled = False  # by such a number
         self._probed = False
         self._step = 1
 
@@ -130,7 +137,10 @@ class Room:
         told = told_lengths(message, self.asked)
         self._context = told.context or self._context
         self._prompt = self._prompt if told.prompt is None else told.prompt
-        self._limit = told.most or self._limit
+        if self.asked == self._limit and self._limit < self.most:
+            self._limit, self._misled = self.most, True  # that number was about something else
+        elif not self._misled:
+            self._limit = told.most or self._limit
         self._too_many = self.asked
         self.asked = self._fewer()
         return True
