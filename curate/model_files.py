@@ -12,7 +12,16 @@ from typing import Any
 
 from curate.errors import DataWarning, InputError
 
-__all__ = ["TOKENIZER_FILES", "check_files", "check_tokenizer", "check_weights", "tensor_types", "unreadable"]
+__all__ = [
+    "TOKENIZER_FILES",
+    "adapter_types",
+    "check_files",
+    "check_tokenizer",
+    "check_weights",
+    "tensor_types",
+    "unreadable",
+    "weight_files",
+]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -34,16 +43,8 @@ def check_files(name: str, folder: Path) -> dict[str, str]:
     Raises InputError that names the first weight that a file should hold and does not: because the file is missing,
     cut short or something else, or because the other experts of its layer have one.
     """
-    if (folder / _WEIGHTS).exists():
-        expected: dict[str, list[str]] = {_WEIGHTS: []}
-    elif (folder / _INDEX).is_file():
-        expected = _indexed(name, folder / _INDEX)
-    else:
-        others = [path.name for path in sorted(folder.glob("*.safetensors"))]
-        what = f" but has {others[0]}, which may be another model's" if others else ""
-        raise InputError(f"model {name!r} holds no weights: it has no {_WEIGHTS}{what}; {_AGAIN}")
     found: dict[str, str] = {}
-    for file, weights in expected.items():
+    for file, weights in weight_files(name, folder).items():
         types = tensor_types(name, folder / file, weights)
         missing = next((weight for weight in weights if weight not in types), None)
         if missing:
@@ -51,6 +52,21 @@ def check_files(name: str, folder: Path) -> dict[str, str]:
         found |= types
     _check_experts(name, found)
     return found
+
+
+def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
+    """The files of a folder that are its model, each with the weights that an index says it holds.
+
+    The choice is that of transformers, which passes an index over where there is one file of all weights. Raises
+    InputError where there is neither, or the index cannot be read.
+    """
+    if (folder / _WEIGHTS).exists():
+        return {_WEIGHTS: []}
+    if (folder / _INDEX).is_file():
+        return _indexed(name, folder / _INDEX)
+    others = [path.name for path in sorted(folder.glob("*.safetensors"))]
+    what = f" but has {others[0]}, which may be another model's" if others else ""
+    raise InputError(f"model {name!r} holds no weights: it has no {_WEIGHTS}{what}; {_AGAIN}")
 
 
 def _indexed(name: str, index: Path) -> dict[str, list[str]]:
@@ -91,6 +107,15 @@ def tensor_types(name: str, path: Path, weights: Collection[str] = ()) -> dict[s
     beyond = next((key for key, end in ends.items() if end > size), None)
     if beyond:
         raise InputError(f"model {name!r} lacks the weight {beyond}: {path.name} is cut short before its end; {_AGAIN}")
+    return types
+
+
+def adapter_types(name: str, path: Path) -> dict[str, str]:
+    """`tensor_types` of an adapter. Raises InputError for a factor of integers, which no adapter has."""
+    types = tensor_types(name, path)
+    for key, kind in types.items():
+        if kind.startswith(_WHOLE_NUMBERS):
+            raise InputError(f"adapter {name}: the weight {key} holds integers ({kind}); fetch or write it again")
     return types
 
 

@@ -18,6 +18,7 @@ from curate.cli import main
 from curate.errors import DataWarning, InputError
 from curate.expo import extrapolate, sweep, weights
 from curate.expo.sources import open_models
+from curate.expo.sweep import _best
 from curate.records import read_record, record_text
 
 Tensors = dict[str, torch.Tensor]
@@ -238,6 +239,30 @@ def test_numbers_that_overflow_or_are_broken_are_refused_with_the_tensor(tmp_pat
         extrapolate(broken, 0.3, tmp_path / "out", base=base)
 
 
+def test_the_file_that_is_read_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    """Where one file of all weights lies beside an index of others, as after a model was saved in one folder twice."""
+    base, tuned, *_ = _pair(tmp_path)
+    split = _save(tmp_path / "split", _random(2), files=2)
+    for path in [*split.glob("model-*"), split / weights.INDEX]:
+        shutil.copy(path, tuned)
+    record = extrapolate(tuned, 0.0, tmp_path / "out", base=base)
+    assert record
+    assert all(torch.equal(_load(tmp_path / "out")[k], v) for k, v in load_file(tuned / "model.safetensors").items())
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "llama"])
+def test_a_tuned_model_that_lacks_a_weight_of_the_base_is_refused(family: str, tmp_path: Path) -> None:
+    """Also where files know it by another name than the class: the head of gpt_neox."""
+    for name in ("base", "tuned"):
+        tiny_model(family).save_pretrained(tmp_path / name)
+    path = tmp_path / "tuned" / "model.safetensors"
+    whole = load_file(path)
+    for lost in whole:
+        save_file({k: v for k, v in whole.items() if k != lost}, path, {"format": "pt"})
+        with pytest.raises(InputError, match=lost.replace(".", r"\.")):
+            open_models(tmp_path / "tuned", tmp_path / "base")
+
+
 def test_a_tied_base_lends_its_embeddings_to_an_untied_head(tmp_path: Path) -> None:
     base, tuned = tiny_model("llama_tied"), tiny_model("llama", 1)
     base.save_pretrained(tmp_path / "base")
@@ -420,12 +445,10 @@ def test_bad_arguments_are_one_line_and_leave_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def _unscorable(place: Path) -> Any:
-    """A set whose questions are longer than what the model takes."""
-    from curate.evaluation import EvaluationSet
-
-    pq.write_table(pa.table({"prompt": ["12 plus 13? " * 40], "completion": ["It is 25."]}), place / "long.parquet")
-    return EvaluationSet(data=place / "long.parquet")
+def test_no_alpha_is_best_where_no_row_was_scored() -> None:
+    points = [{"alpha": 0.5, "sets": {}, "accuracy": None, "nll": None}]
+    with pytest.raises(InputError, match="no row could be graded or scored"):
+        _best(points, None)
 
 
 def test_a_sweep_evaluates_every_alpha_and_the_tuned_model_and_names_the_best(
@@ -467,8 +490,6 @@ def test_a_sweep_evaluates_every_alpha_and_the_tuned_model_and_names_the_best(
     assert turned["points"][0]["nll"] == pytest.approx(points[-1]["sets"]["one"]["nll"], rel=1e-6)
     with pytest.raises(InputError, match="choose by nll"):
         sweep(models, [0.5], out, settings=settings, by="accuracy")
-    with pytest.raises(InputError, match="no row could be graded or scored"):
-        sweep(models, [0.5], tmp_path / "short", sets=[_unscorable(tmp_path)], settings=settings)
     (tmp_path / "out/notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds other files \(notes\.txt\)"):
         sweep(models, [0.5], out)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from curate.cli import main
 from curate.errors import DataWarning, InputError
+from curate.expo.sources import open_models
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
 from curate.models import identify, load_model, load_tokenizer
@@ -318,9 +319,17 @@ def test_an_adapter_that_lacks_a_factor(tmp_path: Path) -> None:
     file = tmp_path / "run" / "adapter" / "adapter_model.safetensors"
     whole = file.read_bytes()
     names = sorted(load_file(file))
-    edit(file, lambda tensors: tensors.pop(names[3]))
+    both = [names[0], names[0].replace("lora_A", "lora_B")]
+    for lost in ([names[3]], both, names):  # one factor, both of one module, all
+        file.write_bytes(whole)
+        edit(file, lambda tensors, lost=lost: [tensors.pop(name) for name in lost])
+        for read in (lambda: merged(tmp_path / "run"), lambda: _expo(tmp_path)):
+            with pytest.raises(InputError, match=r"lacks the|has no factors"):
+                read()
+    file.write_bytes(whole)
+    edit(file, lambda tensors: tensors.__setitem__(names[2], tensors[names[2]].to(torch.int8)))
     for read in (lambda: merged(tmp_path / "run"), lambda: _expo(tmp_path)):
-        with pytest.raises(InputError, match="lacks the"):
+        with pytest.raises(InputError, match="holds integers"):
             read()
     file.write_bytes(whole[:-1])
     for read in (lambda: merged(tmp_path / "run"), lambda: _expo(tmp_path)):
@@ -329,6 +338,4 @@ def test_an_adapter_that_lacks_a_factor(tmp_path: Path) -> None:
 
 
 def _expo(folder: Path) -> None:
-    from curate.expo.weights import Adapted, Stored
-
-    Adapted.open(folder / "run" / "adapter", Stored.open(folder / "model", "base"), "adapter")
+    open_models(folder / "run")

@@ -84,6 +84,7 @@ class Evaluation(Component):
     What decides how fast it goes, not what is asked, is not part of the protocol by which evaluations are compared.
     """
 
+    version: ClassVar[int] = 2
     style: Style = "auto"
     template: Literal["alpaca", "plain"] | None = None
     shots: int = Field(default=0, ge=0, le=64)

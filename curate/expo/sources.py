@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import DataWarning, InputError
-from curate.expo.pairing import paired
+from curate.expo.pairing import check_factors, paired
 from curate.expo.weights import Adapted, Stored, Weights
 from curate.hub import Place, locate
 from curate.places import expanded
@@ -79,6 +79,7 @@ def open_models(
         from curate.hashing import file_digest
 
         weights, folders = Adapted.open(adapter, stored, str(tuned)), (stored.folder, adapter)
+        check_factors(weights, trust_remote_code=trust_remote_code)
         names = ("adapter_model.safetensors", "adapter_config.json")
         identity = f"lora:{file_digest((adapter / name, name) for name in names)} of {base_identity}"
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import InputError
-from curate.model_files import tensor_types
+from curate.model_files import adapter_types, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class Stored:
         if "quantization_config" in _json(folder / "config.json"):
             raise InputError(f"{title} is quantised, and its numbers cannot be extrapolated; give the full weights")
         entries: dict[str, Entry] = {}
-        for file in _files(folder, title):
+        for file in weight_files(title, folder):
             try:
                 with safe_open(str(folder / file), "pt") as opened:
                     for name in opened.keys():  # noqa: SIM118 - this is no mapping
@@ -95,20 +95,6 @@ class Stored:
             return opened.get_slice(name)[low:high]
 
 
-def _files(folder: Path, title: str) -> list[str]:
-    """Names of the weight files; others, such as a second copy in another layout, are not the model."""
-    if (folder / INDEX).is_file():
-        found = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
-        missing = [name for name in found if not (folder / name).is_file()]
-        if not found or missing or any(Path(name).name != name for name in found):
-            what = f"lacks {missing[0]}" if missing else f"has an {INDEX} that names no files in it"
-            raise InputError(f"{title}: {folder} {what}; fetch or write the model again")
-        return found
-    if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{title}: {folder} holds no model.safetensors; save the model with save_pretrained first")
-    return ["model.safetensors"]
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -119,12 +105,17 @@ def _json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Adapted:
-    """Weights with a LoRA adapter added in float32: W + scale B A."""
+    """Weights with a LoRA adapter added in float32: W + scale B A.
+
+    factors: A (rank, in) and scale B (out, rank) by W's name. transposed: whether W is (in, out). targets: modules that
+    have factors, by the ends of their names; () = the adapter does not list them.
+    """
 
     title: str
     base: Stored
-    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(repr=False)  # A (rank, in) and scale B (out, rank)
-    transposed: bool = False  # whether W is (in, out)
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(repr=False)
+    transposed: bool = False
+    targets: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path, base: Stored, title: str) -> Adapted:
@@ -138,7 +129,7 @@ class Adapted:
             raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
         rank = int(config["r"])
         scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        tensor_types(title, folder / "adapter_model.safetensors")  # says what is wrong with the file
+        adapter_types(title, folder / "adapter_model.safetensors")  # says what is wrong with the file
         tensors = load_file(folder / "adapter_model.safetensors")
         for key in tensors:
             if ".lora_B." in key and key.replace(".lora_B.", ".lora_A.") not in tensors:
@@ -158,7 +149,9 @@ class Adapted:
                 if B is None:
                     raise InputError(f"{title}: the adapter lacks the second factor of {module!r}; write it again")
                 factors[name] = (A.float(), scale * B.float())
-        return cls(title, base, factors, bool(config.get("fan_in_fan_out")))
+        if not factors:
+            raise InputError(f"{title}: the adapter has no factors; write it again")
+        return cls(title, base, factors, bool(config.get("fan_in_fan_out")), _targets(config))
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -171,6 +164,13 @@ class Adapted:
             return stored
         A, B = self.factors[name]
         return stored.float() + (A[:, low:high].T @ B.T if self.transposed else B[low:high] @ A)
+
+
+def _targets(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of peft's settings, where they say so without reference to the numbers of layers."""
+    named = config.get("target_modules")
+    some = config.get("layers_to_transform") is not None or config.get("exclude_modules")
+    return tuple(map(str, named)) if isinstance(named, list) and not some else ()
 
 
 def counterpart(name: str, names: Iterable[str]) -> str | None:

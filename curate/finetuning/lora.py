@@ -12,7 +12,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.model_files import tensor_types
+from curate.model_files import adapter_types
 from curate.seeds import derive_seed
 
 __all__ = ["LoRA", "merged", "save_adapter", "with_adapter"]
@@ -183,7 +183,7 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
 def _with_saved_adapter(model: Any, folder: Path) -> Any:
     """The factors of a saved adapter in `model`; peft would go on with first ones where some are missing."""
     peft = _peft()
-    stored = tensor_types(str(folder), folder / "adapter_model.safetensors")
+    stored = adapter_types(str(folder), folder / "adapter_model.safetensors")
     with _quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys")
         try:
