@@ -145,7 +145,7 @@ def finished(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
     if not path.is_file():
         raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
-    record = read_record(path, "name a folder that `curate run` wrote, or rerun its command with --fresh")
+    record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
     if "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
     return record

@@ -128,6 +128,7 @@ UNREADABLE = {
         ["finetune", "rows.jsonl", "--model", "{}", "--out", "out"],
         ["evaluate", "{}", "--data", "rows.jsonl"],
         ["expo", "{}", "--alpha", "0.5", "--out", "out"],
+        ["compare", "{}", "other"],
         ["gate", "rows.jsonl", "--evaluation", "{}"],
     ],
 )

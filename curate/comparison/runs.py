@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.display import one_line
 from curate.errors import InputError
+from curate.places import expanded
 
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
@@ -68,14 +69,15 @@ def read_runs(places: Sequence[Path | str], sets: Sequence[str] | None = None) -
 
     runs: list[ArmRun] = []
     for place in dict.fromkeys(str(each).rstrip("/") or str(each) for each in places):
-        record = read_run(Path(place))
+        folder = expanded(place)
+        record = read_run(folder)
         for key in ("arm", "seed", "model", "training"):
             if key not in record:
                 raise InputError(f"{place}/run.json has no {key!r}; write it again with `curate finetune --fresh`")
-        found = read_evaluations(Path(place)) if (Path(place) / "evaluation").is_dir() else {}
+        found = read_evaluations(folder) if (folder / "evaluation").is_dir() else {}
         if not found:
             raise InputError(f"the run in {place} was not evaluated; run `curate evaluate {place} --data NAME=FILE`")
-        runs.append(ArmRun(place, record, found, read_metrics(Path(place) / "metrics.jsonl")))
+        runs.append(ArmRun(place, record, found, read_metrics(folder / "metrics.jsonl")))
     _check_unique(runs)
     _check_models(runs)
     runs, notes = _common_sets(runs, sets)

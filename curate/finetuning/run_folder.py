@@ -155,11 +155,10 @@ def read_run(directory: Path | str) -> dict[str, Any]:
         if (directory / _UNFINISHED).is_file():
             raise InputError(f"the run in {directory} is not finished; run its `curate finetune` command again first")
         raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")
-    remedy = "rerun its `curate finetune` command with --fresh"
-    record = read_record(path, f"{remedy}, or name a folder that it wrote")
+    record = read_record(path, "remove the folder and rerun its `curate finetune` command, or name another")
     if record.get("kind") != "finetune":
         raise InputError(f"{path} is not that of a fine-tuning run; name a folder that `curate finetune` wrote")
-    check_files(directory, record, remedy)
+    check_files(directory, record, "rerun its `curate finetune` command with --fresh")
     if not any((directory / name).is_dir() for name in ("model", "adapter")):
         raise InputError(f"{directory} has lost its weights (model/ or adapter/); run its command with --fresh")
     return record

@@ -124,7 +124,7 @@ def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Fini
 def _read_run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent} holds no run.json; give the folder that `curate run --out` finished")
-    run = read_record(path, "rerun with --fresh")
+    run = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
     check_files(path.parent, run, "rerun with --fresh")
     return run
 
