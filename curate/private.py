@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from curate.errors import DataWarning
+from curate.errors import DataWarning, InputError
 
-__all__ = ["make_private"]
+__all__ = ["check_regular", "make_private"]
+
+
+def check_regular(paths: Iterable[Path], remedy: str) -> None:
+    """InputError that ends in `remedy` for what is neither a file nor absent.
+
+    A pipe would be waited for, a device be given another mode, and a link to nothing be followed to where it leads.
+    """
+    for path in paths:
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            regular = not path.is_symlink()
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            regular = not path.is_symlink()
+        if not regular:
+            raise InputError(f"{path} is not a file; {remedy}")
 
 
 def make_private(paths: Iterable[Path]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["disk_errors", "publish", "publish_file", "remove", "remove_file", "remove_stale", "sync"]
+__all__ = ["disk_errors", "make_folder", "publish", "publish_file", "remove", "remove_file", "remove_stale", "sync"]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -51,7 +51,7 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
 
     replace: whether an existing target gives way. If not, the one already there stays (somebody else won).
     """
-    _make(target.parent)
+    make_folder(target.parent)
     partial = _partial(target)
     remove_stale(target)
     with disk_errors(target):
@@ -76,7 +76,7 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
 
 def publish_file(target: Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write a text file (UTF-8) or bytes aside, sync, rename. replace: as for `publish`."""
-    _make(target.parent)
+    make_folder(target.parent)
     partial = _partial(target)
     remove_stale(target)
     with disk_errors(target):
@@ -105,10 +105,11 @@ def _partial(target: Path) -> Path:
     )
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it where there are none. InputError where something else is in the way."""
     with disk_errors(folder):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode, parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{error.filename or folder} is a file where a folder is needed; remove it") from error
 

@@ -22,10 +22,10 @@ from curate.cache import Cache
 from curate.errors import ExternalError, InputError
 from curate.generation import Completion, Request, prompt_digest
 from curate.generators.wire import encodable
-from curate.private import make_private
+from curate.private import check_regular, make_private
 from curate.progress import Progress
 from curate.protocols import Generator
-from curate.publish import disk_errors, publish_file
+from curate.publish import disk_errors, make_folder, publish_file
 
 __all__ = ["RequestStore", "complete"]
 
@@ -40,6 +40,7 @@ _TABLES = (
 )
 _PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cap, checksum FROM completions WHERE key IN "
+_MARKS = ("application_id", "user_version")
 _PATIENCE = 60.0  # seconds that another process may hold the file
 _KEYS_AT_ONCE = 500
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -51,7 +52,8 @@ class RequestStore:
 
     Only its owner may read it, whatever the umask: a looser one is made private when it is opened, its folder too where
     that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises
-    ExternalError where the file is damaged, cannot be written, or is held by another process for a minute.
+    ExternalError where the file is damaged, cannot be written, or is held by another process for a minute; InputError
+    where something else is in its place.
     """
 
     def __init__(self, path: Path | str, *, own_folder: bool = False) -> None:
@@ -132,10 +134,11 @@ class RequestStore:
             yield self._open[1]
 
     def _connect(self) -> sqlite3.Connection:
-        with disk_errors(self.path):
-            self._create()
         # What SQLite makes beside the file later gets the permissions of the file.
-        parts = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
+        parts = tuple(Path(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
+        with disk_errors(self.path):
+            check_regular(parts, "remove it, or choose another cache with --cache")
+            self._create()
         make_private((self.path.parent, *parts) if self._own_folder and not self.path.parent.is_symlink() else parts)
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
@@ -150,12 +153,12 @@ class RequestStore:
         log = Path(f"{self.path}-wal")
         orphaned = log.exists()  # asked first: whoever makes a store just now makes its log last
         if self.path.exists():
-            if self.path.is_file() and not self.path.stat().st_size:
+            if not self.path.stat().st_size:
                 raise self._damaged("it is empty")
             return
         if orphaned:
             raise self._damaged(f"its write-ahead log {log.name} is there without it")
-        self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        make_folder(self.path.parent, 0o700)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
             _make_tables(empty)
             publish_file(self.path, empty.serialize(), replace=False)
@@ -202,9 +205,6 @@ class RequestStore:
             f"request store {self.path} is damaged ({fault}) and was left as it is, because it was paid for: save what "
             f"is readable with `sqlite3 FILE .recover`, or move it away to ask everything again"
         )
-
-
-_MARKS = ("application_id", "user_version")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -302,6 +302,32 @@ def test_a_store_is_made_where_a_file_has_one_name_only(store: RequestStore, mon
     assert [path.name for path in store.path.parent.iterdir()] == [store.path.name]
 
 
+NO_FILE = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a device": lambda path: path.symlink_to("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILE)
+@pytest.mark.parametrize("name", ["requests.sqlite", "requests.sqlite-wal", "requests.sqlite-shm", "."])
+def test_what_is_no_file_is_named_at_once_and_left_alone(name: str, kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "requests"
+    if name == "." and kind == "a folder":
+        return
+    if name != ".":
+        folder.mkdir()
+    place = tmp_path / "requests" / name
+    NO_FILE[kind](place)
+    before = os.lstat(place), os.stat("/dev/null").st_mode
+    with pytest.raises(InputError, match=r"requests.* (is not a file; |is a file where a folder is needed; )remove it"):
+        RequestStore.under(Cache(tmp_path)).count()
+    assert (os.lstat(place).st_mode, os.stat("/dev/null").st_mode) == (before[0].st_mode, before[1])
+    assert not (folder / "nowhere").exists()
+
+
 def test_a_database_of_something_else_is_not_written_to(store: RequestStore) -> None:
     store.path.parent.mkdir()
     with sqlite3.connect(store.path) as other:
@@ -319,12 +345,6 @@ def test_a_store_of_a_newer_release_is_not_touched(store: RequestStore) -> None:
     rows.close()
     with pytest.raises(InputError, match="newer release"):
         store.get(ask(0).key(MODEL))
-
-
-def test_a_place_that_cannot_be_written_is_an_external_error(tmp_path: Path) -> None:
-    (tmp_path / "folder.sqlite").mkdir()
-    with pytest.raises(ExternalError, match=r"cannot be used .*writable"):
-        put(RequestStore(tmp_path / "folder.sqlite"), ask(0))
 
 
 def _fill(store: RequestStore) -> None:
