@@ -11,6 +11,7 @@ from pydantic import Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.examples import Examples
+from curate.json_values import type_name
 from curate.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
 from curate.scores import Split
@@ -108,7 +109,7 @@ def _as_input(sample: Examples, examples: Examples, name: str) -> pa.Table:
             columns.append(cells.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"{name}: its {role} holds {cells.type}, which does not fit the input's column {field.name!r} of "
-                f"{field.type}; convert one of them"
+                f"{name}: its {role} holds {type_name(cells.type)}, which does not fit the input's column "
+                f"{field.name!r} of {type_name(field.type)}; convert one of them"
             ) from error
     return pa.table(columns, schema=examples.table.schema)

@@ -110,7 +110,7 @@ def conformed(table: pa.Table, description: str) -> tuple[pa.Table, list[tuple[s
             kind = _conform(field.type)
             if _levels(kind) > _MOST_LEVELS:
                 raise _NoTypeError("nests too deep for Parquet; flatten it")
-            if kind != field.type and type_name(kind) != type_name(field.type):
+            if kind != field.type and str(kind) != str(field.type):
                 notes.append(
                     (field.name, f"column {field.name!r} of {type_name(field.type)} is kept as {type_name(kind)}")
                 )
@@ -118,7 +118,9 @@ def conformed(table: pa.Table, description: str) -> tuple[pa.Table, list[tuple[s
             for chunk in chunks:
                 _check_seconds(chunk)
         except _NoTypeError as error:
-            raise InputError(f"{description}: column {field.name!r} holds {field.type}, which {error}") from error
+            raise InputError(
+                f"{description}: column {field.name!r} holds {type_name(field.type)}, which {error}"
+            ) from error
         if any(chunk is not before for chunk, before in zip(chunks, table.column(k).chunks, strict=True)):
             table = table.set_column(k, field.with_type(kind), pa.chunked_array(chunks, kind))
     return table, notes

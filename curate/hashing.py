@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
+from curate.json_values import type_name
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -136,7 +137,9 @@ def _numbers(array: pa.Array, column: str) -> Any:
     if pa.types.is_boolean(kind):
         return array.cast(pa.uint8()).to_numpy().tobytes()
     if not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind)):
-        raise InputError(f"column {column!r} holds {kind}, which is not supported; convert or remove the column")
+        raise InputError(
+            f"column {column!r} holds {type_name(kind)}, which is not supported; convert or remove the column"
+        )
     width = kind.bit_width // 8
     data = array.buffers()[1]
     if data is None:

@@ -18,6 +18,7 @@ from curate.errors import ExternalError, InputError
 from curate.files import SUFFIXES, data_files, read_files
 from curate.json_values import column_of
 from curate.places import expanded
+from curate.shapes import listed
 from curate.text_files import Read, suffix
 
 __all__ = ["Kind", "Opened", "open_data"]
@@ -80,7 +81,10 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
 def _from_pandas(frame: Any) -> Read:
     names = list(frame.columns)
     if any(not isinstance(name, str) for name in names):
-        raise InputError(f"column names {names} are not all strings; rename them with frame.columns = [...]")
+        raise InputError(
+            f"column names {listed([str(name) for name in names])} are not all strings; rename them with "
+            "frame.columns = [...]"
+        )
     arrays, notes = [], []
     for position, name in enumerate(names):
         values = frame.iloc[:, position]
@@ -122,8 +126,8 @@ def _open_dataset_dict(data: Any, split: str | None) -> Opened:
     splits = list(data)
     chosen = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
     if chosen not in splits:
-        raise InputError(f"the DatasetDict has no split {chosen!r}; it has {', '.join(splits)}: pass split=NAME")
-    note = f"split {chosen} of {', '.join(splits)}" if len(splits) > 1 else None
+        raise InputError(f"the DatasetDict has no split {chosen!r}; it has {listed(splits)}: pass split=NAME")
+    note = f"split {chosen} of {listed(splits)}" if len(splits) > 1 else None
     return Opened(Read(_from_dataset(data[chosen])), "datasets.DatasetDict", "dataset_dict", data, chosen, note)
 
 

@@ -187,6 +187,6 @@ def fault_of(text: str, digits: bool = True) -> str | None:
     return None
 
 
-def short(text: str) -> str:
+def short(text: str, most: int = 40) -> str:
     """The beginning of a text, for a message."""
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."

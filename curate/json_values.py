@@ -44,7 +44,7 @@ def holds_json(kind: pa.DataType) -> bool:
 
 def type_name(kind: pa.DataType) -> str:
     """A type as messages call it."""
-    return str(kind).replace("extension<arrow.json>", "JSON")
+    return short(str(kind).replace("extension<arrow.json>", "JSON"), 80)
 
 
 def column_of(

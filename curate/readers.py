@@ -19,10 +19,11 @@ from curate.examples import Examples, example_ids
 from curate.gather import rows_of
 from curate.inputs import Kind, open_data
 from curate.json_columns import described, json_faults, opened, plain_text, with_json_as
-from curate.json_values import holds_json, is_json
+from curate.json_text import short
+from curate.json_values import holds_json, is_json, type_name
 from curate.rows import without_bad_rows
 from curate.seeds import derive_seed
-from curate.shapes import RESERVED, content_roles, nearest, parse_columns, recognise
+from curate.shapes import RESERVED, content_roles, listed, nearest, parse_columns, recognise
 
 __all__ = ["Loaded", "name_of", "read", "read_for"]
 
@@ -216,12 +217,12 @@ def _matching(table: pa.Table, where: str | None, description: str) -> npt.NDArr
         if name not in table.column_names:
             names = table.column_names
             raise InputError(
-                f"--where {where}: there is no column {name!r}{nearest(name, names)}; columns are {', '.join(names)}"
+                f"--where {where}: there is no column {name!r}{nearest(name, names)}; columns are {listed(names)}"
             )
         cells = _as_text(table[name], where)
         matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
         if equal and not matches.any():
-            shown = ", ".join(repr(text) for text in pc.unique(cells.drop_null())[:5].to_pylist())
+            shown = ", ".join(repr(short(text)) for text in pc.unique(cells.drop_null())[:5].to_pylist())
             raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
         keep &= matches if equal else ~matches
     if not keep.any():
@@ -246,7 +247,9 @@ def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
     try:
         return column.cast(pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"--where {where}: a column of {column.type} cannot be compared with text") from error
+        raise InputError(
+            f"--where {where}: a column of {type_name(column.type)} cannot be compared with text"
+        ) from error
 
 
 def _warn_of_splits(table: pa.Table, where: str | None) -> None:
@@ -258,7 +261,7 @@ def _warn_of_splits(table: pa.Table, where: str | None) -> None:
     counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
-        shown = ", ".join(f"{value} {count:,}" for value, count in list(counts.items())[:6])
+        shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])
         warnings.warn(
             f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
             DataWarning,

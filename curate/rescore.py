@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 from curate.assignment import Rule, assign
 from curate.errors import InputError
 from curate.examples import Examples
+from curate.json_values import type_name
 from curate.protocols import Floats, MeasuringScorer, Scorer
 from curate.run import Run
 from curate.scores import Scores, Split, as_scores
+from curate.shapes import listed
 from curate.split import INVALID
 
 __all__ = ["Rescored", "behind", "rescore"]
@@ -123,11 +125,15 @@ def behind(examples: Examples, new: Examples) -> Examples:
 def _check_columns(examples: Examples, new: Examples) -> None:
     have, want = new.table.schema, examples.table.schema
     if have.names != want.names:
-        raise InputError(f"new rows have the columns {have.names}, the examples {want.names}; give them the same")
+        raise InputError(
+            f"new rows have the columns {listed(have.names)}, the examples {listed(want.names)}; give them the same"
+        )
     for field in want:
         kind = have.field(field.name).type
         if kind != field.type:
-            raise InputError(f"column {field.name!r} of the new rows is {kind}, not {field.type}; cast it")
+            raise InputError(
+                f"column {field.name!r} of the new rows is {type_name(kind)}, not {type_name(field.type)}; cast it"
+            )
     if (new.shape, dict(new.columns)) != (examples.shape, dict(examples.columns)):
         raise InputError(
             f"new rows are {new.shape} with roles {dict(new.columns)}, the examples {examples.shape} with "

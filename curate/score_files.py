@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
+from curate.json_values import type_name
 from curate.places import check_place, local_path
 from curate.publish import publish_file
 from curate.scores import COUNTS, Scores
@@ -87,7 +88,9 @@ def read_scores(path: Path) -> Scores:
             raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
     kind = table.column("example_id").type
     if pa.types.is_nested(kind):
-        raise InputError(f"--scores {path}: column 'example_id' holds {kind}, not ids; give one text per row")
+        raise InputError(
+            f"--scores {path}: column 'example_id' holds {type_name(kind)}, not ids; give one text per row"
+        )
     difficulty = _floats(table, "difficulty")
     valid = _valid(table, difficulty, path)
     losses, columns = _numbered(table, "loss_"), _numbered(table, "feature_")
@@ -122,7 +125,7 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
     try:
         column = table.column(name).cast(pa.float32())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"scores: column {name!r} is {table.column(name).type}, not a number") from error
+        raise InputError(f"scores: column {name!r} is {type_name(table.column(name).type)}, not a number") from error
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
 
 
@@ -147,7 +150,7 @@ def _valid(table: pa.Table, difficulty: np.ndarray, path: Path) -> np.ndarray:
     column = table.column("valid")
     if not (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
         raise InputError(
-            f"--scores {path}: column 'valid' holds {column.type}, not true and false; mend it, or remove it to take "
-            "the rows with a finite difficulty"
+            f"--scores {path}: column 'valid' holds {type_name(column.type)}, not true and false; correct it, or "
+            "remove it to take the rows with a finite difficulty"
         )
     return np.asarray(pc.fill_null(column.cast(pa.bool_()), False).to_numpy(zero_copy_only=False))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from curate.errors import InputError
-from curate.json_values import type_name
+from curate.json_text import short
+from curate.json_values import is_json, type_name
 from curate.messages import is_messages, is_text
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "SHAPES",
     "content_roles",
     "known_names",
+    "listed",
     "nearest",
     "parse_columns",
     "recognise",
@@ -35,6 +37,8 @@ _REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "text": {"text": ("text", "content")},
 }
 _INPUT = ("input", "context")
+_LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
+_AS_LIST = 'python -c "import json, sys; json.dump(list(json.load(sys.stdin).values()), sys.stdout)" < FILE > rows.json'
 _OPTIONAL = {
     "id": ("id", "uuid"),
     "source": ("source", "data_source"),
@@ -72,6 +76,14 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     lowered = {candidate.casefold(): candidate for candidate in names}
     found = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
     return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: as many as are quickly read, and how many there are."""
+    shown = [short(name) for name in names[:_LISTED]]
+    while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
+        shown.pop()
+    return ", ".join(shown) + (f", ... ({len(names):,} in all)" if len(shown) < len(names) else "")
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -122,7 +134,7 @@ def recognise(
         if name not in schema.names:
             raise InputError(
                 f"--columns {role}={name}: there is no column {name!r}{nearest(name, schema.names)}; "
-                f"columns are {', '.join(schema.names)}"
+                f"columns are {listed(schema.names)}"
             )
     _check_repeats(given)
     if shape is not None and shape not in SHAPES:
@@ -204,12 +216,16 @@ def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, s
         if is_text(kind) or pa.types.is_integer(kind) or (role != "id" and pa.types.is_primitive(kind)):
             columns[role] = name
         elif role in given:
-            raise InputError(f"column {name!r} holds {kind}, which cannot be {role}; name a column of text or numbers")
+            raise InputError(
+                f"column {name!r} holds {type_name(kind)}, which cannot be {role}; name a column of text or numbers"
+            )
     return columns
 
 
 def _no_fit(schema: pa.Schema, shape: str | None) -> str:
-    names = ", ".join(schema.names)
+    names = listed(schema.names)
+    if all(pa.types.is_struct(kind) or is_json(kind) for kind in schema.types):
+        return f"columns {names} hold objects, as in an object of rows by id; make it a list: {_AS_LIST}"
     if shape is None:
         return (
             f"columns {names} match no known shape ({', '.join(SHAPES)}); name them, e.g. "

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from curate.errors import InputError
 from curate.gather import row_store
+from curate.json_values import type_name
 from curate.publish import disk_errors, sync
 from curate.readers import Loaded
 
@@ -83,7 +84,9 @@ def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
             columns.append(table[field.name].cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             kind = table.schema.field(field.name).type
-            raise InputError(f"column {field.name!r} of the new rows holds {kind}, not {field.type}") from error
+            raise InputError(
+                f"column {field.name!r} of the new rows holds {type_name(kind)}, not {type_name(field.type)}"
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
 
 

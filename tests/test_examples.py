@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import curate
 from curate.errors import InputError
 from curate.examples import Examples, content_ids, example_ids, parse_columns
 from curate.shapes import ROLES, SHAPES, content_roles, recognise
@@ -384,3 +389,34 @@ def test_a_column_serves_one_content_role_only() -> None:
     assert "input" not in recognise(context, {"instruction": "context"})[1]
     with pytest.raises(InputError, match="prompt=COLUMN"):
         recognise(schema, {"prompt": "answer"}, "prompt_completion")
+
+
+def test_messages_about_many_columns_or_long_types_and_cells_stay_short() -> None:
+    names = [f"column-{k}" * (1 + 20 * (k == 1)) for k in range(500)]
+    schema = pa.schema([(name, TEXT) for name in names])
+    for columns, shape in (({}, None), ({}, "instruction"), ({"prompt": "nothing"}, None)):
+        with pytest.raises(InputError, match=r"column-0, .*\.\.\. \(500 in all\)") as caught:
+            recognise(schema, columns, shape)
+        assert len(str(caught.value)) < 300
+    wide = pa.struct([(name, TEXT) for name in names])
+    with pytest.raises(InputError, match="cannot be source") as caught:
+        recognise(pa.schema({"text": TEXT, "x": wide}), {"source": "x"}, None)
+    assert len(str(caught.value)) < 300
+    table = pa.table({"text": ["a " * 1000, "b " * 1000], "x": pa.nulls(2, wide)})
+    for where in ("text=c", "x=c", "y=c"):
+        with pytest.raises(InputError) as caught:
+            curate.read(table, where=where)
+        assert len(str(caught.value)) < 300
+
+
+def test_an_object_of_rows_by_id_is_refused_with_a_command_that_makes_it_a_list(tmp_path: Path) -> None:
+    rows = {f"p{k}": {"prompt": f"question {k}", "completion": f"answer {k}"} for k in range(500)}
+    (tmp_path / "FILE").write_text(json.dumps(rows))
+    (tmp_path / "by_id.json").write_text(json.dumps(rows, indent=1))
+    with pytest.raises(InputError, match=r"^columns p0, p1, .*\(500 in all\) hold objects.*: python -c ") as caught:
+        curate.read(tmp_path / "by_id.json")
+    assert len(str(caught.value)) < 300
+    command = str(caught.value).partition("make it a list: ")[2].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    answers = curate.read(tmp_path / "rows.json").examples.column("completion").to_pylist()
+    assert answers == [f"answer {k}" for k in range(500)]

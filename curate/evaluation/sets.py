@@ -19,6 +19,7 @@ from curate.evaluation.settings import EvaluationSet
 from curate.examples import Examples
 from curate.hashing import hash_columns
 from curate.inputs import open_data
+from curate.json_values import type_name
 from curate.readers import Loaded, read
 from curate.shapes import nearest, parse_columns, recognise
 from curate.verify import extract, reference_answer
@@ -275,5 +276,7 @@ def _levels(table: pa.Table, named: str | None, place: str) -> list[str | None]:
     if pa.types.is_nested(table[name].type):
         if named is None:
             return [None] * table.num_rows
-        raise InputError(f"{place}: column {name!r} holds {table[name].type}, which is no level; name another one")
+        raise InputError(
+            f"{place}: column {name!r} holds {type_name(table[name].type)}, which is no level; name another one"
+        )
     return [None if cell is None else str(cell) for cell in table[name].to_pylist()]
