@@ -96,9 +96,22 @@ def _from_pandas(frame: Any) -> Read:
                 raise InputError(f"column {name!r} nests too deep; flatten it") from None
             notes += [(name, line) for line in lines]
         else:
-            column = pa.array(values, from_pandas=True)
+            column = _of_dtype(name, values)
         arrays.append(column)
     return Read(pa.Table.from_arrays(arrays, names=names), notes)
+
+
+def _of_dtype(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    """A column of a dtype other than object."""
+    try:
+        return pa.array(values, from_pandas=True)
+    except pa.ArrowException:
+        try:
+            return pa.array(values.to_numpy(), from_pandas=True)  # such as sparse values
+        except pa.ArrowException as error:
+            raise InputError(
+                f"column {name!r} holds {values.dtype}, for which Arrow has no type; convert it"
+            ) from error
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -111,6 +124,8 @@ def _plain(name: str, value: Any) -> Any:
         return {key: _plain(name, each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(name, each) for each in value]
+    if isinstance(value, set | frozenset):
+        raise InputError(f"column {name!r} holds a set, whose items have no order; make it a list")
     if type(value).__module__ == "numpy":
         return _plain(name, value.tolist())
     return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value

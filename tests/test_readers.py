@@ -494,3 +494,15 @@ def test_real_files_read_as_question_answer() -> None:
         assert loaded.examples.columns["id"] == "id"
         assert loaded.rows_read == len(loaded.examples) + len(loaded.rejected)
         assert loaded.examples.table.schema.equals(schema)
+
+
+def test_a_column_of_pandas_that_arrow_does_not_know_is_read_by_its_values_or_refused() -> None:
+    frame = pd.DataFrame({"prompt": ["a", "b"], "completion": ["c", "d"]})
+    loaded = read(frame.assign(x=pd.arrays.SparseArray([0, 7])))
+    assert loaded.examples.table["x"].to_pylist() == [0, 7]
+    for values, message in (
+        (np.array([1j, 2j]), "column 'x' holds complex128, for which Arrow has no type"),
+        (pd.Series([{"u", "v"}, {"w"}]), "column 'x' holds a set"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read(frame.assign(x=values))
