@@ -125,15 +125,15 @@ def test_a_server_that_does_not_finish_is_given_up_after_the_patience(kind: str,
 def test_a_server_that_hangs_is_left_out_as_long_as_others_answer() -> None:
     queue, hang = Noted(200), lambda body, _: Fault("hang")
     with FakeServer(faults=hang) as one, FakeServer(delay=0.01) as two:
-        generator = VLLMServer(model="fake-model", url=(one.url, two.url), request_timeout=1.0, patience=2.2)
-        generator.serve(queue)
+        both = {"model": "fake-model", "url": (one.url, two.url)}
+        VLLMServer(**both, request_timeout=1.0, patience=50.0).serve(queue)
         assert len(queue.completions) == 200
         assert len(one.requests) <= 64
         assert f"{one.url} has answered nothing in 1 s; others take its work" in queue.notes
         # With the other one gone it gets its chance, and is given up in the end.
         two.faults = hang
         with pytest.raises(ExternalError, match="one request was not answered"):
-            generator.serve(Noted(5))
+            VLLMServer(**both, request_timeout=0.3, patience=1.0).serve(Noted(5))
 
 
 def test_the_default_patience_is_minutes() -> None:

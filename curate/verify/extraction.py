@@ -2,7 +2,7 @@
 
 Found, in this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
 the last "the answer is ..", "final answer: ..", or heading "Answer"; a chosen letter; a text that is nothing but an
-answer ("= 12", "So, 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
+answer ("= 12", "It is 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
 "3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
 answer. What comes before `</think>` is ignored, and so is what follows a mark of the end (`</s>`, `<|im_end|>` and
 their like) or, once there is a strong answer, a line that begins another problem ("Question:", "Q:", "User:"). A text

@@ -1,4 +1,4 @@
-"""The last number of a text, where it stands by itself: 3 does not in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5) or LaTeX."""
+"""The last number of a text, where it stands by itself: not 3 in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5), "no 3", LaTeX."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _PART_BEFORE = re.compile(
       | \\(?!(?:to|implies|[a-z]*[rR]ightarrow|quad)\b)[A-Za-z]+[ ]?$
       | \d[ ](?:and|or|to|by|x|plus|minus|times|over|out[ ]of|in|r|R|rem|remainder)[ ]$
       | \b(?:plus|minus|negative|menos|moins|times|over|than|log|ln|sin|cos|tan)[ ]$
-      | \b(?:root|factorial|half|third|quarter)(?:[ ]of)?[ ]$
+      | \b(?:root|square|cube|power|factorial|half|third|quarter|twice|double|triple|reciprocal|inverse|negative
+          |opposite|absolute[ ]value|multiple)(?:[ ]of)?[ ]$
+      | \b(?:(?:divided|multiplied|divisible)[ ]by|mod|modulo|base|choose|through|but|except|under|below|above|nearly
+          |almost|up[ ]to)[ ]$
+      | \d[ ]?[\u2013\u2014][ ]?$ | [\u2013\u2014]\Z | [\u2200-\u2233\u2235-\u22ff][ ]?$ | \d[ ]$ | \\log_\{?\w+\}?[ ]?$
       | (?:\b(?:not|never|cannot|neither|nor|no|pas|nicht|kein\w{0,2}|\u043d\u0435|\u043c\u0438\u043d\u0443\u0441)
           |n['\u2019]t)(?:[ ][^\W\d_]+){0,2}[ ]$
       | [\u8d1f\u8ca0\u4e0d\u975e\u4e4b\u7b2c\u8fc7\u904e]\Z
@@ -41,7 +45,7 @@ _PART_AFTER = re.compile(
       | \*+[\w(] | [ ]\*+[ ]?[\w(] | -[\w(] | [ ]?-[ ]?(?:\w\b|\() | :\d | ,\d
       | (?:[ ]|\\(?:text|mathrm|mbox)\{[ ]?|\\[ ,;])*
         (?:plus|minus|times|x|over|divided|multiplied|mod|below|degrees[ ]below|and[ ]an?|out[ ]of|to[ ]the[ ]power
-          |choose|y|et|und|e)\b
+          |choose|or[ ](?:more|fewer|less)|y|et|und|e)\b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
