@@ -34,8 +34,7 @@ _SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
 _PARTED = re.compile(r"\d \.?\d")
 # A number and letters that may scale it, measure it, or be variables.
 _SCALED = re.compile(
-    r"[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|(?<=\s)(?![einxyz]+\Z)[A-Za-z]{2,3}|bn|mn|km|cm|mm|kg|ml|hr|ft|oz|lb)",
-    re.ASCII,
+    r"(?a)[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|(?<=\s)(?![einxyz]+\Z)[A-Za-z]{2,3}|[bm]n|[ckm]m|kg|ml|hr|ft|oz|lb)"
 )
 _ANGLE = re.compile(r"(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z]).*degrees")
 _BUILDER = re.compile(r"\\?\{[^,{}|:]*(?:\||:|\\mid|\\vert)(?=[^,]*(?:[<>=]|\\[lgn]|\\in))")
@@ -119,9 +118,7 @@ def _compare_percent(candidate: str, reference: str, percent: list[bool], symbol
         return symbolic(candidate, reference)
     shares = [f"({text})/100" if each else text for text, each in zip((candidate, reference), percent, strict=True)]
     found = {symbolic(candidate, reference), symbolic(*shares)}
-    return (
-        Verdict.right if Verdict.right in found else Verdict.undecided if Verdict.undecided in found else Verdict.wrong
-    )
+    return next((verdict for verdict in (Verdict.right, Verdict.undecided) if verdict in found), Verdict.wrong)
 
 
 def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
