@@ -183,6 +183,7 @@ class Cut:
         drop(before & (kinds == KINDS["system"]), least)
         drop(~before & (kinds == KINDS["system"]), 0)  # what tools answered in the last exchange
         drop(before & (kinds == KINDS["question"]), least, own)
+        drop(~before & (kinds == KINDS["question"]), 0, own)  # the last, of a conversation that has to stay whole
         drop(before & (kinds == KINDS["prompt"]), least)
         # Marks of a template go only where they would leave nothing of the completion.
         drop(before, max(least, self.max_length - least))

@@ -203,6 +203,17 @@ def test_where_the_template_refuses_a_shorter_conversation_as_few_turns_as_it_ta
     assert tokenizer.decode(tokens.ids.tolist()).count("<|im_start|>") >= 7
 
 
+def test_the_last_question_of_a_conversation_that_has_to_stay_whole_is_cut_before_its_answer() -> None:
+    chat = "{% if messages | length < 4 %}{{ raise_exception('too short') }}{% endif %}" + CHATML
+    tokenizer = byte_level(chat=chat)
+    turns = talk(("user", "Who?"), ("assistant", "You."), ("user", "What is 12 plus 30? " * 99), ("assistant", "42."))
+    tokens = encoded([Chat(tokenizer).layout(turns)], tokenizer, 200)
+    text = tokenizer.decode(tokens.ids.tolist())
+    assert "Who?" in text
+    assert text.endswith("plus 30? <|im_end|>\n<|im_start|>assistant\n42.<|im_end|>")
+    assert tokens.completion_cut[0] == 0
+
+
 @pytest.mark.parametrize("last", ["<think>nothing else</think>", " \n "])
 def test_the_last_exchange_that_is_kept_has_an_answer(last: str) -> None:
     tokenizer = word_level(chat=FAMILIES["deepseek-r1"][0])
