@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from curate.cache import default_cache
+from curate.errors import InputError
 from curate.places import check_cache, check_place, local_path
 
 __all__ = [
@@ -13,6 +16,8 @@ __all__ = [
     "add_machine_arguments",
     "add_reading_arguments",
     "check_places",
+    "check_spelling",
+    "check_text",
     "permissions",
     "reading",
 ]
@@ -85,3 +90,40 @@ def check_places(options: argparse.Namespace) -> None:
             check_place(getattr(options, name))
     if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
         check_cache(options.cache or default_cache())
+
+
+def check_text(given: Sequence[str]) -> None:
+    """Refuse bytes that are no text: Arrow opens no such path, and no record could name it."""
+    for number, word in enumerate(given):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            option = next((each for each in reversed(given[: number + 1]) if each.startswith("--")), "an argument")
+            raise InputError(
+                f"{option.partition('=')[0]}: {word[:100]!r} is not valid UTF-8; rename the file, or write it in UTF-8"
+            ) from error
+
+
+def check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
+    """Refuse a mistyped command or option by name, with the nearest one.
+
+    argparse would first complain about what is missing, and cannot suggest.
+    """
+    name = given[0] if given else "--help"
+    if name.startswith("-") and name not in ("-h", "--help", "--version"):
+        raise InputError(f"there is no option {name} before the command; write `curate COMMAND ... {name}`")
+    if name.startswith("-"):
+        return
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
+        raise InputError(f"there is no command {name!r}; {hint}")
+    known = [option for action in commands[name]._actions for option in action.option_strings]
+    for word in given[1:]:
+        option = word.partition("=")[0]
+        if word == "--":
+            return
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
+            raise InputError(f"there is no option {option}; {hint}")

@@ -7,7 +7,6 @@ resumes; 130 / 143 interrupted or terminated. With --json one object on stdout a
 from __future__ import annotations
 
 import argparse
-import difflib
 import io
 import json
 import os
@@ -20,9 +19,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from typing import Any, NoReturn
 
 import curate
-from curate.arguments import add_consent_arguments, add_machine_arguments, add_reading_arguments, check_places
+from curate.arguments import (
+    add_consent_arguments,
+    add_machine_arguments,
+    add_reading_arguments,
+    check_places,
+    check_spelling,
+    check_text,
+)
 from curate.display import visible
-from curate.errors import CurateError, ExternalError, InputError
+from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.places import local_path
 
 __all__ = ["main"]
@@ -42,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         parser, commands = _parser()
-        _check_spelling(given, commands)
+        check_text(given)
+        check_spelling(given, commands)
         options = parser.parse_args(given)
         check_places(options)
         with _surroundings(as_json), _sandbox(options):
@@ -53,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(result.get("status", 0))
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
-    except InputError as error:
-        return _failed(error, 2, as_json)
-    except ExternalError as error:
-        return _failed(error, 3, as_json)
+    except (InputError, ExternalError) as error:
+        return _failed(error, 2 if isinstance(error, InputError) else 3, as_json)
     except _Terminated:
         return _failed(InterruptedError("terminated; the same command goes on from here"), 143, as_json)
     except KeyboardInterrupt:
@@ -69,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         kind = "" if isinstance(error, CurateError) else f"{type(error).__name__}: "
         message = f"{kind}{_one_line(error)} (this is a fault of curate; CURATE_DEBUG=1 shows where)"
-        return _failed(RuntimeError(message), 1, as_json)
+        fault = RuntimeError(message)
+        fault.__cause__ = error
+        return _failed(fault, 1, as_json)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -83,6 +90,8 @@ def _terminate(_signal: int, _frame: Any) -> NoReturn:
 
 
 def _failed(error: BaseException, status: int, as_json: bool) -> int:
+    if memory_ran_out(error):
+        error, status = ExternalError(MEMORY), 3
     text = _one_line(error)
     if as_json:
         print(json.dumps({"error": text, "status": status}))
@@ -91,8 +100,10 @@ def _failed(error: BaseException, status: int, as_json: bool) -> int:
 
 
 def _one_line(error: BaseException) -> str:
+    """Its message; of one that quotes more than a person reads, the beginning and the end, where the remedy is."""
     text = " ".join(str(error).split())
-    return visible(text, len(text))  # it may quote the data, and the data may hold terminal escapes
+    text = visible(text, len(text))  # it may quote the data, and the data may hold terminal escapes
+    return text if len(text) <= 480 else f"{text[:277]} … {text[-200:]}"
 
 
 @contextmanager
@@ -124,31 +135,6 @@ def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
-
-
-def _check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
-    """Refuse a mistyped command or option by name, with the nearest one.
-
-    argparse would first complain about what is missing, and cannot suggest.
-    """
-    name = given[0] if given else "--help"
-    if name.startswith("-") and name not in ("-h", "--help", "--version"):
-        raise InputError(f"there is no option {name} before the command; write `curate COMMAND ... {name}`")
-    if name.startswith("-"):
-        return
-    if name not in commands:
-        near = difflib.get_close_matches(name, commands, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
-        raise InputError(f"there is no command {name!r}; {hint}")
-    known = [option for action in commands[name]._actions for option in action.option_strings]
-    for word in given[1:]:
-        option = word.partition("=")[0]
-        if word == "--":
-            return
-        if option.startswith("--") and option not in known:
-            near = difflib.get_close_matches(option, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
-            raise InputError(f"there is no option {option}; {hint}")
 
 
 # -- the commands -------------------------------------------------------------------------------------------------

@@ -4,7 +4,17 @@ Every message is one line that names the row, column or key at fault and the rem
 the class into an exit status: `InputError` 2, `ExternalError` 3, anything else 1.
 """
 
-__all__ = ["CacheDamage", "CurateError", "DataWarning", "ExternalError", "InputError"]
+import errno
+
+__all__ = ["MEMORY", "CacheDamage", "CurateError", "DataWarning", "ExternalError", "InputError", "memory_ran_out"]
+
+MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
+# What torch, oneDNN, Arrow and the system say where their errors have no class of their own for it. A thread needs room
+# for its stack, and a primitive for its code.
+_WORDS = (
+    *("can't allocate memory", "out of memory", "cannot allocate memory", "malloc of size", "failed to allocate"),
+    *("could not create a primitive", "failed to launch worker thread", "can't start new thread"),
+)
 
 
 class CurateError(Exception):
@@ -25,3 +35,23 @@ class DataWarning(UserWarning):
 
 class CacheDamage(UserWarning):
     """A cache entry did not match its checksum; it was set aside and is recomputed."""
+
+
+def memory_ran_out(error: BaseException | None) -> bool:
+    """Whether an allocation failed below an error that says something else.
+
+    Whoever reads a file, maps it or starts a process may be refused memory, and takes it for a fault of the file.
+    """
+    if isinstance(error, CurateError) and "memory" in str(error) and not _says_so(error):
+        return False  # it knows, and says what to do about it
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if _says_so(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _says_so(error: BaseException) -> bool:
+    return any(each in str(error).lower() for each in _WORDS)
