@@ -78,7 +78,7 @@ def _in_folder(name: str, path: Path) -> Place:
                 f"where you trust them (`model.save_pretrained(folder)`), or use {_SCRATCH}"
             )
         return Place(str(path))
-    found = sorted(path.glob("*.gguf"))
+    found = sorted(file for file in path.glob("*.gguf") if file.is_file())  # no pipes, no links to nothing
     if len(found) == 1:
         return Place(str(path), str(found[0].absolute()))
     raise InputError(

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import DataWarning, InputError
+from curate.records import peek
 
 __all__ = [
     "TOKENIZER_FILES",
     "adapter_types",
     "check_files",
+    "check_layers",
     "check_tokenizer",
+    "check_vocabulary",
     "check_weights",
     "tensor_types",
     "unreadable",
@@ -31,8 +34,12 @@ TOKENIZER_FILES = (
     "the model it was made from"
 )
 _OBJECTS = ("config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
-_LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one either
+# Bytes, of one file: of 200,000 tensors. A mixture of 384 experts has that many in all of its files; safetensors reads
+# four times as much, which takes a minute and gigabytes as Python objects.
+_LONGEST_HEADER = 25_000_000
 _LFS = b"version https://git-lfs"
+_LAYERS = re.compile(r"(layers?|blocks?|block_count|depth)$")
+_FEW_LAYERS = 1000  # are built in no time; a window or a router may count in layers that a small model lacks
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*weight)")
 _WHOLE_NUMBERS = ("I", "U", "BOOL")  # how the names of these types begin in safetensors
 
@@ -50,6 +57,7 @@ def check_files(name: str, folder: Path) -> dict[str, str]:
         if missing:
             raise InputError(f"model {name!r} lacks the weight {missing}, which {_INDEX} says is in {file}; {_AGAIN}")
         found |= types
+    check_layers(name, _layer_counts(folder / "config.json"), len(found))
     _check_experts(name, found)
     return found
 
@@ -67,6 +75,28 @@ def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
     others = [path.name for path in sorted(folder.glob("*.safetensors"))]
     what = f" but has {others[0]}, which may be another model's" if others else ""
     raise InputError(f"model {name!r} holds no weights: it has no {_WEIGHTS}{what}; {_AGAIN}")
+
+
+def check_layers(name: str, counts: Mapping[str, Any], tensors: int) -> None:
+    """Raise InputError for a number of layers, by its key, that the tensors of a model cannot fill.
+
+    Every layer has one at least. transformers builds what a configuration asks for before it looks at a file.
+    """
+    for key, count in counts.items():
+        if isinstance(count, int | float) and not isinstance(count, bool) and count > max(tensors, _FEW_LAYERS):
+            raise InputError(
+                f"model {name!r}: config.json asks for {key} = {count:,}, but its files hold {tensors:,} tensors; "
+                f"put back the config.json that belongs to it, or {_AGAIN}"
+            )
+
+
+def _layer_counts(path: Path) -> dict[str, Any]:
+    """What a configuration, or a part of it, says under a key that numbers layers; nothing where it is unreadable."""
+    config = peek(path)
+    parts = [config, *config.values()]
+    return {
+        key: value for part in parts if isinstance(part, dict) for key, value in part.items() if _LAYERS.search(key)
+    }
 
 
 def _indexed(name: str, index: Path) -> dict[str, list[str]]:
@@ -96,8 +126,13 @@ def tensor_types(name: str, path: Path, weights: Collection[str] = ()) -> dict[s
         length = int.from_bytes(head, "little")
         if (head + file.read(len(_LFS) - 8)).startswith(_LFS):
             raise InputError(f"{lacks}: {path.name} is a Git LFS pointer to them; fetch them with `git lfs pull`")
+        if _LONGEST_HEADER < length <= size - 8:
+            raise InputError(
+                f"{lacks}: {path.name} has a header of {length:,} bytes, more than any model has; save it in several "
+                "files, or fetch it again"
+            )
         file.seek(8)
-        text = file.read(length) if 8 + length <= size and length <= _LONGEST_HEADER else b""
+        text = file.read(length) if 8 + length <= size else b""
     try:
         tensors = {key: entry for key, entry in json.loads(text).items() if key != "__metadata__"}
         ends = {key: 8 + length + int(entry["data_offsets"][1]) for key, entry in tensors.items()}
@@ -196,6 +231,17 @@ def check_tokenizer(name: str, tokenizer: Any) -> None:
     marks = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
     if not set(tokenizer.get_vocab()) - marks:
         raise InputError(f"model {name!r} has no tokenizer: no file of it holds a vocabulary; {TOKENIZER_FILES}")
+
+
+def check_vocabulary(name: str, model: Any, tokenizer: Any, ids: Any) -> None:
+    """Raise InputError where the tokenizer writes tokens that the model does not have. ids: (n,) those of all rows."""
+    known, highest = model.get_input_embeddings().weight.shape[0], int(ids.max(initial=0))
+    if highest >= known:
+        raise InputError(
+            f"the tokenizer of {name} writes token {highest} ({tokenizer.convert_ids_to_tokens(highest)!r}), but the "
+            f"model has embeddings for {known} only; call model.resize_token_embeddings(len(tokenizer)) and save both, "
+            "or use the model's own tokenizer"
+        )
 
 
 def unreadable(folder: Path) -> str | None:

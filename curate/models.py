@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
-from curate.model_files import check_files, check_tokenizer, check_weights
+from curate.model_files import check_files, check_layers, check_tokenizer, check_weights
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -115,6 +116,8 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
     with explained(name, place), quiet():
         import transformers
 
+        if place.gguf:
+            _opened_gguf(name, place.gguf)
         packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             **place.arguments,
@@ -129,6 +132,16 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
     if place.gguf:
         _forget_quantisation(model)
     return model.float().eval()
+
+
+def _opened_gguf(name: str, path: str) -> Any:
+    """A reader of a GGUF file. Raises InputError where it counts more layers than it can hold."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    counts = {key: field.contents() for key, field in reader.fields.items() if key.endswith(".block_count")}
+    check_layers(name, counts, len(reader.tensors))
+    return reader
 
 
 def _forget_quantisation(model: Any) -> None:
@@ -169,6 +182,9 @@ class quiet:
     def __enter__(self) -> None:
         from transformers.utils import logging as transformers_logging
 
+        self.gguf = vars(importlib.import_module("transformers.modeling_gguf_pytorch_utils"))
+        self.bar = self.gguf["tqdm"]
+        self.gguf["tqdm"] = lambda items, **_: items  # a bar of its own, that nothing else turns off
         self.active = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
         self.logger = logging.getLogger("transformers.modeling_utils")
@@ -177,6 +193,7 @@ class quiet:
     def __exit__(self, *_: Any) -> None:
         from transformers.utils import logging as transformers_logging
 
+        self.gguf["tqdm"] = self.bar
         self.logger.removeFilter(_is_error)
         if self.active:
             transformers_logging.enable_progress_bar()
@@ -267,10 +284,8 @@ def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_re
         import transformers
 
         if place.gguf:
-            import gguf
-
             # rope_freqs is a table derived from the configuration, not a weight.
-            tensors = gguf.GGUFReader(place.gguf).tensors
+            tensors = _opened_gguf(name, place.gguf).tensors
             return sum(int(tensor.n_elements) for tensor in tensors if not tensor.name.startswith("rope_freqs"))
         config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         with torch.device("meta"):

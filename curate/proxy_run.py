@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
+from curate.model_files import check_vocabulary
 from curate.models import (
     context_length,
     identify,
@@ -106,9 +107,10 @@ class ProxyRun:
     def model(self) -> Any:
         if self.proxy.scratch:
             return scratch_model(self.tokenizer, self.max_length, self.seed)
-        return load_model(
-            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
-        )
+        proxy = self.proxy
+        model = load_model(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
+        check_vocabulary(proxy.model, model, self.tokenizer, self.tokenised.tokens.ids)
+        return model
 
     # -- what is there ------------------------------------------------------------------------------------------
 

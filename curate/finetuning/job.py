@@ -18,6 +18,7 @@ from curate.finetuning.lora import with_adapter
 from curate.finetuning.run_folder import RunFolder
 from curate.finetuning.settings import Finetuning
 from curate.finetuning.weighing import further_data, training_rows
+from curate.model_files import check_vocabulary
 from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
 from curate.places import expanded
 from curate.publish import publish_file
@@ -153,13 +154,7 @@ class Job:
             model = scratch_model(self.tokenizer, self.max_length, self._scratch_seed)
         else:
             model = load_model(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
-        known, highest = model.get_input_embeddings().weight.shape[0], int(self.tokens.ids.max())
-        if highest >= known:
-            raise InputError(
-                f"the tokenizer of {settings.model} writes token {highest} "
-                f"({self.tokenizer.convert_ids_to_tokens(highest)!r}), but the model has embeddings for {known} only; "
-                "call model.resize_token_embeddings(len(tokenizer)) and save both, or use the model's own tokenizer"
-            )
+        check_vocabulary(settings.model, model, self.tokenizer, self.tokens.ids)
         whole = model if settings.lora is None else with_adapter(model, settings.lora, settings.seed)
         return model, whole
 
