@@ -255,9 +255,10 @@ def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
 def _warn_of_splits(table: pa.Table, where: str | None) -> None:
     if "split" not in table.column_names or any(name == "split" for name, _, _ in _conditions(where)):
         return
-    if pa.types.is_nested(table.schema.field("split").type):
+    try:
+        column = _as_text(table["split"], where).drop_null()
+    except InputError:  # lists, bytes and other things that are no names of splits
         return
-    column = _as_text(table["split"], where).drop_null()
     counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])

@@ -86,11 +86,6 @@ def read_scores(path: Path) -> Scores:
     for name in ("example_id", "difficulty"):
         if name not in table.column_names:
             raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
-    kind = table.column("example_id").type
-    if pa.types.is_nested(kind):
-        raise InputError(
-            f"--scores {path}: column 'example_id' holds {type_name(kind)}, not ids; give one text per row"
-        )
     difficulty = _floats(table, "difficulty")
     valid = _valid(table, difficulty, path)
     losses, columns = _numbered(table, "loss_"), _numbered(table, "feature_")
@@ -111,8 +106,17 @@ def read_scores(path: Path) -> Scores:
         trajectory=trajectory,
         steps=np.array(steps, np.int64) if steps else None,
         **{name: _counts(table, name, path) for name in COUNTS if name in table.column_names},
-        ids=table.column("example_id").cast(pa.string()).combine_chunks(),
+        ids=_ids(table.column("example_id"), path),
     )
+
+
+def _ids(column: pa.ChunkedArray, path: Path) -> pa.Array:
+    try:
+        return column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"--scores {path}: column 'example_id' holds {type_name(column.type)}, not ids; give one text per row"
+        ) from error
 
 
 def _numbered(table: pa.Table, prefix: str) -> dict[int, str]:

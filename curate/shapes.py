@@ -213,13 +213,24 @@ def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, s
         if name is None:
             continue
         kind = schema.field(name).type
-        if is_text(kind) or pa.types.is_integer(kind) or (role != "id" and pa.types.is_primitive(kind)):
+        if is_text(kind) or pa.types.is_integer(kind) or (role != "id" and _is_written(kind)):
             columns[role] = name
         elif role in given:
             raise InputError(
                 f"column {name!r} holds {type_name(kind)}, which cannot be {role}; name a column of text or numbers"
             )
     return columns
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    """Whether Arrow writes cells of a type as text: numbers and times, unless of a time zone that it does not know."""
+    if not pa.types.is_primitive(kind):
+        return False
+    try:
+        pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes(64))]).cast(pa.string())  # one cell of zeros
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
 
 
 def _no_fit(schema: pa.Schema, shape: str | None) -> str:
