@@ -7,7 +7,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +27,23 @@ def shared_data() -> Path:
         if place and Path(place).is_dir():
             return Path(place)
     pytest.skip("no folder with real datasets (set CURATE_SHARED_DATA)")
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """The fork server of the fuzz tests."""
+    from fuzzing import Driver
+
+    driver = Driver()
+    yield driver
+    driver.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many generated inputs were tried, and how many of them ended as no command may."""
+    reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    found = [value for report in reports for name, value in report.user_properties if name == "fuzz"]
+    if found:
+        terminalreporter.section("generated inputs")
+        for kind, tried, failed, succeeded in sorted(found):
+            terminalreporter.line(f"{kind:<32} {tried:>6,} tried {failed:>4,} failed {succeeded:>6,} ended in 0")

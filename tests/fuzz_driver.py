@@ -1,0 +1,129 @@
+"""Runs commands in forked processes, within bounds, and tells how each ended; for the fuzz tests.
+
+Everything is imported once and a child is forked per request, so that an example costs a fraction of a second, and one
+that ends in a signal, hangs or eats memory ends nothing else.
+
+Each line on stdin is a JSON request:
+    arguments: of the command; or program: the text of one, to be run in the sandbox, whose result is then the output
+    folder: to run it in
+    environment: {name: value, or null for one that is not set}
+    seconds: of wall time, after which it is killed
+    bytes: of address space, beyond what this process has
+The answer is a line with {status, output, errors, seconds, bytes, left}: status as `os.waitstatus_to_exitcode` gives
+it (negative: a signal), null if it was killed for time; bytes: most that were resident, beyond what this process had;
+left: whether it left processes behind.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import resource
+import select
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+import datasets  # noqa: F401
+import gguf  # noqa: F401
+import plotly.graph_objects  # noqa: F401
+import sklearn.cluster
+import sklearn.mixture  # noqa: F401
+import transformers.models.gpt2.modeling_gpt2
+import transformers.models.llama.modeling_llama  # noqa: F401
+
+import augmenters
+import curate.cli
+import scorers
+from curate.verify import ProgramLimits, run_program
+
+# Modules that are a program of their own, or need what is not installed here.
+_APART = ("__main__", "worker", "jail", "watchdog")
+
+
+def import_all() -> None:
+    for package in (curate, scorers, augmenters):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(_APART):
+                importlib.import_module(module.name)
+
+
+def child(request: dict[str, Any], output: int, errors: int) -> NoReturn:
+    status = 70
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        for name, value in request["environment"].items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        os.chdir(request["folder"])
+        most = own_bytes("VmSize") + request["bytes"]
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        status = program(request["program"]) if "program" in request else curate.cli.main(request["arguments"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def program(code: str) -> int:
+    result = run_program(code, ProgramLimits(wall_seconds=10.0, cpu_seconds=2))
+    print(json.dumps({"output": result.output, "failure": result.failure}))
+    return 0
+
+
+def own_bytes(name: str) -> int:
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith(name + ":"))
+    return int(line.split()[1]) * 1024
+
+
+def served(request: dict[str, Any]) -> dict[str, Any]:
+    output, errors = os.memfd_create("output"), os.memfd_create("errors")
+    resident = own_bytes("VmRSS")
+    started = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        child(request, output, errors)
+    waiting = os.pidfd_open(pid)
+    ended = bool(select.select([waiting], [], [], request["seconds"])[0])
+    os.close(waiting)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    seconds = time.monotonic() - started
+    try:
+        os.killpg(pid, signal.SIGKILL)
+        left = True
+    except ProcessLookupError:
+        left = False
+    return {
+        "status": os.waitstatus_to_exitcode(status) if ended else None,
+        "output": text_of(output),
+        "errors": text_of(errors),
+        "seconds": seconds,
+        "bytes": max(0, used.ru_maxrss * 1024 - resident),
+        "left": left and ended,
+    }
+
+
+def text_of(descriptor: int) -> str:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(descriptor, errors="backslashreplace", newline="") as stream:
+        return stream.read(1 << 20)
+
+
+if __name__ == "__main__":
+    import_all()
+    for line in sys.stdin:
+        print(json.dumps(served(json.loads(line))), flush=True)
