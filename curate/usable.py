@@ -65,7 +65,7 @@ def _refuse_invalid(
     rules: Rules,
 ) -> None:
     count = int(invalid.sum())
-    cut = invalid & rows.truncated
+    cut = invalid & (rows.completion_cut > 0)
     by_length = 2 * int(cut.sum()) > count
     row = int(np.flatnonzero(cut if by_length else invalid)[0])
     what = f"{'all ' if count == usable else ''}{count:,} of {usable:,} rows are invalid"

@@ -211,6 +211,16 @@ def test_where_rows_are_cut_to_nothing_the_length_that_would_do_is_named() -> No
     check_usable(rows(256), examples, numbers, Rules(False, 256))
 
 
+@pytest.mark.parametrize("template", ["plain", "alpaca", "chat"])
+def test_no_length_is_named_for_rows_without_an_answer_though_their_prompts_are_cut(template: str) -> None:
+    table = pa.table({"prompt": ["What is it? " * 99] * 20, "completion": [""] * 2 + ["Yes."] * 18})
+    examples = read(table).examples
+    rows = Rows.of(tokenize(examples, byte_level(chat=CHATML), template=template, max_length=64), {})
+    assert rows.truncated[:2].all()
+    with pytest.raises(InputError, match=r"2 of 20 rows .*no completion text, e\.g\. row 0 .*column 'completion'"):
+        check_usable(rows, examples, np.arange(20), Rules(False, 64))
+
+
 # -- max_length: auto ----------------------------------------------------------------------------------------------
 
 
