@@ -160,7 +160,7 @@ def write_synthesis(
         for variant in family.variants:
             if variant.outcome == "kept":
                 variant.reject("near-duplicate of new", f"{families[0].parent.example_id}~1 (0.91)")
-    settings: Any = SimpleNamespace(band=(1, 5), samples=8, variants=3, budget=budget)
+    settings: Any = SimpleNamespace(band=(1, 5), samples=8, variants=3, budget=budget, run_programs=False)
     settings.variation_prompt, settings.solution_prompt = DEFAULT_VARIATION_PROMPT, DEFAULT_SOLUTION_PROMPT
     demand = Demand(SimpleNamespace(of="hard"), "synthetic", seed, rows=hard[4:], suspects=4)
     found = Parents(started, Counter({"no verifiable answer": 2, "not one problem with one solution": 1}))

@@ -934,7 +934,7 @@ def test_printing_is_light_and_opens_what_matters(browser: Any, finished_run: Pa
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     opened = browser.execute_script("return document.querySelectorAll('details[open]').length")
-    assert (before, opened) == (0, 11)
+    assert (before, opened) == (0, 16)
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     ink = wait_for(browser, "getComputedStyle(document.querySelector('.plot .xtick text')).fill")
     assert ink == "rgb(27, 31, 36)"
