@@ -18,7 +18,7 @@ from test_models import write_gguf
 from tokenizer_zoo import byte_level
 
 PLAN = ["plan", "rows.jsonl", "--proxy=model", "--set=proxy.steps=2", "--set=proxy.checkpoints=2"]
-SCORE = ["score", "rows.jsonl", "--limit=8", *PLAN[2:], "--set=proxy.max_length=48", "--out=scores.parquet"]
+SCORE = ["score", "rows.jsonl", "--limit=8", *PLAN[2:], "--set=proxy.max_length=200", "--out=scores.parquet"]
 FAMILIES = ("llama", "gpt2", "gemma3", "qwen3")
 BYTES = 1 << 30  # more than any of these little models takes
 
