@@ -57,7 +57,7 @@ def _check_shape(out: Path) -> None:
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """`curate score`: difficulty per example id."""
     from curate.score_files import check_scores_file, write_scores
-    from curate.terminal import show
+    from curate.terminal import say
 
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
@@ -72,7 +72,7 @@ def score(options: argparse.Namespace) -> dict[str, Any]:
     write_scores(scores, loaded.examples.ids, options.out)
     valid = int(scores.valid.sum())
     if not options.json:
-        show(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}", f"next: {_next_command(options)}")
+        say(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}", f"next: {_next_command(options)}")
     return {"scores": str(options.out), "rows": len(scores), "valid": valid}
 
 
@@ -115,12 +115,12 @@ def inspect(options: argparse.Namespace) -> dict[str, Any]:
 def report(options: argparse.Namespace) -> dict[str, Any]:
     """`curate report`: write report.html anew."""
     from curate.report import write_report
-    from curate.terminal import show
+    from curate.terminal import say
 
     finished(options.directory)
     path = write_report(options.directory)
     if not options.json:
-        show(str(path))
+        say(str(path))
     return {"report": str(path)}
 
 
@@ -245,7 +245,7 @@ def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
 
 def _print_summary(result: dict[str, Any]) -> None:
     from curate.synthesis.command import summary
-    from curate.terminal import show
+    from curate.terminal import say, show
 
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
@@ -260,8 +260,10 @@ def _print_summary(result: dict[str, Any]) -> None:
             show(f"  {line}")
     for warning in result["warnings"]:
         show(f"  warning: {warning['message']} {warning['remedy']}")
-    show(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))")
-    show(f"report   {result['report']}")
+    say(
+        f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))",
+        f"report   {result['report']}",
+    )
 
 
 def _print_plan(result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from curate.display import visible
 
-__all__ = ["show"]
+__all__ = ["say", "show"]
 
 
 def show(*renderables: Any) -> None:
@@ -34,6 +34,11 @@ def show(*renderables: Any) -> None:
                 drawn = [Segment(_shown(text), style) for text, style, _ in console.render(renderable)]
                 console.print(Segments(drawn), end="")
     sys.stdout.write(captured.get())
+
+
+def say(*lines: str) -> None:
+    """Print lines that a person may copy, such as commands and paths: control characters shown, nothing wrapped."""
+    sys.stdout.write("".join(f"{_shown(line)}\n" for line in lines))
 
 
 def _shown(text: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from model_zoo import tiny_model
 
 from curate.cli import main
 
@@ -188,11 +189,11 @@ def test_changed_files_of_a_local_proxy_are_other_inputs(
     from curate.readers import read
 
     model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    tiny_model("llama").save_pretrained(model)
     pipeline = Pipeline.from_recipe("quick", settings=[f"proxy.model={model}"])
     before = inputs_fingerprint(pipeline, read(data), None)
-    (model / "config.json").write_text("{ }")
+    with (model / "config.json").open("a") as file:
+        file.write(" ")
     assert inputs_fingerprint(pipeline, read(data), None) != before
 
 

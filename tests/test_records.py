@@ -138,7 +138,17 @@ LINE = {"step": 1, "epoch": 0.5, "loss": 1.0, "tokens": 10, "seconds": 0.1}
 
 
 @pytest.mark.parametrize(
-    "line", [b"\xff", b"{", b"[1]", b"{}", b'{"step": "1"}', json.dumps(LINE | {"loss": None}).encode(), b"[" * 100_000]
+    "line",
+    [
+        b"\xff",
+        b"{",
+        b"[1]",
+        b"{}",
+        b'{"step": "1"}',
+        json.dumps(LINE | {"loss": None}).encode(),
+        json.dumps(LINE | {"gradient_norm": "x"}).encode(),
+        b"[" * 100_000,
+    ],
 )
 def test_a_damaged_line_of_metrics_is_named(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"

@@ -20,6 +20,7 @@ from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, write_result
 from curate.optimizers import SAM, AdamW
 from curate.publish import publish
+from curate.records import record_text
 from curate.reweighting import TrainingRows, mean_weights
 from curate.train import StepRecord, TrainConfig, train
 
@@ -135,4 +136,4 @@ def _write(
     model.save_pretrained(folder / "model")
     lines = [json.dumps(asdict(each)) for each in log]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / "run.json").write_text(record_text(record), encoding="utf-8")

@@ -16,7 +16,7 @@ from curate.publish import disk_errors, publish_file
 __all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
 
 LOGGERS = ("tensorboard", "wandb")
-_ALWAYS = ("step", "epoch", "loss", "tokens", "seconds")
+_ALWAYS = ("step", "loss", "tokens", "seconds")
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 
@@ -90,7 +90,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number} is damaged; remove the line") from error
-        if not isinstance(line, dict) or not all(_is_number(line.get(name)) for name in _ALWAYS):
+        numbers = isinstance(line, dict) and all(_is_number(line.get(name)) for name in _ALWAYS)
+        if not numbers or not (line.get("gradient_norm") is None or _is_number(line["gradient_norm"])):
             raise InputError(f"{path}, line {number} does not hold {', '.join(_ALWAYS)} as numbers; remove the line")
         lines.append(line)
     return lines

@@ -60,7 +60,7 @@ def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from curate.terminal import show
+    from curate.terminal import say, show
 
     counts, weights, runs = result["counts"], result["weights"], result["runs"]
     by = "1 run" if len(runs) == 1 else f"the mean of {len(runs)} runs"
@@ -74,8 +74,10 @@ def _print(result: dict[str, Any]) -> None:
     if counts["drawn_by_some"]:
         lines.append(f"  drawn in some runs only: {count(counts['drawn_by_some'])} rows; the other runs say their mean")
     lines += [visible(f"  warning: {each['message']} {each['remedy']}") for each in result["warnings"]]
-    lines.append(visible(f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))"))
     averages = " --set reweighter.averages=rows" if result["averages"] == "rows" else ""
     command = f"curate finetune {result['directory']} --reweighter GivenWeights{averages} --model MODEL --out RUN"
-    lines.append(f"next: {visible(command, len(command))}")
     show(*lines)
+    say(
+        f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))",
+        f"next: {command}",
+    )
