@@ -12,7 +12,6 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Iterable
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +235,7 @@ def test_what_is_no_address_is_said_at_once(host: str) -> None:
 # -- Retry-After ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("header", ["1e12", "3600", formatdate(time.time() + 10**9, usegmt=True)])
+@pytest.mark.parametrize("header", ["1e12", "3600", "Thu, 08 Aug 2058 03:06:45 GMT"])
 def test_a_huge_retry_after_is_told_and_bounded(header: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "LONGEST_PAUSE", 0.3)
     monkeypatch.setattr(client, "_SHORT_PAUSE", 0.1)
