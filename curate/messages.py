@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curate.json_text import encodable, loads
 from curate.json_values import is_json
 
-__all__ = ["KEYS", "Turns", "concatenated_turns", "is_messages", "is_text", "message_dicts", "turns"]
+__all__ = ["KEYS", "Turns", "concatenated_turns", "decoded", "is_messages", "is_text", "message_dicts", "turns"]
 
 KEYS = (("role", "content"), ("from", "value"))  # who speaks, and what is said
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
@@ -49,7 +49,7 @@ def turns(array: pa.Array) -> Turns:
     flat = pc.list_flatten(array)
     roles, contents = _spoken_json(flat) if is_json(flat.type) else _spoken(flat)
     encoded = roles.dictionary_encode()
-    names = [_ROLES.get(name, name) for name in _decoded(encoded.dictionary)]
+    names = [_ROLES.get(name, name) for name in decoded(encoded.dictionary)]
     roles = pa.array(names, pa.large_string()).take(encoded.indices)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), roles, contents
 
@@ -78,8 +78,8 @@ def _turn(text: str | None) -> tuple[Any, Any]:
     return (None, None) if keys is None else (turn.get(keys[0]), turn[keys[1]])
 
 
-def _decoded(names: pa.Array) -> list[str]:
-    # A role that is not UTF-8 is reported by the row check; here it only must not stop the reading of others.
+def decoded(names: pa.Array) -> list[str]:
+    """Strings as Python has them; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
     return [raw.decode(errors="replace") for raw in names.cast(pa.large_binary()).to_pylist()]
 
 

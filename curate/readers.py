@@ -21,6 +21,7 @@ from curate.inputs import Kind, open_data
 from curate.json_columns import described, json_faults, opened, plain_text, with_json_as
 from curate.json_text import short
 from curate.json_values import holds_json, is_json, type_name
+from curate.messages import decoded
 from curate.rows import without_bad_rows
 from curate.seeds import derive_seed
 from curate.shapes import RESERVED, content_roles, listed, nearest, parse_columns, recognise
@@ -222,7 +223,7 @@ def _matching(table: pa.Table, where: str | None, description: str) -> npt.NDArr
         cells = _as_text(table[name], where)
         matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
         if equal and not matches.any():
-            shown = ", ".join(repr(short(text)) for text in pc.unique(cells.drop_null())[:5].to_pylist())
+            shown = ", ".join(repr(short(text)) for text in decoded(pc.unique(cells.drop_null())[:5]))
             raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
         keep &= matches if equal else ~matches
     if not keep.any():
@@ -259,7 +260,8 @@ def _warn_of_splits(table: pa.Table, where: str | None) -> None:
         column = _as_text(table["split"], where).drop_null()
     except InputError:  # lists, bytes and other things that are no names of splits
         return
-    counts = {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+    found = pc.value_counts(column)
+    counts = dict(zip(decoded(found.field("values")), found.field("counts").to_pylist(), strict=True))
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
         shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])

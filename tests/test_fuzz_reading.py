@@ -25,7 +25,7 @@ def _arrays() -> dict[str, Any]:
     text = [f"t{k}" for k in numbers]
     zones = {f"zone {zone}": pa.array(numbers, pa.timestamp("us", zone)) for zone in ("UTC", "Mars/Olympus", "+99:99")}
     return zones | {
-        "timestamp": pa.array([-(2**62)] * n, pa.timestamp("s")),
+        "timestamp": pa.array([-(2**53)] * n, pa.timestamp("s")),
         "date": pa.array(numbers, pa.date32()),
         "time": pa.array(numbers, pa.time64("ns")),
         "duration": pa.array(numbers, pa.duration("ms")),

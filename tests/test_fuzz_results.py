@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 RUN = ["run", "rows.jsonl", "--out", "out", "--proxy=scratch", "--set=proxy.steps=4", "--set=proxy.checkpoints=2"]
 RUN += ["--set=proxy.max_length=64"]
-TUNE = ["finetune", "rows.jsonl", "--model=scratch", "--steps=2", "--max-length=64", "--save-every=1"]
+TUNE = ["finetune", "rows.jsonl", "--model=scratch", "--steps=2", "--max-length=64", "--save-every=1", "--arm=original"]
 EVALUATE = ["evaluate", "tuned", "--data=rows.jsonl", "--no-generate", "--limit=4"]
 
 
@@ -25,7 +25,7 @@ def made(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     (folder / "rows.jsonl").write_text(rows_file())
     tuned = [[*TUNE, "--out=tuned"], EVALUATE]
-    other = [[*TUNE, "--seed=1", "--out=other"], ["evaluate", "other", *EVALUATE[2:]]]
+    other = [[*TUNE, "--arm=hard", "--out=other"], ["evaluate", "other", *EVALUATE[2:]]]
     for words in [RUN, *tuned, *other]:
         answer = driver.run(words, folder, seconds=200)
         assert answer.status == 0, answer.errors

@@ -148,15 +148,19 @@ def test_damaged_files_are_the_callers_to_mend(file: str, tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["./none", "/no/such/folder", "a/b/c", "~/none-such", "..", "no such model", "x:y", ""]
-)
+@pytest.mark.parametrize("name", ["./none", "/no/such/folder", "a/b/c", "~/none-such", "..", "no such model", "x:y"])
 def test_what_does_not_exist_is_named_with_the_remedy(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     for load in LOADERS:
         with pytest.raises(InputError, match="--proxy scratch") as caught:
             load(name)
         assert repr(name) in str(caught.value)
+
+
+def test_no_name_is_no_model() -> None:
+    for load in LOADERS:
+        with pytest.raises(InputError, match="the path '' is not valid"):
+            load("")
 
 
 def test_folders_and_files_that_hold_no_model_are_refused(tmp_path: Path) -> None:

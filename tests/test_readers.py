@@ -506,3 +506,16 @@ def test_a_column_of_pandas_that_arrow_does_not_know_is_read_by_its_values_or_re
     ):
         with pytest.raises(InputError, match=message):
             read(frame.assign(x=values))
+
+
+@pytest.mark.parametrize("where", ["split=", "split=none", "other=x"])
+def test_text_that_is_not_utf8_is_told_of_and_not_stumbled_over(where: str) -> None:
+    """In the messages that quote a column: values that a condition does not meet, and names of splits."""
+    raw = pa.array([b"\xff", b"train", b"te\xfest"], pa.binary()).view(pa.string())
+    table = pa.table({"prompt": ["a", "b", "c"], "completion": ["d", "e", "f"], "split": raw, "other": raw})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match="\ufffd"):
+            read(table, where=where)
+    with pytest.warns(DataWarning, match="\ufffd"), pytest.raises(InputError):
+        read(table)
