@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from curate.comparison import detectable_effect, paired_interval, pigeonhole_interval
 
-Floats = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
 SEEDS = (3, 5, 10)
 EXAMPLES = (100, 500)
 # Standard deviation over seeds of what a run scores, in the units of the values' own noise (logits for accuracy).
@@ -37,7 +37,7 @@ LEVEL = 0.95
 
 def answers(
     generator: np.random.Generator, seeds: int, n: int, spread: float, own: float, gain: float
-) -> tuple[Floats, Floats]:
+) -> tuple[Float64Array, Float64Array]:
     """Right or wrong: (S, n) of arm and baseline, drawn from a logistic model of seeds and examples."""
     base = 1.5 * generator.normal(size=n)
     arm = base + gain + own * generator.normal(size=n) + spread * generator.normal(size=(seeds, 1))
@@ -46,7 +46,7 @@ def answers(
     return (uniform[0] < logistic(arm)).astype(float), (uniform[1] < logistic(baseline)).astype(float)
 
 
-def logistic(x: Floats) -> Floats:
+def logistic(x: Float64Array) -> Float64Array:
     return 1 / (1 + np.exp(-x))
 
 
@@ -59,7 +59,7 @@ def expected_accuracy(spread: float, own: float, gain: float) -> float:
 
 def losses(
     generator: np.random.Generator, seeds: int, n: int, spread: float, own: float, gain: float
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Nats per token (S, n) of arm and baseline, skewed over examples; and tokens (n,), which go with the loss."""
     tokens = np.ceil(np.exp(4 + 0.6 * generator.normal(size=n)))
     level = np.exp(0.4 * generator.normal(size=n) - 0.08) * (tokens / 60) ** -0.2

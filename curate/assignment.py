@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from curate.clusterers import KMeans, PerSource, Quantile, Threshold, source_codes
 from curate.errors import InputError
+from curate.types import BoolArray
 
 __all__ = ["Assignment", "Rule", "assign"]
 
@@ -31,7 +32,7 @@ class Assignment:
 
     cluster: Labels
     rule: Rule
-    unknown_source: npt.NDArray[np.bool_]
+    unknown_source: BoolArray
 
 
 def assign(

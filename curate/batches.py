@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from curate.protocols import Ints
 from curate.seeds import derive_seed
+from curate.types import IntArray
 
 __all__ = ["RowOrder", "micro_batches"]
 
@@ -23,22 +22,22 @@ class RowOrder:
     cut into batches of exactly `batch_size`: a batch that an epoch cannot fill carries on into the next one.
     """
 
-    rows: Ints
+    rows: IntArray
     batch_size: int
     seed: int
-    _epoch: Callable[[int], Ints] = field(init=False, repr=False, compare=False)
+    _epoch: Callable[[int], IntArray] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A batch touches two epochs at most, unless it is longer than one.
         object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._permutation))
 
-    def _permutation(self, epoch: int) -> Ints:
+    def _permutation(self, epoch: int) -> IntArray:
         return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(self.rows)
 
-    def batch(self, step: int) -> Ints:
+    def batch(self, step: int) -> IntArray:
         """(batch_size,) positions for the update that follows `step` updates."""
         position, end = step * self.batch_size, (step + 1) * self.batch_size
-        parts: list[Ints] = []
+        parts: list[IntArray] = []
         while position < end:
             epoch, low = divmod(position, len(self.rows))
             parts.append(self._epoch(epoch)[low : low + end - position])
@@ -46,7 +45,7 @@ class RowOrder:
         return np.concatenate(parts)
 
 
-def micro_batches(lengths: npt.NDArray[np.int64], budget: int, pass_cost: int) -> list[Ints]:
+def micro_batches(lengths: IntArray, budget: int, pass_cost: int) -> list[IntArray]:
     """Split b rows into micro-batches of similar length; indices into `lengths`, shortest rows first.
 
     Each holds at most `budget` tokens, padding included (a longer row goes alone). Of the splits of the

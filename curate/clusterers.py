@@ -21,6 +21,7 @@ from curate.errors import DataWarning, InputError
 from curate.lloyd import centred_columns, lloyd
 from curate.protocols import Clusterer
 from curate.seeds import derive_seed
+from curate.types import BoolArray
 
 __all__ = [
     "HDBSCAN",
@@ -258,8 +259,8 @@ class Clustering:
 
     labels: Labels
     groups: Labels
-    all_hard: npt.NDArray[np.bool_]
-    collapsed: npt.NDArray[np.bool_]
+    all_hard: BoolArray
+    collapsed: BoolArray
 
 
 def is_per_source(clusterer: Any) -> bool:
@@ -336,7 +337,7 @@ def _inner(clusterer: Any) -> Any:
     return clusterer.clusterer if isinstance(clusterer, PerSource) else clusterer.model_copy(update={"per": None})
 
 
-def _unclustered(clusterer: Any, sizes: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _unclustered(clusterer: Any, sizes: Array) -> tuple[BoolArray, BoolArray]:
     """(all_hard (g,), collapsed (g,)) of the sources with that many rows each, see `Clustering`."""
     needed, k = _rows_needed(_inner(clusterer))
     all_hard = np.zeros(len(sizes), bool)

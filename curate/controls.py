@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.errors import InputError
+from curate.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from curate.scores import Split
 
 __all__ = ["Control", "stand_ins"]
 
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Rows = IntArray
+Mask = BoolArray
 
 # "random" rows may be hard, as any row may: it is the control for more rows. "matched" ones are not hard, but from the
 # same sources and as long: the control for what else sets hard rows apart. "final_loss" are hard by the last
@@ -102,7 +103,7 @@ def _of_length(wanted: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generato
     return np.concatenate([pool[_nearest(tokens[part], tokens[pool])] for part in parts])
 
 
-def _groups(split: Split) -> npt.NDArray[np.int64]:
+def _groups(split: Split) -> IntArray:
     """(n,) a number per source; all rows alike where the data has none."""
     from curate.clusterers import source_codes
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate.mixture import Mixture
 from curate.plan import Plan, Realized
 from curate.scores import Scores, Split
+from curate.types import IntArray
 
 if TYPE_CHECKING:
     from curate.diagnostics import Diagnostics
@@ -82,7 +82,7 @@ class Curated:
         return self.mixture.dataset
 
     @property
-    def positions(self) -> npt.NDArray[np.int64]:
+    def positions(self) -> IntArray:
         """(m,) positions of the result's rows in the input rows followed by the new rows."""
         return self.mixture.positions
 

@@ -17,6 +17,7 @@ from curate.run_warnings import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, RunW
 from curate.scores import Scores, Split
 from curate.seeds import derive_seed
 from curate.split import HardPolicy, join_scores, make_split
+from curate.types import BoolArray, IntArray
 
 __all__ = [
     "Diagnostics",
@@ -28,7 +29,7 @@ __all__ = [
     "silhouette",
 ]
 
-Rows = npt.NDArray[np.bool_]
+Rows = BoolArray
 
 # The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
 SILHOUETTE_ROWS = 4_000
@@ -147,7 +148,7 @@ def _share(part: Rows, whole: Rows) -> float | None:
     return float((part & whole).sum() / total) if total else None
 
 
-def _groups(split: Split) -> list[npt.NDArray[np.int64]]:
+def _groups(split: Split) -> list[IntArray]:
     """Positions of the rows in a cluster (no noise), for each group that was clustered together."""
     rows = np.flatnonzero(split.cluster >= 0)
     if not split.per_source:

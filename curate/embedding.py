@@ -17,9 +17,9 @@ from curate import distributed
 from curate.errors import InputError
 from curate.forward import Batch, decoder_states, head_losses, logit_map
 from curate.memory import on_all_ranks
-from curate.protocols import Ints
 from curate.scoring import plan_batches
 from curate.tokens import Tokens
+from curate.types import IntArray
 
 __all__ = ["check_embeddable", "embed", "embedded_losses", "embeddings_of"]
 
@@ -65,7 +65,7 @@ def embeddings_of(
     device: torch.device,
     half: bool,
     budget: int,
-    make_batch: Callable[[Tokens, Ints], Batch],
+    make_batch: Callable[[Tokens, IntArray], Batch],
 ) -> torch.Tensor:
     """(n, d) float32 embeddings of the rows of `tokens`, in eval mode, on `device`.
 

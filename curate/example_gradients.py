@@ -10,8 +10,8 @@ from pydantic import Field
 
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.protocols import Ints
 from curate.seeds import derive_seed
+from curate.types import IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class GradientParts(Component):
 
 def example_gradients(
     checkpoint: LiveCheckpoint, tokens: Tokens, of: GradientParts
-) -> Iterator[tuple[Ints, list[torch.Tensor]]]:
+) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Positions (b,) of some valid rows of `tokens` and their gradients, until all are done.
 
     The gradients are float32, one tensor (b, ...) per weight. Adapters are drawn from the proxy's seed, the same at all
@@ -60,7 +60,7 @@ def example_gradients(
     return _last_layer(checkpoint, tokens) if of.parameters == "last-layer" else _lora(checkpoint, tokens, of)
 
 
-def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[Ints, list[torch.Tensor]]]:
+def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Sum over t of (p_t - y_t) h_t^T / tokens (v, d), one row after the other, without a backward pass."""
     from curate.predictions import batches, predictions
 
@@ -82,7 +82,9 @@ def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[In
                     total = None
 
 
-def _lora(checkpoint: LiveCheckpoint, tokens: Tokens, of: GradientParts) -> Iterator[tuple[Ints, list[torch.Tensor]]]:
+def _lora(
+    checkpoint: LiveCheckpoint, tokens: Tokens, of: GradientParts
+) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Sum over t of d_t (A x_t)^T: x_t the inputs of a projection, d_t the gradients of its outputs.
 
     One backward pass gives the d_t of all rows of a batch at once, and none of the weights' own gradients.
@@ -114,7 +116,7 @@ def _lora(checkpoint: LiveCheckpoint, tokens: Tokens, of: GradientParts) -> Iter
         yield batch.rows.cpu().numpy(), parts
 
 
-def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[Ints, list[torch.Tensor]]]:
+def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Of every trainable parameter, by one backward pass per row; leaves the parameters' own .grad alone."""
     import torch
 

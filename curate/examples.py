@@ -16,6 +16,7 @@ from curate.gather import row_store
 from curate.hashing import framed, hash_columns, row_digests, whole
 from curate.messages import concatenated_turns, message_dicts, turns
 from curate.shapes import SHAPES, content_roles, parse_columns
+from curate.types import IntArray
 
 __all__ = ["Examples", "content_ids", "example_ids", "parse_columns"]
 
@@ -55,7 +56,7 @@ class Examples:
         """Roles whose cells a model reads."""
         return content_roles(self.shape, self.columns)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Examples:
+    def take(self, rows: IntArray) -> Examples:
         """The rows at the given positions (m,), in that order; none twice, since ids are unique."""
         ids = self.ids.take(pa.array(rows, pa.int64()))
         table = row_store([self.table]).take(np.asarray(rows, np.int64))
@@ -141,7 +142,7 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
     return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
 
 
-def _codes(values: pa.Array) -> npt.NDArray[np.int64]:
+def _codes(values: pa.Array) -> IntArray:
     """(n,) small integers, equal where the values are."""
     return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
 

@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from curate.attention import VARLEN, register_varlen
 from curate.errors import InputError
 from curate.head import HeadPoint, LogitMap, token_losses
-from curate.protocols import Ints
 from curate.tokens import Tokens
+from curate.types import IntArray
 
 __all__ = [
     "Batch",
@@ -111,7 +111,7 @@ def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
     )
 
 
-def shared_prefix(tokens: Tokens, rows: Ints) -> int:
+def shared_prefix(tokens: Tokens, rows: IntArray) -> int:
     """Leading tokens that all the given rows have in common, short of the token that predicts the first
     supervised one; 0 where there are too few to matter.
     """

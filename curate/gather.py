@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate.column_types import storable
 from curate.errors import InputError
+from curate.types import IntArray
 
 __all__ = ["RowStore", "row_store", "rows_of"]
 
@@ -32,26 +32,26 @@ class RowStore:
     """
 
     batches: list[Any]
-    starts: npt.NDArray[np.int64]
+    starts: IntArray
     schema: pa.Schema
     slice_rows: int
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def slices(self, index: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    def slices(self, index: IntArray) -> Iterator[pa.Table]:
         """The rows at `index` (m,) int64, as consecutive tables. Raises InputError if a position is not a row."""
         if len(index) and (index.min() < 0 or index.max() >= len(self)):
             raise InputError(f"row positions must lie in 0..{len(self) - 1}, got {index.min()}..{index.max()}")
         for low in range(0, len(index), self.slice_rows):
             yield self._slice(index[low : low + self.slice_rows])
 
-    def take(self, index: npt.NDArray[np.int64]) -> pa.Table:
+    def take(self, index: IntArray) -> pa.Table:
         """The rows at `index` (m,) int64, as one table of several chunks."""
         tables = list(self.slices(np.asarray(index, np.int64)))
         return pa.concat_tables(tables) if tables else self.schema.empty_table()
 
-    def _slice(self, index: npt.NDArray[np.int64]) -> pa.Table:
+    def _slice(self, index: IntArray) -> pa.Table:
         owner = np.searchsorted(self.starts, index, side="right") - 1
         order = np.argsort(owner, kind="stable")
         numbers, first = np.unique(owner[order], return_index=True)
@@ -80,7 +80,7 @@ def row_store(tables: Sequence[pa.Table]) -> RowStore:
     return RowStore(batches, starts, schema.remove_metadata(), slice_rows)
 
 
-def rows_of(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
     """The rows at ascending positions (m,), none twice; the table itself where that is all of it."""
     if len(rows) == table.num_rows:
         return table

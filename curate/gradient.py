@@ -22,12 +22,12 @@ from curate.errors import InputError
 from curate.forward import Batch, anchor_losses, anchored_losses, batch_losses, logit_map, make_batch, pack_batch
 from curate.memory import OutOfMemory, out_of_memory
 from curate.optimizers.protocols import SteppedOptimizer
-from curate.protocols import Ints
 from curate.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
 from curate.scoring import plan_packs, resolve_precision
 from curate.seeds import derive_seed
 from curate.sharding import sharded_losses
 from curate.tokens import Tokens
+from curate.types import IntArray
 
 if TYPE_CHECKING:
     from curate.train import TrainConfig
@@ -170,7 +170,7 @@ class Gradient:
             nothing = torch.empty(0, dtype=torch.int64, device=self.device)
             self.parts += [(self.rows[order[:1]], nothing)] * (most - len(self.parts))
 
-    def _split(self, lengths: Ints) -> list[Ints]:
+    def _split(self, lengths: IntArray) -> list[IntArray]:
         if self.packed:
             return list(plan_packs(lengths, self.budget))
         return micro_batches(lengths, self.budget, self.pass_cost)
@@ -300,7 +300,7 @@ class Gradient:
             torch._foreach_mul_(gradients, limit / (size + 1e-6))
         return float(loss), float(size)
 
-    def _batch(self, rows: Ints) -> Batch:
+    def _batch(self, rows: IntArray) -> Batch:
         return (pack_batch if self.packed else make_batch)(self.tokens, rows).to(self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -311,7 +311,7 @@ class Gradient:
     def _embeds(self) -> bool:
         return self.reweighting is not None and self.reweighting.embeds
 
-    def _embedded(self, rows: Ints, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _embedded(self, rows: IntArray, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(k,) summed losses of the k rows of a part, and (b, d) embeddings, 0 for the other rows of the batch."""
         lengths = torch.from_numpy(self.lengths[rows]).to(self.device)
         sums, own = embedded_losses(self.model, self._batch(rows), lengths)

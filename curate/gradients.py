@@ -12,9 +12,9 @@ from curate import distributed
 from curate.errors import InputError
 from curate.forward import Batch, batch_losses, make_batch
 from curate.memory import on_all_ranks
-from curate.protocols import Ints
 from curate.scoring import plan_batches
 from curate.tokens import Tokens
+from curate.types import IntArray
 
 __all__ = ["mean_gradient"]
 
@@ -26,7 +26,7 @@ def mean_gradient(
     device: torch.device,
     half: bool = False,
     budget: int,
-    make_batch: Callable[[Tokens, Ints], Batch] = make_batch,
+    make_batch: Callable[[Tokens, IntArray], Batch] = make_batch,
     shared: bool = True,
 ) -> list[torch.Tensor]:
     """Gradient of the mean loss per completion token over the valid rows of `tokens`, in nats per token.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.json_values import type_name
+from curate.types import IntArray
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -40,12 +40,12 @@ def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column
 
 
-def _large_binary(offsets: npt.NDArray[np.int64], data: Any) -> pa.Array:
+def _large_binary(offsets: IntArray, data: Any) -> pa.Array:
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), pa.py_buffer(data)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
-def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
+def _lengths(array: pa.Array) -> IntArray:
     """(n,) int64 bytes of each value, -1 where null."""
     return pc.fill_null(pc.binary_length(array), -1).to_numpy(zero_copy_only=False).astype("<i8")
 
@@ -58,7 +58,7 @@ def framed(array: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(heads, values, empty, null_handling="replace", null_replacement=b"")
 
 
-def row_digests(columns: Sequence[pa.Array], row_offsets: npt.NDArray[np.int64] | None = None) -> pa.Array:
+def row_digests(columns: Sequence[pa.Array], row_offsets: IntArray | None = None) -> pa.Array:
     """String array (n,) of 32 hex digits: BLAKE2b over each row's framed large_binary values, in order.
 
     row_offsets: (n + 1,) where a row covers several consecutive values of the columns (turns of a conversation).

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,10 +14,11 @@ from curate.column_types import with_children
 from curate.json_text import encodable, fault_of, items_of, loads
 from curate.json_values import JSON, holds_json, is_json
 from curate.messages import KEYS
+from curate.types import IntArray
 
 __all__ = ["described", "json_faults", "opened", "plain_text", "with_json_as"]
 
-Rows = npt.NDArray[np.int64]
+Rows = IntArray
 
 
 def with_json_as(kind: pa.DataType, other: pa.DataType) -> pa.DataType:

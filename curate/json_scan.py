@@ -7,6 +7,8 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from curate.types import IntArray
+
 __all__ = ["TooDeep", "long_integers", "plain_rows"]
 
 _BLOCK = 1 << 20  # bytes looked at together: what fits a cache
@@ -18,7 +20,7 @@ _ZEROS = b"0" * 300
 _INTEGER = re.compile(rb"[0-9]{16,}(?=[\s,\]}]|\Z)")
 
 Bytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.int64]
+Places = IntArray
 
 
 class TooDeep(ValueError):

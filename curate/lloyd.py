@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.types import Float64Array, FloatArray
+
 __all__ = ["START_ROWS", "centred_columns", "lloyd"]
 
-Columns = npt.NDArray[np.float32]
+Columns = FloatArray
 Labels = npt.NDArray[np.int32]
-Doubles = npt.NDArray[np.float64]
+Doubles = Float64Array
 
 # Starts are tried on this many points where there are more: a start only chooses the basin, and the centroids
 # of a sample this large are already within a fraction of a percent of the final ones.
@@ -151,7 +153,7 @@ class _Pass:
         return sums, counts, self.square - 2 * gain
 
 
-def _nearest(affinity: Columns) -> tuple[Labels, npt.NDArray[np.float32]]:
+def _nearest(affinity: Columns) -> tuple[Labels, FloatArray]:
     """Index and value (m,) of the largest entry of each column of `affinity` (k, m), the first of equals."""
     if len(affinity) > FEW_CLUSTERS:
         index = affinity.argmax(axis=0).astype(np.int32)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.errors import InputError
-from curate.protocols import Floats
 from curate.scores import Scores
+from curate.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -21,13 +20,13 @@ __all__ = ["measured_scores"]
 def measured_scores(
     found: Trace,
     examples: Examples,
-    losses: Floats,
-    features: Floats,
+    losses: FloatArray,
+    features: FloatArray,
     *,
     what: str = "feature",
     remedy: str = "lower proxy.learning_rate",
-    difficulty: Floats | None = None,
-    valid: npt.NDArray[np.bool_] | None = None,
+    difficulty: FloatArray | None = None,
+    valid: BoolArray | None = None,
 ) -> Scores:
     """Scores of n traced examples with features (n, f); difficulty (n,) is their mean unless it is given.
 
@@ -57,10 +56,10 @@ def measured_scores(
 
 
 def _check_finite(
-    values: Floats,
-    valid: npt.NDArray[np.bool_],
+    values: FloatArray,
+    valid: BoolArray,
     examples: Examples,
-    steps: npt.NDArray[np.int64],
+    steps: IntArray,
     what: str,
     remedy: str,
 ) -> None:

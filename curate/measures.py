@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from curate.component import Component
-from curate.protocols import CostedMeasure, Floats, Measure
+from curate.protocols import CostedMeasure, Measure
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -17,7 +18,7 @@ __all__ = ["MeanLoss", "passes_of"]
 class MeanLoss(Component):
     """Loss of an example: mean cross-entropy over its completion tokens and EOS, nats per token."""
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) losses in eval mode; NaN for rows without completion text."""
         return checkpoint.losses()[:, None]
 

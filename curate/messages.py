@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.json_text import encodable, loads
 from curate.json_values import is_json
+from curate.types import IntArray
 
 __all__ = ["KEYS", "Turns", "concatenated_turns", "decoded", "is_messages", "is_text", "message_dicts", "turns"]
 
@@ -18,7 +18,7 @@ KEYS = (("role", "content"), ("from", "value"))  # who speaks, and what is said
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 # (n + 1,) int64 offsets of the rows, then role and content of every turn as large_string arrays.
-Turns = tuple[npt.NDArray[np.int64], pa.Array, pa.Array]
+Turns = tuple[IntArray, pa.Array, pa.Array]
 
 
 def is_text(kind: pa.DataType) -> bool:

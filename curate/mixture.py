@@ -16,6 +16,7 @@ from curate.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
 from curate.scores import Split
 from curate.seeds import derive_seed
+from curate.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.readers import Loaded
@@ -91,7 +92,7 @@ class Mixture:
         return [part.rows for part in self.realized if len(part.rows.ids)]
 
     @cached_property
-    def _placed(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    def _placed(self) -> tuple[IntArray, npt.NDArray[np.int32]]:
         """Final order: (m,) positions into the input rows followed by the new rows; (m,) number of the copy."""
         n, counts = len(self.plan), self.plan.counts.astype(np.int64)
         new = sum(len(rows.ids) for rows in self._new)
@@ -108,12 +109,12 @@ class Mixture:
         return positions, copies
 
     @property
-    def positions(self) -> npt.NDArray[np.int64]:
+    def positions(self) -> IntArray:
         """(m,) positions into the input rows followed by the new rows, in the final order."""
         return self._placed[0]
 
     @property
-    def weights(self) -> npt.NDArray[np.float32]:
+    def weights(self) -> FloatArray:
         """(m,) how many rows each row stands for: with `copies` "rows" itself alone, else as often as it is planned."""
         weights = np.ones(len(self), np.float32)
         if self.copies == "weights":
@@ -173,7 +174,7 @@ class Mixture:
                 parts.append((found.difficulty, found.cluster, found.hard, np.ones(m, np.bool_), found.cluster != -2))
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def _extra(self, name: str, new: list[NewRows], positions: npt.NDArray[np.int64]) -> pa.Array:
+    def _extra(self, name: str, new: list[NewRows], positions: IntArray) -> pa.Array:
         values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]
         n = len(self.plan)
         return pa.array(values).take(pa.array(positions - n, mask=positions < n))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from curate.controls import stand_ins
 from curate.errors import InputError
 from curate.seeds import derive_seed
+from curate.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -48,7 +49,7 @@ class Demand:
     seed: int
     share: float | None = None
     count: int | None = None
-    rows: npt.NDArray[np.int64] | None = None
+    rows: IntArray | None = None
     suspects: int = 0
     unsampled: int = 0
     only_hard: bool = False
@@ -67,20 +68,20 @@ class Plan:
     reason: npt.NDArray[np.int16]
     reasons: tuple[str, ...] = ()
     demands: tuple[Demand, ...] = ()
-    suspects: npt.NDArray[np.bool_] | None = None
+    suspects: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
 
     @property
-    def planned(self) -> npt.NDArray[np.bool_]:
+    def planned(self) -> BoolArray:
         """(n,) rows still in the plan: all that Duplicate and Synthesize may see."""
         return self.counts > 0
 
     def with_counts(self, counts: npt.NDArray[Any]) -> Plan:
         return replace(self, counts=counts.astype(np.int32))
 
-    def leave_out(self, rows: npt.NDArray[np.bool_], reason: str) -> Plan:
+    def leave_out(self, rows: BoolArray, reason: str) -> Plan:
         """Drop the planned rows marked in the (n,) mask, recording why."""
         dropped = rows & self.planned
         number = len(self.reasons)
@@ -94,12 +95,12 @@ class Plan:
     def demand(self, demand: Demand) -> Plan:
         return replace(self, demands=(*self.demands, demand))
 
-    def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> IntArray:
         """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are."""
         hard = np.flatnonzero(split.hard & self.planned)
         return hard if of == "hard" else np.unique(stand_ins(of, hard, split, self.planned, generator))
 
-    def mark_suspects(self, rows: npt.NDArray[np.int64], split: Split, share: float, name: str) -> Plan:
+    def mark_suspects(self, rows: IntArray, split: Split, share: float, name: str) -> Plan:
         """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
 
         A row that is still wrong when the proxy stops may be mislabeled, or one of a rare skill. name: of the setting,
@@ -114,7 +115,7 @@ class Plan:
         suspects[by_loss[len(rows) - int(np.ceil(share * len(rows))) :]] = True
         return replace(self, suspects=suspects)
 
-    def trusted(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def trusted(self, rows: IntArray) -> IntArray:
         """The rows at these positions that no noise guard marked."""
         return rows if self.suspects is None else rows[~self.suspects[rows]]
 
@@ -144,7 +145,7 @@ class NewRows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def keep(self, kept: npt.NDArray[np.bool_]) -> NewRows:
+    def keep(self, kept: BoolArray) -> NewRows:
         """The rows marked in the (m,) mask."""
         places = np.flatnonzero(kept)
         return replace(
@@ -162,12 +163,12 @@ class Measured:
     """What the split says of m new rows. difficulty: (m,) float32, NaN where invalid; cluster: (m,) int32, numbered
     like the split's, -2 invalid; hard: (m,) bool; tokens: (m,) int32 completion tokens, where they were counted."""
 
-    difficulty: npt.NDArray[np.float32]
+    difficulty: FloatArray
     cluster: npt.NDArray[np.int32]
-    hard: npt.NDArray[np.bool_]
+    hard: BoolArray
     tokens: npt.NDArray[np.int32] | None = None
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Measured:
+    def take(self, rows: IntArray) -> Measured:
         tokens = None if self.tokens is None else self.tokens[rows]
         return Measured(self.difficulty[rows], self.cluster[rows], self.hard[rows], tokens)
 

@@ -13,9 +13,9 @@ import torch
 
 from curate.forward import Batch, logit_map, make_batch, supervised_states
 from curate.head import LogitMap
-from curate.protocols import Floats
 from curate.scoring import default_token_budget, plan_batches, resolve_precision
 from curate.tokens import Tokens
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.trace import LiveCheckpoint
@@ -114,7 +114,9 @@ def _numerics(checkpoint: LiveCheckpoint) -> Iterator[None]:
         yield
 
 
-def completion_means(checkpoint: LiveCheckpoint, values: Callable[[Predictions], torch.Tensor], width: int) -> Floats:
+def completion_means(
+    checkpoint: LiveCheckpoint, values: Callable[[Predictions], torch.Tensor], width: int
+) -> FloatArray:
     """(n, width) float32: the mean over each row's completion tokens of `values`; NaN rows where not valid.
 
     values: (m, width) numbers at m positions.

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
 import numpy.typing as npt
+
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +33,7 @@ __all__ = [
     "CostedMeasure",
     "DemandingMeasure",
     "EmbeddingReweighter",
-    "Floats",
     "Generator",
-    "Ints",
     "KeyedMeasure",
     "Measure",
     "MeasuringScorer",
@@ -48,9 +47,6 @@ __all__ = [
     "RowReweighter",
     "Scorer",
 ]
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @runtime_checkable
@@ -82,7 +78,7 @@ class MeasuringScorer(Scorer, Protocol):
 class Measure(Protocol):
     """One number or vector per example at one checkpoint."""
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, d) float32 for the n examples of one shard; NaN rows where the example cannot be measured.
 
         The checkpoint is lent: weights must be as before when this returns.

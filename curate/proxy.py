@@ -8,13 +8,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, Field, field_validator
 
 from curate.component import Component
 from curate.errors import InputError
 from curate.models import SCRATCH
 from curate.templates import Template
+from curate.types import Float64Array, IntArray
 
 if TYPE_CHECKING:
     from curate.train import TrainConfig
@@ -42,12 +42,12 @@ class Schedule:
     steps_per_epoch: optimizer steps per pass over the valid rows (a fraction where rows do not divide).
     """
 
-    steps: npt.NDArray[np.int64]
+    steps: IntArray
     horizon_steps: int
     steps_per_epoch: float
 
     @property
-    def epochs(self) -> npt.NDArray[np.float64]:
+    def epochs(self) -> Float64Array:
         """(K,) passes over the data at each checkpoint."""
         return self.steps / self.steps_per_epoch
 

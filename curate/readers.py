@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +24,7 @@ from curate.messages import decoded
 from curate.rows import without_bad_rows
 from curate.seeds import derive_seed
 from curate.shapes import RESERVED, content_roles, listed, nearest, parse_columns, recognise
+from curate.types import IntArray
 
 __all__ = ["Loaded", "name_of", "read", "read_for"]
 
@@ -50,7 +50,7 @@ class Loaded:
     notes: list[str]
     description: str
     rows_read: int
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
     kind: Kind
     original: Any = None
     split: str | None = None
@@ -161,7 +161,7 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
 
 def _with_json_opened(
     table: pa.Table,
-    rows: npt.NDArray[np.int64],
+    rows: IntArray,
     roles: Sequence[str],
     columns: Mapping[str, str],
     notes: Sequence[tuple[str, str]],
@@ -211,7 +211,7 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
 # --- row filter ------------------------------------------------------------------------------------------------
 
 
-def _matching(table: pa.Table, where: str | None, description: str) -> npt.NDArray[np.int64]:
+def _matching(table: pa.Table, where: str | None, description: str) -> IntArray:
     """(m,) int64 positions of the rows that fulfil every condition."""
     keep = np.ones(table.num_rows, np.bool_)
     for name, equal, value in _conditions(where):

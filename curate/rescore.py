@@ -18,11 +18,12 @@ from curate.assignment import Rule, assign
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.json_values import type_name
-from curate.protocols import Floats, MeasuringScorer, Scorer
+from curate.protocols import MeasuringScorer, Scorer
 from curate.run import Run
 from curate.scores import Scores, Split, as_scores
 from curate.shapes import listed
 from curate.split import INVALID
+from curate.types import BoolArray, FloatArray
 
 __all__ = ["Rescored", "behind", "rescore"]
 
@@ -40,15 +41,15 @@ class Rescored:
 
     scores: Scores
     cluster: npt.NDArray[np.int32]
-    hard: npt.NDArray[np.bool_]
+    hard: BoolArray
     rule: Rule
-    unknown_source: npt.NDArray[np.bool_]
+    unknown_source: BoolArray
 
     def __len__(self) -> int:
         return len(self.cluster)
 
     @property
-    def difficulty(self) -> Floats:
+    def difficulty(self) -> FloatArray:
         """(m,) float32, NaN where the row could not be scored."""
         return self.scores.difficulty
 

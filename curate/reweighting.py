@@ -18,14 +18,13 @@ from curate.errors import InputError
 from curate.protocols import (
     BeginningReweighter,
     EmbeddingReweighter,
-    Floats,
-    Ints,
     RefreshedReweighter,
     RememberingReweighter,
     Reweighter,
     RowReweighter,
 )
 from curate.tokens import Tokens
+from curate.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.forward import Batch
@@ -131,7 +130,7 @@ class Training:
     seed: int
     device: torch.device
     half: bool
-    make_batch: Callable[[Tokens, Ints], Batch]
+    make_batch: Callable[[Tokens, IntArray], Batch]
     budget: Callable[[], int]
 
     def gradient(self, tokens: Tokens) -> list[torch.Tensor]:
@@ -231,7 +230,7 @@ def _sizes(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.clamp_min(1).float() / tokens.float().mean()
 
 
-def mean_weights(state: Mapping[str, torch.Tensor]) -> tuple[Floats, Ints]:
+def mean_weights(state: Mapping[str, torch.Tensor]) -> tuple[FloatArray, IntArray]:
     """(n,) mean weight of every row over the steps that drew it (NaN where none did), and (n,) how many did.
 
     Weights are the method's own w, also of a method that averages rows (see `curate.protocols.RowReweighter`).

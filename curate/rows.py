@@ -16,11 +16,12 @@ from curate.errors import InputError
 from curate.gather import rows_of
 from curate.messages import is_messages, is_text, turns
 from curate.shapes import content_roles
+from curate.types import BoolArray, IntArray
 
 __all__ = ["BadRow", "bad_rows", "without_bad_rows"]
 
 _SHOWN_CHARACTERS = 200
-Mask = npt.NDArray[np.bool_]
+Mask = BoolArray
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,12 @@ def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tu
 
 def without_bad_rows(
     table: pa.Table,
-    rows: npt.NDArray[np.int64],
+    rows: IntArray,
     shape: str,
     columns: Mapping[str, str],
     odd: Mapping[str, Mapping[int, str]],
     on_bad_row: str,
-) -> tuple[pa.Table, npt.NDArray[np.int64], list[dict[str, Any]]]:
+) -> tuple[pa.Table, IntArray, list[dict[str, Any]]]:
     """The usable rows, their positions in the input, and records of the others.
 
     rows: (m,) position of each row of `table` in the input; odd: as of `bad_rows`. on_bad_row: drop leaves bad rows

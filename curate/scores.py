@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.errors import InputError
-from curate.protocols import Floats
+from curate.types import BoolArray, FloatArray, IntArray
 
 __all__ = ["COUNTS", "Scores", "Split", "as_scores"]
 
@@ -32,11 +32,11 @@ class Scores:
     ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     """
 
-    features: Floats
-    difficulty: Floats
-    valid: npt.NDArray[np.bool_]
-    trajectory: Floats | None = None
-    steps: npt.NDArray[np.int64] | None = None
+    features: FloatArray
+    difficulty: FloatArray
+    valid: BoolArray
+    trajectory: FloatArray | None = None
+    steps: IntArray | None = None
     tokens: npt.NDArray[np.int32] | None = None
     prompt_cut: npt.NDArray[np.int32] | None = None
     completion_cut: npt.NDArray[np.int32] | None = None
@@ -63,14 +63,14 @@ class Scores:
         return len(self.difficulty)
 
     @property
-    def final_loss(self) -> Floats | None:
+    def final_loss(self) -> FloatArray | None:
         """(n,) loss at the last checkpoint in nats per token, if the scorer recorded losses."""
         return None if self.trajectory is None else self.trajectory[:, -1]
 
     def with_ids(self, ids: Any) -> Scores:
         return replace(self, ids=ids)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Scores:
+    def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
         named = {name: getattr(self, name) for name in ("trajectory", *COUNTS)}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
@@ -122,10 +122,10 @@ class Split:
 
     ids: Any
     cluster: npt.NDArray[np.int32]
-    hard: npt.NDArray[np.bool_]
-    difficulty: Floats
-    valid: npt.NDArray[np.bool_]
-    final_loss: Floats | None = None
+    hard: BoolArray
+    difficulty: FloatArray
+    valid: BoolArray
+    final_loss: FloatArray | None = None
     sources: npt.NDArray[Any] | None = None
     per_source: bool = False
     tokens: npt.NDArray[np.int32] | None = None

@@ -18,8 +18,8 @@ import torch
 
 from curate.errors import InputError
 from curate.forward import allow_packing, batch_losses, logit_map, make_batch, pack_batch, shared_prefix
-from curate.protocols import Floats, Ints
 from curate.tokens import Tokens
+from curate.types import FloatArray, IntArray
 
 __all__ = [
     "CPU_TOKENS",
@@ -73,7 +73,7 @@ def default_token_budget(device: torch.device) -> int:
     return max(CPU_TOKENS, min(8 * CPU_TOKENS, CPU_TOKENS // 2 * torch.get_num_threads()))
 
 
-def plan_batches(lengths: Ints, token_budget: int) -> Iterator[Ints]:
+def plan_batches(lengths: IntArray, token_budget: int) -> Iterator[IntArray]:
     """Row positions, longest rows first, in batches of at most `token_budget` padded tokens (or one row)."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -83,7 +83,7 @@ def plan_batches(lengths: Ints, token_budget: int) -> Iterator[Ints]:
         start += rows
 
 
-def plan_packs(lengths: Ints, token_budget: int, prefix: int = 0) -> Iterator[Ints]:
+def plan_packs(lengths: IntArray, token_budget: int, prefix: int = 0) -> Iterator[IntArray]:
     """Row positions in order, in batches of at most `token_budget` tokens (or one row), a `prefix` counted once."""
     start, used = 0, prefix
     for row, length in enumerate((lengths - prefix).tolist()):
@@ -147,7 +147,7 @@ class LossEngine:
         if self._exact is not None:
             self._exact.refresh()
 
-    def losses(self, tokens: Tokens) -> Floats:
+    def losses(self, tokens: Tokens) -> FloatArray:
         """(n,) float32 mean loss per completion token in nats; NaN exactly where `tokens.valid` is False.
 
         Provided the weights are sane: a valid row whose loss is not finite is returned as it is, for the caller
@@ -174,14 +174,14 @@ class LossEngine:
                 result[chosen] = sums.cpu().numpy() / counts[chosen]
         return result
 
-    def _plan(self, tokens: Tokens, rows: Ints) -> Iterator[Ints]:
+    def _plan(self, tokens: Tokens, rows: IntArray) -> Iterator[IntArray]:
         lengths = tokens.lengths[rows]
         if self.layout == "padded":
             return (rows[part] for part in plan_batches(lengths, self.token_budget))
         prefix = shared_prefix(tokens, rows) if len(rows) > 1 else 0
         return (rows[part] for part in plan_packs(lengths, self.token_budget, prefix))
 
-    def _sums(self, tokens: Tokens, rows: Ints) -> torch.Tensor:
+    def _sums(self, tokens: Tokens, rows: IntArray) -> torch.Tensor:
         batch = make_batch(tokens, rows) if self.layout == "padded" else pack_batch(tokens, rows)
         return batch_losses(self._twin, batch.to(self.device))
 
@@ -244,7 +244,7 @@ class LossEngine:
                 yield
 
 
-def _warm_up_rows(model: Any, rows: int, width: int) -> tuple[Tokens, Ints]:
+def _warm_up_rows(model: Any, rows: int, width: int) -> tuple[Tokens, IntArray]:
     """Rows of different tokens and the same length, nothing of which is shared."""
     ids = np.arange(rows * width, dtype=np.int32) % model.get_input_embeddings().weight.shape[0]
     supervised = np.tile(np.arange(width) > 0, rows)
@@ -286,7 +286,7 @@ def score_losses(
     layout: Layout = "auto",
     compile: Literal["auto"] | bool = "auto",
     device: torch.device | str | None = None,
-) -> Floats:
+) -> FloatArray:
     """(n,) float32 mean loss per completion token in nats; see `LossEngine`, which scores more than once."""
     engine = LossEngine(
         model,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from curate.clusterers import cluster_rows, is_per_source, seeded
 from curate.errors import InputError
 from curate.scores import Scores, Split, as_scores
+from curate.types import BoolArray, Float64Array, IntArray
 
 __all__ = ["INVALID", "HardPolicy", "given_scores", "join_scores", "make_split"]
 
@@ -79,7 +80,7 @@ def make_split(
     )
 
 
-def _check_finite(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], ids: Any) -> None:
+def _check_finite(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> None:
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         row = int(rows[np.argmin(finite)])
@@ -164,9 +165,9 @@ def _strings(ids: Any) -> Any:
 def _rank(
     labels: npt.NDArray[np.int32],
     groups: npt.NDArray[np.int32],
-    difficulty: npt.NDArray[np.float64],
+    difficulty: Float64Array,
     policy: HardPolicy,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.int32], BoolArray]:
     """Cluster numbers (n,) by (group, mean difficulty), noise kept, and which rows the policy calls hard."""
     clustered = labels >= 0
     if not clustered.any():

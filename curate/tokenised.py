@@ -17,6 +17,7 @@ from curate.examples import Examples
 from curate.progress import Progress
 from curate.tokenization import tokenize
 from curate.tokens import Tokens
+from curate.types import BoolArray, IntArray
 
 __all__ = ["Rows", "Tokenised", "truncation_facts"]
 
@@ -32,9 +33,9 @@ class Rows:
     refused: row -> why the template cannot render it; such a row is not valid.
     """
 
-    valid: npt.NDArray[np.bool_]
+    valid: BoolArray
     tokens: npt.NDArray[np.int32]
-    lengths: npt.NDArray[np.int64]
+    lengths: IntArray
     prompt_cut: npt.NDArray[np.int32]
     completion_cut: npt.NDArray[np.int32]
     refused: Mapping[int, str] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Rows:
         return cls(tokens.valid, tokens.completion_tokens, tokens.lengths, *cuts, refused)
 
     @property
-    def truncated(self) -> npt.NDArray[np.bool_]:
+    def truncated(self) -> BoolArray:
         """(n,) bool; the row was longer than max_length."""
         return (self.prompt_cut > 0) | (self.completion_cut > 0)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from curate.types import BoolArray, IntArray
+
 __all__ = ["Tokens"]
 
 
@@ -25,9 +27,9 @@ class Tokens:
     """
 
     ids: npt.NDArray[np.int32]
-    supervised: npt.NDArray[np.bool_]
-    offsets: npt.NDArray[np.int64]
-    valid: npt.NDArray[np.bool_]
+    supervised: BoolArray
+    offsets: IntArray
+    valid: BoolArray
     prompt_cut: npt.NDArray[np.int32]
     completion_cut: npt.NDArray[np.int32]
 
@@ -35,12 +37,12 @@ class Tokens:
         return len(self.valid)
 
     @property
-    def truncated(self) -> npt.NDArray[np.bool_]:
+    def truncated(self) -> BoolArray:
         """(n,) bool; the row was longer than max_length."""
         return (self.prompt_cut > 0) | (self.completion_cut > 0)
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> IntArray:
         """(n,) tokens per row, prompt included."""
         return np.diff(self.offsets)
 
@@ -62,7 +64,7 @@ class Tokens:
             self.completion_cut[low:high],
         )
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Tokens:
+    def take(self, rows: IntArray) -> Tokens:
         """The given rows, in the given order, repeats allowed."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

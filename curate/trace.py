@@ -22,10 +22,11 @@ from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
 from curate.measures import passes_of
-from curate.protocols import DemandingMeasure, Floats, KeyedMeasure, Measure
+from curate.protocols import DemandingMeasure, KeyedMeasure, Measure
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
 from curate.tokens import Tokens
+from curate.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from curate.run import Run
@@ -67,7 +68,7 @@ class LiveCheckpoint:
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
-    ) -> Floats:
+    ) -> FloatArray:
         """(n,) loss in nats per token of the shard (or of `tokens`) under the weights the model holds now.
 
         precision: "float32" for a measure that looks at small changes of the weights, which bfloat16 rounds away.
@@ -82,7 +83,7 @@ class LiveCheckpoint:
             )
         else:
             self._engines[name].refresh()
-        result: Floats = self._engines[name].losses(self.tokens if tokens is None else tokens)
+        result: FloatArray = self._engines[name].losses(self.tokens if tokens is None else tokens)
         return result
 
 
@@ -96,15 +97,15 @@ class Trace:
     """
 
     schedule: Schedule
-    values: dict[str, Floats]
-    valid: npt.NDArray[np.bool_]
+    values: dict[str, FloatArray]
+    valid: BoolArray
     tokens: npt.NDArray[np.int32]
     prompt_cut: npt.NDArray[np.int32]
     completion_cut: npt.NDArray[np.int32]
     proxy_key: str
     facts: dict[str, Any]
 
-    def of(self, measure: Measure) -> Floats:
+    def of(self, measure: Measure) -> FloatArray:
         """(n, K, d) values of a measure."""
         return self.values[fingerprint(measure)]
 
@@ -203,7 +204,7 @@ class _Measuring:
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
-    def values(self, tokens: Callable[[], Tokens]) -> dict[str, Floats]:
+    def values(self, tokens: Callable[[], Tokens]) -> dict[str, FloatArray]:
         """Fingerprint of a measure -> (n, K, d); what is not in the cache is measured, trained first if need be.
 
         tokens: gives those of the n examples; called only if something is missing.
@@ -234,7 +235,7 @@ class _Measuring:
         name = self.names[fingerprint(measure)]
         return ("measures", self.proxy_run.key, name, f"step-{step:06d}", *place, f"shard-{shard:05d}")
 
-    def _collect(self, measure: Measure) -> Floats:
+    def _collect(self, measure: Measure) -> FloatArray:
         """(n, K, d) from the cache."""
         columns = []
         for step in self.steps:
@@ -286,7 +287,7 @@ class _Measuring:
                     done += 1
                     stage.advance(sizes[shard])
 
-    def _measured(self, measure: Measure, checkpoint: LiveCheckpoint, low: int, high: int) -> Floats:
+    def _measured(self, measure: Measure, checkpoint: LiveCheckpoint, low: int, high: int) -> FloatArray:
         values = np.asarray(measure.measure(checkpoint, self.examples.take(np.arange(low, high))), np.float32)
         if values.ndim != 2 or len(values) != high - low:
             raise InputError(
@@ -296,5 +297,5 @@ class _Measuring:
         return values
 
 
-def _saver(values: Floats) -> Callable[[Path], None]:
+def _saver(values: FloatArray) -> Callable[[Path], None]:
     return lambda folder: np.save(folder / "values.npy", values, allow_pickle=False)

@@ -15,9 +15,9 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.layouts import CONTEXT, Layout, Part, Piece, RefusedRow
+from curate.types import BoolArray, IntArray
 
 __all__ = ["CHARACTERS_PER_TOKEN", "KINDS", "SPARE_TOKENS", "Cut", "Encoded", "Ends", "encode_batch"]
 
@@ -172,7 +172,7 @@ class Cut:
         begins = int(self.ends.bos is not None)
         own = least // _QUESTION_SHARE
 
-        def drop(which: npt.NDArray[np.bool_], leaves: int, own: int = 0) -> None:
+        def drop(which: BoolArray, leaves: int, own: int = 0) -> None:
             """Drop the leftmost of such tokens until the row fits, `leaves` are given before it or `own` are left."""
             places = np.flatnonzero(kept & which)
             given = int(kept[:first].sum()) - leaves if leaves else len(places)
@@ -232,7 +232,7 @@ class Cut:
         row.ids += ids
         row.kinds += codes[pieces].min(axis=1).tolist() if len(ids) else []
 
-    def _placed(self, texts: list[str]) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _placed(self, texts: list[str]) -> tuple[list[int], IntArray, IntArray]:
         """Token ids of the texts end to end; (t, 2) text in which each begins and ends; (t,) where it begins."""
         bounds = np.cumsum([len(text) for text in texts])
         backend = _backend(self.tokenizer)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.tokenised import Rows
+from curate.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from curate.readers import Loaded
@@ -36,7 +36,7 @@ class Rules:
     option: str = "--set proxy.max_length=N"
 
 
-def check_usable(rows: Rows, examples: Examples, numbers: npt.NDArray[np.int64], rules: Rules) -> None:
+def check_usable(rows: Rows, examples: Examples, numbers: IntArray, rules: Rules) -> None:
     """Raise InputError for a row that the template refuses, or too many without completion text, unless dropped.
 
     rows: what tokenizing the n examples says; numbers: (n,) position of each in the input as read.
@@ -59,8 +59,8 @@ def check_usable(rows: Rows, examples: Examples, numbers: npt.NDArray[np.int64],
 def _refuse_invalid(
     rows: Rows,
     examples: Examples,
-    numbers: npt.NDArray[np.int64],
-    invalid: npt.NDArray[np.bool_],
+    numbers: IntArray,
+    invalid: BoolArray,
     usable: int,
     rules: Rules,
 ) -> None:
@@ -91,9 +91,7 @@ def _answer_column(examples: Examples) -> str:
     return next(examples.columns[role] for role in roles if role in examples.columns)
 
 
-def refused_records(
-    refused: Mapping[int, str], examples: Examples, numbers: npt.NDArray[np.int64]
-) -> list[dict[str, Any]]:
+def refused_records(refused: Mapping[int, str], examples: Examples, numbers: IntArray) -> list[dict[str, Any]]:
     """What is kept of rows that a template refuses; see `curate.curated.rejected_table`."""
     ids = examples.ids
     return [

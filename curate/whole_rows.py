@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.cache import Cache
 from curate.examples import Examples
 from curate.progress import Progress
 from curate.tokenization import tokenize
+from curate.types import IntArray
 
 __all__ = ["AUTO", "auto_length", "length_for"]
 
@@ -24,7 +24,7 @@ _ROUND = 64  # tokens; lengths are rounded up to multiples, those below it of an
 _LONGEST = 4096  # tokens, for a model that sets no limit, as one from scratch
 
 
-def length_for(lengths: npt.NDArray[np.int64], context: int | None) -> int:
+def length_for(lengths: IntArray, context: int | None) -> int:
     """The smallest length at which 99 % of rows of these (n,) lengths are whole, rounded up, within the context."""
     limit = context or _LONGEST
     if not len(lengths):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate.errors import InputError
@@ -19,12 +18,13 @@ from curate.gather import row_store
 from curate.json_values import type_name
 from curate.publish import disk_errors, sync
 from curate.readers import Loaded
+from curate.types import IntArray
 
 __all__ = ["assemble", "hand_back", "output_schema", "write_parquet_shards"]
 
 _GROUP_ROWS = 32_768  # rows per Parquet row group
 _SHARD_ROWS = 8 * _GROUP_ROWS
-Index = npt.NDArray[np.int64]
+Index = IntArray
 
 
 def output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:

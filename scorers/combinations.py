@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.protocols import Floats, Measure, MeasuringScorer, Preflight, Scorer
+from curate.protocols import Measure, MeasuringScorer, Preflight, Scorer
 from curate.run import Run, standalone
 from curate.scores import COUNTS, Scores, as_scores
+from curate.types import BoolArray, Float64Array, FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -139,7 +139,7 @@ def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
             scorer.check_examples(examples)
 
 
-def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], npt.NDArray[np.bool_]]:
+def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], BoolArray]:
     """What each scorer says, and the rows (n,) that are valid for all."""
     _check_examples(scorers, examples)
     measures = _measures(scorers)
@@ -149,7 +149,7 @@ def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scor
     return parts, np.logical_and.reduce([part.valid for part in parts])
 
 
-def _ranks(part: Scores, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def _ranks(part: Scores, valid: BoolArray) -> Float64Array:
     """(n,) rank of each valid row among the valid ones, from 1; 1 for the others."""
     from scipy.stats import rankdata
 
@@ -160,14 +160,14 @@ def _ranks(part: Scores, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64
 
 def _combined(
     parts: list[Scores],
-    valid: npt.NDArray[np.bool_],
-    features: npt.NDArray[np.float64],
-    difficulty: npt.NDArray[np.float64],
+    valid: BoolArray,
+    features: Float64Array,
+    difficulty: Float64Array,
     examples: Any,
 ) -> Scores:
     """Scores with the trajectory of the first scorer that has one."""
     with_losses = next((part for part in parts if part.trajectory is not None), None)
-    kept: Floats = np.where(valid[:, None], features, 0).astype(np.float32)
+    kept: FloatArray = np.where(valid[:, None], features, 0).astype(np.float32)
     return Scores(
         features=kept,
         difficulty=np.where(valid, difficulty, np.nan).astype(np.float32),

@@ -12,10 +12,11 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats, Measure
+from curate.protocols import Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.seeds import derive_seed
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ class EarlyOutput(Component):
             )
         return int(early[-1])
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, dimensions) projected mean outputs at the early checkpoint; NaN, and no pass, at the others.
 
         Raises InputError for hidden states of a model that can only be run whole.

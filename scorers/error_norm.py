@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from curate.component import Component
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats, Measure
+from curate.protocols import Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ class ErrorNorm(Component):
     def check_schedule(self, schedule: Schedule) -> None:
         """Any schedule serves."""
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) mean norms."""
         from curate.predictions import completion_means
 

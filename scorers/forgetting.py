@@ -12,9 +12,10 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats, Measure
+from curate.protocols import Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ __all__ = ["ForgettingCount", "TokenAccuracy"]
 class TokenAccuracy(Component):
     """Share of an example's completion tokens that are the most likely ones, each given the true tokens before it."""
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) shares in [0, 1]; NaN for rows without completion text."""
         from curate.predictions import completion_means
 

@@ -13,11 +13,11 @@ from curate.errors import InputError
 from curate.example_gradients import GradientParts, example_gradients
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats
 from curate.readers import read_for
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.source_data import GivenData
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class Alignment(Component):
     of: GradientParts
     similarity: Literal["cosine", "dot"]
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) alignments; NaN for rows without completion text.
 
         Raises InputError where the target has no row with completion text, or no gradient, and where the model has no

@@ -12,10 +12,11 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats, Measure
+from curate.protocols import Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.tokens import Tokens
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -52,7 +53,7 @@ class InstructionFollowingDifficulty(Component):
                 "LossTrajectory"
             )
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 3): loss with the prompt and without, nats per token, over the same tokens; how many tokens these are."""
         same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_run.tokenizer.bos_token_id)
         counts = same.completion_tokens.astype(np.float32)

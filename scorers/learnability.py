@@ -10,9 +10,9 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats
 from curate.run import Run, standalone
 from curate.scores import Scores
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -35,7 +35,7 @@ class ReferenceLoss(Component):
     revision: str | None = None
     trust_remote_code: bool = False
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) losses in nats per token, the same at every checkpoint; NaN for rows without completion text.
 
         Raises InputError where the model takes shorter rows than the proxy.
@@ -45,7 +45,7 @@ class ReferenceLoss(Component):
             if repr(self) not in checkpoint.kept:
                 checkpoint.kept[repr(self)] = self._engine(checkpoint)
             checkpoint.kept[key] = checkpoint.kept[repr(self)].losses(checkpoint.tokens)[:, None]
-        losses: Floats = checkpoint.kept[key]
+        losses: FloatArray = checkpoint.kept[key]
         return losses
 
     def passes(self, rows: int, checkpoints: int) -> float:

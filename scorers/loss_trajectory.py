@@ -11,9 +11,9 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
 from curate.measures import MeanLoss
-from curate.protocols import Floats
 from curate.run import Run, standalone
 from curate.scores import Scores
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.proxy import Schedule
@@ -74,7 +74,7 @@ class FinalLoss(Component):
         return LossTrajectory(features="final").score(examples, run)
 
 
-def _features(trajectory: Floats, kind: str) -> Floats:
+def _features(trajectory: FloatArray, kind: str) -> FloatArray:
     if kind == "absolute":
         return trajectory
     if kind == "final":

@@ -13,10 +13,11 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.layouts import Piece, last_completion
 from curate.measures import MeanLoss
-from curate.protocols import Floats, Measure
+from curate.protocols import Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.seeds import derive_seed
+from curate.types import Float64Array, FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -36,7 +37,7 @@ __all__ = [
 _BLOCK = 1024  # rows looked at together for the first that can be graded
 
 
-def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> npt.NDArray[np.float64]:
+def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> Float64Array:
     """Accuracies (K, n), with 0 where an example was memorised: ln ln perplexity < threshold, nll < e^threshold.
 
     nll: (K, n) mean negative log-likelihood of the worked solution, nats per token. NaN of either stays NaN.
@@ -47,7 +48,7 @@ def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: floa
     return np.where(np.isnan(nll), np.nan, np.where(nll < np.exp(threshold), 0.0, accuracy))
 
 
-def pre_memorization_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> npt.NDArray[np.float64]:
+def pre_memorization_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> Float64Array:
     """(K, n) accuracy before memorisation at K checkpoints, one per epoch (arXiv 2411.07681).
 
     PreMem[m] = min(max over m' <= m of masked[m'], accuracy[m]), with the arguments of `masked_accuracy`. So an
@@ -67,7 +68,7 @@ def sampled_accuracy(
     samples: int,
     sampling: Sampling,
     batch_size: int,
-) -> Floats:
+) -> FloatArray:
     """(n,) float32 share of right answers among the completions drawn for each of n prompts.
 
     Sample k of a row is drawn with (its seed, k), whatever stands beside it. An answer that could not be decided is
@@ -119,7 +120,7 @@ class SampledAccuracy(Component):
         """See `curate.protocols.CostedMeasure`; as if samples were as long as the rows' own completions."""
         return float(self.samples * checkpoints)
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.
 
         Sample k of a row is seeded by the run, the step, the row's id and k alone.

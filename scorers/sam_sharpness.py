@@ -11,10 +11,10 @@ from pydantic import Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
-from curate.protocols import Floats
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.seeds import derive_seed
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
@@ -54,7 +54,7 @@ class SAMSharpness(Component):
     def check_schedule(self, schedule: Schedule) -> None:
         """Any schedule serves."""
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> Floats:
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 2) float32: loss at w, loss at w + eps, nats per token; NaN for rows without completion text.
 
         Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve. The
@@ -86,7 +86,7 @@ class SAMSharpness(Component):
         return measured_scores(found, examples, pair[:, :, 0], sharpness, what="sharpness", remedy=remedy)
 
 
-def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> Floats:
+def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> FloatArray:
     """(n, 2) losses, each at w and at w + its own eps."""
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.runs import Groups
-from curate.comparison.variance import Floats
+from curate.types import Float64Array
 
 __all__ = ["Curve", "curves_of"]
 
@@ -23,9 +23,9 @@ class Curve:
     arm: str
     budget: str | None
     seed: int
-    tokens: Floats
-    loss: Floats
-    gradient_norm: Floats
+    tokens: Float64Array
+    loss: Float64Array
+    gradient_norm: Float64Array
 
 
 def curves_of(groups: Groups) -> tuple[Curve, ...]:
@@ -39,11 +39,11 @@ def curves_of(groups: Groups) -> tuple[Curve, ...]:
     return tuple(found)
 
 
-def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Floats:
+def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Float64Array:
     return np.array([np.nan if line.get(name) is None else line[name] for line in lines], np.float64)
 
 
-def _shortened(values: Floats) -> Floats:
+def _shortened(values: Float64Array) -> Float64Array:
     if len(values) <= POINTS:
         return values
     return np.array([part.mean() for part in np.array_split(values, POINTS)])

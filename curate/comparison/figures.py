@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.curves import Curve
-from curate.comparison.variance import Floats
 from curate.comparison.wording import UNITS, interval, signed
 from curate.display import plot_text
 from curate.report.figures import GREY, HARD, framed, rounded
+from curate.types import Float64Array
 
 __all__ = ["MOST_DRAWN", "arm_colors", "bars", "curves", "forest"]
 
@@ -90,7 +90,7 @@ def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]
     data = []
     seen: set[str] = set()
     for curve in found:
-        values: Floats = curve.loss if which == "loss" else curve.gradient_norm
+        values: Float64Array = curve.loss if which == "loss" else curve.gradient_norm
         known = np.isfinite(values) & np.isfinite(curve.tokens)
         if not known.any():
             continue

@@ -29,8 +29,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from curate.comparison.variance import Floats, Spread, Tables, Weights, spread_of
+from curate.comparison.variance import Spread, Tables, Weights, spread_of
 from curate.errors import InputError
+from curate.types import Float64Array
 
 __all__ = [
     "DetectableEffect",
@@ -173,24 +174,24 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 @cache
-def _possible(count: int, nodes: int = _NODES) -> Floats:
+def _possible(count: int, nodes: int = _NODES) -> Float64Array:
     """(nodes,) equally likely factors between an estimate of a variance from `count` values and the variance."""
     from scipy.special import chdtri
 
     if count < 2:
         return np.ones(1)
-    factors: Floats = (count - 1) / chdtri(count - 1, (np.arange(nodes) + 0.5) / nodes)
+    factors: Float64Array = (count - 1) / chdtri(count - 1, (np.arange(nodes) + 0.5) / nodes)
     return factors
 
 
-def _tail(values: npt.ArrayLike, variances: Floats, df: int) -> Floats:
+def _tail(values: npt.ArrayLike, variances: Float64Array, df: int) -> Float64Array:
     """Two-sided p of `values` under the mixture over the last axis of `variances`."""
     from scipy.special import ndtr, stdtr
 
     t = -np.abs(np.asarray(values)[..., None]) / np.sqrt(np.maximum(variances, 1e-300))
     # From 30 degrees of freedom on the normal distribution is within 0.5 % of p this way, and fifteen times as fast.
     one_sided = stdtr(df, t) if df < 30 else ndtr(t * (1 - 0.25 / df) / np.sqrt(1 + t**2 / (2 * df)))
-    p: Floats = 2 * one_sided.mean(axis=-1)
+    p: Float64Array = 2 * one_sided.mean(axis=-1)
     return p
 
 
@@ -198,7 +199,7 @@ def _p_value(value: float, of_seeds: float, shared: float, spread: Spread) -> fl
     return float(_tail(value, of_seeds * _possible(spread.count) + shared, spread.df))
 
 
-def _half_widths(of_seeds: Floats, shared: float, spread: Spread, level: float) -> Floats:
+def _half_widths(of_seeds: Float64Array, shared: float, spread: Spread, level: float) -> Float64Array:
     """Half the width of the interval for each estimate `of_seeds` (m,) of the seeds' part."""
     variances = of_seeds[:, None] * _possible(spread.count) + shared
     low = np.zeros(len(of_seeds))

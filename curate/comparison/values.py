@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curate.comparison.runs import ArmRun
-from curate.comparison.variance import Floats
 from curate.display import one_line
 from curate.errors import InputError
+from curate.types import BoolArray, Float64Array, IntArray
 
 __all__ = ["Metric", "SetValues", "collect", "taken"]
 
@@ -33,17 +32,17 @@ class SetValues:
     name: str
     metric: Metric
     ids: list[str]
-    values: dict[str, Floats]
-    weights: Floats | None
+    values: dict[str, Float64Array]
+    weights: Float64Array | None
     levels: list[str | None] | None
     sources: list[str | None] | None
     left_out: int
 
-    def table(self, runs: Iterable[ArmRun], rows: npt.NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    def table(self, runs: Iterable[ArmRun], rows: BoolArray | slice = slice(None)) -> Float64Array:
         """(S, n) of these runs, of the chosen examples."""
         return np.stack([self.values[run.place][rows] for run in runs])
 
-    def weights_of(self, rows: npt.NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    def weights_of(self, rows: BoolArray | slice = slice(None)) -> Float64Array:
         return np.ones(len(self.ids))[rows] if self.weights is None else self.weights[rows]
 
 
@@ -124,7 +123,7 @@ def _values(name: str, metric: Metric, ids: list[str], tables: dict[str, pa.Tabl
     )
 
 
-def _tokens(name: str, tables: dict[str, pa.Table], rows: npt.NDArray[np.int64]) -> Floats:
+def _tokens(name: str, tables: dict[str, pa.Table], rows: IntArray) -> Float64Array:
     counts = {
         place: table["nll_tokens"].to_numpy(zero_copy_only=False).astype(np.float64)[rows]
         for place, table in tables.items()

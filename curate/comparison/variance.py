@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.errors import InputError
+from curate.types import Float64Array
 
-__all__ = ["Floats", "Spread", "Table", "Tables", "Weights", "paired_tables", "spread_of"]
+__all__ = ["Spread", "Table", "Tables", "Weights", "paired_tables", "spread_of"]
 
-Floats = npt.NDArray[np.float64]
+Float64Array = Float64Array
 Table = npt.ArrayLike  # (S, n): one row per seed, one column per example
 Tables = Table | Sequence[Table]  # one, or one per evaluation set
 Weights = npt.ArrayLike | Sequence[npt.ArrayLike] | None  # (n,), or one per evaluation set
@@ -30,15 +31,15 @@ class Spread:
     examples: what examples add in every seed; an estimate of it may be negative. floor: variance of any contrast.
     """
 
-    means: Floats
-    seeds: Floats
-    examples: Floats
+    means: Float64Array
+    seeds: Float64Array
+    examples: Float64Array
     floor: float
     count: int
     n: int
     df: int
 
-    def parts(self, contrast: Floats) -> tuple[float, float]:
+    def parts(self, contrast: Float64Array) -> tuple[float, float]:
         """Variance of a contrast of the means: from seeds (estimated with S - 1 degrees of freedom), from examples."""
         shared = max(float(contrast @ self.examples @ contrast), 0.0) + self.floor
         return float(contrast @ self.seeds @ contrast), shared
@@ -49,7 +50,7 @@ def paired_tables(
     baseline: Tables,
     weights: Weights,
     shares: Sequence[float] | None,
-) -> tuple[list[Floats], list[Floats], list[float]]:
+) -> tuple[list[Float64Array], list[Float64Array], list[float]]:
     """Per set: values (2, S, n) of arm and baseline, weights (n,), and the set's share of the whole."""
     arms, baselines = _tables(arm, "arm"), _tables(baseline, "baseline")
     if len(arms) != len(baselines):
@@ -79,7 +80,7 @@ def paired_tables(
     return pairs, masses, [each / sum(portions) for each in portions]
 
 
-def _tables(given: Tables, name: str) -> list[Floats]:
+def _tables(given: Tables, name: str) -> list[Float64Array]:
     listed = [given] if isinstance(given, np.ndarray) and given.ndim == 2 else given
     tables = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
     if tables and all(each.ndim == 1 for each in tables):  # nested lists of one table

@@ -17,8 +17,8 @@ from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
 from curate.layouts import Layout
 from curate.progress import Progress
-from curate.protocols import Floats
 from curate.tokens import Tokens
+from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class Scored:
     truncated: how many rows were longer than is scored; completions_cut: those whose completion lost its end.
     """
 
-    def __init__(self, losses: Floats, tokens: Tokens) -> None:
+    def __init__(self, losses: FloatArray, tokens: Tokens) -> None:
         self.losses = losses
         self.counts: npt.NDArray[np.int32] = tokens.completion_tokens
         self.truncated = int(tokens.truncated.sum())

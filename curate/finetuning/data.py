@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +16,7 @@ from curate.examples import Examples
 from curate.places import expanded
 from curate.readers import Loaded, read
 from curate.records import peek, read_record
+from curate.types import IntArray
 
 __all__ = ["TrainingData", "curated_reading", "training_data"]
 
@@ -40,12 +40,12 @@ class TrainingData:
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
-    rows: npt.NDArray[np.int64] | None = None
+    rows: IntArray | None = None
     drop: bool = False
     rejected: tuple[dict[str, Any], ...] = ()
 
     @property
-    def numbers(self) -> npt.NDArray[np.int64]:
+    def numbers(self) -> IntArray:
         """(n,) position of each example in the input as read."""
         return np.arange(len(self.examples)) if self.rows is None else self.rows
 

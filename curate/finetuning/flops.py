@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.protocols import Ints
 from curate.tokens import Tokens
+from curate.types import IntArray
 
 __all__ = ["Arithmetic", "arithmetic", "peak_rate"]
 
@@ -35,7 +35,7 @@ class Arithmetic:
     per_completion_token: float
     per_square: float
 
-    def of(self, tokens: Tokens, rows: Ints) -> float:
+    def of(self, tokens: Tokens, rows: IntArray) -> float:
         """For these rows of `tokens`; repeats count each time.
 
         As if each row ran by itself: a prompt prefix that packed rows share runs once on a CPU, and counts in each.

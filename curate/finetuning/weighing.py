@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,11 +14,11 @@ import pyarrow.parquet as pq
 from curate.component import Component
 from curate.errors import InputError
 from curate.examples import Examples
-from curate.protocols import Floats, Ints
 from curate.publish import publish_file
 from curate.readers import read
 from curate.source_data import FurtherData
 from curate.tokens import Tokens
+from curate.types import Float64Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.reweighting import Reweighting, TrainingRows
@@ -82,7 +81,7 @@ def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
     return {"rows_drawn": len(drawn), "averages": reweighting.averages, **spread(drawn)}
 
 
-def spread(weights: npt.NDArray[np.float64]) -> dict[str, float]:
+def spread(weights: Float64Array) -> dict[str, float]:
     """Mean, smallest and largest of m weights, and the effective share of the rows.
 
     The effective share is (sum w)^2 / (m sum w^2): 1 where all weigh alike.
@@ -108,7 +107,7 @@ def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None
     publish_file(folder / WEIGHTS, sink.getvalue().to_pybytes(), replace=True)
 
 
-def read_weights(run: Path) -> tuple[pa.Array, Floats, Ints]:
+def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
     """(m,) example ids, mean weights (NaN where never drawn) and times drawn, of a finished run or a file.
 
     Raises InputError where there are none.

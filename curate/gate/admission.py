@@ -11,6 +11,7 @@ import numpy.typing as npt
 from curate.gate.near import BUCKET, Match, NearIndex, Pairs, verified
 from curate.gate.shingles import Sketches
 from curate.gate.words import Positions
+from curate.types import BoolArray
 
 __all__ = ["admit"]
 
@@ -20,7 +21,7 @@ _MOST_PAIRS = 100_000
 _SMALLEST = 4 * BUCKET
 
 
-def admit(index: NearIndex, texts: Sketches, candidate: npt.NDArray[np.bool_]) -> list[Match | None]:
+def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match | None]:
     """The earliest near-duplicate of each text (m,) among those admitted before; None where there is none.
 
     Texts without one are added to the index where `candidate` (m,) holds. Rows of the index number the texts that
@@ -39,7 +40,7 @@ def admit(index: NearIndex, texts: Sketches, candidate: npt.NDArray[np.bool_]) -
     return found
 
 
-def _admit_block(index: NearIndex, block: Sketches, candidate: npt.NDArray[np.bool_]) -> list[Match | None] | None:
+def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> list[Match | None] | None:
     """`admit` for one block; None, with nothing done, where it is too large for the texts in it."""
     crowded = index.crowded
     older, counts = index.search(block)
@@ -84,8 +85,8 @@ def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
 
 
 def _in_order(
-    texts: Sketches, near: Pairs, candidate: npt.NDArray[np.bool_], counts: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.bool_], dict[int, Match]]:
+    texts: Sketches, near: Pairs, candidate: BoolArray, counts: npt.NDArray[np.int32]
+) -> tuple[BoolArray, dict[int, Match]]:
     """Which texts (m,) are kept, and the earliest kept one that each of the others hits.
 
     counts: (m, keys) how many texts the index has under each key. A text is found under a key only if it was among the

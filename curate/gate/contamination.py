@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.gate.words import (
     LETTERS,
@@ -20,6 +19,7 @@ from curate.gate.words import (
     window_hashes,
     word_blocks,
 )
+from curate.types import BoolArray, IntArray
 
 __all__ = ["EvaluationSet", "Rules", "SharedText", "Views"]
 
@@ -94,8 +94,8 @@ class _Table:
     """Hashes (h,) ascending and different, the first row of each, and which hashes may be there by their low bits."""
 
     hashes: Hashes
-    rows: npt.NDArray[np.int64]
-    sieve: npt.NDArray[np.bool_]
+    rows: IntArray
+    sieve: BoolArray
 
     def find(self, hashes: Hashes) -> tuple[Positions, Positions]:
         """Which of `hashes` are there, ascending, and the rows they are of."""
@@ -113,7 +113,7 @@ class EvaluationSet:
 
     def __init__(self, name: str, texts: Sequence[str], ids: Sequence[str], rules: Rules) -> None:
         self.name, self.texts, self.ids, self.rules = name, texts, ids, rules
-        parts: dict[str, list[tuple[Hashes, npt.NDArray[np.int64]]]] = {rule: [] for rule in rules.names}
+        parts: dict[str, list[tuple[Hashes, IntArray]]] = {rule: [] for rule in rules.names}
         self.readable = 0
         for low, block in word_blocks(texts):
             views = Views(block)
@@ -160,7 +160,7 @@ def _row_of(words: Words, starts: Positions) -> Any:
     return np.searchsorted(words.offsets, starts, "right") - 1
 
 
-def _table(parts: list[tuple[Hashes, npt.NDArray[np.int64]]]) -> _Table:
+def _table(parts: list[tuple[Hashes, IntArray]]) -> _Table:
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
     rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
     hashes, first = np.unique(hashes, return_index=True)  # of equal ones the first

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from curate.gate.shingles import Shingles, Sketches, overlaps
 from curate.gate.words import Hashes, Positions
+from curate.types import BoolArray, Float64Array
 
 __all__ = ["BUCKET", "Match", "NearIndex", "Pairs", "verified"]
 
@@ -38,7 +39,7 @@ class Pairs:
 
     query: Positions
     row: Positions
-    score: npt.NDArray[np.float64]
+    score: Float64Array
 
     def __len__(self) -> int:
         return len(self.query)
@@ -150,7 +151,7 @@ def verified(one: Sketches, other: Sketches, query: Positions, row: Positions, t
     query, row = code // count, code % count
     minima = one.minima.shape[1]
     least = threshold - _DEVIATIONS * np.sqrt(threshold * (1 - threshold) / minima)
-    likely: list[npt.NDArray[np.bool_]] = []
+    likely: list[BoolArray] = []
     for low in range(0, len(query), _PAIRS_AT_ONCE):
         part = slice(low, low + _PAIRS_AT_ONCE)
         agreeing = np.count_nonzero(one.minima[query[part]] == other.minima[row[part]], axis=1)

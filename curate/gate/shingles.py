@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.gate.words import Hashes, Positions, Words, mixed, sequence_hashes, window_hashes
+from curate.types import Float64Array, IntArray
 
 __all__ = ["Shingles", "Sketches", "bands_for", "overlaps", "shingles", "sketches"]
 
@@ -23,7 +24,7 @@ _SHINGLES_AT_ONCE, _PRODUCTS_AT_ONCE = 2_048, 1 << 20
 class Shingles:
     """The sets of shingles of n texts: text k has hashes[offsets[k]:offsets[k + 1]], ascending, from 0 on."""
 
-    hashes: npt.NDArray[np.int64]
+    hashes: IntArray
     offsets: Positions
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ def shingles(words: Words, size: int) -> Shingles:
     return Shingles(hashes[new].astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-def overlaps(one: Shingles, other: Shingles) -> npt.NDArray[np.float64]:
+def overlaps(one: Shingles, other: Shingles) -> Float64Array:
     """(p,) exact Jaccard similarity of the sets one[k] and other[k]: shared shingles by all shingles."""
     from scipy.sparse import csr_array
 

@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curate.types import BoolArray, IntArray
+
 __all__ = ["MASK", "Words", "mixed", "number_words", "sequence_hashes", "split_words", "window_hashes", "word_blocks"]
 
 Hashes = npt.NDArray[np.uint64]
-Positions = npt.NDArray[np.int64]
+Positions = IntArray
 
 SEPARATOR, LETTERS, DIGITS, SINGLE, OPERATOR, DROPPED = range(6)
 MASK = "#"
@@ -80,14 +82,14 @@ class Words:
         """The same texts without their operators."""
         return self.chosen(self.kinds != OPERATOR)
 
-    def chosen(self, keep: npt.NDArray[np.bool_]) -> Words:
+    def chosen(self, keep: BoolArray) -> Words:
         """The same texts with the words where `keep` (w,) holds."""
         before = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
         return Words(
             self.codes, self.starts[keep], self.ends[keep], self.kinds[keep], self.hashes[keep], before[self.offsets]
         )
 
-    def masked(self) -> tuple[Words, npt.NDArray[np.bool_]]:
+    def masked(self) -> tuple[Words, BoolArray]:
         """The same texts with numbers, in digits or words, left as masks, and which words (w,) are masks.
 
         Numbers in a row make one mask, so that `twenty five` is as `25` and a longer list is as a shorter one.
@@ -206,7 +208,7 @@ def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -
     """The classes with those of points, commas, hyphens and slashes as their neighbours make them."""
     around = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
 
-    def near(places: Positions, distance: int, kind: int) -> npt.NDArray[np.bool_]:
+    def near(places: Positions, distance: int, kind: int) -> BoolArray:
         return np.asarray(around[places + 1 + distance] == kind)
 
     points, commas = np.flatnonzero(codes == ord(".")), np.flatnonzero(codes == ord(","))

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
-from curate.protocols import Floats, Ints
 from curate.records import check_files, read_record
+from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
 __all__ = [
     "Finished",
@@ -37,7 +36,7 @@ __all__ = [
     "spread",
 ]
 
-Mask = npt.NDArray[np.bool_]
+Mask = BoolArray
 NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 
 
@@ -45,8 +44,8 @@ NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 class Trajectories:
     """steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per completion token."""
 
-    steps: Ints
-    losses: Floats
+    steps: IntArray
+    losses: FloatArray
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,15 @@ class Rows:
     """
 
     ids: pa.Array
-    difficulty: Floats
+    difficulty: FloatArray
     valid: Mask
     hard: Mask
-    cluster: Ints
+    cluster: IntArray
     noise_suspect: Mask | None
-    source: Ints | None
+    source: IntArray | None
     source_names: tuple[str, ...]
-    tokens: Ints | None
-    copies: Ints | None
+    tokens: IntArray | None
+    copies: IntArray | None
     left_out: tuple[tuple[str, int], ...]
     trajectories: Trajectories | None
 
@@ -91,11 +90,11 @@ class Output:
     stands for; None where copies are rows of their own.
     """
 
-    parent: Ints
-    origin: Ints
+    parent: IntArray
+    origin: IntArray
     origins: tuple[str, ...]
     copied: Mask
-    weight: npt.NDArray[np.float64] | None = None
+    weight: Float64Array | None = None
 
 
 def look_up(value: Any, *path: str) -> Any:
@@ -137,7 +136,7 @@ def _read_rows(tables: Path) -> Rows | None:
     ids = id_array(split)
     difficulty = _floats(split["difficulty"])
     valid = np.isfinite(difficulty)
-    source: Ints | None = None
+    source: IntArray | None = None
     names: tuple[str, ...] = ()
     if _known(split, "source"):
         source, names = numbered(split["source"])
@@ -197,11 +196,11 @@ def _known(table: pa.Table, column: str) -> bool:
     return column in table.column_names and table[column].null_count < len(table)
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
+def _floats(column: pa.ChunkedArray) -> FloatArray:
     return np.asarray(column.cast(pa.float32()).fill_null(float("nan")).to_numpy(), np.float32)
 
 
-def _integers(column: pa.ChunkedArray, null: int = 0) -> Ints:
+def _integers(column: pa.ChunkedArray, null: int = 0) -> IntArray:
     return np.asarray(column.cast(pa.int64()).fill_null(null).to_numpy(), np.int64)
 
 
@@ -209,7 +208,7 @@ def _booleans(column: pa.ChunkedArray) -> Mask:
     return np.asarray(column.fill_null(False).to_numpy(), np.bool_)
 
 
-def numbered(column: pa.ChunkedArray) -> tuple[Ints, tuple[str, ...]]:
+def numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
     """(n,) int64 index into the distinct values, -1 where null; and the distinct values."""
     encoded = pa.concat_arrays([pa.array([], pa.large_string()), *column.cast(pa.large_string()).chunks])
     encoded = encoded.dictionary_encode()
@@ -269,7 +268,7 @@ def read_output(finished: Finished) -> Output | None:
     return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)
 
 
-def spread(order: Ints, marked: Mask | None, most: int) -> Ints:
+def spread(order: IntArray, marked: Mask | None, most: int) -> IntArray:
     """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
     found = order[:0] if marked is None else order[marked[order]]
     places = np.linspace(0, len(found) - 1, min(most, len(found)))

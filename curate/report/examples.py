@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.display import count, one_line
 from curate.json_text import loads
-from curate.protocols import Ints
 from curate.report.data import (
     Finished,
     Rows,
@@ -34,6 +32,7 @@ from curate.report.data import (
     spread,
 )
 from curate.report.reasons import outcome_of
+from curate.types import BoolArray, IntArray
 
 __all__ = [
     "Example",
@@ -114,7 +113,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
     identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
     cells = cells_by_id(shards(finished.directory), identities, list(columns))
 
-    def shown(part: Ints) -> list[Example]:
+    def shown(part: IntArray) -> list[Example]:
         return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
 
     return shown(low), shown(high), shown(flat)
@@ -153,7 +152,7 @@ def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]
     return found
 
 
-def cells_at(path: Path, rows: Ints, *columns: str) -> dict[int, dict[str, Any]]:
+def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, Any]]:
     """The cells of those of `columns` that the file has, at these positions (ascending)."""
     with pq.ParquetFile(path) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
@@ -167,7 +166,7 @@ def _batch_rows(file: pq.ParquetFile, group: int) -> int:
     return max(1, min(8_192, BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
 
 
-def _picked(batches: Iterable[pa.RecordBatch], rows: Ints) -> Iterator[dict[str, Any]]:
+def _picked(batches: Iterable[pa.RecordBatch], rows: IntArray) -> Iterator[dict[str, Any]]:
     """The cells of the rows (ascending positions) out of a stream of batches."""
     start = 0
     for batch in batches:
@@ -268,7 +267,7 @@ def _codes(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
     return [number for number, name in enumerate(names) if name in wanted]
 
 
-def _without_details(codes: Ints, names: tuple[str, ...], rows: npt.NDArray[np.bool_]) -> tuple[Ints, tuple[str, ...]]:
+def _without_details(codes: IntArray, names: tuple[str, ...], rows: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
     """Reasons (codes into names) where those of `rows` lack what stands in parentheses at their end."""
     short = [outcome_of(name)[0] for name in names]
     every = tuple(dict.fromkeys([*names, *short]))

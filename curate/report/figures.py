@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.display import plot_text
-from curate.protocols import Ints
 from curate.report.data import Rows, Trajectories
 from curate.seeds import derive_seed
+from curate.types import Float64Array, IntArray
 
 __all__ = ["EASY", "GREY", "HARD", "Group", "bands", "framed", "groups", "histogram", "lengths", "rounded"]
 
@@ -36,8 +36,8 @@ class Group:
     name: str
     hard: bool
     noise: bool
-    rows: Ints
-    quantiles: npt.NDArray[np.float64]
+    rows: IntArray
+    quantiles: Float64Array
 
 
 def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
@@ -63,7 +63,7 @@ def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Gr
     return drawn, clusters
 
 
-def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: Ints) -> Group:
+def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: IntArray) -> Group:
     return Group(name, hard, noise, rows, np.percentile(trajectories.losses[rows], (10, 50, 90), axis=0))
 
 
@@ -203,7 +203,7 @@ def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
     return {"data": bars, "layout": framed("difficulty", "rows", barmode="stack", bargap=0)}, beyond
 
 
-def _log_axis(values: Ints) -> dict[str, Any]:
+def _log_axis(values: IntArray) -> dict[str, Any]:
     """Ticks at 1, 3, 10, 30 and so on: plotly's own are powers of ten, of which a plot may hold only one."""
     ticks = [digit * 10**power for power in range(8) for digit in (1, 3)]
     low, high = (values.min() / 2, values.max() * 2) if len(values) else (1, 10)
@@ -211,7 +211,7 @@ def _log_axis(values: Ints) -> dict[str, Any]:
     return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
 
 
-def lengths(rows: Rows, tokens: Ints, seed: int) -> tuple[dict[str, Any], int]:
+def lengths(rows: Rows, tokens: IntArray, seed: int) -> tuple[dict[str, Any], int]:
     """Difficulty against completion tokens for a seeded sample of valid rows; and the size of the sample."""
     scored = np.flatnonzero(rows.valid & (tokens > 0))
     generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))

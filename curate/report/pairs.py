@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from curate.display import real
-from curate.protocols import Floats, Ints
 from curate.report.data import Finished, read_table
 from curate.report.examples import Field, cells_at, cells_by_id, labelled, shown_text
 from curate.report.reasons import REASONS, Reason, kind_of, outcome_of
 from curate.seeds import derive_seed
+from curate.types import FloatArray, IntArray
 
 __all__ = ["Attempts", "Pair", "Refused", "kept_pairs", "read_attempts", "refused_pairs"]
 
@@ -36,14 +36,14 @@ class Attempts:
     table: pa.Table
     outcome: tuple[str, ...]
 
-    def rows_with(self, outcome: str) -> Ints:
+    def rows_with(self, outcome: str) -> IntArray:
         """Positions, by id of the original row and number of the problem: independent of the order of the table."""
         ids, numbers = self.table["source_id"].to_pylist(), self.table["variant"].to_pylist()
         rows = [row for row, each in enumerate(self.outcome) if each == outcome]
         return np.array(sorted(rows, key=lambda row: (str(ids[row]), numbers[row] or 0, row)), np.int64)
 
     @property
-    def difficulty(self) -> Floats:
+    def difficulty(self) -> FloatArray:
         """(k,) difficulty of the new problems that were measured, in the result or not."""
         values = self.table["difficulty"].cast(pa.float32()).fill_null(float("nan")).to_numpy()
         return np.asarray(values[np.isfinite(values)], np.float32)
@@ -106,12 +106,12 @@ def refused_pairs(finished: Finished, attempts: Attempts, seed: int) -> list[Ref
     return [group for group in found if group.pairs]
 
 
-def _sample(rows: Ints, most: int, seed: int, name: str) -> Ints:
+def _sample(rows: IntArray, most: int, seed: int, name: str) -> IntArray:
     generator = np.random.default_rng(derive_seed(seed, "report", "synthesis", name))
     return rows if len(rows) <= most else generator.choice(rows, most, replace=False)
 
 
-def _replies(finished: Finished, attempts: Attempts, rows: Ints) -> dict[int, Any]:
+def _replies(finished: Finished, attempts: Attempts, rows: IntArray) -> dict[int, Any]:
     """What the generator said where no problem could be found in it; it stands among the rejected rows."""
     path = finished.directory / "tables" / "rejected.parquet"
     if not path.is_file():
@@ -122,7 +122,7 @@ def _replies(finished: Finished, attempts: Attempts, rows: Ints) -> dict[int, An
     return {row: found[name].get("content") for row, name in names.items() if name in found}
 
 
-def _pairs(attempts: Attempts, rows: Ints, replies: dict[int, Any]) -> list[Pair]:
+def _pairs(attempts: Attempts, rows: IntArray, replies: dict[int, Any]) -> list[Pair]:
     """The attempts at these positions, without those to which no reply came."""
     cells = cells_at(attempts.path, np.sort(rows), *_TEXTS, "outcome")
     numbers = {name: attempts.table[name].to_pylist() for name in ("drawn", "right", "rescored_hard", "difficulty")}

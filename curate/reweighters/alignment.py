@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.protocols import Ints
 from curate.reweighters.basis import importance_basis
 from curate.reweighting import BatchOutputs, OptimizerBatch, Training
 from curate.seeds import derive_seed
 from curate.source_data import GivenData
 from curate.tokens import Tokens
+from curate.types import Float64Array, IntArray
 
 __all__ = ["DGA"]
 
@@ -80,13 +79,13 @@ class _Domains:
     on.
     """
 
-    def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: Ints) -> None:
+    def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: IntArray) -> None:
         self.settings, self.training, self.target, self.names = settings, training, target, names
         self.index = torch.from_numpy(index)
         counts = np.bincount(index[index >= 0], training.tokens.completion_tokens[index >= 0], len(names))
         self.shares = counts / counts.sum()
         k = len(names)
-        self.mixtures: npt.NDArray[np.float64] = np.eye(k)
+        self.mixtures: Float64Array = np.eye(k)
         self.mixing = self.shares.copy()
         if settings.basis is not None:
             self.mixtures = importance_basis(training.tokens, index, target, settings.basis, training.seed)
@@ -94,7 +93,7 @@ class _Domains:
         self.rows = [np.flatnonzero(index == each) for each in range(k)]
 
     @property
-    def alpha(self) -> npt.NDArray[np.float64]:
+    def alpha(self) -> Float64Array:
         """(k,) weights of the domains, summing to 1."""
         return self.mixing @ self.mixtures
 
@@ -123,7 +122,7 @@ class _Domains:
             raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start afresh")
         self.mixing = state["mixing"].numpy().copy()
 
-    def _agreement(self, step: int) -> npt.NDArray[np.float64]:
+    def _agreement(self, step: int) -> Float64Array:
         """a_j of every domain, or mixture of the basis; InputError where the target's gradient is 0 or not finite."""
         towards = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
         length = _norm(towards)
@@ -148,7 +147,7 @@ class _Domains:
             found.append(dot / scale)
         return np.array(found)
 
-    def _mini_batch(self, mixture: npt.NDArray[np.float64], step: int, j: int) -> Tokens:
+    def _mini_batch(self, mixture: Float64Array, step: int, j: int) -> Tokens:
         """Rows of a mixture of domains: domain first, then a row of it."""
         tokens, count = self.training.tokens, self.settings.rows_per_gradient
         (pure,) = np.nonzero(mixture) if np.count_nonzero(mixture) == 1 else (None,)
@@ -158,7 +157,7 @@ class _Domains:
         domains = random.choice(len(mixture), count, p=mixture)
         return tokens.take(np.array([random.choice(self.rows[each]) for each in domains], np.int64))
 
-    def _drawn(self, tokens: Tokens, rows: Ints, step: int, what: str | int) -> Tokens:
+    def _drawn(self, tokens: Tokens, rows: IntArray, step: int, what: str | int) -> Tokens:
         random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, what))
         count = min(self.settings.rows_per_gradient, len(rows))
         return tokens.take(random.choice(rows, count, replace=False))

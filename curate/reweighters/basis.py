@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.errors import InputError
-from curate.protocols import Ints
 from curate.reweighters.bm25 import token_counts
 from curate.tokens import Tokens
+from curate.types import Float64Array, IntArray
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -20,7 +19,7 @@ __all__ = ["importance_basis"]
 _SMOOTHING = 0.05  # part of every mixture that is the data's own, so that no domain is out of reach
 
 
-def importance_basis(tokens: Tokens, domains: Ints, target: Tokens, count: int, seed: int) -> npt.NDArray[np.float64]:
+def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: int, seed: int) -> Float64Array:
     """(count, k) mixtures of k domains: the data's own, and count - 1 importance samples of parts of the target.
 
     Rows are compared by the tf-idf of their token ids. The target's rows are put into count - 1 groups by k-means, and

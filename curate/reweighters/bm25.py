@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.tokens import Tokens
+from curate.types import Float64Array
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -25,7 +25,7 @@ def token_counts(tokens: Tokens, width: int) -> sparse.csr_array:
     return found.tocsr()
 
 
-def bm25_scores(documents: Tokens, queries: Tokens, k1: float = 1.5, b: float = 0.75) -> npt.NDArray[np.float64]:
+def bm25_scores(documents: Tokens, queries: Tokens, k1: float = 1.5, b: float = 0.75) -> Float64Array:
     """(n,) mean over the queries of the BM25 score of each of n documents (Robertson and Zaragoza 2009, section 3).
 
     score(d, q) = sum over the distinct tokens t of q of

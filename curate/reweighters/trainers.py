@@ -26,7 +26,7 @@ from curate.checkpoint import load_reweighting, save_reweighting
 from curate.embedding import check_embeddable, embedded_losses
 from curate.errors import InputError
 from curate.forward import batch_losses, logit_map, make_batch
-from curate.protocols import BeginningReweighter, Floats, Ints
+from curate.protocols import BeginningReweighter
 from curate.reweighters.collated import (
     ROW,
     Columns,
@@ -42,6 +42,7 @@ from curate.reweighters.trainer_limits import check_trainer
 from curate.reweighters.weighing import weigh
 from curate.reweighting import Reweighting, Training, TrainingRows, mean_weights
 from curate.tokens import Tokens
+from curate.types import FloatArray, IntArray
 
 __all__ = ["ReweightedTraining", "reweight"]
 
@@ -96,7 +97,7 @@ class ReweightedTraining:
         self.budget = 1
         self.begin()
 
-    def mean_weights(self) -> tuple[Floats, Ints]:
+    def mean_weights(self) -> tuple[FloatArray, IntArray]:
         """(n,) mean weight of each row of `trainer.train_dataset` over the steps that drew it (NaN where none did),
         and (n,) how many did. InputError where rows have no positions.
         """

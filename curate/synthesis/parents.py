@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.synthesis.families import Parent
 from curate.synthesis.rows import check_schema
+from curate.types import IntArray
 from curate.verify import Verdict, grade, reference_answer
 from curate.verify.sandbox import check_sandbox, printed_answer, program_in
 
@@ -68,7 +68,7 @@ def check_examples(examples: Examples, *, run_programs: bool) -> None:
     )
 
 
-def parents(examples: Examples, rows: npt.NDArray[np.int64], *, run_programs: bool = False) -> Parents:
+def parents(examples: Examples, rows: IntArray, *, run_programs: bool = False) -> Parents:
     """The rows at the given positions that can have variants.
 
     The final answer is the cell of the column with that role, else the one that the solution marks as final (a mere

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curate.admission import admission
 from curate.errors import InputError
@@ -26,6 +25,7 @@ from curate.result_folder import check_directory
 from curate.run import Run
 from curate.scores import Scores, Split
 from curate.split import join_scores
+from curate.types import IntArray
 from curate.validation.cost import added, curation_cost
 from curate.validation.settings import (
     BASELINE,
@@ -245,7 +245,7 @@ def _unscored(loaded: Loaded) -> Split:
     return Split(loaded.examples.ids, np.full(n, -2, np.int32), nothing, np.full(n, np.nan, np.float32), nothing)
 
 
-def _about(name: str, copied: npt.NDArray[np.int64], split: Split) -> dict[str, Any]:
+def _about(name: str, copied: IntArray, split: Split) -> dict[str, Any]:
     """How alike a control's extra rows are to hard ones in what may matter."""
     about: dict[str, Any] = {
         "rows": len(copied),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,6 +22,7 @@ from curate.progress import Progress
 from curate.publish import publish
 from curate.readers import Loaded
 from curate.seeds import derive_seed
+from curate.types import BoolArray
 from curate.validation.settings import Validation
 
 __all__ = ["HELD_OUT", "Prepared", "prepare"]
@@ -153,7 +153,7 @@ def _contamination(
     return facts, tuple(lines)
 
 
-def _without(loaded: Loaded, left_out: npt.NDArray[np.bool_], reason: str) -> Loaded:
+def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
     """The rows that are not marked; the others are on record as rejected."""
     kept = np.flatnonzero(~left_out)
     if len(kept) < 1:
@@ -214,9 +214,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     return Prepared(loaded, (one,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
 
 
-def _drawn(
-    examples: Examples, count: int, settings: Validation, progress: Progress
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _drawn(examples: Examples, count: int, settings: Validation, progress: Progress) -> tuple[BoolArray, BoolArray]:
     """(n,) bool each: `count` rows drawn, and which of those are near to a row that stays."""
     gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +24,7 @@ from curate.places import expanded, local_path
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
+from curate.types import FloatArray
 from curate.weighing.given import RunWeights, run_weights
 from curate.writers import hand_back, write_parquet_shards
 
@@ -90,7 +90,7 @@ class Weighed:
     normalise: bool = False
 
     @cached_property
-    def weights(self) -> npt.NDArray[np.float32]:
+    def weights(self) -> FloatArray:
         """(n,)"""
         mean = np.mean([run.filled() for run in self.runs], axis=0)
         return (mean / mean.mean() if self.normalise else mean).astype(np.float32)

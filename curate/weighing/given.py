@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.finetuning.weighing import WEIGHTS, read_weights
-from curate.protocols import Ints
 from curate.records import peek, read_record
+from curate.types import BoolArray, Float64Array, IntArray
 
 __all__ = ["RunWeights", "run_weights"]
 
@@ -30,14 +29,14 @@ class RunWeights:
     """
 
     path: Path
-    weights: npt.NDArray[np.float64]
-    times: Ints
+    weights: Float64Array
+    times: IntArray
     absent: int
     run: dict[str, Any]
     same_text: bool | None = None
 
     @property
-    def drawn(self) -> npt.NDArray[np.bool_]:
+    def drawn(self) -> BoolArray:
         return self.times > 0
 
     @property
@@ -50,7 +49,7 @@ class RunWeights:
         """What the method averages with these weights: "tokens" or "rows"."""
         return str(((self.run.get("training") or {}).get("weights") or {}).get("averages", "tokens"))
 
-    def filled(self) -> npt.NDArray[np.float64]:
+    def filled(self) -> Float64Array:
         """(n,) weights; of a row that was not drawn nothing is known, so it counts as much as the mean row."""
         return np.where(self.drawn, self.weights, self.mean)
 
