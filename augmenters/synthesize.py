@@ -19,7 +19,7 @@ from curate.scores import Split
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 
 if TYPE_CHECKING:
-    from curate.synthesis.price import Price
+    from curate.plan import Price
 
 __all__ = ["Synthesize"]
 

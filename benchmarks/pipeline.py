@@ -114,8 +114,9 @@ def _timed_run(folder: Path) -> dict[str, Any]:
 
 
 def _timed_tokenising(folder: Path, rows: int, name: str | None) -> dict[str, Any]:
-    from curate.models import load_tokenizer, scratch_tokenizer
+    from curate.models import load_tokenizer
     from curate.readers import read
+    from curate.scratch import scratch_tokenizer
     from curate.templates import resolve_template
     from curate.tokenization import tokenize
 

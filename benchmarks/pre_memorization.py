@@ -89,7 +89,7 @@ class Bench:
 
     def __init__(self, seed: int) -> None:
         from benchmarks.reproduction.preparation import loaded, small_llama
-        from curate.models import scratch_tokenizer
+        from curate.scratch import scratch_tokenizer
 
         self.seed = seed
         easy = loaded(worded(drawn(PRETRAIN_ROWS, EASY, "pretrain", seed), seed))
@@ -111,7 +111,8 @@ class Bench:
     def _train(
         self, model: Any, tokens: Any, steps: int, batch: int, rate: float, at: list[int], look: Any = None
     ) -> None:
-        from curate.train import TrainConfig, train
+        from curate.train import train
+        from curate.train_config import TrainConfig
 
         config = TrainConfig(
             steps=steps,

@@ -43,7 +43,8 @@ from curate.reweighting import TrainingRows
 from curate.scoring import score_losses
 from curate.seeds import derive_seed
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 __all__ = ["main"]
 

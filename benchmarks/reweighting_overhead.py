@@ -39,7 +39,8 @@ import torch
 from curate.models import load_model
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, TrainingRows
 from curate.tokens import Tokens
-from curate.train import StepRecord, TrainConfig, train
+from curate.train import train
+from curate.train_config import StepRecord, TrainConfig
 
 __all__ = ["Variant", "main", "overhead", "random_rows", "variants"]
 

@@ -37,12 +37,14 @@ from scipy.stats import spearmanr
 from benchmarks.known_levels import auc
 from curate import Proxy, Run, read
 from curate.demo import generate
-from curate.models import load_model, scratch_model, scratch_tokenizer
+from curate.models import load_model
 from curate.publish import publish
 from curate.readers import Loaded
 from curate.scores import as_scores
+from curate.scratch import scratch_model, scratch_tokenizer
 from curate.tokenization import tokenize
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from scorers import (
     EarlyOutput,
     ErrorNorm,

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from curate.models import load_model, load_tokenizer
+from curate.precision import resolve_precision
 from curate.readers import read
-from curate.scoring import LossEngine, resolve_precision
+from curate.scoring import LossEngine
 from curate.templates import resolve_template
 from curate.tokenization import tokenize
 from curate.tokens import Tokens

@@ -29,12 +29,14 @@ import numpy as np
 import torch
 import transformers
 
-from curate.models import SCRATCH, load_model, load_tokenizer, scratch_model, scratch_tokenizer
+from curate.models import load_model, load_tokenizer
 from curate.readers import read
+from curate.scratch import SCRATCH, scratch_model, scratch_tokenizer
 from curate.templates import resolve_template
 from curate.tokenization import tokenize
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 __all__ = ["main"]
 

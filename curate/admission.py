@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from curate.errors import RunWarning
 from curate.examples import Examples
 from curate.gate import Hit, compared_texts
-from curate.plan import Demand, Measured, NewRows, Realized
+from curate.plan import NOT_HARD, Demand, Measured, NewRows, Realized
 from curate.run import Run
-from curate.run_warnings import RunWarning
 from curate.scores import Split
 from curate.split import INVALID
 
-__all__ = ["NOT_HARD", "admission", "contaminated_rows", "contamination_warnings"]
+__all__ = ["admission", "contaminated_rows", "contamination_warnings"]
 
 _BLOCK = 16_384
-
-NOT_HARD = "not hard when measured"
 
 
 def admission(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from curate.component import describe, fingerprint, public_path
 from curate.errors import InputError
+from curate.modes import state_tensors
 from curate.optimizers import SteppedOptimizer
 from curate.records import check_files, file_checksums, read_record, record_text
 from curate.sharding import place_
@@ -25,18 +23,9 @@ from curate.tokens import Tokens
 
 if TYPE_CHECKING:
     from curate.reweighting import Reweighting
-    from curate.train import TrainConfig
+    from curate.train_config import TrainConfig
 
-__all__ = [
-    "Checkpoint",
-    "lent",
-    "load_checkpoint",
-    "load_reweighting",
-    "load_weights",
-    "restored",
-    "save_reweighting",
-    "state_tensors",
-]
+__all__ = ["Checkpoint", "load_checkpoint", "load_reweighting", "load_weights", "save_reweighting"]
 
 # What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
 _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
@@ -174,17 +163,6 @@ def _frozen(model: Any) -> set[str]:
     return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
-def state_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Weights and persistent buffers by name; what two names share (tied embeddings) under the first one."""
-    seen: set[int] = set()
-    tensors = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            tensors[name] = tensor.detach()
-    return tensors
-
-
 def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
     """Copy model.safetensors of a saved checkpoint into `model`, in place, on whatever device it is.
 
@@ -232,48 +210,3 @@ def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[
             raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
         state.setdefault(index[name], {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-@contextmanager
-def restored(model: Any) -> Iterator[None]:
-    """Put modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags back at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    flags = {name: getattr(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        for name, value in flags.items():
-            setattr(torch.backends.cudnn, name, value)
-
-
-@contextmanager
-def lent(model: Any, step: int) -> Iterator[None]:
-    """The model in eval mode; afterwards everything as before, weights included, or InputError."""
-    before = _checksum(model)
-    with restored(model):
-        model.eval()
-        yield
-    model.zero_grad(set_to_none=True)
-    if _checksum(model) != before:
-        raise InputError(
-            f"the weights changed while the checkpoint of step {step} was measured; put them back bit "
-            "for bit (from copies: adding and subtracting is not exact)"
-        )
-
-
-def _checksum(model: Any) -> list[int]:
-    """One exact number per weight tensor: its bits, summed as integers."""
-    weights = [tensor for tensor in state_tensors(model).values() if tensor.dtype == torch.float32]
-    return torch.stack([tensor.view(torch.int32).sum(dtype=torch.int64) for tensor in weights]).tolist()

@@ -17,10 +17,10 @@ from curate.types import IntArray
 
 if TYPE_CHECKING:
     from curate.diagnostics import Diagnostics
+    from curate.errors import RunWarning
     from curate.pipeline import Pipeline
     from curate.readers import Loaded
     from curate.run import Run
-    from curate.run_warnings import RunWarning
 
 __all__ = ["Curated", "Stages", "rejected_table"]
 

@@ -1,10 +1,10 @@
-"""Is the split worth acting on? Numbers about it; what they mean is said in `run_warnings`."""
+"""Is the split worth acting on? Numbers about it; `split_warnings` says what they mean."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -12,18 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers import source_codes
-from curate.errors import InputError
-from curate.run_warnings import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, RunWarning, Truncated, run_warnings
+from curate.errors import InputError, RunWarning
 from curate.scores import Scores, Split
 from curate.seeds import derive_seed
 from curate.split import HardPolicy, join_scores, make_split
 from curate.types import BoolArray, IntArray
 
 __all__ = [
+    "MIN_FALL",
+    "MIN_SEPARATION",
+    "MIN_SPEED_SPREAD",
     "Diagnostics",
     "agreement",
-    "diagnose",
     "divergence",
+    "measure_split",
     "noise_suspects",
     "rank_correlation",
     "silhouette",
@@ -78,7 +80,7 @@ class Diagnostics:
         return {name: value for name, value in vars(self).items() if name not in apart}
 
 
-def diagnose(
+def measure_split(
     scores: Scores,
     split: Split,
     *,
@@ -86,23 +88,9 @@ def diagnose(
     hard: HardPolicy = "highest",
     tokens: npt.NDArray[Any] | None = None,
     seed: int = 0,
-    counts: npt.NDArray[Any] | None = None,
-    uses_hard: bool = True,
-    truncated: Truncated | None = None,
     others: Sequence[Split] = (),
 ) -> Diagnostics:
-    """Look at `split`, which was made from `scores` (joined by id).
-
-    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with, and to
-        know which sources it cannot cluster.
-    tokens: (n,) completion tokens in the order of the split; default: those of the scores.
-    counts: (n,) how often each row is planned, for the share of hard rows in the new mixture; None = not known.
-    uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
-    truncated: how many rows the proxy saw only in part; None = not known.
-    others: splits of the same rows under other proxy seeds.
-
-    InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
-    """
+    """The numbers about `split`, without warnings; arguments and errors as of `curate.difficulty.diagnose`."""
     scores = join_scores(scores, split.ids)
     if scores.trajectory is not None:
         lost = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
@@ -114,7 +102,7 @@ def diagnose(
     lengths = scores.tokens if tokens is None else tokens
     suspects, noise = _noise(scores, split)
     value, rows = silhouette(scores.features, split, seed)
-    found = Diagnostics(
+    return Diagnostics(
         silhouette=value,
         silhouette_rows=rows,
         seed_agreement=_seed_agreement((split, *others)),
@@ -128,8 +116,6 @@ def diagnose(
         noise=noise,
         noise_suspect=suspects,
     )
-    warnings = run_warnings(found, split, clusterer=clusterer, counts=counts, uses_hard=uses_hard, truncated=truncated)
-    return replace(found, warnings=warnings)
 
 
 def _noise(scores: Scores, split: Split) -> tuple[Rows, dict[str, float | None] | None]:
@@ -313,3 +299,17 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> R
     deviation = 1.4826 * np.median(np.abs(final - middle))
     suspects[valid] = (fall < FLAT_SHARE * typical) & (final > middle + HIGH_DEVIATIONS * deviation)
     return suspects
+
+
+# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
+MIN_FALL = 0.1
+
+
+# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
+# the first, and the split shows what the proxy knew before.
+MIN_SPEED_SPREAD = 0.1
+
+
+# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
+# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
+MIN_SEPARATION = 1.0

@@ -76,7 +76,7 @@ def _vllm() -> tuple[str, str, str]:
 def _devices() -> tuple[str, str, str]:
     import torch
 
-    from curate.scoring import resolve_precision
+    from curate.precision import resolve_precision
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.checkpoint import restored
+from curate.modes import restored
 
 __all__ = ["draws_at_random"]
 

@@ -15,9 +15,9 @@ import torch
 
 from curate import distributed
 from curate.errors import InputError
-from curate.forward import Batch, decoder_states, head_losses, logit_map
+from curate.forward import decoder_states, head_losses, logit_map
 from curate.memory import on_all_ranks
-from curate.scoring import plan_batches
+from curate.packing import Batch, plan_batches
 from curate.tokens import Tokens
 from curate.types import IntArray
 
@@ -72,7 +72,7 @@ def embeddings_of(
     Ranks share out the rows; all of them must call it. half: in bfloat16 autocast. budget: most tokens of a batch.
     Raises InputError as `embedded_losses`.
     """
-    from curate.checkpoint import restored
+    from curate.modes import restored
 
     check_embeddable(model)
     rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())

@@ -4,9 +4,23 @@ Every message is one line that names the row, column or key at fault and the rem
 the class into an exit status: `InputError` 2, `ExternalError` 3, anything else 1.
 """
 
-import errno
+from __future__ import annotations
 
-__all__ = ["MEMORY", "CacheDamage", "CurateError", "DataWarning", "ExternalError", "InputError", "memory_ran_out"]
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "MEMORY",
+    "CacheDamage",
+    "CurateError",
+    "DataWarning",
+    "DivergenceError",
+    "ExternalError",
+    "InputError",
+    "RunWarning",
+    "memory_ran_out",
+]
 
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
 # What torch, oneDNN, Arrow and the system say where their errors have no class of their own for it. A thread needs room
@@ -55,3 +69,32 @@ def memory_ran_out(error: BaseException | None) -> bool:
 
 def _says_so(error: BaseException) -> bool:
     return any(each in str(error).lower() for each in _WORDS)
+
+
+class DivergenceError(InputError):
+    """A loss, a gradient or the weights stopped being finite.
+
+    step: optimizer steps done before. rows: positions in `tokens` of the rows whose loss is not finite, or of
+    the whole optimizer batch where only its gradient is not, or the weights after it are not.
+    """
+
+    def __init__(self, message: str, step: int = 0, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.step = step
+        self.rows = list(rows)
+
+    @classmethod
+    def at(cls, what: str, step: int, rows: list[int], learning_rate: float) -> DivergenceError:
+        """what: is not finite after `step` updates; rows: those to look at."""
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        rate = f"lower learning_rate (peak {learning_rate:g}) or look at these rows"
+        return cls(f"{what} is not finite after {step} optimizer steps (row positions {shown}); {rate}", step, rows)
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """code: stable name; message: what was found, with the number; remedy: what to do about it."""
+
+    code: str
+    message: str
+    remedy: str

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.finetuning import Finetuning
     from curate.pipeline import Pipeline
+    from curate.plan import Price
     from curate.readers import Loaded
     from curate.scores import Scores
-    from curate.synthesis.price import Price
 
 __all__ = ["estimate", "mean_tokens"]
 
@@ -192,7 +192,8 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
 
     settings: those of a run, with a number for max_length.
     """
-    from curate.models import load_tokenizer, scratch_tokenizer
+    from curate.models import load_tokenizer
+    from curate.scratch import scratch_tokenizer
     from curate.tokenization import tokenize
     from curate.trained_template import settle_template
 
@@ -216,7 +217,7 @@ def _matrix_rate(run: Run) -> float | None:
     """
     import torch
 
-    from curate.scoring import resolve_precision
+    from curate.precision import resolve_precision
 
     device = run.torch_device()
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
@@ -235,7 +236,7 @@ def _matrix_rate(run: Run) -> float | None:
 def _timed_rate(device: Any) -> float | None:
     import torch
 
-    from curate.scoring import resolve_precision
+    from curate.precision import resolve_precision
 
     try:
         dtype = resolve_precision("auto", device)

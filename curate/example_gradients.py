@@ -16,7 +16,7 @@ from curate.types import IntArray
 if TYPE_CHECKING:
     import torch
 
-    from curate.forward import Batch
+    from curate.packing import Batch
     from curate.tokens import Tokens
     from curate.trace import LiveCheckpoint
 
@@ -120,7 +120,7 @@ def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray,
     """Of every trainable parameter, by one backward pass per row; leaves the parameters' own .grad alone."""
     import torch
 
-    from curate.forward import make_batch
+    from curate.packing import make_batch
 
     parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
     for row in np.flatnonzero(tokens.valid):

@@ -16,21 +16,21 @@ import torch
 from curate import distributed
 from curate.batches import RowOrder, micro_batches
 from curate.checkpoint import load_reweighting
-from curate.divergence import DivergenceError
 from curate.embedding import embedded_losses
-from curate.errors import InputError
-from curate.forward import Batch, anchor_losses, anchored_losses, batch_losses, logit_map, make_batch, pack_batch
+from curate.errors import DivergenceError, InputError
+from curate.forward import anchor_losses, anchored_losses, batch_losses, logit_map
 from curate.memory import OutOfMemory, out_of_memory
 from curate.optimizers.protocols import SteppedOptimizer
+from curate.packing import Batch, make_batch, pack_batch, plan_packs
+from curate.precision import resolve_precision
 from curate.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
-from curate.scoring import plan_packs, resolve_precision
 from curate.seeds import derive_seed
 from curate.sharding import sharded_losses
 from curate.tokens import Tokens
 from curate.types import IntArray
 
 if TYPE_CHECKING:
-    from curate.train import TrainConfig
+    from curate.train_config import TrainConfig
 
 __all__ = ["Gradient"]
 
@@ -363,4 +363,4 @@ class Gradient:
         bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()
         rows = bad or self.rows.tolist()
         what = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"
-        raise DivergenceError.at(what, self.step, rows, self.config)
+        raise DivergenceError.at(what, self.step, rows, self.config.learning_rate)

@@ -10,9 +10,9 @@ import torch
 
 from curate import distributed
 from curate.errors import InputError
-from curate.forward import Batch, batch_losses, make_batch
+from curate.forward import batch_losses
 from curate.memory import on_all_ranks
-from curate.scoring import plan_batches
+from curate.packing import Batch, make_batch, plan_batches
 from curate.tokens import Tokens
 from curate.types import IntArray
 
@@ -37,7 +37,7 @@ def mean_gradient(
     half: in bfloat16 autocast. budget: most tokens of a batch. make_batch: rows as the model takes them now. shared:
     whether ranks share out the rows and add up; all of them must call it then. InputError where no row is valid.
     """
-    from curate.checkpoint import restored
+    from curate.modes import restored
 
     rows = np.flatnonzero(tokens.valid)
     if len(rows) == 0:

@@ -14,7 +14,7 @@ def numerics(precision: Literal["auto", "float32", "bfloat16"], device: Any) -> 
     import transformers
 
     from curate.distributed import world_size
-    from curate.scoring import resolve_precision
+    from curate.precision import resolve_precision
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {

@@ -204,7 +204,7 @@ class Pipeline(Component):
 
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
-        from curate.diagnostics import diagnose
+        from curate.diagnose import diagnose
         from curate.split import given_scores
 
         progress, scored = run.progress, scores is not None

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
     from curate.run import Run
     from curate.scores import Split
 
-__all__ = ["Demand", "Kind", "Measured", "NewRows", "Plan", "Realized", "fold", "identity", "realize", "share_counts"]
+__all__ = [
+    "NOT_HARD",
+    "Demand",
+    "Kind",
+    "Measured",
+    "NewRows",
+    "Plan",
+    "Price",
+    "Realized",
+    "fold",
+    "identity",
+    "realize",
+    "share_counts",
+]
 
 # Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.controls`.
 Kind = Literal["hard", "easy", "random"]
@@ -254,3 +267,23 @@ def realize(
         if demand.share is not None:
             done[index] = fulfil(demand)
     return [done[index] for index in sorted(done)]
+
+
+NOT_HARD = "not hard when measured"
+
+
+@dataclass(frozen=True)
+class Price:
+    """rows: to start from; skipped: that cannot have variants; stored: requests that the store answers.
+    requests: still to be made, at most (every sample of every variant drawn).
+    generated_tokens, prompt_tokens: expected for those requests, from the lengths of the parents' texts.
+    most_tokens: generated, if each used all it may, or what the budget leaves.
+    """
+
+    rows: int
+    skipped: int
+    stored: int
+    requests: int
+    generated_tokens: int
+    prompt_tokens: int
+    most_tokens: int

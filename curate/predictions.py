@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from curate.forward import Batch, logit_map, make_batch, supervised_states
+from curate.forward import logit_map, supervised_states
 from curate.head import LogitMap
-from curate.scoring import default_token_budget, plan_batches, resolve_precision
+from curate.packing import Batch, make_batch, plan_batches
+from curate.precision import default_token_budget, resolve_precision
 from curate.tokens import Tokens
 from curate.types import FloatArray
 

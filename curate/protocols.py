@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from curate.examples import Examples
     from curate.generation import Queue
-    from curate.plan import Plan, Realized
+    from curate.plan import Plan, Price, Realized
     from curate.proxy import Schedule
     from curate.proxy_run import ProxyRun
     from curate.reweighting import BatchOutputs, OptimizerBatch, Training
     from curate.run import Run
     from curate.scores import Scores, Split
-    from curate.synthesis.price import Price
     from curate.trace import LiveCheckpoint
 
 __all__ = [

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.models import SCRATCH
+from curate.scratch import SCRATCH
 from curate.templates import Template
 from curate.types import Float64Array, IntArray
 
 if TYPE_CHECKING:
-    from curate.train import TrainConfig
+    from curate.train_config import TrainConfig
 
 __all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
 
@@ -130,7 +130,7 @@ class Proxy(Component):
 
     def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
         """For the training loop, up to `steps` of the schedule."""
-        from curate.train import TrainConfig
+        from curate.train_config import TrainConfig
 
         return TrainConfig(
             steps=steps,

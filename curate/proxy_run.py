@@ -18,25 +18,18 @@ from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.examples import Examples
 from curate.model_files import check_vocabulary
-from curate.models import (
-    context_length,
-    identify,
-    load_model,
-    load_tokenizer,
-    scratch_identity,
-    scratch_model,
-    scratch_tokenizer,
-)
+from curate.models import context_length, identify, load_model, load_tokenizer
 from curate.numerics import numerics
 from curate.proxy import Proxy, Schedule
 from curate.publish import publish_file
+from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.tokenised import Tokenised, truncation_facts
 from curate.trained_template import settle_template
 from curate.whole_rows import auto_length
 
 if TYPE_CHECKING:
-    from curate.divergence import DivergenceError
+    from curate.errors import DivergenceError
     from curate.run import Run
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
@@ -165,7 +158,7 @@ class ProxyRun:
         """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
         from curate.checkpoint import Checkpoint
         from curate.distributed import barrier, rank
-        from curate.divergence import DivergenceError
+        from curate.errors import DivergenceError
         from curate.train import train
 
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)

@@ -27,7 +27,7 @@ from curate.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from curate.forward import Batch
+    from curate.packing import Batch
 
 __all__ = [
     "NO_ROWS",

@@ -5,30 +5,23 @@ The thresholds mark where a number is worth a look, not where it is proven wrong
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers import collapsed_sources
+from curate.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD
+from curate.errors import RunWarning
 from curate.scores import Split
 
 if TYPE_CHECKING:
     from curate.diagnostics import Diagnostics
 
-__all__ = ["MIN_FALL", "MIN_SEPARATION", "MIN_SPEED_SPREAD", "RunWarning", "Truncated", "run_warnings"]
+__all__ = ["Truncated", "run_warnings"]
 
 # Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
 MIN_SEED_JACCARD = 0.5
-# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
-MIN_FALL = 0.1
-# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
-# the first, and the split shows what the proxy knew before.
-MIN_SPEED_SPREAD = 0.1
-# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
-# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
-MIN_SEPARATION = 1.0
 # One source holds this share of the hard rows ...
 MAX_SOURCE_SHARE = 0.8
 # ... and at least this many times its share of all rows: the split says which source, not which rows.
@@ -41,15 +34,6 @@ MAX_HARD_AFTER = 0.5
 MAX_NOISE_AMONG_HARD = 0.1
 # A few rows that are too long are to be expected; above this share a setting is wrong.
 MAX_INVALID = MAX_TRUNCATED = 0.01
-
-
-@dataclass(frozen=True)
-class RunWarning:
-    """code: stable name; message: what was found, with the number; remedy: what to do about it."""
-
-    code: str
-    message: str
-    remedy: str
 
 
 class Truncated(NamedTuple):

@@ -17,82 +17,21 @@ import numpy as np
 import torch
 
 from curate.errors import InputError
-from curate.forward import allow_packing, batch_losses, logit_map, make_batch, pack_batch, shared_prefix
+from curate.forward import allow_packing, batch_losses, logit_map
+from curate.packing import make_batch, pack_batch, plan_batches, plan_packs, shared_prefix
+from curate.precision import Precision, default_token_budget, resolve_precision
 from curate.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
-__all__ = [
-    "CPU_TOKENS",
-    "Layout",
-    "LossEngine",
-    "Precision",
-    "default_token_budget",
-    "plan_batches",
-    "plan_packs",
-    "resolve_precision",
-    "score_losses",
-]
+__all__ = ["Layout", "LossEngine", "score_losses"]
 
-Precision = Literal["auto", "float32", "bfloat16"]
 Layout = Literal["auto", "padded", "packed"]
 
-CPU_TOKENS = 1024  # beyond, activations fall out of the cache of two cores, and scoring slows down
-GPU_TOKENS = 32768
 # Floating-point operations from which compiling pays: it takes one to two minutes and saves some 8 % in float32 on
 # a CPU, where the matrix products are nearly everything, and more where they are fast.
 COMPILE_ON_CPU = 1e15
 COMPILE_ON_GPU = 1e17
 WARM_UP = ((3, 37), (1, 41))  # (rows, tokens) of the batches that fix what is compiled
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype to score in; "auto" is bfloat16 exactly where the hardware multiplies bfloat16 matrices fast."""
-    if precision == "float32":
-        return torch.float32
-    if precision == "bfloat16":
-        return torch.bfloat16
-    if precision != "auto":
-        raise InputError(f'precision is "{precision}"; use "auto", "float32" or "bfloat16"')
-    if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        fast = device.type == "cpu" and _cpu_has_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU has AMX tiles or AVX-512 with bfloat16 dot products."""
-    predicates = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in predicates)
-
-
-def default_token_budget(device: torch.device) -> int:
-    """Tokens per batch: what keeps a GPU busy, or what the caches of the CPU's threads hold."""
-    if device.type != "cpu":
-        return GPU_TOKENS
-    return max(CPU_TOKENS, min(8 * CPU_TOKENS, CPU_TOKENS // 2 * torch.get_num_threads()))
-
-
-def plan_batches(lengths: IntArray, token_budget: int) -> Iterator[IntArray]:
-    """Row positions, longest rows first, in batches of at most `token_budget` padded tokens (or one row)."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = max(1, token_budget // max(int(lengths[order[start]]), 1))
-        yield order[start : start + rows]
-        start += rows
-
-
-def plan_packs(lengths: IntArray, token_budget: int, prefix: int = 0) -> Iterator[IntArray]:
-    """Row positions in order, in batches of at most `token_budget` tokens (or one row), a `prefix` counted once."""
-    start, used = 0, prefix
-    for row, length in enumerate((lengths - prefix).tolist()):
-        if row > start and used + length > token_budget:
-            yield np.arange(start, row)
-            start, used = row, prefix
-        used += length
-    if start < len(lengths):
-        yield np.arange(start, len(lengths))
 
 
 class LossEngine:

@@ -179,7 +179,7 @@ class GradientAlignment(Component):
 
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
     """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
-    from curate.train import TrainConfig, learning_rate_factor
+    from curate.train_config import TrainConfig, learning_rate_factor
 
     steps = schedule.steps.tolist()
     config = TrainConfig(steps=steps[-1], horizon_steps=schedule.horizon_steps, warmup_ratio=proxy.warmup_ratio)

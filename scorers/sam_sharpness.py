@@ -90,9 +90,10 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
     """(n, 2) losses, each at w and at w + its own eps."""
     import torch
 
-    from curate.forward import batch_losses, make_batch
+    from curate.forward import batch_losses
     from curate.optimizers import ascent
     from curate.optimizers.sharpness import moved
+    from curate.packing import make_batch
 
     tokens, model = checkpoint.tokens, checkpoint.model
     counts = tokens.completion_tokens
@@ -132,7 +133,7 @@ def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens) -> list[Any]:
     rank.
     """
     from curate.gradients import mean_gradient
-    from curate.scoring import CPU_TOKENS
+    from curate.precision import CPU_TOKENS
 
     if not tokens.valid.any():
         raise InputError("no valid rows to take the ascent gradient from; choose SAMSharpness(ascent='dataset')")

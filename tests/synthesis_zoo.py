@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.admission import NOT_HARD
 from curate.generation import Completion, Request, Sampling
-from curate.plan import Demand
+from curate.plan import NOT_HARD, Demand
 from curate.records import record_text
 from curate.request_store import RequestStore
 from curate.synthesis.band import Band

@@ -345,8 +345,8 @@ def test_what_a_run_says_of_itself_lets_nothing_run(
 def test_a_chat_template_reaches_nothing(template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
 
-    from curate.models import scratch_tokenizer
     from curate.readers import read
+    from curate.scratch import scratch_tokenizer
     from curate.templates import renderer
 
     monkeypatch.chdir(tmp_path)

@@ -23,8 +23,8 @@ from curate.clusterers import KMeans
 from curate.curated import Curated
 from curate.errors import InputError
 from curate.finetuning import Finetuning
-from curate.forward import make_batch
 from curate.gradients import mean_gradient
+from curate.packing import make_batch
 from curate.pipeline import Pipeline
 from curate.plan import fold
 from curate.progress import Progress

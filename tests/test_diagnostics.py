@@ -15,15 +15,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 
 from curate.clusterers import HDBSCAN, KMeans, Quantile
-from curate.diagnostics import (
-    Diagnostics,
-    agreement,
-    diagnose,
-    divergence,
-    noise_suspects,
-    rank_correlation,
-    silhouette,
-)
+from curate.diagnose import diagnose
+from curate.diagnostics import Diagnostics, agreement, divergence, noise_suspects, rank_correlation, silhouette
 from curate.errors import InputError
 from curate.run_warnings import Truncated
 from curate.scores import Scores, Split, as_scores

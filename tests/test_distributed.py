@@ -14,12 +14,12 @@ import torch
 from model_zoo import random_tokens, tiny_model
 
 from curate import distributed
-from curate.divergence import DivergenceError
-from curate.errors import InputError
+from curate.errors import DivergenceError, InputError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 FURTHER = random_tokens([(4, 6), (9, 3), (2, 11)], seed=9)

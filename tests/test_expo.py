@@ -390,8 +390,8 @@ def test_the_change_of_an_adapter_is_not_rounded_to_its_base(tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A base and a tuned model with a tokenizer, and rows to evaluate on."""
-    from curate.models import scratch_model, scratch_tokenizer
     from curate.readers import read
+    from curate.scratch import scratch_model, scratch_tokenizer
 
     place = tmp_path_factory.mktemp("trained")
     rows = [{"prompt": f"{k} plus {k + 1}?", "completion": f"It is {2 * k + 1}.\n#### {2 * k + 1}"} for k in range(12)]

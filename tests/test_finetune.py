@@ -36,14 +36,16 @@ from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.lora import merged, with_adapter
 from curate.finetuning.metrics import read_metrics
 from curate.finetuning.saving import save_model
-from curate.forward import allow_packing, batch_losses, make_batch, pack_batch
+from curate.forward import allow_packing, batch_losses
 from curate.models import load_model
 from curate.optimizers import SAM, AdamW, Muon
+from curate.packing import make_batch, pack_batch
 from curate.progress import Progress
 from curate.records import record_text
 from curate.sharding import whole
 from curate.tokenization import tokenize
-from curate.train import StepRecord, TrainConfig, train
+from curate.train import train
+from curate.train_config import StepRecord, TrainConfig
 
 ROWS = 40
 

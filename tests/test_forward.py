@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from curate import forward, head
 from curate.attention import VARLEN
 from curate.errors import InputError
-from curate.forward import Batch, allow_packing, batch_losses, logit_map, make_batch, pack_batch, shared_prefix
+from curate.forward import allow_packing, batch_losses, logit_map
 from curate.head import LogitMap, token_losses
+from curate.packing import Batch, make_batch, pack_batch, shared_prefix
 from curate.tokens import Tokens
 from tests.model_zoo import FAMILIES, VOCABULARY, random_tokens, tiny_model
 

@@ -20,16 +20,9 @@ import torch
 from curate import hub, models
 from curate.checks import small_examples
 from curate.errors import ExternalError, InputError
-from curate.models import (
-    identify,
-    load_model,
-    load_tokenizer,
-    parameter_count,
-    scratch_identity,
-    scratch_model,
-    scratch_tokenizer,
-)
+from curate.models import identify, load_model, load_tokenizer, parameter_count
 from curate.readers import read
+from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.tokenization import tokenize
 from tests.model_zoo import tiny_model
 from tests.tokenizer_zoo import CHATML, byte_level
@@ -522,7 +515,7 @@ def test_identity_of_gguf_is_its_content(gguf_folder: tuple[Path, Any], tmp_path
 _SCRATCH = """
 import hashlib, sys
 from curate.checks import small_examples
-from curate.models import scratch_model, scratch_tokenizer
+from curate.scratch import scratch_model, scratch_tokenizer
 tokenizer = scratch_tokenizer(small_examples(60), 3)
 digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
 for name, tensor in scratch_model(tokenizer, 64, 3).state_dict().items():

@@ -13,7 +13,8 @@ from model_zoo import random_tokens, tiny_model
 
 from curate.errors import InputError
 from curate.optimizers import SAM, AdamW, Muon, MuonWithAdamW
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 RATE = 0.01

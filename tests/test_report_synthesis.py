@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.admission import NOT_HARD
 from curate.card import dataset_card
 from curate.inspection import inspection, print_inspection
+from curate.plan import NOT_HARD
 from curate.report import write_report
 from curate.report.data import read_finished
 from curate.report.examples import rejections

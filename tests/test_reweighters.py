@@ -12,8 +12,9 @@ from model_zoo import random_tokens, tiny_model
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.forward import allow_packing, make_batch, pack_batch
+from curate.forward import allow_packing
 from curate.gradients import mean_gradient
+from curate.packing import make_batch, pack_batch
 from curate.reweighters import (
     ADAPT,
     DGA,
@@ -32,7 +33,8 @@ from curate.reweighters.basis import importance_basis
 from curate.reweighters.bm25 import bm25_scores
 from curate.reweighting import Reweighting, mean_weights
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 TOKENS = random_tokens(LENGTHS, invalid=[3, 17])

@@ -19,7 +19,8 @@ from curate.protocols import RowReweighter
 from curate.reweighters import ADAPT, IRDRO, BatchOutputs, GivenWeights, OptimizerBatch, Selective, TrainingRows
 from curate.reweighting import mean_weights
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests.checkpoint_zoo import row_loss
 from tests.model_zoo import random_tokens, tiny_model
 

@@ -11,7 +11,9 @@ import torch
 
 from curate import forward, scoring
 from curate.errors import InputError
-from curate.scoring import LossEngine, plan_batches, plan_packs, resolve_precision, score_losses
+from curate.packing import plan_batches, plan_packs
+from curate.precision import resolve_precision
+from curate.scoring import LossEngine, score_losses
 from curate.tokens import Tokens
 from tests.model_zoo import FAMILIES, random_tokens, tiny_model
 

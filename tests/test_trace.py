@@ -104,7 +104,7 @@ def test_a_perturbing_measure_leaves_the_checkpoint_bit_for_bit(tmp_path: Path) 
 
 def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
     """Loss at w + rho g / ||g|| with g from a batch-of-one loop over Hugging Face's own loss."""
-    from curate.models import scratch_model, scratch_tokenizer
+    from curate.scratch import scratch_model, scratch_tokenizer
 
     examples = _examples(12)
     run = Run(PROXY, tmp_path)

@@ -15,13 +15,14 @@ import transformers
 from model_zoo import random_tokens, tiny_model
 
 from curate.batches import RowOrder, micro_batches
-from curate.checkpoint import load_weights, state_tensors
-from curate.divergence import DivergenceError
-from curate.errors import InputError
+from curate.checkpoint import load_weights
+from curate.errors import DivergenceError, InputError
+from curate.modes import state_tensors
 from curate.optimizers import SAM, AdamW
 from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens
-from curate.train import TrainConfig, learning_rate_factor, train
+from curate.train import train
+from curate.train_config import TrainConfig, learning_rate_factor
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
 

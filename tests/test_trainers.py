@@ -17,8 +17,8 @@ from augmenters import Duplicate
 from curate import Pipeline
 from curate.clusterers import KMeans
 from curate.examples import Examples
-from curate.models import scratch_tokenizer
 from curate.readers import read
+from curate.scratch import scratch_tokenizer
 
 pytestmark = pytest.mark.slow
 

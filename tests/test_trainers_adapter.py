@@ -28,7 +28,8 @@ from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights, Sel
 from curate.reweighters.trainers import reweight
 from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 
 pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
 

@@ -22,7 +22,8 @@ from curate.optimizers import SAM, AdamW
 from curate.publish import publish
 from curate.records import record_text
 from curate.reweighting import TrainingRows, mean_weights
-from curate.train import StepRecord, TrainConfig, train
+from curate.train import train
+from curate.train_config import StepRecord, TrainConfig
 
 __all__ = ["run_job"]
 

@@ -128,7 +128,7 @@ class _InProcess:
 
     @property
     def _dtype(self) -> torch.dtype:
-        from curate.scoring import resolve_precision
+        from curate.precision import resolve_precision
 
         return resolve_precision(self.settings.precision, self.device)
 

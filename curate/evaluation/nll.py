@@ -63,7 +63,7 @@ class Scorer:
     def __init__(
         self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress
     ) -> None:
-        from curate.scoring import resolve_precision
+        from curate.precision import resolve_precision
 
         self.target, self.settings, self.device, self.cache, self.progress = target, settings, device, cache, progress
         self.dtype = resolve_precision(settings.precision, device)

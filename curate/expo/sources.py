@@ -109,7 +109,7 @@ def _adapter(folder: Path) -> Path | None:
 def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> tuple[str | None, str | None]:
     """Name and revision of what a run or adapter was tuned from, where it says so."""
     if record is not None:
-        from curate.models import SCRATCH
+        from curate.scratch import SCRATCH
 
         name = record["settings"]["model"]
         if name == SCRATCH:

@@ -19,10 +19,11 @@ from curate.finetuning.run_folder import RunFolder
 from curate.finetuning.settings import Finetuning
 from curate.finetuning.weighing import further_data, training_rows
 from curate.model_files import check_vocabulary
-from curate.models import identify, load_model, load_tokenizer, scratch_identity, scratch_model, scratch_tokenizer
+from curate.models import identify, load_model, load_tokenizer
 from curate.places import expanded
 from curate.publish import publish_file
 from curate.run import Run
+from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.tokenised import Rows, truncation_facts
 from curate.tokenization import Refuse, tokenize

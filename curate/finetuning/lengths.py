@@ -8,8 +8,9 @@ from typing import Any
 from curate.component import fingerprint
 from curate.examples import Examples
 from curate.finetuning.settings import Finetuning
-from curate.models import context_length, identify, load_tokenizer, scratch_tokenizer
+from curate.models import context_length, identify, load_tokenizer
 from curate.run import Run
+from curate.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.tokenised import Tokenised
 from curate.trained_template import settle_template

@@ -14,10 +14,10 @@ from curate.distributed import world_size
 from curate.finetuning.flops import arithmetic
 from curate.finetuning.job import Job
 from curate.finetuning.weighing import weight_facts
+from curate.precision import resolve_precision
 from curate.recipe import encode
-from curate.scoring import resolve_precision
 from curate.tokenised import truncation_facts
-from curate.train import TrainConfig
+from curate.train_config import TrainConfig
 
 __all__ = ["run_record"]
 

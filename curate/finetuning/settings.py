@@ -9,13 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component
 from curate.finetuning.lora import LoRA
-from curate.models import SCRATCH
 from curate.proxy import MaxLength, length_in_steps
 from curate.recipe import built_in, construct, decode, encode
+from curate.scratch import SCRATCH
 from curate.templates import Template
 
 if TYPE_CHECKING:
-    from curate.train import TrainConfig
+    from curate.train_config import TrainConfig
 
 __all__ = ["Finetuning", "finetuning_from"]
 
@@ -122,7 +122,7 @@ class Finetuning(Component):
 
     def train_config(self, rows: int) -> TrainConfig:
         """For the training loop, given the number of valid rows."""
-        from curate.train import TrainConfig
+        from curate.train_config import TrainConfig
 
         total = self.total_steps(rows)
         horizon = total if self.horizon is None else round(length_in_steps(self.horizon, rows / self.batch_size))

@@ -14,8 +14,7 @@ import numpy as np
 from curate.checkpoint import Checkpoint
 from curate.display import duration
 from curate.distributed import any_rank, barrier, rank
-from curate.divergence import DivergenceError
-from curate.errors import ExternalError
+from curate.errors import DivergenceError, ExternalError
 from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.job import Job
 from curate.finetuning.metrics import Metrics
@@ -26,10 +25,11 @@ from curate.finetuning.saving import save_model
 from curate.finetuning.stopping import Stopping
 from curate.finetuning.weighing import write_weights
 from curate.optimizers import Muon
+from curate.precision import resolve_precision
 from curate.progress import Stage
 from curate.recipe import encode
-from curate.scoring import resolve_precision
-from curate.train import StepRecord, TrainConfig, learning_rate_factor, train
+from curate.train import train
+from curate.train_config import StepRecord, TrainConfig, learning_rate_factor
 
 __all__ = ["carry_out"]
 

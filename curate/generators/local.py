@@ -48,7 +48,7 @@ class Transformers(Component):
 
         from curate.generators.sampling import decode, evaluated, mode_of
         from curate.models import load_model, load_tokenizer
-        from curate.scoring import resolve_precision
+        from curate.precision import resolve_precision
 
         tokenizer = load_tokenizer(self.model)
         mode = mode_of(tokenizer, self.template)

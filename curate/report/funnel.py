@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.admission import NOT_HARD
 from curate.display import as_label, count, real, share
+from curate.plan import NOT_HARD
 from curate.report.data import look_up, mapping
 from curate.report.reasons import NOT_STARTED, REASONS, Reason, kind_of, outcome_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curate.admission import NOT_HARD
 from curate.display import as_label
+from curate.plan import NOT_HARD
 
 __all__ = ["NOT_STARTED", "REASONS", "Reason", "kind_of", "outcome_of"]
 

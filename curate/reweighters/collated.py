@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from curate.errors import InputError
-from curate.forward import Batch
+from curate.packing import Batch
 from curate.readers import read
 from curate.templates import renderer
 from curate.tokenization import encode_rows, tokenize

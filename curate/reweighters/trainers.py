@@ -25,7 +25,8 @@ from curate import distributed
 from curate.checkpoint import load_reweighting, save_reweighting
 from curate.embedding import check_embeddable, embedded_losses
 from curate.errors import InputError
-from curate.forward import batch_losses, logit_map, make_batch
+from curate.forward import batch_losses, logit_map
+from curate.packing import make_batch
 from curate.protocols import BeginningReweighter
 from curate.reweighters.collated import (
     ROW,
@@ -266,7 +267,7 @@ class ReweightedTraining:
 
     def _weigh(self, step: _Step, found: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         at, args = self.trainer.state.global_step, self.trainer.args
-        step.weights, step.tokens = weigh(self.reweighting, step.parts, found, at, args)
+        step.weights, step.tokens = weigh(self.reweighting, step.parts, found, at, args.learning_rate)
 
 
 class _Callback(TrainerCallback):

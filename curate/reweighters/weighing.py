@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -20,13 +19,13 @@ def weigh(
     parts: Sequence[MicroBatch],
     found: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
     step: int,
-    config: Any,
+    learning_rate: float,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """(b,) weights of the rows of each of this rank's micro-batches, and () completion tokens of all ranks, 1 if none.
 
     parts: all micro-batches of this rank. found: summed losses (b,) and embeddings (b, d) of each. step: optimizer
     updates done. Rows without a completion token weigh 0 and are not shown to the reweighter. All ranks must call it.
-    Raises DivergenceError where a loss is not finite; config.learning_rate is named there.
+    Raises DivergenceError where a loss is not finite; learning_rate is named there.
     """
     sums, counts = torch.cat([each for each, _ in found]), torch.cat([part.counts for part in parts])
     known = [part.rows for part in parts if part.rows is not None]
@@ -38,7 +37,7 @@ def weigh(
     if not bool(losses.isfinite().all()):
         bad = rows[~losses.isfinite()].tolist()
         what = f"the loss of {len(bad)} of {len(losses)} rows"
-        raise DivergenceError.at(what, step, bad if known else [], config)
+        raise DivergenceError.at(what, step, bad if known else [], learning_rate)
     embeddings = _placed(torch.cat(widths), own, len(sums))[counted] if widths else None
     weights = torch.zeros(len(sums), device=sums.device)
     if len(losses):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.run_warnings import RunWarning
+from curate.errors import RunWarning
 
 __all__ = ["synthesis_warnings"]
 

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from curate.examples import Examples
-from curate.plan import Demand
+from curate.plan import Demand, Price
 from curate.run import Run
 from curate.synthesis.families import Family
 from curate.synthesis.realize import begin
 from curate.synthesis.settings import Settings
 
-__all__ = ["Price", "price"]
+__all__ = ["price"]
 
 _CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
-
-
-@dataclass(frozen=True)
-class Price:
-    """rows: to start from; skipped: that cannot have variants; stored: requests that the store answers.
-    requests: still to be made, at most (every sample of every variant drawn).
-    generated_tokens, prompt_tokens: expected for those requests, from the lengths of the parents' texts.
-    most_tokens: generated, if each used all it may, or what the budget leaves.
-    """
-
-    rows: int
-    skipped: int
-    stored: int
-    requests: int
-    generated_tokens: int
-    prompt_tokens: int
-    most_tokens: int
 
 
 def price(settings: Settings, demand: Demand, examples: Examples, run: Run) -> Price:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
 from curate.errors import InputError
-from curate.models import identify, scratch_identity
+from curate.models import identify
 from curate.places import check_place
 from curate.publish import disk_errors, publish_file, remove
 from curate.readers import Loaded
 from curate.records import read_record, record_text
 from curate.scores import Scores
+from curate.scratch import scratch_identity
 from curate.validation.settings import Validation, synthesizing
 
 if TYPE_CHECKING:

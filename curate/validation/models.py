@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.examples import Examples
-from curate.models import SCRATCH
+from curate.scratch import SCRATCH
 from curate.seeds import derive_seed
 from curate.validation.schedule import PlannedRun
 from curate.validation.settings import Validation
@@ -40,8 +40,9 @@ def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Pa
 
 
 def _make(folder: Path, examples: Examples, max_length: int, seed: int) -> None:
-    from curate.models import quiet, scratch_model, scratch_tokenizer
+    from curate.models import quiet
     from curate.publish import publish
+    from curate.scratch import scratch_model, scratch_tokenizer
 
     tokenizer = scratch_tokenizer(examples, derive_seed(0, "validation", "tokenizer"))
     model = scratch_model(tokenizer, max_length, derive_seed(seed, "validation", "weights"))

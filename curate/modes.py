@@ -1,0 +1,71 @@
+"""Modes, random states and weights of a model, put back as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.errors import InputError
+
+__all__ = ["lent", "restored", "state_tensors"]
+
+
+def state_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Weights and persistent buffers by name; what two names share (tied embeddings) under the first one."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors
+
+
+@contextmanager
+def restored(model: Any) -> Iterator[None]:
+    """Put modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags back at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    flags = {name: getattr(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        for name, value in flags.items():
+            setattr(torch.backends.cudnn, name, value)
+
+
+@contextmanager
+def lent(model: Any, step: int) -> Iterator[None]:
+    """The model in eval mode; afterwards everything as before, weights included, or InputError."""
+    before = _checksum(model)
+    with restored(model):
+        model.eval()
+        yield
+    model.zero_grad(set_to_none=True)
+    if _checksum(model) != before:
+        raise InputError(
+            f"the weights changed while the checkpoint of step {step} was measured; put them back bit "
+            "for bit (from copies: adding and subtracting is not exact)"
+        )
+
+
+def _checksum(model: Any) -> list[int]:
+    """One exact number per weight tensor: its bits, summed as integers."""
+    weights = [tensor for tensor in state_tensors(model).values() if tensor.dtype == torch.float32]
+    return torch.stack([tensor.view(torch.int32).sum(dtype=torch.int64) for tensor in weights]).tolist()

@@ -1,0 +1,47 @@
+"""Which number format a device computes in, and how many tokens it takes at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from curate.errors import InputError
+
+__all__ = ["CPU_TOKENS", "Precision", "default_token_budget", "resolve_precision"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+CPU_TOKENS = 1024  # beyond, activations fall out of the cache of two cores, and scoring slows down
+
+
+GPU_TOKENS = 32768
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype to score in; "auto" is bfloat16 exactly where the hardware multiplies bfloat16 matrices fast."""
+    if precision == "float32":
+        return torch.float32
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision != "auto":
+        raise InputError(f'precision is "{precision}"; use "auto", "float32" or "bfloat16"')
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and _cpu_has_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU has AMX tiles or AVX-512 with bfloat16 dot products."""
+    predicates = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in predicates)
+
+
+def default_token_budget(device: torch.device) -> int:
+    """Tokens per batch: what keeps a GPU busy, or what the caches of the CPU's threads hold."""
+    if device.type != "cpu":
+        return GPU_TOKENS
+    return max(CPU_TOKENS, min(8 * CPU_TOKENS, CPU_TOKENS // 2 * torch.get_num_threads()))
