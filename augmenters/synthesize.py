@@ -11,9 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.examples import Examples
-from curate.generation import Sampling
-from curate.plan import Demand, Kind, Plan, Realized
-from curate.protocols import Generator, Readiness
+from curate.generation import Generator, Sampling
+from curate.plan import Demand, Kind, Plan, Readiness, Realized
 from curate.run import Run
 from curate.scores import Split
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt

@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.clusterers import Clusterer
 from curate.component import Component, fingerprint
 from curate.examples import Examples
-from curate.generation import Completion, Request, Sampling
-from curate.plan import identity, share_counts
-from curate.protocols import Augmenter, Clusterer, Generator, KeyedMeasure, MeasuringScorer, Realizer, Scorer
+from curate.generation import Completion, Generator, Request, Sampling
+from curate.measures import KeyedMeasure
+from curate.plan import Augmenter, Realizer, identity, share_counts
 from curate.proxy import Proxy
 from curate.readers import read
 from curate.recipe import decode, encode
-from curate.run import Run
+from curate.run import MeasuringScorer, Run, Scorer
 from curate.scores import Split, as_scores
 
 __all__ = [

@@ -6,25 +6,29 @@ clusters count as hard is not decided here but by the split.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
 import copy
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from curate.component import Component
 from curate.errors import DataWarning, InputError
 from curate.lloyd import centred_columns, lloyd
-from curate.protocols import Clusterer
 from curate.seeds import derive_seed
 from curate.types import BoolArray
 
 __all__ = [
     "HDBSCAN",
+    "Clusterer",
     "Clustering",
     "KMeans",
     "PerSource",
@@ -417,3 +421,12 @@ def seeded(clusterer: Any, seed: int) -> Any:
     if isinstance(clusterer, Component):
         return clusterer.model_copy(update=open_states)
     return _fresh(clusterer).set_params(**open_states)
+
+
+@runtime_checkable
+class Clusterer(Protocol):
+    """scikit-learn's clustering interface; -1 is noise."""
+
+    def fit_predict(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Integer labels (n,) of the rows of X (n, f)."""
+        ...

@@ -17,10 +17,9 @@ from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.measures import passes_of
 from curate.output import inputs_fingerprint
-from curate.plan import fold, share_counts
-from curate.protocols import MeasuringScorer, Priced
+from curate.plan import Priced, fold, share_counts
 from curate.result_folder import check_directory
-from curate.run import Run
+from curate.run import MeasuringScorer, Run
 from curate.seeds import derive_seed
 from curate.whole_rows import AUTO
 

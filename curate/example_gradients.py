@@ -16,9 +16,9 @@ from curate.types import IntArray
 if TYPE_CHECKING:
     import torch
 
+    from curate.checkpoints import LiveCheckpoint
     from curate.packing import Batch
     from curate.tokens import Tokens
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["GradientParts", "example_gradients"]
 

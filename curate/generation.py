@@ -22,7 +22,7 @@ from pydantic import Field
 
 from curate.component import Component
 
-__all__ = ["Completion", "Notes", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
+__all__ = ["Completion", "Generator", "Notes", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
 
 # Text to be continued as it stands, or the messages of a chat ({"role": ..., "content": ...}), to be put into the
 # model's own chat template.
@@ -111,4 +111,21 @@ class Notes(Protocol):
 
     def note(self, text: str) -> None:
         """One line: a server that is started, say, which takes minutes."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Draws completions from a language model."""
+
+    def identity(self) -> str:
+        """Name of the model, with whatever tells two versions of it apart: part of the key of every request kept."""
+        ...
+
+    def serve(self, queue: Queue) -> None:
+        """Take requests until there are none, hand every completion back as soon as it is there, in any order.
+
+        ExternalError if the model cannot be reached, InputError if it is not the one that was asked for. A request
+        that can never be served is done with finish_reason "refused".
+        """
         ...

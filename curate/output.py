@@ -19,13 +19,14 @@ from curate.card import content_version, dataset_card
 from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
+from curate.generation import Generator
 from curate.hashing import file_digest
 from curate.places import expanded
 from curate.plan import Realized
-from curate.protocols import Generator, MeasuringScorer
 from curate.publish import publish, publish_file
 from curate.readers import Loaded
 from curate.result_folder import begin, check_directory, finish
+from curate.run import MeasuringScorer
 from curate.score_files import scores_table, trajectories_table
 from curate.scores import Scores
 from curate.writers import write_parquet_shards

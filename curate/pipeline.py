@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
 from curate.admission import admission, contaminated_rows
+from curate.clusterers import Clusterer
 from curate.component import Component, fingerprint
 from curate.curated import Curated, Stages
 from curate.errors import InputError
@@ -24,9 +25,8 @@ from curate.examples import Examples
 from curate.gate import Gate
 from curate.mixture import Copies, Order, check_weight_column
 from curate.places import local_path
-from curate.plan import Plan, fold, realize
+from curate.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
 from curate.progress import Progress
-from curate.protocols import Augmenter, Clusterer, MeasuringScorer, Preflight, Readiness, Scorer, Tokenizing
 from curate.proxy import Proxy
 from curate.readers import Loaded, read
 from curate.recipe import (
@@ -39,7 +39,7 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
-from curate.run import Run
+from curate.run import MeasuringScorer, Run, Scorer, Tokenizing
 from curate.scores import Scores, Split, as_scores
 from curate.seeds import derive_seed
 

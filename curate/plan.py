@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +20,24 @@ from curate.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.examples import Examples
-    from curate.protocols import Augmenter
     from curate.run import Run
     from curate.scores import Split
 
+
 __all__ = [
     "NOT_HARD",
+    "Augmenter",
     "Demand",
     "Kind",
     "Measured",
     "NewRows",
     "Plan",
+    "Preflight",
     "Price",
+    "Priced",
+    "Readiness",
     "Realized",
+    "Realizer",
     "fold",
     "identity",
     "realize",
@@ -287,3 +292,48 @@ class Price:
     generated_tokens: int
     prompt_tokens: int
     most_tokens: int
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """Changes what the dataset will hold. A left fold: each sees the plan so far."""
+
+    def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
+        """A new plan; free and deterministic, calls no model and reads no data."""
+        ...
+
+
+@runtime_checkable
+class Preflight(Protocol):
+    """A scorer or augmenter that can tell from the data alone that it will fail. Optional."""
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raise InputError where these examples cannot serve; called before anything is scored."""
+        ...
+
+
+@runtime_checkable
+class Readiness(Protocol):
+    """An augmenter or generator that needs something outside, and can tell early that it is not there. Optional."""
+
+    def check_ready(self) -> None:
+        """Raise InputError or ExternalError where it is bound to fail; called before anything is scored."""
+        ...
+
+
+@runtime_checkable
+class Realizer(Augmenter, Protocol):
+    """An augmenter whose rows are not in the input: it makes them, once, after all plans are folded."""
+
+    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
+        """New rows and the rejected ones, each with its reason. May call a model or read other data."""
+        ...
+
+
+@runtime_checkable
+class Priced(Realizer, Protocol):
+    """A Realizer whose rows cost requests to a model, and that can tell how many beforehand. Optional."""
+
+    def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
+        """What `realize` would still ask, at most; asks nothing."""
+        ...

@@ -19,7 +19,7 @@ from curate.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
-    from curate.trace import LiveCheckpoint
+    from curate.checkpoints import LiveCheckpoint
 
 __all__ = ["Predictions", "batches", "completion_means", "predictions"]
 

@@ -20,11 +20,10 @@ from types import TracebackType
 
 from curate.cache import Cache
 from curate.errors import ExternalError, InputError
-from curate.generation import Completion, Request, prompt_digest
+from curate.generation import Completion, Generator, Request, prompt_digest
 from curate.generators.wire import encodable
 from curate.private import check_regular, make_private
 from curate.progress import Progress
-from curate.protocols import Generator
 from curate.publish import disk_errors, make_folder, publish_file
 
 __all__ = ["RequestStore", "complete"]

@@ -18,8 +18,7 @@ from curate.assignment import Rule, assign
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.json_values import type_name
-from curate.protocols import MeasuringScorer, Scorer
-from curate.run import Run
+from curate.run import MeasuringScorer, Run, Scorer
 from curate.scores import Scores, Split, as_scores
 from curate.shapes import listed
 from curate.split import INVALID

@@ -8,32 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from curate.errors import InputError
-from curate.protocols import (
-    BeginningReweighter,
-    EmbeddingReweighter,
-    RefreshedReweighter,
-    RememberingReweighter,
-    Reweighter,
-    RowReweighter,
-)
 from curate.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from curate.packing import Batch
 
+
 __all__ = [
     "NO_ROWS",
     "BatchOutputs",
+    "BeginningReweighter",
+    "EmbeddingReweighter",
     "OptimizerBatch",
+    "RefreshedReweighter",
+    "RememberingReweighter",
+    "Reweighter",
     "Reweighting",
+    "RowReweighter",
     "Training",
     "TrainingRows",
     "mean_weights",
@@ -239,3 +238,68 @@ def mean_weights(state: Mapping[str, torch.Tensor]) -> tuple[FloatArray, IntArra
     sums = state["sums"].numpy()
     means = np.divide(sums, times, out=np.full(len(sums), np.nan), where=times > 0)
     return means.astype(np.float32), times
+
+
+@runtime_checkable
+class Reweighter(Protocol):
+    """Weights of the examples of one optimizer batch."""
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        """(b,) detached weights for the b examples of the whole optimizer batch; mean 1 for softmax-type methods.
+
+        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token. A
+        method that averages rows instead of tokens is a `RowReweighter`.
+        """
+        ...
+
+
+@runtime_checkable
+class RowReweighter(Reweighter, Protocol):
+    """A reweighter that says whether its method averages tokens or the mean losses of rows. Optional; else tokens.
+
+    Of rows: its `weights` are w_i mean(n) / n_i (`curate.reweighting.of_rows`), so that the batch loss is the mean of
+    w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
+    """
+
+    averages: Literal["tokens", "rows"]
+
+
+@runtime_checkable
+class BeginningReweighter(Protocol):
+    """A reweighter that has to know the run: the model, the rows, a dataset of its own."""
+
+    def begin(self, training: Training) -> Reweighter:
+        """What is asked for weights in this run, and may remember. InputError where the run cannot serve it."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingReweighter(Reweighter, Protocol):
+    """A reweighter that can ask for embeddings of the batch beside its losses. Optional."""
+
+    embeds: bool
+
+
+@runtime_checkable
+class RefreshedReweighter(Reweighter, Protocol):
+    """A reweighter that looks at the model between steps. Optional."""
+
+    def refresh(self, step: int) -> None:
+        """Called on all ranks before the update that follows `step` updates; weights must be as before at its end.
+
+        Called again where memory ran out in it, with smaller batches: it must not have changed anything by then.
+        """
+        ...
+
+
+@runtime_checkable
+class RememberingReweighter(Reweighter, Protocol):
+    """A reweighter whose past decides its weights: a run that is resumed gives it back. Optional."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it remembers, by name."""
+        ...
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` gave."""
+        ...

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy.typing as npt
 
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.gate import Gate
+from curate.measures import Measure
 from curate.places import check_cache, local_path
 from curate.progress import Progress
-from curate.protocols import Measure
 from curate.proxy import Proxy
 
 if TYPE_CHECKING:
     from curate.examples import Examples
     from curate.gate import GateIndex
+    from curate.proxy import Schedule
     from curate.run_warnings import Truncated
+    from curate.scores import Scores
     from curate.trace import Trace
 
-__all__ = ["Run", "standalone"]
+
+__all__ = ["MeasuringScorer", "Run", "Scorer", "standalone"]
 
 
 @dataclass
@@ -156,3 +161,37 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
     if not isinstance(data, Examples):
         data = (data if isinstance(data, Loaded) else read(data)).examples
     return data, run or Run()
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Says how late each example is learned."""
+
+    def score(self, examples: Examples, run: Run) -> Scores | npt.NDArray[Any]:
+        """`Scores` for the n examples, or a bare (n,) array of difficulties (higher = learned later)."""
+        ...
+
+
+@runtime_checkable
+class MeasuringScorer(Scorer, Protocol):
+    """A scorer that looks at checkpoints of the proxy.
+
+    It names its measures, so that one proxy run can serve every scorer, and reduces what they found.
+    """
+
+    def measures(self) -> Sequence[Measure]:
+        """What `score` will ask `run.trace` for."""
+        ...
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raise InputError where the proxy's checkpoints cannot serve this scorer, naming the remedy."""
+        ...
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """A scorer without measures that may look at the proxy's tokens all the same. Optional."""
+
+    def tokenizes(self) -> bool:
+        """Whether it does."""
+        ...

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.protocols import Measure, MeasuringScorer, Preflight, Scorer
-from curate.run import Run, standalone
+from curate.measures import Measure
+from curate.plan import Preflight
+from curate.run import MeasuringScorer, Run, Scorer, standalone
 from curate.scores import COUNTS, Scores, as_scores
 from curate.types import BoolArray, Float64Array, FloatArray
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
 from curate.measured import measured_scores
-from curate.measures import MeanLoss
-from curate.protocols import Measure
+from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.types import FloatArray
@@ -16,10 +15,10 @@ from curate.types import FloatArray
 if TYPE_CHECKING:
     import torch
 
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.predictions import Predictions
     from curate.proxy import Schedule
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["ErrorNorm"]
 

@@ -11,8 +11,7 @@ from pydantic import Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
-from curate.measures import MeanLoss
-from curate.protocols import Measure
+from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.types import FloatArray
@@ -20,10 +19,10 @@ from curate.types import FloatArray
 if TYPE_CHECKING:
     import torch
 
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.predictions import Predictions
     from curate.proxy import Schedule
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["ForgettingCount", "TokenAccuracy"]
 

@@ -22,10 +22,10 @@ from curate.types import FloatArray
 if TYPE_CHECKING:
     import torch
 
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.proxy import Proxy, Schedule
     from curate.tokens import Tokens
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["Alignment", "GradientAlignment"]
 

@@ -11,17 +11,16 @@ import numpy as np
 from curate.component import Component
 from curate.errors import InputError
 from curate.measured import measured_scores
-from curate.measures import MeanLoss
-from curate.protocols import Measure
+from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.proxy import Schedule
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 

@@ -15,11 +15,11 @@ from curate.scores import Scores
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.proxy import Schedule
     from curate.proxy_run import ProxyRun
     from curate.tokens import Tokens
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["Learnability", "ReferenceLoss"]
 

@@ -12,19 +12,18 @@ from pydantic import Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.layouts import Piece, last_completion
-from curate.measures import MeanLoss
-from curate.protocols import Measure
+from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.seeds import derive_seed
 from curate.types import Float64Array, FloatArray
 
 if TYPE_CHECKING:
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.generation import Sampling
     from curate.proxy import Schedule
     from curate.tokens import Tokens
-    from curate.trace import LiveCheckpoint
 
 __all__ = [
     "PreMemorizationAccuracy",

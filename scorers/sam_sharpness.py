@@ -17,10 +17,10 @@ from curate.seeds import derive_seed
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
+    from curate.checkpoints import LiveCheckpoint
     from curate.examples import Examples
     from curate.proxy import Schedule
     from curate.tokens import Tokens
-    from curate.trace import LiveCheckpoint
 
 __all__ = ["SAMSharpness"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate.checkpoints import LiveCheckpoint
 from curate.component import fingerprint
 from curate.proxy import Proxy, Schedule
 from curate.tokens import Tokens
-from curate.trace import LiveCheckpoint, Trace
+from curate.trace import Trace
 
 __all__ = ["checkpoint_of", "given_run", "row_gradient", "row_logits", "row_loss"]
 

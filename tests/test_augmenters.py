@@ -10,8 +10,7 @@ from augmenters import Duplicate, Replay, Subset
 from curate.checks import small_examples, small_split
 from curate.controls import _nearest
 from curate.errors import InputError
-from curate.plan import Plan, fold, identity, realize, share_counts
-from curate.protocols import Preflight
+from curate.plan import Plan, Preflight, fold, identity, realize, share_counts
 from curate.run import Run
 from curate.scores import Split
 

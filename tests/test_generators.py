@@ -21,11 +21,10 @@ from pydantic import ValidationError
 
 from curate.checks import check_component
 from curate.errors import ExternalError, InputError
-from curate.generation import Completion, Prompt, Request, Sampling
+from curate.generation import Completion, Generator, Prompt, Request, Sampling
 from curate.generators import VLLMServer, client, endpoints, failures, keepers
 from curate.generators.room import fills_context
 from curate.generators.wire import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
-from curate.protocols import Generator
 from curate.request_store import RequestStore, complete
 from curate.seeds import derive_seed
 

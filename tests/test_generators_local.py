@@ -13,10 +13,9 @@ from tokenizer_zoo import CHATML, byte_level, metaspace
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.generation import Completion, Prompt, Request, Sampling
+from curate.generation import Completion, Generator, Prompt, Request, Sampling
 from curate.generators import Transformers
 from curate.generators.sampling import decode, draw, encode_prompt, sample
-from curate.protocols import Generator
 from curate.request_store import complete
 
 TOKENIZER = byte_level(vocabulary=300)

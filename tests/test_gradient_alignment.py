@@ -11,6 +11,7 @@ import torch
 
 from curate import example_gradients as module
 from curate import predictions
+from curate.checkpoints import LiveCheckpoint
 from curate.clusterers import KMeans
 from curate.component import fingerprint
 from curate.errors import InputError
@@ -21,7 +22,6 @@ from curate.proxy import Proxy, Schedule
 from curate.readers import read
 from curate.run import Run
 from curate.tokens import Tokens
-from curate.trace import LiveCheckpoint
 from scorers import GradientAlignment
 from scorers.gradient_alignment import Alignment
 from tests.checkpoint_zoo import checkpoint_of, given_run, row_gradient, row_loss

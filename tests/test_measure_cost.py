@@ -13,9 +13,8 @@ import torch
 from curate import estimate as estimate_module
 from curate.clusterers import KMeans
 from curate.estimate import estimate
-from curate.measures import MeanLoss
+from curate.measures import CostedMeasure, MeanLoss
 from curate.pipeline import Pipeline
-from curate.protocols import CostedMeasure
 from curate.proxy import Proxy
 from curate.readers import read
 from curate.run import Run

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from curate.forward import allow_packing
 from curate.gradient import Gradient
 from curate.optimizers import AdamW
-from curate.protocols import RowReweighter
 from curate.reweighters import ADAPT, IRDRO, BatchOutputs, GivenWeights, OptimizerBatch, Selective, TrainingRows
-from curate.reweighting import mean_weights
+from curate.reweighting import RowReweighter, mean_weights
 from curate.tokens import Tokens
 from curate.train import train
 from curate.train_config import TrainConfig

@@ -13,9 +13,8 @@ from curate.cache import Cache
 from curate.errors import DataWarning, InputError
 from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
-from curate.generation import Completion, Prompt, Queue, Request, Sampling
+from curate.generation import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.progress import Progress
-from curate.protocols import Generator
 from curate.seeds import derive_seed
 from curate.verify import Verdict, extract
 from curate.verify.grading import grade_many

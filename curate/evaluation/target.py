@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cache import Cache
 from curate.errors import InputError
+from curate.generation import Generator
 from curate.hashing import file_digest
 from curate.model_files import check_tokenizer
 from curate.models import context_length, identify
 from curate.places import check_place, expanded
-from curate.protocols import Generator
 from curate.trained_template import kept_template
 
 if TYPE_CHECKING:

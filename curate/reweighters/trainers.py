@@ -27,7 +27,6 @@ from curate.embedding import check_embeddable, embedded_losses
 from curate.errors import InputError
 from curate.forward import batch_losses, logit_map
 from curate.packing import make_batch
-from curate.protocols import BeginningReweighter
 from curate.reweighters.collated import (
     ROW,
     Columns,
@@ -41,7 +40,7 @@ from curate.reweighters.collated import (
 )
 from curate.reweighters.trainer_limits import check_trainer
 from curate.reweighters.weighing import weigh
-from curate.reweighting import Reweighting, Training, TrainingRows, mean_weights
+from curate.reweighting import BeginningReweighter, Reweighting, Training, TrainingRows, mean_weights
 from curate.tokens import Tokens
 from curate.types import FloatArray, IntArray
 

@@ -13,9 +13,8 @@ import numpy as np
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.gate import GateIndex
-from curate.generation import prompt_digest
+from curate.generation import Generator, prompt_digest
 from curate.plan import Demand, Realized
-from curate.protocols import Generator
 from curate.request_store import RequestStore
 from curate.run import Run
 from curate.synthesis.band import Band

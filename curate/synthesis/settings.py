@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from curate.generation import Sampling
-from curate.protocols import Generator
+from curate.generation import Generator, Sampling
 
 __all__ = ["Settings"]
 

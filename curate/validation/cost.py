@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.measures import passes_of
 from curate.progress import StageCost
-from curate.protocols import MeasuringScorer
+from curate.run import MeasuringScorer
 
 if TYPE_CHECKING:
     from curate.curated import Curated

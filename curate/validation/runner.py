@@ -276,6 +276,6 @@ def carry_out(work: Work, run: PlannedRun) -> None:
 
 
 def _writes_rows(augmenter: Any) -> bool:
-    from curate.protocols import Realizer
+    from curate.plan import Realizer
 
     return isinstance(augmenter, Realizer)

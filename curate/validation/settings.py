@@ -12,7 +12,7 @@ from curate.errors import InputError
 from curate.evaluation.settings import Evaluation, EvaluationSet
 from curate.finetuning.settings import Finetuning
 from curate.pipeline import Pipeline
-from curate.protocols import Priced
+from curate.plan import Priced
 
 __all__ = [
     "ARMS",
