@@ -115,12 +115,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib import metadata
-
-        try:
-            return metadata.version("curate-lm")
-        except metadata.PackageNotFoundError:
-            return "source tree"
+        return import_module("curate.versions").own_version()
     if name in _HOMES:
         return getattr(import_module(f"curate.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'curate' has no attribute {name!r}")

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, NoReturn
 
-import curate
 from curate.arguments import (
     add_consent_arguments,
     add_machine_arguments,
@@ -30,6 +29,7 @@ from curate.arguments import (
 from curate.display import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.places import local_path
+from curate.versions import own_version
 
 __all__ = ["main"]
 
@@ -153,7 +153,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         description="Find the examples a model learns late and rebuild a fine-tuning dataset around them.",
         epilog="Start with: curate run DATA --out DIR --proxy scratch     (no download needed)",
     )
-    parser.add_argument("--version", action="version", version=f"curate {curate.__version__}")
+    parser.add_argument("--version", action="version", version=f"curate {own_version()}")
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
 
     def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:

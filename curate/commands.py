@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.arguments import permissions
 from curate.errors import InputError
-from curate.records import read_record
+from curate.records import read_finished
 
 if TYPE_CHECKING:
     from curate.pipeline import Pipeline
@@ -26,8 +26,9 @@ __all__ += ["scores_from"]
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
-    from curate.output import inputs_fingerprint, write_output
+
     from curate.result_folder import check_directory
+    from curate.run_record import inputs_fingerprint
 
     pipeline, progress = pipeline_from(options), new_progress()
     _check_shape(options.out)
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     curated = pipeline.stages(loaded, _run(options, pipeline, progress), scores)
     if not _is_first_rank():
         return {}
-    write_output(curated, options.out)
+    curated.write(options.out)
     result = _summary(options.out)
     if not options.json:
         _print_summary(result)
@@ -117,7 +118,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     from curate.report import write_report
     from curate.terminal import say
 
-    finished(options.directory)
+    read_finished(options.directory)
     path = write_report(options.directory)
     if not options.json:
         say(str(path))
@@ -140,20 +141,9 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
 # -- shared steps ---------------------------------------------------------------------------------------------------
 
 
-def finished(directory: Path) -> dict[str, Any]:
-    """run.json of a finished run."""
-    path = directory / "run.json"
-    if not path.is_file():
-        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
-    record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
-    if "inputs" not in record or "kind" in record:
-        raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
-    return record
-
-
 def pipeline_from(options: argparse.Namespace) -> Pipeline:
     """The recipe with what the options change in it."""
-    from curate.gate.command import named_dataset
+    from curate.dataset_reference import named_dataset
     from curate.pipeline import Pipeline
     from curate.recipe import load_recipe
     from curate.synthesis.command import recipe_settings
@@ -230,7 +220,7 @@ def _is_first_rank() -> bool:
 
 
 def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
-    record = finished(directory)
+    record = read_finished(directory)
     return {
         "directory": str(directory),
         "data": str(directory / "data"),

@@ -135,7 +135,7 @@ def public_path(kind: Any) -> str:
 
 def _content(rows: Any) -> str:
     """32 hex digits over every cell of a table, frame or dataset in memory."""
-    from curate.hashing import hash_columns
+    from curate.column_hashes import hash_columns
     from curate.inputs import open_data
 
     table = open_data(rows, {}, None, None).read.table

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from curate.admission import contamination_warnings
+from curate.card import content_version, dataset_card
+from curate.clusterers import seeded
+from curate.component import describe
 from curate.mixture import Mixture
 from curate.plan import Plan, Realized
+from curate.publish import publish, publish_file
+from curate.report import write_report
+from curate.result_folder import begin, check_directory, finish
+from curate.rows import _REJECTED, rejected_table
+from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
+from curate.score_files import scores_table, trajectories_table
 from curate.scores import Scores, Split
 from curate.types import IntArray
+from curate.versions import made_by
+from curate.writers import write_parquet_shards
 
 if TYPE_CHECKING:
     from curate.diagnostics import Diagnostics
     from curate.errors import RunWarning
-    from curate.pipeline import Pipeline
     from curate.readers import Loaded
     from curate.run import Run
 
-__all__ = ["Curated", "Stages", "rejected_table"]
+__all__ = ["Curated", "Stages"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Curated:
     contaminated: rows of the input that share text with an evaluation set of the gate.
     """
 
-    pipeline: Pipeline
+    pipeline: Recipe
     loaded: Loaded
     run: Run
     scores: Scores
@@ -60,10 +72,7 @@ class Curated:
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
         """About the split, the input and what was made, each with what to do."""
-        from curate.admission import contamination_warnings
-        from curate.synthesis.advice import synthesis_warnings
-
-        made = [warning for part in self.realized for warning in synthesis_warnings(part.record)]
+        made = [warning for part in self.realized for warning in part.warnings]
         return (*self.diagnostics.warnings, *contamination_warnings(self.contaminated, len(self.split)), *made)
 
     @property
@@ -98,12 +107,6 @@ class Curated:
     def __len__(self) -> int:
         return len(self.mixture)
 
-    def write(self, directory: Path | str) -> Path:
-        """The full output of `curate run` in a folder; see `curate.output`."""
-        from curate.output import write_output
-
-        return write_output(self, Path(directory))
-
     @cached_property
     def rejected(self) -> pa.Table:
         """Every row that is not in the result, with the stage that left it out and the reason.
@@ -124,18 +127,77 @@ class Curated:
         realized = [record for part in self.realized for record in part.rejected]
         return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
+    def write(self, directory: Path | str) -> Path:
+        """data/, tables/, README.md, report.html and, last, run.json; an earlier result gives way.
 
-_REJECTED = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("example_id", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("content", pa.string()),
-    ]
-)
+        Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts
+        as unfinished, and the same call goes on.
+        """
+        directory = Path(directory)
+        inputs = inputs_fingerprint(self.pipeline, self.loaded, self.scores if self.given_scores else None)
+        check_directory(directory, inputs, fresh=True)
+        with self.run.progress.stage("write"):
+            begin(directory, inputs)
+            publish(directory / "tables", self._write_tables)
+            publish(directory / "data", self._write_rows)
+            record = self.record()
+        record |= {"inputs": inputs, "cost": cost_record(self.run.progress)}
+        publish_file(directory / "README.md", dataset_card(record, content_version(directory / "data")))
+        # The report reads the folder, and the folder is finished only when run.json is there.
+        write_report(directory, record=record)
+        finish(directory, record)
+        return directory
 
+    def record(self) -> dict[str, Any]:
+        """Everything that is not a row: recipe, fingerprints, counts, diagnostics, versions."""
+        pipeline = self.pipeline
+        made = (self.scores, self.split, self.plan, self.realized)
+        return {
+            **made_by(),
+            "recipe": describe(pipeline),
+            "recipe_yaml": recipe_text(pipeline),
+            "seed": pipeline.seed,
+            "data": data_record(self.loaded, self.stages.data),
+            "proxy": self.proxy_facts,
+            "stages": asdict(self.stages),
+            "counts": count_rows(self.mixture, *made, self.rejected.num_rows),
+            "synthesis": [part.record for part in self.realized if part.record],
+            "diagnostics": self.diagnostics.to_json(),
+            "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
+            "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # as it was used, its derived seed included
+        }
 
-def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
-    """Records of rows that were left out, as tables/rejected.parquet has them."""
-    return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)
+    def _write_rows(self, folder: Path) -> None:
+        tables = [self.loaded.examples.table]
+        if self.new_rows is not None:
+            tables.append(self.new_rows)
+        write_parquet_shards(tables, self.positions, self.columns(), folder)
+
+    def _write_tables(self, folder: Path) -> None:
+        ids = self.loaded.examples.ids
+        scores, plan = self.scores, self.plan
+        tables = {"scores": scores_table(scores, ids), "split": self._split_table()}
+        if scores.trajectory is not None:
+            tables["trajectories"] = trajectories_table(scores, ids)
+        reason = pa.array(plan.reason, mask=plan.reason < 0)
+        names = pa.array(list(plan.reasons) or [""], pa.string())
+        tables["plan"] = pa.table({"example_id": ids, "count": plan.counts, "reason": names.take(reason)})
+        tables["rejected"] = self.rejected
+        attempts = [part.attempts for part in self.realized if part.attempts is not None]
+        if attempts:
+            tables["synthesis"] = pa.concat_tables(attempts)
+        for name, table in tables.items():
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+    def _split_table(self) -> pa.Table:
+        split = self.split
+        columns: dict[str, Any] = {"example_id": split.ids}
+        if split.sources is not None:
+            columns["source"] = pa.array(split.sources, pa.string())
+        columns |= {
+            "cluster": split.cluster,
+            "hard": split.hard,
+            "difficulty": pa.array(split.difficulty, mask=~split.valid),
+            "noise_suspect": self.diagnostics.noise_suspect,
+        }
+        return pa.table(columns)

@@ -16,10 +16,10 @@ import numpy as np
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
 from curate.measures import passes_of
-from curate.output import inputs_fingerprint
 from curate.plan import Priced, fold, share_counts
 from curate.result_folder import check_directory
 from curate.run import MeasuringScorer, Run
+from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
 from curate.whole_rows import AUTO
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.column_hashes import framed, hash_columns, row_digests, whole
 from curate.errors import InputError
 from curate.gather import row_store
-from curate.hashing import framed, hash_columns, row_digests, whole
 from curate.messages import concatenated_turns, message_dicts, turns
 from curate.shapes import SHAPES, content_roles, parse_columns
 from curate.types import IntArray

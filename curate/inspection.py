@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from curate.commands import finished
 from curate.display import one_line, visible
 from curate.errors import InputError
-from curate.records import check_files
+from curate.records import check_files, read_finished
 
 __all__ = ["inspection", "print_inspection"]
 
@@ -24,7 +23,7 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
     """Counts, diagnostics, warnings, records of synthesis, and the easiest and hardest rows of a finished run."""
     if examples < 0:
         raise InputError(f"--examples {examples}: give a number of rows, or 0 for none")
-    record = finished(directory)
+    record = read_finished(directory)
     check_files(directory, record, "rerun the command that wrote it with --fresh", "tables/")
     if examples:
         remedy = "rerun the command that wrote it with --fresh, or show no rows with --examples 0"

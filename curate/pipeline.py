@@ -39,6 +39,7 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
+from curate.result_folder import check_directory
 from curate.run import MeasuringScorer, Run, Scorer, Tokenizing
 from curate.scores import Scores, Split, as_scores
 from curate.seeds import derive_seed
@@ -154,9 +155,6 @@ class Pipeline(Component):
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
-            from curate.output import write_output
-            from curate.result_folder import check_directory
-
             out = local_path(out)
             check_directory(out, "", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
@@ -164,7 +162,7 @@ class Pipeline(Component):
                 data = read(data, seed=self.seed, **reading)
         curated = self.stages(data, run, scores)
         if out is not None:
-            write_output(curated, out)
+            curated.write(out)
         return curated
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:

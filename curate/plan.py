@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.controls import stand_ins
-from curate.errors import InputError
+from curate.errors import InputError, RunWarning
 from curate.seeds import derive_seed
 from curate.types import BoolArray, FloatArray, IntArray
 
@@ -197,12 +197,19 @@ class Realized:
 
     record: JSON about how they were made (counts, settings, cost), for run.json and the report.
     attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
+    advice: the warnings that such a record deserves; asked once all stages have had their say in it.
     """
 
     rows: NewRows
     rejected: list[dict[str, Any]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     attempts: Any = None
+    advice: Callable[[dict[str, Any]], Sequence[RunWarning]] = lambda record: ()
+
+    @property
+    def warnings(self) -> Sequence[RunWarning]:
+        """What the record says about the settings."""
+        return self.advice(self.record)
 
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import stat
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
+from curate.records import read_record
+
+if TYPE_CHECKING:
+    pass
+import hashlib
+import stat
+from collections.abc import Iterable, Mapping
+
 from curate.hashing import file_digest
 
 __all__ = ["check_files", "file_checksums", "peek", "read_record", "record_text"]
@@ -90,3 +95,14 @@ def check_files(folder: Path, record: Mapping[str, Any], remedy: str, prefix: st
             raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
         if changed:
             raise InputError(f"{path} is damaged or was changed after it was written; {remedy}")
+
+
+def read_finished(directory: Path) -> dict[str, Any]:
+    """run.json of a finished run."""
+    path = directory / "run.json"
+    if not path.is_file():
+        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
+    record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
+    if "inputs" not in record or "kind" in record:
+        raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
+    return record

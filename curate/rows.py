@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from curate.types import IntArray
+
+if TYPE_CHECKING:
+    pass
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.gather import rows_of
 from curate.messages import is_messages, is_text, turns
 from curate.shapes import content_roles
-from curate.types import BoolArray, IntArray
+from curate.types import BoolArray
 
-__all__ = ["BadRow", "bad_rows", "without_bad_rows"]
+__all__ = ["BadRow", "bad_rows", "rejected_table", "without_bad_rows"]
 
 _SHOWN_CHARACTERS = 200
 Mask = BoolArray
@@ -197,3 +203,19 @@ def _short(value: Any) -> Any:
     if len(text) > _SHOWN_CHARACTERS:
         return text[:_SHOWN_CHARACTERS] + "..."
     return value if isinstance(value, str) or value is None else text
+
+
+_REJECTED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("example_id", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Records of rows that were left out, as tables/rejected.parquet has them."""
+    return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component, fingerprint
+from curate.dataset_reference import GivenData
 from curate.errors import InputError
 from curate.example_gradients import GradientParts, example_gradients
 from curate.measured import measured_scores
@@ -16,7 +17,6 @@ from curate.measures import MeanLoss
 from curate.readers import read_for
 from curate.run import Run, standalone
 from curate.scores import Scores
-from curate.source_data import GivenData
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class GradientAlignment(Component):
     several, one scorer each).
 
     target: rows of the kind to get better at, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
-        (`curate.source_data.FurtherData`). Tokenised as the input, cut at proxy.max_length.
+        (`curate.dataset_reference.FurtherData`). Tokenised as the input, cut at proxy.max_length.
     parameters: whose gradient.
         last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
             sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint,

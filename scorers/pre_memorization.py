@@ -108,8 +108,8 @@ class SampledAccuracy(Component):
 
     def key_of(self, examples: Examples) -> str:
         """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
+        from curate.column_hashes import hash_columns
         from curate.evaluation.answers import grading
-        from curate.hashing import hash_columns
 
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []

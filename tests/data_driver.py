@@ -30,7 +30,7 @@ import pyarrow.parquet  # noqa: F401
 import sklearn.cluster  # noqa: F401
 
 import curate.cli
-import curate.output
+import curate.curated
 import curate.report
 from augmenters import Duplicate
 from curate.clusterers import KMeans

@@ -31,7 +31,7 @@ import transformers  # noqa: F401
 
 import augmenters  # noqa: F401
 import curate.cli
-import curate.output
+import curate.curated
 import curate.report
 import curate.trace
 import curate.train

@@ -18,7 +18,6 @@ from curate.generation import Completion, Request, Sampling
 from curate.plan import NOT_HARD, Demand
 from curate.records import record_text
 from curate.request_store import RequestStore
-from curate.synthesis.band import Band
 from curate.synthesis.families import Family, Method, Parent
 from curate.synthesis.parents import Parents
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT
@@ -26,6 +25,7 @@ from curate.synthesis.realize import _record, _rejected
 from curate.synthesis.rows import attempts_table
 from curate.synthesis.work import Work
 from curate.verify import Verdict
+from curate.verify.pass_rate import Band
 
 __all__ = ["MODEL", "write_synthesis"]
 

@@ -108,7 +108,7 @@ def test_an_unfinished_folder_has_no_card_of_the_rows_before(tmp_path: Path, mon
     def interrupt(*_: Any) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("curate.output.dataset_card", interrupt)
+    monkeypatch.setattr("curate.curated.dataset_card", interrupt)
     with pytest.raises(KeyboardInterrupt):
         _run(CONTENTS["another dataset of equal counts"], out)
     assert datasets.load_dataset(str(out), split="train", cache_dir=cache)[0]["prompt"].startswith("other")

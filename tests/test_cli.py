@@ -184,9 +184,9 @@ def test_other_inputs_need_fresh(change: list[str], data: Path, tmp_path: Path, 
 def test_changed_files_of_a_local_proxy_are_other_inputs(
     data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from curate.output import inputs_fingerprint
     from curate.pipeline import Pipeline
     from curate.readers import read
+    from curate.run_record import inputs_fingerprint
 
     model = tmp_path / "model"
     tiny_model("llama").save_pretrained(model)
@@ -228,7 +228,7 @@ def test_an_unfinished_run_of_ours_goes_on(
 ) -> None:
     arguments = ["run", data, "--scores", scores, "--out"]
     with monkeypatch.context() as patch:
-        patch.setattr("curate.output.dataset_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("curate.curated.dataset_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert call(*arguments, tmp_path / "out").status == 130
     assert not (tmp_path / "out" / "run.json").exists()
     assert call(*arguments, tmp_path / "out").status == 0
@@ -564,7 +564,7 @@ def test_default_proxy_without_a_hub(data: Path, tmp_path: Path, call: Call) -> 
 def test_faults_of_our_own_are_one_line_too(
     data: Path, tmp_path: Path, scores: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.output.run_record", lambda *_: 1 // 0)
+    monkeypatch.setattr("curate.curated.count_rows", lambda *_: 1 // 0)
     done = call("run", data, "--out", tmp_path / "out", "--scores", scores, "--json")
     assert done.status == 1
     assert "ZeroDivisionError" in done.error

@@ -16,11 +16,11 @@ from curate.clusterers import KMeans
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.example_gradients import GradientParts, example_gradients
-from curate.output import inputs_fingerprint
 from curate.pipeline import Pipeline
 from curate.proxy import Proxy, Schedule
 from curate.readers import read
 from curate.run import Run
+from curate.run_record import inputs_fingerprint
 from curate.tokens import Tokens
 from scorers import GradientAlignment
 from scorers.gradient_alignment import Alignment

@@ -12,11 +12,11 @@ from augmenters import Duplicate, Replay
 from curate.checks import small_split
 from curate.clusterers import KMeans
 from curate.errors import InputError
-from curate.output import inputs_fingerprint
 from curate.pipeline import Pipeline
 from curate.plan import fold, identity
 from curate.readers import read
 from curate.result_folder import check_directory
+from curate.run_record import inputs_fingerprint
 
 
 class Known:

@@ -179,7 +179,7 @@ def test_import_curate_loads_nothing_heavy() -> None:
 
 def test_the_public_names_of_what_needs_no_model_load_no_torch() -> None:
     code = (
-        "import curate, curate.cli, curate.commands, curate.clusterers, curate.diagnostics, curate.output\n"
+        "import curate, curate.cli, curate.commands, curate.clusterers, curate.diagnostics, curate.curated\n"
         "import curate.recipe, scorers, augmenters\n"
         "[getattr(curate, name) for name in curate.__all__]\n"
         "curate.Pipeline.from_recipe('paper').to_yaml()\n"

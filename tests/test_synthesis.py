@@ -12,12 +12,12 @@ import pytest
 
 from curate.generation import Completion, Request, Sampling
 from curate.request_store import RequestStore
-from curate.synthesis.band import Band
 from curate.synthesis.families import Family, Method, Parent
 from curate.synthesis.problems import parse_problem, problem_fault
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, chat, check_prompt
 from curate.synthesis.work import Work
 from curate.verify import Verdict, grade
+from curate.verify.pass_rate import Band
 
 BANDS = [Band(1, 5, 8), Band(1, 1, 1), Band(2, 3, 4), Band(1, 4, 4), Band(4, 4, 4), Band(3, 6, 7)]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import curate
 from curate.comparison.cost import arm_facts, settings_notes
 from curate.comparison.curves import Curve, curves_of
 from curate.comparison.differences import adjust, by_label, pooled_and_single
@@ -18,6 +17,7 @@ from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_
 from curate.comparison.values import Metric, SetValues, collect
 from curate.display import one_line
 from curate.errors import InputError
+from curate.versions import own_version
 
 __all__ = ["CONTROLS", "Comparison", "compare"]
 
@@ -94,7 +94,7 @@ def compare(
     adjust(controls)
     record = {
         "kind": "comparison",
-        "version": curate.__version__,
+        "version": own_version(),
         "baseline": name,
         "primary": {"set": "pooled", "metric": primary},
         "model": {key: read[0].record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},

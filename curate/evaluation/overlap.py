@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.column_hashes import whole
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.evaluation.sets import Questions
 from curate.examples import Examples
 from curate.gate import Gate
 from curate.gate.texts import compared_texts
-from curate.hashing import whole
 from curate.places import expanded
 
 __all__ = ["Overlap", "overlap", "warn_of_overlap"]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.column_hashes import hash_columns
 from curate.errors import InputError
 from curate.evaluation.sets import Questions
 from curate.evaluation.settings import Evaluation
 from curate.examples import Examples
 from curate.generation import Prompt
-from curate.hashing import hash_columns
 from curate.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
 from curate.seeds import derive_seed
 from curate.templates import layouts, renderer

@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +26,7 @@ from curate.places import local_path
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
 from curate.run import Run
+from curate.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +194,7 @@ def _work(jobs: list[_Job], shared: Overlap, run: Run, device: torch.device, pla
             "sources": grouped(rows, "source"),
             "overlap": None if target.run is None else shared.record(name),
             "seconds": round(sum(seconds.values()), 3),
-            "versions": _versions(),
+            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
         }
         job.result = EvaluationResult(summary, rows)
         if place is not None:
@@ -270,13 +270,3 @@ def _facts(
         tokens["scored"] = int(scored.counts.sum())
         facts["truncated"], facts["completions_cut"] = scored.truncated, scored.completions_cut
     return {**facts, "answer_only": job.questions.answer_only, "numerics": numerics, "tokens": tokens}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

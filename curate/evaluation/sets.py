@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.column_hashes import hash_columns
 from curate.errors import DataWarning, InputError
 from curate.evaluation.settings import EvaluationSet
 from curate.examples import Examples
-from curate.hashing import hash_columns
 from curate.inputs import open_data
 from curate.json_values import type_name
 from curate.readers import Loaded, read

@@ -128,7 +128,7 @@ class Evaluation(Component):
 
 def parse_set(text: str, option: str) -> EvaluationSet:
     """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping."""
-    from curate.gate.command import named_dataset
+    from curate.dataset_reference import named_dataset
     from curate.recipe import construct
 
     name, data = None, text

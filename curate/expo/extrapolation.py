@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from curate.progress import Progress, Stage
 from curate.publish import publish
 from curate.records import peek, read_record, record_text
 from curate.trained_template import KEY
+from curate.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -217,12 +217,6 @@ def _copy_files(models: Models, folder: Path, dtype: Dtype | None) -> None:
 
 
 def _record(models: Models, alpha: float, dtype: Dtype | None, totals: _Totals, inputs: str) -> dict[str, Any]:
-    def version(name: str) -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return "source tree"
-
     return {
         "kind": "expo",
         "inputs": inputs,
@@ -235,5 +229,5 @@ def _record(models: Models, alpha: float, dtype: Dtype | None, totals: _Totals, 
         "numbers": totals.numbers,
         "norm_tuned": math.sqrt(totals.tuned),
         "norm_change": math.sqrt(totals.change),
-        "versions": {name: version(name) for name in ("curate-lm", "torch", "safetensors")},
+        "versions": versions(["curate-lm", "torch", "safetensors"]),
     }

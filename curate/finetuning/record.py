@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-import curate
 from curate.batches import RowOrder
 from curate.checkpoint import Checkpoint
 from curate.distributed import world_size
@@ -18,6 +16,7 @@ from curate.precision import resolve_precision
 from curate.recipe import encode
 from curate.tokenised import truncation_facts
 from curate.train_config import TrainConfig
+from curate.versions import own_version, versions
 
 __all__ = ["run_record"]
 
@@ -37,7 +36,7 @@ def run_record(
     ends = max(1, config.steps // _ENDS)
     return {
         "kind": "finetune",
-        "version": curate.__version__,
+        "version": own_version(),
         "arm": job.arm,
         "seed": settings.seed,
         "budget": job.budget,
@@ -83,7 +82,7 @@ def run_record(
         "template": job.template,
         "max_length": job.max_length,
         "curation": job.curation,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": versions(_PACKAGES),
     }
 
 
@@ -94,10 +93,3 @@ def _micro_batches(last: Checkpoint) -> dict[str, Any]:
         "micro_batch_lowered": last.lowered,
         "drops_out": last.drops_out,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.curated import rejected_table
 from curate.publish import publish_file
+from curate.rows import rejected_table
 from curate.usable import refused_records
 
 if TYPE_CHECKING:

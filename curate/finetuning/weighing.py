@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.component import Component
+from curate.dataset_reference import FurtherData
 from curate.errors import InputError
 from curate.examples import Examples
 from curate.publish import publish_file
 from curate.readers import read
-from curate.source_data import FurtherData
 from curate.tokens import Tokens
 from curate.types import Float64Array, FloatArray, IntArray
 

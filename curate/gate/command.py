@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.dataset_reference import named_dataset
 from curate.display import one_line, visible
 from curate.errors import InputError
 from curate.places import expanded, local_path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from curate.gate.gate import GateIndex, Hit
     from curate.gate.texts import Texts
 
-__all__ = ["add_arguments", "gate", "hits_table", "named_dataset"]
+__all__ = ["add_arguments", "gate", "hits_table"]
 
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
@@ -146,21 +147,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise InputError(f"--near-duplicate {text}: give a share such as 0.7, or off") from error
-
-
-def named_dataset(text: str, option: str) -> str | dict[str, Any]:
-    """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
-    from curate.plain_values import parse_yaml
-
-    if not text.startswith("{"):
-        return text
-    try:
-        found = parse_yaml(text, option)
-    except InputError as error:
-        raise InputError(f"{error}; write {{data: FILE, where: split=test}}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("data"), str):
-        raise InputError(f"{option} {text}: it names no data; write {{data: FILE, where: split=test}}")
-    return found
 
 
 def _check_file(option: str, path: Path | None) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.column_hashes import whole
 from curate.errors import InputError
-from curate.hashing import whole
 from curate.inputs import open_data
 from curate.messages import is_messages, message_dicts
 from curate.readers import Loaded, read

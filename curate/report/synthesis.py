@@ -12,7 +12,7 @@ from curate.report import figures, funnel
 from curate.report.data import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
 from curate.report.sections import Absent
-from curate.synthesis.band import Band
+from curate.verify.pass_rate import Band
 
 __all__ = ["new_problems", "rescored_sentences"]
 

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 
 from curate.component import Component
+from curate.dataset_reference import GivenData
 from curate.errors import InputError
 from curate.reweighters.bm25 import bm25_scores
 from curate.reweighting import BatchOutputs, OptimizerBatch, Training
-from curate.source_data import GivenData
 from curate.tokens import Tokens
 
 __all__ = ["ADAPT"]

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 
 from curate.component import Component
+from curate.dataset_reference import GivenData
 from curate.errors import InputError
 from curate.reweighters.basis import importance_basis
 from curate.reweighting import BatchOutputs, OptimizerBatch, Training
 from curate.seeds import derive_seed
-from curate.source_data import GivenData
 from curate.tokens import Tokens
 from curate.types import Float64Array, IntArray
 

@@ -7,10 +7,10 @@ kept where some of the answers agree with the original one, but not most: neithe
 
 from __future__ import annotations
 
-from curate.synthesis.band import Band
 from curate.synthesis.families import Family, Parent, Variant
 from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT
 from curate.synthesis.work import Work, Workload
+from curate.verify.pass_rate import Band
 
 __all__ = [
     "DEFAULT_SOLUTION_PROMPT",

@@ -8,10 +8,10 @@ from typing import Any
 
 from curate.generation import Completion, Request, Sampling
 from curate.seeds import derive_seed
-from curate.synthesis.band import Band
 from curate.synthesis.problems import has_control_characters, parse_problem, problem_fault
 from curate.synthesis.prompts import chat
 from curate.verify import Verdict
+from curate.verify.pass_rate import Band
 
 __all__ = ["Drawn", "Family", "Method", "Parent", "Variant"]
 

@@ -17,13 +17,14 @@ from curate.generation import Generator, prompt_digest
 from curate.plan import Demand, Realized
 from curate.request_store import RequestStore
 from curate.run import Run
-from curate.synthesis.band import Band
+from curate.synthesis.advice import synthesis_warnings
 from curate.synthesis.families import KEPT, Family, Method
 from curate.synthesis.parents import Parents, check_shape, parents
 from curate.synthesis.rows import attempts_table, kept_variants, new_id, new_rows
 from curate.synthesis.settings import Settings
 from curate.synthesis.work import Work
 from curate.verify import Verdict, grade
+from curate.verify.pass_rate import Band
 from curate.verify.sandbox import sandbox_layers
 
 __all__ = ["begin", "synthesize"]
@@ -48,6 +49,7 @@ def synthesize(settings: Settings, demand: Demand, examples: Examples, run: Run)
         rejected=_rejected(work.families),
         record=_record(settings, demand, found, work, stopped, name),
         attempts=attempts_table(work.families, model, name),
+        advice=synthesis_warnings,
     )
 
 

@@ -14,7 +14,6 @@ from curate.admission import admission
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
 from curate.mixture import Mixture
-from curate.output import inputs_fingerprint, recipe_text, write_output
 from curate.pipeline import Pipeline
 from curate.plan import fold, identity, realize
 from curate.progress import Progress
@@ -23,6 +22,7 @@ from curate.readers import Loaded, read
 from curate.records import read_record, record_text
 from curate.result_folder import check_directory
 from curate.run import Run
+from curate.run_record import inputs_fingerprint, recipe_text
 from curate.scores import Scores, Split
 from curate.split import join_scores
 from curate.types import IntArray
@@ -150,7 +150,7 @@ class Arms:
                 cost = added(shared, cost)
             if not self._cost_file(name).is_file():  # else a process that was killed had already paid
                 publish_file(self._cost_file(name), record_text(cost))
-            write_output(curated, folder)
+            curated.write(folder)
         counts = _record(folder / "run.json")["counts"]
         new = counts["output"] - counts["input"]
         if new == 0 and name == "hard":

@@ -6,18 +6,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import curate
-from curate.output import recipe_text
 from curate.publish import disk_errors, publish, publish_file
 from curate.recipe import encode
 from curate.records import read_record, record_text
+from curate.run_record import recipe_text
 from curate.validation.folder import weights
 from curate.validation.schedule import PlannedRun, reference_arm
 from curate.validation.settings import BASELINE
+from curate.versions import own_version, versions
 
 if TYPE_CHECKING:
     from curate.validation.runner import Work
@@ -82,7 +81,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
             known["data"].append(run.arm.data)
     return {
         "kind": "validation",
-        "version": curate.__version__,
+        "version": own_version(),
         "data": {
             "description": loaded.description,
             "fingerprint": loaded.examples.fingerprint(),
@@ -99,7 +98,7 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         "equal_steps_of": reference_arm(settings),
         "arms": arms,
         "runs": [_run(work.out / "runs" / run.name, run) for run in done],
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": versions(_PACKAGES),
     }
 
 
@@ -114,10 +113,3 @@ def _run(directory: Path, run: PlannedRun) -> dict[str, Any]:
         summary = read_record(path, remedy)
         evaluations[path.parent.name] = {name: summary.get(name) for name in ("accuracy", "nll", "seconds")}
     return {**found, "evaluation": evaluations}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -14,17 +14,18 @@ import pyarrow.parquet as pq
 
 from curate.card import content_version, weighed_card
 from curate.component import fingerprint
-from curate.curated import rejected_table
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weighing import spread
 from curate.mixture import WEIGHT
-from curate.output import data_record, made_by
 from curate.places import expanded, local_path
 from curate.publish import publish, publish_file
 from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
+from curate.rows import rejected_table
+from curate.run_record import data_record
 from curate.types import FloatArray
+from curate.versions import made_by
 from curate.weighing.given import RunWeights, run_weights
 from curate.writers import hand_back, write_parquet_shards
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
 from curate.component import Component
 
-__all__ = ["FurtherData", "GivenData"]
+__all__ = ["FurtherData", "GivenData", "named_dataset"]
 
 
 class FurtherData(Component):
@@ -47,3 +53,18 @@ def _wrapped(value: Any) -> Any:
 
 # The type of a field that takes a dataset, or one with the options it is read by.
 GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
+
+
+def named_dataset(text: str, option: str) -> str | dict[str, Any]:
+    """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
+    from curate.plain_values import parse_yaml
+
+    if not text.startswith("{"):
+        return text
+    try:
+        found = parse_yaml(text, option)
+    except InputError as error:
+        raise InputError(f"{error}; write {{data: FILE, where: split=test}}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("data"), str):
+        raise InputError(f"{option} {text}: it names no data; write {{data: FILE, where: split=test}}")
+    return found
