@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curate.scores import Scores, Split
     from curate.split import make_split
     from curate.validation import Validation, validate
-    from curate.weighing import Weighed, weigh
+    from curate.weighted_dataset import Weighed, weigh
 
 _HOMES = {
     "Cache": "cache",
@@ -52,7 +52,7 @@ _HOMES = {
     "Scores": "scores",
     "Split": "scores",
     "Validation": "validation",
-    "Weighed": "weighing",
+    "Weighed": "weighted_dataset",
     "compare": "comparison",
     "curate_dataset": "pipeline",
     "evaluate": "evaluation",
@@ -68,7 +68,7 @@ _HOMES = {
     "realize": "plan",
     "rebuild": "mixture",
     "validate": "validation",
-    "weigh": "weighing",
+    "weigh": "weighted_dataset",
 }
 
 __all__ = [

@@ -210,8 +210,8 @@ def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str
     from curate.synthesis.command import add_arguments as add_synthesis_arguments
     from curate.validation.command import EVALUATION_HELP, validate_command
     from curate.validation.command import add_arguments as add_validation_arguments
-    from curate.weighing.command import add_arguments as add_weighing_arguments
-    from curate.weighing.command import weigh_command
+    from curate.weigh_command import add_arguments as add_weighing_arguments
+    from curate.weigh_command import weigh_command
 
     finetune = add("finetune", finetune_command, "fine-tune a model on a dataset; one folder per run, resumable")
     add_finetune_arguments(finetune)

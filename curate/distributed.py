@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["any_rank", "barrier", "broadcast_", "local_device", "rank", "start", "sum_", "sum_gradients_", "world_size"]
 
@@ -19,6 +20,9 @@ _BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link,
 
 def start() -> None:
     """Join the process group that torchrun describes; nothing happens without torchrun or when joined."""
+    import torch
+    import torch.distributed as dist
+
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(local_device())
@@ -27,16 +31,22 @@ def start() -> None:
 
 def rank() -> int:
     """This process's number, 0 where there is no process group."""
+    import torch.distributed as dist
+
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
     """Number of processes, 1 where there is no process group."""
+    import torch.distributed as dist
+
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def local_device() -> torch.device:
     """The accelerator that belongs to this process (torchrun's LOCAL_RANK), else the CPU."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
@@ -44,17 +54,23 @@ def local_device() -> torch.device:
 
 def barrier() -> None:
     """Wait for all ranks."""
+    import torch.distributed as dist
+
     if world_size() > 1:
         dist.barrier()
 
 
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is true on at least one rank: the same answer on all."""
+    import torch
+
     return bool(sum_(torch.tensor([int(flag)])).item())
 
 
 def sum_(tensor: torch.Tensor) -> torch.Tensor:
     """Replace `tensor` by its sum over all ranks; every rank must call with the same shape. Returns it."""
+    import torch.distributed as dist
+
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -62,6 +78,8 @@ def sum_(tensor: torch.Tensor) -> torch.Tensor:
 
 def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
     """Give every rank the values that rank 0 has in `tensors`, in place."""
+    import torch.distributed as dist
+
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
@@ -73,6 +91,9 @@ def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
     A parameter without a gradient on some ranks counts as zero there; one without a gradient on every rank
     keeps None, so that the optimizer leaves it alone exactly as it would in one process.
     """
+    import torch
+    import torch.distributed as dist
+
     if world_size() == 1:
         return
     device = parameters[0].device
@@ -88,6 +109,8 @@ def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    import torch
+
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 

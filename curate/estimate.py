@@ -145,9 +145,9 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     examples = loaded.examples
     assert isinstance(pipeline.scorer, MeasuringScorer)
     measures = pipeline.scorer.measures()
-    proxy_run = ProxyRun(examples, pipeline.proxy, run)
+    proxy_run = ProxyRun(examples, pipeline.proxy, run.context)
     proxy = proxy_run.proxy
-    state = stored(examples, proxy, measures, run)
+    state = stored(examples, proxy, measures, run.context)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
     per_row = float(proxy_run.tokenised.rows.lengths.mean())

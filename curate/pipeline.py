@@ -192,7 +192,7 @@ class Pipeline(Component):
         from curate.proxy_run import ProxyRun
         from curate.usable import Rules, check_usable, without_refused
 
-        proxy_run = ProxyRun(loaded.examples, run.proxy, run)
+        proxy_run = ProxyRun(loaded.examples, run.proxy, run.context)
         rows = proxy_run.tokenised.rows
         rules = Rules(loaded.on_bad_row == "drop", proxy_run.max_length)
         check_usable(rows, loaded.examples, loaded.rows, rules)

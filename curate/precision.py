@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from curate.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["CPU_TOKENS", "Precision", "default_token_budget", "resolve_precision"]
 
@@ -14,13 +15,13 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 CPU_TOKENS = 1024  # beyond, activations fall out of the cache of two cores, and scoring slows down
-
-
 GPU_TOKENS = 32768
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype to score in; "auto" is bfloat16 exactly where the hardware multiplies bfloat16 matrices fast."""
+    import torch
+
     if precision == "float32":
         return torch.float32
     if precision == "bfloat16":
@@ -36,12 +37,16 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 def _cpu_has_bfloat16() -> bool:
     """Whether the CPU has AMX tiles or AVX-512 with bfloat16 dot products."""
+    import torch
+
     predicates = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(bool(getattr(torch.cpu, name, bool)()) for name in predicates)
 
 
 def default_token_budget(device: torch.device) -> int:
     """Tokens per batch: what keeps a GPU busy, or what the caches of the CPU's threads hold."""
+    import torch
+
     if device.type != "cpu":
         return GPU_TOKENS
     return max(CPU_TOKENS, min(8 * CPU_TOKENS, CPU_TOKENS // 2 * torch.get_num_threads()))

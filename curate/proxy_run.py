@@ -29,8 +29,8 @@ from curate.trained_template import settle_template
 from curate.whole_rows import auto_length
 
 if TYPE_CHECKING:
+    from curate.context import Context
     from curate.errors import DivergenceError
-    from curate.run import Run
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
 
@@ -38,12 +38,12 @@ CODE_VERSION = 2  # raise when stored checkpoints or measures change their meani
 
 
 class ProxyRun:
-    """The training of `proxy` on `examples` with the seed, device and cache of `run`."""
+    """The training of `proxy` on `examples` with the seed, device and cache of `context`."""
 
-    def __init__(self, examples: Examples, proxy: Proxy, run: Run) -> None:
-        self.examples, self.progress, self.cache = examples, run.progress, run.store
-        self.device = run.torch_device()
-        self.seed = derive_seed(run.seed, "proxy")
+    def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
+        self.examples, self.progress, self.cache = examples, context.progress, context.store
+        self.device = context.torch_device()
+        self.seed = derive_seed(context.seed, "proxy")
         data_key = examples.fingerprint()
         self.template = settle_template(proxy, examples.shape)
         files = None if proxy.scratch else identify(proxy.model, proxy.revision)

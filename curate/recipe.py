@@ -28,7 +28,9 @@ __all__ = [
     "dump_recipe",
     "encode",
     "load_recipe",
+    "optimizer_from",
     "recipe_names",
+    "reweighter_from",
     "validation_message",
 ]
 
@@ -40,17 +42,52 @@ _LONGEST_NAME = 200
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
 
 
-def built_in(module: Any, name: str, what: str) -> str:
-    """Dotted path of the component that a module names in its __all__, in whatever case it is written; what: it is.
+def built_in(module: str, name: str, what: str) -> str:
+    """Dotted path of the component that a module of ours names in its __all__, in whatever case it is written.
 
-    Raises InputError that names those there are.
+    what: it is, for the InputError that names those there are.
     """
-    public = {each: getattr(module, each) for each in module.__all__}
+    loaded = own_module(module)
+    public = {each: getattr(loaded, each) for each in loaded.__all__}
     known = [each for each, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component)]
     exact = next((each for each in known if each.lower() == name.lower()), None)
     if exact is None:
         raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(sorted(known))}")
-    return f"{module.__name__}.{exact}"
+    return f"{module}.{exact}"
+
+
+def reweighter_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
+    """A reweighter from a plain YAML value: its name, or a mapping with `use` and its parameters.
+
+    path: where the value stands, for errors. allowed: further packages that `use` may lead into. Raises InputError.
+    """
+    value = {"use": value} if isinstance(value, str) else value
+    if isinstance(value, dict):
+        name = value.get("use")
+        if isinstance(name, str) and "." not in name:
+            value = value | {"use": built_in("curate.reweighters", name, "reweighter")}
+    return decode(value, path, allowed)
+
+
+def optimizer_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
+    """An optimizer from a plain YAML value: its name, or a mapping with `use` (else AdamW) and its parameters.
+
+    The optimizer that another builds on is written likewise: {use: SAM, rho: 0.1, base: {use: Muon}}.
+    """
+    return decode(_optimizer(value), path, allowed)
+
+
+def _optimizer(value: Any) -> Any:
+    """The plain value of an optimizer with `use` written out in full, also that of its base."""
+    if isinstance(value, str):
+        value = {"use": value}
+    if not isinstance(value, dict):
+        return value
+    value = {key: _optimizer(item) if key in ("base", "adamw") else item for key, item in value.items()}
+    name = value.setdefault("use", "AdamW")
+    if isinstance(name, str) and "." not in name:
+        value["use"] = built_in("curate.optimizers", name, "optimizer")
+    return value
 
 
 def recipe_names() -> list[str]:

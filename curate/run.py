@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from curate.cache import Cache, default_cache
+from curate.cache import Cache
 from curate.component import fingerprint
+from curate.context import Context
 from curate.errors import InputError
 from curate.gate import Gate
 from curate.measures import Measure
-from curate.places import check_cache, local_path
 from curate.progress import Progress
 from curate.proxy import Proxy
 
@@ -51,9 +51,12 @@ class Run:
     _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cache, Cache):
-            self.cache = Cache(local_path(self.cache) if self.cache else default_cache())
-            check_cache(self.cache.root)
+        self.cache = self.context.store
+
+    @property
+    def context(self) -> Context:
+        """Its cache, device, seed and progress."""
+        return Context(self.cache, self.device, self.seed, self.progress)
 
     @property
     def store(self) -> Cache:
@@ -61,21 +64,8 @@ class Run:
         return self.cache
 
     def torch_device(self) -> Any:
-        import torch
-
-        from curate import distributed
-
-        distributed.start()
-        if self.device is None:
-            return distributed.local_device()
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"device {self.device!r} cannot be used ({str(error).splitlines()[0]}); try cpu"
-            ) from error
-        return device
+        """See `Context.torch_device`."""
+        return self.context.torch_device()
 
     def trace(self, examples: Examples, measures: Sequence[Measure]) -> Trace:
         """Values of the measures at every checkpoint of the proxy; asked again, the answer is remembered.
@@ -91,7 +81,7 @@ class Run:
         if known is None or missing:
             wanted = list(missing.values())
             if self.trained_on is None:
-                found = trace(examples, self.proxy, wanted, self)
+                found = trace(examples, self.proxy, wanted, self.context)
             else:
                 found = self._extended(self.trained_on, examples, wanted)
             if known is not None:
@@ -109,7 +99,7 @@ class Run:
                 "asked for; let the scorer pass on the examples it is given"
             )
         traced = replace(self, trained_on=None).trace(originals, measures)
-        return extend(traced, originals, examples.slice(n, len(examples)), self.proxy, measures, self)
+        return extend(traced, originals, examples.slice(n, len(examples)), self.proxy, measures, self.context)
 
     def gate_index(self, examples: Examples) -> GateIndex:
         """The gate over these examples and its evaluation sets; built once."""

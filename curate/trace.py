@@ -25,11 +25,12 @@ from curate.examples import Examples
 from curate.measures import DemandingMeasure, KeyedMeasure, Measure, passes_of
 from curate.proxy import Proxy, Schedule
 from curate.proxy_run import ProxyRun
+from curate.scores import Scores
 from curate.tokens import Tokens
-from curate.types import BoolArray, FloatArray
+from curate.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from curate.run import Run
+    from curate.context import Context
 
 __all__ = ["SHARD_ROWS", "Stored", "Trace", "extend", "stored", "trace"]
 
@@ -60,10 +61,66 @@ class Trace:
         """(n, K, d) values of a measure."""
         return self.values[fingerprint(measure)]
 
+    def to_scores(
+        self,
+        examples: Examples,
+        losses: FloatArray,
+        features: FloatArray,
+        *,
+        what: str = "feature",
+        remedy: str = "lower proxy.learning_rate",
+        difficulty: FloatArray | None = None,
+        valid: BoolArray | None = None,
+    ) -> Scores:
+        """Scores of the n examples with features (n, f); difficulty (n,) is their mean unless it is given.
 
-def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run) -> Trace:
+        losses: (n, K) nats per token at the K checkpoints, the trajectory. valid: (n,), the rows with completion text
+        unless given. Raises InputError, naming row, id, step and remedy, where a loss or a feature (called `what`) of a
+        valid row is not finite.
+        """
+        valid = self.valid if valid is None else valid
+        steps = self.schedule.steps
+        _check_finite(
+            losses, valid, examples, steps, "loss", "lower proxy.learning_rate, or set proxy.precision to float32"
+        )
+        _check_finite(features, valid, examples, steps, what, remedy)
+        kept = np.where(valid[:, None], features, 0).astype(np.float32)
+        mean = kept.mean(axis=1) if difficulty is None else difficulty
+        return Scores(
+            features=kept,
+            difficulty=np.where(valid, mean, np.nan).astype(np.float32),
+            valid=valid,
+            trajectory=losses,
+            steps=steps,
+            tokens=self.tokens,
+            prompt_cut=self.prompt_cut,
+            completion_cut=self.completion_cut,
+            ids=examples.ids,
+        )
+
+
+def _check_finite(
+    values: FloatArray,
+    valid: BoolArray,
+    examples: Examples,
+    steps: IntArray,
+    what: str,
+    remedy: str,
+) -> None:
+    bad = valid & ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        column = int(np.flatnonzero(~np.isfinite(values[row]))[0])
+        where = f" at step {steps[column]}" if values.shape[1] == len(steps) else ""
+        raise InputError(
+            f"the {what} of {int(bad.sum())} valid rows is not finite, first row {row} (id {examples.ids[row].as_py()})"
+            f"{where}; {remedy}"
+        )
+
+
+def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Trace:
     """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
-    proxy_run = ProxyRun(examples, proxy, run)
+    proxy_run = ProxyRun(examples, proxy, context)
     for measure in measures:
         if isinstance(measure, DemandingMeasure):
             measure.check_proxy(proxy_run)
@@ -75,14 +132,14 @@ def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Ru
 
 
 def extend(
-    traced: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run
+    traced: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
 ) -> Trace:
     """`traced`, that of `examples`, with m `new` rows behind them, measured at the checkpoints that are kept.
 
     Nothing is trained, unless checkpoints have vanished from the cache; asked again, nothing is measured. Only rows
     with completion text are measured, the others are NaN.
     """
-    proxy_run = ProxyRun(examples, proxy, run)
+    proxy_run = ProxyRun(examples, proxy, context)
     tokenised = proxy_run.tokenise(new)
     rows = tokenised.rows
     kept = np.flatnonzero(rows.valid)
@@ -126,9 +183,9 @@ class Stored:
         return len(self.checkpoints) == len(self.schedule.steps)
 
 
-def stored(examples: Examples, proxy: Proxy, measures: Sequence[Measure], run: Run) -> Stored:
+def stored(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Stored:
     """What a call of `trace` with the same arguments would find; loads and runs nothing."""
-    proxy_run = ProxyRun(examples, proxy, run)
+    proxy_run = ProxyRun(examples, proxy, context)
     known = proxy_run.tokenised.known
     schedule = proxy_run.schedule if known else proxy.schedule(len(examples))
     measuring = _Measuring(proxy_run, examples, measures, schedule)

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -120,4 +119,4 @@ class EarlyOutput(Component):
         place = self._place(found.schedule)
         losses = found.of(MeanLoss())[:, :, 0]
         features = found.of(self)[:, place]
-        return measured_scores(found, examples, losses, features, what="output", difficulty=losses[:, place])
+        return found.to_scores(examples, losses, features, what="output", difficulty=losses[:, place])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
-from curate.measured import measured_scores
 from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -49,7 +48,7 @@ class ErrorNorm(Component):
         examples, run = standalone(examples, run)
         found = run.trace(examples, self.measures())
         losses = found.of(MeanLoss())[:, :, 0]
-        return measured_scores(found, examples, losses, found.of(self)[:, :, 0], what="error norm")
+        return found.to_scores(examples, losses, found.of(self)[:, :, 0], what="error norm")
 
 
 def _norms(part: Predictions) -> torch.Tensor:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -79,4 +78,4 @@ class ForgettingCount(Component):
             )
         events = (learned[:, :-1] & ~learned[:, 1:]).sum(axis=1)
         count = np.where(learned.any(axis=1), events, learned.shape[1]).astype(np.float32)
-        return measured_scores(found, examples, found.of(MeanLoss())[:, :, 0], count[:, None])
+        return found.to_scores(examples, found.of(MeanLoss())[:, :, 0], count[:, None])

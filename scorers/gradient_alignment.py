@@ -12,7 +12,6 @@ from curate.component import Component, fingerprint
 from curate.dataset_reference import GivenData
 from curate.errors import InputError
 from curate.example_gradients import GradientParts, example_gradients
-from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.readers import read_for
 from curate.run import Run, standalone
@@ -167,8 +166,7 @@ class GradientAlignment(Component):
         rates = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, found.schedule)
         if not rates.any():  # the only step of a run of one step is that of rate 0
             rates = np.ones_like(rates)
-        return measured_scores(
-            found,
+        return found.to_scores(
             examples,
             found.of(MeanLoss())[:, :, 0],
             features,

@@ -10,7 +10,6 @@ import numpy as np
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.measures import MeanLoss, Measure
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -71,8 +70,7 @@ class InstructionFollowingDifficulty(Component):
         valid = found.valid & (values[:, 0, 2] > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             features = values[:, :, 0] / values[:, :, 1]
-        return measured_scores(
-            found,
+        return found.to_scores(
             examples,
             found.of(MeanLoss())[:, :, 0],
             features,

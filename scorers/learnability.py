@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -130,4 +129,4 @@ class Learnability(Component):
         losses = found.of(MeanLoss())[:, :, 0]
         features = losses - found.of(reference)[:, :, 0]
         remedy = f"look at the reference model {self.reference}"
-        return measured_scores(found, examples, losses, features, what="learnability", remedy=remedy)
+        return found.to_scores(examples, losses, features, what="learnability", remedy=remedy)

@@ -9,7 +9,6 @@ import numpy as np
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.measures import MeanLoss
 from curate.run import Run, standalone
 from curate.scores import Scores
@@ -57,7 +56,7 @@ class LossTrajectory(Component):
         found = run.trace(examples, self.measures())
         self.check_schedule(found.schedule)
         losses = found.of(MeanLoss())[:, :, 0]
-        return measured_scores(found, examples, losses, _features(losses, self.features))
+        return found.to_scores(examples, losses, _features(losses, self.features))
 
 
 class FinalLoss(Component):

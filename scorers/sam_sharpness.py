@@ -10,7 +10,6 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.measured import measured_scores
 from curate.run import Run, standalone
 from curate.scores import Scores
 from curate.seeds import derive_seed
@@ -83,7 +82,7 @@ class SAMSharpness(Component):
         pair = found.of(self)
         remedy = f"lower SAMSharpness.rho (now {self.rho:g})"
         sharpness = pair[:, :, 1] - pair[:, :, 0]
-        return measured_scores(found, examples, pair[:, :, 0], sharpness, what="sharpness", remedy=remedy)
+        return found.to_scores(examples, pair[:, :, 0], sharpness, what="sharpness", remedy=remedy)
 
 
 def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> FloatArray:

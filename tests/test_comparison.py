@@ -280,7 +280,7 @@ def test_warnings_from_elsewhere_stand_with_the_result(small: list[Path], capsys
     found = compare(small, resamples=50, warnings=["3 rows share text with <a>"])
     print_comparison(found.record)
     assert "warning: 3 rows share text with <a>" in " ".join(capsys.readouterr().out.split())
-    assert "3 rows share text with &lt;a&gt;" in comparison_page(found)
+    assert "3 rows share text with &lt;a&gt;" in comparison_page(found.record, found.curves, found.outcomes)
 
 
 def test_a_run_counts_at_every_budget_that_it_meets(tmp_path: Path) -> None:

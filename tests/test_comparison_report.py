@@ -22,6 +22,10 @@ ARMS = {"original": 0.0, "hard": 1.5, "random": 0.0, f"odd {PWNED}": -1.5}
 MARKS = "document.querySelectorAll('.plot svg.main-svg .plot path, .plot .points path').length > 20"
 
 
+def page_of(found: Comparison) -> str:
+    return comparison_page(found.record, found.curves, found.outcomes)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Every text that the data can choose holds markup: arms, levels, sources, questions, answers, completions."""
@@ -98,14 +102,14 @@ def test_a_narrow_screen_shows_the_verdict_before_it_scrolls(page: Page, page_fi
 
 
 def test_the_same_comparison_gives_the_same_page(compared: Comparison) -> None:
-    assert comparison_page(compared) == comparison_page(compared)
+    assert page_of(compared) == page_of(compared)
 
 
 def test_a_page_without_answers_curves_or_levels(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=1, sets={"a": 12}, generated=False)
     for run in runs:
         (run / "metrics.jsonl").unlink()
-    text = Page(comparison_page(compare(runs, resamples=50))).text
+    text = Page(page_of(compare(runs, resamples=50))).text
     assert "Loss on the reference answers" in text
     assert "how much seeds differ is unknown" in text
 
@@ -113,7 +117,7 @@ def test_a_page_without_answers_curves_or_levels(tmp_path: Path) -> None:
 def test_a_lone_evaluation_set_is_not_shown_twice_and_losses_are_drawn_as_differences(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
     found = compare(runs, resamples=50)
-    page = Page(comparison_page(found))
+    page = Page(page_of(found))
     assert "Weight of each set in the pooled row" not in page.text
     figures = json.loads(next(text for attributes, text in page.scripts if attributes.get("id") == "figures"))
     forest = figures["plot-forest-nll"]

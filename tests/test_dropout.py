@@ -192,7 +192,7 @@ def test_a_proxy_is_the_same_in_micro_batches_of_any_size(
     found = []
     for size in (4096, 90):
         monkeypatch.setitem(curate.gradient._MICRO_BATCH_TOKENS, "cpu", size)
-        run = ProxyRun(read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")))
+        run = ProxyRun(read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")).context)
         run.train()
         found.append(load_file(run.checkpoint(5) / "model.safetensors"))
     for name, tensor in found[0].items():

@@ -109,7 +109,7 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
     examples = _examples(12)
     run = Run(PROXY, tmp_path)
     pair = trace(examples, PROXY, [SAMSharpness(rho=0.7)], run).of(SAMSharpness(rho=0.7))[:, -1]
-    proxy_run = ProxyRun(examples, PROXY, run)
+    proxy_run = ProxyRun(examples, PROXY, run.context)
     tokens = proxy_run.tokenised.tokens
     model = scratch_model(scratch_tokenizer(examples, proxy_run.seed), 64, proxy_run.seed)
     from curate.checkpoint import load_weights
@@ -188,7 +188,7 @@ def test_losses_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     examples = _examples()
     run = Run(PROXY, tmp_path)
     values = trace(examples, PROXY, [MeanLoss()], run).of(MeanLoss())[:, -1, 0]
-    proxy_run = ProxyRun(examples, PROXY, run)
+    proxy_run = ProxyRun(examples, PROXY, run.context)
     from curate.scoring import LossEngine
 
     order = np.random.default_rng(0).permutation(40)
@@ -207,14 +207,15 @@ def test_what_changes_the_numbers_changes_the_key(tmp_path: Path, change: dict) 
     examples = _examples(8)
     seed = change.pop("seed", 0)
     proxy = Proxy(**{**PROXY.model_dump(), **change})
-    one = ProxyRun(examples, PROXY, Run(PROXY, tmp_path)).key
-    other = ProxyRun(examples, proxy, Run(proxy, tmp_path, seed=seed)).key
+    one = ProxyRun(examples, PROXY, Run(PROXY, tmp_path).context).key
+    other = ProxyRun(examples, proxy, Run(proxy, tmp_path, seed=seed).context).key
     assert one != other
 
 
 def test_data_changes_the_key_and_a_copy_of_it_does_not(tmp_path: Path) -> None:
     keys = [
-        ProxyRun(examples, PROXY, Run(PROXY, tmp_path)).key for examples in (_examples(8), _examples(8), _examples(9))
+        ProxyRun(examples, PROXY, Run(PROXY, tmp_path).context).key
+        for examples in (_examples(8), _examples(8), _examples(9))
     ]
     assert keys[0] == keys[1] != keys[2]
 

@@ -239,7 +239,7 @@ def test_auto_is_resolved_in_the_key_of_the_run_and_known_again(model: Path, tmp
     run = Run(cache=tmp_path / "cache")
 
     def proxy_run(length: Any) -> ProxyRun:
-        return ProxyRun(examples, Proxy(model=str(model), max_length=length, steps=2, checkpoints=2), run)
+        return ProxyRun(examples, Proxy(model=str(model), max_length=length, steps=2, checkpoints=2), run.context)
 
     auto = proxy_run("auto")
     assert auto.max_length == 48

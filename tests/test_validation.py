@@ -267,7 +267,7 @@ def test_cost_of_curation_is_that_of_the_whole_proxy_also_where_it_is_cached(
 def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path: Path, small_models: None) -> None:
     proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
     run = Run(proxy, tmp_path / "cache")
-    proxy_run = ProxyRun(loaded().examples, proxy, run)
+    proxy_run = ProxyRun(loaded().examples, proxy, run.context)
     proxy_run.train()
     facts = proxy_run.facts()
     assert facts["seconds"] > 0

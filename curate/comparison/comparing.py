@@ -13,6 +13,7 @@ from curate.comparison.cost import arm_facts, settings_notes
 from curate.comparison.curves import Curve, curves_of
 from curate.comparison.differences import adjust, by_label, pooled_and_single
 from curate.comparison.outcomes import Outcome, outcomes
+from curate.comparison.page import write_comparison
 from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
 from curate.comparison.values import Metric, SetValues, collect
 from curate.display import one_line
@@ -39,9 +40,7 @@ class Comparison:
 
     def write(self, report: Path) -> None:
         """Write the page `report` (.html), and comparison.json beside it."""
-        from curate.comparison.page import write_comparison
-
-        write_comparison(self, report)
+        write_comparison(self.record, self.curves, self.outcomes, report)
 
     @property
     def primary(self) -> list[dict[str, Any]]:

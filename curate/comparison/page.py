@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from curate.comparison import figures
-from curate.comparison.comparing import Comparison
+from curate.comparison.curves import Curve
 from curate.comparison.differences import distinct
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
@@ -26,12 +27,14 @@ MOST_BARS = 4  # plots by level, and by source
 _NAMES = {"accuracy": "Accuracy", "nll": "Loss on the reference answers"}
 
 
-def write_comparison(comparison: Comparison, report: Path) -> Path:
+def write_comparison(
+    record: dict[str, Any], curves: Sequence[Curve], outcomes: Sequence[Outcome], report: Path
+) -> Path:
     """Write the page `report` (.html) and comparison.json beside it; returns the path of the latter."""
     check_report(report)
     beside = report.parent / "comparison.json"
-    publish_file(report, comparison_page(comparison))
-    publish_file(beside, json.dumps(comparison.record, indent=1, allow_nan=False) + "\n")
+    publish_file(report, comparison_page(record, curves, outcomes))
+    publish_file(beside, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return beside
 
 
@@ -42,25 +45,23 @@ def check_report(path: Path) -> None:
     check_place(path)
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """The same comparison gives the same page."""
-    record = comparison.record
+def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: Sequence[Outcome]) -> str:
+    """The same comparison gives the same page. record: of comparison.json."""
     plots: dict[str, Any] = {}
     arms = list(dict.fromkeys(each["arm"] for each in record["arms"]))
     colors = figures.arm_colors(arms, record["baseline"])
     title, sentences = headline(record)
-    primary = comparison.primary
     context = {
         "title": title,
         "lead": sentences[0],
         "others": sentences[1:],
         "record": record,
-        "primary": primary,
+        "primary": [each for each in record["differences"] if each["primary"]],
         "budgets": len({each["budget"] for each in record["differences"]}) > 1,
         "metrics": [_metric(record, metric, plots) for metric in ("accuracy", "nll") if _has(record, metric)],
         "breakdown": [_breakdown(record, kind, colors, plots) for kind in ("levels", "sources") if record[kind]],
-        "curves": _curves(comparison, colors, plots),
-        "outcomes": [_outcome(each) for each in comparison.outcomes],
+        "curves": _curves(curves, colors, plots),
+        "outcomes": [_outcome(each) for each in outcomes],
         "nothing_generated": record["primary"]["metric"] == "nll",
         "show_value": value,
         "show_signed": signed,
@@ -119,10 +120,10 @@ def _breakdown(
     return {"kind": kind, "label": label, "budget": budget, "plots": drawn, "rows": rows, "metric": metric}
 
 
-def _curves(comparison: Comparison, colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:
+def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
-    for number, budget in enumerate(dict.fromkeys(each.budget for each in comparison.curves)):
-        part = [each for each in comparison.curves if each.budget == budget]
+    for number, budget in enumerate(dict.fromkeys(each.budget for each in curves)):
+        part = [each for each in curves if each.budget == budget]
         row: dict[str, Any] = {"budget": budget}
         for which in ("loss", "gradient_norm"):
             figure = figures.curves(part, which, colors)

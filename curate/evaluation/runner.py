@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curate.cache import Cache, default_cache
 from curate.component import fingerprint
+from curate.context import Context
 from curate.errors import InputError
 from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
 from curate.evaluation.nll import SCORING, Scored, Scorer, scored_tokens
@@ -25,7 +26,6 @@ from curate.layouts import joined
 from curate.places import local_path
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
-from curate.run import Run
 from curate.versions import versions
 
 if TYPE_CHECKING:
@@ -61,19 +61,19 @@ def evaluate(
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
-    run = Run(cache=cache or default_cache(), device=device, progress=progress or Progress())
+    context = Context(cache=cache or default_cache(), device=device, progress=progress or Progress())
     described = as_sets(sets)
-    found = find_target(target, settings, run.store)
-    settings = _possible(settings, found, run.progress)
+    found = find_target(target, settings, context.store)
+    settings = _possible(settings, found, context.progress)
     place = local_path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
     if place is not None:
         check_out(place)
-    with run.progress.stage("read"):
+    with context.progress.stage("read"):
         questions = [read_set(each) for each in described]
         pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
     for each in questions:
         if each.left_out:
-            run.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")
+            context.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")
     form = form_of(settings, found.template, found.tokenizer)
     shots = [draw_shots(settings, pool, each) for each in questions]
     questions = [
@@ -82,7 +82,9 @@ def evaluate(
     ]
     for each in questions:
         if each.refused:
-            run.progress.note(f"{each.name}: {len(each.refused):,} rows that the chat template refuses are left out")
+            context.progress.note(
+                f"{each.name}: {len(each.refused):,} rows that the chat template refuses are left out"
+            )
     jobs = [_Job(each, found, settings, form, solved) for each, solved in zip(questions, shots, strict=True)]
     for job in jobs:
         job.look_up(place, fresh)
@@ -90,7 +92,7 @@ def evaluate(
         shared = Overlap({}) if found.run is None else overlap(found.run, questions)
         warn_of_overlap(shared, questions)
         check_grading(any(job.generate for job in jobs))
-        _work(jobs, shared, run, run.torch_device(), place)
+        _work(jobs, shared, context, context.torch_device(), place)
     return {job.questions.name: job.result for job in jobs if job.result is not None}
 
 
@@ -164,11 +166,11 @@ def _possible(settings: Evaluation, target: Target, progress: Progress) -> Evalu
     return settings
 
 
-def _work(jobs: list[_Job], shared: Overlap, run: Run, device: torch.device, place: Path | None) -> None:
+def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.device, place: Path | None) -> None:
     """Score all sets, then draw the answers of all: one model at a time in memory, and one server for all."""
     started = time.monotonic()
-    settings, target, progress = jobs[0].settings, jobs[0].target, run.progress
-    scorer = Scorer(target, settings, device, run.store, progress)
+    settings, target, progress = jobs[0].settings, jobs[0].target, context.progress
+    scorer = Scorer(target, settings, device, context.store, progress)
     scored: dict[str, Scored] = {}
     for job in jobs:
         if job.nll and job.rows is not None:
@@ -176,7 +178,7 @@ def _work(jobs: list[_Job], shared: Overlap, run: Run, device: torch.device, pla
             scored[job.questions.name] = scorer.score(job.questions.name, tokens)
     scorer.release()
     seconds = {"nll": time.monotonic() - started}
-    answers, identity = _answers([job for job in jobs if job.generate], device, run)
+    answers, identity = _answers([job for job in jobs if job.generate], device, context)
     seconds["generation"] = time.monotonic() - started - seconds["nll"]
     for job in jobs:
         if not job.undone:
@@ -201,7 +203,9 @@ def _work(jobs: list[_Job], shared: Overlap, run: Run, device: torch.device, pla
             write_result(job.result, place / name)
 
 
-def _answers(jobs: list[_Job], device: torch.device, run: Run) -> tuple[dict[str, list[list[Answer]]], str | None]:
+def _answers(
+    jobs: list[_Job], device: torch.device, context: Context
+) -> tuple[dict[str, list[list[Answer]]], str | None]:
     """(n,) answers per row of each set, by its name; and the identity of what drew them."""
     if not jobs:
         return {}, None
@@ -210,12 +214,15 @@ def _answers(jobs: list[_Job], device: torch.device, run: Run) -> tuple[dict[str
     flat = [request for rows in asked for row in rows for request in row]
     # Prompts of like length go together: the rows of a batch are padded to the longest.
     order = sorted(range(len(flat)), key=lambda k: -len(str(flat[k].prompt)))
-    with RequestStore.under(run.store) as store, generator_for(target, settings, device, run.store) as generator:
+    with (
+        RequestStore.under(context.store) as store,
+        generator_for(target, settings, device, context.store) as generator,
+    ):
         identity = generator.identity()
-        found = complete(generator, [flat[k] for k in order], store, run.progress)
+        found = complete(generator, [flat[k] for k in order], store, context.progress)
     completions = dict(zip(order, found, strict=True))
-    tell_ends(found, settings.max_tokens, run.progress)
-    with run.progress.stage("grade", len(flat), "answers") as stage:
+    tell_ends(found, settings.max_tokens, context.progress)
+    with context.progress.stage("grade", len(flat), "answers") as stage:
         finals = [
             str(answer)
             for job, rows in zip(jobs, asked, strict=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
+from curate.context import Context
 from curate.errors import DataWarning, InputError
 from curate.examples import Examples
 from curate.finetuning.data import TrainingData
@@ -22,7 +23,6 @@ from curate.model_files import check_vocabulary
 from curate.models import identify, load_model, load_tokenizer
 from curate.places import expanded
 from curate.publish import publish_file
-from curate.run import Run
 from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.tokenised import Rows, truncation_facts
@@ -46,14 +46,14 @@ class Job:
     data: TrainingData
     settings: Finetuning
     out: Path
-    run: Run
+    context: Context
     arm: str
     budget: str | None
     curation: dict[str, Any] | None
 
     @cached_property
     def device(self) -> Any:
-        return self.run.torch_device()
+        return self.context.torch_device()
 
     @cached_property
     def data_key(self) -> str:
@@ -65,7 +65,7 @@ class Job:
         if self.settings.scratch:
             return scratch_identity(self.data_key, self.max_length, self._scratch_seed)
         _refuse_run(expanded(self.settings.model))
-        return identify(self.settings.model, self.settings.revision, self.run.store)
+        return identify(self.settings.model, self.settings.revision, self.context.store)
 
     @property
     def _scratch_seed(self) -> int:
@@ -111,13 +111,13 @@ class Job:
     @cached_property
     def _tokens_and_refused(self) -> tuple[Tokens, dict[int, str]]:
         examples, refused = self.data.examples, dict[int, str]()
-        with self.run.progress.stage("tokenise", len(examples)) as stage:
+        with self.context.progress.stage("tokenise", len(examples)) as stage:
             tokens = self._tokenise(examples, self.template, stage.advance, refused.__setitem__)
             stage.cost.tokens = len(tokens.ids)
         rules = Rules(self.data.drop, self.max_length, "--max-length N")
         check_usable(Rows.of(tokens, refused), examples, self.data.numbers, rules)
         for line in _remarks(tokens, refused, self.max_length):
-            self.run.progress.note(line)
+            self.context.progress.note(line)
         return tokens, refused
 
     @property

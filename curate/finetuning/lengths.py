@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from curate.component import fingerprint
+from curate.context import Context
 from curate.examples import Examples
 from curate.finetuning.settings import Finetuning
 from curate.models import context_length, identify, load_tokenizer
-from curate.run import Run
 from curate.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.tokenised import Tokenised
@@ -35,23 +35,23 @@ class _Tokenizer:
         return load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
 
 
-def with_length(settings: Finetuning, examples: Examples, run: Run) -> Finetuning:
+def with_length(settings: Finetuning, examples: Examples, context: Context) -> Finetuning:
     """The settings with a number for `max_length: auto`, that of these examples."""
     if isinstance(settings.max_length, int):
         return settings
-    context = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
+    most = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
     tokenizer, template = _Tokenizer(settings, examples), _template(settings, examples)
-    about = (run.store, fingerprint(_key(settings, examples, run)), run.progress)
-    length = auto_length(examples, lambda: tokenizer.made, template, context, *about)
-    run.progress.note(f"  max_length auto: {length:,} tokens")
+    about = (context.store, fingerprint(_key(settings, examples, context)), context.progress)
+    length = auto_length(examples, lambda: tokenizer.made, template, most, *about)
+    context.progress.note(f"  max_length auto: {length:,} tokens")
     return settings.model_copy(update={"max_length": length})
 
 
-def tokenised(settings: Finetuning, examples: Examples, run: Run) -> Tokenised:
+def tokenised(settings: Finetuning, examples: Examples, context: Context) -> Tokenised:
     """The examples as the run would train on them; of settings `with_length`."""
     assert isinstance(settings.max_length, int)
-    tokenizer, key = _Tokenizer(settings, examples), [*_key(settings, examples, run), settings.max_length]
-    about = (_template(settings, examples), settings.max_length, run.store, fingerprint(key), run.progress)
+    tokenizer, key = _Tokenizer(settings, examples), [*_key(settings, examples, context), settings.max_length]
+    about = (_template(settings, examples), settings.max_length, context.store, fingerprint(key), context.progress)
     return Tokenised(examples, lambda: tokenizer.made, *about)
 
 
@@ -59,7 +59,7 @@ def _template(settings: Finetuning, examples: Examples) -> str:
     return settle_template(settings, examples.shape)
 
 
-def _key(settings: Finetuning, examples: Examples, run: Run) -> list[Any]:
+def _key(settings: Finetuning, examples: Examples, context: Context) -> list[Any]:
     """What decides the tokens of the rows, but for the length."""
-    files = settings.seed if settings.scratch else identify(settings.model, settings.revision, run.store)
+    files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
     return ["fine-tuning", _VERSION, examples.fingerprint(), files, _template(settings, examples)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.component import fingerprint
+from curate.context import Context
 from curate.finetuning.data import training_data
 from curate.finetuning.job import Job
 from curate.finetuning.lengths import with_length
@@ -17,7 +18,6 @@ from curate.finetuning.run_folder import read_run
 from curate.finetuning.settings import Finetuning
 from curate.places import check_place, local_path
 from curate.progress import Progress
-from curate.run import Run
 
 __all__ = ["finetune"]
 
@@ -58,19 +58,21 @@ def finetune(
     check_loggers(log)
     out = local_path(out)
     check_place(out)
-    run = Run(cache=cache, device=device, seed=settings.seed, progress=progress or Progress())
-    run.torch_device()  # joins the other processes, and names a device that is not there before any work
-    with run.progress.stage("read"):
+    context = Context(cache=cache, device=device, seed=settings.seed, progress=progress or Progress())
+    context.torch_device()  # joins the other processes, and names a device that is not there before any work
+    with context.progress.stage("read"):
         found = training_data(data, reading)
-    settings = with_length(settings, found.examples, run)
-    job = Job(found, settings, out, run, arm or found.name, budget, curation or found.curation)
+    settings = with_length(settings, found.examples, context)
+    job = Job(found, settings, out, context, arm or found.name, budget, curation or found.curation)
     for note in found.notes:
-        run.progress.note(f"  {note}")
+        context.progress.note(f"  {note}")
     if found.weighted and not _reads_weights(settings):
-        run.progress.note("  warning: its column `weight` counts for nothing here; --reweighter GivenWeights uses it")
+        context.progress.note(
+            "  warning: its column `weight` counts for nothing here; --reweighter GivenWeights uses it"
+        )
     with _alone(job):
         if job.folder.finished(fresh=fresh):
-            run.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
+            context.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
             if _first():
                 job.folder.tidy()
             return read_run(out)
@@ -97,10 +99,10 @@ def _alone(job: Job) -> Iterator[None]:
     from curate.distributed import barrier
 
     def waiting() -> None:
-        job.run.progress.note(f"another process trains into {job.out}; waiting for it")
+        job.context.progress.note(f"another process trains into {job.out}; waiting for it")
 
     key = fingerprint(str(job.out.absolute()))
-    with job.run.store.lock("finetune", key, waiting=waiting) if _first() else nullcontext():
+    with job.context.store.lock("finetune", key, waiting=waiting) if _first() else nullcontext():
         barrier()
         yield
         barrier()

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from curate.component import Component
 from curate.finetuning.lora import LoRA
 from curate.proxy import MaxLength, length_in_steps
-from curate.recipe import built_in, construct, decode, encode
+from curate.recipe import construct, encode, optimizer_from, reweighter_from
 from curate.scratch import SCRATCH
 from curate.templates import Template
 
@@ -171,27 +171,10 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
     fields.pop("use", None)
     lora = fields.pop("lora", None)
     if "optimizer" in fields:
-        fields["optimizer"] = decode(_optimizer(fields["optimizer"]), "optimizer", allowed)
+        fields["optimizer"] = optimizer_from(fields["optimizer"], "optimizer", allowed)
     if fields.get("reweighter") is not None:
-        from curate.reweighters.named import reweighter_from
-
         fields["reweighter"] = reweighter_from(fields["reweighter"], "reweighter", allowed)
     if lora:
         fields["lora"] = construct(LoRA, {k: v for k, v in dict(lora).items() if k != "use"}, "lora")
     found: Finetuning = construct(Finetuning, fields, "settings", allowed)
     return found
-
-
-def _optimizer(value: Any) -> Any:
-    """The plain value of an optimizer with `use` written out in full, also that of its base."""
-    if isinstance(value, str):
-        value = {"use": value}
-    if not isinstance(value, dict):
-        return value
-    value = {key: _optimizer(item) if key in ("base", "adamw") else item for key, item in value.items()}
-    name = value.setdefault("use", "AdamW")
-    if isinstance(name, str) and "." not in name:
-        from curate import optimizers
-
-        value["use"] = built_in(optimizers, name, "optimizer")
-    return value

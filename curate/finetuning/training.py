@@ -52,9 +52,9 @@ def carry_out(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | No
     resume = job.folder.checkpoint()
     done = 0 if resume is None else int(resume.name.removeprefix("step-"))
     if done:
-        job.run.progress.note(f"going on from step {done:,} of {config.steps:,}")
+        job.context.progress.note(f"going on from step {done:,} of {config.steps:,}")
     for note in _notes(config):
-        job.run.progress.note(note)
+        job.context.progress.note(note)
     peak = peak_rate(model, job.device, resolve_precision(config.precision, job.device))
     operations = arithmetic(model).of(job.tokens, valid) / len(valid) * config.batch_size
     watch = _Watch(job, config, operations, peak)
@@ -63,7 +63,7 @@ def carry_out(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | No
         last = _train(job, model, config, watch, due, resume, log)
         record = run_record(job, config, model, last, begun, peak, watch.gradients)
         if rank() == 0:
-            with job.run.progress.stage("save"):
+            with job.context.progress.stage("save"):
                 save_model(job, model, whole)
                 if last.reweighting is not None:
                     write_weights(last.reweighting, job.data.examples.ids, job.out)
@@ -106,7 +106,7 @@ def _train(
 ) -> Checkpoint:
     """The checkpoint after the last step; earlier ones are kept in the folder."""
     started = nullcontext() if rank() else closing(_metrics(job, due.start, log))
-    with started as metrics, job.run.progress.stage("fine-tune", config.steps, "steps") as stage:
+    with started as metrics, job.context.progress.stage("fine-tune", config.steps, "steps") as stage:
         stage.advance(due.start)
         watch.stage, watch.metrics = stage, metrics
         steps = train(
@@ -202,7 +202,7 @@ class _Watch:
     def step(self, record: StepRecord) -> None:
         self.gradients = record.gradients
         for note in record.notes:
-            self.job.run.progress.note(note)
+            self.job.context.progress.note(note)
         settings = self.job.settings
         if self.metrics is not None and (record.step % settings.log_every == 0 or record.step == self.config.steps):
             self.metrics.write(

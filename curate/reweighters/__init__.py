@@ -27,11 +27,11 @@ lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
 Several micro-batches or processes: gather the losses and tokens of the whole optimizer batch before asking.
 """
 
+from curate.recipe import reweighter_from
 from curate.reweighters.adapt import ADAPT
 from curate.reweighters.alignment import DGA
 from curate.reweighters.given import GivenWeights
 from curate.reweighters.losses import IRDRO, DynamicLoss, Selective, example_losses
-from curate.reweighters.named import reweighter_from
 from curate.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
 
 __all__ = [

@@ -190,14 +190,14 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
 
 def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
     from curate.finetuning.command import given_component
-    from curate.reweighters.named import reweighter_from, reweighter_name
+    from curate.recipe import reweighter_from
 
     found: dict[str, Any] = {}
     for text in options.reweighter:
         head, equals, rest = text.partition("=")
         name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
         given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
-        name = name or reweighter_name(given)
+        name = name or type(given).__name__.lower()
         if name in found:
             raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")
         found[name] = given

@@ -15,7 +15,7 @@ from curate.validation.schedule import PlannedRun, reference_arm, schedule
 from curate.validation.settings import BASELINE, CONTROLS
 
 if TYPE_CHECKING:
-    from curate.validation.runner import Work
+    from curate.validation.work import Work
 
 __all__ = ["forecast"]
 

@@ -19,7 +19,7 @@ from curate.validation.settings import BASELINE
 from curate.versions import own_version, versions
 
 if TYPE_CHECKING:
-    from curate.validation.runner import Work
+    from curate.validation.work import Work
 
 __all__ = ["drop_weights", "finish", "mirror"]
 

@@ -9,11 +9,10 @@ import os
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.errors import DataWarning, ExternalError, InputError
+from curate.errors import DataWarning, InputError
 from curate.places import local_path
 from curate.progress import Progress
 from curate.readers import Loaded, read
@@ -24,53 +23,11 @@ from curate.validation.folder import check_folder, check_weights, claim, describ
 from curate.validation.models import model_for
 from curate.validation.outcome import drop_weights, finish, mirror
 from curate.validation.preparation import Prepared, prepare
-from curate.validation.schedule import PlannedRun, reference_arm, schedule
-from curate.validation.settings import BASELINE, Validation, copying, synthesizing
+from curate.validation.schedule import PlannedRun
+from curate.validation.settings import Validation, copying, synthesizing
+from curate.validation.work import Work
 
-__all__ = ["Work", "begin", "validate"]
-
-
-@dataclass
-class Work:
-    """A validation under way. deadline: of `time.monotonic`, after which nothing new is begun; None = no limit."""
-
-    settings: Validation
-    out: Path
-    arms: Arms
-    prepared: Prepared
-    progress: Progress
-    cache: Any = None
-    device: str | None = None
-    deadline: float | None = None
-
-    def runs(self, seed: int) -> list[PlannedRun]:
-        """Of a seed; makes the data of its arms."""
-        settings = self.settings
-        arms = {name: self.arms.get(name, seed) for name in settings.named_arms()}
-        name = reference_arm(settings)
-        reference = arms[name] if name in arms else self.arms.get(name, seed)
-        added = [each.name for each in settings.additions]
-        both = [each for each in arms if each in (BASELINE, "hard", *added)]
-        return schedule(settings, seed, arms, reference, both)
-
-    def complete(self, run: PlannedRun) -> bool:
-        """Whether a run is trained and was evaluated on every set."""
-        place = self.out / "runs" / run.name
-        files = [place / "evaluation" / each.title / "summary.json" for each in self.prepared.sets]
-        return all(path.is_file() for path in [place / "run.json", *files])
-
-    def stop_in_time(self) -> None:
-        """Raises ExternalError where the deadline has passed."""
-        self.left()
-
-    def left(self) -> float | None:
-        """Seconds until the deadline. Raises ExternalError where it has passed."""
-        if self.deadline is None:
-            return None
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise ExternalError("the time limit is reached; the same command goes on from here")
-        return left
+__all__ = ["begin", "validate"]
 
 
 def validate(
@@ -196,12 +153,12 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     from curate.trained_template import settle_template
     from curate.usable import Rules, check_usable, without_refused
 
-    tuning = with_length(settings.finetuning, loaded.examples, run)
+    tuning = with_length(settings.finetuning, loaded.examples, run.context)
     settings = settings.model_copy(update={"finetuning": tuning})
     if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
         return settings, loaded  # no other refuses anything
     assert isinstance(tuning.max_length, int)
-    rows = tokenised(tuning, loaded.examples, run).rows
+    rows = tokenised(tuning, loaded.examples, run.context).rows
     rules = Rules(loaded.on_bad_row == "drop", tuning.max_length, "--max-length N")
     check_usable(rows, loaded.examples, loaded.rows, rules)
     if rows.refused:

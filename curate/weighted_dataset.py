@@ -24,9 +24,9 @@ from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
 from curate.rows import rejected_table
 from curate.run_record import data_record
+from curate.run_weights import RunWeights, run_weights
 from curate.types import FloatArray
 from curate.versions import made_by
-from curate.weighing.given import RunWeights, run_weights
 from curate.writers import hand_back, write_parquet_shards
 
 __all__ = ["Weighed", "check_place", "weigh"]

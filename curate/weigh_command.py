@@ -34,7 +34,7 @@ def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
     """Join the weights to the rows and write them; returns the object that --json prints."""
     from curate.progress import Progress
     from curate.result_folder import check_directory
-    from curate.weighing.dataset import check_place, weigh
+    from curate.weighted_dataset import check_place, weigh
 
     progress = Progress()
     check_place(options.data, options.out)

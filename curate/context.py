@@ -1,0 +1,55 @@
+"""What every stage needs besides its data: cache, device, seed and progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate import distributed
+from curate.cache import Cache, default_cache
+from curate.errors import InputError
+from curate.places import check_cache, local_path
+from curate.progress import Progress
+
+__all__ = ["Context"]
+
+
+@dataclass
+class Context:
+    """The surroundings of a computation; every field has a default.
+
+    cache: a Cache, a folder for one, or None for the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if there is
+        one.
+    """
+
+    cache: Cache | Path | str | None = None
+    device: str | None = None
+    seed: int = 0
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cache, Cache):
+            self.cache = Cache(local_path(self.cache) if self.cache else default_cache())
+            check_cache(self.cache.root)
+
+    @property
+    def store(self) -> Cache:
+        assert isinstance(self.cache, Cache)
+        return self.cache
+
+    def torch_device(self) -> Any:
+        """The torch.device; joins the other processes first. Raises InputError for one that cannot be used."""
+        import torch
+
+        distributed.start()
+        if self.device is None:
+            return distributed.local_device()
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"device {self.device!r} cannot be used ({str(error).splitlines()[0]}); try cpu"
+            ) from error
+        return device
