@@ -16,6 +16,7 @@ from curate.card import content_version, weighed_card
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
+from curate.finetuning.run_weights import RunWeights, run_weights
 from curate.finetuning.weighing import spread
 from curate.mixture import WEIGHT
 from curate.places import expanded, local_path
@@ -24,7 +25,6 @@ from curate.readers import Loaded, read
 from curate.result_folder import begin, check_directory, finish
 from curate.rows import rejected_table
 from curate.run_record import data_record
-from curate.run_weights import RunWeights, run_weights
 from curate.types import FloatArray
 from curate.versions import made_by
 from curate.writers import hand_back, write_parquet_shards
