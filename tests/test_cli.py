@@ -1,6 +1,8 @@
 """The command line: exit statuses, one line per error, clean JSON, nothing written where nothing was done."""
 
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from model_zoo import tiny_model
 
-from curate.cli import main
+from curate.cli import _surroundings, main
 
 COMMANDS = ("run", "plan", "score", "synthesize", "gate", "finetune", "evaluate", "compare", "validate", "expo")
 COMMANDS += ("weigh", "inspect", "report", "doctor")
@@ -659,6 +661,29 @@ def test_no_command_lets_data_act_on_the_terminal(tmp_path: Path, call: Call) ->
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in page
     assert "\x1b" not in page + (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_libraries_log_cannot_act_on_the_terminal() -> None:
+    early, late, shown = logging.getLogger("a.library"), logging.getLogger("another.library"), io.StringIO()
+    handlers = [logging.StreamHandler(shown), logging.StreamHandler(shown)]
+    early.addHandler(handlers[0])
+    before = logging.getLogRecordFactory()
+    try:
+        with _surroundings(as_json=True):
+            late.addHandler(handlers[1])
+            early.warning("a model of type %s, %r", "\x08\x9b2J", {"a": 1})
+            try:
+                raise ValueError("\x1b[31mred")
+            except ValueError:
+                late.exception("failed: \u202e")
+    finally:
+        early.removeHandler(handlers[0])
+        late.removeHandler(handlers[1])
+    assert logging.getLogRecordFactory() is before
+    lines = shown.getvalue().splitlines()
+    assert lines[0] == "a model of type ␈⟨U+009B⟩2J, {'a': 1}"
+    assert lines[1] == "failed: ⟨U+202E⟩"
+    assert lines[-1] == "ValueError: ␛[31mred"
 
 
 # --- as a process --------------------------------------------------------------------------------------------------
