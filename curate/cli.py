@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -106,20 +107,46 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) <= 480 else f"{text[:277]} … {text[-200:]}"
 
 
+class _VisibleRecord(logging.LogRecord):
+    """A message of any logger, with the characters that act on a terminal spelled out.
+
+    A library's message may quote a model's files. The record is the one place that all of its handlers read, those
+    too that were made before we began or are made by what we import later.
+    """
+
+    def getMessage(self) -> str:
+        text = super().getMessage()
+        return visible(text, len(text))
+
+    @property
+    def exc_text(self) -> str | None:
+        """The traceback, which the first formatter leaves here and prints from here."""
+        return self.__dict__.get("exc_text")
+
+    @exc_text.setter
+    def exc_text(self, text: str | None) -> None:
+        self.__dict__["exc_text"] = None if text is None else visible(text, len(text))
+
+
 @contextmanager
 def _surroundings(as_json: bool) -> Iterator[None]:
-    """Warnings as lines on stderr, and with --json nothing but our own object on stdout, whatever a plug-in prints."""
+    """Warnings and log messages as harmless text on stderr, and with --json nothing but our object on stdout."""
     # Retries and advice of these two would stand between our lines; what fails in the end is an error of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to stop
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else sys.stdout):
-        warnings.resetwarnings()
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = _show_warning
-        yield
+    records = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(_VisibleRecord)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+            warnings.resetwarnings()
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _show_warning
+            yield
+    finally:
+        logging.setLogRecordFactory(records)
 
 
 def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:

@@ -7,11 +7,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -23,20 +24,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real datasets, where there is one."""
-    for place in (os.environ.get("CURATE_SHARED_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+    for place in (os.environ.get("CURATE_SHARED_DATA"), ROOT.parent / "shared" / "data"):
         if place and Path(place).is_dir():
             return Path(place)
     pytest.skip("no folder with real datasets (set CURATE_SHARED_DATA)")
-
-
-@pytest.fixture(scope="session")
-def driver() -> Iterator[Any]:
-    """The fork server of the fuzz tests."""
-    from fuzzing import Driver
-
-    driver = Driver()
-    yield driver
-    driver.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from curate.errors import InputError
 from curate.own_packages import own_module
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 RUNS = "raise SystemExit('the package of the user was run')"
 
 

@@ -1,0 +1,522 @@
+"""Reading: every kind of input gives the same Examples, and every fault an error with a remedy."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pv
+import pyarrow.parquet as pq
+import pytest
+
+from curate.errors import DataWarning, ExternalError, InputError
+from curate.readers import Loaded, read
+from tests import ROOT
+
+ROWS = [
+    {"question": f'What is {k}, "quoted"?', "answer": f"It is\n{k}.", "level": k % 3, "source": "ab"[k % 2]}
+    for k in range(12)
+]
+TABLE = pa.Table.from_pylist(ROWS)
+SHARED = Path(os.environ.get("CURATE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+def write(path: Path, table: pa.Table = TABLE) -> Path:
+    suffix = path.suffix
+    if suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=5)
+    elif suffix == ".jsonl":
+        path.write_text("\n\n".join(json.dumps(row) for row in table.to_pylist()) + "\n", encoding="utf-8")
+    elif suffix == ".json":
+        path.write_text(json.dumps(table.to_pylist(), indent=1), encoding="utf-8")
+    elif suffix == ".csv":
+        pv.write_csv(table, path)
+    elif suffix == ".arrow":
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=5)
+    elif suffix == ".ipc":
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table)
+    elif suffix == ".gz":
+        path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in table.to_pylist()).encode()))
+    return path
+
+
+def values(loaded: Loaded) -> list[Any]:
+    return loaded.examples.table.to_pylist()
+
+
+def fails(message: str, data: Any, **arguments: Any) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read(data, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+# --- every kind of input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.jsonl", "d.json", "d.csv", "d.arrow", "d.ipc", "d.jsonl.gz"])
+def test_every_file_format_gives_the_same_examples(name: str, tmp_path: Path) -> None:
+    loaded = read(str(write(tmp_path / name)))
+    expected = read(TABLE)
+    assert values(loaded) == ROWS
+    assert loaded.examples.ids.equals(expected.examples.ids)
+    assert loaded.examples.fingerprint() == expected.examples.fingerprint()
+    assert loaded.examples.table_fingerprint() == expected.examples.table_fingerprint()
+    assert (loaded.kind, loaded.rows_read, loaded.rejected) == ("file", 12, [])
+    assert loaded.rows.tolist() == list(range(12))
+    assert loaded.notes[-1] == "shape question_answer: prompt=question, completion=answer, source=source"
+
+
+def test_every_object_in_memory_gives_the_same_examples() -> None:
+    expected = read(TABLE).examples
+    dataset = datasets.Dataset.from_list(ROWS)
+    shuffled_back = dataset.select(range(11, -1, -1)).select(range(11, -1, -1))
+    inputs = {
+        "pandas": pd.DataFrame(ROWS, index=[f"r{k}" for k in range(12)]),
+        "dataset": shuffled_back,
+        "dataset_dict": datasets.DatasetDict({"test": dataset.select([0]), "train": dataset}),
+    }
+    for kind, data in inputs.items():
+        loaded = read(data)
+        assert loaded.kind == kind
+        assert loaded.original is data
+        assert loaded.examples.ids.equals(expected.ids)
+        assert loaded.examples.fingerprint() == expected.fingerprint()
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_string_types_are_kept_through_filter_limit_and_drop(kind: pa.DataType) -> None:
+    table = pa.table({name: TABLE[name].cast(kind) if name != "level" else TABLE[name] for name in TABLE.column_names})
+    table = table.set_column(1, "answer", pa.array([None, *TABLE["answer"].to_pylist()[1:]]).cast(kind))
+    loaded = read(table, where="source=a", on_bad_row="drop", limit=4)
+    assert loaded.examples.table.schema.equals(table.schema)
+    assert values(loaded) == [ROWS[k] for k in loaded.rows]
+    assert loaded.rejected[0]["row"] == 0
+
+
+def test_messages_in_json_lines(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
+    rows = [{"messages": turns, "n": 1}, {"messages": [{"role": "system", "content": "s", "name": "x"}, *turns]}]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    loaded = read(path)
+    assert loaded.examples.shape == "messages"
+    assert loaded.examples.texts("messages", 0, 1) == [turns]
+
+
+def test_folders_in_order_of_names_and_schemas_joined(tmp_path: Path) -> None:
+    write(tmp_path / "b.parquet", TABLE.slice(5))
+    write(
+        tmp_path / "a.parquet",
+        TABLE.slice(0, 5).cast(pa.schema([*list(TABLE.schema)[:3], ("source", pa.large_string())])),
+    )
+    (tmp_path / "README.md").write_text("not data", encoding="utf-8")
+    assert values(read(tmp_path)) == ROWS
+
+
+def test_folder_of_a_finished_run_reads_its_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    curated = TABLE.append_column("example_id", pa.array([f"x{k}" for k in range(12)]))
+    curated = curated.append_column("origin", pa.array(["original"] * 12))
+    write(tmp_path / "data" / "train-00000-of-00001.parquet", curated)
+    loaded = read(tmp_path, allow_curated=True)
+    assert loaded.examples.ids.to_pylist()[:2] == ["x0", "x1"]
+    fails("column 'example_id' has a name that curation gives.*rename or remove it", tmp_path)
+
+
+def test_folder_divided_into_splits_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "train-00000-of-00001.parquet", TABLE.slice(0, 9))
+    write(tmp_path / "test-00000-of-00001.parquet", TABLE.slice(9))
+    loaded = read(tmp_path)
+    assert len(loaded.examples) == 9
+    assert loaded.notes[0] == "split train of test, train"
+    assert len(read(tmp_path, split="test").examples) == 3
+    fails("no files of split 'dev'; it has test, train", tmp_path, split="dev")
+
+
+def test_saved_datasets(tmp_path: Path) -> None:
+    dataset = datasets.Dataset.from_list(ROWS)
+    dataset.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": dataset, "test": dataset.select([0])}).save_to_disk(str(tmp_path / "two"))
+    assert values(read(tmp_path / "one")) == ROWS
+    loaded = read(tmp_path / "two")
+    assert values(loaded) == ROWS
+    assert loaded.kind == "file"
+    assert len(read(tmp_path / "two", split="test").examples) == 1
+
+
+def test_features_of_a_dataset_survive_as_metadata() -> None:
+    dataset = datasets.Dataset.from_list(ROWS).cast_column("level", datasets.ClassLabel(names=["x", "y", "z"]))
+    table = read(dataset.filter(lambda row: row["level"] > 0)).examples.table
+    assert datasets.Features.from_arrow_schema(table.schema)["level"].names == ["x", "y", "z"]
+
+
+def test_text_that_looks_like_dates_or_numbers_stays_text(tmp_path: Path) -> None:
+    rows = [{"id": "007", "question": "2020-01-01", "answer": "1.50", "day": "2020-01-02"}] * 2
+    rows = [{**row, "id": f"00{k}"} for k, row in enumerate(rows)]
+    table = pa.Table.from_pylist(rows)
+    for name in ("d.csv", "d.jsonl"):
+        loaded = read(write(tmp_path / name, table))
+        assert values(loaded) == rows
+        assert loaded.examples.ids.to_pylist() == ["000", "001"]
+    named = pa.table({"q": ["1", "2"], "a": ["3", "4"]})
+    assert values(read(write(tmp_path / "e.csv", named), columns="prompt=q,completion=a")) == named.to_pylist()
+
+
+@pytest.mark.slow
+def test_large_cells_and_byte_order_mark(tmp_path: Path) -> None:
+    long = "x" * (20 << 20)
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"text": long}).encode() + b"\n" + json.dumps({"text": "y"}).encode())
+    assert [len(text) for text in read(path).examples.texts("text", 0, 2)] == [20 << 20, 1]
+    table = tmp_path / "big.csv"
+    table.write_bytes(f"\ufefftext\n{long}\ny\n".encode())
+    assert [len(text) for text in read(table).examples.texts("text", 0, 2)] == [20 << 20, 1]
+
+
+# --- filters ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("source=a", [0, 2, 4, 6, 8, 10]),
+        ("source!=a", [1, 3, 5, 7, 9, 11]),
+        ("source=a, level!=0", [2, 4, 8, 10]),
+        ("level=1", [1, 4, 7, 10]),
+    ],
+)
+def test_where(where: str, expected: list[int]) -> None:
+    loaded = read(TABLE, where=where)
+    assert loaded.rows.tolist() == expected
+    assert values(loaded) == [ROWS[k] for k in expected]
+    assert loaded.rows_read == 12
+
+
+def test_where_and_null() -> None:
+    table = TABLE.append_column("kind", pa.array([None, "x", "y"] * 4))
+    assert read(table, where="kind=x").rows.tolist() == [1, 4, 7, 10]
+    assert read(table, where="kind!=x").rows.tolist() == [0, 2, 3, 5, 6, 8, 9, 11]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("sorce=a", "no column 'sorce'.*did you mean 'source'"),
+        ("source=z", "no row has source=z; column 'source' holds 'a', 'b'"),
+        ("source=a,level!=0,level!=1,level!=2", "fulfils all conditions"),
+        ("source", "'source' is not COLUMN=VALUE"),
+    ],
+)
+def test_where_errors(where: str, message: str) -> None:
+    fails(message, TABLE, where=where)
+
+
+def test_several_splits_in_one_column_are_a_warning_unless_filtered() -> None:
+    table = TABLE.append_column("split", pa.array(["train"] * 5 + ["test"] * 7))
+    with pytest.warns(DataWarning, match="train 5, test 7.*--where split=train"):
+        read(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(table, where="split=test")
+        read(table, where="source=a,split!=test")
+        read(table.slice(0, 5))
+
+
+def test_limit_is_a_seeded_sample_in_order() -> None:
+    table = pa.table({"text": [str(k) for k in range(1000)]})
+    loaded = read(table, limit=100)
+    assert len(loaded.examples) == 100
+    assert np.all(np.diff(loaded.rows) > 0)
+    assert loaded.examples.texts("text", 0, 100) == [str(k) for k in loaded.rows]
+    assert loaded.rows.max() > 800
+    assert read(table, limit=100).rows.tolist() == loaded.rows.tolist()
+    assert read(table, limit=100, seed=1).rows.tolist() != loaded.rows.tolist()
+    assert read(table, limit=5000).rows.tolist() == list(range(1000))
+    fails("limit is 0", table, limit=0)
+
+
+def test_ids_do_not_change_with_the_limit() -> None:
+    table = pa.table({"text": [str(k % 50) for k in range(200)]})
+    whole, part = read(table), read(table, limit=60)
+    assert part.examples.ids.to_pylist() == [whole.examples.ids[k].as_py() for k in part.rows]
+
+
+# --- unusable rows ---------------------------------------------------------------------------------------------
+
+
+def not_utf8(texts: list[bytes]) -> pa.Array:
+    raw = pa.array(texts, pa.binary())
+    return pa.StringArray.from_buffers(len(raw), *raw.buffers()[1:])
+
+
+TURN = {"role": "assistant", "content": "r"}
+BAD_ROWS = [
+    (pa.table({"question": list("abcd"), "answer": ["1", None, "", None]}), 1, "column 'answer' is null", [1, 3]),
+    (pa.table({"question": ["a", None, "c"], "answer": ["1", None, "3"]}), 1, "column 'question' is null", [1]),
+    (pa.table({"text": not_utf8([b"ok", b"\xff", b"\xc3\xa9", b"\xc3"])}), 1, "'text' is not valid UTF-8", [1, 3]),
+    (pa.table({"text": list("ab"), "source": not_utf8([b"ok", b"\xff"])}), 1, "'source' is not valid UTF-8", [1]),
+    (pa.table({"messages": [[TURN], [], None, [TURN]]}), 1, "'messages' has no messages", [1, 2]),
+    (pa.table({"messages": [[TURN], [{**TURN, "role": None}, TURN]]}), 1, "has a message without a role", [1]),
+    (pa.table({"messages": [[TURN], [TURN, {**TURN, "content": None}]]}), 1, "has a message without content", [1]),
+    (pa.table({"messages": [[{**TURN, "role": "user"}], [TURN]]}), 0, "has no assistant turn", [0]),
+    (pa.table({"messages": [[None], [TURN]]}), 0, "has a message without a role", [0]),
+    (
+        pa.table({"prompt": [[{**TURN, "role": "user"}]] * 2, "completion": [[TURN], [{**TURN, "role": "tool"}]]}),
+        1,
+        "'completion' has no assistant turn",
+        [1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "first", "reason", "bad"), BAD_ROWS)
+def test_bad_rows_are_an_error_or_are_recorded(table: pa.Table, first: int, reason: str, bad: list[int]) -> None:
+    more = rf" \({len(bad) - 1} more bad rows\)" if len(bad) > 1 else ""
+    fails(rf"row {first} \(counted from 0.*\): .*{reason}{more}.*--on-bad-row drop", table)
+    loaded = read(table, on_bad_row="drop")
+    kept = [row for row in range(len(table)) if row not in bad]
+    assert loaded.rows.tolist() == kept
+    assert loaded.examples.table.equals(table.take(kept))
+    assert [record["row"] for record in loaded.rejected] == bad
+    assert reason in loaded.rejected[0]["reason"]
+    for record in loaded.rejected:
+        assert set(record) == {"row", "example_id", "stage", "reason", "content"}
+        assert (record["stage"], record["example_id"]) == ("read", None)
+        assert len(record["content"]) < 1000
+        json.loads(record["content"])
+
+
+def test_a_clean_chunk_after_a_bad_one_and_row_numbers_under_a_filter() -> None:
+    table = pa.concat_tables([TABLE, TABLE.set_column(1, "answer", pa.array(["x"] * 9 + [None] + ["x"] * 2))])
+    fails("row 21 ", table, where="level=0")
+    assert read(table, where="level=0", on_bad_row="drop").rejected[0]["row"] == 21
+
+
+def test_null_input_of_an_instruction_and_empty_strings_are_fine() -> None:
+    table = pa.table({"instruction": ["a", ""], "input": [None, "x"], "output": ["", "y"]})
+    assert len(read(table).examples) == 2
+
+
+def test_nothing_usable() -> None:
+    fails("no usable row is left", pa.table({"text": pa.nulls(3, pa.string())}), on_bad_row="drop")
+
+
+def test_answers_that_are_only_in_final_answer() -> None:
+    table = pa.table({"question": ["a", "b"], "answer": pa.nulls(2, pa.string()), "final_answer": ["1", "2"]})
+    fails("'answer' is null in every row; .* pass --columns completion=final_answer$", table)
+    fails("--columns completion=final_answer$", table, on_bad_row="drop")
+    assert read(table, columns="completion=final_answer").examples.texts("completion", 0, 2) == ["1", "2"]
+    some = table.set_column(1, "answer", pa.array(["x", None]))
+    fails("row 1 .*--on-bad-row drop, or .*--columns completion=final_answer$", some)
+
+
+def test_cells_that_are_not_text_in_a_column_of_text(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": "1", "n": 1}, {"question": "b", "answer": 2.5, "n": 2}, {"question": "c"}]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    frame = pd.DataFrame(rows)
+    for data in (path, frame):
+        fails("row 1 .*column 'answer' holds a number, 2.5, not text \\(1 more bad rows\\)", data)
+        loaded = read(data, on_bad_row="drop")
+        assert loaded.examples.texts("answer" if "answer" in loaded.examples.columns else "completion", 0, 1) == ["1"]
+        assert [record["row"] for record in loaded.rejected] == [1, 2]
+
+
+def test_labels_of_several_kinds_are_kept_but_are_no_labels() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "source": ["x", 1], "n": [1, {"a": 2}]})
+    loaded = read(frame)
+    assert loaded.examples.columns == {"text": "text"}
+    assert loaded.examples.table["source"].to_pylist() == ['"x"', "1"]
+    assert loaded.examples.table["n"].to_pylist() == ["1", '{"a": 2}']
+    fails("column 'source' holds values of several kinds, so it cannot be source", frame, columns="source=source")
+    assert read(frame, where="source=1").rows.tolist() == [1]
+    assert read(frame, where="source=x").rows.tolist() == [0]
+
+
+# --- columns and emptiness -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["example_id", "origin", "cluster", "hard", "rescored_hard"])
+def test_reserved_columns(name: str) -> None:
+    fails(
+        f"column {name!r} has a name that curation gives.*rename or remove it",
+        TABLE.append_column(name, TABLE["level"]),
+    )
+
+
+def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
+    fails("two columns 'level'", TABLE.append_column("level", TABLE["level"]))
+    fails("no rows", TABLE.slice(0, 0))
+    fails("no rows", pa.table({}))
+    empty = tmp_path / "e.jsonl"
+    empty.write_text("\n", encoding="utf-8")
+    fails("e.jsonl is empty", empty)
+    fails("column names .* are not all strings", pd.DataFrame({0: ["a"], "text": ["b"]}))
+    fails("unknown role", TABLE, columns={"promt": "question"})
+    fails("on_bad_row is 'skip'", TABLE, on_bad_row="skip")
+
+
+# --- files that cannot be read ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', "a.jsonl, line 3: not JSON"),
+        ("a.jsonl", b'{"text": "x"}\n[1]\n', "a.jsonl, line 2: holds list, not an object"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl, line 2: not valid UTF-8"),
+        ("a.jsonl", b'{"text": "x", "text": "y"}\n', "a.jsonl, line 1: key 'text' appears twice"),
+        ("a.json", b'[{"text": "x"}, 3]', "a.json, item 1: holds int"),
+        ("a.json", b'[{"text": "x"}', "a.json is not JSON"),
+        ("a.csv", b"text,n\nx,1\ny\n", "a.csv: .*Row #3: Expected 2 columns, got 1"),
+        ("a.csv", b"text\nx\n\xff\n", "a.csv, line 3: not valid UTF-8"),
+        ("a.csv", b"", "a.csv is empty"),
+        ("a.csv", b'text,n\nx,1\ny,"2\n', "a.csv, last row: the last cell begins with a quote that nothing closes"),
+        ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet is not a readable Parquet file"),
+        ("a.arrow", b"nonsense", "a.arrow is not a readable Arrow file"),
+        ("a.jsonl.gz", b"nonsense", "a.jsonl.gz cannot be read"),
+        ("a.txt", b"x", "unknown format '.txt'; data files end in .parquet"),
+    ],
+)
+def test_unreadable_files_name_the_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    fails(message, tmp_path / name)
+
+
+def test_lone_surrogates_are_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b'{"text": "fine"}\n{"text": "\\ud800"}\n')
+    fails("row 1 .*'text' is not valid UTF-8", path)
+    assert read(path, on_bad_row="drop").rows.tolist() == [0]
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    fails("t.parquet is not a readable Parquet file", path)
+
+
+def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
+    fails("holds no data files", tmp_path)
+    write(tmp_path / "a.parquet")
+    write(tmp_path / "b.jsonl")
+    fails("mixes json and parquet files", tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    write(tmp_path / "b.parquet", TABLE.set_column(2, "level", pa.array(["x"] * 12)))
+    fails("b.parquet: column 'level' holds string, but int64 in the files before", tmp_path)
+    fails("not divided into splits", tmp_path, split="train")
+
+
+def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet")
+    fails("does not exist: did you mean .*train.parquet", str(tmp_path / "trian.parquet"))
+    fails("no folder", str(tmp_path / "x" / "y.parquet"))
+    fails("no file of a similar name", tmp_path / "zzzz")
+    fails("missing.jsonl does not exist", "missing.jsonl")
+    fails("split=train is for folders", tmp_path / "train.parquet", split="train")
+
+
+def test_objects_of_unknown_types() -> None:
+    fails("data is a builtins.list; give a path", ROWS)
+    fails("split=x is for datasets of several splits", TABLE, split="x")
+    pair = datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)})
+    fails("no split 'train'; it has a, b: pass split=NAME", pair)
+    assert read(pair, split="b").split == "b"
+
+
+# --- the hub ---------------------------------------------------------------------------------------------------
+
+
+def test_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load(name: str, config: str | None, split: str) -> Any:
+        asked.append((name, config, split))
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert read("someone/some-data").kind == "hub"
+    loaded = read("someone/some-data", config="main", split="test")
+    assert asked == [("someone/some-data", None, "train"), ("someone/some-data", "main", "test")]
+    assert loaded.description == "someone/some-data (main), split test"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (datasets.exceptions.DatasetNotFoundError("no such"), InputError, "neither a local path nor a dataset"),
+        (ValueError('Unknown split "train".\nMore.'), InputError, "split train cannot be loaded: Unknown split"),
+        (FileNotFoundError("no files"), InputError, "no data that can be loaded"),
+        (ConnectionError("timed out"), ExternalError, "did not answer.*run the same command again"),
+    ],
+)
+def test_hub_errors(error: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(kind, match=message) as caught:
+        read("someone/some-data")
+    assert "\n" not in str(caught.value)
+    if kind is ExternalError:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        fails("HF_HUB_OFFLINE is set and it is not in the local cache; unset", "someone/some-data")
+
+
+# --- real files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no folder of real data; set CURATE_SHARED_DATA to one")
+def test_real_files_read_as_question_answer() -> None:
+    paths = sorted(SHARED.glob("*.parquet"))
+    assert paths
+    for path in paths:
+        schema = pq.read_schema(path)
+        if not {"question", "answer", "final_answer", "id"} <= set(schema.names):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            loaded = read(path, columns="completion=final_answer", on_bad_row="drop")
+        assert loaded.examples.shape == "question_answer"
+        assert loaded.examples.columns["id"] == "id"
+        assert loaded.rows_read == len(loaded.examples) + len(loaded.rejected)
+        assert loaded.examples.table.schema.equals(schema)
+
+
+def test_a_column_of_pandas_that_arrow_does_not_know_is_read_by_its_values_or_refused() -> None:
+    frame = pd.DataFrame({"prompt": ["a", "b"], "completion": ["c", "d"]})
+    loaded = read(frame.assign(x=pd.arrays.SparseArray([0, 7])))
+    assert loaded.examples.table["x"].to_pylist() == [0, 7]
+    for values, message in (
+        (np.array([1j, 2j]), "column 'x' holds complex128, for which Arrow has no type"),
+        (pd.Series([{"u", "v"}, {"w"}]), "column 'x' holds a set"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read(frame.assign(x=values))
+
+
+@pytest.mark.parametrize("where", ["split=", "split=none", "other=x"])
+def test_text_that_is_not_utf8_is_told_of_and_not_stumbled_over(where: str) -> None:
+    """In the messages that quote a column: values that a condition does not meet, and names of splits."""
+    raw = pa.array([b"\xff", b"train", b"te\xfest"], pa.binary()).view(pa.string())
+    table = pa.table({"prompt": ["a", "b", "c"], "completion": ["d", "e", "f"], "split": raw, "other": raw})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match="\ufffd"):
+            read(table, where=where)
+    with pytest.warns(DataWarning, match="\ufffd"), pytest.raises(InputError):
+        read(table)

@@ -1,0 +1,131 @@
+"""LoRA on all linear layers means the same for every mixture of experts: routed experts, routers and dense layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import transformers
+
+from curate import read
+from curate.errors import InputError
+from curate.expo import extrapolate
+from curate.finetuning import Finetuning, finetune
+from curate.finetuning.lora import LoRA, _with_saved_adapter, merged, save_adapter, with_adapter
+from curate.progress import Progress
+from curate.scoring import LossEngine
+from curate.tokenization import tokenize
+from tests.fixtures.models import FAMILIES, tiny_model
+from tests.fixtures.tokenizers import byte_level
+
+SHAPE = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE |= {"num_key_value_heads": 4, "num_experts_per_tok": 2}
+FINE = {"moe_intermediate_size": 24}
+GROUPED = {**FINE, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+MIXTURES: dict[str, dict[str, Any]] = {
+    "Mixtral": {"num_local_experts": 4},
+    "Qwen2Moe": {**FINE, "num_experts": 4, "shared_expert_intermediate_size": 24},
+    "Qwen3Moe": {**FINE, "num_experts": 4, "head_dim": 8, "mlp_only_layers": [0]},
+    "Olmoe": {"num_experts": 4},
+    "DeepseekV2": {**GROUPED, **LATENT},
+    "DeepseekV3": {**GROUPED, **LATENT},
+    "GptOss": {"num_local_experts": 4, "head_dim": 8},
+    "GraniteMoe": {"num_local_experts": 4},
+    "GraniteMoeShared": {"num_local_experts": 4, "shared_intermediate_size": 16},
+    "Phimoe": {"num_local_experts": 4},
+    "Glm4Moe": {**GROUPED, "head_dim": 8},
+    "Llama4Text": {"num_local_experts": 4, "intermediate_size_mlp": 48, "head_dim": 8, "num_experts_per_tok": 1},
+    "JetMoe": {"num_local_experts": 4, "kv_channels": 8},
+}
+
+
+def mixture(name: str) -> Any:
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **MIXTURES[name]})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+
+
+def stirred(adapted: Any) -> Any:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05, generator=generator)
+    return adapted
+
+
+IDS = torch.arange(1, 25)[None]
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_every_matrix_but_the_head_and_the_embeddings_changes(name: str, tmp_path: Path) -> None:
+    """What has weights (out, in) or (experts, out, in) is adapted, and comes back from disk and merged as it was."""
+    before = {key: tensor.clone() for key, tensor in mixture(name).state_dict().items()}
+    adapted = stirred(with_adapter(mixture(name), LoRA(rank=4), 0))
+    with torch.no_grad():
+        logits = adapted(input_ids=IDS).logits
+    save_adapter(adapted, tmp_path, "base", None)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["target_parameters"] == sorted(config["target_parameters"])
+    whole = _with_saved_adapter(mixture(name), tmp_path).merge_and_unload(safe_merge=True).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(whole(input_ids=IDS).logits, logits, atol=1e-4, rtol=1e-4)
+    after = whole.state_dict()
+    same = {key for key in before if before[key].ndim > 1 and torch.equal(before[key], after[key])}
+    odd = ("lm_head", "embed_tokens", "bias", "emb.")
+    assert not [key for key in same if not any(part in key for part in odd)]
+    assert all(torch.equal(before[key], after[key]) for key in before if any(part in key for part in odd))
+
+
+@pytest.mark.parametrize("name", ["Qwen2Moe", "GptOss", "DeepseekV3"])
+def test_experts_are_trained(name: str) -> None:
+    model = mixture(name)
+    with_adapter(model, LoRA(rank=4), 0)
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    trained = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in key for key in trained)
+    experts = [parameter for key, parameter in trained.items() if ".experts." in key and "lora_B" in key]
+    assert experts
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in experts)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_without_experts_is_adapted_as_before(family: str) -> None:
+    adapted = with_adapter(tiny_model(family), LoRA(), 0)
+    assert not adapted.peft_config["default"].target_parameters
+
+
+def test_dropout_that_experts_cannot_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lora\.dropout = 0\.1: experts .*set lora\.dropout=0"):
+        with_adapter(mixture("GptOss"), LoRA(dropout=0.1), 0)
+    with_adapter(mixture("GptOss"), LoRA(dropout=0.1, targets=("q_proj",)), 0)
+
+
+def test_a_run_and_what_it_leaves(tmp_path: Path) -> None:
+    """From the training loop to the merged model: its loss is that of the training on the same rows."""
+    tokenizer = byte_level()
+    config = transformers.Qwen2MoeConfig(**{**SHAPE, **MIXTURES["Qwen2Moe"], "vocab_size": len(tokenizer)})
+    base = transformers.AutoModelForCausalLM.from_config(config)
+    base.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = pa.table({"prompt": [f"What is {k}?" for k in range(16)], "completion": [f"It is {k}." for k in range(16)]})
+    settings = Finetuning(model=str(tmp_path / "model"), lora=LoRA(rank=4), steps=8, batch_size=16, learning_rate=1e-2)
+    settings = settings.model_copy(update={"precision": "float32"})  # where the processor has bfloat16 units too
+    record = finetune(rows, settings, tmp_path / "run", progress=Progress("none"))["training"]
+    assert record["loss_last"] < record["loss_first"]
+    tokens = tokenize(read(rows).examples, tokenizer, template="alpaca", max_length=512)
+    losses = [
+        float(np.average(LossEngine(model).losses(tokens), weights=tokens.completion_tokens))
+        for model in (base.eval(), merged(tmp_path / "run"))
+    ]
+    assert losses[0] == pytest.approx(record["loss_first"], abs=1e-4)
+    assert losses[1] < record["loss_last"] + 0.01
+    with pytest.raises(InputError, match="the adapter has target_parameters; merge it into its base"):
+        extrapolate(tmp_path / "run", 0.3, tmp_path / "expo", progress=Progress("none"))

@@ -1,0 +1,469 @@
+"""New problems in the report, in the terminal and in the dataset card: what is said of them, and that it adds up."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.card import dataset_card
+from curate.inspection import inspection, print_inspection
+from curate.plan import NOT_HARD
+from curate.report import write_report
+from curate.report.data import read_finished
+from curate.report.examples import rejections
+from curate.report.funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
+from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_pairs
+from curate.report.reasons import REASONS, kind_of, outcome_of
+from curate.report.synthesis import difficulty_figure, rescored_sentences, right_figure
+from tests import ROOT
+from tests.fixtures.synthesis import MODEL, write_synthesis
+from tests.report.test_run_page import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
+
+
+@pytest.fixture(autouse=True)
+def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes that every page holds and no test here looks at."""
+    monkeypatch.setattr("curate.report.page._plotly_source", lambda: "")
+
+
+def write_both(directory: Path, **options: Any) -> dict[str, Any]:
+    directory.mkdir()
+    write_run(directory, hostile=options.get("hostile", ""))
+    record = write_synthesis(directory, **options)
+    rewrite_run(directory, lambda run: run.update(inputs="of a test"))
+    return record
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made") / "out"
+    write_both(directory)
+    return directory
+
+
+@pytest.fixture
+def made_copy(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "out", ignore=shutil.ignore_patterns("report.html")))
+
+
+@pytest.fixture(scope="module")
+def only_hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("hard") / "out"
+    write_both(directory, keep="hard")
+    return directory
+
+
+def record_of(directory: Path) -> dict[str, Any]:
+    (record,) = records(json.loads((directory / "run.json").read_text()))
+    return record
+
+
+def section_of(directory: Path) -> str:
+    """The words of the section alone."""
+    text = page_of(directory).text
+    start = text.index("New problems Qwen")
+    return text[start : text.index("Rejected rows", start)]
+
+
+# ---- the funnel
+
+
+@pytest.mark.parametrize("kind", ["made", "only_hard"])
+def test_the_funnel_narrows_and_adds_up(kind: str, request: pytest.FixtureRequest) -> None:
+    record = record_of(request.getfixturevalue(kind))
+    chosen, started, asked, *others = steps(record)
+    assert chosen.count == started.count + sum(loss.count for loss in lost_rows(record)) == 80
+    assert asked.factor == "3 per row"
+    counts = [asked.count, *(step.count for step in others)]
+    assert counts == sorted(counts, reverse=True)
+    for before, step in zip([asked, *others], others, strict=False):
+        assert step.of_before == pytest.approx(step.count / before.count)
+    kept = next(step.count for step in others if step.name == "kept")
+    assert asked.count == kept + sum(loss.count for loss in lost_problems(record))
+    assert others[-1].hard
+    assert others[-1].count == record["rescored"]["hard"]
+    assert all(0 <= step.width <= 1 for step in (chosen, started, asked, *others))
+
+
+def test_where_only_hard_ones_are_kept_the_measured_come_first(made: Path, only_hard: Path) -> None:
+    assert [step.name for step in steps(record_of(made))][-2:] == ["kept", "hard again"]
+    assert [step.name for step in steps(record_of(only_hard))][-2:] == ["new and measured", "kept"]
+    assert NOT_HARD in {loss.key for loss in lost_problems(record_of(only_hard))}
+
+
+def test_reasons_come_most_frequent_first_in_words(made: Path) -> None:
+    found = lost_problems(record_of(made))
+    assert [loss.count for loss in found] == sorted((loss.count for loss in found), reverse=True)
+    assert all(loss.reason.meaning for loss in found)
+    names = {loss.key: loss.reason.name for loss in found}
+    assert names["evaluation 13-gram"] == "Found in an evaluation set (13-gram)"
+
+
+def test_every_outcome_that_synthesis_gives_has_words() -> None:
+    """The reasons stand as literals in the code that rejects; a new one without words would show as it is."""
+    folder = ROOT / "curate" / "synthesis"
+    code = "".join(path.read_text() for path in (folder / "families.py", folder / "problems.py", folder / "band.py"))
+    given = set(re.findall(r'(?:reject\(|return |fault = |else |\(|UNFINISHED = )"([a-z][a-z ]{6,})"', code))
+    assert {"too easy", "answer in the problem", "budget reached", "no problem in the proposal"} <= given
+    assert {outcome for outcome in given if not kind_of(outcome, REASONS).meaning} == {"in the band"}
+
+
+def test_unknown_reasons_are_shown_as_they_are() -> None:
+    assert kind_of("some_new reason", REASONS).name == "Some new reason"
+    assert kind_of("near-duplicate of source", REASONS).name == "Too near to a row of the input"
+    assert outcome_of("evaluation exact (gsm8k, 7 (b))") == ("evaluation exact", "gsm8k, 7 (b)")
+    assert outcome_of('evaluation exact: gsm8k, 7, "a (b)"') == ("evaluation exact", 'gsm8k, 7, "a (b)"')
+    assert outcome_of("kept") == ("kept", "")
+    several = {"outcomes": {"evaluation exact: gsm8k, 7": 1, "evaluation exact (gsm8k, 9)": 2, "kept": 1}}
+    assert [(loss.key, loss.count) for loss in lost_problems(several)] == [("evaluation exact", 3)]
+
+
+# ---- hard again
+
+
+def test_the_interval_is_that_of_wilson() -> None:
+    """Zeros of the score statistic: at both ends the observed share is 1.96 standard errors away."""
+    for hits, n in ((36, 81), (1, 7), (50, 100), (999, 1000)):
+        for end in wilson(hits, n):
+            assert abs(hits / n - end) == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / n), rel=1e-5)
+    assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == pytest.approx(1)
+
+
+def test_the_share_hard_again_is_told_with_its_interval(made: Path) -> None:
+    again = rescored(record_of(made))
+    assert again is not None
+    attempts = pq.read_table(made / "tables/synthesis.parquet")["rescored_hard"].to_pylist()
+    assert (again.hard, again.measured) == (attempts.count(True), attempts.count(True) + attempts.count(False))
+    text = section_of(made)
+    assert f"Hard again {100 * again.share:.1f} %" in text
+    assert f"95 % interval: {100 * again.low:.1f} % to {100 * again.high:.1f} %" in text
+    assert "hard more often than rows of the input (20.4 %)" in text
+
+
+def test_what_the_share_means_depends_on_the_interval() -> None:
+    again = rescored({"rescored": {"measured": 100, "hard": 40, "invalid": 2}})
+    assert "more often" in rescored_sentences(again, 100, 0.2)
+    assert "cannot be told apart" in rescored_sentences(again, 100, 0.45)
+    assert "less often" in rescored_sentences(again, 100, 0.6)
+    assert "2 more could not be measured" in rescored_sentences(again, 100, None)
+    assert "none was measured" in rescored_sentences(None, 3, 0.2)
+    assert "No new problem was left" in rescored_sentences(None, 0, 0.2)
+
+
+@pytest.mark.parametrize("found", [None, {}, {"measured": 0, "hard": 0}, {"measured": 2, "hard": 3}, {"measured": "x"}])
+def test_no_share_is_invented(found: Any) -> None:
+    assert rescored({"rescored": found}) is None
+
+
+# ---- what went wrong
+
+
+def outcome_record(funnel: list[int], **outcomes: int) -> dict[str, Any]:
+    names = ["proposals asked for", "proposals written", "with a problem", "past checks and gate", "kept by the band"]
+    pairs = [[name, number] for name, number in zip([*names, "kept"], funnel, strict=True)]
+    return {"funnel": pairs, "outcomes": {key.replace("_", " "): value for key, value in outcomes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (outcome_record([100, 100, 40, 40, 30, 30], no_problem_in_the_proposal=60, kept=30), "instruction-tuned"),
+        (outcome_record([100, 100, 60, 60, 30, 30], proposal_cut_off=40, kept=30), "max_tokens"),
+        (outcome_record([100, 100, 99, 99, 20, 20], too_hard=79, kept=20), "stronger"),
+        (outcome_record([100, 100, 99, 99, 20, 20], too_easy=79, kept=20), "upper end of the band"),
+        (outcome_record([100, 100, 99, 99, 60, 60], cannot_be_graded=39, kept=60), "numbers or formulas"),
+        (outcome_record([100, 100, 99, 4, 4, 4], answer_in_the_problem=95, kept=4), "say what to change"),
+        (outcome_record([9, 8, 7, 6, 5, 5], kept=5) | {"budget_reached": True, "budget": 5}, "Raise the budget"),
+        (outcome_record([100, 90, 80, 70, 50, 50], kept=50), None),
+        (outcome_record([0, 0, 0, 0, 0, 0]), None),
+    ],
+)
+def test_advice_names_the_likely_cause(record: dict[str, Any], says: str | None) -> None:
+    said = advice(record)
+    assert len(said) == (0 if says is None else 1)
+    assert (says or "") in " ".join(remedy for _, remedy in said)
+
+
+def test_a_run_that_kept_nothing_still_shows_the_funnel_and_why(tmp_path: Path) -> None:
+    record = write_both(tmp_path / "out", faults=0.9)
+    assert record["outcomes"].get("kept", 0) == 0
+    text = section_of(tmp_path / "out")
+    assert "New problems kept 0" in text
+    assert "instruction-tuned model as the generator" in text
+    assert "Sure! Let us think about the solution" in text  # what the model said instead, from the rejected rows
+    assert "No new problem was kept." in text
+    assert "No problem came as far as being solved." in text
+    assert not re.search(r"\bnan\b|\bNone\b(?! was lost)", text)
+
+
+def test_what_the_budget_left_is_told_and_not_shown_as_examples(tmp_path: Path) -> None:
+    record = write_both(tmp_path / "out", budget=60_000, hard_share=None)
+    assert record["budget_reached"]
+    text = section_of(tmp_path / "out")
+    assert "60,000 generated tokens, reached" in text
+    assert "Hard again – not measured" in text
+    finished = read_finished(tmp_path / "out")
+    attempts = read_attempts(finished)
+    assert attempts is not None
+    assert "Not finished" not in {group.reason.name for group in refused_pairs(finished, attempts, 0)}
+
+
+# ---- figures
+
+
+def test_the_right_solutions_figure_holds_every_solved_problem(made: Path) -> None:
+    record = record_of(made)
+    figure = right_figure(record)
+    assert figure is not None
+    drawn = {bar["name"]: sum(bar["y"]) for bar in figure["data"]}
+    assert sum(drawn.values()) == sum(problems for _, _, problems in record["right_of_drawn"])
+    assert drawn["1 to 5: in the band"] == dict(record["funnel"])["kept by the band"]
+    assert drawn["more than 5"] == record["outcomes"]["too easy"]
+    assert right_figure({**record, "right_of_drawn": []}) is None
+
+
+def test_the_difficulty_figure_shows_shares_of_each_group(made: Path) -> None:
+    finished = read_finished(made)
+    attempts = read_attempts(finished)
+    assert attempts is not None
+    figure = difficulty_figure(finished, attempts)
+    assert figure is not None
+    assert [line["name"] for line in figure["data"]] == ["easy rows", "hard rows", "new problems"]
+    for line in figure["data"]:
+        assert 0.97 < sum(line["y"]) <= 1.001
+    assert len(attempts.difficulty) == record_of(made)["rescored"]["measured"]
+
+
+def test_the_figures_are_valid_plotly_and_have_their_place(made: Path) -> None:
+    import plotly.graph_objects as go
+
+    page = page_of(made)
+    drawn = json.loads(next(text for attributes, text in page.scripts if "type" in attributes))
+    assert {"plot-right-0", "plot-new-difficulty"} < set(drawn)
+    places = {attributes.get("id") for tag, attributes in page.elements if tag == "div"}
+    for name, figure in drawn.items():
+        go.Figure(data=figure["data"], layout=figure["layout"])
+        assert name in places
+
+
+# ---- problems beside their originals
+
+
+def test_pairs_hold_the_texts_of_their_own_rows(made: Path) -> None:
+    finished = read_finished(made)
+    attempts = read_attempts(finished)
+    assert attempts is not None
+    rows = {each["problem"]: each for each in pq.read_table(attempts.path).to_pylist()}
+    pairs, every = kept_pairs(attempts, seed=7)
+    assert every == record_of(made)["outcomes"]["kept"]
+    assert len(pairs) == KEPT_SHOWN
+    assert [pair.hard for pair in pairs] == sorted((pair.hard for pair in pairs), reverse=True)
+    for pair in pairs:
+        row = rows[pair.new[0].text]
+        assert row["outcome"] == "kept"
+        assert (pair.original[0].text, pair.identity) == (row["parent_problem"], row["source_id"])
+        assert [field.text for field in pair.below] == [row["answer"], row["solution"]]
+        assert (pair.right, pair.drawn, pair.hard) == (row["right"], row["drawn"], row["rescored_hard"])
+
+
+def test_lost_problems_are_shown_by_reason_with_what_they_collide_with(made: Path) -> None:
+    finished = read_finished(made)
+    attempts = read_attempts(finished)
+    assert attempts is not None
+    outcomes = Counter(pq.read_table(attempts.path)["outcome"].to_pylist())
+    del outcomes["kept"]
+    groups = refused_pairs(finished, attempts, seed=7)
+    assert [group.count for group in groups] == sorted(outcomes.values(), reverse=True)
+    assert all(1 <= len(group.pairs) <= 3 for group in groups)
+    by_name = {group.reason.name: group.pairs for group in groups}
+    assert "0.83 of the shingles" in by_name["Too near to a row of the input"][0].below[0].text
+    assert by_name["Reply without a problem"][0].new[0].label == "reply"
+
+
+def test_rejected_rows_of_synthesis_are_counted_by_reason_without_what_they_hit(made: Path) -> None:
+    found = rejections(read_finished(made), most=100, examples=1)
+    assert found is not None
+    counts = {group.reason: group.rows for group in found[0]}
+    outcomes = {key: value for key, value in record_of(made)["outcomes"].items() if key != "kept"}
+    assert counts == {**outcomes, "completion is empty": 5, "prompt is not text": 2}
+    assert "Row –" not in page_of(made).text
+
+
+def test_the_choice_is_seeded_and_does_not_depend_on_the_order_of_the_table(made_copy: Path) -> None:
+    before = write_report(made_copy).read_bytes()
+    assert write_report(made_copy).read_bytes() == before
+    order = np.random.default_rng(1).permutation(len(pq.read_table(made_copy / "tables/synthesis.parquet")))
+    rewrite(made_copy / "tables/synthesis.parquet", lambda table: table.take(pa.array(order)))
+    assert section_of(made_copy) == section_of_bytes(before)
+    rewrite_run(made_copy, lambda run: run.update(seed=8))
+    assert section_of(made_copy) != section_of_bytes(before)
+
+
+def section_of_bytes(page: bytes) -> str:
+    text = Page(page.decode()).text
+    start = text.index("New problems Qwen")
+    return text[start : text.index("Rejected rows", start)]
+
+
+# ---- what is missing, broken or hostile
+
+
+RECORD = ["generator", "of", "band", "rows", "funnel", "outcomes", "right_of_drawn", "verdicts", "requests", "tokens"]
+
+
+@pytest.mark.parametrize("key", [*RECORD, "seconds", "budget", "rescored", "variants_per_row", "table", "columns"])
+@pytest.mark.parametrize("value", ["gone", "words"])
+def test_a_missing_piece_never_stops_the_report(made_copy: Path, key: str, value: Any) -> None:
+    def change(run: dict[str, Any]) -> None:
+        (record,) = run["synthesis"]
+        record.pop(key) if value == "gone" else record.update({key: value})
+
+    if key == "table":
+        (made_copy / "tables/synthesis.parquet").unlink()
+    elif key == "columns":
+        rewrite(made_copy / "tables/synthesis.parquet", lambda table: table.drop_columns(["right"]))
+    else:
+        rewrite_run(made_copy, change)
+    page = page_of(made_copy)
+    assert ("h2", {"id": "synthesis"}) in page.elements
+    assert not re.search(r"\bnan\b|\bNone\b(?!\. Nothing| was lost)", page.text)
+    if key in ("table", "columns"):
+        assert "no tables/synthesis.parquet with the texts" in page.text
+
+
+@pytest.mark.parametrize("value", ["x", [], [None], [{}], [{"rows": 3}], {"a": 1}])
+def test_what_is_no_record_of_synthesis_is_passed_over(value: Any) -> None:
+    assert records({"synthesis": value}) == []
+
+
+def test_hostile_texts_are_text_on_the_page(tmp_path: Path) -> None:
+    write_both(tmp_path / "out", hostile=PWNED + ACTING)
+    content = (write_report(tmp_path / "out")).read_text(encoding="utf-8")
+    page = Page(content)
+    assert len(page.scripts) == 3
+    assert not {tag for tag, _ in page.elements} & {"img", "iframe", "object", "embed", "base", "form", "svg"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    section = content[content.index('id="synthesis"') : content.index('id="rejected"')]
+    assert "&lt;script&gt;window.pwned=1&lt;/script&gt;" in section
+    assert "⟨U+202E⟩⟨U+2066⟩" in section
+    acting = {each for each in section if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert acting <= {"\n", "\t"}
+
+
+def test_a_hostile_record_is_text_too(made_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(run: dict[str, Any]) -> None:
+        (record,) = run["synthesis"]
+        record["generator"] = record["variation_prompt"] = PWNED + ACTING
+        record["outcomes"][PWNED + ACTING] = 3
+        record["funnel"].insert(0, [PWNED + ACTING, 9])
+        run["recipe"]["gate"] = {"evaluation": [PWNED + ACTING + "`"]}
+
+    rewrite_run(made_copy, change)
+    content = write_report(made_copy).read_text(encoding="utf-8")
+    assert len(Page(content).scripts) == 3
+    assert "\x1b" not in content
+    print_inspection(inspection(made_copy, 0))
+    assert "\x1b" not in capsys.readouterr().out
+    card = dataset_card(json.loads((made_copy / "run.json").read_text()), "0.0.0")
+    assert "\x1b" not in card
+    assert "<script>" not in card
+
+
+def test_very_long_texts_are_cut(made_copy: Path) -> None:
+    def grow(table: pa.Table) -> pa.Table:
+        return table.set_column(
+            table.schema.get_field_index("parent_problem"), "parent_problem", pa.array(["x" * 500_000] * len(table))
+        )
+
+    rewrite(made_copy / "tables/synthesis.parquet", grow)
+    assert "Cut: the first 2,000 characters of 500.0 kB." in section_of(made_copy)
+    assert write_report(made_copy).stat().st_size < 8_000_000
+
+
+def test_synthetic_rows_without_a_record_are_counted(made_copy: Path) -> None:
+    rewrite_run(made_copy, lambda run: run.pop("synthesis") and None)
+    assert "rows of the result are synthetic. The run recorded nothing" in page_of(made_copy).text
+
+
+def test_two_syntheses_are_told_one_after_the_other(made_copy: Path) -> None:
+    rewrite_run(made_copy, lambda run: run["synthesis"].append(run["synthesis"][0]))
+    text = page_of(made_copy).text
+    assert "Synthesis 1 of 2" in text
+    assert "Synthesis 2 of 2" in text
+
+
+# ---- in the terminal and in the card
+
+
+def test_inspect_prints_the_funnel_and_holds_the_record(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = inspection(made, 0)
+    record = record_of(made)
+    assert result["synthesis"] == [record]
+    print_inspection(result)
+    shown = " ".join(capsys.readouterr().out.split())
+    for step in steps(record):
+        assert f"{step.name} │ {step.count}" in re.sub(" +", " ", shown)
+    again = record["rescored"]
+    assert f"hard again: {again['hard']} of {again['measured']}" in shown
+    assert f"{record['tokens']['generated']:,} tokens generated" in shown
+
+
+def test_inspect_of_a_run_without_synthesis_says_nothing_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    write_run(tmp_path / "out")
+    rewrite_run(tmp_path / "out", lambda run: run.update(inputs="of a test"))
+    result = inspection(tmp_path / "out", 0)
+    assert result["synthesis"] == []
+    print_inspection(result)
+    assert "new problems" not in capsys.readouterr().out
+
+
+def card_of(directory: Path, change: Callable[[dict[str, Any]], Any] = lambda run: None) -> str:
+    run = json.loads((directory / "run.json").read_text())
+    change(run)
+    return " ".join(dataset_card(run, "0.0.0").split())
+
+
+def test_the_card_says_how_new_problems_were_verified(made: Path, only_hard: Path) -> None:
+    record = record_of(made)
+    card = card_of(made)
+    assert f"{record['outcomes']['kept']} new problems were written by `{MODEL}`" in card
+    assert "1 to 5 solutions reached the final answer" in card
+    assert "not proven equivalent" in card
+    assert f"{record['rescored']['hard']} of {record['rescored']['measured']} (" in card
+    assert "others were left out" not in card
+    assert "others were left out" in card_of(only_hard)
+    assert "| `pass_count` |" in card
+    assert "checked against no evaluation set" in card
+    gate = {"evaluation": ["openai/gsm8k", {"data": "math.parquet", "split": "test"}]}
+    named = card_of(made, lambda run: run["recipe"].update(gate=gate))
+    assert "left out: `openai/gsm8k`, `math.parquet`." in named
+
+
+def test_the_card_of_a_run_that_kept_nothing_or_made_nothing(made: Path) -> None:
+    def nothing_kept(run: dict[str, Any]) -> None:
+        run["counts"]["synthetic"] = run["synthesis"][0]["outcomes"]["kept"] = 0
+
+    card = card_of(made, nothing_kept)
+    assert "none was kept" in card
+    assert "not proven" not in card
+    assert "pass_count" not in card
+    assert "New problems" not in card_of(made, lambda run: (run.pop("synthesis"), nothing_free(run)))
+
+
+def nothing_free(run: dict[str, Any]) -> None:
+    run["counts"]["synthetic"] = 0

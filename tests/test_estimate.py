@@ -1,0 +1,111 @@
+"""What a plan takes a measure to cost, against the tokens that go through a layer when it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from curate import estimate as estimate_module
+from curate.clusterers import KMeans
+from curate.estimate import estimate
+from curate.measures import CostedMeasure, MeanLoss
+from curate.pipeline import Pipeline
+from curate.proxy import Proxy
+from curate.readers import read
+from curate.run import Run
+from scorers import (
+    EarlyOutput,
+    ErrorNorm,
+    GradientAlignment,
+    InstructionFollowingDifficulty,
+    PreMemorizationAccuracy,
+    RankAverage,
+    SAMSharpness,
+)
+from tests.fixtures.checkpoints import checkpoint_of
+from tests.fixtures.models import random_tokens, tiny_model
+
+ROWS, LENGTH, STEPS = 60, 12, (2, 30)
+TARGET = pa.table({"prompt": ["a"] * 30, "completion": ["b"] * 30})
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        ErrorNorm(),
+        EarlyOutput(output="distribution"),
+        InstructionFollowingDifficulty(),
+        SAMSharpness(),
+        SAMSharpness(rows=20),
+        SAMSharpness(ascent="batch"),
+        SAMSharpness(ascent="example"),
+        GradientAlignment(target=TARGET),
+        GradientAlignment(target=TARGET, parameters="all"),
+    ],
+    ids=lambda scorer: type(scorer).__name__,
+)
+def test_as_many_tokens_go_through_a_layer_as_its_passes_say(scorer: Any) -> None:
+    """A token that a gradient goes back through counts twice more."""
+    model = tiny_model()
+    tokens = random_tokens([(1, LENGTH - 1)] * ROWS)
+    target = random_tokens([(1, LENGTH - 1)] * 30)
+    seen = 0
+
+    def forward(_layer: Any, _arguments: Any, output: Any) -> None:
+        nonlocal seen
+        hidden = output if isinstance(output, torch.Tensor) else output[0]
+        count = hidden.numel() // hidden.shape[-1]
+        seen += count
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _gradient: backward(count))
+
+    def backward(count: int) -> None:
+        nonlocal seen
+        seen += 2 * count
+
+    model.get_decoder().layers[0].register_forward_hook(forward)
+    (measure,) = [each for each in scorer.measures() if not isinstance(each, MeanLoss)]
+    for step in STEPS:
+        lent = checkpoint_of(
+            model,
+            tokens,
+            tokenizer=SimpleNamespace(bos_token_id=None),
+            tokenise=lambda _rows: SimpleNamespace(tokens=target, refused={}),
+            tokenised=SimpleNamespace(tokens=tokens),
+        )
+        measure.measure(replace(lent, step=step), [None] * ROWS)
+    passes = measure.passes(ROWS, len(STEPS)) if isinstance(measure, CostedMeasure) else len(STEPS)
+    assert seen / (ROWS * LENGTH) == pytest.approx(passes, rel=0.1)
+
+
+def test_a_plan_adds_up_what_its_measures_cost() -> None:
+    answers = [f"#### {k + 2}" for k in range(40)]
+    table = pa.table({"prompt": [f"{k} and 2 is" for k in range(40)], "completion": answers})
+    proxy = Proxy(model="scratch", steps="4 epochs", min_steps=1, checkpoints=4)
+
+    def measured(scorer: Any) -> int:
+        planned = estimate(Pipeline(proxy=proxy, scorer=scorer, clusterer=KMeans()), read(table), Run(proxy))
+        return next(int(each["tokens"]) for each in planned["stages"] if each["stage"] == "measure")
+
+    one = measured(ErrorNorm()) // 8  # of the norm and of the loss, at four checkpoints
+    assert measured(PreMemorizationAccuracy(samples=5)) == pytest.approx((20 + 4) * one, rel=0.01)
+    assert measured(RankAverage(scorers=(SAMSharpness(ascent="batch"), ErrorNorm()))) == pytest.approx(
+        (20 + 8) * one, rel=0.01
+    )
+
+
+def test_the_rate_of_the_machine_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than all the rest of an estimate; the cache keeps it for the next process too."""
+    table = pa.table({"prompt": [f"{k} is" for k in range(40)], "completion": [f"{k}" for k in range(40)]})
+    timed = []
+    real = estimate_module._timed_rate
+    monkeypatch.setattr(estimate_module, "_timed_rate", lambda device: (timed.append(1), real(device))[1])
+    pipeline = Pipeline(proxy=Proxy(model="scratch"), scorer=ErrorNorm(), clusterer=KMeans())
+    first, second = (estimate(pipeline, read(table), Run(pipeline.proxy)) for _ in range(2))
+    assert timed == [1]
+    assert first == second

@@ -1,0 +1,395 @@
+"""The layers of the sandbox: each is really off when it is off, and what they keep in is kept in without the others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.cli import main
+from curate.errors import InputError
+from curate.verify import ProgramLimits, weak_sandbox
+from curate.verify.jail import LAYERS
+from curate.verify.sandbox import _run, check_sandbox, printed_answer
+from curate.verify.work_folder import remove_folder
+from tests import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+
+ATTEMPTS = (Path(__file__).with_name("escape_attempts.py")).read_text(encoding="utf-8")
+LIMITS = ProgramLimits(wall_seconds=60.0)
+# Which attempts fail because of which layers: any of them will do.
+KEEPS = {
+    "files": {"root", "landlock"},
+    "secrets": {"root", "landlock"},
+    "network": {"namespaces", "filter"},
+    "abstract": {"namespaces", "scopes", "filter"},
+    "paths": {"root", "filter"},
+    "sockets": {"filter"},
+    "signals": {"scopes", "filter"},
+    "owners": {"filter"},
+    "processes": {"filter"},
+    "kernel": {"filter"},
+    "modes": {"filter"},
+    "users": {"capabilities"},
+}
+_SPACES: list[tuple[str, ...]] = [(), ("users",), ("root",), ("users", "root"), ("users", "namespaces", "root")]
+_FILES: list[tuple[str, ...]] = [(), ("scopes",), ("landlock", "scopes")]
+_OTHERS: list[tuple[str, ...]] = [(), ("filter",), ("capabilities",), ("filter", "capabilities")]
+COMBINATIONS = [tuple(itertools.chain(*each)) for each in itertools.product(_SPACES, _FILES, _OTHERS)]
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What a program could reach if it could: see escape_attempts.py."""
+    (tmp_path / "secret").write_text("secret")
+    monkeypatch.setenv("HF_TOKEN", "hunter2")
+    name = f"curate-escape-{os.getpid()}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as at_path,
+    ):
+        abstract.bind("\0" + name)
+        at_path.bind(str(tmp_path / "socket"))
+        yield {
+            "outside": str(tmp_path),
+            "parent": os.getpid(),
+            "port": server.getsockname()[1],
+            "abstract": name,
+            "socket_path": str(tmp_path / "socket"),
+        }
+        for each in (abstract, at_path):
+            each.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                each.recv(1)
+    assert sorted(os.listdir(tmp_path)) == ["secret", "socket"]
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def escapes(given: dict[str, Any], off: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The layers that were in place, and the attempts that they should have kept from succeeding but have not."""
+    layers = _run("", LIMITS, off).layers
+    groups = [name for name, keepers in KEEPS.items() if keepers & set(layers)]
+    result = _run(f"GIVEN = {given | {'groups': groups}!r}\n{ATTEMPTS}", LIMITS, off)
+    assert result.failure is None, result.failure
+    assert result.layers == layers
+    tried = json.loads(str(result.output))
+    assert list(tried) == groups
+    return layers, {f"{g}: {n}": got for g, each in tried.items() for n, got in each.items() if got is not None}
+
+
+def test_nothing_gets_out(given: dict[str, Any]) -> None:
+    layers, escaped = escapes(given, ())
+    if not set(KEEPS["files"]) & set(layers):
+        pytest.skip(f"this kernel has only {layers}")
+    assert escaped == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("off", COMBINATIONS, ids=lambda off: "without " + (", ".join(off) or "none"))
+def test_what_one_layer_keeps_in_stays_in_without_the_others(off: tuple[str, ...], given: dict[str, Any]) -> None:
+    here = set(_run("", LIMITS).layers)
+    if not here:
+        pytest.skip("no sandbox on this kernel")
+    if set(off) - {"root", "users"} - here:
+        pytest.skip(f"this kernel has no {', '.join(sorted(set(off) - here))} to leave out")
+    if "users" in off and "namespaces" not in off and os.geteuid() != 0:
+        pytest.skip("only root has namespaces without a user namespace")
+    left = here - set(off)
+    if not left & {"namespaces", "filter"} or not left & {"root", "landlock", "filter"}:
+        with weak_sandbox():
+            result = _run("print(1)", LIMITS, off)
+        assert (result.output, result.layers) == (None, ())
+        assert str(result.failure).startswith("not run: neither")
+        return
+    if not left & {"root", "landlock"}:
+        assert "--weak-sandbox" in str(_run("print(1)", LIMITS, off).failure)
+        with weak_sandbox():
+            layers, escaped = escapes(given, off)
+    else:
+        layers, escaped = escapes(given, off)
+    assert set(layers) == left
+    assert escaped == {}
+
+
+# A line that succeeds exactly without the layers named, of those in place.
+OFF_INDEED = [
+    (("filter",), "import os; os.memfd_create('x')"),
+    (("landlock", "scopes", "root"), "open('/etc/passwd').read()"),
+    (("landlock", "scopes"), "import os; os.listdir('/')"),
+    (("scopes", "filter"), "import os; os.kill(os.getppid(), 0)"),
+    (("namespaces", "root", "users", "filter"), None),
+    (("capabilities",), "import ctypes; assert ctypes.CDLL(None).prctl(23, 0, 0, 0, 0) == 1"),
+]
+
+
+@pytest.mark.parametrize(("off", "code"), OFF_INDEED, ids=lambda each: str(each)[:40])
+def test_a_layer_that_is_off_is_off(off: tuple[str, ...], code: str | None) -> None:
+    if set(LAYERS) - set(_run("", LIMITS).layers):
+        pytest.skip("this kernel lacks layers")
+    with weak_sandbox():
+        if code is None:
+            assert "neither a network namespace" in str(_run("", LIMITS, off).failure)
+            return
+        assert _run(code, LIMITS, off).failure is None
+        for kept in off:
+            fewer = tuple(name for name in off if name != kept)
+            if kept != "scopes" or off[0] == "scopes":  # it is nothing without landlock
+                assert "Error" in str(_run(code, LIMITS, fewer).failure), kept
+
+
+def test_users_and_scopes_can_be_left_out_alone() -> None:
+    layers = _run("", LIMITS).layers
+    for name in {"users", "scopes"} & set(layers):
+        assert name not in _run("", LIMITS, (name,)).layers
+
+
+# -- where files are open ---------------------------------------------------------------------------------------------
+
+OPEN = ("landlock", "scopes", "root")
+
+
+def test_without_files_closed_nothing_runs_until_told(tmp_path: Path) -> None:
+    if "filter" not in _run("", LIMITS).layers:
+        pytest.skip("no filter here")
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    result = _run(code, LIMITS, OPEN)
+    assert "pass --weak-sandbox" in str(result.failure)
+    assert (result.output, result.layers) == (None, ())
+    assert not (tmp_path / "ran").exists()
+    with weak_sandbox():
+        assert _run(code, LIMITS, OPEN).output == ""
+    assert (tmp_path / "ran").exists()
+
+
+def test_keys_stay_closed_where_files_are_open() -> None:
+    if "filter" not in _run("", LIMITS).layers:
+        pytest.skip("no filter here")
+    here, code = os.getpid(), "print(open('/proc/{}/{}', 'rb').read(64))"
+    with weak_sandbox():
+        for name in ("environ", "maps"):
+            assert "Error" in str(_run(code.format(here, name), LIMITS, OPEN).failure)
+        assert "Error" in str(_run(f"import os; os.readlink('/proc/{here}/root')", LIMITS, OPEN).failure)
+    assert Path(f"/proc/{here}/environ").stat().st_uid == os.getuid()  # as before
+
+
+def test_the_environment_of_a_program_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "HOME", "LD_PRELOAD_X"):
+        monkeypatch.setenv(name, "hunter2")
+    names = str(_run("import os; print(*os.environ)", LIMITS).output).split()
+    assert set(names) <= {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LC_CTYPE"}
+
+
+@pytest.mark.parametrize("call", [check_sandbox, lambda: printed_answer("print(1)")])
+def test_what_asks_for_an_answer_says_what_to_do(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.verify.sandbox.sys.platform", "darwin")
+    with pytest.raises(InputError, match=r"Linux only.*leave out --run-programs"):
+        call()
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "synthesize", "validate"])
+def test_every_command_that_runs_programs_takes_the_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--run-programs" in text
+    assert "--weak-sandbox" in text
+    out = [] if command == "plan" else ["--out", "never"]
+    model = ["--model", "scratch"] if command == "validate" else []
+    assert main([command, "rows.jsonl", *out, *model, "--weak-sandbox"]) == 2
+    assert "add --run-programs" in capsys.readouterr().err
+
+
+# -- what a program leaves behind -------------------------------------------------------------------------------------
+
+MESSES = {
+    "nested": "for _ in range(3000):\n    os.mkdir('a')\n    os.chdir('a')",
+    "nested with long names": "for _ in range(300):\n    os.mkdir('a' * 255)\n    os.chdir('a' * 255)",
+    "odd names": "for k in range(1, 256):\n    if k not in (46, 47):\n        os.mkdir(bytes([k, 46]))",
+    "without permission": "for k in range(8):\n    os.mkdir(str(k)); open(f'{k}/x', 'w')\nos.mkdir('y', 0)",
+    "links": "os.symlink('.', 'a'); os.symlink('/', 'b'); os.symlink('c', 'c')",
+    "many files": "for k in range(5000):\n    open(str(k), 'w')",
+    "not itself": "os.remove(os.listdir('.')[0])",
+}
+
+
+@pytest.mark.parametrize("off", [(), ("namespaces", "root", "users")], ids=["own root", "on the disk"])
+@pytest.mark.parametrize("mess", MESSES)
+def test_whatever_it_leaves_is_removed(
+    mess: str, off: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = _run(f"import os\n{MESSES[mess]}\nprint(4)", LIMITS, off)
+    if not result.layers:
+        pytest.skip(f"no sandbox here: {result.failure}")
+    assert result.output == "4\n" or "cannot be looked into" in str(result.failure), result.failure
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("off", [(), ("namespaces", "root", "users")], ids=["own root", "on the disk"])
+@pytest.mark.parametrize(
+    ("code", "fails"),
+    [
+        ("for k in range(10**6):\n    open(str(k), 'w')", "made more than 500 files|No space left"),
+        ("import os\nfor k in range(10**6):\n    os.mkdir(str(k))", "made more than 500 files|No space left"),
+        (
+            "import time\nfor k in range(100):\n    open(str(k), 'wb').write(b'x' * 900_000)\ntime.sleep(9)",
+            "wrote more than 10000000 bytes|No space left",
+        ),
+    ],
+)
+def test_the_number_and_the_bytes_of_its_files_are_bounded(code: str, fails: str, off: tuple[str, ...]) -> None:
+    limits = ProgramLimits(wall_seconds=30.0, folder_bytes=10_000_000, folder_files=500)
+    result = _run(code, limits, off)
+    if not result.layers:
+        pytest.skip(f"no sandbox here: {result.failure}")
+    assert any(each in str(result.failure) for each in fails.split("|")), result.failure
+
+
+@pytest.mark.parametrize("off", [(), ("namespaces", "root", "users")], ids=["own root", "on the disk"])
+def test_a_program_may_be_longer_than_a_file_that_it_writes(off: tuple[str, ...]) -> None:
+    code = f"x = {'a' * 2_000_000!r}\nprint(len(x))\nopen('x', 'w').write(x)"
+    result = _run(code, LIMITS, off)
+    assert not result.layers or "File too large" in str(result.failure)
+
+
+def test_threads_are_bounded() -> None:
+    code = (
+        "import threading, time\nthreading.stack_size(1 << 15)\n"
+        "while True: threading.Thread(target=time.sleep, args=(60,)).start()"
+    )
+    failure = str(_run(code, LIMITS).failure)
+    # Where the limit on processes binds, there is no second thread at all.
+    assert "started more than 256 threads" in failure or "can't start new thread" in failure
+
+
+def test_where_a_new_root_cannot_be_made_the_old_one_stays(tmp_path: Path) -> None:
+    """As on a kernel without tmpfs for users: here a size that no file system has."""
+    here = _run("", LIMITS).layers
+    if "root" not in here:
+        pytest.skip("no root of its own here")
+    limits = ProgramLimits(wall_seconds=60.0, folder_bytes="none")  # type: ignore[arg-type]
+    folder, (told, tell) = tmp_path, os.pipe()
+    (folder / "program.py").write_text("import os; print(os.listdir('.'), os.getcwd())")
+    settings = {**vars(limits), "weak": False, "off": [], "report": tell}
+    jail = Path(str(sys.modules["curate.verify.jail"].__file__))
+    done = subprocess.run(
+        [sys.executable, "-I", str(jail), str(folder / "program.py"), json.dumps(settings)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        pass_fds=(tell,),
+    )
+    os.close(tell)
+    with open(told) as report:
+        assert set(report.read().split()) == set(here) - {"root"}
+    assert (done.returncode, done.stdout) == (0, f"['program.py'] {folder}\n"), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_folder_is_removed_by_whoever_may() -> None:
+    """Without permissions, deep, with everything there can be in it; also by a user whom modes bind."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if os.getuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            root = place / "mess"
+            root.mkdir()
+            os.mkfifo(root / "fifo")
+            with socket.socket(socket.AF_UNIX) as one:
+                os.chdir(root)
+                one.bind("socket")
+            for _ in range(400):
+                os.mkdir("b" * 200)
+                open("file", "w").close()
+                os.chdir("b" * 200)
+            os.chdir(root)
+            for mode in (0o000, 0o100, 0o200, 0o500):
+                folder = root / f"mode-{mode:o}"
+                (folder / "inside").mkdir(parents=True)
+                (folder / "inside" / "file").touch()
+                (folder / "inside").chmod(0)
+                folder.chmod(mode)
+            root.chmod(0o700)
+            remove_folder(str(root))
+            remove_folder(str(root))  # that it is gone is no matter
+            status = int(root.exists())
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    place.rmdir()
+
+
+# -- how it ends ------------------------------------------------------------------------------------------------------
+
+
+def test_a_program_can_name_no_exit_status_of_the_sandbox() -> None:
+    for status in (124, 125):
+        failure = _run(f"import sys; print('no', file=sys.stderr); sys.exit({status})", LIMITS).failure
+        assert failure == f"exit status {status}: no"
+    assert printed_answer("import sys; sys.exit(125)") is None
+
+
+def test_a_signal_without_a_name_is_a_failure_too() -> None:
+    code = (
+        "import ctypes, struct, time\n"
+        "event = struct.pack('QiiQ', 0, 40, 0, 0) + bytes(48)\n"
+        "timer = ctypes.create_string_buffer(8)\n"
+        "libc = ctypes.CDLL(None)\n"
+        "assert libc.timer_create(0, event, timer) == 0\n"
+        "libc.timer_settime(ctypes.c_void_p.from_buffer(timer), 0, struct.pack('qqqq', 0, 0, 0, 1000), None)\n"
+        "time.sleep(5)"
+    )
+    assert _run(code, LIMITS).failure in ("ended by signal 40", f"ended by {signal.Signals.SIGSEGV.name}")
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Also where that is killed, so that nothing keeps on running."""
+    code = (
+        "import sys\nfrom curate.verify import ProgramLimits, run_program\n"
+        "run_program('import time, sys; time.sleep(300)', ProgramLimits(wall_seconds=300.0))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        try:
+            jails: list[str] = []
+            for _ in range(200):
+                if jails := _jails(str(tmp_path)):
+                    break
+                signal.sigtimedwait([], 0.1)
+        finally:
+            process.kill()
+    assert jails
+    for _ in range(100):
+        if not _jails(str(tmp_path)):
+            return
+        signal.sigtimedwait([], 0.1)
+    pytest.fail("the program outlived the process that started it")
+
+
+def _jails(place: str) -> list[str]:
+    """Running processes with a program under `place` in their command."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"jail.py" in command and place.encode() in command:
+            found.append(entry.name)
+    return found
