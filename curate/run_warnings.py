@@ -53,7 +53,7 @@ def run_warnings(
     uses_hard: bool = True,
     truncated: Truncated | None = None,
 ) -> tuple[RunWarning, ...]:
-    """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.diagnostics.diagnose`."""
+    """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.diagnose.diagnose`."""
     every = (
         _rows_invalid(split),
         _rows_truncated(split, truncated),

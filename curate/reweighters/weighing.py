@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from curate import distributed
-from curate.gradient import DivergenceError
+from curate.errors import DivergenceError
 from curate.reweighters.collated import MicroBatch
 from curate.reweighting import BatchOutputs, OptimizerBatch, Reweighting
 

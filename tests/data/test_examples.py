@@ -15,8 +15,8 @@ import pytest
 
 import curate
 from curate.errors import InputError
-from curate.examples import Examples, content_ids, example_ids, parse_columns
-from curate.shapes import ROLES, SHAPES, content_roles, recognise
+from curate.examples import Examples, content_ids, example_ids
+from curate.shapes import ROLES, SHAPES, content_roles, parse_columns, recognise
 
 QA = {"prompt": "question", "completion": "answer"}
 PAIRS = [("a", "b"), ("", "ab"), ("ab", ""), ("a", "b"), ("ü", "b\n"), ("a", "b")]

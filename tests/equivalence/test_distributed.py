@@ -17,7 +17,8 @@ from curate.errors import DivergenceError, InputError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
 

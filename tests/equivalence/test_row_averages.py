@@ -18,7 +18,8 @@ from curate.optimizers import AdamW
 from curate.reweighters import ADAPT, IRDRO, BatchOutputs, GivenWeights, OptimizerBatch, Selective, TrainingRows
 from curate.reweighting import RowReweighter, mean_weights
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests.fixtures.checkpoints import row_loss
 from tests.fixtures.models import random_tokens, tiny_model
 

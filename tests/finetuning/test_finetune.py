@@ -42,7 +42,8 @@ from curate.progress import Progress
 from curate.records import record_text
 from curate.sharding import whole
 from curate.tokenization import tokenize
-from curate.train import StepRecord, TrainConfig, train
+from curate.train import train
+from curate.train_config import StepRecord, TrainConfig
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 

@@ -23,7 +23,8 @@ from curate.optimizers import AdamW
 from curate.progress import Progress
 from curate.proxy_run import ProxyRun
 from curate.run import Run
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level
 

@@ -17,7 +17,8 @@ from curate.batches import RowOrder
 from curate.forward import logit_map
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighting import BatchOutputs, OptimizerBatch
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

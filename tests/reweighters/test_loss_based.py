@@ -32,7 +32,8 @@ from curate.reweighters.basis import importance_basis
 from curate.reweighters.bm25 import bm25_scores
 from curate.reweighting import Reweighting, mean_weights
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

@@ -26,7 +26,8 @@ from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights, Sel
 from curate.reweighters.trainers import reweight
 from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens
-from curate.train import TrainConfig, train
+from curate.train import train
+from curate.train_config import TrainConfig
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level

@@ -9,8 +9,9 @@ import pytest
 
 from curate import templates
 from curate.errors import InputError
+from curate.layouts import Piece
 from curate.readers import read
-from curate.templates import Piece, renderer, resolve_template
+from curate.templates import renderer, resolve_template
 from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, byte_level
 
 Turns = list[tuple[str, str]]

@@ -20,7 +20,8 @@ from curate.modes import state_tensors
 from curate.optimizers import SAM, AdamW
 from curate.reweighting import BatchOutputs, OptimizerBatch
 from curate.tokens import Tokens
-from curate.train import TrainConfig, learning_rate_factor, train
+from curate.train import train
+from curate.train_config import TrainConfig, learning_rate_factor
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
