@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component
-from curate.controls import Control, stand_ins
-from curate.plan import Plan
-from curate.scores import Split
+from curate.difficulty.scores import Split
+from curate.mixture.control_rows import Control, stand_ins
+from curate.mixture.plan import Plan
 from curate.seeds import derive_seed
 
 __all__ = ["Duplicate"]
@@ -27,7 +27,7 @@ class Duplicate(Component):
         skills (hard rows shown three times, change of nats per token, sd over seeds) a guard of 0.2 turned -58 % [12]
         into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %:
         no cure there either. Leave it off unless you have read that those rows are wrong.
-    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.controls`: "easy" ones,
+    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.mixture.control_rows`: "easy" ones,
         any ("random"), ones that are not hard but "matched" in source and length, or those of highest "final_loss".
     draw: another number draws another control, where it is drawn at random.
     """

@@ -9,15 +9,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.component import Component
+from curate.data.examples import Examples
+from curate.data.json_values import type_name
+from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.json_values import type_name
-from curate.plan import Demand, NewRows, Plan, Realized
+from curate.mixture.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
-from curate.scores import Split
 
 if TYPE_CHECKING:
-    from curate.readers import Loaded
+    from curate.data.readers import Loaded
 
 __all__ = ["Replay"]
 
@@ -74,13 +74,13 @@ class Replay(Component):
 
     @property
     def _name(self) -> str:
-        from curate.readers import name_of
+        from curate.data.readers import name_of
 
         return f"Replay data {name_of(self.data)}"
 
     def _read(self, examples: Examples) -> Loaded:
         """The other dataset, if it is of the shape of the input."""
-        from curate.readers import read_for
+        from curate.data.readers import read_for
 
         loaded = read_for("Replay", "data", self.data, **{name: getattr(self, name) for name in _READING})
         if loaded.examples.shape != examples.shape:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from curate.clusterers import source_codes
+from curate.clusterers.features import source_codes
 from curate.component import Component
+from curate.data.examples import Examples
+from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.plan import Plan
-from curate.scores import Split
+from curate.mixture.plan import Plan
 
 __all__ = ["Subset"]
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 from curate.component import Component, Consent
+from curate.data.examples import Examples
+from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.generation import Generator, Sampling
-from curate.plan import Demand, Kind, Plan, Readiness, Realized
+from curate.generators.requests import Generator, Sampling
+from curate.mixture.plan import Demand, Kind, Plan, Readiness, Realized
 from curate.run import Run
-from curate.scores import Split
-from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 
 if TYPE_CHECKING:
-    from curate.plan import Price
+    from curate.mixture.plan import Price
 
 __all__ = ["Synthesize"]
 
@@ -33,7 +33,7 @@ class Synthesize(Component):
     with one right solution, for fine-tuning, not for reinforcement learning.
 
     generator: what writes and solves, see `curate.generators`.
-    of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.controls`.
+    of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.mixture.control_rows`.
     rows: at most that many rows to start from, a seeded sample; None = all.
     variants: problems proposed per row.
     samples: solutions drawn per proposed problem; fewer where the band is decided before.
@@ -112,7 +112,7 @@ class Synthesize(Component):
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where no row can have variants."""
-        from curate.synthesis.parents import check_examples
+        from augmenters.synthesis.source_rows import check_examples
 
         check_examples(examples, run_programs=self.run_programs)
 
@@ -123,13 +123,13 @@ class Synthesize(Component):
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""
-        from curate.synthesis.price import price
+        from augmenters.synthesis.cost import price
 
         return price(self, _own(plan), examples, run)
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """Write, screen, solve and grade. Interrupted, the same call goes on from the request store in the cache."""
-        from curate.synthesis.realize import synthesize
+        from augmenters.synthesis.synthesize import synthesize
 
         return synthesize(self, _own(plan), examples, run)
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.cli import main as curate_main
-from curate.demo import generate
+from curate.cli.main import main as curate_main
+from curate.word_problems.table import generate
 
 __all__ = ["main"]
 

@@ -30,9 +30,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from curate.generation import Completion, Request, Sampling
 from curate.generators import VLLMServer
-from curate.request_store import RequestStore, complete
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Request, Sampling
 
 __all__ = ["main"]
 

@@ -30,8 +30,8 @@ from curate.evaluation import Evaluation, EvaluationResult, EvaluationSet, evalu
 from curate.evaluation.answers import graded
 from curate.evaluation.prompts import draw_shots, form_of, generation_prompts, pieces
 from curate.evaluation.sets import Questions, read_set
-from curate.generation import Completion
-from curate.models import load_tokenizer
+from curate.generators.requests import Completion
+from curate.models.loading import load_tokenizer
 
 __all__ = ["main"]
 

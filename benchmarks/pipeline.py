@@ -80,7 +80,7 @@ def _make(folder: Path, rows: int) -> float:
             characters += sum(map(len, prompts)) + sum(map(len, completions))
             sources = [f"source{k}" for k in generator.integers(0, 10, n)]
             writer.write_table(pa.table([prompts, completions, sources], schema=schema))
-    from curate.readers import read
+    from curate.data.readers import read
 
     ids = read(folder / "rows.parquet").examples.ids
     hard = generator.random(rows) < 0.3
@@ -114,11 +114,11 @@ def _timed_run(folder: Path) -> dict[str, Any]:
 
 
 def _timed_tokenising(folder: Path, rows: int, name: str | None) -> dict[str, Any]:
-    from curate.models import load_tokenizer
-    from curate.readers import read
-    from curate.scratch import scratch_tokenizer
-    from curate.templates import resolve_template
-    from curate.tokenization import tokenize
+    from curate.data.readers import read
+    from curate.models.loading import load_tokenizer
+    from curate.models.scratch import scratch_tokenizer
+    from curate.tokenization.encoding import tokenize
+    from curate.tokenization.templates import resolve_template
 
     examples = read(folder / "rows.parquet", limit=rows).examples
     tokenizer = load_tokenizer(name) if name else scratch_tokenizer(examples, 0)

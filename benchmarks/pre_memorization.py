@@ -89,7 +89,7 @@ class Bench:
 
     def __init__(self, seed: int) -> None:
         from benchmarks.reproduction.preparation import loaded, small_llama
-        from curate.scratch import scratch_tokenizer
+        from curate.models.scratch import scratch_tokenizer
 
         self.seed = seed
         easy = loaded(worded(drawn(PRETRAIN_ROWS, EASY, "pretrain", seed), seed))
@@ -104,15 +104,15 @@ class Bench:
 
     def _tokens(self, table: pa.Table) -> Any:
         from benchmarks.reproduction.preparation import loaded
-        from curate.tokenization import tokenize
+        from curate.tokenization.encoding import tokenize
 
         return tokenize(loaded(table).examples, self.tokenizer, template="plain", max_length=MAX_LENGTH)
 
     def _train(
         self, model: Any, tokens: Any, steps: int, batch: int, rate: float, at: list[int], look: Any = None
     ) -> None:
-        from curate.train import train
-        from curate.train_config import TrainConfig
+        from curate.training.config import TrainConfig
+        from curate.training.loop import train
 
         config = TrainConfig(
             steps=steps,
@@ -128,7 +128,7 @@ class Bench:
 
     def accuracy(self, model: Any, table: pa.Table, samples: int, step: int) -> Array:
         """(n,) share of right answers to each problem."""
-        from curate.generation import Sampling
+        from curate.generators.requests import Sampling
 
         longest = int(self.tokens.completion_tokens.max()) + 8
         return sampled_accuracy(
@@ -146,7 +146,7 @@ class Bench:
         """The run from the start, looked at every so many epochs. The rows looked at are in every run's data."""
         import copy
 
-        from curate.scoring import score_losses
+        from curate.models.scoring import score_losses
 
         model = copy.deepcopy(self.start)
         seen, found = self.tokens.take(np.arange(SAMPLED)), list[tuple[Array, Array, float]]()

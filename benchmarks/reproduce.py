@@ -92,7 +92,7 @@ def _command(arguments: list[str] | None) -> str:
 
 def _real(options: argparse.Namespace, given: list[str] | None) -> int:
     from benchmarks.reproduction import real
-    from curate.cli import main as curate_main
+    from curate.cli.main import main as curate_main
 
     model, data = options.gpu or options.cpu, options.out / "data"
     if not data.is_dir():

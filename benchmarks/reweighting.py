@@ -36,15 +36,15 @@ import torch
 from benchmarks.reproduction.preparation import loaded, prepare, tokens_of
 from benchmarks.reproduction.problems import LEVELS, problems
 from benchmarks.reproduction.settings import FROZEN
-from curate.publish import publish_file
+from curate.models.scoring import score_losses
 from curate.reweighters import ADAPT, DGA, GivenWeights
-from curate.reweighters.basis import importance_basis
-from curate.reweighting import TrainingRows
-from curate.scoring import score_losses
+from curate.reweighters.dga_basis import importance_basis
 from curate.seeds import derive_seed
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.storage.atomic import publish_file
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import TrainingRows
 
 __all__ = ["main"]
 

@@ -36,11 +36,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.models import load_model
+from curate.models.loading import load_model
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, TrainingRows
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import StepRecord, TrainConfig
+from curate.tokenization.tokens import Tokens
+from curate.training.config import StepRecord, TrainConfig
+from curate.training.loop import train
 
 __all__ = ["Variant", "main", "overhead", "random_rows", "variants"]
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.signals --out DIR [--math MATH.parquet] [--rows 1000] [--record FILE] [--figure FILE.svg]
 
-Two sets: the generated word problems of `curate.demo` (levels 1 to 4 by construction, alike in length) and MATH
+Two sets: the generated word problems of `curate.word_problems` (levels 1 to 4 by construction, alike in length) and MATH
 (levels 1 to 5 as published). One small transformer per set, of random weights, is the proxy of all signals: its run
 is shared, and what each signal takes beyond that run is timed. `Learnability` gets a reference trained on rows that
 are not judged, `GradientAlignment` a target of such rows of the highest level: it is told what is hard, all others
@@ -36,15 +36,15 @@ from scipy.stats import spearmanr
 
 from benchmarks.known_levels import auc
 from curate import Proxy, Run, read
-from curate.demo import generate
-from curate.models import load_model
-from curate.publish import publish
-from curate.readers import Loaded
-from curate.scores import as_scores
-from curate.scratch import scratch_model, scratch_tokenizer
-from curate.tokenization import tokenize
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.data.readers import Loaded
+from curate.difficulty.scores import as_scores
+from curate.models.loading import load_model
+from curate.models.scratch import scratch_model, scratch_tokenizer
+from curate.storage.atomic import publish
+from curate.tokenization.encoding import tokenize
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.word_problems.table import generate
 from scorers import (
     EarlyOutput,
     ErrorNorm,
@@ -162,7 +162,7 @@ def _models(each: Set, place: Path) -> tuple[Path, Path]:
 
 
 def _tokenizer(folder: Path) -> Any:
-    from curate.models import load_tokenizer
+    from curate.models.loading import load_tokenizer
 
     return load_tokenizer(str(folder))
 

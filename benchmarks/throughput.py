@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.models import load_model, load_tokenizer
-from curate.precision import resolve_precision
-from curate.readers import read
-from curate.scoring import LossEngine
-from curate.templates import resolve_template
-from curate.tokenization import tokenize
-from curate.tokens import Tokens
+from curate.data.readers import read
+from curate.devices.precision import resolve_precision
+from curate.models.loading import load_model, load_tokenizer
+from curate.models.scoring import LossEngine
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.templates import resolve_template
+from curate.tokenization.tokens import Tokens
 
 __all__ = ["main"]
 

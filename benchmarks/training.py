@@ -29,14 +29,14 @@ import numpy as np
 import torch
 import transformers
 
-from curate.models import load_model, load_tokenizer
-from curate.readers import read
-from curate.scratch import SCRATCH, scratch_model, scratch_tokenizer
-from curate.templates import resolve_template
-from curate.tokenization import tokenize
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.data.readers import read
+from curate.models.loading import load_model, load_tokenizer
+from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.templates import resolve_template
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
 
 __all__ = ["main"]
 

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from curate.cache import Cache
     from curate.comparison import Comparison, compare
     from curate.component import Component, fingerprint
+    from curate.console.progress import Progress
     from curate.curated import Curated
+    from curate.data.examples import Examples
+    from curate.data.readers import read
+    from curate.difficulty.scores import Scores, Split
+    from curate.difficulty.split import make_split
     from curate.errors import CurateError, DataWarning, ExternalError, InputError
     from curate.evaluation import Evaluation, EvaluationSet, evaluate, read_evaluations
-    from curate.examples import Examples
     from curate.expo import extrapolate
     from curate.finetuning import Finetuning, LoRA, finetune, read_run
-    from curate.mixture import rebuild
+    from curate.mixture.mixture import rebuild
+    from curate.mixture.plan import Plan, fold, identity, realize
     from curate.pipeline import Pipeline, curate_dataset
-    from curate.plan import Plan, fold, identity, realize
-    from curate.progress import Progress
-    from curate.proxy import Proxy
-    from curate.readers import read
+    from curate.proxy.proxy import Proxy
     from curate.run import Run
-    from curate.scores import Scores, Split
-    from curate.split import make_split
+    from curate.storage.cache import Cache
     from curate.validation import Validation, validate
     from curate.weighted_dataset import Weighed, weigh
 
@@ -115,7 +115,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("curate.versions").own_version()
+        return import_module("curate.storage.versions").own_version()
     if name in _HOMES:
         return getattr(import_module(f"curate.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'curate' has no attribute {name!r}")

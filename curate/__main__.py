@@ -2,7 +2,7 @@
 
 import sys
 
-from curate.cli import main
+from curate.cli.main import main
 
 __all__ = ["main"]
 

@@ -18,15 +18,15 @@ import pyarrow as pa
 
 from curate.clusterers import Clusterer
 from curate.component import Component, fingerprint
-from curate.examples import Examples
-from curate.generation import Completion, Generator, Request, Sampling
-from curate.measures import KeyedMeasure
-from curate.plan import Augmenter, Realizer, identity, share_counts
-from curate.proxy import Proxy
-from curate.readers import read
+from curate.data.examples import Examples
+from curate.data.readers import read
+from curate.difficulty.scores import Split, as_scores
+from curate.generators.requests import Completion, Generator, Request, Sampling
+from curate.mixture.plan import Augmenter, Realizer, identity, share_counts
+from curate.proxy.measures import KeyedMeasure
+from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
 from curate.run import MeasuringScorer, Run, Scorer
-from curate.scores import Split, as_scores
 
 __all__ = [
     "check_augmenter",

@@ -135,8 +135,8 @@ def public_path(kind: Any) -> str:
 
 def _content(rows: Any) -> str:
     """32 hex digits over every cell of a table, frame or dataset in memory."""
-    from curate.column_hashes import hash_columns
-    from curate.inputs import open_data
+    from curate.data.column_hashes import hash_columns
+    from curate.data.sources import open_data
 
     table = open_data(rows, {}, None, None).read.table
     return hash_columns([(name, table[name]) for name in table.column_names])

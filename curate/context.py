@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curate import distributed
-from curate.cache import Cache, default_cache
+from curate.console.progress import Progress
+from curate.devices import distributed
 from curate.errors import InputError
-from curate.places import check_cache, local_path
-from curate.progress import Progress
+from curate.storage.cache import Cache, default_cache
+from curate.storage.places import check_cache, local_path
 
 __all__ = ["Context"]
 

@@ -11,27 +11,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.admission import contamination_warnings
-from curate.card import content_version, dataset_card
 from curate.clusterers import seeded
 from curate.component import describe
-from curate.mixture import Mixture
-from curate.plan import Plan, Realized
-from curate.publish import publish, publish_file
+from curate.data.invalid_rows import _REJECTED, rejected_table
+from curate.data.writers import write_parquet_shards
+from curate.difficulty.score_files import scores_table, trajectories_table
+from curate.difficulty.scores import Scores, Split
+from curate.mixture.mixture import Mixture
+from curate.mixture.plan import Plan, Realized
+from curate.mixture.screening import contamination_warnings
 from curate.report import write_report
-from curate.result_folder import begin, check_directory, finish
-from curate.rows import _REJECTED, rejected_table
+from curate.report.dataset_card import content_version, dataset_card
 from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
-from curate.score_files import scores_table, trajectories_table
-from curate.scores import Scores, Split
+from curate.storage.atomic import publish, publish_file
+from curate.storage.folders import begin, check_directory, finish
+from curate.storage.versions import made_by
 from curate.types import IntArray
-from curate.versions import made_by
-from curate.writers import write_parquet_shards
 
 if TYPE_CHECKING:
-    from curate.diagnostics import Diagnostics
+    from curate.data.readers import Loaded
+    from curate.difficulty.diagnostics import Diagnostics
     from curate.errors import RunWarning
-    from curate.readers import Loaded
     from curate.run import Run
 
 __all__ = ["Curated", "Stages"]

@@ -57,7 +57,7 @@ GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
 
 def named_dataset(text: str, option: str) -> str | dict[str, Any]:
     """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
-    from curate.plain_values import parse_yaml
+    from curate.storage.plain_values import parse_yaml
 
     if not text.startswith("{"):
         return text

@@ -15,21 +15,21 @@ import numpy as np
 
 from curate.component import fingerprint
 from curate.errors import ExternalError, InputError
-from curate.measures import passes_of
-from curate.plan import Priced, fold, share_counts
-from curate.result_folder import check_directory
+from curate.mixture.plan import Priced, fold, share_counts
+from curate.proxy.measures import passes_of
 from curate.run import MeasuringScorer, Run
 from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
-from curate.whole_rows import AUTO
+from curate.storage.folders import check_directory
+from curate.tokenization.whole_rows import AUTO
 
 if TYPE_CHECKING:
-    from curate.examples import Examples
+    from curate.data.examples import Examples
+    from curate.data.readers import Loaded
+    from curate.difficulty.scores import Scores
     from curate.finetuning import Finetuning
+    from curate.mixture.plan import Price
     from curate.pipeline import Pipeline
-    from curate.plan import Price
-    from curate.readers import Loaded
-    from curate.scores import Scores
 
 __all__ = ["estimate", "mean_tokens"]
 
@@ -138,9 +138,9 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:
-    from curate.models import parameter_count
-    from curate.proxy_run import ProxyRun
-    from curate.trace import stored
+    from curate.models.loading import parameter_count
+    from curate.proxy.trace import stored
+    from curate.proxy.training import ProxyRun
 
     examples = loaded.examples
     assert isinstance(pipeline.scorer, MeasuringScorer)
@@ -191,10 +191,10 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
 
     settings: those of a run, with a number for max_length.
     """
-    from curate.models import load_tokenizer
-    from curate.scratch import scratch_tokenizer
-    from curate.tokenization import tokenize
-    from curate.trained_template import settle_template
+    from curate.models.loading import load_tokenizer
+    from curate.models.scratch import scratch_tokenizer
+    from curate.models.trained_template import settle_template
+    from curate.tokenization.encoding import tokenize
 
     if settings.scratch:
         tokenizer = scratch_tokenizer(examples, 0)
@@ -216,7 +216,7 @@ def _matrix_rate(run: Run) -> float | None:
     """
     import torch
 
-    from curate.precision import resolve_precision
+    from curate.devices.precision import resolve_precision
 
     device = run.torch_device()
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
@@ -235,7 +235,7 @@ def _matrix_rate(run: Run) -> float | None:
 def _timed_rate(device: Any) -> float | None:
     import torch
 
-    from curate.precision import resolve_precision
+    from curate.devices.precision import resolve_precision
 
     try:
         dtype = resolve_precision("auto", device)

@@ -16,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
-from curate.admission import admission, contaminated_rows
 from curate.clusterers import Clusterer
 from curate.component import Component, fingerprint
+from curate.console.progress import Progress
 from curate.curated import Curated, Stages
+from curate.data.examples import Examples
+from curate.data.readers import Loaded, read
+from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
-from curate.examples import Examples
 from curate.gate import Gate
-from curate.mixture import Copies, Order, check_weight_column
-from curate.places import local_path
-from curate.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
-from curate.progress import Progress
-from curate.proxy import Proxy
-from curate.readers import Loaded, read
+from curate.mixture.mixture import Copies, Order, check_weight_column
+from curate.mixture.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
+from curate.mixture.screening import admission, contaminated_rows
+from curate.proxy.proxy import Proxy
 from curate.recipe import (
     apply_settings,
     construct,
@@ -39,10 +39,10 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
-from curate.result_folder import check_directory
 from curate.run import MeasuringScorer, Run, Scorer, Tokenizing
-from curate.scores import Scores, Split, as_scores
 from curate.seeds import derive_seed
+from curate.storage.folders import check_directory
+from curate.storage.places import local_path
 
 __all__ = ["Pipeline", "curate_dataset"]
 
@@ -170,7 +170,7 @@ class Pipeline(Component):
 
         scored: whether scores are given, so that no proxy is trained.
         """
-        from curate.clusterers import check_rows
+        from curate.clusterers.per_source import check_rows
 
         check_weight_column(examples.table, self.copies)
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
@@ -184,13 +184,13 @@ class Pipeline(Component):
         """The rows that the proxy's template renders, where there is a proxy.
 
         Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
-        read with on_bad_row="drop"; see `curate.usable`.
+        read with on_bad_row="drop"; see `curate.tokenization.usable`.
         """
         reads = self.scorer.tokenizes() if isinstance(self.scorer, Tokenizing) else False
         if not reads and not (isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()):
             return loaded
-        from curate.proxy_run import ProxyRun
-        from curate.usable import Rules, check_usable, without_refused
+        from curate.proxy.training import ProxyRun
+        from curate.tokenization.usable import Rules, check_usable, without_refused
 
         proxy_run = ProxyRun(loaded.examples, run.proxy, run.context)
         rows = proxy_run.tokenised.rows
@@ -202,8 +202,8 @@ class Pipeline(Component):
 
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
-        from curate.diagnose import diagnose
-        from curate.split import given_scores
+        from curate.difficulty.diagnose import diagnose
+        from curate.difficulty.split import given_scores
 
         progress, scored = run.progress, scores is not None
         self.check(loaded.examples, scored=scored)
@@ -261,7 +261,7 @@ class Pipeline(Component):
         return scores if scores.ids is not None else scores.with_ids(examples.ids)
 
     def split(self, scores: Scores, loaded: Loaded) -> Split:
-        from curate.split import make_split
+        from curate.difficulty.split import make_split
 
         examples = loaded.examples
         return make_split(

@@ -4,11 +4,12 @@ Each stands beside the code that calls it; here they are on one page. `curate.ch
 run them on a class of your own.
 """
 
-from curate.clusterers import Clusterer
-from curate.generation import Generator
-from curate.measures import CostedMeasure, DemandingMeasure, KeyedMeasure, Measure
-from curate.plan import Augmenter, Preflight, Priced, Readiness, Realizer
-from curate.reweighting import (
+from curate.clusterers.per_source import AssigningClusterer, Clusterer, SourceClusterer
+from curate.generators.requests import Generator
+from curate.mixture.plan import Augmenter, Preflight, Priced, Readiness, Realizer
+from curate.proxy.measures import CostedMeasure, DemandingMeasure, KeyedMeasure, Measure
+from curate.run import MeasuringScorer, Scorer, Tokenizing
+from curate.training.reweighting import (
     BeginningReweighter,
     EmbeddingReweighter,
     RefreshedReweighter,
@@ -16,9 +17,9 @@ from curate.reweighting import (
     Reweighter,
     RowReweighter,
 )
-from curate.run import MeasuringScorer, Scorer, Tokenizing
 
 __all__ = [
+    "AssigningClusterer",
     "Augmenter",
     "BeginningReweighter",
     "Clusterer",
@@ -38,5 +39,6 @@ __all__ = [
     "Reweighter",
     "RowReweighter",
     "Scorer",
+    "SourceClusterer",
     "Tokenizing",
 ]

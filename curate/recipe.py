@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
-from curate.estimators import checked, estimator, estimators
 from curate.own_packages import own_module
-from curate.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
+from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 
 __all__ = [
     "apply_settings",
@@ -121,7 +121,7 @@ def _is_file(path: Path) -> bool:
 
 
 def parse_recipe(text: str, name: str = "recipe") -> dict[str, Any]:
-    """The mapping that a YAML text is, see `curate.plain_values`; duplicate keys are errors."""
+    """The mapping that a YAML text is, see `curate.storage.plain_values`; duplicate keys are errors."""
     value = parse_yaml(text, name)
     if not isinstance(value, dict):
         raise InputError(f"{name}: a recipe is a mapping of keys such as proxy, scorer, clusterer, augmenters")

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from curate.cache import Cache
 from curate.component import fingerprint
+from curate.console.progress import Progress
 from curate.context import Context
 from curate.errors import InputError
 from curate.gate import Gate
-from curate.measures import Measure
-from curate.progress import Progress
-from curate.proxy import Proxy
+from curate.proxy.measures import Measure
+from curate.proxy.proxy import Proxy
+from curate.storage.cache import Cache
 
 if TYPE_CHECKING:
-    from curate.examples import Examples
+    from curate.data.examples import Examples
+    from curate.difficulty.scores import Scores
+    from curate.difficulty.split_warnings import Truncated
     from curate.gate import GateIndex
-    from curate.proxy import Schedule
-    from curate.run_warnings import Truncated
-    from curate.scores import Scores
-    from curate.trace import Trace
+    from curate.proxy.proxy import Schedule
+    from curate.proxy.trace import Trace
 
 
 __all__ = ["MeasuringScorer", "Run", "Scorer", "standalone"]
@@ -73,7 +73,7 @@ class Run:
         A pipeline asks for the union of what its scorers need before they ask one by one: one proxy run, and one
         pass over the data per checkpoint, serves them all.
         """
-        from curate.trace import trace
+        from curate.proxy.trace import trace
 
         key = self._key(examples)
         known = self._traces.get(key)
@@ -90,7 +90,7 @@ class Run:
         return known
 
     def _extended(self, originals: Examples, examples: Examples, measures: Sequence[Measure]) -> Trace:
-        from curate.trace import extend
+        from curate.proxy.trace import extend
 
         n = len(originals)
         if examples.slice(0, n).fingerprint() != originals.fingerprint():
@@ -128,7 +128,7 @@ class Run:
 
     def truncated(self, examples: Examples) -> Truncated | None:
         """How many of these rows the proxy saw only in part; None if there was no proxy run over them."""
-        from curate.run_warnings import Truncated
+        from curate.difficulty.split_warnings import Truncated
 
         facts = self.facts(examples)
         names = ("rows_truncated", "prompts_cut", "completions_cut")
@@ -145,8 +145,8 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
 
     data: Examples, what `curate.read` returned, or anything it reads.
     """
-    from curate.examples import Examples
-    from curate.readers import Loaded, read
+    from curate.data.examples import Examples
+    from curate.data.readers import Loaded, read
 
     if not isinstance(data, Examples):
         data = (data if isinstance(data, Loaded) else read(data)).examples

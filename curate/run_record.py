@@ -10,19 +10,19 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curate.component import fingerprint
+from curate.console.progress import Progress
+from curate.data.readers import Loaded
+from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError
 from curate.gate import Gate
-from curate.generation import Generator
-from curate.hashing import file_digest
-from curate.mixture import Copies, Mixture, Order
-from curate.models import identify
-from curate.places import expanded
-from curate.plan import Plan, Realized
-from curate.progress import Progress
-from curate.proxy import Proxy
-from curate.readers import Loaded
+from curate.generators.requests import Generator
+from curate.mixture.mixture import Copies, Mixture, Order
+from curate.mixture.plan import Plan, Realized
+from curate.models.loading import identify
+from curate.proxy.proxy import Proxy
 from curate.run import MeasuringScorer
-from curate.scores import Scores, Split
+from curate.storage.hashing import file_digest
+from curate.storage.places import expanded
 
 __all__ = ["Recipe", "cost_record", "count_rows", "data_record", "inputs_fingerprint", "recipe_text"]
 
@@ -55,7 +55,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     """What decides the output of a run: data, recipe, files of a local proxy, measures and, where given, scores.
 
     A measure tells the content of what its scorer only names, such as a target set or a reference model.
-    scores: in the order of the rows, see `curate.split.join_scores`.
+    scores: in the order of the rows, see `curate.difficulty.split.join_scores`.
     """
     loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
     examples = loaded.examples

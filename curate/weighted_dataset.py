@@ -12,22 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.card import content_version, weighed_card
 from curate.component import fingerprint
+from curate.data.invalid_rows import rejected_table
+from curate.data.readers import Loaded, read
+from curate.data.writers import hand_back, write_parquet_shards
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.run_weights import RunWeights, run_weights
-from curate.finetuning.weighing import spread
-from curate.mixture import WEIGHT
-from curate.places import expanded, local_path
-from curate.publish import publish, publish_file
-from curate.readers import Loaded, read
-from curate.result_folder import begin, check_directory, finish
-from curate.rows import rejected_table
+from curate.finetuning.weights import spread
+from curate.mixture.mixture import WEIGHT
+from curate.report.dataset_card import content_version, weighed_card
 from curate.run_record import data_record
+from curate.storage.atomic import publish, publish_file
+from curate.storage.folders import begin, check_directory, finish
+from curate.storage.places import expanded, local_path
+from curate.storage.versions import made_by
 from curate.types import FloatArray
-from curate.versions import made_by
-from curate.writers import hand_back, write_parquet_shards
 
 __all__ = ["Weighed", "check_place", "weigh"]
 

@@ -9,16 +9,16 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, fingerprint
+from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
-from curate.measures import Measure
-from curate.plan import Preflight
+from curate.mixture.plan import Preflight
+from curate.proxy.measures import Measure
 from curate.run import MeasuringScorer, Run, Scorer, standalone
-from curate.scores import COUNTS, Scores, as_scores
 from curate.types import BoolArray, Float64Array, FloatArray
 
 if TYPE_CHECKING:
-    from curate.examples import Examples
-    from curate.proxy import Schedule
+    from curate.data.examples import Examples
+    from curate.proxy.proxy import Schedule
 
 __all__ = ["Product", "RankAverage"]
 

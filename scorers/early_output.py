@@ -9,20 +9,20 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.measures import MeanLoss, Measure
+from curate.proxy.measures import MeanLoss, Measure
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.seeds import derive_seed
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.predictions import Predictions
-    from curate.proxy import Schedule
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.predictions import Predictions
+    from curate.proxy.proxy import Schedule
 
 __all__ = ["EarlyOutput"]
 
@@ -81,9 +81,9 @@ class EarlyOutput(Component):
 
         Raises InputError for hidden states of a model that can only be run whole.
         """
-        from curate.forward import logit_map
-        from curate.predictions import completion_means
-        from curate.projection import projection
+        from curate.models.forward import logit_map
+        from curate.proxy.predictions import completion_means
+        from curate.proxy.random_projection import projection
 
         schedule, model = checkpoint.proxy_run.schedule, checkpoint.model
         if checkpoint.step != schedule.steps[self._place(schedule)]:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
-from curate.measures import MeanLoss, Measure
+from curate.difficulty.scores import Scores
+from curate.proxy.measures import MeanLoss, Measure
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.predictions import Predictions
-    from curate.proxy import Schedule
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.predictions import Predictions
+    from curate.proxy.proxy import Schedule
 
 __all__ = ["ErrorNorm"]
 
@@ -39,7 +39,7 @@ class ErrorNorm(Component):
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) mean norms."""
-        from curate.predictions import completion_means
+        from curate.proxy.predictions import completion_means
 
         return completion_means(checkpoint, _norms, 1)
 

@@ -9,22 +9,22 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component, fingerprint
+from curate.data.readers import read_for
 from curate.dataset_reference import GivenData
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.example_gradients import GradientParts, example_gradients
-from curate.measures import MeanLoss
-from curate.readers import read_for
+from curate.proxy.example_gradients import GradientParts, example_gradients
+from curate.proxy.measures import MeanLoss
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.proxy import Proxy, Schedule
-    from curate.tokens import Tokens
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.proxy import Proxy, Schedule
+    from curate.tokenization.tokens import Tokens
 
 __all__ = ["Alignment", "GradientAlignment"]
 
@@ -177,7 +177,7 @@ class GradientAlignment(Component):
 
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
     """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
-    from curate.train_config import TrainConfig, learning_rate_factor
+    from curate.training.config import TrainConfig, learning_rate_factor
 
     steps = schedule.steps.tolist()
     config = TrainConfig(steps=steps[-1], horizon_steps=schedule.horizon_steps, warmup_ratio=proxy.warmup_ratio)

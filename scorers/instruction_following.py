@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.measures import MeanLoss, Measure
+from curate.proxy.measures import MeanLoss, Measure
 from curate.run import Run, standalone
-from curate.scores import Scores
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.proxy import Schedule
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.proxy import Schedule
 
 __all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 

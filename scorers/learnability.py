@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.measures import MeanLoss
+from curate.proxy.measures import MeanLoss
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.proxy import Schedule
-    from curate.proxy_run import ProxyRun
-    from curate.tokens import Tokens
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.proxy import Schedule
+    from curate.proxy.training import ProxyRun
+    from curate.tokenization.tokens import Tokens
 
 __all__ = ["Learnability", "ReferenceLoss"]
 
@@ -26,7 +26,7 @@ __all__ = ["Learnability", "ReferenceLoss"]
 class ReferenceLoss(Component):
     """Loss of an example under a model that is not trained here, on the proxy's tokens.
 
-    identity: says which files `model` was when this was made (`curate.models.identify`).
+    identity: says which files `model` was when this was made (`curate.models.loading.identify`).
     """
 
     model: str
@@ -53,8 +53,8 @@ class ReferenceLoss(Component):
 
     def check_proxy(self, proxy_run: ProxyRun) -> None:
         """Raises InputError where the reference has another tokenizer than the proxy."""
-        from curate.models import load_tokenizer
-        from curate.trained_template import kept_template, warn_of_other_template
+        from curate.models.loading import load_tokenizer
+        from curate.models.trained_template import kept_template, warn_of_other_template
 
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         if own.get_vocab() != proxy_run.tokenizer.get_vocab():
@@ -67,8 +67,8 @@ class ReferenceLoss(Component):
         warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_run.template, remedy)
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
-        from curate.models import load_model
-        from curate.scoring import LossEngine
+        from curate.models.loading import load_model
+        from curate.models.scoring import LossEngine
 
         longest = checkpoint.proxy_run.max_length
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
@@ -109,7 +109,7 @@ class Learnability(Component):
         return [MeanLoss(), self._reference_loss()]
 
     def _reference_loss(self) -> ReferenceLoss:
-        from curate.models import identify
+        from curate.models.loading import identify
 
         return ReferenceLoss(
             model=self.reference,

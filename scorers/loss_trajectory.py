@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.measures import MeanLoss
+from curate.proxy.measures import MeanLoss
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
-    from curate.proxy import Schedule
+    from curate.proxy.proxy import Schedule
 
 __all__ = ["FinalLoss", "LossTrajectory"]
 

@@ -10,20 +10,20 @@ import numpy.typing as npt
 from pydantic import Field
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.layouts import Piece, last_completion
-from curate.measures import MeanLoss, Measure
+from curate.proxy.measures import MeanLoss, Measure
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.seeds import derive_seed
+from curate.tokenization.layouts import Piece, last_completion
 from curate.types import Float64Array, FloatArray
 
 if TYPE_CHECKING:
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.generation import Sampling
-    from curate.proxy import Schedule
-    from curate.tokens import Tokens
+    from curate.data.examples import Examples
+    from curate.generators.requests import Sampling
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.proxy import Schedule
+    from curate.tokenization.tokens import Tokens
 
 __all__ = [
     "PreMemorizationAccuracy",
@@ -74,8 +74,8 @@ def sampled_accuracy(
     not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
     """
     from curate.evaluation.answers import graded
-    from curate.generation import Request
-    from curate.generators.sampling import sample
+    from curate.generators.decoding import sample
+    from curate.generators.requests import Request
     from curate.verify import Verdict
 
     asked = [
@@ -108,7 +108,7 @@ class SampledAccuracy(Component):
 
     def key_of(self, examples: Examples) -> str:
         """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
-        from curate.column_hashes import hash_columns
+        from curate.data.column_hashes import hash_columns
         from curate.evaluation.answers import grading
 
         role = "final_answer"
@@ -125,8 +125,8 @@ class SampledAccuracy(Component):
         Sample k of a row is seeded by the run, the step, the row's id and k alone.
         """
         from curate.evaluation.prompts import stops_of
-        from curate.generation import Sampling
-        from curate.templates import renderer
+        from curate.generators.requests import Sampling
+        from curate.tokenization.templates import renderer
 
         answers = _verifiable(examples)
         rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]

@@ -9,17 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.run import Run, standalone
-from curate.scores import Scores
 from curate.seeds import derive_seed
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
-    from curate.checkpoints import LiveCheckpoint
-    from curate.examples import Examples
-    from curate.proxy import Schedule
-    from curate.tokens import Tokens
+    from curate.data.examples import Examples
+    from curate.proxy.checkpoints import LiveCheckpoint
+    from curate.proxy.proxy import Schedule
+    from curate.tokenization.tokens import Tokens
 
 __all__ = ["SAMSharpness"]
 
@@ -59,7 +59,7 @@ class SAMSharpness(Component):
         Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve. The
         weights are w again afterwards, bit for bit.
         """
-        from curate.optimizers.sharpness import moved
+        from curate.optimizers.sam import moved
 
         parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
         if self.ascent == "example":
@@ -89,10 +89,10 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
     """(n, 2) losses, each at w and at w + its own eps."""
     import torch
 
-    from curate.forward import batch_losses
+    from curate.models.batches import make_batch
+    from curate.models.forward import batch_losses
     from curate.optimizers import ascent
-    from curate.optimizers.sharpness import moved
-    from curate.packing import make_batch
+    from curate.optimizers.sam import moved
 
     tokens, model = checkpoint.tokens, checkpoint.model
     counts = tokens.completion_tokens
@@ -131,8 +131,8 @@ def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens) -> list[Any]:
     """Gradient of the mean loss per completion token of `tokens`, of this rank alone: shards differ from rank to
     rank.
     """
-    from curate.gradients import mean_gradient
-    from curate.precision import CPU_TOKENS
+    from curate.devices.precision import CPU_TOKENS
+    from curate.models.gradients import mean_gradient
 
     if not tokens.valid.any():
         raise InputError("no valid rows to take the ascent gradient from; choose SAMSharpness(ascent='dataset')")

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 
 from curate.component import Component, describe, fingerprint, stateless
 from curate.errors import InputError
-from curate.proxy import Proxy
+from curate.proxy.proxy import Proxy
 from curate.seeds import derive_seed
 
 

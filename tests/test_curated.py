@@ -17,25 +17,25 @@ import torch
 
 import curate
 from augmenters import Duplicate, Replay, Subset
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import KMeans
+from curate.console.progress import Progress
 from curate.curated import Curated
+from curate.difficulty.score_files import write_scores
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.finetuning import Finetuning
-from curate.gradients import mean_gradient
-from curate.packing import make_batch
+from curate.mixture.plan import fold
+from curate.models.batches import make_batch
+from curate.models.gradients import mean_gradient
 from curate.pipeline import Pipeline
-from curate.plan import fold
-from curate.progress import Progress
-from curate.report.data import read_finished, read_output
+from curate.report.finished_run import read_finished, read_output
 from curate.report.sections import Absent, headline, origins, sources
 from curate.reweighters import DynamicLoss, GivenWeights
-from curate.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
 from curate.run import Run
-from curate.score_files import write_scores
-from curate.scores import Scores
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
 from curate.validation.arms import _given
-from curate.validation.settings import Addition, Validation
+from curate.validation.config import Addition, Validation
 from tests.fixtures.models import random_tokens, tiny_model
 
 N = 60

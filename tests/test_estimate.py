@@ -12,11 +12,11 @@ import torch
 
 from curate import estimate as estimate_module
 from curate.clusterers import KMeans
+from curate.data.readers import read
 from curate.estimate import estimate
-from curate.measures import CostedMeasure, MeanLoss
 from curate.pipeline import Pipeline
-from curate.proxy import Proxy
-from curate.readers import read
+from curate.proxy.measures import CostedMeasure, MeanLoss
+from curate.proxy.proxy import Proxy
 from curate.run import Run
 from scorers import (
     EarlyOutput,

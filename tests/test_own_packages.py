@@ -18,7 +18,7 @@ def plan(folder: Path, *, path: str, module: bool) -> subprocess.CompletedProces
     """`curate plan` in a folder, as a script or as a module; path: PYTHONPATH, in which ours comes last."""
     (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 12)
     # As the script of the distribution does, the folder of which comes first in sys.path.
-    start = ["-m", "curate"] if module else ["-P", "-c", "from curate.cli import main; raise SystemExit(main())"]
+    start = ["-m", "curate"] if module else ["-P", "-c", "from curate.cli.main import main; raise SystemExit(main())"]
     return subprocess.run(
         [sys.executable, *start, "plan", "rows.jsonl", "--proxy", "scratch", "--cache", "cache"],
         cwd=folder,

@@ -23,9 +23,9 @@ from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline, Proxy, Run
 from curate.clusterers import HDBSCAN, KMeans, Quantile
 from curate.curated import Curated
-from curate.plan import fold, identity
-from curate.score_files import read_scores, write_scores
-from curate.scores import Scores
+from curate.difficulty.score_files import read_scores, write_scores
+from curate.difficulty.scores import Scores
+from curate.mixture.plan import fold, identity
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 
 ADDED = ["example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"]
@@ -555,7 +555,7 @@ def test_by_hand_with_sources_replay_and_a_seed(clusterer: Any, seed: int, tmp_p
     table = _known(rng.random(200), source=rng.choice(["a", "b"], 200))
     augmenters = [Duplicate(cap=0.1), Replay(data=_replay_file(tmp_path), share=0.2)]
     data = curate.read(table)
-    scores = curate.scores.as_scores(Known().score(data.examples, None), 200)
+    scores = curate.difficulty.scores.as_scores(Known().score(data.examples, None), 200)
     split = curate.make_split(scores, clusterer, ids=data.examples.ids, sources=data.examples.sources(), seed=seed)
     plan = fold(augmenters, split, seed)
     by_hand = curate.rebuild(data, split, plan, Run(seed=seed))
@@ -566,7 +566,7 @@ def test_by_hand_with_sources_replay_and_a_seed(clusterer: Any, seed: int, tmp_p
 
 def test_scores_without_ids_cannot_be_split_without_ids() -> None:
     with pytest.raises(InputError, match=r"ids=examples\.ids"):
-        curate.make_split(curate.scores.as_scores(np.arange(4), 4), KMeans())
+        curate.make_split(curate.difficulty.scores.as_scores(np.arange(4), 4), KMeans())
 
 
 @pytest.mark.slow
@@ -640,7 +640,7 @@ def test_stability_repeats_the_split_under_other_proxy_seeds(planted_cache: Path
 
 
 def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import curate.trace as trace_module
+    import curate.proxy.trace as trace_module
 
     asked = []
     real = trace_module.trace

@@ -17,12 +17,12 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.mixture import GaussianMixture
 
 from augmenters import Duplicate, Replay, Subset
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.component import fingerprint
 from curate.errors import DataWarning, InputError
 from curate.pipeline import Pipeline
-from curate.proxy import Proxy
+from curate.proxy.proxy import Proxy
 from curate.recipe import apply_settings, decode, dump_recipe, encode, parse_recipe, recipe_names
 from scorers import (
     EarlyOutput,
@@ -188,7 +188,7 @@ BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
             "scorer: {use: RankAverage, scorers: [{use: FinalLoss}], weights: [-1]}\nclusterer: {use: KMeans}\n",
             "scorer: weights.0: .*greater than 0",
         ),
-        ("scorer: {use: curate.inputs.Path}\nclusterer: {use: KMeans}\n", "code of the package 'pathlib'"),
+        ("scorer: {use: curate.data.sources.Path}\nclusterer: {use: KMeans}\n", "code of the package 'pathlib'"),
         ("a: [\n", "line"),
     ],
 )

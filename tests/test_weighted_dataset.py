@@ -17,12 +17,12 @@ import pytest
 import curate
 import curate.models
 from augmenters import Duplicate
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.finetuning import Finetuning, finetune, read_run
 from curate.finetuning.data import training_data
-from curate.finetuning.weighing import read_weights
+from curate.finetuning.weights import read_weights
 from curate.pipeline import Pipeline
 from curate.reweighters import IRDRO, DynamicLoss, GivenWeights
 

@@ -14,9 +14,9 @@ from benchmarks.reproduction.preparation import loaded, tokens_of
 from benchmarks.reproduction.settings import Settings
 from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, totals
-from curate.generation import Completion, Request, Sampling
-from curate.generators.sampling import sample
-from curate.scoring import score_losses
+from curate.generators.decoding import sample
+from curate.generators.requests import Completion, Request, Sampling
+from curate.models.scoring import score_losses
 from curate.verify import Verdict, extract, grade_many
 
 __all__ = ["EvaluatedSet"]

@@ -16,15 +16,15 @@ from benchmarks.reproduction.problems import LEVELS, problems
 from benchmarks.reproduction.science import science
 from benchmarks.reproduction.settings import Settings
 from curate import read
-from curate.models import load_model
-from curate.publish import publish
-from curate.readers import Loaded
-from curate.scratch import scratch_tokenizer
+from curate.data.readers import Loaded
+from curate.models.loading import load_model
+from curate.models.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
-from curate.tokenization import tokenize
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.storage.atomic import publish
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
 
 __all__ = ["Prepared", "loaded", "prepare", "small_llama", "tokens_of"]
 

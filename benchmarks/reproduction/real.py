@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.reproduction.summary import condensed, made_with
-from curate.publish import publish
+from curate.storage.atomic import publish
 from curate.verify import reference_answer
 
 __all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_record", "write_small_data"]

@@ -15,15 +15,15 @@ from benchmarks.reproduction.choice import by_level, chosen_rows
 from benchmarks.reproduction.measuring import EvaluatedSet
 from benchmarks.reproduction.preparation import Prepared, loaded, tokens_of
 from benchmarks.reproduction.settings import BASELINE, Job, Settings
-from curate.checkpoint import Checkpoint
 from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, write_result
 from curate.optimizers import SAM, AdamW
-from curate.publish import publish
-from curate.records import record_text
-from curate.reweighting import TrainingRows, mean_weights
-from curate.train import train
-from curate.train_config import StepRecord, TrainConfig
+from curate.storage.atomic import publish
+from curate.storage.records import record_text
+from curate.training.checkpoint import Checkpoint
+from curate.training.config import StepRecord, TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import TrainingRows, mean_weights
 
 __all__ = ["run_job"]
 

@@ -15,7 +15,7 @@ __all__ = ["ARMS", "BASELINE", "FROZEN", "ORACLE", "Budget", "Job", "Settings"]
 
 BASELINE = "original"
 ORACLE = "oracle"  # as many rows as the hard arm, chosen by their known level, highest first
-# Arm -> which rows it copies, see `curate.controls`.
+# Arm -> which rows it copies, see `curate.mixture.control_rows`.
 ARMS = {BASELINE: BASELINE, "hard": "hard", "random": "random", "easy": "easy", "final-loss": "final_loss"}
 Budget = Literal["steps", "epochs"]
 _PRETRAINING = (

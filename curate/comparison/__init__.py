@@ -1,7 +1,7 @@
 """Whether a curated set beats the original: paired differences of fine-tuned runs, intervals, tables and a report."""
 
 from curate.comparison.bootstrap import pigeonhole_interval
-from curate.comparison.comparing import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from curate.comparison.statistics import (
     DetectableEffect,
     PairedInterval,

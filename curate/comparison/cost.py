@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.runs import ArmRun, Groups, budget_name
-from curate.display import one_line
+from curate.console.formatting import one_line
 
 __all__ = ["arm_facts", "settings_notes"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.bootstrap import pigeonhole_interval
+from curate.comparison.paired_scores import Metric, SetValues
 from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
-from curate.comparison.values import Metric, SetValues
 
 __all__ = ["adjust", "by_label", "distinct", "pooled_and_single"]
 

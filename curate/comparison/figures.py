@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.curves import Curve
-from curate.comparison.wording import UNITS, interval, signed
-from curate.display import plot_text
+from curate.comparison.text import UNITS, interval, signed
+from curate.console.formatting import plot_text
 from curate.report.figures import GREY, HARD, framed, rounded
 from curate.types import Float64Array
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from curate.comparison.paired_scores import Metric, SetValues, taken
 from curate.comparison.runs import ArmRun, Groups
-from curate.comparison.values import Metric, SetValues, taken
 
 __all__ = ["Example", "Outcome", "outcomes"]
 

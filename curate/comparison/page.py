@@ -14,12 +14,12 @@ from curate.comparison.curves import Curve
 from curate.comparison.differences import distinct
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
-from curate.comparison.wording import UNITS, detectable, headline, interval, relative, signed, value
-from curate.display import as_json
+from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
+from curate.console.formatting import as_json
 from curate.errors import InputError
-from curate.places import check_place
-from curate.publish import publish_file
-from curate.report.page import rendered
+from curate.report.run_page import rendered
+from curate.storage.atomic import publish_file
+from curate.storage.places import check_place
 
 __all__ = ["check_report", "comparison_page", "write_comparison"]
 

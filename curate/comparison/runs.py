@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.display import one_line
+from curate.console.formatting import one_line
 from curate.errors import InputError
-from curate.places import expanded
+from curate.storage.places import expanded
 
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult

@@ -3,8 +3,8 @@
 `evaluate` asks a fine-tuned run, a model or a generator; `read_evaluations` reads what it left in a folder.
 """
 
+from curate.evaluation.config import Evaluation, EvaluationSet, parse_set
+from curate.evaluation.evaluate import evaluate
 from curate.evaluation.results import EvaluationResult, read_evaluations
-from curate.evaluation.runner import evaluate
-from curate.evaluation.settings import Evaluation, EvaluationSet, parse_set
 
 __all__ = ["Evaluation", "EvaluationResult", "EvaluationSet", "evaluate", "parse_set", "read_evaluations"]

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curate.cache import Cache
+from curate.console.progress import Progress
 from curate.errors import DataWarning, InputError
-from curate.evaluation.settings import Evaluation
+from curate.evaluation.config import Evaluation
 from curate.evaluation.target import Target
-from curate.generation import Completion, Generator, Prompt, Queue, Request, Sampling
-from curate.progress import Progress
+from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.seeds import derive_seed
+from curate.storage.cache import Cache
 from curate.verify import Verdict, extract
 from curate.verify.grading import grade_many
 from curate.verify.symbolic import algebra_is_here
@@ -120,14 +120,14 @@ class _InProcess:
 
     def identity(self) -> str:
         """The model, its template and its precision: rounded weights may draw other answers."""
-        from curate.generators.sampling import mode_of
+        from curate.generators.decoding import mode_of
 
         precision = str(self._dtype).removeprefix("torch.")
         return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')} {precision}"
 
     @property
     def _dtype(self) -> torch.dtype:
-        from curate.precision import resolve_precision
+        from curate.devices.precision import resolve_precision
 
         return resolve_precision(self.settings.precision, self.device)
 
@@ -136,8 +136,8 @@ class _InProcess:
         first = queue.take(self.settings.batch_size)
         if not first:
             return
+        from curate.generators.decoding import decode, evaluated, mode_of
         from curate.generators.local import Begun
-        from curate.generators.sampling import decode, evaluated, mode_of
 
         model = self.target.load(self.device).to(self._dtype)
         tokenizer = self.target.tokenizer

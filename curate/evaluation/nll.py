@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from curate.cache import Cache
 from curate.component import fingerprint
+from curate.console.progress import Progress
+from curate.evaluation.config import Evaluation
 from curate.evaluation.prompts import Shots
-from curate.evaluation.settings import Evaluation
 from curate.evaluation.target import Target
-from curate.layouts import Layout
-from curate.progress import Progress
-from curate.tokens import Tokens
+from curate.storage.cache import Cache
+from curate.tokenization.layouts import Layout
+from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-    from curate.scoring import LossEngine
+    from curate.models.scoring import LossEngine
 
 __all__ = ["SCORING", "Scored", "Scorer", "scored_tokens"]
 
@@ -47,7 +47,7 @@ class Scored:
 
 def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
     """The rows as tokens, by the rules of training: `max_length` of each and its shots, within the model's context."""
-    from curate.tokenization import encode_rows
+    from curate.tokenization.encoding import encode_rows
 
     solved = [text for pair in zip(shots.questions, shots.solutions, strict=True) for text in pair]
     before = sum(len(target.tokenizer(text)["input_ids"]) + _AROUND for text in solved)
@@ -63,7 +63,7 @@ class Scorer:
     def __init__(
         self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress
     ) -> None:
-        from curate.precision import resolve_precision
+        from curate.devices.precision import resolve_precision
 
         self.target, self.settings, self.device, self.cache, self.progress = target, settings, device, cache, progress
         self.dtype = resolve_precision(settings.precision, device)
@@ -99,7 +99,7 @@ class Scorer:
 
     def _loaded(self) -> LossEngine:
         if self._engine is None:
-            from curate.scoring import LossEngine
+            from curate.models.scoring import LossEngine
 
             with self.progress.stage("load"):
                 model = self.target.load(self.device)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.column_hashes import whole
+from curate.data.column_hashes import whole
+from curate.data.examples import Examples
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.evaluation.sets import Questions
-from curate.examples import Examples
 from curate.gate import Gate
-from curate.gate.texts import compared_texts
-from curate.places import expanded
+from curate.gate.compared_text import compared_texts
+from curate.storage.places import expanded
 
 __all__ = ["Overlap", "overlap", "warn_of_overlap"]
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.column_hashes import hash_columns
+from curate.data.column_hashes import hash_columns
+from curate.data.examples import Examples
 from curate.errors import InputError
+from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions
-from curate.evaluation.settings import Evaluation
-from curate.examples import Examples
-from curate.generation import Prompt
-from curate.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
+from curate.generators.requests import Prompt
+from curate.models.trained_template import warn_of_other_template
 from curate.seeds import derive_seed
-from curate.templates import layouts, renderer
-from curate.trained_template import warn_of_other_template
+from curate.tokenization.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
+from curate.tokenization.templates import layouts, renderer
 from curate.verify import reference_answer
 
 __all__ = [

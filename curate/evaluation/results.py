@@ -15,8 +15,8 @@ from curate.errors import InputError
 from curate.evaluation.answers import Answer
 from curate.evaluation.nll import Scored
 from curate.evaluation.sets import Questions
-from curate.publish import publish
-from curate.records import check_files, file_checksums, read_record, record_text
+from curate.storage.atomic import publish
+from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.verify import Verdict
 
 __all__ = ["EvaluationResult", "grouped", "read_evaluations", "read_result", "rows_table", "totals", "write_result"]

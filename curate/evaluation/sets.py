@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.column_hashes import hash_columns
+from curate.data.column_hashes import hash_columns
+from curate.data.columns import nearest, parse_columns, recognise
+from curate.data.examples import Examples
+from curate.data.json_values import type_name
+from curate.data.readers import Loaded, read
+from curate.data.sources import open_data
 from curate.errors import DataWarning, InputError
-from curate.evaluation.settings import EvaluationSet
-from curate.examples import Examples
-from curate.inputs import open_data
-from curate.json_values import type_name
-from curate.readers import Loaded, read
-from curate.shapes import nearest, parse_columns, recognise
+from curate.evaluation.config import EvaluationSet
 from curate.verify import extract, reference_answer
 
 __all__ = ["Questions", "as_sets", "read_set"]

@@ -9,19 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.cache import Cache
 from curate.errors import InputError
-from curate.generation import Generator
-from curate.hashing import file_digest
-from curate.model_files import check_tokenizer
-from curate.models import context_length, identify
-from curate.places import check_place, expanded
-from curate.trained_template import kept_template
+from curate.generators.requests import Generator
+from curate.models.loading import context_length, identify
+from curate.models.model_files import check_tokenizer
+from curate.models.trained_template import kept_template
+from curate.storage.cache import Cache
+from curate.storage.hashing import file_digest
+from curate.storage.places import check_place, expanded
 
 if TYPE_CHECKING:
     import torch
 
-    from curate.evaluation.settings import Evaluation
+    from curate.evaluation.config import Evaluation
 
 __all__ = ["Target", "check_out", "find_target"]
 
@@ -48,7 +48,7 @@ class Target:
     @cached_property
     def tokenizer(self) -> Any:
         """Of the model; None where there is none here."""
-        from curate.models import load_tokenizer
+        from curate.models.loading import load_tokenizer
 
         if self.model is None:
             return None
@@ -58,7 +58,7 @@ class Target:
 
     def load(self, device: torch.device) -> Any:
         """The model with float32 weights on a device, an adapter merged into them."""
-        from curate.models import load_model
+        from curate.models.loading import load_model
 
         assert self.model is not None
         if self.adapter is not None:
@@ -95,7 +95,7 @@ class Target:
 
         import torch
 
-        from curate.publish import disk_errors
+        from curate.storage.atomic import disk_errors
 
         cache.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".merged-", dir=cache.root) as place:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.component import fingerprint
+from curate.console.progress import Progress, Stage
 from curate.errors import InputError
 from curate.expo.sources import Models, open_models
 from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dtype, write_file
-from curate.places import check_place
-from curate.progress import Progress, Stage
-from curate.publish import publish
-from curate.records import peek, read_record, record_text
-from curate.trained_template import KEY
-from curate.versions import versions
+from curate.models.trained_template import KEY
+from curate.storage.atomic import publish
+from curate.storage.places import check_place
+from curate.storage.records import peek, read_record, record_text
+from curate.storage.versions import versions
 
 if TYPE_CHECKING:
     import torch

@@ -77,7 +77,7 @@ def _architecture(base: Stored, trust_remote_code: bool) -> tuple[set[str], dict
     """Names of all saved tensors of the base's class, which of them are tied to which, and patterns of names that the
     class passes over in files.
     """
-    from curate.hub import Place, explained
+    from curate.models.hub import Place, explained
 
     with explained(base.title, Place(str(base.folder))):
         import torch

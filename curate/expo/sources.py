@@ -11,8 +11,8 @@ from typing import Any
 from curate.errors import DataWarning, InputError
 from curate.expo.pairing import check_factors, paired
 from curate.expo.weights import Adapted, Stored, Weights
-from curate.hub import Place, locate
-from curate.places import expanded
+from curate.models.hub import Place, locate
+from curate.storage.places import expanded
 
 __all__ = ["Models", "open_models"]
 
@@ -76,7 +76,7 @@ def open_models(
     weights: Weights
     folders: tuple[Path, ...]
     if adapter is not None:
-        from curate.hashing import file_digest
+        from curate.storage.hashing import file_digest
 
         weights, folders = Adapted.open(adapter, stored, str(tuned)), (stored.folder, adapter)
         check_factors(weights, trust_remote_code=trust_remote_code)
@@ -109,7 +109,7 @@ def _adapter(folder: Path) -> Path | None:
 def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> tuple[str | None, str | None]:
     """Name and revision of what a run or adapter was tuned from, where it says so."""
     if record is not None:
-        from curate.scratch import SCRATCH
+        from curate.models.scratch import SCRATCH
 
         name = record["settings"]["model"]
         if name == SCRATCH:
@@ -126,7 +126,7 @@ def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> 
 
 
 def _identity(place: Place, name: str, revision: str | None) -> str:
-    from curate.models import identify
+    from curate.models.loading import identify
 
     if place.gguf:
         raise InputError(f"{name} is a GGUF file, which is quantised; give the model's safetensors folder")
@@ -139,7 +139,7 @@ def _folder(place: Place) -> Path:
         return Path(place.path)
     import huggingface_hub
 
-    from curate.hub import explained
+    from curate.models.hub import explained
 
     with explained(place.path, place):
         patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "LICENSE*"]

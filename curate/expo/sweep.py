@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.expo.extrapolation import Dtype, check_alpha, write_model
 from curate.expo.sources import Models
 from curate.expo.weights import Adapted
-from curate.places import check_place
-from curate.progress import Progress
-from curate.publish import publish_file
-from curate.records import record_text
+from curate.storage.atomic import publish_file
+from curate.storage.places import check_place
+from curate.storage.records import record_text
 
 if TYPE_CHECKING:
-    from curate.cache import Cache
+    from curate.evaluation.config import Evaluation, EvaluationSet
     from curate.evaluation.results import EvaluationResult
-    from curate.evaluation.settings import Evaluation, EvaluationSet
+    from curate.storage.cache import Cache
 
 __all__ = ["Metric", "folder_name", "sweep"]
 

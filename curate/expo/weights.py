@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import InputError
-from curate.model_files import adapter_types, weight_files
+from curate.models.model_files import adapter_types, weight_files
 
 if TYPE_CHECKING:
     import torch

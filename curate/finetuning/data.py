@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.examples import Examples
+from curate.data.readers import Loaded, read
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.places import expanded
-from curate.readers import Loaded, read
-from curate.records import peek, read_record
+from curate.storage.places import expanded
+from curate.storage.records import peek, read_record
 from curate.types import IntArray
 
 __all__ = ["TrainingData", "curated_reading", "training_data"]
@@ -29,7 +29,7 @@ class TrainingData:
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
     weighted: whether curation gave the rows weights that count for nothing without GivenWeights.
     rows: (n,) int64 position of each example in the input as read; None = in that order. drop: whether rows that turn
-    out unusable are left out, and no error. rejected: records of rows left out, see `curate.readers.Loaded`.
+    out unusable are left out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
     """
 
     examples: Examples

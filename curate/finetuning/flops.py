@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
 __all__ = ["Arithmetic", "arithmetic", "peak_rate"]

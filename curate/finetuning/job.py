@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
 from curate.context import Context
+from curate.data.examples import Examples
 from curate.errors import DataWarning, InputError
-from curate.examples import Examples
+from curate.finetuning.config import Finetuning
 from curate.finetuning.data import TrainingData
 from curate.finetuning.lora import with_adapter
 from curate.finetuning.run_folder import RunFolder
-from curate.finetuning.settings import Finetuning
-from curate.finetuning.weighing import further_data, training_rows
-from curate.model_files import check_vocabulary
-from curate.models import identify, load_model, load_tokenizer
-from curate.places import expanded
-from curate.publish import publish_file
-from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
+from curate.finetuning.weights import further_data, training_rows
+from curate.models.loading import identify, load_model, load_tokenizer
+from curate.models.model_files import check_vocabulary
+from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
+from curate.models.trained_template import settle_template
 from curate.seeds import derive_seed
-from curate.tokenised import Rows, truncation_facts
-from curate.tokenization import Refuse, tokenize
-from curate.tokens import Tokens
-from curate.trained_template import settle_template
-from curate.usable import Rules, check_usable
+from curate.storage.atomic import publish_file
+from curate.storage.places import expanded
+from curate.tokenization.cached import Rows, truncation_facts
+from curate.tokenization.encoding import Refuse, tokenize
+from curate.tokenization.tokens import Tokens
+from curate.tokenization.usable import Rules, check_usable
 
 if TYPE_CHECKING:
-    from curate.reweighting import TrainingRows
+    from curate.training.reweighting import TrainingRows
 
 __all__ = ["Job"]
 
@@ -100,7 +100,7 @@ class Job:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """Raises InputError for rows that cannot be trained on, see `curate.usable`."""
+        """Raises InputError for rows that cannot be trained on, see `curate.tokenization.usable`."""
         return self._tokens_and_refused[0]
 
     @property
@@ -161,7 +161,7 @@ class Job:
 
     def diverged(self, error: Any) -> InputError:
         """The same error with the ids of its rows, which are saved in the run folder."""
-        from curate.distributed import rank
+        from curate.devices.distributed import rank
 
         ids = [self.data.examples.ids[row].as_py() for row in error.rows]
         path = self.out / "diverged.json"

@@ -7,14 +7,14 @@ from typing import Any
 
 from curate.component import fingerprint
 from curate.context import Context
-from curate.examples import Examples
-from curate.finetuning.settings import Finetuning
-from curate.models import context_length, identify, load_tokenizer
-from curate.scratch import scratch_tokenizer
+from curate.data.examples import Examples
+from curate.finetuning.config import Finetuning
+from curate.models.loading import context_length, identify, load_tokenizer
+from curate.models.scratch import scratch_tokenizer
+from curate.models.trained_template import settle_template
 from curate.seeds import derive_seed
-from curate.tokenised import Tokenised
-from curate.trained_template import settle_template
-from curate.whole_rows import auto_length
+from curate.tokenization.cached import Tokenised
+from curate.tokenization.whole_rows import auto_length
 
 __all__ = ["tokenised", "with_length"]
 

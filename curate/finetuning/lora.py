@@ -12,7 +12,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.model_files import adapter_types
+from curate.models.model_files import adapter_types
 from curate.seeds import derive_seed
 
 __all__ = ["LoRA", "merged", "save_adapter", "with_adapter"]
@@ -160,7 +160,7 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
     trained on, or the adapter lacks a weight.
     """
     from curate.finetuning.run_folder import read_run
-    from curate.models import identify, load_model
+    from curate.models.loading import identify, load_model
 
     record = read_run(run)
     if (run / "model").is_dir():

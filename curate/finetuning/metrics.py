@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from curate.errors import ExternalError, InputError
-from curate.publish import disk_errors, publish_file
+from curate.storage.atomic import disk_errors, publish_file
 
 __all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
 

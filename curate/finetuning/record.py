@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from curate.batches import RowOrder
-from curate.checkpoint import Checkpoint
-from curate.distributed import world_size
+from curate.devices.distributed import world_size
+from curate.devices.precision import resolve_precision
 from curate.finetuning.flops import arithmetic
 from curate.finetuning.job import Job
-from curate.finetuning.weighing import weight_facts
-from curate.precision import resolve_precision
+from curate.finetuning.weights import weight_facts
 from curate.recipe import encode
-from curate.tokenised import truncation_facts
-from curate.train_config import TrainConfig
-from curate.versions import own_version, versions
+from curate.storage.versions import own_version, versions
+from curate.tokenization.cached import truncation_facts
+from curate.training.checkpoint import Checkpoint
+from curate.training.config import TrainConfig
+from curate.training.row_order import RowOrder
 
 __all__ = ["run_record"]
 

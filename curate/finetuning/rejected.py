@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.publish import publish_file
-from curate.rows import rejected_table
-from curate.usable import refused_records
+from curate.data.invalid_rows import rejected_table
+from curate.storage.atomic import publish_file
+from curate.tokenization.usable import refused_records
 
 if TYPE_CHECKING:
     from curate.finetuning.job import Job

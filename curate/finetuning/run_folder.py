@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
-from curate.places import check_place
-from curate.publish import disk_errors, publish, publish_file, remove, sync
-from curate.records import check_files, file_checksums, peek, read_record, record_text
+from curate.storage.atomic import disk_errors, publish, publish_file, remove, sync
+from curate.storage.places import check_place
+from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
 
 if TYPE_CHECKING:
-    from curate.checkpoint import Checkpoint
+    from curate.training.checkpoint import Checkpoint
 
 __all__ = ["RunFolder", "read_run"]
 

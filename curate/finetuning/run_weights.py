@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.examples import Examples
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.finetuning.weighing import WEIGHTS, read_weights
-from curate.records import peek, read_record
+from curate.finetuning.weights import WEIGHTS, read_weights
+from curate.storage.records import peek, read_record
 from curate.types import BoolArray, Float64Array, IntArray
 
 __all__ = ["RunWeights", "run_weights"]

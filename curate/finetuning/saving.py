@@ -12,10 +12,10 @@ import transformers
 
 from curate.finetuning.job import Job
 from curate.finetuning.lora import save_adapter
-from curate.models import quiet
-from curate.publish import publish
-from curate.tokens import Tokens
-from curate.trained_template import keep_template
+from curate.models.loading import quiet
+from curate.models.trained_template import keep_template
+from curate.storage.atomic import publish
+from curate.tokenization.tokens import Tokens
 
 __all__ = ["ending_tokens", "save_model"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from curate.gate.near import BUCKET, Match, NearIndex, Pairs, verified
+from curate.gate.minhash import BUCKET, Match, NearIndex, Pairs, verified
+from curate.gate.normalization import Positions
 from curate.gate.shingles import Sketches
-from curate.gate.words import Positions
 from curate.types import BoolArray
 
 __all__ = ["admit"]

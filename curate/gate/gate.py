@@ -14,14 +14,14 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.errors import ExternalError, InputError
-from curate.examples import Examples
 from curate.gate.admission import admit
-from curate.gate.contamination import EvaluationSet, Rules, Views
-from curate.gate.near import Match, NearIndex, Pairs
+from curate.gate.compared_text import Part, compared_texts, read_texts
+from curate.gate.minhash import Match, NearIndex, Pairs
+from curate.gate.ngrams import EvaluationSet, Rules, Views
+from curate.gate.normalization import Words, split_words, word_blocks
 from curate.gate.shingles import Sketches, shingles, sketches
-from curate.gate.texts import Part, compared_texts, read_texts
-from curate.gate.words import Words, split_words, word_blocks
 
 __all__ = ["Gate", "GateIndex", "Hit"]
 
@@ -135,7 +135,7 @@ class GateIndex:
 
     @property
     def crowded(self) -> int:
-        """Searches that met more texts of one key than are compared with; see `curate.gate.near`."""
+        """Searches that met more texts of one key than are compared with; see `curate.gate.minhash`."""
         return self._source.crowded + self._new.crowded
 
     @property

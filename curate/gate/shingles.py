@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from curate.gate.words import Hashes, Positions, Words, mixed, sequence_hashes, window_hashes
+from curate.gate.normalization import Hashes, Positions, Words, mixed, sequence_hashes, window_hashes
 from curate.types import Float64Array, IntArray
 
 __all__ = ["Shingles", "Sketches", "bands_for", "overlaps", "shingles", "sketches"]

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from curate.errors import ExternalError
-from curate.generators.client import Client
-from curate.generators.endpoints import Endpoint
 from curate.generators.failures import HOPELESS
-from curate.generators.server_process import ServerProcess, free_port
+from curate.generators.load_balancing import Endpoint
+from curate.generators.openai_client import Client
+from curate.generators.server import ServerProcess, free_port
 
 __all__ = ["keep_servers", "run_own_server", "tell_silence"]
 

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.generation import Completion, Queue, Request
-from curate.generators.prompts import Template
+from curate.generators.chat import Template
+from curate.generators.requests import Completion, Queue, Request
 
 __all__ = ["Begun", "Transformers"]
 
 
 class Transformers(Component):
-    """A transformers model as a generator. For a model that is loaded already see `curate.generators.sampling.sample`.
+    """A transformers model as a generator. For a model that is loaded already see `curate.generators.decoding.sample`.
 
     model: hub id, folder or GGUF file.
     batch_size: requests at a time.
@@ -34,8 +34,8 @@ class Transformers(Component):
 
     def identity(self) -> str:
         """The model (a local one by its content, one of the hub by its commit) and its template."""
-        from curate.generators.sampling import mode_of
-        from curate.models import identify, load_tokenizer
+        from curate.generators.decoding import mode_of
+        from curate.models.loading import identify, load_tokenizer
 
         return f"{identify(self.model)} {mode_of(load_tokenizer(self.model), self.template)}"
 
@@ -46,9 +46,9 @@ class Transformers(Component):
             return  # nothing to ask: nothing to load
         import torch
 
-        from curate.generators.sampling import decode, evaluated, mode_of
-        from curate.models import load_model, load_tokenizer
-        from curate.precision import resolve_precision
+        from curate.devices.precision import resolve_precision
+        from curate.generators.decoding import decode, evaluated, mode_of
+        from curate.models.loading import load_model, load_tokenizer
 
         tokenizer = load_tokenizer(self.model)
         mode = mode_of(tokenizer, self.template)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from curate.generation import Completion
+from curate.generators.requests import Completion
 
 __all__ = ["Room", "Told", "concerns_length", "fills_context", "told_lengths"]
 

@@ -5,10 +5,10 @@ gradient of another kind, asks the closure for it, and the loop has no branch fo
 """
 
 from curate.optimizers.adamw import AdamW
-from curate.optimizers.functional import FunctionalSAM, FunctionalSharpnessAwareOptimizer
+from curate.optimizers.functional_sam import FunctionalSAM, FunctionalSharpnessAwareOptimizer
 from curate.optimizers.muon import Muon, MuonWithAdamW
 from curate.optimizers.protocols import Closure, DescentOptimizer, Optimizer, SteppedOptimizer, trainable
-from curate.optimizers.sharpness import SAM, SharpnessAwareOptimizer, ascent
+from curate.optimizers.sam import SAM, SharpnessAwareOptimizer, ascent
 
 __all__ = [
     "SAM",

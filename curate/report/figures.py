@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.display import plot_text
-from curate.report.data import Rows, Trajectories
+from curate.console.formatting import plot_text
+from curate.report.finished_run import Rows, Trajectories
 from curate.seeds import derive_seed
 from curate.types import Float64Array, IntArray
 

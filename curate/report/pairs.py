@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.display import real
-from curate.report.data import Finished, read_table
-from curate.report.examples import Field, cells_at, cells_by_id, labelled, shown_text
+from curate.console.formatting import real
+from curate.report.finished_run import Finished, read_table
 from curate.report.reasons import REASONS, Reason, kind_of, outcome_of
+from curate.report.texts import Field, cells_at, cells_by_id, labelled, shown_text
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 

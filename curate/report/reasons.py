@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curate.display import as_label
-from curate.plan import NOT_HARD
+from curate.console.formatting import as_label
+from curate.mixture.plan import NOT_HARD
 
 __all__ = ["NOT_STARTED", "REASONS", "Reason", "kind_of", "outcome_of"]
 

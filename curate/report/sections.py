@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.display import as_label, correlation, count, decimal, one_line, real, share, times
-from curate.report.data import Finished, Output, Rows, look_up, mapping
+from curate.console.formatting import as_label, correlation, count, decimal, one_line, real, share, times
+from curate.report.finished_run import Finished, Output, Rows, look_up, mapping
 
 __all__ = ["NO_SPLIT", "Absent", "Size", "SourceRow", "headline", "origins", "quality", "sources"]
 

@@ -1,6 +1,6 @@
 """Online reweighting: how much each example of an optimizer batch counts, decided while the model trains.
 
-Parameters are frozen components. `curate.reweighting` says what a reweighter is told; `curate.reweighters.trainers`
+Parameters are frozen components. `curate.training.reweighting` says what a reweighter is told; `curate.reweighters.trainers`
 lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
 
     import torch
@@ -29,10 +29,10 @@ Several micro-batches or processes: gather the losses and tokens of the whole op
 
 from curate.recipe import reweighter_from
 from curate.reweighters.adapt import ADAPT
-from curate.reweighters.alignment import DGA
-from curate.reweighters.given import GivenWeights
-from curate.reweighters.losses import IRDRO, DynamicLoss, Selective, example_losses
-from curate.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
+from curate.reweighters.dga import DGA
+from curate.reweighters.given_weights import GivenWeights
+from curate.reweighters.loss_based import IRDRO, DynamicLoss, Selective, example_losses
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
 
 __all__ = [
     "ADAPT",

@@ -12,8 +12,8 @@ from curate.component import Component
 from curate.dataset_reference import GivenData
 from curate.errors import InputError
 from curate.reweighters.bm25 import bm25_scores
-from curate.reweighting import BatchOutputs, OptimizerBatch, Training
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training
 
 __all__ = ["ADAPT"]
 
@@ -21,7 +21,7 @@ __all__ = ["ADAPT"]
 class ADAPT(Component):
     """Online per-sample reweighting by similarity to anchors (arXiv 2605.05227).
 
-    w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.embedding`, at the
+    w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.models.embeddings`, at the
     model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped. What is
     averaged is tokens, so that weights of 1 are the run without weights: the paper scales the gradient of each row's
     loss, and how that loss is averaged is not known. phi leaves out the state of the last token, which the paper's sum

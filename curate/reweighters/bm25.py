@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
 from curate.types import Float64Array
 
 if TYPE_CHECKING:

@@ -21,13 +21,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from curate import distributed
-from curate.checkpoint import load_reweighting, save_reweighting
-from curate.embedding import check_embeddable, embedded_losses
+from curate.devices import distributed
 from curate.errors import InputError
-from curate.forward import batch_losses, logit_map
-from curate.packing import make_batch
-from curate.reweighters.collated import (
+from curate.models.batches import make_batch
+from curate.models.embeddings import check_embeddable, embedded_losses
+from curate.models.forward import batch_losses, logit_map
+from curate.reweighters.trainer_batches import (
     ROW,
     Columns,
     MicroBatch,
@@ -38,10 +37,11 @@ from curate.reweighters.collated import (
     micro_batch,
     numbered,
 )
-from curate.reweighters.trainer_limits import check_trainer
-from curate.reweighters.weighing import weigh
-from curate.reweighting import BeginningReweighter, Reweighting, Training, TrainingRows, mean_weights
-from curate.tokens import Tokens
+from curate.reweighters.trainer_checks import check_trainer
+from curate.reweighters.trainer_step import weigh
+from curate.tokenization.tokens import Tokens
+from curate.training.checkpoint import load_reweighting, save_reweighting
+from curate.training.reweighting import BeginningReweighter, Reweighting, Training, TrainingRows, mean_weights
 from curate.types import FloatArray, IntArray
 
 __all__ = ["ReweightedTraining", "reweight"]
@@ -61,7 +61,7 @@ def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None)
     first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own loss (entropy,
     token accuracy) are missing from its training logs. Checkpoints hold what the reweighter remembers.
 
-    Raises InputError where the trainer cannot be served (see `curate.reweighters.trainer_limits`), or the reweighter
+    Raises InputError where the trainer cannot be served (see `curate.reweighters.trainer_checks`), or the reweighter
     finds nothing to work with.
     """
     check_trainer(trainer, _REPLACED)

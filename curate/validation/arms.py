@@ -10,34 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.admission import admission
+from curate.console.progress import Progress
+from curate.data.readers import Loaded, read
+from curate.data.writers import write_parquet_shards
+from curate.difficulty.scores import Scores, Split
+from curate.difficulty.split import join_scores
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
-from curate.mixture import Mixture
+from curate.mixture.mixture import Mixture
+from curate.mixture.plan import fold, identity, realize
+from curate.mixture.screening import admission
 from curate.pipeline import Pipeline
-from curate.plan import fold, identity, realize
-from curate.progress import Progress
-from curate.publish import publish, publish_file
-from curate.readers import Loaded, read
-from curate.records import read_record, record_text
-from curate.result_folder import check_directory
 from curate.run import Run
 from curate.run_record import inputs_fingerprint, recipe_text
-from curate.scores import Scores, Split
-from curate.split import join_scores
+from curate.storage.atomic import publish, publish_file
+from curate.storage.folders import check_directory
+from curate.storage.records import read_record, record_text
 from curate.types import IntArray
+from curate.validation.config import BASELINE, CONTROLS, DRAWN, SYNTHETIC, Addition, Validation, copying, synthesizing
 from curate.validation.cost import added, curation_cost
-from curate.validation.settings import (
-    BASELINE,
-    CONTROLS,
-    DRAWN,
-    SYNTHETIC,
-    Addition,
-    Validation,
-    copying,
-    synthesizing,
-)
-from curate.writers import write_parquet_shards
 
 if TYPE_CHECKING:
     from curate.curated import Curated

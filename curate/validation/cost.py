@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.measures import passes_of
-from curate.progress import StageCost
+from curate.console.progress import StageCost
+from curate.proxy.measures import passes_of
 from curate.run import MeasuringScorer
 
 if TYPE_CHECKING:

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.component import fingerprint
+from curate.data.readers import Loaded
+from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.models import identify
-from curate.places import check_place
-from curate.publish import disk_errors, publish_file, remove
-from curate.readers import Loaded
-from curate.records import read_record, record_text
-from curate.scores import Scores
-from curate.scratch import scratch_identity
-from curate.validation.settings import Validation, synthesizing
+from curate.models.loading import identify
+from curate.models.scratch import scratch_identity
+from curate.storage.atomic import disk_errors, publish_file, remove
+from curate.storage.places import check_place
+from curate.storage.records import read_record, record_text
+from curate.validation.config import Validation, synthesizing
 
 if TYPE_CHECKING:
-    from curate.validation.preparation import Prepared
+    from curate.validation.evaluation_rows import Prepared
 
 __all__ = ["check_folder", "check_weights", "claim", "describe", "describe_sets", "weights"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from curate.validation.arms import Arm
-from curate.validation.settings import BASELINE, Budget, Validation, copying
+from curate.validation.config import BASELINE, Budget, Validation, copying
 
 __all__ = ["PlannedRun", "reference_arm", "schedule"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.console.progress import Progress
 from curate.errors import ExternalError
-from curate.progress import Progress
 from curate.validation.arms import Arms
-from curate.validation.preparation import Prepared
+from curate.validation.config import BASELINE, Validation
+from curate.validation.evaluation_rows import Prepared
 from curate.validation.schedule import PlannedRun, reference_arm, schedule
-from curate.validation.settings import BASELINE, Validation
 
 __all__ = ["Work"]
 

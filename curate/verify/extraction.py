@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from curate.verify.cleaning import braced
 from curate.verify.last_number import last_match, last_number
+from curate.verify.normalization import braced
 from curate.verify.numbers import plain_number
 from curate.verify.turns import own_words
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from curate.errors import InputError
-from curate.verify.answers import compare
+from curate.verify.equivalence import compare
 from curate.verify.extraction import extract
 from curate.verify.numbers import plain_number
 from curate.verify.sandbox import printed_answer, program_in

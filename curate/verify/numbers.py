@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from curate.verify.cleaning import clean
+from curate.verify.normalization import clean
 from curate.verify.verdict import Verdict
 
 __all__ = ["Plain", "compare_numbers", "plain_number", "scales", "split_unit"]

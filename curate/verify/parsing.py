@@ -1,6 +1,6 @@
 """Answers read as SymPy objects, by math-verify; what can be read in two ways is not.
 
-Only `curate.verify.worker` uses this: reading may take any amount of time.
+Only `curate.verify.math_verify_worker` uses this: reading may take any amount of time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-from curate.verify.cleaning import braced, join_thousands
+from curate.verify.normalization import braced, join_thousands
 
 __all__ = ["both_cases", "parsed"]
 

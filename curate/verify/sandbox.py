@@ -80,7 +80,7 @@ def check_sandbox() -> None:
 
 
 def sandbox_layers() -> tuple[str, ...]:
-    """The layers that a program is run in here (those of `curate.verify.jail.LAYERS`); none where none is run."""
+    """The layers that a program is run in here (those of `curate.verify.sandbox_child.LAYERS`); none where none is run."""
     return _layers(_Weak.count > 0)
 
 
@@ -155,7 +155,7 @@ def _run_in(folder: str, code: str, limits: ProgramLimits, off: tuple[str, ...])
     try:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-I", "-B", "-X", "utf8", str(Path(__file__).with_name("jail.py"))),
+                *(sys.executable, "-I", "-B", "-X", "utf8", str(Path(__file__).with_name("sandbox_child.py"))),
                 *(str(program), json.dumps(settings)),
             ],
             stdin=subprocess.DEVNULL,

@@ -100,7 +100,7 @@ class Worker:
             raise InputError("comparing expressions needs math-verify; run: pip install 'curate-lm[math]'")
         # Nothing of the environment but where the code is: a worker needs no keys.
         environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "0"}
-        command = [sys.executable, "-P", "-m", "curate.verify.worker", str(self._memory)]
+        command = [sys.executable, "-P", "-m", "curate.verify.math_verify_worker", str(self._memory)]
         try:
             self._process = subprocess.Popen(
                 command,

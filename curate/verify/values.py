@@ -1,6 +1,6 @@
 """Values of SymPy expressions, by a rule for each function; an expression with another function has no value here.
 
-Only `curate.verify.worker` uses this: values may take any amount of time.
+Only `curate.verify.math_verify_worker` uses this: values may take any amount of time.
 """
 
 from __future__ import annotations

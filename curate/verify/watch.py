@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from curate.verify.jail import OPEN_FILES
+from curate.verify.sandbox_child import OPEN_FILES
 from curate.verify.work_folder import holds_too_much
 
 __all__ = ["ProgramLimits", "ProgramResult", "Watch"]
@@ -37,7 +37,7 @@ class ProgramLimits:
 class ProgramResult:
     """What a program printed, or why there is nothing: exactly one of `output` and `failure` is None.
 
-    layers: of the sandbox that were in place, see `curate.verify.jail`; empty where nothing was run.
+    layers: of the sandbox that were in place, see `curate.verify.sandbox_child`; empty where nothing was run.
     """
 
     output: str | None

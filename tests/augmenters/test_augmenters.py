@@ -8,11 +8,11 @@ import pytest
 
 from augmenters import Duplicate, Replay, Subset
 from curate.checks import small_examples, small_split
-from curate.controls import _nearest
+from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.plan import Plan, Preflight, fold, identity, realize, share_counts
+from curate.mixture.control_rows import _nearest
+from curate.mixture.plan import Plan, Preflight, fold, identity, realize, share_counts
 from curate.run import Run
-from curate.scores import Split
 
 
 def _split(cluster: list[int], hard: list[int] | None = None, loss: list[float] | None = None) -> Split:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.reproduce import main
 from benchmarks.reproduction.real import cpu_arguments, gpu_arguments, write_data, write_small_data
-from curate.cli import main as curate_main
+from curate.cli.main import main as curate_main
 from curate.verify import reference_answer
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import byte_level

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate import read_evaluations
-from curate.cli import main
+from curate.cli.main import main
 from tests import ROOT
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level

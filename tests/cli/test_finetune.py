@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file
 
 import curate.cli
+from curate.cli.finetune import add_arguments, given_settings
 from curate.finetuning import read_run
-from curate.finetuning.command import add_arguments, given_settings
 from curate.finetuning.metrics import read_metrics
 from curate.optimizers import SAM, AdamW, Muon
 from tests import ROOT
@@ -269,7 +269,7 @@ def test_a_full_disk(bench: Bench) -> None:
 def test_two_processes_train_what_one_trains(sharding: str, inputs: Path, tmp_path: Path) -> None:
     """Under torchrun, stopped by a time limit after one step and begun again."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "curate.cli"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "curate"]
     more: tuple[str, ...] = ("--steps", "5", "--arm", "same", "--cache", str(tmp_path / "cache"), "--device", "cpu")
     more += ("--saved-dtype", "bfloat16") if sharding == "fsdp" else ()
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import _surroundings, main
+from curate.cli.main import _surroundings, main
 from tests.fixtures.models import tiny_model
 
 COMMANDS = ("run", "plan", "score", "synthesize", "gate", "finetune", "evaluate", "compare", "validate", "expo")
@@ -186,8 +186,8 @@ def test_other_inputs_need_fresh(change: list[str], data: Path, tmp_path: Path, 
 def test_changed_files_of_a_local_proxy_are_other_inputs(
     data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from curate.data.readers import read
     from curate.pipeline import Pipeline
-    from curate.readers import read
     from curate.run_record import inputs_fingerprint
 
     model = tmp_path / "model"
@@ -391,7 +391,7 @@ def test_doctor(call: Call, tmp_path: Path) -> None:
 def test_doctor_fails_where_something_is_bad(
     as_json: bool, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.doctor._tiny_run", lambda: ("bad", "no", "mend it"))
+    monkeypatch.setattr("curate.cli.doctor._tiny_run", lambda: ("bad", "no", "mend it"))
     (tmp_path / "file").write_text("")
     done = call("doctor", "--cache", tmp_path / "file", *(["--json"] if as_json else []))
     assert done.status == 3
@@ -549,7 +549,7 @@ def test_rows_that_broke_the_training_are_saved(data: Path, tmp_path: Path, call
     )
     (saved,) = tmp_path.rglob("diverged-at-step-*.json")
     assert str(saved) in refused.error
-    from curate.readers import read
+    from curate.data.readers import read
 
     ids = json.loads(saved.read_text())["example_ids"]
     assert ids
@@ -635,7 +635,7 @@ def test_no_command_lets_data_act_on_the_terminal(tmp_path: Path, call: Call) ->
     path = _write(tmp_path / "d.jsonl", rows)
     hard = np.arange(40) % 4 == 0
     scores = tmp_path / "s.parquet"
-    from curate.readers import read
+    from curate.data.readers import read
 
     ids = read(path).examples.ids
     pq.write_table(pa.table({"example_id": ids, "difficulty": np.where(hard, 9.0, 1.0)}), scores)
@@ -690,7 +690,7 @@ def test_what_libraries_log_cannot_act_on_the_terminal() -> None:
 
 
 def _process(*arguments: str | Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = ["-c", code] if code else ["-m", "curate.cli"]
+    command = ["-c", code] if code else ["-m", "curate"]
     return subprocess.run(
         [sys.executable, *command, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -717,7 +717,7 @@ def test_exit_status_of_the_process(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_fault(finished: Finished) -> None:
-    command = f"{sys.executable} -m curate.cli inspect {finished.out} --examples 20; echo status $? >&2"
+    command = f"{sys.executable} -m curate inspect {finished.out} --examples 20; echo status $? >&2"
     done = subprocess.run(
         ["bash", "-c", f"({command}) | head -c 1 > /dev/null"], capture_output=True, text=True, check=False
     )

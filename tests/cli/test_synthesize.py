@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import main
+from curate.cli.main import main
 from tests.fixtures.server import FakeServer, Fault, asked
 
 KEY = "sk-never-to-be-seen-1234567890"
@@ -211,7 +211,7 @@ def test_a_model_that_never_follows_the_format_is_told_of(data: Path, capsys: py
 def test_killed_in_the_middle_it_resumes_without_paying_twice(data: Path) -> None:
     """kill -9 of the command, and of the server, then the same command on the same server's port."""
     with FakeServer(answer, delay=0.02, most=4) as server:
-        command = [sys.executable, "-m", "curate.cli", *arguments(data, server.url)]
+        command = [sys.executable, "-m", "curate", *arguments(data, server.url)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
             command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

@@ -15,11 +15,11 @@ import curate.evaluation
 import curate.finetuning
 import curate.models
 import curate.validation.folder
-import curate.validation.runner
-from curate.cli import main
-from curate.readers import read
-from curate.score_files import write_scores
-from curate.scores import Scores
+import curate.validation.validate
+from curate.cli.main import main
+from curate.data.readers import read
+from curate.difficulty.score_files import write_scores
+from curate.difficulty.scores import Scores
 from curate.validation import Validation
 from tests.fixtures.validation import Trained, identify_known, load_known, rows
 
@@ -62,7 +62,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Validation:
         seen.append(settings)
         return {}
 
-    monkeypatch.setattr(curate.validation.runner, "validate", validate)
+    monkeypatch.setattr(curate.validation.validate, "validate", validate)
     assert main(["validate", *words, "--json", "--out", "never"]) == 0
     return seen[0]
 

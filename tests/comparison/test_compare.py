@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.cli import main
+from curate.cli.comparison_table import print_comparison
+from curate.cli.main import main
 from curate.comparison import Comparison, compare, paired_interval
 from curate.comparison.page import comparison_page
-from curate.comparison.table import print_comparison
-from curate.comparison.wording import headline, relative, signed
+from curate.comparison.text import headline, relative, signed
 from curate.errors import InputError
-from curate.records import record_text
+from curate.storage.records import record_text
 from tests.fixtures.studies import write_evaluation, write_run, write_study
 
 ARMS = {"original": 0.0, "hard": 1.5, "random": 0.0}
@@ -532,7 +532,7 @@ def test_a_lone_evaluation_set_has_one_row_in_the_table(tmp_path: Path, capsys: 
 
 def test_rows_that_are_cut_off_are_counted(compared: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setattr("curate.comparison.table._MOST_ROWS", 5)
+    monkeypatch.setattr("curate.cli.comparison_table._MOST_ROWS", 5)
     print_comparison(compared.record)
     assert "and 3 more: --json and the page" in capsys.readouterr().out
 

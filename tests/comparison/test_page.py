@@ -13,7 +13,7 @@ import pytest
 
 from curate.comparison import Comparison, compare
 from curate.comparison.page import comparison_page
-from curate.display import visible
+from curate.console.formatting import visible
 from curate.errors import InputError
 from tests.fixtures.studies import write_study
 from tests.report.test_run_page import CONTRAST, FLAGS, PWNED, Page, wait_for

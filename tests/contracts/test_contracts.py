@@ -22,13 +22,13 @@ from curate.checks import (
     small_split,
 )
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
+from curate.data.examples import Examples
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.generation import Completion
 from curate.generators import Transformers, VLLMServer
-from curate.plan import Realized, fold, realize
-from curate.proxy import Proxy
-from curate.readers import read
+from curate.generators.requests import Completion
+from curate.mixture.plan import Realized, fold, realize
+from curate.proxy.proxy import Proxy
 from curate.run import Run
 from scorers import (
     EarlyOutput,

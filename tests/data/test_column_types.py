@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.column_types import conformed
+from curate.data.column_types import conformed
+from curate.data.formats import read_files
+from curate.data.joining import common_type
+from curate.data.json_values import type_name
+from curate.data.readers import read
+from curate.data.row_store import row_store
+from curate.data.writers import write_parquet_shards
 from curate.errors import InputError
-from curate.files import read_files
-from curate.gather import row_store
-from curate.joining import common_type
-from curate.json_values import type_name
-from curate.readers import read
-from curate.writers import write_parquet_shards
 
 WORDS = pa.array(["a", None, "c"])
 REE = pa.RunEndEncodedArray.from_arrays([2, 3], ["a", "b"])

@@ -12,7 +12,7 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from curate.csv_files import read_csv
+from curate.data.csv_files import read_csv
 from curate.errors import InputError
 
 INT, FLOAT, TEXT, BOOL = pa.int64(), pa.float64(), pa.string(), pa.bool_()

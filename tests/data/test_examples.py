@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 import curate
+from curate.data.columns import ROLES, SHAPES, content_roles, parse_columns, recognise
+from curate.data.examples import Examples, content_ids, example_ids
 from curate.errors import InputError
-from curate.examples import Examples, content_ids, example_ids
-from curate.shapes import ROLES, SHAPES, content_roles, parse_columns, recognise
 
 QA = {"prompt": "question", "completion": "answer"}
 PAIRS = [("a", "b"), ("", "ab"), ("ab", ""), ("a", "b"), ("ü", "b\n"), ("a", "b")]

@@ -16,10 +16,10 @@ import pytest
 
 from augmenters import Duplicate
 from curate.clusterers import KMeans
+from curate.data.json_columns import json_faults, plain_text
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.json_columns import json_faults, plain_text
 from curate.pipeline import Pipeline
-from curate.readers import read
 from scorers import Length
 
 

@@ -17,8 +17,8 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
 
+from curate.data.readers import Loaded, read
 from curate.errors import DataWarning, ExternalError, InputError
-from curate.readers import Loaded, read
 from tests import ROOT
 
 ROWS = [

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.gather
-import curate.writers
+import curate.data.row_store
+import curate.data.writers
+from curate.data.readers import read
+from curate.data.row_store import row_store
+from curate.data.writers import assemble, hand_back, write_parquet_shards
 from curate.errors import InputError
-from curate.gather import row_store
-from curate.readers import read
-from curate.writers import assemble, hand_back, write_parquet_shards
 
 TURN = {"role": "assistant", "content": "r"}
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -60,8 +60,8 @@ def plain(table: pa.Table, index: np.ndarray) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.gather, "_SLICE_ROWS", 7)
-    monkeypatch.setattr(curate.writers, "_GROUP_ROWS", 10)
+    monkeypatch.setattr(curate.data.row_store, "_SLICE_ROWS", 7)
+    monkeypatch.setattr(curate.data.writers, "_GROUP_ROWS", 10)
 
 
 # --- taking rows -----------------------------------------------------------------------------------------------
@@ -199,8 +199,8 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from curate.errors import ExternalError
-from curate.publish import publish
-from curate.writers import write_parquet_shards
+from curate.storage.atomic import publish
+from curate.data.writers import write_parquet_shards
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 target = Path(sys.argv[1]) / "data"

@@ -15,12 +15,19 @@ from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 
 from curate.clusterers import HDBSCAN, KMeans, Quantile
-from curate.diagnose import diagnose
-from curate.diagnostics import Diagnostics, agreement, divergence, noise_suspects, rank_correlation, silhouette
+from curate.difficulty.diagnose import diagnose
+from curate.difficulty.diagnostics import (
+    Diagnostics,
+    agreement,
+    divergence,
+    noise_suspects,
+    rank_correlation,
+    silhouette,
+)
+from curate.difficulty.scores import Scores, Split, as_scores
+from curate.difficulty.split import make_split
+from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
-from curate.run_warnings import Truncated
-from curate.scores import Scores, Split, as_scores
-from curate.split import make_split
 
 
 def names(n: int) -> pa.Array:
@@ -160,7 +167,7 @@ def test_silhouette_is_scikit_learns() -> None:
 
 
 def test_silhouette_samples_with_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.diagnostics.SILHOUETTE_ROWS", 200)
+    monkeypatch.setattr("curate.difficulty.diagnostics.SILHOUETTE_ROWS", 200)
     scores = scored(curves(3000)[0])
     split = make_split(scores, KMeans(), ids=scores.ids)
     values = [silhouette(scores.features, split, seed) for seed in (0, 0, 1)]

@@ -11,9 +11,9 @@ import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
+from curate.difficulty.scores import Scores, Split, as_scores
+from curate.difficulty.split import join_scores, make_split
 from curate.errors import InputError
-from curate.scores import Scores, Split, as_scores
-from curate.split import join_scores, make_split
 
 
 class Given:

@@ -20,14 +20,14 @@ import augmenters
 import curate
 import scorers
 from augmenters import Synthesize
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import PerSource, cluster_rows
+from curate.clusterers.estimators import _PARAMETERS
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.estimators import _PARAMETERS
-from curate.evaluation.settings import Evaluation
+from curate.evaluation.config import Evaluation
 from curate.evaluation.target import find_target
-from curate.finetuning.settings import finetuning_from
+from curate.finetuning.config import finetuning_from
 from curate.generators import VLLMServer
 from curate.pipeline import Pipeline
 from curate.recipe import apply_settings, construct, decode, encode
@@ -345,9 +345,9 @@ def test_what_a_run_says_of_itself_lets_nothing_run(
 def test_a_chat_template_reaches_nothing(template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa
 
-    from curate.readers import read
-    from curate.scratch import scratch_tokenizer
-    from curate.templates import renderer
+    from curate.data.readers import read
+    from curate.models.scratch import scratch_tokenizer
+    from curate.tokenization.templates import renderer
 
     monkeypatch.chdir(tmp_path)
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from curate.demo import FAMILIES, LEVELS, SPLITS, generate
-from curate.demo.solution import Draw, show
 from curate.errors import InputError
+from curate.word_problems.solution import Draw, show
+from curate.word_problems.table import FAMILIES, LEVELS, SPLITS, generate
 
 EQUATION = re.compile(r"(?<![\w.])([\d(][\d./()*+ -]*) = (-?\d+(?:\.\d+|/\d+)?)")
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
@@ -178,6 +178,6 @@ def test_bad_arguments_name_the_remedy(arguments: dict, message: str) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import curate.demo, sys; print([m for m in ('torch', 'pandas', 'sklearn', 'datasets') if m in sys.modules])"
+    code = "import curate.word_problems, sys; print([m for m in ('torch', 'pandas', 'sklearn', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -180,7 +180,7 @@ def test_import_curate_loads_nothing_heavy() -> None:
 
 def test_the_public_names_of_what_needs_no_model_load_no_torch() -> None:
     code = (
-        "import curate, curate.cli, curate.commands, curate.clusterers, curate.diagnostics, curate.curated\n"
+        "import curate, curate.cli, curate.cli.run, curate.clusterers, curate.difficulty.diagnostics, curate.curated\n"
         "import curate.recipe, scorers, augmenters\n"
         "[getattr(curate, name) for name in curate.__all__]\n"
         "curate.Pipeline.from_recipe('paper').to_yaml()\n"
@@ -194,7 +194,7 @@ def test_curating_given_scores_loads_no_torch() -> None:
         "import curate, numpy as np, pyarrow as pa\n"
         "from curate.clusterers import KMeans; from augmenters import Duplicate\n"
         "data = curate.read(pa.table({'prompt': ['p'] * 9, 'completion': ['c'] * 9}))\n"
-        "scores = curate.scores.as_scores(np.arange(9), 9).with_ids(data.examples.ids)\n"
+        "scores = curate.difficulty.scores.as_scores(np.arange(9), 9).with_ids(data.examples.ids)\n"
         "split = curate.make_split(scores, KMeans())\n"
         "curate.rebuild(data, split, curate.fold([Duplicate()], split))"
     )
@@ -250,7 +250,7 @@ def _faults(tree: ast.Module) -> list[str]:
         if call in FORBIDDEN_CALLS:
             found.append(call)
         if call.startswith("yaml.") and "load" in call:
-            found.append("yaml read other than by curate.plain_values, which sets bounds")
+            found.append("yaml read other than by curate.storage.plain_values, which sets bounds")
         if keywords.get("trust_remote_code") == "True":
             found.append("trust_remote_code=True")
         if keywords.get("allow_pickle") == "True" or (call == "np.load" and keywords.get("allow_pickle") != "False"):
@@ -291,7 +291,7 @@ def test_the_search_for_unsafe_calls_finds_them(code: str) -> None:
 def test_the_safe_loader_is_safe() -> None:
     import yaml
 
-    from curate.plain_values import _Reader
+    from curate.storage.plain_values import _Reader
 
     assert issubclass(_Reader, yaml.SafeLoader)
 

@@ -100,7 +100,7 @@ def test_recipes_and_templates_are_found_where_it_is_installed(installed: Path, 
         "named['stability-gap'] = ['augmenters.1.data=earlier.parquet']\n"
         "print([curate.Pipeline.from_recipe(name, settings=named.get(name, [])).seed for name in recipe_names()])\n"
         "data = curate.read(pa.table({'prompt': ['p'] * 60, 'completion': [f'c{i}' for i in range(60)]}))\n"
-        "scores = curate.scores.as_scores(np.arange(60) // 40, 60).with_ids(data.examples.ids)\n"
+        "scores = curate.difficulty.scores.as_scores(np.arange(60) // 40, 60).with_ids(data.examples.ids)\n"
         "curate.Pipeline.from_recipe('quick').run(data, scores=scores, out='out')\n"
     )
     done = _run(installed, tmp_path, sys.executable, "-c", code)

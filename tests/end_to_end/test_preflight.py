@@ -13,11 +13,11 @@ import pytest
 import curate
 from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline, Run
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile
+from curate.data.readers import Loaded
+from curate.difficulty.scores import as_scores
 from curate.estimate import estimate
-from curate.readers import Loaded
-from curate.scores import as_scores
 from scorers import LossTrajectory
 
 

@@ -16,9 +16,9 @@ import transformers
 from augmenters import Duplicate
 from curate import Pipeline
 from curate.clusterers import KMeans
-from curate.examples import Examples
-from curate.readers import read
-from curate.scratch import scratch_tokenizer
+from curate.data.examples import Examples
+from curate.data.readers import read
+from curate.models.scratch import scratch_tokenizer
 
 pytestmark = pytest.mark.slow
 

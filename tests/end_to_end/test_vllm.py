@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curate.generation import Completion, Request, Sampling
 from curate.generators import Transformers, VLLMServer
-from curate.request_store import complete
+from curate.generators.request_store import complete
+from curate.generators.requests import Completion, Request, Sampling
 from tests import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from curate import distributed
+from curate.devices import distributed
 from curate.errors import DivergenceError, InputError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
-from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
 

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.forward import allow_packing
-from curate.gradient import Gradient
+from curate.models.forward import allow_packing
 from curate.optimizers import AdamW
 from curate.reweighters import ADAPT, IRDRO, BatchOutputs, GivenWeights, OptimizerBatch, Selective, TrainingRows
-from curate.reweighting import RowReweighter, mean_weights
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import RowReweighter, mean_weights
+from curate.training.step import Gradient
 from tests.fixtures.checkpoints import row_loss
 from tests.fixtures.models import random_tokens, tiny_model
 

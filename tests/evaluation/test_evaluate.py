@@ -16,24 +16,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from curate.cache import Cache
 from curate.checks import check_component
+from curate.console.progress import Progress
+from curate.data.examples import Examples
 from curate.errors import DataWarning, InputError
 from curate.evaluation import Evaluation, EvaluationResult, EvaluationSet, evaluate, parse_set, read_evaluations
 from curate.evaluation.answers import graded
 from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces
 from curate.evaluation.sets import Questions, read_set
 from curate.evaluation.target import find_target
-from curate.examples import Examples
-from curate.generation import Completion, Queue, Request
 from curate.generators import Transformers
-from curate.generators.sampling import encode_prompt
-from curate.models import identify, load_model
-from curate.progress import Progress
-from curate.records import record_text
-from curate.scoring import LossEngine
-from curate.templates import renderer
-from curate.tokenization import encode_rows, tokenize
+from curate.generators.decoding import encode_prompt
+from curate.generators.requests import Completion, Queue, Request
+from curate.models.loading import identify, load_model
+from curate.models.scoring import LossEngine
+from curate.storage.cache import Cache
+from curate.storage.records import record_text
+from curate.tokenization.encoding import encode_rows, tokenize
+from curate.tokenization.templates import renderer
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import CHATML, CHATS, byte_level, metaspace
 
@@ -499,7 +499,7 @@ def test_the_content_of_a_model_is_read_once_and_again_when_it_changes(
     place, cache = save_model(tmp_path / "m"), Cache(tmp_path / "cache")
     first = identify(str(place), None, cache)
     assert first == identify(str(place))
-    monkeypatch.setattr("curate.hashing._content_digest", lambda files: "read")
+    monkeypatch.setattr("curate.storage.hashing._content_digest", lambda files: "read")
     assert identify(str(place), None, cache) == first
     save_model(place, seed=1)
     assert identify(str(place), None, cache) == "files:read"
@@ -535,7 +535,7 @@ def write_run(place: Path, *, data: Path, template: str = "plain", seed: int = 0
 
 def save_lora(place: Path, base: Path, seed: int) -> None:
     from curate.finetuning.lora import LoRA, save_adapter, with_adapter
-    from curate.models import load_model
+    from curate.models.loading import load_model
 
     adapted = with_adapter(load_model(str(base)), LoRA(rank=2), seed)
     with torch.no_grad():

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from curate.cli import main
+from curate.cli.main import main
 from curate.errors import DataWarning, InputError
 from curate.expo import extrapolate, sweep, weights
 from curate.expo.sources import open_models
 from curate.expo.sweep import _best
-from curate.records import read_record, record_text
+from curate.storage.records import read_record, record_text
 from tests.fixtures.models import tiny_model
 
 Tensors = dict[str, torch.Tensor]
@@ -293,7 +293,7 @@ def test_old_files_of_a_base_may_hold_buffers_tied_heads_and_shorter_names(tmp_p
 
 def _run(folder: Path, base: Path, **facts: Any) -> Path:
     """run.json as `curate finetune` leaves it, as far as it is read here."""
-    from curate.models import identify
+    from curate.models.loading import identify
 
     settings = {"model": str(base), "revision": None}
     record = {"kind": "finetune", "settings": settings, "template": "alpaca", **facts}
@@ -390,8 +390,8 @@ def test_the_change_of_an_adapter_is_not_rounded_to_its_base(tmp_path: Path) -> 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A base and a tuned model with a tokenizer, and rows to evaluate on."""
-    from curate.readers import read
-    from curate.scratch import scratch_model, scratch_tokenizer
+    from curate.data.readers import read
+    from curate.models.scratch import scratch_model, scratch_tokenizer
 
     place = tmp_path_factory.mktemp("trained")
     rows = [{"prompt": f"{k} plus {k + 1}?", "completion": f"It is {2 * k + 1}.\n#### {2 * k + 1}"} for k in range(12)]

@@ -24,26 +24,26 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.flop_counter import FlopCounterMode
 
 import curate
-import curate.finetuning.stopping as stopping
-import curate.finetuning.training as training
-import curate.gradient
-from curate.batches import RowOrder
+import curate.finetuning.signals as stopping
+import curate.finetuning.training_run as training
+import curate.training.step
+from curate.console.progress import Progress
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.finetuning import Finetuning, LoRA, finetune, finetuning_from, read_run
 from curate.finetuning.flops import arithmetic, peak_rate
 from curate.finetuning.lora import merged, with_adapter
 from curate.finetuning.metrics import read_metrics
 from curate.finetuning.saving import save_model
-from curate.forward import allow_packing, batch_losses
-from curate.models import load_model
+from curate.models.batches import make_batch, pack_batch
+from curate.models.forward import allow_packing, batch_losses
+from curate.models.loading import load_model
 from curate.optimizers import SAM, AdamW, Muon
-from curate.packing import make_batch, pack_batch
-from curate.progress import Progress
-from curate.records import record_text
-from curate.sharding import whole
-from curate.tokenization import tokenize
-from curate.train import train
-from curate.train_config import StepRecord, TrainConfig
+from curate.storage.records import record_text
+from curate.tokenization.encoding import tokenize
+from curate.training.config import StepRecord, TrainConfig
+from curate.training.fsdp import whole
+from curate.training.loop import train
+from curate.training.row_order import RowOrder
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
@@ -516,7 +516,7 @@ def test_a_signal_is_obeyed_once_the_step_is_saved(
         raise Ended
 
     calls: list[int] = []
-    real = curate.gradient.Gradient.__call__
+    real = curate.training.step.Gradient.__call__
 
     def signalled(self: Any, **arguments: Any) -> float:
         calls.append(self.step)
@@ -525,7 +525,7 @@ def test_a_signal_is_obeyed_once_the_step_is_saved(
                 signal.raise_signal(number)
         return real(self, **arguments)
 
-    monkeypatch.setattr(curate.gradient.Gradient, "__call__", signalled)
+    monkeypatch.setattr(curate.training.step.Gradient, "__call__", signalled)
     before = signal.signal(number, end)
     run, at, times = tmp_path / "run", {2}, 1
     try:
@@ -540,7 +540,7 @@ def test_a_signal_is_obeyed_once_the_step_is_saved(
         assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
         monkeypatch.undo()
         at = {5}
-        monkeypatch.setattr(curate.gradient.Gradient, "__call__", signalled)
+        monkeypatch.setattr(curate.training.step.Gradient, "__call__", signalled)
         times = 1
         with pytest.raises(Ended):  # in the last step: the run is finished first
             finetune(table(), settings(model), run, arm="same")
@@ -648,14 +648,14 @@ def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, planted = tmp_path / "run", 7
-    real = curate.gradient.batch_losses
+    real = curate.training.step.batch_losses
     assert planted in RowOrder(np.arange(ROWS), 8, 0).batch(2)  # so that there are checkpoints before it
 
     def broken(model: Any, batch: Any) -> torch.Tensor:
         sums = real(model, batch)
         return sums * torch.where(batch.rows == planted, torch.inf, 1.0)
 
-    monkeypatch.setattr(curate.gradient, "batch_losses", broken)
+    monkeypatch.setattr(curate.training.step, "batch_losses", broken)
     with pytest.raises(InputError, match=r"lower learning_rate.*row ids saved in") as caught:
         finetune(table(), settings(model, save_every=1, steps=20), run)
     found = json.loads(Path(str(caught.value).split("row ids saved in ")[1]).read_text())
@@ -685,7 +685,7 @@ def test_a_last_update_that_breaks_the_weights_is_no_success(model: str, tmp_pat
 def test_smaller_micro_batches_after_running_out_of_memory_are_kept(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, sizes = curate.gradient.batch_losses, []
+    real, sizes = curate.training.step.batch_losses, []
 
     def limited(model: Any, batch: Any) -> torch.Tensor:
         sizes.append(batch.input_ids.numel())
@@ -693,7 +693,7 @@ def test_smaller_micro_batches_after_running_out_of_memory_are_kept(
             raise torch.OutOfMemoryError("out of memory")
         return real(model, batch)
 
-    monkeypatch.setattr(curate.gradient, "batch_losses", limited)
+    monkeypatch.setattr(curate.training.step, "batch_losses", limited)
     run = tmp_path / "run"
     chosen = settings(model, steps=3)
     with pytest.raises(ExternalError):

@@ -13,13 +13,13 @@ import torch
 import transformers
 
 from curate import read
+from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.expo import extrapolate
 from curate.finetuning import Finetuning, finetune
 from curate.finetuning.lora import LoRA, _with_saved_adapter, merged, save_adapter, with_adapter
-from curate.progress import Progress
-from curate.scoring import LossEngine
-from curate.tokenization import tokenize
+from curate.models.scoring import LossEngine
+from curate.tokenization.encoding import tokenize
 from tests.fixtures.models import FAMILIES, tiny_model
 from tests.fixtures.tokenizers import byte_level
 

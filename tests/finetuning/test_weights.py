@@ -16,12 +16,12 @@ from augmenters import Duplicate, Subset
 from curate.clusterers import Quantile
 from curate.errors import InputError
 from curate.finetuning import Finetuning, finetune
-from curate.finetuning.weighing import read_weights
+from curate.finetuning.weights import read_weights
 from curate.pipeline import Pipeline
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss
 from curate.validation import Validation
 from curate.validation.arms import Arm
-from curate.validation.models import model_for
+from curate.validation.run_settings import model_for
 from curate.validation.schedule import PlannedRun
 from scorers import LossTrajectory
 from tests.fixtures.models import tiny_model
@@ -70,7 +70,7 @@ def test_a_run_keeps_the_weights_that_rows_had(inputs: Path, tmp_path: Path) -> 
         (weights[drawn].min(), weights[drawn].max()), abs=1e-5
     )
     assert 0 < facts["effective_share"] < 1
-    assert record["settings"]["reweighter"]["use"] == "curate.reweighters.alignment.DGA"
+    assert record["settings"]["reweighter"]["use"] == "curate.reweighters.dga.DGA"
 
 
 def test_all_rows_alike_is_the_plain_run(inputs: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_validate_holds_online_arms_against_the_data_as_it_is(inputs: Path, tmp_
     assert curate.cli.main(words) == 0
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(record["arms"]) == {"original", "hard", "irdro", "hard+irdro", "slow"}
-    assert record["reweighters"]["slow"] == {"use": "curate.reweighters.losses.DynamicLoss", "uniform_steps": 1000}
+    assert record["reweighters"]["slow"] == {"use": "curate.reweighters.loss_based.DynamicLoss", "uniform_steps": 1000}
     losses = {run["name"]: [each["nll"] for each in run["evaluation"].values()] for run in record["runs"]}
     assert losses["slow-steps-seed0"] == losses["original-steps-seed0"]  # uniform weights to the end
     assert losses["irdro-steps-seed0"] != losses["original-steps-seed0"]

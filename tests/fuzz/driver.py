@@ -39,7 +39,7 @@ import scorers
 from curate.verify import ProgramLimits, run_program
 
 # Modules that are a program of their own, or need what is not installed here.
-_APART = ("__main__", "worker", "jail", "watchdog")
+_APART = ("__main__", "math_verify_worker", "sandbox_child", "watchdog")
 
 
 def import_all() -> None:

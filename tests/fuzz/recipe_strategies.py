@@ -17,7 +17,7 @@ import augmenters
 import curate.clusterers
 import scorers
 from curate.gate import Gate
-from curate.proxy import Proxy
+from curate.proxy.proxy import Proxy
 from tests.fuzz.harness import hostile_text, mostly
 
 __all__ = ["CHEAP", "ROWS", "cheap_recipes", "components", "damaged", "plain_values", "recipes", "rows_file", "texts"]

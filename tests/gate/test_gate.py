@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from curate.cli.gate import add_arguments, gate
 from curate.component import fingerprint
+from curate.data.readers import read
 from curate.errors import InputError
 from curate.gate import Gate, GateIndex, Hit, admission, compared_texts, near, read_texts, words
 from curate.gate import shingles as sketching
-from curate.gate.command import add_arguments, gate
-from curate.gate.near import NearIndex
+from curate.gate.minhash import NearIndex
+from curate.gate.normalization import split_words
 from curate.gate.shingles import bands_for, overlaps, shingles, sketches
-from curate.gate.words import split_words
-from curate.readers import read
 
 VOCABULARY = [a + b + c for a, b, c in itertools.product(["ba", "ke", "li", "mo"], ["da", "ge", "ki", "lo"], "nrstl")]
 STORY = "Anna buys 12 apples at the market and gives 3 of them to her brother, who eats 2. How many does she have left?"

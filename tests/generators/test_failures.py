@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import CurateError, ExternalError, InputError
-from curate.generation import Completion, Request, Sampling
 from curate.generators import VLLMServer, body, client, failures, keepers
 from curate.generators.failures import destination, pause_seconds, wanted_seconds
-from curate.generators.wire import completion_of
-from curate.request_store import RequestStore, complete
+from curate.generators.payloads import completion_of
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Request, Sampling
 from tests.fixtures.server import FakeServer, Fault, asked
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

@@ -11,10 +11,10 @@ import torch
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.generation import Completion, Generator, Prompt, Request, Sampling
 from curate.generators import Transformers
-from curate.generators.sampling import decode, draw, encode_prompt, sample
-from curate.request_store import complete
+from curate.generators.decoding import decode, draw, encode_prompt, sample
+from curate.generators.request_store import complete
+from curate.generators.requests import Completion, Generator, Prompt, Request, Sampling
 from tests.fixtures.models import FAMILIES, tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level, metaspace
 

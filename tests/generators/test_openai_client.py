@@ -20,11 +20,11 @@ from pydantic import ValidationError
 
 from curate.checks import check_component
 from curate.errors import ExternalError, InputError
-from curate.generation import Completion, Generator, Prompt, Request, Sampling
 from curate.generators import VLLMServer, client, endpoints, failures, keepers
+from curate.generators.payloads import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Generator, Prompt, Request, Sampling
 from curate.generators.room import fills_context
-from curate.generators.wire import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
-from curate.request_store import RequestStore, complete
 from curate.seeds import derive_seed
 from tests.fixtures.server import FakeServer, Fault, asked
 
@@ -716,9 +716,9 @@ def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:
 
 ASKER = """
 import sys
-from curate.generation import Request, Sampling
+from curate.generators.requests import Request, Sampling
 from curate.generators import VLLMServer
-from curate.request_store import RequestStore, complete
+from curate.generators.request_store import RequestStore, complete
 requests = [Request(f"question {k}", Sampling(max_tokens=50), 3, k) for k in range(int(sys.argv[3]))]
 generator = VLLMServer(model="fake-model", url=sys.argv[1], connections=4)
 print(len(complete(generator, requests, RequestStore(sys.argv[2]))))

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from curate.cache import Cache
 from curate.errors import DataWarning, ExternalError, InputError
-from curate.generation import Completion, Queue, Request, Sampling
-from curate.request_store import RequestStore, complete
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Queue, Request, Sampling
+from curate.storage.cache import Cache
 
 MODEL = "a-model chat"
 
@@ -197,8 +197,8 @@ def test_what_an_earlier_release_paid_for_is_found(store: RequestStore) -> None:
 
 WRITER = """
 import sys
-from curate.generation import Completion, Request, Sampling
-from curate.request_store import RequestStore
+from curate.generators.requests import Completion, Request, Sampling
+from curate.generators.request_store import RequestStore
 store = RequestStore(sys.argv[1])
 for k in range(int(sys.argv[2]), int(sys.argv[3])):
     request = Request(f"What is {k}?", Sampling(), 0, k)

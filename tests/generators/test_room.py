@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.generation import Completion, Request, Sampling
 from curate.generators import VLLMServer, client
+from curate.generators.decoding import sample
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Request, Sampling
 from curate.generators.room import Room, Told, concerns_length, fills_context, told_lengths
-from curate.generators.sampling import sample
-from curate.request_store import RequestStore, complete
 from tests.fixtures.models import tiny_model
 from tests.fixtures.server import FakeServer, asked, request_key
 from tests.fixtures.tokenizers import byte_level

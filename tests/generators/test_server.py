@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
-from curate.generation import Completion, Request, Sampling
 from curate.generators import VLLMServer, client, keepers, server_process
-from curate.generators.server_process import ServerProcess, find_command, one_line
-from curate.progress import Progress
-from curate.request_store import RequestStore, complete
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Request, Sampling
+from curate.generators.server import ServerProcess, find_command, one_line
 from tests import ROOT
 
 FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
@@ -214,9 +214,9 @@ def test_an_error_ends_the_server_too(tmp_path: Path) -> None:
 
 ASKER = """
 import sys
-from curate.generation import Request, Sampling
+from curate.generators.requests import Request, Sampling
 from curate.generators import VLLMServer
-from curate.request_store import RequestStore, complete
+from curate.generators.request_store import RequestStore, complete
 requests = [Request(f"question {k}", Sampling(max_tokens=50), 0, k) for k in range(20_000)]
 generator = VLLMServer(model="org/fake-model", command=tuple(sys.argv[2:4]), arguments=tuple(sys.argv[4:]))
 complete(generator, requests, RequestStore(sys.argv[1]))

@@ -13,21 +13,21 @@ import pyarrow as pa
 import pytest
 from sklearn.cluster import AgglomerativeClustering
 
-import curate.trace as trace_module
-from curate.assignment import assign
+import curate.proxy.trace as trace_module
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
+from curate.clusterers.assignment import assign
 from curate.component import Component
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.data.readers import read
+from curate.difficulty.scores import Scores, Split, as_scores
+from curate.difficulty.split import make_split
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.measures import MeanLoss
-from curate.progress import Progress
-from curate.proxy import Proxy
-from curate.readers import read
-from curate.rescore import Rescored, behind, rescore
+from curate.mixture.rescoring import Rescored, behind, rescore
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy
+from curate.proxy.trace import stored
 from curate.run import Run
-from curate.scores import Scores, Split, as_scores
-from curate.split import make_split
-from curate.trace import stored
 from scorers import (
     EarlyOutput,
     FinalLoss,

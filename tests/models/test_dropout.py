@@ -14,17 +14,17 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-import curate.gradient
+import curate.training.step
 from curate import Proxy, read
-from curate.dropout import draws_at_random
+from curate.console.progress import Progress
 from curate.finetuning import Finetuning, LoRA, finetune, read_run
 from curate.finetuning.lora import with_adapter
+from curate.models.dropout import draws_at_random
 from curate.optimizers import AdamW
-from curate.progress import Progress
-from curate.proxy_run import ProxyRun
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.training.config import TrainConfig
+from curate.training.loop import train
 from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level
 
@@ -191,7 +191,7 @@ def test_a_proxy_is_the_same_in_micro_batches_of_any_size(
     proxy = Proxy(model=gpt2, steps=5, checkpoints=1, learning_rate=1e-2, precision="float32", warmup_ratio=0)
     found = []
     for size in (4096, 90):
-        monkeypatch.setitem(curate.gradient._MICRO_BATCH_TOKENS, "cpu", size)
+        monkeypatch.setitem(curate.training.step._MICRO_BATCH_TOKENS, "cpu", size)
         run = ProxyRun(read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")).context)
         run.train()
         found.append(load_file(run.checkpoint(5) / "model.safetensors"))
@@ -220,14 +220,14 @@ def test_fine_tuning_says_once_what_depends_on_the_size(
 def test_running_out_of_memory_says_that_the_result_is_of_neither_size(
     gpt2: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = curate.gradient.batch_losses
+    real = curate.training.step.batch_losses
 
     def limited(model: Any, batch: Any) -> torch.Tensor:
         if batch.input_ids.numel() > 200:
             raise torch.OutOfMemoryError("out of memory")
         return real(model, batch)
 
-    monkeypatch.setattr(curate.gradient, "batch_losses", limited)
+    monkeypatch.setattr(curate.training.step, "batch_losses", limited)
     settings = Finetuning(model=gpt2, steps=2, max_length=64, batch_size=8)
     record = finetune(ROWS, settings, tmp_path / "run", progress=Progress("lines"))["training"]
     assert "the result is that of neither" in capsys.readouterr().err

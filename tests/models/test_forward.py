@@ -13,13 +13,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from curate import forward, head
-from curate.attention import VARLEN
 from curate.errors import InputError
-from curate.forward import allow_packing, batch_losses, logit_map
-from curate.head import LogitMap, token_losses
-from curate.packing import Batch, make_batch, pack_batch, shared_prefix
-from curate.tokens import Tokens
+from curate.models import cross_entropy as head
+from curate.models import forward
+from curate.models.batches import Batch, make_batch, pack_batch, shared_prefix
+from curate.models.cross_entropy import LogitMap, token_losses
+from curate.models.forward import allow_packing, batch_losses, logit_map
+from curate.models.varlen_attention import VARLEN
+from curate.tokenization.tokens import Tokens
 from tests.fixtures.models import FAMILIES, VOCABULARY, random_tokens, tiny_model
 
 TOKENS = random_tokens([(5, 7), (3, 30), (10, 1), (20, 40), (4, 4), (1, 2)], invalid=[4])
@@ -319,7 +320,7 @@ def test_packed_rows_need_a_prepared_model() -> None:
 
 
 def test_packing_that_leaks_is_noticed_and_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate import attention
+    from curate.models import varlen_attention as attention
 
     right = attention.varlen_attention
 

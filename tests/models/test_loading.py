@@ -17,13 +17,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curate import hub, models
 from curate.checks import small_examples
+from curate.data.readers import read
 from curate.errors import ExternalError, InputError
-from curate.models import identify, load_model, load_tokenizer, parameter_count
-from curate.readers import read
-from curate.scratch import scratch_identity, scratch_model, scratch_tokenizer
-from curate.tokenization import tokenize
+from curate.models import hub
+from curate.models import loading as models
+from curate.models.loading import identify, load_model, load_tokenizer, parameter_count
+from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
+from curate.tokenization.encoding import tokenize
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
@@ -515,7 +516,7 @@ def test_identity_of_gguf_is_its_content(gguf_folder: tuple[Path, Any], tmp_path
 _SCRATCH = """
 import hashlib, sys
 from curate.checks import small_examples
-from curate.scratch import scratch_model, scratch_tokenizer
+from curate.models.scratch import scratch_model, scratch_tokenizer
 tokenizer = scratch_tokenizer(small_examples(60), 3)
 digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
 for name, tensor in scratch_model(tokenizer, 64, 3).state_dict().items():
@@ -601,7 +602,9 @@ def test_scratch_identity_changes_with_all_that_decides_it(monkeypatch: pytest.M
 
 
 def test_importing_loads_neither_torch_nor_transformers() -> None:
-    program = "import sys, curate.models, curate.hub, curate.tokenization, curate.proxy; print(sorted(sys.modules))"
+    program = (
+        "import sys, curate.models, curate.models.hub, curate.tokenization, curate.proxy; print(sorted(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = result.stdout
     assert all(f"'{name}'" not in loaded for name in ("torch", "transformers", "huggingface_hub", "tokenizers"))

@@ -13,12 +13,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from curate.cli import main
+from curate.cli.main import main
 from curate.errors import DataWarning, InputError
 from curate.expo.sources import open_models
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
-from curate.models import identify, load_model, load_tokenizer
+from curate.models.loading import identify, load_model, load_tokenizer
 from tests.fixtures.models import FAMILIES, tiny_model
 from tests.fixtures.tokenizers import byte_level
 from tests.models.test_loading import saved, write_gguf

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from curate import forward, scoring
+from curate.devices.precision import resolve_precision
 from curate.errors import InputError
-from curate.packing import plan_batches, plan_packs
-from curate.precision import resolve_precision
-from curate.scoring import LossEngine, score_losses
-from curate.tokens import Tokens
+from curate.models import forward, scoring
+from curate.models.batches import plan_batches, plan_packs
+from curate.models.scoring import LossEngine, score_losses
+from curate.tokenization.tokens import Tokens
 from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
 
 LENGTHS = [(6, 40), (30, 3), (2, 90), (11, 1), (9, 33), (50, 50), (3, 7), (20, 32), (1, 60), (4, 12)]

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.func import functional_call, vjp
 
-from curate.batches import RowOrder
-from curate.forward import logit_map
+from curate.models.forward import logit_map
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
-from curate.reweighting import BatchOutputs, OptimizerBatch
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import BatchOutputs, OptimizerBatch
+from curate.training.row_order import RowOrder
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

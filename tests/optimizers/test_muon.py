@@ -12,8 +12,8 @@ import torch
 
 from curate.errors import InputError
 from curate.optimizers import SAM, AdamW, Muon, MuonWithAdamW
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.training.config import TrainConfig
+from curate.training.loop import train
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from curate import predictions as module
-from curate.predictions import batches, completion_means, predictions
-from curate.projection import projection
+from curate.proxy import predictions as module
+from curate.proxy.predictions import batches, completion_means, predictions
+from curate.proxy.random_projection import projection
 from tests.fixtures.checkpoints import checkpoint_of, row_logits
 from tests.fixtures.models import FAMILIES, VOCABULARY, random_tokens, tiny_model
 

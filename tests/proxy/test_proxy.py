@@ -9,10 +9,10 @@ import numpy as np
 import pydantic
 import pytest
 
-from curate import proxy
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.proxy import Proxy
+from curate.proxy import proxy
+from curate.proxy.proxy import Proxy
 
 MATH_INSTRUCT_ROWS = 248_937
 

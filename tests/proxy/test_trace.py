@@ -10,18 +10,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-import curate.trace as trace_module
-from curate.cache import Cache
+import curate.proxy.trace as trace_module
 from curate.component import Component, fingerprint
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.data.readers import read
 from curate.errors import CacheDamage, InputError
-from curate.examples import Examples
-from curate.measures import MeanLoss
-from curate.progress import Progress
-from curate.proxy import Proxy
-from curate.proxy_run import ProxyRun
-from curate.readers import read
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy
+from curate.proxy.trace import stored, trace
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.trace import stored, trace
+from curate.storage.cache import Cache
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 from tests import ROOT
 
@@ -79,7 +79,7 @@ def test_everything_comes_from_the_cache_the_second_time(tmp_path: Path, monkeyp
 def test_a_measure_added_later_does_not_retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = _examples()
     trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
-    monkeypatch.setattr("curate.train.train", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("curate.training.loop.train", lambda *a, **k: pytest.fail("trained again"))
     found = trace(examples, PROXY, [MeanLoss(), Spied()], Run(PROXY, tmp_path))
     assert np.array_equal(found.of(Spied()), found.of(MeanLoss()))
 
@@ -105,7 +105,7 @@ def test_a_perturbing_measure_leaves_the_checkpoint_bit_for_bit(tmp_path: Path) 
 
 def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
     """Loss at w + rho g / ||g|| with g from a batch-of-one loop over Hugging Face's own loss."""
-    from curate.scratch import scratch_model, scratch_tokenizer
+    from curate.models.scratch import scratch_model, scratch_tokenizer
 
     examples = _examples(12)
     run = Run(PROXY, tmp_path)
@@ -113,7 +113,7 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
     proxy_run = ProxyRun(examples, PROXY, run.context)
     tokens = proxy_run.tokenised.tokens
     model = scratch_model(scratch_tokenizer(examples, proxy_run.seed), 64, proxy_run.seed)
-    from curate.checkpoint import load_weights
+    from curate.training.checkpoint import load_weights
 
     load_weights(model, proxy_run.checkpoint(6))
 
@@ -156,7 +156,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monk
     assert state.checkpoints == [2, 4]
     assert not state.trained
     trained = []
-    import curate.train as train_module
+    import curate.training.loop as train_module
 
     real_train = train_module.train
 
@@ -190,10 +190,10 @@ def test_losses_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     run = Run(PROXY, tmp_path)
     values = trace(examples, PROXY, [MeanLoss()], run).of(MeanLoss())[:, -1, 0]
     proxy_run = ProxyRun(examples, PROXY, run.context)
-    from curate.scoring import LossEngine
+    from curate.models.scoring import LossEngine
 
     order = np.random.default_rng(0).permutation(40)
-    from curate.checkpoint import load_weights
+    from curate.training.checkpoint import load_weights
 
     load_weights(proxy_run.model, proxy_run.checkpoint(6))
     shuffled = LossEngine(proxy_run.model, precision="float32").losses(proxy_run.tokenised.tokens.take(order))

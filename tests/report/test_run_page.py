@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.display import (
+from curate.console.formatting import (
     as_json,
     compact,
     count,
@@ -36,11 +36,11 @@ from curate.display import (
     visible,
 )
 from curate.errors import InputError
-from curate.records import record_text
 from curate.report import figures, write_report
-from curate.report.data import Finished, Rows, Trajectories, read_finished, read_output
-from curate.report.examples import extremes, rejections
+from curate.report.finished_run import Finished, Rows, Trajectories, read_finished, read_output
 from curate.report.sections import Absent, headline, origins, quality, sources
+from curate.report.texts import extremes, rejections
+from curate.storage.records import record_text
 from tests.fixtures.synthesis import write_synthesis
 
 PWNED = '<script>window.pwned=1</script><img src=x onerror="window.pwned=1">'

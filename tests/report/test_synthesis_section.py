@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.card import dataset_card
-from curate.inspection import inspection, print_inspection
-from curate.plan import NOT_HARD
+from curate.cli.inspect import inspection, print_inspection
+from curate.mixture.plan import NOT_HARD
 from curate.report import write_report
-from curate.report.data import read_finished
-from curate.report.examples import rejections
-from curate.report.funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
+from curate.report.dataset_card import dataset_card
+from curate.report.finished_run import read_finished
 from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_pairs
 from curate.report.reasons import REASONS, kind_of, outcome_of
-from curate.report.synthesis import difficulty_figure, rescored_sentences, right_figure
+from curate.report.synthesis_funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
+from curate.report.synthesis_section import difficulty_figure, rescored_sentences, right_figure
+from curate.report.texts import rejections
 from tests import ROOT
 from tests.fixtures.synthesis import MODEL, write_synthesis
 from tests.report.test_run_page import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
@@ -34,7 +34,7 @@ from tests.report.test_run_page import ACTING, PWNED, Page, page_of, rewrite, re
 @pytest.fixture(autouse=True)
 def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Megabytes that every page holds and no test here looks at."""
-    monkeypatch.setattr("curate.report.page._plotly_source", lambda: "")
+    monkeypatch.setattr("curate.report.run_page._plotly_source", lambda: "")
 
 
 def write_both(directory: Path, **options: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import torch
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.forward import allow_packing
-from curate.gradients import mean_gradient
-from curate.packing import make_batch, pack_batch
+from curate.models.batches import make_batch, pack_batch
+from curate.models.forward import allow_packing
+from curate.models.gradients import mean_gradient
 from curate.reweighters import (
     ADAPT,
     DGA,
@@ -28,12 +28,12 @@ from curate.reweighters import (
     example_losses,
     reweighter_from,
 )
-from curate.reweighters.basis import importance_basis
 from curate.reweighters.bm25 import bm25_scores
-from curate.reweighting import Reweighting, mean_weights
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.reweighters.dga_basis import importance_basis
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import Reweighting, mean_weights
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

@@ -18,16 +18,16 @@ import pytest
 import torch
 import transformers
 
-from curate import distributed
-from curate.batches import RowOrder
+from curate.devices import distributed
 from curate.errors import InputError
 from curate.optimizers import AdamW
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights, Selective, TrainingRows
 from curate.reweighters.trainers import reweight
-from curate.reweighting import BatchOutputs, OptimizerBatch
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import BatchOutputs, OptimizerBatch
+from curate.training.row_order import RowOrder
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level

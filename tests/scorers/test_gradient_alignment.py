@@ -9,19 +9,19 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curate import example_gradients as module
-from curate import predictions
-from curate.checkpoints import LiveCheckpoint
 from curate.clusterers import KMeans
 from curate.component import fingerprint
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.example_gradients import GradientParts, example_gradients
 from curate.pipeline import Pipeline
-from curate.proxy import Proxy, Schedule
-from curate.readers import read
+from curate.proxy import example_gradients as module
+from curate.proxy import predictions
+from curate.proxy.checkpoints import LiveCheckpoint
+from curate.proxy.example_gradients import GradientParts, example_gradients
+from curate.proxy.proxy import Proxy, Schedule
 from curate.run import Run
 from curate.run_record import inputs_fingerprint
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
 from scorers import GradientAlignment
 from scorers.gradient_alignment import Alignment
 from tests.fixtures.checkpoints import checkpoint_of, given_run, row_gradient, row_loss
@@ -217,7 +217,7 @@ def test_a_target_without_gradient_is_refused() -> None:
 
 @pytest.mark.parametrize("parameters", ["last-layer", "lora"])
 def test_a_model_without_a_known_head_is_refused(parameters: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.forward.logit_map", lambda _model: None)
+    monkeypatch.setattr("curate.models.forward.logit_map", lambda _model: None)
     with pytest.raises(InputError, match="choose parameters='all'"):
         alignment(parameters=parameters)
     assert np.isfinite(alignment(parameters="all")[VALID]).all()

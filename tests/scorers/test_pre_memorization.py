@@ -6,19 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import curate.trace as trace_module
+import curate.proxy.trace as trace_module
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.data.readers import read
 from curate.errors import InputError
 from curate.evaluation.answers import graded
-from curate.examples import Examples
-from curate.generation import Request, Sampling
-from curate.generators.sampling import encode_prompt, sample
+from curate.generators.decoding import encode_prompt, sample
+from curate.generators.requests import Request, Sampling
 from curate.pipeline import Pipeline
-from curate.progress import Progress
-from curate.proxy import Proxy
-from curate.proxy_run import ProxyRun
-from curate.readers import read
+from curate.proxy.proxy import Proxy
+from curate.proxy.trace import trace
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.trace import trace
 from scorers import PreMemorizationAccuracy
 from scorers.pre_memorization import (
     SampledAccuracy,
@@ -182,7 +182,7 @@ def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
 def test_data_that_cannot_be_graded_is_refused_before_anything_is_trained(
     examples: Examples, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.train.train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("curate.training.loop.train", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=says):
         PreMemorizationAccuracy().score(examples, Run(TWO_EPOCHS, tmp_path))
     pipeline = Pipeline.from_recipe({"scorer": {"use": "PreMemorizationAccuracy"}, "clusterer": {"use": "KMeans"}})

@@ -12,18 +12,18 @@ from scipy.stats import rankdata
 
 import scorers
 from curate.clusterers import KMeans
+from curate.data.examples import Examples
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.measures import MeanLoss
+from curate.models.scoring import LossEngine
 from curate.pipeline import Pipeline
-from curate.projection import projection
-from curate.proxy import Proxy, Schedule
-from curate.readers import read
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.random_projection import projection
 from curate.recipe import decode
 from curate.run import Run
-from curate.scoring import LossEngine
 from curate.seeds import derive_seed
-from curate.tokens import Tokens
+from curate.tokenization.tokens import Tokens
 from scorers import (
     EarlyOutput,
     ErrorNorm,
@@ -133,8 +133,8 @@ def proxy_of(family: Path) -> Proxy:
 
 
 def test_learnability_is_the_loss_less_that_of_the_reference(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.models import load_model
-    from curate.proxy_run import ProxyRun
+    from curate.models.loading import load_model
+    from curate.proxy.training import ProxyRun
 
     examples = examples_of(9, completion=[" ".join(["word"] * (k % 4 + 1)) for k in range(8)] + [""])
     run = Run(proxy_of(family), family / "cache")
@@ -169,7 +169,7 @@ def test_a_proxy_has_nothing_to_learn_from_itself(family: Path) -> None:
 )
 def test_references_that_cannot_serve(reference: str, says: str, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if reference != "short":  # how long its rows may be is known once it is loaded, the rest before any training
-        monkeypatch.setattr("curate.train.train", lambda *_, **__: pytest.fail("the proxy was trained"))
+        monkeypatch.setattr("curate.training.loop.train", lambda *_, **__: pytest.fail("the proxy was trained"))
     with pytest.raises(InputError, match=says):
         Learnability(reference=str(family / reference)).score(examples_of(4), Run(proxy_of(family), family / "cache"))
 
@@ -293,7 +293,7 @@ def test_length_in_characters(columns: dict[str, Any], expected: list[float], tm
 
 
 def test_length_in_tokens_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.proxy_run import ProxyRun
+    from curate.proxy.training import ProxyRun
 
     monkeypatch.setattr(ProxyRun, "train", lambda self: pytest.fail("trained"))
     proxy = Proxy(model="scratch", steps=4, checkpoints=2, max_length=8)
@@ -358,8 +358,8 @@ def test_early_outputs_are_projected_means_over_completion_tokens(
     output: Any, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if whole:
-        monkeypatch.setattr("curate.predictions.logit_map", lambda _model: None)
-        monkeypatch.setattr("curate.forward.logit_map", lambda _model: None)
+        monkeypatch.setattr("curate.proxy.predictions.logit_map", lambda _model: None)
+        monkeypatch.setattr("curate.models.forward.logit_map", lambda _model: None)
     model = tiny_model("gemma3")
     scorer = EarlyOutput(output=output, dimensions=5)
     checkpoint = checkpoint_of(model, TOKENS)
@@ -457,7 +457,7 @@ def test_own_ascent_is_the_steepest_and_to_first_order_the_gradients_norm() -> N
 @pytest.mark.slow
 def test_signals_tell_the_known_levels_of_the_demo_set_apart(tmp_path: Path) -> None:
     """Chance that a row of levels 3 and 4 scores above one of levels 1 and 2; 0.5 says nothing."""
-    from curate.demo import generate
+    from curate.word_problems.table import generate
 
     table = generate(160, seed=1)
     hard = np.array(table["level"]) >= 3

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from curate import publish as publish_module
-from curate.cache import Cache, default_cache
 from curate.errors import CacheDamage, InputError
+from curate.storage import atomic as publish_module
+from curate.storage.cache import Cache, default_cache
 
 
 def _write(text: str = "hello"):
@@ -75,7 +75,7 @@ def test_partial_folder_of_a_dead_process_is_removed(tmp_path: Path) -> None:
         f"""
         import os, signal
         from pathlib import Path
-        from curate.cache import Cache
+        from curate.storage.cache import Cache
         def write(folder):
             (folder / "half").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_full_disk_is_an_external_error_and_leaves_nothing(tmp_path: Path) -> No
         f"""
         import resource, signal
         from pathlib import Path
-        from curate.cache import Cache
+        from curate.storage.cache import Cache
         from curate.errors import ExternalError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -137,7 +137,7 @@ def test_lock_excludes_and_is_released_by_death(tmp_path: Path) -> None:
         f"""
         import os, signal
         from pathlib import Path
-        from curate.cache import Cache
+        from curate.storage.cache import Cache
         with Cache(Path({str(tmp_path)!r})).lock("k"):
             os.kill(os.getpid(), signal.SIGKILL)
         """

@@ -11,12 +11,12 @@ import curate
 from augmenters import Duplicate, Replay
 from curate.checks import small_split
 from curate.clusterers import KMeans
+from curate.data.readers import read
 from curate.errors import InputError
+from curate.mixture.plan import fold, identity
 from curate.pipeline import Pipeline
-from curate.plan import fold, identity
-from curate.readers import read
-from curate.result_folder import check_directory
 from curate.run_record import inputs_fingerprint
+from curate.storage.folders import check_directory
 
 
 class Known:

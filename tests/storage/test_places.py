@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from curate import Pipeline
-from curate.cache import Cache, default_cache
-from curate.cli import main
+from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
-from curate.places import check_cache, check_place, expanded, local_path
+from curate.storage.cache import Cache, default_cache
+from curate.storage.places import check_cache, check_place, expanded, local_path
 from scorers import Length
 
 ROWS = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "dd"}\n{"prompt": "e", "completion": "fff"}\n'

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.cli import main
+from curate.cli.main import main
 from curate.errors import InputError
-from curate.plain_values import MOST_DEPTH, MOST_VALUES, dump_yaml, parse_yaml
 from curate.recipe import apply_settings, load_recipe
+from curate.storage.plain_values import MOST_DEPTH, MOST_VALUES, dump_yaml, parse_yaml
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 _PLAIN = st.recursive(

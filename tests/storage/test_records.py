@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.cli import main
+from curate.cli.main import main
 from curate.errors import InputError
 from curate.finetuning.metrics import read_metrics
-from curate.records import check_files, file_checksums, peek, read_record, record_text
+from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

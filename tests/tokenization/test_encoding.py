@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate import tokenization, truncation
 from curate.checks import small_examples
-from curate.readers import read
-from curate.tokenization import tokenize
-from curate.tokens import Tokens
+from curate.data.readers import read
+from curate.tokenization import encoding as tokenization
+from curate.tokenization import truncation
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.tokens import Tokens
 from tests.fixtures.tokenizers import CHATML, CHATS, byte_level, metaspace, word_level
 
 
@@ -99,7 +100,7 @@ def test_supervised_text_is_the_completion_and_eos(name: str) -> None:
 def test_a_row_is_bos_prompt_completion_eos_each_tokenised_alone(name: str, template: str) -> None:
     tokenizer = TOKENIZERS[name]()
     tokens = tokenize(pairs(ROWS), tokenizer, template=template, max_length=2000)
-    from curate.templates import renderer
+    from curate.tokenization.templates import renderer
 
     rendered = renderer(pairs(ROWS), template, tokenizer)(0, len(ROWS))
     begin = [tokenizer.bos_token_id] if "bos" in name else []

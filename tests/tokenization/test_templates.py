@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curate import templates
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.layouts import Piece
-from curate.readers import read
-from curate.templates import renderer, resolve_template
+from curate.tokenization import templates
+from curate.tokenization.layouts import Piece
+from curate.tokenization.templates import renderer, resolve_template
 from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, byte_level
 
 Turns = list[tuple[str, str]]

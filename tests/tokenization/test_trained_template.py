@@ -14,16 +14,16 @@ import pytest
 import transformers
 
 from curate import Proxy, read
+from curate.console.progress import Progress
 from curate.errors import DataWarning
 from curate.estimate import mean_tokens
 from curate.evaluation import Evaluation, evaluate
 from curate.expo import extrapolate
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
-from curate.progress import Progress
-from curate.proxy_run import ProxyRun
+from curate.models.trained_template import kept_template
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.trained_template import kept_template
 from scorers import Learnability
 from tests.models.test_loading import saved
 

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli import main
+from curate.cli.main import main
+from curate.data.examples import Examples
+from curate.data.readers import read
 from curate.errors import InputError
-from curate.examples import Examples
-from curate.measures import MeanLoss
-from curate.proxy import Proxy
-from curate.proxy_run import ProxyRun
-from curate.readers import read
-from curate.rescore import behind
+from curate.mixture.rescoring import behind
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.tokenised import Rows
-from curate.tokenization import tokenize
-from curate.usable import Rules, check_usable
-from curate.whole_rows import length_for
+from curate.tokenization.cached import Rows
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.usable import Rules, check_usable
+from curate.tokenization.whole_rows import length_for
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import CHATML, FAMILIES, byte_level
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 import transformers
 
-from curate.batches import RowOrder, micro_batches
-from curate.checkpoint import load_weights
 from curate.errors import DivergenceError, InputError
-from curate.modes import state_tensors
+from curate.models.modes import state_tensors
 from curate.optimizers import SAM, AdamW
-from curate.reweighting import BatchOutputs, OptimizerBatch
-from curate.tokens import Tokens
-from curate.train import train
-from curate.train_config import TrainConfig, learning_rate_factor
+from curate.tokenization.tokens import Tokens
+from curate.training.checkpoint import load_weights
+from curate.training.config import TrainConfig, learning_rate_factor
+from curate.training.loop import train
+from curate.training.reweighting import BatchOutputs, OptimizerBatch
+from curate.training.row_order import RowOrder, micro_batches
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.gradient import Gradient
 from curate.optimizers import SAM, AdamW, FunctionalSAM, trainable
-from curate.reweighting import BatchOutputs, OptimizerBatch
-from curate.train import train
-from curate.train_config import StepRecord, TrainConfig
+from curate.training.config import StepRecord, TrainConfig
+from curate.training.loop import train
+from curate.training.reweighting import BatchOutputs, OptimizerBatch
+from curate.training.step import Gradient
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()

@@ -12,33 +12,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.cache
 import curate.comparison
 import curate.evaluation
 import curate.finetuning
 import curate.models
+import curate.storage.cache
 import curate.validation.folder
 from augmenters import Duplicate, Replay, Subset, Synthesize
 from curate.clusterers import Quantile
+from curate.data.readers import Loaded, read
+from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
 from curate.evaluation import Evaluation, EvaluationSet
 from curate.finetuning import Finetuning
 from curate.optimizers import SAM
 from curate.pipeline import Pipeline
-from curate.proxy import Proxy
-from curate.proxy_run import ProxyRun
-from curate.readers import Loaded, read
+from curate.proxy.proxy import Proxy
+from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.scores import Scores
-from curate.templates import resolve_template
-from curate.tokenization import tokenize
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.templates import resolve_template
 from curate.validation import ARMS, Addition, Validation, validate
 from curate.validation.arms import Arm, Arms
-from curate.validation.forecast import forecast
-from curate.validation.preparation import HELD_OUT, prepare
-from curate.validation.runner import begin
+from curate.validation.config import CONTROLS
+from curate.validation.estimate import forecast
+from curate.validation.evaluation_rows import HELD_OUT, prepare
 from curate.validation.schedule import reference_arm, schedule
-from curate.validation.settings import CONTROLS
+from curate.validation.validate import begin
 from scorers import LossTrajectory
 from tests.fixtures.tokenizers import byte_level
 from tests.fixtures.validation import Trained, identify_known, load_known, rows
@@ -275,7 +275,7 @@ def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path
         record = json.loads(path.read_text()) | {"seconds": 1000.0}
         path.write_text(json.dumps(record))
         manifest = json.loads((path.parent / "manifest.json").read_text())
-        manifest["facts.json"] = curate.cache._checksum(path)
+        manifest["facts.json"] = curate.storage.cache._checksum(path)
         (path.parent / "manifest.json").write_text(json.dumps(manifest))
     given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
     cost = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None).get("hard", 0).curation

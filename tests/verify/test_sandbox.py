@@ -168,7 +168,7 @@ def test_where_the_network_cannot_be_closed_nothing_runs(tmp_path: Path) -> None
     """The locking-in itself, with a C library that refuses every call."""
     code = """
 import sys
-sys.argv = ["jail.py", {program!r}, {settings!r}]
+sys.argv = ["sandbox_child.py", {program!r}, {settings!r}]
 from curate.verify import jail
 class Refusing:
     def unshare(self, *arguments): return -1

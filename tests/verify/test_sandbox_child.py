@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from curate.cli import main
+from curate.cli.main import main
 from curate.errors import InputError
 from curate.verify import ProgramLimits, weak_sandbox
-from curate.verify.jail import LAYERS
 from curate.verify.sandbox import _run, check_sandbox, printed_answer
+from curate.verify.sandbox_child import LAYERS
 from curate.verify.work_folder import remove_folder
 from tests import ROOT
 
@@ -282,7 +282,7 @@ def test_where_a_new_root_cannot_be_made_the_old_one_stays(tmp_path: Path) -> No
     folder, (told, tell) = tmp_path, os.pipe()
     (folder / "program.py").write_text("import os; print(os.listdir('.'), os.getcwd())")
     settings = {**vars(limits), "weak": False, "off": [], "report": tell}
-    jail = Path(str(sys.modules["curate.verify.jail"].__file__))
+    jail = Path(str(sys.modules["curate.verify.sandbox_child"].__file__))
     done = subprocess.run(
         [sys.executable, "-I", str(jail), str(folder / "program.py"), json.dumps(settings)],
         cwd=folder,
@@ -390,6 +390,6 @@ def _jails(place: str) -> list[str]:
             command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if b"jail.py" in command and place.encode() in command:
+        if b"sandbox_child.py" in command and place.encode() in command:
             found.append(entry.name)
     return found

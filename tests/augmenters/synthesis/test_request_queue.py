@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from curate.generation import Completion, Request, Sampling
-from curate.request_store import RequestStore
-from curate.synthesis.families import Family, Method, Parent
-from curate.synthesis.problems import parse_problem, problem_fault
-from curate.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, chat, check_prompt
-from curate.synthesis.work import Work
+from augmenters.synthesis.parsing import parse_problem, problem_fault
+from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, chat, check_prompt
+from augmenters.synthesis.request_queue import Work
+from augmenters.synthesis.variants import Family, Method, Parent
+from curate.generators.request_store import RequestStore
+from curate.generators.requests import Completion, Request, Sampling
 from curate.verify import Verdict, grade
 from curate.verify.pass_rate import Band
 

@@ -18,10 +18,10 @@ from augmenters import Duplicate, Synthesize
 from curate import InputError, Pipeline, Proxy, Run, fold, read, realize
 from curate.checks import check_augmenter
 from curate.clusterers import KMeans
+from curate.difficulty.scores import Split
 from curate.gate import Gate
-from curate.generation import Completion, Queue, Request
-from curate.plan import identity
-from curate.scores import Split
+from curate.generators.requests import Completion, Queue, Request
+from curate.mixture.plan import identity
 from curate.verify.sandbox import sandbox_layers
 from scorers import LossTrajectory
 

@@ -1,0 +1,140 @@
+"""Which rows can have variants: those with one problem, one solution and an answer that can be verified."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from augmenters.synthesis.new_rows import check_schema
+from augmenters.synthesis.variants import Parent
+from curate.data.examples import Examples
+from curate.errors import InputError
+from curate.types import IntArray
+from curate.verify import Verdict, grade, reference_answer
+from curate.verify.sandbox import check_sandbox, printed_answer, program_in
+
+__all__ = ["Parents", "check_examples", "check_shape", "parents"]
+
+NO_ANSWER = "no verifiable answer"
+DISAGREES = "solution and final answer disagree"
+NOT_ONE_TURN = "not one problem with one solution"
+NO_SOLUTION = "answer without a worked solution"
+_BLOCK = 1024
+_LOOKED_AT = 1000
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Parents:
+    """parents: rows to start from, in row order; skipped: rows that cannot serve, by reason."""
+
+    parents: list[Parent]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def reasons(self) -> str:
+        """What was skipped, in words."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.skipped.items()))
+
+
+def check_shape(examples: Examples) -> None:
+    """Raise InputError where no row of this shape can have variants."""
+    if examples.shape == "text":
+        raise InputError(
+            "Synthesize: rows of shape text are not divided into problem and solution; use data that is, or name the "
+            "columns with --columns prompt=...,completion=..."
+        )
+
+
+def check_examples(examples: Examples, *, run_programs: bool) -> None:
+    """Raise InputError where no row can have variants, as far as up to 1,000 rows all over the data show."""
+    check_shape(examples)
+    check_schema(examples)
+    if run_programs:
+        check_sandbox()
+    rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
+    skipped: Counter[str] = Counter()
+    for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):
+        found = parents(examples, np.sort(part), run_programs=run_programs)
+        if found.parents:  # the first that can will do: programs take their time
+            return
+        skipped += found.skipped
+    raise InputError(
+        "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
+        f"({Parents([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN"
+    )
+
+
+def parents(examples: Examples, rows: IntArray, *, run_programs: bool = False) -> Parents:
+    """The rows at the given positions that can have variants.
+
+    The final answer is the cell of the column with that role, else the one that the solution marks as final (a mere
+    last number is not enough to grade by); with `run_programs`, what a solution that is a Python program prints.
+    """
+    found: list[Parent] = []
+    skipped: Counter[str] = Counter()
+    for low in range(0, len(rows), _BLOCK):
+        block = examples.take(rows[low : low + _BLOCK])
+        pairs = _pairs(block)
+        answers = block.column("final_answer").to_pylist() if "final_answer" in block.columns else [None] * len(block)
+        for row, example_id, pair, cell in zip(
+            rows[low : low + _BLOCK].tolist(), block.ids.to_pylist(), pairs, answers, strict=True
+        ):
+            if pair is None:
+                skipped[NOT_ONE_TURN] += 1
+                continue
+            problem, solution = pair
+            answer = _answer(solution, cell, run_programs)
+            if answer is None:
+                skipped[NO_ANSWER] += 1
+            elif solution.strip() == answer:
+                skipped[NO_SOLUTION] += 1
+            elif cell is not None and _contradicts(solution, answer):
+                skipped[DISAGREES] += 1
+            else:
+                found.append(Parent(row, example_id, problem, solution, answer))
+    return Parents(found, skipped)
+
+
+def _pairs(examples: Examples) -> list[tuple[str, str] | None]:
+    """(problem, solution) of each row, or None."""
+    n = len(examples)
+    if examples.shape == "messages":
+        return [_of_turns(turns) for turns in examples.texts("messages", 0, n)]
+    if examples.shape == "instruction":
+        inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
+        texts = zip(examples.texts("instruction", 0, n), inputs, strict=True)
+        problems = [first if not (second or "").strip() else f"{first}\n\n{second}" for first, second in texts]
+        solutions = examples.texts("output", 0, n)
+    else:
+        problems, solutions = examples.texts("prompt", 0, n), examples.texts("completion", 0, n)
+    return [
+        (problem, solution) if (problem or "").strip() and (solution or "").strip() else None
+        for problem, solution in zip(problems, solutions, strict=True)
+    ]
+
+
+def _of_turns(turns: list[dict[str, str]]) -> tuple[str, str] | None:
+    spoken = [turn for turn in turns if turn["role"] != "system"]
+    if [turn["role"] for turn in spoken] != ["user", "assistant"]:
+        return None
+    problem, solution = (turn["content"] or "" for turn in spoken)
+    return (problem, solution) if problem.strip() and solution.strip() else None
+
+
+def _answer(solution: str, cell: Any, run_programs: bool) -> str | None:
+    if cell is not None and str(cell).strip():
+        return str(cell).strip()
+    marked = reference_answer(solution)
+    if marked is not None or not run_programs:
+        return marked
+    program = program_in(solution)
+    return None if program is None else printed_answer(program)
+
+
+def _contradicts(solution: str, answer: str) -> bool:
+    """Whether the solution marks a final answer of its own, and it is another one."""
+    return reference_answer(solution) is not None and grade(solution, answer) == Verdict.wrong

@@ -1,0 +1,151 @@
+"""Is this machine ready? Each finding says what was looked at, what was found, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+__all__ = ["examine", "print_findings"]
+
+_MINIMUM = {"torch": (2, 11), "transformers": (5, 17)}
+_LITTLE_DISK = 5_000_000_000  # five float32 checkpoints of a 135M model take about half of this
+
+
+def examine(cache: Path | str | None = None) -> list[dict[str, str]]:
+    """Findings {name, status: good | note | bad, found, remedy}, cheap ones first."""
+    checks: list[tuple[str, Callable[[], tuple[str, str, str]]]] = [
+        ("python", _python),
+        ("torch", lambda: _package("torch")),
+        ("transformers", lambda: _package("transformers")),
+        ("hdbscan", lambda: _optional("hdbscan", "the HDBSCAN clusterer", "hdbscan")),
+        ("gguf", lambda: _optional("gguf", "GGUF proxies", "gguf")),
+        ("math-verify", lambda: _optional("math-verify", "answers that are no plain numbers", "math")),
+        ("vllm", _vllm),
+        ("devices", _devices),
+        ("compiler", _compiler),
+        ("programs", _programs),
+        ("cache", lambda: _cache(cache)),
+        ("tiny run", _tiny_run),
+    ]
+    findings = []
+    for name, check in checks:
+        try:
+            status, found, remedy = check()
+        except Exception as error:  # a check that fails is itself the finding
+            status, found, remedy = "bad", f"{type(error).__name__}: {' '.join(str(error).split())}", "see the message"
+        findings.append({"name": name, "status": status, "found": found, "remedy": remedy})
+    return findings
+
+
+def _python() -> tuple[str, str, str]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    good = sys.version_info >= (3, 11)
+    return ("good" if good else "bad"), version, "" if good else "install Python 3.11 or newer"
+
+
+def _package(name: str) -> tuple[str, str, str]:
+    wanted = ".".join(str(part) for part in _MINIMUM[name])
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "bad", "not installed", f"pip install '{name}>={wanted}'"
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+    good = numbers >= _MINIMUM[name]
+    return ("good" if good else "bad"), version, "" if good else f"pip install '{name}>={wanted}'"
+
+
+def _optional(package: str, use: str, extra: str) -> tuple[str, str, str]:
+    try:
+        return "good", metadata.version(package), ""
+    except metadata.PackageNotFoundError:
+        return "note", "not installed", f"for {use}: pip install 'curate-lm[{extra}]'"
+
+
+def _vllm() -> tuple[str, str, str]:
+    found = shutil.which("vllm")
+    remedy = "to start servers for new problems: install vLLM in an environment of its own and name it with --vllm PATH"
+    return ("good", found, "") if found else ("note", "not on the PATH", remedy)
+
+
+def _devices() -> tuple[str, str, str]:
+    import torch
+
+    from curate.devices.precision import resolve_precision
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return "good", f"{', '.join(names)}; precision {resolve_precision('auto', torch.device('cuda'))}", ""
+    precision = resolve_precision("auto", torch.device("cpu"))
+    found = f"CPU with {torch.get_num_threads()} threads, precision {precision}"
+    return "note", found, "no GPU: take --proxy scratch, or --limit, for large datasets"
+
+
+def _compiler() -> tuple[str, str, str]:
+    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    if found:
+        return "good", found, ""
+    return "note", "none", "install a C++ compiler for faster scoring on CPUs; everything works without"
+
+
+def _programs() -> tuple[str, str, str]:
+    """Whether programs of a model can be run, and in which layers of a sandbox."""
+    from curate.verify.sandbox import run_program
+    from curate.verify.sandbox_child import LAYERS
+
+    result = run_program("")
+    if not result.layers:
+        return "note", str(result.failure), "for --run-programs; everything else works without"
+    lacking = [name for name in LAYERS if name not in result.layers]
+    found = f"run in a sandbox of {', '.join(result.layers)}"
+    return "good", found + (f"; this kernel has no {', '.join(lacking)}" if lacking else ""), ""
+
+
+def _cache(given: Path | str | None) -> tuple[str, str, str]:
+    from curate.storage.cache import default_cache
+
+    root = Path(given) if given else default_cache()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root):
+        pass
+    free = shutil.disk_usage(root).free
+    used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    found = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
+    if free < _LITTLE_DISK:
+        return "note", found, "little room for checkpoints: set CURATE_CACHE or pass --cache"
+    return "good", found, ""
+
+
+def _tiny_run() -> tuple[str, str, str]:
+    import time
+
+    from curate.pipeline import Pipeline
+    from curate.word_problems.table import generate
+
+    started = time.monotonic()
+    settings = ["proxy.model=scratch", "proxy.steps=4", "proxy.checkpoints=2", "proxy.batch_size=8"]
+    with tempfile.TemporaryDirectory() as folder:
+        curated = Pipeline.from_recipe("quick", settings=settings).run(generate(n=64), cache=folder)
+    return "good", f"64 rows in, {len(curated)} out, {time.monotonic() - started:.1f} s", ""
+
+
+def print_findings(findings: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from curate.console.printing import show
+
+    colours = {"good": "green", "note": "yellow", "bad": "red"}
+    table = Table(show_header=False, box=None)
+    for finding in findings:
+        status = Text(finding["status"], style=colours[finding["status"]])
+        what = Text(finding["found"])
+        if finding["remedy"]:
+            what.append(f"\n{finding['remedy']}", style="italic")
+        table.add_row(finding["name"], status, what)
+    show(table)

@@ -1,0 +1,221 @@
+"""`curate finetune`: train a model on a dataset and keep all there is to the run in one folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.cli.options import add_machine_arguments, add_reading_arguments, permissions, reading
+from curate.errors import InputError
+from curate.storage.places import local_path
+
+if TYPE_CHECKING:
+    from curate.finetuning.config import Finetuning
+
+__all__ = [
+    "add_arguments",
+    "add_model_arguments",
+    "add_tuning_arguments",
+    "finetune_command",
+    "given_settings",
+    "tuning_settings",
+]
+
+OPTIMIZER_HELP = (
+    "adamw, muon, sam or functionalsam (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
+    "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay"
+)
+REWEIGHTER_HELP = (
+    "how much each row of a batch counts: dynamicloss, irdro, selective, givenweights, adapt or dga, their settings by "
+    "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'"
+)
+# Options that are settings of the same name.
+_TUNING = ("model", "revision", "batch_size", "learning_rate", "optimizer", "precision", "max_length")
+_MORE = ("steps", "seed", "template", "micro_batch_tokens", "sharding", "save_every", "log_every", "saved_dtype")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate finetune`, but for --json, which every command has."""
+    parser.add_argument(
+        "data", metavar="DATA", help="a file, a folder (also one of `curate run`), or a Hugging Face dataset id"
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--out", required=True, type=local_path, metavar="RUN", help="folder for the run")
+    parser.add_argument("--fresh", action="store_true", help="replace what an earlier run left in RUN")
+    about = parser.add_argument_group("about the run")
+    about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")
+    about.add_argument("--budget", choices=("steps", "epochs"), help="what the arms of a comparison have in common")
+    about.add_argument("--seed", type=int, metavar="N", help="seed of row order, dropout and first LoRA factors (0)")
+    about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard or wandb (key: WANDB_API_KEY)")
+    about.add_argument("--log-every", type=int, metavar="N", help="steps between lines of metrics.jsonl (1)")
+    about.add_argument("--save-every", type=int, metavar="N", help="steps between resumable checkpoints (5 minutes)")
+    about.add_argument(
+        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
+    )
+    add_reading_arguments(parser)
+    add_machine_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is trained and how; further settings go through --set."""
+    training = parser.add_argument_group("what to train and how")
+    add_tuning_arguments(training, OPTIMIZER_HELP)
+    training.add_argument(
+        "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
+    )
+    training.add_argument("--reweighter", metavar="NAME|YAML", help=REWEIGHTER_HELP)
+    training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
+    training.add_argument(
+        "--template",
+        choices=("auto", "alpaca", "plain", "chat"),
+        help="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
+    )
+    training.add_argument("--micro-batch-tokens", type=int, metavar="N", help="most tokens in the model at once")
+    training.add_argument("--gradient-checkpointing", action="store_true", help="less memory, about a third slower")
+    training.add_argument(
+        "--sharding", choices=("none", "fsdp"), help="fsdp: under torchrun, each process keeps a part of the weights"
+    )
+    training.add_argument("--saved-dtype", choices=("float32", "bfloat16"), help="of the weights in RUN (float32)")
+    training.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="any setting, e.g. lora.alpha=32, horizon=900 or optimizer.rho=0.1",
+    )
+    training.add_argument(
+        "--allow-plugin",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package an optimizer or reweighter may come from",
+    )
+    training.add_argument(
+        "--trust-remote-code", action="store_true", help="let the model's repository run its own code here"
+    )
+
+
+def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:
+    """What every command takes that fine-tunes, see `tuning_settings`. optimizer: help for --optimizer."""
+    group.add_argument("--model", required=True, metavar="MODEL", help="hub id, folder, GGUF file, or scratch")
+    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
+    group.add_argument("--lora-rank", type=int, metavar="N", help="their rank (8); implies --lora")
+    group.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
+    group.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
+    )
+    group.add_argument("--optimizer", metavar="NAME", help=optimizer)
+    group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
+    group.add_argument(
+        "--max-length",
+        type=_max_length,
+        metavar="N|auto",
+        help="tokens per row; of a longer one the prompt is cut first. auto: as many as 99 %% of the rows need (512)",
+    )
+
+
+def _max_length(text: str) -> int | str:
+    if text != "auto" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of tokens nor auto")
+    return text if text == "auto" else int(text)
+
+
+def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_tuning_arguments`, and --trust-remote-code, as plain settings for `finetuning_from`."""
+    settings = _given(options, _TUNING)
+    if "optimizer" in settings:
+        settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho finds its place
+    if options.lora or options.lora_rank is not None:
+        settings["lora"] = {"use": "LoRA"} | ({} if options.lora_rank is None else {"rank": options.lora_rank})
+    if options.trust_remote_code:
+        settings["trust_remote_code"] = True
+    return settings
+
+
+def given_component(text: str, option: str) -> dict[str, Any]:
+    """What an option says that takes the name of a component, or a YAML mapping with `use` and its parameters."""
+    if not text.lstrip().startswith("{"):
+        return {"use": text}
+    from curate.recipe import parse_recipe
+
+    value = parse_recipe(text, option)
+    if "use" not in value:
+        raise InputError(f"{option} {text}: name the component, such as {{use: DynamicLoss, r: 0.5}}")
+    return value
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def given_settings(options: argparse.Namespace) -> Finetuning:
+    """Settings from the options of `add_model_arguments`, and where a command has them seed, save_every, log_every.
+
+    --set comes last. Raises InputError that names the setting.
+    """
+    from curate.finetuning.config import finetuning_from
+    from curate.recipe import apply_settings
+
+    settings = tuning_settings(options) | _given(options, _MORE)
+    if str(settings.get("steps", "")).strip().isdigit():
+        settings["steps"] = int(settings["steps"])
+    if options.reweighter is not None:
+        settings["reweighter"] = given_component(options.reweighter, "--reweighter")
+    if options.gradient_checkpointing:
+        settings["gradient_checkpointing"] = True
+    if options.lora_targets is not None:
+        names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
+        targets = "all-linear" if names == ["all-linear"] else names
+        settings["lora"] = {"use": "LoRA", **settings.get("lora", {}), "targets": targets}
+    return finetuning_from(apply_settings(settings, options.set), permissions(options))
+
+
+def finetune_command(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, or go on training; returns the object that --json prints."""
+    import os
+
+    from curate.console.progress import Progress
+    from curate.finetuning.finetune import finetune
+
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
+    first = os.environ.get("RANK", "0") == "0"
+    record = finetune(
+        options.data,
+        given_settings(options),
+        options.out,
+        arm=options.arm,
+        budget=options.budget,
+        cache=options.cache,
+        device=options.device,
+        progress=Progress("auto" if first else "none"),
+        fresh=options.fresh,
+        log=[each.strip() for each in (options.log or "").split(",") if each.strip()],
+        time_limit=None if options.time_limit is None else 60 * options.time_limit,
+        **reading(options),
+    )
+    if not first:
+        return {}
+    if not options.json:
+        _print(record, options.out)
+    return {"directory": str(options.out), **record}
+
+
+def _print(record: dict[str, Any], out: Path) -> None:
+    from curate.console.formatting import count, decimal, duration, share, visible
+    from curate.console.printing import show
+
+    training, model = record["training"], record["model"]
+    part = "model" if (out / "model").is_dir() else "adapter"
+    of_peak = f", {share(training['peak_share'])} of peak" if training["peak_share"] else ""
+    show(
+        f"\n{count(training['steps'])} steps, {training['epochs']:.2g} epochs of {count(record['data']['valid'])} "
+        f"rows: loss {decimal(training['loss_first'])} -> {decimal(training['loss_last'])} nats per token",
+        f"{count(model['trainable'])} of {count(model['parameters'])} parameters trained in "
+        f"{duration(training['seconds'])}, {count(training['tokens_per_second'])} tokens/s{of_peak}",
+        f"weights  {visible(str(out / part))}",
+        f"next     curate evaluate {visible(str(out))} --data DATA",
+    )

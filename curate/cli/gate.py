@@ -1,0 +1,241 @@
+"""`curate gate`: what of one dataset another has too."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.console.formatting import one_line, visible
+from curate.dataset_reference import named_dataset
+from curate.errors import InputError
+from curate.storage.places import expanded, local_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.gate.compared_text import Texts
+    from curate.gate.gate import GateIndex, Hit
+
+__all__ = ["add_arguments", "gate", "hits_table"]
+
+_SHOWN = 3  # matches of each kind in the terminal
+_SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
+_READING = ("columns", "shape", "where", "split", "config", "limit", "seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate gate`, but for --json, which every command has."""
+    parser.add_argument("data", metavar="DATA", help="the rows to look at: a file, a folder, or a hub dataset id")
+    against = parser.add_argument_group("what DATA is held against (also against itself: of near-duplicates the first)")
+    against.add_argument("--against", metavar="DATA2", help=f"rows that DATA must not be near to: {_SET_HELP}")
+    against.add_argument(
+        "--evaluation", action="append", default=[], metavar="DATA3", help="evaluation set (repeatable), given likewise"
+    )
+    rules = parser.add_argument_group("rules")
+    rules.add_argument(
+        "--near-duplicate",
+        default="0.7",
+        metavar="SHARE|off",
+        help="Jaccard similarity of word shingles that makes near-duplicates (0.7)",
+    )
+    rules.add_argument("--shingle", type=int, default=3, metavar="N", help="words per shingle (3)")
+    rules.add_argument(
+        "--ngrams", default="8,13", metavar="N,...", help="runs of words not to be shared with an evaluation set (8,13)"
+    )
+    rules.add_argument("--no-template", action="store_true", help="allow what is equal but for its numbers")
+    rules.add_argument("--part", choices=("prompt", "all"), default="prompt", help="what is compared (prompt)")
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")
+    results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
+    reading = parser.add_argument_group("how to read DATA")
+    reading.add_argument("--columns", metavar="ROLE=COLUMN,...", help="what each column is, e.g. prompt=question")
+    reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    reading.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
+    reading.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
+    reading.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train")
+    reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    reading.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that sample (0)")
+
+
+def gate(options: argparse.Namespace) -> dict[str, Any]:
+    """Hold DATA against other datasets and itself; returns the object that --json prints."""
+    from curate.console.progress import Progress
+    from curate.gate.compared_text import read_texts
+
+    for name in ("out", "clean"):
+        _check_file(f"--{name}", getattr(options, name))
+    _check_results(options)
+    progress = Progress()
+    with progress.stage("read"):
+        texts = read_texts(options.data, part=options.part, **{name: getattr(options, name) for name in _READING})
+        index = _index(options)
+    progress.note(f"{len(texts.texts):,} rows of {visible(texts.name)}")
+    if texts.missing:
+        progress.note(f"  {texts.missing:,} rows have no text to compare and are left out")
+    ids = texts.ids.to_pylist()
+    hits: list[list[Hit]] = []
+    with progress.stage("compare", len(ids)) as stage:
+        step = 16_384
+        for low in range(0, len(ids), step):
+            hits += index.admit(texts.texts[low : low + step], ids[low : low + step])
+            stage.advance(min(step, len(ids) - low))
+    result = _result(options, texts, hits, index)
+    if options.out is not None:
+        _write(hits_table(hits, ids, texts.loaded.rows.tolist()), options.out)
+    if options.clean is not None:
+        _write(texts.table.filter([not found for found in hits]), options.clean)
+    if not options.json:
+        _print(result, texts, hits)
+    return result
+
+
+def hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Table:
+    """Columns row (position in the input), example_id, kind, dataset, matched_id, score and matched_text: one per hit.
+
+    hits, ids, rows: (n,) per text.
+    """
+    import pyarrow as pa
+
+    flat = [(rows[k], ids[k], *hit) for k, found in enumerate(hits) for hit in found]
+    names = ("row", "example_id", "kind", "dataset", "matched_id", "score", "matched_text")
+    kinds = (pa.int64(), *[pa.string()] * 4, pa.float64(), pa.string())
+    columns = zip(*flat, strict=True) if flat else ([] for _ in names)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)], names=list(names))
+
+
+def _index(options: argparse.Namespace) -> GateIndex:
+    from pydantic import ValidationError
+
+    from curate.gate.compared_text import read_texts
+    from curate.gate.gate import Gate
+
+    sets = [named_dataset(text, "--evaluation") for text in options.evaluation]
+    settings: dict[str, Any] = {
+        "evaluation": sets,
+        "near_duplicate": _number(options.near_duplicate),
+        "shingle": options.shingle,
+        "ngrams": [size for size in options.ngrams.split(",") if size.strip()],
+        "template": not options.no_template,
+        "part": options.part,
+    }
+    if settings["near_duplicate"] is None and not sets:
+        raise InputError("with --near-duplicate off there is nothing to look for; name a set with --evaluation DATA3")
+    if settings["near_duplicate"] is None and options.against:
+        raise InputError("--against looks for near-duplicates, but --near-duplicate is off; leave one of them out")
+    try:
+        made = Gate(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("_", "-")
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"--{name}: {message} (given: {first['input']!r}); see `curate gate --help`") from error
+    index = made.open()
+    if options.against:
+        described = named_dataset(options.against, "--against")
+        reading = dict(described) if isinstance(described, dict) else {"data": described}
+        source = read_texts(reading.pop("data", None), part=options.part, **reading)
+        index.add_source(source.texts, source.ids.to_pylist(), source.name)
+    return index
+
+
+def _number(text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--near-duplicate {text}: give a share such as 0.7, or off") from error
+
+
+def _check_file(option: str, path: Path | None) -> None:
+    from curate.storage.places import check_place
+
+    if path is None:
+        return
+    if path.is_dir() or path.suffix != ".parquet":
+        raise InputError(f"{option} {path} is no Parquet file; give a name that ends in .parquet")
+    check_place(path)
+
+
+def _check_results(options: argparse.Namespace) -> None:
+    """InputError where a result would take the place of the other one or of something that is read."""
+    inputs: list[tuple[str, Any]] = [("DATA", options.data)]
+    inputs += [("--against", named_dataset(options.against, "--against"))] if options.against else []
+    inputs += [("--evaluation", named_dataset(each, "--evaluation")) for each in options.evaluation]
+    if options.out is not None and options.clean is not None and _same_file(options.out, options.clean):
+        raise InputError(f"--out and --clean both name {options.out}; name two files")
+    for option in ("out", "clean"):
+        path: Path | None = getattr(options, option)
+        if path is None or not path.exists():
+            continue
+        for role, named in inputs:
+            place = expanded(named["data"] if isinstance(named, dict) else named)
+            read = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
+            if any(_same_file(path, each) for each in read):
+                raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """By whatever names and links."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from curate.storage.atomic import publish_file
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    publish_file(path, sink.getvalue().to_pybytes())
+
+
+def _result(options: argparse.Namespace, texts: Texts, hits: list[list[Hit]], index: GateIndex) -> dict[str, Any]:
+    rows = len(hits)
+    hit = sum(bool(found) for found in hits)
+    kinds = Counter((each.kind, each.dataset) for found in hits for each in found)
+    return {
+        "rows": rows,
+        "without_text": texts.missing,
+        "rows_with_hits": hit,
+        "rows_clean": rows - hit,
+        "hits": [
+            {"kind": kind, "dataset": dataset, "rows": count}
+            for (kind, dataset), count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "crowded_searches": index.crowded,
+        "out": None if options.out is None else str(options.out),
+        "clean": None if options.clean is None else str(options.clean),
+    }
+
+
+def _print(result: dict[str, Any], texts: Texts, hits: list[list[Hit]]) -> None:
+    from rich.table import Table
+
+    from curate.console.printing import show
+
+    share = result["rows_with_hits"] / max(result["rows"], 1)
+    parts: list[Any] = [f"{result['rows_with_hits']:,} of {result['rows']:,} rows hit something ({share:.1%})"]
+    if result["hits"]:
+        table = Table()
+        for name in ("kind", "dataset", "rows"):
+            table.add_column(name, justify="right" if name == "rows" else "left")
+        for each in result["hits"]:
+            table.add_row(each["kind"], visible(each["dataset"]), f"{each['rows']:,}")
+        parts.append(table)
+    for each in result["hits"]:
+        parts.append(f"{each['kind']}, {visible(each['dataset'])}:")
+        found = [(k, hit) for k, row in enumerate(hits) for hit in row if hit[:2] == (each["kind"], each["dataset"])]
+        for k, hit in found[:_SHOWN]:
+            what = f"similarity {hit.score:.2f}" if hit.text is None else f'"{one_line(hit.text, 60)}"'
+            own = one_line(texts.texts[k].as_py(), 70)
+            parts.append(f"  {one_line(texts.ids[k].as_py(), 40)} - {one_line(hit.id, 40)}: {what}\n      {own}")
+    for name, what in (("out", "hits"), ("clean", "rows without hits")):
+        if result[name] is not None:
+            parts.append(f"{what} -> {result[name]}")
+    show(*parts)

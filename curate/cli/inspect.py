@@ -1,0 +1,136 @@
+"""A finished run, for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from curate.console.formatting import one_line, visible
+from curate.errors import InputError
+from curate.storage.records import check_files, read_finished
+
+__all__ = ["inspection", "print_inspection"]
+
+_SHOWN_CHARACTERS = 300
+_SHOWN_REASONS = 6
+
+
+def inspection(directory: Path, examples: int) -> dict[str, Any]:
+    """Counts, diagnostics, warnings, records of synthesis, and the easiest and hardest rows of a finished run."""
+    if examples < 0:
+        raise InputError(f"--examples {examples}: give a number of rows, or 0 for none")
+    record = read_finished(directory)
+    check_files(directory, record, "rerun the command that wrote it with --fresh", "tables/")
+    if examples:
+        remedy = "rerun the command that wrote it with --fresh, or show no rows with --examples 0"
+        check_files(directory, record, remedy, "data/")
+    split = pq.read_table(directory / "tables" / "split.parquet")
+    known = split.filter(pc.is_valid(split.column("difficulty")))
+    order = pc.sort_indices(known, sort_keys=[("difficulty", "ascending")])
+    easiest = known.take(order[:examples])
+    hardest = known.take(order[::-1][:examples])
+    return {
+        "directory": str(directory),
+        "recipe": record["recipe_yaml"],
+        "data": record["data"],
+        "proxy": record["proxy"],
+        "counts": record["counts"],
+        "diagnostics": record["diagnostics"],
+        "warnings": record["warnings"],
+        "synthesis": record.get("synthesis", []),
+        "seconds": record["cost"]["seconds"],
+        "easiest": _with_text(directory, easiest.to_pylist(), record["data"]["columns"]),
+        "hardest": _with_text(directory, hardest.to_pylist(), record["data"]["columns"]),
+    }
+
+
+def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str]) -> list[dict[str, Any]]:
+    if not rows:
+        return []
+    shown = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
+    wanted = [row["example_id"] for row in rows]
+    table = ds.dataset(directory / "data", format="parquet").to_table(
+        columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
+    )
+    text = {each["example_id"]: each for each in table.to_pylist()}
+    for row in rows:
+        found = text.get(row["example_id"], {})
+        row["text"] = {name: str(found.get(name))[:_SHOWN_CHARACTERS] for name in shown}
+    return rows
+
+
+def print_inspection(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from curate.console.printing import show
+
+    counts, proxy = result["counts"], result["proxy"]
+    weighted = f" that count as {counts['output_weighted']:,} by `weight`" if "output_weighted" in counts else ""
+    show(
+        visible(result["directory"]),
+        f"{counts['input']:,} rows in, {counts['output']:,} out{weighted}, {counts['hard']:,} hard",
+    )
+    if proxy:
+        show(f"proxy {one_line(proxy['model'])}: steps {', '.join(str(step) for step in proxy['steps'])}")
+    table = Table(title="rows", title_justify="left")
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    for name, value in counts.items():
+        table.add_row(name, f"{value:,}")
+    show(table)
+    by_source = result["diagnostics"].get("hard_share_by_source") or {}
+    if len(by_source) > 1:
+        sources = Table(title="hard rows per source", title_justify="left")
+        for name in ("source", "rows", "hard", "share"):
+            sources.add_column(name, justify="left" if name == "source" else "right")
+        for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
+            sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
+        show(sources)
+    _print_synthesis(result)
+    for warning in result["warnings"]:
+        show(visible(f"warning: {warning['message']} {warning['remedy']}"))
+    for kind in (kind for kind in ("easiest", "hardest") if result[kind]):
+        show(f"\n{kind} rows", *(line for row in result[kind] for line in _lines(row)))
+
+
+def _print_synthesis(result: dict[str, Any]) -> None:
+    """For each synthesis: what is left after each step, why the rest was lost, how much is hard again, the cost."""
+    from rich.table import Table
+
+    from curate.console.formatting import compact, count, share
+    from curate.console.printing import show
+    from curate.report import synthesis_funnel as funnel
+
+    for record in funnel.records(result):
+        table = Table(title="new problems", title_justify="left")
+        for name in ("step", "number", "of the step before"):
+            table.add_column(name, justify="left" if name == "step" else "right")
+        for step in funnel.steps(record):
+            of = step.factor if step.of_before is None else share(step.of_before)
+            table.add_row(step.name, count(step.count), of)
+        show(table)
+        lost = funnel.lost_problems(record)[:_SHOWN_REASONS]
+        if lost:
+            reasons = (f"{count(each.count)} {one_line(each.reason.name.lower())}" for each in lost)
+            show("not kept: " + "; ".join(reasons))
+        again = funnel.rescored(record)
+        if again is not None:
+            interval = f"95 % interval {share(again.low)} to {share(again.high)}"
+            show(f"hard again: {count(again.hard)} of {count(again.measured)} ({share(again.share)}, {interval})")
+        tokens, requests, kept = record["tokens"], record["requests"], record["outcomes"].get("kept", 0)
+        each = f", {compact(tokens['generated'] / kept)} per kept problem" if kept else ""
+        show(
+            f"{one_line(record['generator'])}: {count(tokens['generated'])} tokens generated{each}; "
+            f"{count(requests['made'])} requests made, {count(requests['from the store'])} from the store"
+        )
+        for message, remedy in funnel.advice(record):
+            show(f"warning: {message} {remedy}")
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    texts = [f"    {one_line(name)}: {one_line(text, _SHOWN_CHARACTERS)}" for name, text in row["text"].items()]
+    return [f"  {one_line(row['example_id'])}  difficulty {row['difficulty']:.3f}", *texts]

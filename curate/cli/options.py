@@ -1,0 +1,129 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from curate.errors import InputError
+from curate.storage.cache import default_cache
+from curate.storage.places import check_cache, check_place, local_path
+
+__all__ = [
+    "add_consent_arguments",
+    "add_machine_arguments",
+    "add_reading_arguments",
+    "check_places",
+    "check_spelling",
+    "check_text",
+    "permissions",
+    "reading",
+]
+
+_READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """How DATA is read."""
+    group = parser.add_argument_group("how to read DATA")
+    group.add_argument(
+        "--columns",
+        metavar="ROLE=COLUMN,...",
+        help="what each column is, e.g. prompt=question,completion=answer,source=topic",
+    )
+    group.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    group.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
+    group.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
+    group.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
+    group.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    group.add_argument(
+        "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
+    )
+
+
+def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
+    """What a recipe may do only if it is said, see `permissions`."""
+    group.add_argument(
+        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a recipe may load code from"
+    )
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="let the proxy's repository run its own code here"
+    )
+    group.add_argument(
+        "--send-key",
+        action="append",
+        default=[],
+        metavar="VARIABLE",
+        help="environment variable whose key the servers that a recipe names may get",
+    )
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> None:
+    """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
+    group = parser.add_argument_group("where")
+    group.add_argument(
+        "--cache", type=local_path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)"
+    )
+    group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
+
+
+def permissions(options: argparse.Namespace) -> tuple[str, ...]:
+    """What the options let a recipe load, run or send, see `curate.component`: packages, and what was said."""
+    given = vars(options)
+    said = ["--" + name.replace("_", "-") for name in ("trust_remote_code", "run_programs") if given.get(name)]
+    said += [f"--vllm {options.vllm}"] if given.get("vllm") else []
+    said += [f"--{name.replace('_', '-')} {each}" for name in ("url", "send_key") for each in given.get(name) or ()]
+    return (*given.get("allow_plugin", ()), *said)
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """These arguments as `curate.read` takes them."""
+    return {name: getattr(options, name) for name in _READING}
+
+
+def check_places(options: argparse.Namespace) -> None:
+    """Refuse places that can never be written, before a command reads or computes anything."""
+    for name in ("out", "clean"):
+        if getattr(options, name, None) is not None:
+            check_place(getattr(options, name))
+    if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
+        check_cache(options.cache or default_cache())
+
+
+def check_text(given: Sequence[str]) -> None:
+    """Refuse bytes that are no text: Arrow opens no such path, and no record could name it."""
+    for number, word in enumerate(given):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            option = next((each for each in reversed(given[: number + 1]) if each.startswith("--")), "an argument")
+            raise InputError(
+                f"{option.partition('=')[0]}: {word[:100]!r} is not valid UTF-8; rename the file, or write it in UTF-8"
+            ) from error
+
+
+def check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
+    """Refuse a mistyped command or option by name, with the nearest one.
+
+    argparse would first complain about what is missing, and cannot suggest.
+    """
+    name = given[0] if given else "--help"
+    if name.startswith("-") and name not in ("-h", "--help", "--version"):
+        raise InputError(f"there is no option {name} before the command; write `curate COMMAND ... {name}`")
+    if name.startswith("-"):
+        return
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
+        raise InputError(f"there is no command {name!r}; {hint}")
+    known = [option for action in commands[name]._actions for option in action.option_strings]
+    for word in given[1:]:
+        option = word.partition("=")[0]
+        if word == "--":
+            return
+        if option.startswith("--") and option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"see `curate {name} --help`"
+            raise InputError(f"there is no option {option}; {hint}")

@@ -1,0 +1,269 @@
+"""`curate validate`: does the curated data make a better model?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.cli.options import permissions
+from curate.console.formatting import visible
+from curate.errors import InputError
+from curate.storage.places import local_path
+
+if TYPE_CHECKING:
+    from curate.evaluation.config import Evaluation
+    from curate.finetuning.config import Finetuning
+    from curate.validation.config import Addition, Validation
+
+__all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
+
+EVALUATION_HELP = (
+    "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
+    "columns: {final_answer: COLUMN}, name: NAME} (a tenth of DATA is held out)"
+)
+_DEFAULT_RECIPE = "quick"
+_WITH_GENERATOR = "duplicate-and-synthesize"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `curate validate` takes beside the arguments of `curate run`."""
+    from curate.cli.finetune import add_tuning_arguments
+
+    tuning = parser.add_argument_group("what to fine-tune")
+    add_tuning_arguments(tuning, "adamw or muon (adamw)")
+    tuning.add_argument(
+        "--finetuning", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate finetune"
+    )
+    design = parser.add_argument_group("what to compare")
+    design.add_argument(
+        "--arms",
+        metavar="NAME,...",
+        help="original, hard, random, random-matched, easy, final-loss, sam, synthesis, "
+        "duplicates-synthesis, and those of --reweighter (all that the recipe allows)",
+    )
+    design.add_argument(
+        "--reweighter",
+        action="append",
+        default=[],
+        metavar="NAME|YAML",
+        help="an arm NAME and an arm hard+NAME whose rows weigh what it says: dynamicloss, irdro, selective, "
+        "givenweights, or 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
+    )
+    design.add_argument(
+        "--arm", action="append", default=[], metavar="NAME=DATA|RECIPE", help="an arm of your own: a dataset or recipe"
+    )
+    design.add_argument(
+        "--seeds", default="3", metavar="S|N,N,...", help="how many seeds of fine-tuning, or which (3, that is 0,1,2)"
+    )
+    design.add_argument("--epochs", type=float, default=3.0, metavar="N", help="passes over the hard arm's rows (3)")
+    design.add_argument(
+        "--budgets", default="steps,epochs", metavar="NAME,...", help="equal steps, equal epochs (both)"
+    )
+    design.add_argument("--rho", type=float, metavar="RADIUS", help="of the arm sam (0.05)")
+    asked = parser.add_argument_group("how models are evaluated")
+    asked.add_argument("--held-out", type=float, metavar="SHARE", help="of DATA, without --evaluation (0.1)")
+    asked.add_argument(
+        "--drop-contaminated", action="store_true", help="leave out rows of DATA that an evaluation set has too"
+    )
+    asked.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
+    asked.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of an answer (512)")
+    asked.add_argument(
+        "--evaluate", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate evaluate"
+    )
+    work = parser.add_argument_group("this command")
+    work.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for arms, runs and report")
+    work.add_argument("--fresh", action="store_true", help="remove another validation that DIR holds")
+    work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run when it is evaluated")
+    work.add_argument("--plan", action="store_true", help="show arms, runs, steps, tokens and time; train nothing")
+    work.add_argument(
+        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
+    )
+
+
+def validate_command(options: argparse.Namespace) -> dict[str, Any]:
+    """Validate, or go on with it; returns the object that --json prints."""
+    from curate.cli.run import loaded_from, new_progress, scores_from
+    from curate.validation.validate import begin, validate
+
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
+    settings, progress = _settings(options), new_progress()
+    loaded = loaded_from(options, settings.pipeline, progress)
+    scores = scores_from(options, settings.pipeline, loaded, progress)
+    surroundings = {"cache": options.cache, "device": options.device, "progress": progress, "scores": scores}
+    if options.plan:
+        from curate.validation.estimate import forecast
+
+        result = forecast(begin(loaded, settings, options.out, dry=True, fresh=options.fresh, **surroundings))
+        if not options.json:
+            _print_plan(result)
+        return result
+    limit = None if options.time_limit is None else 60 * options.time_limit
+    result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, **surroundings)
+    if not options.json:
+        _print(result, options.out)
+    return {"directory": str(options.out), "report": str(options.out / "report.html"), **result}
+
+
+# -- from options to settings ---------------------------------------------------------------------------------------
+
+
+def _settings(options: argparse.Namespace) -> Validation:
+    from curate.cli.evaluate import named_sets
+    from curate.cli.run import pipeline_from
+    from curate.recipe import construct
+    from curate.validation.config import Validation
+
+    # The evaluation sets are put into the gate later, by the very questions that are asked.
+    recipe = argparse.Namespace(**{**vars(options), "evaluation": None})
+    if recipe.generator is not None and recipe.recipe == _DEFAULT_RECIPE:
+        recipe.recipe = _WITH_GENERATOR
+    fields: dict[str, Any] = {
+        "pipeline": pipeline_from(recipe),
+        "finetuning": _finetuning(options),
+        "evaluation": _evaluation(options),
+        "sets": tuple(named_sets(options.evaluation or [], "--evaluation")),
+        "arms": None if options.arms is None else _names(options.arms),
+        "reweighters": _reweighters(options),
+        "additions": tuple(_addition(text, recipe) for text in options.arm),
+        "seeds": _seeds(options.seeds),
+        "epochs": options.epochs,
+        "budgets": _names(options.budgets),
+        "drop_contaminated": options.drop_contaminated,
+        "keep_weights": not options.drop_weights,
+    }
+    fields |= {name: getattr(options, name) for name in ("rho", "held_out") if getattr(options, name) is not None}
+    found: Validation = construct(Validation, fields, "validate")
+    return found
+
+
+def _finetuning(options: argparse.Namespace) -> Finetuning:
+    from curate.cli.finetune import tuning_settings
+    from curate.finetuning.config import finetuning_from
+    from curate.recipe import apply_settings
+
+    changed = apply_settings(tuning_settings(options), options.finetuning)
+    for name, option in (("steps", "--epochs"), ("seed", "--seeds")):
+        if name in changed:
+            raise InputError(f"--finetuning {name}=...: every run gets its own; use {option}")
+    return finetuning_from(changed, permissions(options))
+
+
+def _evaluation(options: argparse.Namespace) -> Evaluation:
+    from curate.evaluation.config import Evaluation, parse_set
+    from curate.recipe import apply_settings, construct
+
+    given = apply_settings({}, options.evaluate)
+    if options.no_generate:
+        given["generate"] = False
+    if options.trust_remote_code:
+        given["trust_remote_code"] = True
+    if options.max_tokens is not None:
+        given["max_tokens"] = options.max_tokens
+    if isinstance(given.get("shots_from"), str):
+        given["shots_from"] = parse_set(given["shots_from"], "--evaluate shots_from")
+    for name in ("stop", "vllm_arguments"):
+        if isinstance(given.get(name), list):
+            given[name] = tuple(given[name])
+    found: Evaluation = construct(Evaluation, given, "--evaluate", permissions(options))
+    return found
+
+
+def _addition(text: str, options: argparse.Namespace) -> Addition:
+    from curate.cli.run import pipeline_from
+    from curate.recipe import construct, recipe_names
+    from curate.validation.config import Addition
+
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise InputError(f"--arm {text}: write NAME=DATA or NAME=RECIPE")
+    if value in recipe_names() or Path(value).suffix in (".yaml", ".yml"):
+        # What else is set is about the main recipe; the proxy, the seed and what is trusted are for all.
+        own = argparse.Namespace(**{**vars(options), "recipe": value, "set": []})
+        fields: dict[str, Any] = {"name": name, "recipe": pipeline_from(own)}
+    else:
+        fields = {"name": name, "data": value, "columns": options.columns, "shape": options.shape}
+    found: Addition = construct(Addition, fields, f"--arm {text}")
+    return found
+
+
+def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
+    from curate.cli.finetune import given_component
+    from curate.recipe import reweighter_from
+
+    found: dict[str, Any] = {}
+    for text in options.reweighter:
+        head, equals, rest = text.partition("=")
+        name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
+        given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
+        name = name or type(given).__name__.lower()
+        if name in found:
+            raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")
+        found[name] = given
+    return found
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """`3` = 0, 1, 2; `5,7` and `5,` = these."""
+    try:
+        if "," in text:
+            return tuple(int(each) for each in _names(text))
+        count = int(text)
+    except ValueError as error:
+        raise InputError(f"--seeds {text}: give how many, such as 3, or which, such as 0,1,2") from error
+    if count < 1:
+        raise InputError(f"--seeds {text}: give at least 1, better 3")
+    return tuple(range(count))
+
+
+# -- on the terminal ------------------------------------------------------------------------------------------------
+
+
+def _print(result: dict[str, Any], out: Path) -> None:
+    from curate.cli.comparison_table import print_comparison
+    from curate.console.printing import show
+
+    print_comparison(result["comparison"])
+    show(f"report   {visible(str(out / 'report.html'))}")
+
+
+def _print_plan(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from curate.console.formatting import count, duration
+    from curate.console.printing import show
+
+    table = Table(title="What this validation would do", title_justify="left")
+    for name in ("arm", "at equal", "rows", "steps", "epochs", "runs", "tokens", "time"):
+        table.add_column(name, justify="left" if name in ("arm", "at equal") else "right")
+    rows = {each["arm"]: each for each in result["arms"]}
+    for arm, budget in dict.fromkeys((run["arm"], run["budget"]) for run in result["runs"]):
+        runs = [run for run in result["runs"] if (run["arm"], run["budget"]) == (arm, budget)]
+        about = f"{'' if rows[arm]['known'] else '~'}{rows[arm]['rows']:,}"
+        one, done = runs[0], sum(run["done"] for run in runs)
+        numbers = [about, f"{one['steps']:,}", f"{one['epochs']:g}"]
+        if one["same_as"]:
+            table.add_row(visible(arm), budget, *numbers, "", "", "as above")
+            continue
+        seconds = sum(run["seconds"] or 0 for run in runs)
+        numbers += [f"{len(runs)}" + (f" ({done} done)" if done else ""), count(sum(run["tokens"] for run in runs))]
+        table.add_row(visible(arm), budget, *numbers, duration(seconds) if seconds else "")
+    lines = [f"{result['runs_left']} runs are left, about {count(result['tokens_left'])} tokens"]
+    if result["seconds_left"] is None:
+        lines.append("how long that takes is known when the first run has begun")
+    elif result["runs_left"]:
+        lines.append(f"about {duration(result['seconds_left'])} at the rate of the runs so far")
+    if not all(each["known"] for each in result["arms"]):
+        lines.append("~ a quarter of the rows is supposed to be hard; the curation, which comes first, will tell")
+    for each in result["detectable"]:
+        relative = "" if each["relative"] is None else f" ({each['relative']:.1%})"
+        lines.append(
+            f"{visible(each['set'])}, {each['metric']}: {each['seeds']} seeds can detect a difference of "
+            f"{each['absolute']:.4f}{relative}, judging by {each['from_seeds']} runs of the baseline"
+        )
+    show(table, *lines, *(f"warning: {visible(line)}" for line in result["warnings"]))

@@ -1,0 +1,67 @@
+"""Feature matrices and sources as clusterers take them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
+import numpy as np
+
+from curate.errors import InputError
+
+__all__ = ["source_codes"]
+
+Labels = npt.NDArray[np.int32]
+
+
+Array = npt.NDArray[Any]
+
+
+SmallSources = Literal["cluster", "all_hard"]
+
+
+NOISE = -1
+
+
+def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
+    """Codes (n,) int32 into the sorted distinct source labels; rows without a source share a last one, None.
+
+    `sources` is an Arrow array, a NumPy array or a sequence of n labels.
+    """
+    import pyarrow as pa
+
+    array = sources if isinstance(sources, pa.Array | pa.ChunkedArray) else pa.array(sources)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if len(array) != n:
+        raise InputError(f"sources has {len(array)} labels for {n} rows; give one per row")
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    encoded = array.cast(pa.string()).dictionary_encode(null_encoding="encode")
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=lambda code: (names[code] is None, names[code] or ""))
+    rank = np.empty(len(names), np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
+    return rank[encoded.indices.to_numpy(zero_copy_only=False)], [names[code] for code in order]
+
+
+def feature_matrix(X: Any) -> Array:
+    """X as a finite (n, f) array, or an InputError that names the row at fault."""
+    array = np.asarray(X)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"features have shape {array.shape}; a clusterer needs (n, f) with n, f > 0")
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise InputError(f"features have dtype {array.dtype}; a clusterer needs numbers")
+    for column in range(array.shape[1]):
+        finite = np.isfinite(array[:, column])
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise InputError(f"feature {column} of row {row} is {array[row, column]}; mark the row invalid")
+    return array
+
+
+def too_few(rows: int, clusters: int, parameter: str) -> InputError:
+    return InputError(f"{rows} rows cannot make {clusters} clusters; lower {parameter} or give more rows")

@@ -1,0 +1,217 @@
+"""`compare`: runs of several arms against a baseline, seed by seed and example by example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curate.comparison.cost import arm_facts, settings_notes
+from curate.comparison.curves import Curve, curves_of
+from curate.comparison.differences import adjust, by_label, pooled_and_single
+from curate.comparison.outcomes import Outcome, outcomes
+from curate.comparison.page import write_comparison
+from curate.comparison.paired_scores import Metric, SetValues, collect
+from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
+from curate.console.formatting import one_line
+from curate.errors import InputError
+from curate.storage.versions import own_version
+
+__all__ = ["CONTROLS", "Comparison", "compare"]
+
+DEFAULT_BASELINE = "original"
+CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM has, chosen otherwise
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """record: what comparison.json holds; curves: training curves of the runs; outcomes: examples won and lost."""
+
+    record: dict[str, Any]
+    curves: tuple[Curve, ...]
+    outcomes: tuple[Outcome, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What comparison.json holds."""
+        return self.record
+
+    def write(self, report: Path) -> None:
+        """Write the page `report` (.html), and comparison.json beside it."""
+        write_comparison(self.record, self.curves, self.outcomes, report)
+
+    @property
+    def primary(self) -> list[dict[str, Any]]:
+        """The differences that the comparison was made for: one per arm and budget that it was run for."""
+        return [each for each in self.record["differences"] if each["primary"]]
+
+
+def compare(
+    runs: Sequence[Path | str],
+    baseline: str | None = None,
+    *,
+    sets: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    warnings: Sequence[str] = (),
+) -> Comparison:
+    """Runs of `curate finetune`, evaluated by `curate evaluate`, against those of the baseline arm.
+
+    runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
+    seed, resamples: of the bootstrap that is shown beside. warnings: known from elsewhere, shown with the result.
+    Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
+    outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
+    rest is exploratory. The arm "hard" is also held against each control arm.
+    InputError: see `curate.comparison.runs` and `curate.comparison.paired_scores`; and arms without a common seed.
+    """
+    read, notes = read_runs(runs, sets)
+    name = DEFAULT_BASELINE if baseline is None else baseline
+    groups, more = group_runs(read, name)
+    used = {run.place: run for members in groups.values() for seeds in members.values() for run in seeds.values()}
+    values = collect(list(used.values()))
+    primary = _primary(values, notes)
+    notes += more + _left_out(values) + settings_notes(groups, name)
+    differences: list[dict[str, Any]] = []
+    breakdown: dict[str, list[dict[str, Any]]] = {"levels": [], "sources": []}
+    for budget, members in groups.items():
+        for arm in members:
+            if arm == name:
+                continue
+            pair = _paired(members[arm], members[name], budget, notes)
+            named = {"arm": arm, "baseline": name, "budget": budget}
+            asked = _asked(groups, arm, budget)
+            for each in pooled_and_single(*pair, values, seed, resamples):
+                chief = asked and each["set"] == "pooled" and each["metric"] == primary
+                differences.append({**named, **each, "primary": chief})
+            for kind, listed in breakdown.items():
+                listed += [{**named, **each} for each in by_label(*pair, values, kind)]
+    controls = _against_controls(groups, name, values, seed, resamples, notes)
+    for primary_too in (True, False):
+        adjust([each for each in differences if each["primary"] is primary_too])
+    adjust(controls)
+    record = {
+        "kind": "comparison",
+        "version": own_version(),
+        "baseline": name,
+        "primary": {"set": "pooled", "metric": primary},
+        "model": {key: read[0].record["model"].get(key) for key in ("name", "identity", "parameters", "trainable")},
+        "arms": arm_facts(groups, name, primary, differences),
+        "sets": _sets(values),
+        "scores": _scores(groups, values),
+        "differences": differences,
+        "against_controls": controls,
+        **breakdown,
+        "comparisons": len(differences) + len(controls) + sum(map(len, breakdown.values())),
+        "warnings": list(dict.fromkeys(warnings)),
+        "notes": list(dict.fromkeys(notes)),
+    }
+    return Comparison(record, curves_of(groups), outcomes(groups, name, values, primary))
+
+
+def _against_controls(
+    groups: Groups,
+    baseline: str,
+    values: dict[Metric, list[SetValues]],
+    seed: int,
+    resamples: int,
+    notes: list[str],
+) -> list[dict[str, Any]]:
+    """The main arm against each control arm at the same budget, on all sets together."""
+    rows = []
+    for budget, members in groups.items():
+        main = {} if baseline == MAIN_ARM else members.get(MAIN_ARM, {})
+        for control in CONTROLS:
+            if control != baseline and set(members.get(control, {})) & set(main):
+                pair = _paired(main, members[control], budget, notes)
+                named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
+                rows += [{**named, **each} for each in pooled_and_single(*pair, values, seed, resamples, whole=True)]
+    return rows
+
+
+def _primary(values: dict[Metric, list[SetValues]], notes: list[str]) -> Metric:
+    if "accuracy" not in values:
+        return "nll"
+    single = {float(number) for each in values["accuracy"] for column in each.values.values() for number in set(column)}
+    if len(single) > 1 or "nll" not in values:
+        return "accuracy"
+    notes.append(
+        f"Every answer of every run came out alike (accuracy {100 * single.pop():.0f} %), which tells no arm from "
+        "another: the primary outcome is the loss on the reference answers (nll)."
+    )
+    return "nll"
+
+
+def _asked(groups: Groups, arm: str, budget: str | None) -> bool:
+    """Whether an arm was run for this budget; one that only met it elsewhere, for the first at which it stands."""
+    standing = [each for each, members in groups.items() if arm in members]
+    own = [each for each in standing if any(run.budget == each for run in groups[each][arm].values())]
+    return budget in (own or standing[:1])
+
+
+def _paired(
+    arm: dict[int, ArmRun], baseline: dict[int, ArmRun], budget: str | None, notes: list[str]
+) -> tuple[list[ArmRun], list[ArmRun]]:
+    """Runs of both arms in the order of their common seeds."""
+    common = sorted(set(arm) & set(baseline))
+    one, other = (one_line(next(iter(each.values())).arm) for each in (arm, baseline))
+    if not common:
+        raise InputError(
+            f"arms {one!r} (seeds {_listed(arm)}) and {other!r} (seeds {_listed(baseline)}) at {budget_name(budget)} "
+            "have no seed in common; fine-tune both with the same seeds"
+        )
+    if set(arm) != set(baseline):
+        notes.append(
+            f"{one} has seeds {_listed(arm)} and {other} {_listed(baseline)} at {budget_name(budget)}: their "
+            f"difference is over the seeds both have ({_listed(common)})."
+        )
+    if len(common) == 1:
+        notes.append(
+            "Where two arms share one seed, how much seeds differ is unknown: the intervals are over examples only, "
+            "the truth is less certain than they say, and there is no verdict."
+        )
+    return [arm[each] for each in common], [baseline[each] for each in common]
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def _left_out(values: dict[Metric, list[SetValues]]) -> list[str]:
+    return [
+        f"{each.left_out:,} examples of {one_line(each.name)} are left out of {metric}: not every run has them."
+        for metric, sets in values.items()
+        for each in sets
+        if each.left_out
+    ]
+
+
+def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
+    """Each set with its examples and its weight in the pooled numbers, by metric."""
+    return [
+        {"set": each.name, "metric": metric, "examples": len(each.ids), "weight": len(each.ids) / total}
+        for metric, sets in values.items()
+        for total in [sum(len(other.ids) for other in sets)]
+        for each in sets
+    ]
+
+
+def _scores(groups: Groups, values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
+    """What every arm scored: the mean over its seeds, each seed's own, and their standard deviation."""
+    rows = []
+    for budget, members in groups.items():
+        for arm, by_seed in members.items():
+            for metric, sets in values.items():
+                single = [np.average(each.table(by_seed.values()), axis=1, weights=each.weights) for each in sets]
+                sizes = [len(each.ids) for each in sets]
+                pooled = np.average(single, axis=0, weights=sizes)
+                for name, means in [("pooled", pooled), *zip((each.name for each in sets), single, strict=True)]:
+                    row = {"arm": arm, "budget": budget, "set": name, "metric": metric}
+                    spread = {
+                        "mean": float(means.mean()),
+                        "by_seed": dict(zip(map(str, by_seed), means.tolist(), strict=True)),
+                        "deviation": float(means.std(ddof=1)) if len(means) > 1 else None,
+                    }
+                    rows.append({**row, **spread})
+    return rows

@@ -1,0 +1,1 @@
+"""Rows in and out, as Arrow tables; nothing here needs torch."""

@@ -1,0 +1,248 @@
+"""Which column plays which role: the shape of a dataset, recognised from column names and types, or given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+from curate.data.json_text import short
+from curate.data.json_values import is_json, type_name
+from curate.data.messages import is_messages, is_text
+from curate.errors import InputError
+
+__all__ = [
+    "RESERVED",
+    "ROLES",
+    "SHAPES",
+    "content_roles",
+    "known_names",
+    "listed",
+    "nearest",
+    "parse_columns",
+    "recognise",
+]
+
+# Required roles of each shape and the column names they go by, most specific first: where a worked solution and
+# a bare answer stand side by side, the solution is what a model is trained on.
+_REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
+    "messages": {"messages": ("messages", "conversations", "conversation")},
+    "prompt_completion": {"prompt": ("prompt",), "completion": ("completion", "response")},
+    "instruction": {"instruction": ("instruction",), "output": ("output", "response")},
+    "question_answer": {
+        "prompt": ("question", "problem", "query"),
+        "completion": ("solution", "answer", "response"),
+    },
+    "text": {"text": ("text", "content")},
+}
+_INPUT = ("input", "context")
+_LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
+_AS_LIST = 'python -c "import json, sys; json.dump(list(json.load(sys.stdin).values()), sys.stdout)" < FILE > rows.json'
+_OPTIONAL = {
+    "id": ("id", "uuid"),
+    "source": ("source", "data_source"),
+    "final_answer": ("final_answer", "answer"),
+}
+
+SHAPES = tuple(_REQUIRED)
+ROLES = (
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "messages",
+    "text",
+    "id",
+    "source",
+    "final_answer",
+)
+# Names of the columns that curation adds (what is left in a finished run's data folder).
+RESERVED = (
+    *("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"),
+    *("generator", "request", "pass_count", "verified", "rescored_hard"),
+)
+
+
+def known_names() -> frozenset[str]:
+    """Every column name that recognition looks for."""
+    required = (name for roles in _REQUIRED.values() for names in roles.values() for name in names)
+    return frozenset([*required, *_INPUT, *(name for names in _OPTIONAL.values() for name in names)])
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
+    """ " (did you mean 'x'?)" for the valid name closest to `name`, or nothing where none is close."""
+    lowered = {candidate.casefold(): candidate for candidate in names}
+    found = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
+    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: as many as are quickly read, and how many there are."""
+    shown = [short(name) for name in names[:_LISTED]]
+    while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
+        shown.pop()
+    return ", ".join(shown) + (f", ... ({len(names):,} in all)" if len(shown) < len(names) else "")
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`prompt=question,completion=answer` as {role: column name}.
+
+    Raises InputError for a piece that is not role=column, an unknown role or one given twice.
+    """
+    columns: dict[str, str] = {}
+    for piece in text.split(","):
+        role, equals, column = (part.strip() for part in piece.partition("="))
+        if not (role and equals and column):
+            raise InputError(
+                f"--columns {text!r}: {piece!r} is not ROLE=COLUMN; write e.g. prompt=question,completion=answer"
+            )
+        if role in columns:
+            raise InputError(f"--columns {text!r}: role {role!r} is given twice; name one column for it")
+        _check_role(role)
+        columns[role] = column
+    return columns
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise InputError(f"unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}")
+
+
+def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The roles whose cells a model reads, in a fixed order; only those that have a column."""
+    if shape == "messages":
+        return ("messages",) if "messages" in columns else ("prompt", "completion")
+    order = {"instruction": ("instruction", "input", "output"), "text": ("text",)}
+    return tuple(role for role in order.get(shape, ("prompt", "completion")) if role in columns)
+
+
+def recognise(
+    schema: pa.Schema, columns: Mapping[str, str] | None = None, shape: str | None = None
+) -> tuple[str, dict[str, str]]:
+    """Shape of the dataset, and {role: column name}.
+
+    columns: roles the caller names; they win. shape: one of SHAPES, else the first whose required columns are
+    there. Prompts and completions that are both lists of messages are of shape messages.
+    Raises InputError for unknown roles, columns and shapes, for a column in two content roles or of the wrong type,
+    and where no shape fits.
+    """
+    given = dict(columns or {})
+    for role, name in given.items():
+        _check_role(role)
+        if name not in schema.names:
+            raise InputError(
+                f"--columns {role}={name}: there is no column {name!r}{nearest(name, schema.names)}; "
+                f"columns are {listed(schema.names)}"
+            )
+    _check_repeats(given)
+    if shape is not None and shape not in SHAPES:
+        raise InputError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}; shapes are {', '.join(SHAPES)}")
+    wrong: list[str] = []
+    for candidate in SHAPES if shape is None else (shape,):
+        found = _fit(schema, candidate, given)
+        if found is None:
+            continue
+        fault = _fault(schema, candidate, found)
+        if fault is None:
+            conversational = candidate != "messages" and is_messages(schema.field(next(iter(found.values()))).type)
+            return "messages" if conversational else candidate, {**found, **_optional(schema, given, found)}
+        wrong.append(fault)
+    if wrong:
+        raise InputError(wrong[0])
+    raise InputError(_no_fit(schema, shape))
+
+
+def _check_repeats(given: Mapping[str, str]) -> None:
+    roles: dict[str, str] = {}
+    for role, name in given.items():
+        if role in _OPTIONAL:
+            continue  # what is trained on may be the final answer, and its source or id
+        if name in roles:
+            raise InputError(
+                f"--columns {roles[name]}={name},{role}={name}: a column cannot be both {roles[name]} and {role}; "
+                "name another one for either"
+            )
+        roles[name] = role
+
+
+def _column(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> str | None:
+    """The first of `names` that is a column, whatever its capitals, and not taken."""
+    free = [name for name in schema.names if name not in taken]
+    lowered = {name.casefold(): name for name in reversed(free)}
+    return next((name if name in free else lowered[name] for name in names if name in lowered), None)
+
+
+def _fit(schema: pa.Schema, shape: str, given: Mapping[str, str]) -> dict[str, str] | None:
+    required = _REQUIRED[shape]
+    allowed = {*required, *_OPTIONAL, *(["input"] if shape == "instruction" else [])}
+    if shape == "messages" and "prompt" in given and "completion" in given and "messages" not in given:
+        required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *_OPTIONAL}
+    if not allowed >= set(given):
+        return None
+    taken = [name for role, name in given.items() if role not in _OPTIONAL]
+    found = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
+    if shape == "instruction":
+        found["input"] = given.get("input") or _column(schema, _INPUT, taken)
+    complete = {role: name for role, name in found.items() if name is not None}
+    return complete if set(complete) >= set(required) else None
+
+
+def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str]) -> str | None:
+    kinds = {role: schema.field(name).type for role, name in found.items()}
+    if shape == "messages" or (shape == "prompt_completion" and any(is_messages(kind) for kind in kinds.values())):
+        valid, expected = is_messages, "a list of messages with text in role and content (or from and value)"
+    else:
+        valid, expected = is_text, "text"
+    for role, kind in kinds.items():
+        if not valid(kind):
+            return (
+                f"column {found[role]!r} holds {type_name(kind)}, not {expected}; convert it, or name another column "
+                f"with --columns {role}=COLUMN"
+            )
+    return None
+
+
+def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    columns = {}
+    for role, names in _OPTIONAL.items():
+        name = given.get(role) or _column(schema, names)
+        if role == "final_answer" and name not in (given.get(role), "final_answer") and name in found.values():
+            continue  # an `answer` that is already the completion is a worked answer
+        if name is None:
+            continue
+        kind = schema.field(name).type
+        if is_text(kind) or pa.types.is_integer(kind) or (role != "id" and _is_written(kind)):
+            columns[role] = name
+        elif role in given:
+            raise InputError(
+                f"column {name!r} holds {type_name(kind)}, which cannot be {role}; name a column of text or numbers"
+            )
+    return columns
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    """Whether Arrow writes cells of a type as text: numbers and times, unless of a time zone that it does not know."""
+    if not pa.types.is_primitive(kind):
+        return False
+    try:
+        pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes(64))]).cast(pa.string())  # one cell of zeros
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
+
+
+def _no_fit(schema: pa.Schema, shape: str | None) -> str:
+    names = listed(schema.names)
+    if all(pa.types.is_struct(kind) or is_json(kind) for kind in schema.types):
+        return f"columns {names} hold objects, as in an object of rows by id; make it a list: {_AS_LIST}"
+    if shape is None:
+        return (
+            f"columns {names} match no known shape ({', '.join(SHAPES)}); name them, e.g. "
+            "--columns prompt=COLUMN,completion=COLUMN"
+        )
+    roles = ",".join(f"{role}=COLUMN" for role in _REQUIRED[shape])
+    return (
+        f"columns {names} do not have what shape {shape} needs; name them with --columns {roles}, or leave out --shape"
+    )

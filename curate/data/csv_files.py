@@ -1,0 +1,144 @@
+"""CSV files as Arrow tables: a column has a type only if its cells can be read as nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.columns import known_names
+from curate.data.text_files import Read, block_size, file_bytes, first_line, suffix
+from curate.errors import InputError
+
+__all__ = ["read_csv"]
+
+_BOOLEANS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
+_INTEGER = r"-?(0|[1-9][0-9]*)"
+_NUMBER = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|-?inf"
+# What other readers take for a number or a missing one.
+_LIKE_A_NUMBER = r"\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[-+]?inf(inity)?|-?nan|#?n/?a|<na>|null|none)\s*"
+
+
+def read_csv(paths: Sequence[Path], text_columns: Sequence[str]) -> Read:
+    """Rows below a header. text_columns: columns of text beside those that go by a known name.
+
+    A column is integers, floating-point numbers or booleans if all cells of all files are that, spelled as they would
+    be written again (no leading zeros or plus signs, no spaces); an empty cell is null then. All others are text, with
+    the characters of the file. Raises InputError naming the line at fault.
+    """
+    tables = [_texts(path) for path in paths]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+    known = {name.casefold() for name in [*known_names(), *text_columns]}
+    columns, notes = [], []
+    for name, cells in zip(table.column_names, table.columns, strict=True):
+        column, note = (cells, None) if name.casefold() in known else _typed(cells)
+        columns.append(column)
+        notes += [] if note is None else [(name, f"column {name!r} is kept as text: {note}")]
+    return Read(pa.table(columns, names=table.column_names), notes)
+
+
+def _texts(path: Path) -> pa.Table:
+    """All cells as strings."""
+    import pyarrow.csv as pv
+
+    data = file_bytes(path)
+    if not data.size:
+        raise InputError(f"{path} is empty; give a file with a header and at least one row")
+    parse = pv.ParseOptions(delimiter="\t" if suffix(path) == ".tsv" else ",", newlines_in_values=True)
+
+    def read(threads: bool) -> pa.Table:
+        options = pv.ReadOptions(block_size=block_size(data), use_threads=threads)
+        header = pv.open_csv(pa.BufferReader(data), read_options=options, parse_options=parse).schema.names
+        convert = pv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
+        return pv.read_csv(pa.BufferReader(data), options, parse, convert)
+
+    try:
+        table = read(threads=True)
+    except pa.ArrowInvalid as error:
+        numbered = error
+        try:
+            read(threads=False)  # only one thread can number the rows in its messages
+        except pa.ArrowInvalid as again:
+            numbered = again
+        raise InputError(f"{path}: {first_line(numbered)}; quote cells that hold commas or line breaks") from error
+    _check_end(path, data, table)
+    return table
+
+
+def _check_end(path: Path, data: pa.Buffer, table: pa.Table) -> None:
+    """Raise InputError where the last cell begins with a quote that nothing closes: its rest is missing then."""
+    if not len(table):
+        return
+    cell = b'"' + table.column(table.num_columns - 1)[-1].as_py().encode().replace(b'"', b'""')
+    end = data.slice(max(0, data.size - len(cell) - 1)).to_pybytes()
+    odd = np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')) % 2
+    if odd and end[1:] == cell and end[:1] in (b",", b"\t", b"\n", b"\r"):
+        raise InputError(
+            f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "
+            "or write it again"
+        )
+
+
+def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:
+    """The column in the type that all its cells have, or why it stays text though other readers take it for more."""
+    filled = cells.filter(pc.not_equal(cells, ""))
+    if not len(filled):
+        return pa.chunked_array([pa.nulls(len(cells))]), None
+    if _are_booleans(filled):
+        missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+        return pc.equal(pc.utf8_lower(missing), "true"), None
+    kind, why = _number_type(filled)
+    if kind is None:
+        return cells, why
+    missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+    return missing.cast(kind), None
+
+
+def _are_booleans(cells: pa.ChunkedArray) -> bool:
+    first = cells[0].as_py()
+    spellings = next((each for each in _BOOLEANS if first in each), None)
+    return spellings is not None and bool(pc.all(pc.is_in(cells, pa.array(spellings))).as_py())
+
+
+def _first(cells: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
+    """The first cell where the mask is false."""
+    found = pc.index(mask, pa.scalar(False)).as_py()
+    return None if found < 0 else repr(cells[found].as_py()[:40])
+
+
+def _matches(cells: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    return pc.match_substring_regex(cells, f"^(?i:{pattern})$")
+
+
+def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None]:
+    """int64, float64 or None for cells that are not empty, and a reason where they only look like numbers."""
+    if re.fullmatch(_LIKE_A_NUMBER, cells[0].as_py(), re.IGNORECASE) is None:
+        return None, None  # spares a look at every cell of a text
+    strange = _first(cells, _matches(cells, _NUMBER))
+    if strange is not None:
+        similar = pc.all(_matches(cells, _LIKE_A_NUMBER)).as_py()
+        return None, f"as a number, {strange} would change" if similar else None
+    whole = _matches(cells, _INTEGER)
+    integers = cells.filter(whole)
+    try:
+        sizes = pc.abs(integers.cast(pa.int64()))
+    except pa.ArrowInvalid:
+        return None, "an integer does not fit 64 bits"
+    if len(integers) == len(cells):
+        return pa.int64(), None
+    strange = _first(integers, pc.less_equal(sizes, 2**53)) if len(sizes) else None
+    others = cells.filter(pc.invert(whole))
+    strange = strange or _first(others, _held(others))
+    return (pa.float64(), None) if strange is None else (None, f"a floating-point number does not hold {strange}")
+
+
+def _held(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which numbers are within the range of doubles."""
+    numbers = cells.cast(pa.float64())
+    is_zero = pc.and_(pc.equal(numbers, 0.0), _matches(cells, r"[^e]*[1-9].*"))
+    is_infinite = pc.and_(pc.is_inf(numbers), pc.invert(_matches(cells, "-?inf")))
+    return pc.invert(pc.or_(is_zero, is_infinite))

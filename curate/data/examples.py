@@ -1,0 +1,204 @@
+"""Examples: an Arrow table whose rows have an id, a shape and known column roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.column_hashes import framed, hash_columns, row_digests, whole
+from curate.data.columns import SHAPES, content_roles, parse_columns
+from curate.data.messages import concatenated_turns, message_dicts, turns
+from curate.data.row_store import row_store
+from curate.errors import InputError
+from curate.types import IntArray
+
+__all__ = ["Examples", "content_ids", "example_ids", "parse_columns"]
+
+_HASHED_ROWS = 65_536  # bounds the copies alive while hashing; has no influence on the result
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n rows of training data.
+
+    table: the input's columns, untouched. ids: (n,) unique strings. shape: one of
+    prompt_completion, instruction, question_answer, messages, text.
+    columns: {role: column name}. Content roles by shape: prompt and completion (also of question_answer, and of
+    messages given in two columns); instruction, output and perhaps input; messages; text. Perhaps also id, source and
+    final_answer.
+    """
+
+    table: pa.Table
+    ids: pa.Array
+    shape: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise InputError(f"unknown shape {self.shape!r}; shapes are {', '.join(SHAPES)}")
+        if len(self.ids) != self.table.num_rows:
+            raise InputError(f"there are {len(self.ids)} ids for {self.table.num_rows} rows; give one per row")
+        for role, name in self.columns.items():
+            if name not in self.table.column_names:
+                raise InputError(f"role {role!r} names column {name!r}, which the table does not have")
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def content_roles(self) -> tuple[str, ...]:
+        """Roles whose cells a model reads."""
+        return content_roles(self.shape, self.columns)
+
+    def take(self, rows: IntArray) -> Examples:
+        """The rows at the given positions (m,), in that order; none twice, since ids are unique."""
+        ids = self.ids.take(pa.array(rows, pa.int64()))
+        table = row_store([self.table]).take(np.asarray(rows, np.int64))
+        return Examples(table.replace_schema_metadata(self.table.schema.metadata), ids, self.shape, self.columns)
+
+    def slice(self, low: int, high: int) -> Examples:
+        """Rows low..high-1, without copying a cell."""
+        return Examples(self.table.slice(low, high - low), self.ids.slice(low, high - low), self.shape, self.columns)
+
+    def column(self, role: str) -> pa.ChunkedArray:
+        """(n,) cells of a role, in the input's type. Raises InputError where no column has that role."""
+        if role not in self.columns:
+            raise InputError(f"no column has the role {role!r}; name one with --columns {role}=COLUMN")
+        return self.table[self.columns[role]]
+
+    def sources(self) -> npt.NDArray[np.object_] | None:
+        """(n,) source labels as strings, None where the cell is null; None where there is no such column."""
+        if "source" not in self.columns:
+            return None
+        encoded = whole(self.column("source").cast(pa.large_string())).dictionary_encode()
+        labels = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+        return labels[pc.fill_null(encoded.indices, len(labels) - 1).to_numpy(zero_copy_only=False)]
+
+    def texts(self, role: str, low: int, high: int) -> list[Any]:
+        """Cells of rows low..high-1 as Python values; a conversation is a list of {"role", "content"}.
+
+        For shape messages, "messages" is the whole conversation, also where prompt and completion hold its halves.
+        """
+        if self.shape != "messages" or role not in ("messages", *self.content_roles):
+            return self._cells(role, low, high)
+        roles = self.content_roles if role == "messages" else (role,)
+        columns = [self._cells(each, low, high) for each in roles]
+        return [message_dicts([turn for part in parts for turn in part]) for parts in zip(*columns, strict=True)]
+
+    def _cells(self, role: str, low: int, high: int) -> list[Any]:
+        cells: list[Any] = self.column(role).slice(low, high - low).to_pylist()
+        return cells
+
+    def fingerprint(self) -> str:
+        """32 hex digits over ids and content in row order: what a proxy run depends on.
+
+        Independent of chunks and of how strings are stored. Source and final answer are not part of it.
+        """
+        columns = [(role, self.column(role)) for role in self.content_roles]
+        return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns])
+
+    def labels_fingerprint(self) -> str:
+        """32 hex digits over what is said about each row in the columns of other roles: source and final answer."""
+        roles = sorted(self.columns.keys() - {*self.content_roles, "id"})
+        return hash_columns([(role, self.column(role)) for role in roles])
+
+    def table_fingerprint(self) -> str:
+        """32 hex digits over every column, its name, type and role: what the result of a run depends on."""
+        kinds = [f"{column.name}: {column.type}" for column in self.table.schema]
+        roles = [f"{role}={self.columns[role]}" for role in sorted(self.columns)]
+        head = pa.array([self.shape, *kinds, *roles], pa.string())
+        every = [(name, self.table[name]) for name in self.table.column_names]
+        return hash_columns([("", head), ("", self.ids), *every])
+
+
+def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: bool) -> tuple[pa.Array, str | None]:
+    """Ids (n,) as strings, and a note where an `id` column was found but could not serve.
+
+    The id column if it is unique and has no nulls, else `content_ids`. named: the caller chose the column, so that
+    repeats and nulls are an InputError instead.
+    """
+    if "id" not in columns:
+        return content_ids(table, shape, columns), None
+    name = columns["id"]
+    ids = whole(table[name].cast(pa.large_string()))
+    problem = None
+    if ids.null_count:
+        row = pc.index(pc.is_null(ids), True).as_py()
+        problem = f"id column {name!r} is null in row {row}"
+    else:
+        repeat = _first_repeat(ids)
+        if repeat is not None:
+            problem = f"id column {name!r} has {ids[repeat[0]].as_py()!r} in rows {repeat[0]} and {repeat[1]}"
+    if problem is None:
+        return ids.cast(pa.string()), None
+    if named:
+        raise InputError(f"{problem}; make it unique, or leave out --columns id={name} to get ids from the content")
+    return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
+
+
+def _codes(values: pa.Array) -> IntArray:
+    """(n,) small integers, equal where the values are."""
+    return values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
+    """The earliest row whose id was seen before, as (earlier row, that row)."""
+    codes = _codes(ids)
+    _, first = np.unique(codes, return_index=True)
+    if len(first) == len(codes):
+        return None
+    later = np.ones(len(codes), np.bool_)
+    later[first] = False
+    row = int(np.flatnonzero(later)[0])
+    return int(np.flatnonzero(codes == codes[row])[0]), row
+
+
+def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Array:
+    """Ids (n,) made of what a model reads: 32 hex digits of BLAKE2b over the content cells.
+
+    Column names, column order, other columns and other content have no part in it. Of rows with equal content the
+    first gets the bare hash and the k-th, in row order, the suffix `-k` (k = 2, 3, ...).
+    """
+    roles = ("instruction", "input", "output") if shape == "instruction" else content_roles(shape, columns)
+    parts = []
+    for low in range(0, table.num_rows, _HASHED_ROWS):
+        piece = table.slice(low, _HASHED_ROWS)
+        cells = {role: whole(piece[columns[role]]) for role in roles if role in columns}
+        if shape == "messages":
+            offsets, names, contents = _joined_turns([turns(cells[role]) for role in roles])
+            parts.append(row_digests([framed(names), framed(contents)], offsets))
+        else:
+            # A missing input column counts as null inputs, so that adding an empty one changes no id.
+            absent = pa.nulls(len(piece), pa.large_string())
+            parts.append(row_digests([framed(cells.get(role, absent)) for role in roles]))
+    hashes = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+    return _number_repeats(hashes)
+
+
+def _joined_turns(found: list[Any]) -> Any:
+    return found[0] if len(found) == 1 else concatenated_turns(found[0], found[1])
+
+
+def _number_repeats(hashes: pa.Array) -> pa.Array:
+    codes = _codes(hashes)
+    counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
+    repeated = np.flatnonzero(counts[codes] > 1)
+    if not len(repeated):
+        return hashes
+    order = repeated[np.argsort(codes[repeated], kind="stable")]
+    _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
+    number = np.arange(len(order)) - np.repeat(first, sizes) + 1
+    later = number > 1
+    mask = np.zeros(len(hashes), np.bool_)
+    mask[order[later]] = True
+    suffix = dict(zip(order[later].tolist(), number[later].tolist(), strict=True))
+    rows = np.flatnonzero(mask).tolist()
+    bare = hashes.take(pa.array(rows, pa.int64())).to_pylist()
+    renamed = pa.array([f"{text}-{suffix[row]}" for text, row in zip(bare, rows, strict=True)], pa.string())
+    return pc.replace_with_mask(hashes, pa.array(mask), renamed)

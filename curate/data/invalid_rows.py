@@ -1,0 +1,221 @@
+"""Rows that cannot be used, found and left out before anything is computed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.types import IntArray
+
+if TYPE_CHECKING:
+    pass
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from curate.data.columns import content_roles
+from curate.data.messages import is_messages, is_text, turns
+from curate.data.row_store import rows_of
+from curate.errors import InputError
+from curate.types import BoolArray
+
+__all__ = ["BadRow", "bad_rows", "rejected_table", "without_bad_rows"]
+
+_SHOWN_CHARACTERS = 200
+Mask = BoolArray
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """row: position in the table given; column: the cell at fault; reason: reads on from "column 'x'"."""
+
+    row: int
+    column: str
+    reason: str
+
+
+def bad_rows(
+    table: pa.Table, shape: str, columns: Mapping[str, str], odd: Mapping[str, Mapping[int, str]]
+) -> list[BadRow]:
+    """One BadRow for every unusable row, ascending; the first fault in column order counts.
+
+    A needed cell is null or not a string; a conversation is empty, has a message without role or content, or no
+    assistant turn; any cell is not UTF-8. An empty string is no fault.
+    odd: {column: {row: reason}} of content cells at fault for what a table cannot tell.
+    """
+    found: dict[int, BadRow] = {}
+
+    def mark(name: str, mask: Mask, reason: str) -> None:
+        for row in np.flatnonzero(mask).tolist():
+            found.setdefault(row, BadRow(row, name, reason))
+
+    for role in content_roles(shape, columns):
+        name = columns[role]
+        for row, reason in odd.get(name, {}).items():
+            found.setdefault(row, BadRow(row, name, reason))
+        nulls = pc.is_null(table[name]).to_numpy()
+        if role != "input":
+            mark(name, nulls, "is null")
+        if is_messages(table.schema.field(name).type):
+            for mask, reason in _conversation_faults(table[name], answered=role != "prompt"):
+                mark(name, mask & ~nulls, reason)
+    for name in table.column_names:
+        mark(name, not_utf8(table[name]), "is not valid UTF-8")
+    return [found[row] for row in sorted(found)]
+
+
+def not_utf8(column: pa.ChunkedArray) -> Mask:
+    """(n,) true where text in a cell, at any depth, is not UTF-8."""
+    parts = [np.zeros(0, np.bool_)]
+    for chunk in column.chunks:
+        mask = np.zeros(len(chunk), np.bool_)
+        mask[list(_invalid(chunk, 0))] = True
+        parts.append(mask)
+    return np.concatenate(parts)
+
+
+def _invalid(array: pa.Array, start: int) -> Iterator[int]:
+    """Positions of invalid cells; halving, so that a clean array costs one pass."""
+    try:
+        array.validate(full=True)
+        return
+    except pa.ArrowInvalid:
+        if len(array) == 1:
+            yield start
+            return
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    half = len(array) // 2
+    for low, high in ((0, half), (half, len(array))):
+        part = array.slice(low, high - low)
+        # Copied, since the check of a slice of lists looks at the items of all of them.
+        yield from _invalid(pa.concat_arrays([part]) if pa.types.is_nested(part.type) else part, start + low)
+
+
+def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tuple[Mask, str]]:
+    empty, nameless, silent, garbled, unanswered = ([np.zeros(0, np.bool_)] for _ in range(5))
+    for chunk in column.chunks:
+        offsets, roles, contents = turns(chunk)
+        n = len(chunk)
+        rows = np.repeat(np.arange(n), np.diff(offsets))
+
+        def any_turn(mask: Mask, rows: npt.NDArray[Any] = rows, n: int = n) -> Mask:
+            return np.bincount(rows[mask], minlength=n) > 0
+
+        empty.append(np.diff(offsets) == 0)
+        nameless.append(any_turn(pc.is_null(roles).to_numpy(zero_copy_only=False)))
+        silent.append(any_turn(pc.is_null(contents).to_numpy(zero_copy_only=False)))
+        garbled.append(any_turn(not_utf8(pa.chunked_array([roles])) | not_utf8(pa.chunked_array([contents]))))
+        assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)
+        unanswered.append(~any_turn(assistant) if answered else np.zeros(n, np.bool_))
+    yield np.concatenate(empty), "has no messages"
+    yield np.concatenate(nameless), "has a message without a role"
+    yield np.concatenate(silent), "has a message without content"
+    yield np.concatenate(garbled), "is not valid UTF-8"
+    yield np.concatenate(unanswered), "has no assistant turn"
+
+
+def without_bad_rows(
+    table: pa.Table,
+    rows: IntArray,
+    shape: str,
+    columns: Mapping[str, str],
+    odd: Mapping[str, Mapping[int, str]],
+    on_bad_row: str,
+) -> tuple[pa.Table, IntArray, list[dict[str, Any]]]:
+    """The usable rows, their positions in the input, and records of the others.
+
+    rows: (m,) position of each row of `table` in the input; odd: as of `bad_rows`. on_bad_row: drop leaves bad rows
+    out; otherwise the first is an InputError.
+    """
+    _check_answers(table, shape, columns)
+    bad = bad_rows(table, shape, columns, odd)
+    if not bad:
+        return table, rows, []
+    first = bad[0]
+    if on_bad_row == "error":
+        others = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
+        role = "output" if shape == "instruction" else "completion"
+        answers = first.column == columns.get(role) != "final_answer" and "final_answer" in table.column_names
+        raise InputError(
+            f"row {rows[first.row]} (counted from 0 in the input): column {first.column!r} {first.reason}{others}; "
+            "fix the data, or leave such rows out with --on-bad-row drop"
+            + (f", or train on the final answers with --columns {role}=final_answer" if answers else "")
+        )
+    if len(bad) == len(table):
+        raise InputError(
+            f"no usable row is left: e.g. row {rows[first.row]}, column {first.column!r} {first.reason}; fix the data"
+        )
+    rejected = [_rejected_record(table, fault, shape, columns, int(rows[fault.row])) for fault in bad]
+    positions = np.delete(np.arange(len(table)), [fault.row for fault in bad])
+    return _with_words_in_use(rows_of(table, positions)), rows[positions], rejected
+
+
+def _with_words_in_use(table: pa.Table) -> pa.Table:
+    """The table without words in its dictionaries that no row has any more: some may not be UTF-8."""
+    for k, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            chunks = [chunk.dictionary_decode().dictionary_encode().cast(field.type) for chunk in table[k].chunks]
+            table = table.set_column(k, field, pa.chunked_array(chunks, field.type))
+    return table
+
+
+def _check_answers(table: pa.Table, shape: str, columns: Mapping[str, str]) -> None:
+    """Raise InputError where no row has a completion but another column may be it."""
+    role = "output" if shape == "instruction" else "completion"
+    name = columns.get(role)
+    if name is not None and table[name].null_count == len(table) and "final_answer" in table.column_names:
+        raise InputError(
+            f"column {name!r} is null in every row; to train on the final answers, pass --columns {role}=final_answer"
+        )
+
+
+def _rejected_record(table: pa.Table, bad: BadRow, shape: str, columns: Mapping[str, str], row: int) -> dict[str, Any]:
+    """What is kept of a row that is left out at reading; `row`: its position in the input as read."""
+    shown = {}
+    for role in content_roles(shape, columns):
+        shown[columns[role]] = _short(_cell(table[columns[role]].slice(bad.row, 1)))
+    return {
+        "row": row,
+        "example_id": None,
+        "stage": "read",
+        "reason": f"column {bad.column!r} {bad.reason}",
+        "content": json.dumps(shown, ensure_ascii=False),
+    }
+
+
+def _cell(cell: pa.ChunkedArray) -> Any:
+    try:
+        return cell.to_pylist()[0]
+    except UnicodeDecodeError:
+        if is_text(cell.type):
+            return cell.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()[0].decode(errors="replace")
+        return "(not UTF-8)"
+
+
+def _short(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) > _SHOWN_CHARACTERS:
+        return text[:_SHOWN_CHARACTERS] + "..."
+    return value if isinstance(value, str) or value is None else text
+
+
+_REJECTED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("example_id", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+
+
+def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
+    """Records of rows that were left out, as tables/rejected.parquet has them."""
+    return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)

@@ -1,0 +1,188 @@
+"""Columns of JSON text (extension arrow.json): what a model reads of them, and what their readers would lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.column_types import with_children
+from curate.data.json_text import encodable, fault_of, items_of, loads
+from curate.data.json_values import JSON, holds_json, is_json
+from curate.data.messages import KEYS
+from curate.types import IntArray
+
+__all__ = ["described", "json_faults", "opened", "plain_text", "with_json_as"]
+
+Rows = IntArray
+
+
+def with_json_as(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """`kind` with another type in place of arrow.json, at every level; columns can be cast to it."""
+    if is_json(kind):
+        return other
+    return with_children(kind, lambda field: field.with_type(with_json_as(field.type, other)))
+
+
+def _texts(array: pa.Array) -> list[str | None]:
+    """The texts of a JSON array; bytes that are not UTF-8 become half surrogate pairs, which are a fault."""
+    raw = array.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode(errors="surrogateescape") for text in raw]
+
+
+def described(table: pa.Table) -> pa.Schema:
+    """The schema as recognition of shapes needs it: JSON columns as text or lists of messages where some cells are."""
+    return pa.schema([field.with_type(_content_type(table[field.name])) for field in table.schema])
+
+
+def _content_type(column: pa.ChunkedArray) -> pa.DataType:
+    if is_json(column.type):
+        found = Counter((text or "").lstrip()[:1] for chunk in column.chunks for text in _texts(chunk))
+        texts, lists = found['"'], found["["]
+        return column.type if not texts + lists else pa.string() if texts > lists else pa.list_(JSON)
+    turn = _turn_type(column.type)
+    if turn is None:
+        return column.type
+    make = pa.large_list if pa.types.is_large_list(column.type) else pa.list_
+    return make(pa.struct([field.with_type(pa.string()) if is_json(field.type) else field for field in turn]))
+
+
+def _turn_type(kind: pa.DataType) -> pa.StructType | None:
+    """The struct of a message whose role or content is JSON."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not listed or not pa.types.is_struct(kind.value_type):
+        return None
+    fields = {field.name: field.type for field in kind.value_type}
+    spoken = any(set(keys) <= fields.keys() and any(is_json(fields[key]) for key in keys) for keys in KEYS)
+    return kind.value_type if spoken else None
+
+
+def opened(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """A column that a model reads, in the type that `described` gives for it, and {row: why it is null there}.
+
+    JSON strings become text and JSON lists lists of JSON; what is said in a message becomes text.
+    """
+    kind = _content_type(column)
+    if kind == pa.string() and is_json(column.type):
+        return _opened(column, kind, _string)
+    if is_json(column.type) and pa.types.is_list(kind):
+        lists, odd = _opened(column, pa.list_(pa.string()), _items)
+        return lists.cast(kind), odd
+    return (column, {}) if kind == column.type else _opened_turns(column, kind)
+
+
+def _opened(
+    column: pa.ChunkedArray, kind: pa.DataType, cell_of: Callable[[str], Any]
+) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    chunks: list[pa.Array] = []
+    odd: dict[int, str] = {}
+    start = 0
+    for chunk in column.chunks:
+        texts = [None if text == "null" else text for text in _texts(chunk)]
+        cells = [None if text is None else cell_of(text) for text in texts]
+        for row, (text, cell) in enumerate(zip(texts, cells, strict=True), start):
+            if text is not None and cell is None:
+                odd[row] = _strange(text, "text" if kind == pa.string() else "a list of messages")
+        array = pa.array(cells, kind)
+        chunks += array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        start += len(chunk)
+    return pa.chunked_array(chunks, kind), odd
+
+
+def _strange(text: str, wanted: str) -> str:
+    kinds = {"{": "an object", "[": "a list", "t": "true or false", "f": "true or false", '"': "text"}
+    kind = kinds.get(text[:1], "a number")
+    if kind == wanted:
+        return "is not valid UTF-8"
+    return f"holds {kind}, {text[:40]}{'...' if len(text) > 40 else ''}, not {wanted}"
+
+
+def _value(text: str) -> Any:
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _string(text: str) -> str | None:
+    value = _value(text)
+    return value if isinstance(value, str) and encodable([value]) else None
+
+
+def _items(text: str) -> list[str | None] | None:
+    if not isinstance(_value(text), list):
+        return None
+    return [None if item == "null" else item for item in items_of(text)]
+
+
+def _opened_turns(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    chunks: list[pa.Array] = []
+    odd: dict[int, str] = {}
+    start = 0
+    for chunk in column.chunks:
+        lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(start, start + len(chunk)), lengths)
+        flat = pc.list_flatten(chunk)
+        parts = []
+        for k, field in enumerate(flat.type):
+            part = flat.field(k)
+            if is_json(field.type):
+                texts, strange = _opened(pa.chunked_array([part]), pa.string(), _string)
+                part = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+                odd |= {int(rows[turn]): f"has a message that {why}" for turn, why in strange.items()}
+            parts.append(part)
+        turns = pa.StructArray.from_arrays(parts, fields=list(kind.value_type), mask=flat.is_null())
+        make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), width)
+        chunks.append(make.from_arrays(offsets, turns, kind, mask=chunk.is_null()))
+        start += len(chunk)
+    return pa.chunked_array(chunks, kind), odd
+
+
+def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """(n,) large strings: what is said in JSON strings, and other values as their JSON text."""
+
+    def spoken(text: str | None) -> str | None:
+        if text is None or not text.startswith('"'):
+            return None if text == "null" else text
+        found = _string(text)
+        return text if found is None else found
+
+    chunks = [pa.array(map(spoken, _texts(chunk)), pa.large_string()) for chunk in column.chunks]
+    return pa.chunked_array(chunks, pa.large_string())
+
+
+# --- what `datasets` cannot read in it ---------------------------------------------------------------------------
+
+
+def json_faults(column: pa.ChunkedArray, digits: bool = True) -> dict[int, str]:
+    """{row: reason} for the JSON, at any depth, that `datasets` would not open as what it says; see `fault_of`."""
+    found: dict[int, str] = {}
+    start = 0
+    for chunk in column.chunks:
+        for rows, texts in _leaves(chunk, np.arange(start, start + len(chunk))):
+            for row, text in zip(rows.tolist(), texts, strict=True):
+                reason = None if text is None else fault_of(text, digits)
+                if reason is not None:
+                    found.setdefault(row, reason)
+        start += len(chunk)
+    return found
+
+
+def _leaves(array: pa.Array, rows: Rows) -> Iterator[tuple[Rows, list[str | None]]]:
+    """Rows and texts of every JSON array inside one of m values; rows: (m,) the row that each belongs to."""
+    kind = array.type
+    if is_json(kind):
+        yield rows, _texts(array)
+    elif not holds_json(kind):
+        return
+    elif pa.types.is_struct(kind):
+        for part in array.flatten():
+            yield from _leaves(part, rows)
+    else:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        yield from _leaves(pc.list_flatten(array), np.repeat(rows, lengths))

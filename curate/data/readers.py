@@ -1,0 +1,272 @@
+"""Datasets in: files, folders, the hub and objects in memory, all as Examples."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.columns import RESERVED, content_roles, listed, nearest, parse_columns, recognise
+from curate.data.examples import Examples, example_ids
+from curate.data.invalid_rows import without_bad_rows
+from curate.data.json_columns import described, json_faults, opened, plain_text, with_json_as
+from curate.data.json_text import short
+from curate.data.json_values import holds_json, is_json, type_name
+from curate.data.messages import decoded
+from curate.data.row_store import rows_of
+from curate.data.sources import Kind, open_data
+from curate.errors import DataWarning, ExternalError, InputError
+from curate.seeds import derive_seed
+from curate.types import IntArray
+
+__all__ = ["Loaded", "name_of", "read", "read_for"]
+
+# Arguments of `read` as messages call them.
+_OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row)\b")
+_CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `read` found.
+
+    examples: the n rows to curate. rejected: one record per unusable row left out {row, example_id, stage, reason,
+    content}. notes: lines to show to the user. description: what was read. rows_read: rows before any filter.
+    rows: (n,) int64 position of each example in the input as read. kind, original, split: what came in, the object
+    itself (None for files and the hub) and the name of its split that was read, so that the result can be handed back
+    in kind. on_bad_row: what is to become of rows that turn out unusable later. as_read: what `read` had returned,
+    where such rows are left out.
+    """
+
+    examples: Examples
+    rejected: list[dict[str, Any]]
+    notes: list[str]
+    description: str
+    rows_read: int
+    rows: IntArray
+    kind: Kind
+    original: Any = None
+    split: str | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
+    as_read: Loaded | None = None
+
+
+def read(
+    data: Any,
+    *,
+    columns: Mapping[str, str] | str | None = None,
+    shape: str | None = None,
+    where: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_bad_row: Literal["error", "drop"] = "error",
+    split: str | None = None,
+    config: str | None = None,
+    allow_curated: bool = False,
+) -> Loaded:
+    """The rows of `data` as Examples.
+
+    data: path of a Parquet, JSON Lines, JSON, CSV or Arrow file, or of a folder of them (also one written by
+        `datasets.save_to_disk` or by curation), a Hugging Face dataset id, a pandas.DataFrame, pyarrow.Table,
+        datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`). Values are read exactly: a
+        column that no type holds, or that `load_dataset` would change, is text or JSON, and a note says so.
+    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognise`.
+    where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
+        fulfils every != and no =.
+    limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
+    on_bad_row: whether an unusable row is an error or is left out and recorded.
+    split, config: of a hub dataset; split also of a DatasetDict or of a folder with file names like train-*.parquet.
+    allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
+    Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
+    numbered from 0 in the input as read.
+    """
+    if on_bad_row not in ("error", "drop"):
+        raise InputError(f"on_bad_row is {on_bad_row!r}; choose error or drop")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give a number of rows of at least 1")
+    roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
+    source = open_data(data, roles, split, config)
+    table = source.read.table
+    _check_columns(table, source.description, allow_curated)
+    if allow_curated and "example_id" in table.column_names:
+        roles.setdefault("id", "example_id")
+    rows = _matching(table, where, source.description)
+    kept = rows_of(table, rows)
+    _warn_of_splits(kept, where)
+    shape, found = _recognized(kept, roles, shape)
+    notes = [source.note] if source.note else []
+    notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
+    kept, odd, lines = _with_json_opened(kept, rows, content_roles(shape, found), found, source.read.notes)
+    notes += lines
+    kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
+    ids, note = example_ids(kept, shape, found, named="id" in roles)
+    notes += [note] if note else []
+    examples = Examples(kept, ids, shape, found)
+    if limit is not None and limit < len(examples):
+        chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(len(examples), limit, replace=False)
+        chosen = np.sort(chosen).astype(np.int64)
+        notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
+        examples, rows = examples.take(chosen), rows[chosen]
+    return Loaded(
+        examples,
+        rejected,
+        notes,
+        source.description,
+        table.num_rows,
+        rows,
+        source.kind,
+        source.original,
+        source.split,
+        on_bad_row,
+    )
+
+
+def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
+    """As `read`, for the dataset that the component `owner` names in its field `role`.
+
+    Its errors name that, and the fields of the owner in place of the options of a command, which are about the input.
+    """
+    try:
+        return read(data, **reading)
+    except (InputError, ExternalError) as error:
+        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), str(error))
+        raise type(error)(f"{owner} {role} {name_of(data)}: {text}") from error
+
+
+def name_of(data: Any) -> str:
+    """What to call a dataset in a message: its path or id, or the class of an object in memory."""
+    return str(data) if isinstance(data, str | Path) else type(data).__qualname__
+
+
+def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
+    """As `recognise`; JSON counts as text or messages by what it holds, but an id or label cannot be JSON."""
+    shape, found = recognise(described(table), roles, shape)
+    labels = found.keys() - {*content_roles(shape, found)}
+    for role in sorted(role for role in labels if holds_json(table.schema.field(found[role]).type)):
+        if role in roles:
+            raise InputError(
+                f"column {found[role]!r} holds values of several kinds, so it cannot be {role}; make them one kind, or "
+                "name another column"
+            )
+        del found[role]
+    return shape, found
+
+
+def _with_json_opened(
+    table: pa.Table,
+    rows: IntArray,
+    roles: Sequence[str],
+    columns: Mapping[str, str],
+    notes: Sequence[tuple[str, str]],
+) -> tuple[pa.Table, dict[str, dict[int, str]], list[str]]:
+    """The table with JSON columns as they can be used, {column: {row: fault}} of the content, and notes.
+
+    What a model reads becomes text or messages. Other JSON that `datasets` would not open as what it says becomes text.
+    rows: (m,) position of each row of `table` in the input. notes: what reading said of each column.
+    """
+    odd: dict[str, dict[int, str]] = {}
+    said = list(notes)
+    content = {columns[role] for role in roles}
+    for k, field in enumerate(table.schema):
+        if not holds_json(field.type):
+            continue
+        column = table.column(k)
+        faults = json_faults(column, digits=field.name not in content)
+        if field.name in content:
+            column, strange = opened(column)
+            odd[field.name] = strange | faults
+        elif faults:
+            column = column.cast(with_json_as(field.type, pa.string()))
+            row, why = next(iter(faults.items()))
+            said.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
+        if column.type != field.type:
+            table = table.set_column(k, field.with_type(column.type), column)
+            if not holds_json(column.type):
+                said = [(name, line) for name, line in said if name != field.name or "kept as JSON" not in line]
+    return table, odd, [line for _, line in said]
+
+
+def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:
+    names = table.column_names
+    if table.num_rows == 0 or not names:
+        raise InputError(f"{description} has no rows; give a dataset with at least one row")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{description} has two columns {name!r}; rename or remove one of them")
+    taken = [name for name in names if name in RESERVED]
+    if taken and not allow_curated:
+        raise InputError(
+            f"column {taken[0]!r} has a name that curation gives to a column of its own; rename or remove it "
+            f"({'data curated before' if len(taken) > 3 else 'reserved'}: {', '.join(taken)})"
+        )
+
+
+# --- row filter ------------------------------------------------------------------------------------------------
+
+
+def _matching(table: pa.Table, where: str | None, description: str) -> IntArray:
+    """(m,) int64 positions of the rows that fulfil every condition."""
+    keep = np.ones(table.num_rows, np.bool_)
+    for name, equal, value in _conditions(where):
+        if name not in table.column_names:
+            names = table.column_names
+            raise InputError(
+                f"--where {where}: there is no column {name!r}{nearest(name, names)}; columns are {listed(names)}"
+            )
+        cells = _as_text(table[name], where)
+        matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
+        if equal and not matches.any():
+            shown = ", ".join(repr(short(text)) for text in decoded(pc.unique(cells.drop_null())[:5]))
+            raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
+        keep &= matches if equal else ~matches
+    if not keep.any():
+        raise InputError(f"--where {where}: no row of {description} fulfils all conditions; loosen one")
+    return np.flatnonzero(keep).astype(np.int64)
+
+
+def _conditions(where: str | None) -> list[tuple[str, bool, str]]:
+    """(column, whether equal or unequal, value) of each condition."""
+    found = []
+    for piece in [] if where is None else where.split(","):
+        match = _CONDITION.fullmatch(piece)
+        if match is None or not match[1]:
+            raise InputError(f"--where {where}: {piece!r} is not COLUMN=VALUE or COLUMN!=VALUE")
+        found.append((match[1], match[2] == "=", match[3]))
+    return found
+
+
+def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
+    if is_json(column.type):
+        return plain_text(column)
+    try:
+        return column.cast(pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"--where {where}: a column of {type_name(column.type)} cannot be compared with text"
+        ) from error
+
+
+def _warn_of_splits(table: pa.Table, where: str | None) -> None:
+    if "split" not in table.column_names or any(name == "split" for name, _, _ in _conditions(where)):
+        return
+    try:
+        column = _as_text(table["split"], where).drop_null()
+    except InputError:  # lists, bytes and other things that are no names of splits
+        return
+    found = pc.value_counts(column)
+    counts = dict(zip(decoded(found.field("values")), found.field("counts").to_pylist(), strict=True))
+    if len(counts) > 1:
+        best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
+        shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])
+        warnings.warn(
+            f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,99 @@
+"""Rows of Arrow tables by position, in any order and with repeats, without one copy of the whole.
+
+`Table.take` glues all chunks of a column together first, which doubles memory and fails once the strings of a
+column pass 2 GiB. Here rows are taken chunk by chunk, a bounded number at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.data.column_types import storable
+from curate.errors import InputError
+from curate.types import IntArray
+
+__all__ = ["RowStore", "row_store", "rows_of"]
+
+_SLICE_ROWS = 32_768
+_SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so that uneven rows still fit
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """n rows to take from, held as record batches.
+
+    batches: the rows, in order; starts: (number of batches + 1,) int64 position of the first row of each, then n.
+    schema: types of the rows handed out. slice_rows: rows taken at a time; has no influence on the result.
+    """
+
+    batches: list[Any]
+    starts: IntArray
+    schema: pa.Schema
+    slice_rows: int
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def slices(self, index: IntArray) -> Iterator[pa.Table]:
+        """The rows at `index` (m,) int64, as consecutive tables. Raises InputError if a position is not a row."""
+        if len(index) and (index.min() < 0 or index.max() >= len(self)):
+            raise InputError(f"row positions must lie in 0..{len(self) - 1}, got {index.min()}..{index.max()}")
+        for low in range(0, len(index), self.slice_rows):
+            yield self._slice(index[low : low + self.slice_rows])
+
+    def take(self, index: IntArray) -> pa.Table:
+        """The rows at `index` (m,) int64, as one table of several chunks."""
+        tables = list(self.slices(np.asarray(index, np.int64)))
+        return pa.concat_tables(tables) if tables else self.schema.empty_table()
+
+    def _slice(self, index: IntArray) -> pa.Table:
+        owner = np.searchsorted(self.starts, index, side="right") - 1
+        order = np.argsort(owner, kind="stable")
+        numbers, first = np.unique(owner[order], return_index=True)
+        pieces = []
+        for number, rows in zip(numbers, np.split(order, first[1:]), strict=True):
+            pieces.append(self.batches[number].take(pa.array(index[rows] - self.starts[number])))
+        table = pa.Table.from_batches(pieces)
+        if len(pieces) > 1:
+            inverse = np.empty(len(order), np.int64)
+            inverse[order] = np.arange(len(order))
+            table = table.combine_chunks().take(pa.array(inverse))
+        return _in_types(table, self.schema)
+
+
+def row_store(tables: Sequence[pa.Table]) -> RowStore:
+    """The rows of tables of one schema, end to end; shares their memory."""
+    schema = tables[0].schema
+    storable_schema = pa.schema([field.with_type(storable(field.type)) for field in schema])
+    batches: list[Any] = []
+    for table in tables:
+        plain = _in_types(table.replace_schema_metadata(None), storable_schema)
+        batches += [batch for batch in plain.to_batches() if batch.num_rows]
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).astype(np.int64)
+    mean_bytes = sum(batch.nbytes for batch in batches) / max(int(starts[-1]), 1)
+    slice_rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES / max(mean_bytes, 1.0))))
+    return RowStore(batches, starts, schema.remove_metadata(), slice_rows)
+
+
+def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
+    """The rows at ascending positions (m,), none twice; the table itself where that is all of it."""
+    if len(rows) == table.num_rows:
+        return table
+    return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
+
+
+def _in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in the types of `schema`; only columns of other types are cast, for Arrow breaks some that are equal.
+
+    (A slice of lists of nulls, cast to lists of nulls, has offsets beyond its items.)
+    """
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,242 @@
+"""Datasets out: Parquet shards, and results of the kind that came in.
+
+Everywhere `index` (m,) int64 is the final order: a position below n is a row of the input, n + k is new row k.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.data.json_values import type_name
+from curate.data.readers import Loaded
+from curate.data.row_store import row_store
+from curate.errors import InputError
+from curate.storage.atomic import disk_errors, sync
+from curate.types import IntArray
+
+__all__ = ["assemble", "hand_back", "output_schema", "write_parquet_shards"]
+
+_GROUP_ROWS = 32_768  # rows per Parquet row group
+_SHARD_ROWS = 8 * _GROUP_ROWS
+Index = IntArray
+
+
+def output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
+    """The input's columns with their types, then the extra ones.
+
+    Of the schema's metadata only Hugging Face's features are kept (class labels and the like), with the extra
+    columns added; pandas' is dropped, since it describes an index that the rows no longer have.
+    Raises InputError where both have a column of one name.
+    """
+    for name in extra.names:
+        if name in table.names:
+            raise InputError(f"column {name!r} of the input has the name of an added column; rename it")
+    fields = [*table, *extra]
+    features = _features((table.metadata or {}).get(b"huggingface", b"null"))
+    if not features:
+        return pa.schema(fields)
+    features |= {column.name: {"dtype": str(column.type), "_type": "Value"} for column in extra}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _features(description: bytes) -> dict[str, Any]:
+    """Features in metadata that `datasets` wrote; none where it is something else, as in a damaged file."""
+    try:
+        features = json.loads(description)["info"]["features"]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _slices(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> Iterator[pa.Table]:
+    """The output as consecutive tables of a bounded size."""
+    if extra.num_rows != len(index):
+        raise InputError(f"the added columns have {extra.num_rows} rows for {len(index)} output rows; give one each")
+    schema = output_schema(tables[0].schema, extra.schema)
+    store = row_store([tables[0], *(_aligned(table, tables[0].schema) for table in tables[1:])])
+    done = 0
+    for part in store.slices(np.asarray(index, np.int64)):
+        added = extra.slice(done, part.num_rows)
+        done += part.num_rows
+        yield pa.Table.from_arrays([*part.columns, *added.columns], schema=schema)
+
+
+def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """New rows with the input's columns and types; a column they lack is null."""
+    for name in table.column_names:
+        if name not in schema.names:
+            raise InputError(f"new rows have a column {name!r} that the input does not have; remove it")
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        if table.schema.field(field.name).type == field.type:
+            columns.append(table[field.name])
+            continue
+        try:
+            columns.append(table[field.name].cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            kind = table.schema.field(field.name).type
+            raise InputError(
+                f"column {field.name!r} of the new rows holds {type_name(kind)}, not {type_name(field.type)}"
+            ) from error
+    return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
+
+
+def assemble(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> pa.Table:
+    """The output as one table: rows `index` of the tables end to end, with the m rows of extra columns beside them."""
+    parts = list(_slices(tables, index, extra))
+    return pa.concat_tables(parts) if parts else output_schema(tables[0].schema, extra.schema).empty_table()
+
+
+def write_parquet_shards(
+    tables: Sequence[pa.Table],
+    index: Index,
+    extra: pa.Table,
+    directory: Path,
+    *,
+    rows_per_shard: int = _SHARD_ROWS,
+    name: str = "train",
+) -> list[Path]:
+    """Write `assemble(tables, index, extra)` as name-00000-of-0000N.parquet, without holding it in memory.
+
+    tables: the input, then tables of new rows with (some of) its columns. The same rows give the same bytes with the
+    same version of pyarrow. Files are on the disk when this returns. Raises ExternalError where the disk is full.
+    """
+    import pyarrow.parquet as pq
+
+    shards = max(1, -(-len(index) // rows_per_shard))
+    paths = [directory / f"{name}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
+    schema = output_schema(tables[0].schema, extra.schema)
+    rows = _regrouped(_slices(tables, index, extra), rows_per_shard)
+    with disk_errors(directory):
+        for number, path in enumerate(paths):
+            left = min(rows_per_shard, len(index) - number * rows_per_shard)
+            # A file object of Python's: its errors keep their number, and closing after a failed write is quiet.
+            with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                while left > 0:
+                    group = next(rows)
+                    writer.write_table(_copied(group), row_group_size=_GROUP_ROWS)
+                    left -= group.num_rows
+            sync(path)
+    return paths
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    """The table without slices where there are views inside of structs: Parquet's writer cannot slice those."""
+    if not any(map(_has_views_in_structs, table.schema.types)):
+        return table
+    columns = [pa.concat_arrays(column.chunks) if column.num_chunks else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _has_views_in_structs(kind: pa.DataType, inside: bool = False) -> bool:
+    inside = inside or pa.types.is_struct(kind)
+    return (inside and kind in (pa.string_view(), pa.binary_view())) or any(
+        _has_views_in_structs(kind.field(k).type, inside) for k in range(kind.num_fields)
+    )
+
+
+def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.Table]:
+    """Tables of whole row groups, cut where a shard ends: boundaries depend on row numbers only."""
+    done = 0  # rows of the current shard
+    waiting: list[pa.Table] = []
+    for part in slices:
+        while part.num_rows:
+            held = sum(table.num_rows for table in waiting)
+            room = min(_GROUP_ROWS, rows_per_shard - done) - held
+            waiting.append(part.slice(0, room))
+            part = part.slice(room)
+            if waiting[-1].num_rows == room:
+                group = pa.concat_tables(waiting)
+                done = (done + group.num_rows) % rows_per_shard
+                waiting = []
+                yield group
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None = None) -> Any:
+    """The output as the kind that came in, with the m rows of extra columns beside the input's.
+
+    DataFrame: dtypes and index kept, a copy has the label of its row. New rows continue an index of integers after
+    its largest label and have missing labels in any other index; a column that they lack takes the nearest dtype that
+    can be missing. Arrow table: types kept. Dataset: features kept. DatasetDict: the split that was read
+    is replaced, the others are the same objects. Files and hub ids give a Dataset.
+    """
+    index = np.asarray(index, np.int64)
+    if loaded.kind == "pandas":
+        return _as_frame(loaded, index, extra, new_rows)
+    table = assemble([loaded.examples.table, *([] if new_rows is None else [new_rows])], index, extra)
+    if loaded.kind == "table":
+        return table
+    import datasets
+
+    dataset = datasets.Dataset(table)
+    if loaded.kind == "dataset_dict":
+        return datasets.DatasetDict({**loaded.original, str(loaded.split): dataset})
+    return dataset
+
+
+def _as_frame(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
+    import pandas as pd
+
+    output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
+    old = loaded.original.iloc[loaded.rows]
+    if new_rows is None or not new_rows.num_rows:
+        frame = old.iloc[index].copy()
+    else:
+        new = _aligned(new_rows, loaded.examples.table.schema).to_pandas()
+        columns = {name: _extended(old[name], new[name]).take(index) for name in old.columns}
+        frame = pd.DataFrame(columns, index=_labels(old.index, len(new)).take(index))
+    if extra.num_rows != len(index):
+        raise InputError(f"the added columns have {extra.num_rows} rows for {len(index)} output rows; give one each")
+    for name in extra.column_names:
+        frame[name] = _missable(extra[name])
+    return frame
+
+
+def _extended(old: Any, new: Any) -> Any:
+    """Values of both columns as one pandas array, in the dtype of `old` if that can hold `new`."""
+    import pandas as pd
+
+    if isinstance(old.dtype, pd.CategoricalDtype):
+        strange = [value for value in new.dropna().unique() if value not in old.cat.categories]
+        old = old.cat.add_categories(strange)
+    elif new.isna().any() and old.dtype.kind in "iub" and not pd.api.types.is_extension_array_dtype(old.dtype):
+        old = old.convert_dtypes()  # not to float64, which would round large integers
+    if new.isna().all():
+        new = pd.Series([None] * len(new), dtype=object)  # a null column comes as floats, which fit few dtypes
+    return pd.concat([old, new.astype(old.dtype)], ignore_index=True).array
+
+
+def _labels(index: Any, count: int) -> Any:
+    """The index, followed by labels for `count` new rows."""
+    import pandas as pd
+
+    if pd.api.types.is_integer_dtype(index.dtype):
+        start = int(index.max()) + 1
+        return index.append(pd.Index(range(start, start + count), dtype=index.dtype))
+    positions = np.concatenate([np.arange(len(index)), np.full(count, -1)])
+    return index.take(positions, allow_fill=True, fill_value=np.nan)
+
+
+def _missable(column: pa.ChunkedArray) -> Any:
+    """The column as a pandas array in which integers and booleans stay what they are beside missing values."""
+    import pandas as pd
+
+    kinds = {
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    return column.to_pandas(types_mapper=kinds.get if column.null_count else None).array

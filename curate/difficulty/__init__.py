@@ -1,0 +1,1 @@
+"""From scores to the split into easy and hard examples."""

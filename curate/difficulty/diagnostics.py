@@ -1,0 +1,315 @@
+"""Is the split worth acting on? Numbers about it; `split_warnings` says what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.clusterers.features import source_codes
+from curate.difficulty.scores import Scores, Split
+from curate.difficulty.split import HardPolicy, join_scores, make_split
+from curate.errors import InputError, RunWarning
+from curate.seeds import derive_seed
+from curate.types import BoolArray, IntArray
+
+__all__ = [
+    "MIN_FALL",
+    "MIN_SEPARATION",
+    "MIN_SPEED_SPREAD",
+    "Diagnostics",
+    "agreement",
+    "divergence",
+    "measure_split",
+    "noise_suspects",
+    "rank_correlation",
+    "silhouette",
+]
+
+Rows = BoolArray
+
+# The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
+SILHOUETTE_ROWS = 4_000
+# A row is flat if it falls by less than this share of what the median row falls: rows that were learned before the
+# proxy stopped have fallen further than that by the end, later ones have not.
+FLAT_SHARE = 0.25
+# If the median row falls less than this share of its loss, nothing was learned and no row can stand out as flat.
+MIN_TYPICAL_FALL = 0.05
+# High: this many robust standard deviations (1.4826 MAD) above the median final loss.
+HIGH_DEVIATIONS = 1.0
+# Fewer rows give no usable median.
+MIN_NOISE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """None stands for what could not be measured (one cluster, no trajectory, no sources, one proxy seed).
+
+    silhouette: mean silhouette of the clusters in feature space, of `silhouette_rows` sampled rows; with
+        clustering per source the mean over sources, weighted by their rows.
+    seed_agreement: {seeds, jaccard, jaccard_min, ari}: mean over pairs of proxy seeds.
+    feature_agreement: {jaccard, ari} with the split that the final loss alone would give.
+    hard_share: hard rows over valid rows.
+    hard_share_by_source: source -> {rows, hard, share}, of valid rows; "" = rows without a source.
+    length_correlation: Spearman correlation of difficulty with completion tokens.
+    diverged: see `divergence`.
+    noise: {suspects, share, share_of_hard}: rows of `noise_suspect`, over valid and over hard rows.
+    noise_suspect: (n,) bool, see `noise_suspects`; all false without a trajectory.
+    """
+
+    silhouette: float | None
+    silhouette_rows: int
+    seed_agreement: dict[str, float | None] | None
+    feature_agreement: dict[str, float | None] | None
+    hard_share: float
+    hard_share_by_source: dict[str, dict[str, float]] | None
+    length_correlation: float | None
+    diverged: dict[str, Any] | None
+    noise: dict[str, float | None] | None
+    noise_suspect: Rows
+    warnings: tuple[RunWarning, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain JSON types; rows and warnings are written elsewhere."""
+        apart = ("noise_suspect", "warnings")
+        return {name: value for name, value in vars(self).items() if name not in apart}
+
+
+def measure_split(
+    scores: Scores,
+    split: Split,
+    *,
+    clusterer: Any = None,
+    hard: HardPolicy = "highest",
+    tokens: npt.NDArray[Any] | None = None,
+    seed: int = 0,
+    others: Sequence[Split] = (),
+) -> Diagnostics:
+    """The numbers about `split`, without warnings; arguments and errors as of `curate.difficulty.diagnose`."""
+    scores = join_scores(scores, split.ids)
+    if scores.trajectory is not None:
+        lost = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
+        if lost.any():
+            row = int(np.argmax(lost))
+            raise InputError(
+                f"the trajectory of row {row} (example id {split.ids[row]}) is not finite; mark it invalid"
+            )
+    lengths = scores.tokens if tokens is None else tokens
+    suspects, noise = _noise(scores, split)
+    value, rows = silhouette(scores.features, split, seed)
+    return Diagnostics(
+        silhouette=value,
+        silhouette_rows=rows,
+        seed_agreement=_seed_agreement((split, *others)),
+        feature_agreement=_feature_agreement(scores, split, clusterer, hard, seed),
+        hard_share=_share(split.hard, split.valid) or 0.0,
+        hard_share_by_source=_by_source(split),
+        length_correlation=(
+            None if lengths is None else rank_correlation(split.difficulty[split.valid], lengths[split.valid])
+        ),
+        diverged=None if scores.trajectory is None else divergence(scores.trajectory, split),
+        noise=noise,
+        noise_suspect=suspects,
+    )
+
+
+def _noise(scores: Scores, split: Split) -> tuple[Rows, dict[str, float | None] | None]:
+    if scores.trajectory is None:
+        return np.zeros(len(split), bool), None
+    suspects = noise_suspects(scores.trajectory, split.valid)
+    return suspects, {
+        "suspects": int(suspects.sum()),
+        "share": _share(suspects, split.valid),
+        "share_of_hard": _share(suspects, split.hard),
+    }
+
+
+def _share(part: Rows, whole: Rows) -> float | None:
+    total = int(whole.sum())
+    return float((part & whole).sum() / total) if total else None
+
+
+def _groups(split: Split) -> list[IntArray]:
+    """Positions of the rows in a cluster (no noise), for each group that was clustered together."""
+    rows = np.flatnonzero(split.cluster >= 0)
+    if not split.per_source:
+        return [rows]
+    codes, names = source_codes(split.sources, len(split))
+    ordered = rows[np.argsort(codes[rows], kind="stable")]
+    return np.split(ordered, np.searchsorted(codes[ordered], np.arange(1, len(names))))
+
+
+def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple[float | None, int]:
+    """Mean silhouette of the clusters on a seeded sample of at most SILHOUETTE_ROWS rows, and rows measured.
+
+    Compared are rows that were clustered together; None where no such sample holds two clusters.
+    """
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(derive_seed(seed, "silhouette"))
+    clustered = np.flatnonzero(split.cluster >= 0)
+    taken = np.zeros(len(split), bool)
+    taken[rng.choice(clustered, min(SILHOUETTE_ROWS, len(clustered)), replace=False)] = True
+    values, weights = [], []
+    for rows in _groups(split):
+        sample = rows[taken[rows]]
+        labels = split.cluster[sample]
+        if 2 <= len(np.unique(labels)) < len(sample):
+            values.append(float(silhouette_score(features[sample], labels)))
+            weights.append(len(sample))
+    if not values:
+        return None, 0
+    return float(np.average(values, weights=weights)), sum(weights)
+
+
+def agreement(one: Split, other: Split) -> dict[str, float | None]:
+    """{jaccard, ari} of two splits of the same rows.
+
+    jaccard: of the hard sets, None if both are empty. ari: adjusted Rand index of the clusters (noise counts
+    as one) over rows valid in both. InputError if the rows are not the same in the same order.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(one) != len(other) or not (one.ids is other.ids or np.array_equal(one.ids, other.ids)):
+        raise InputError("the splits to compare are of different rows; make both from the same dataset")
+    union = int((one.hard | other.hard).sum())
+    valid = one.valid & other.valid
+    return {
+        "jaccard": float((one.hard & other.hard).sum() / union) if union else None,
+        "ari": float(adjusted_rand_score(one.cluster[valid], other.cluster[valid])) if valid.any() else None,
+    }
+
+
+def _seed_agreement(splits: Sequence[Split]) -> dict[str, float | None] | None:
+    if len(splits) < 2:
+        return None
+    pairs = [agreement(one, other) for one, other in combinations(splits, 2)]
+    jaccard = [pair["jaccard"] for pair in pairs if pair["jaccard"] is not None]
+    ari = [pair["ari"] for pair in pairs if pair["ari"] is not None]
+    return {
+        "seeds": len(splits),
+        "jaccard": float(np.mean(jaccard)) if jaccard else None,
+        "jaccard_min": min(jaccard) if jaccard else None,
+        "ari": float(np.mean(ari)) if ari else None,
+    }
+
+
+def _feature_agreement(
+    scores: Scores, split: Split, clusterer: Any, hard: HardPolicy, seed: int
+) -> dict[str, float | None] | None:
+    final = scores.final_loss
+    if clusterer is None or final is None or np.array_equal(scores.features, final[:, None], equal_nan=True):
+        return None
+    alone = Scores(final[:, None], final, scores.valid, ids=scores.ids)
+    by_final = make_split(alone, clusterer, ids=split.ids, sources=split.sources, hard=hard, seed=seed)
+    return agreement(split, by_final)
+
+
+def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
+    if split.sources is None:
+        return None
+    codes, names = source_codes(split.sources, len(split))
+    rows = np.bincount(codes[split.valid], minlength=len(names))
+    hard = np.bincount(codes[split.hard], minlength=len(names))
+    return {
+        name or "": {"rows": int(r), "hard": int(h), "share": float(h / r)}
+        for name, r, h in zip(names, rows, hard, strict=True)
+        if r
+    }
+
+
+def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
+    """Spearman correlation of two (n,) arrays; None if one is constant or n < 3."""
+    from scipy.stats import rankdata
+
+    if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
+        return None
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | None:
+    """Did the rows' loss trajectories (n, K) fall, and fall apart? None with fewer than two checkpoints.
+
+    fall: mean fall of the loss from the first to the last checkpoint, over the standard deviation of the
+        first over rows.
+    speed_spread: standard deviation over rows of that fall, over that of the last checkpoint's loss.
+    separation: distance of the mean trajectory of hard rows from that of easy ones, over the root mean squared
+        distance of a row from its own; per source (weighted by rows) if the split is. None if nothing is hard.
+    ok: each reaches its threshold. A number that is infinite (no spread to divide by) is None.
+    """
+    losses = trajectory[split.valid]
+    if losses.shape[1] < 2 or len(losses) < 2:
+        return None
+    first, last = losses[:, 0].astype(np.float64), losses[:, -1].astype(np.float64)
+    fall = _ratio(float((first - last).mean()), float(first.std()))
+    speed_spread = _ratio(float((first - last).std()), float(last.std()))
+    parts = [(_separation(trajectory[rows], split.hard[rows]), len(rows)) for rows in _groups(split)]
+    measured = [(value, weight) for value, weight in parts if value is not None]
+    separation = None
+    if measured:
+        separation = float(np.average([v for v, _ in measured], weights=[w for _, w in measured]))
+    limits = ((fall, MIN_FALL), (speed_spread, MIN_SPEED_SPREAD), (separation, MIN_SEPARATION))
+    ok = all(value is not None and value >= limit for value, limit in limits)
+    return {"ok": ok, "fall": fall, "speed_spread": speed_spread, "separation": separation}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _separation(losses: npt.NDArray[Any], hard: Rows) -> float | None:
+    if hard.all() or not hard.any():
+        return None
+    centres = [losses[mask].mean(axis=0, dtype=np.float64) for mask in (~hard, hard)]
+    within = sum(
+        float(np.square(losses[mask] - centre).sum()) for mask, centre in zip((~hard, hard), centres, strict=True)
+    )
+    return _ratio(float(np.linalg.norm(centres[1] - centres[0])), math.sqrt(within / len(losses)))
+
+
+def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> Rows:
+    """(n,) bool: rows whose loss stays high and flat while the others' falls.
+
+    No list of wrong rows. A wrong answer's loss does this, and so does that of a right answer whose skill the proxy has
+    not reached: where no row at all is wrong, 68 to 77 % of the rows of rare skills are marked. Read some of them.
+
+    With fall = 1 - (lowest later loss) / (first loss) of each row of `trajectory` (n, K): a suspect's fall is
+    under FLAT_SHARE of the median fall, and its final loss more than HIGH_DEVIATIONS robust standard deviations
+    above the median. A row that is learned before the proxy stops falls, and one that was known from the start is
+    not high. None is suspect if the median row hardly falls, or with one checkpoint or under MIN_NOISE_ROWS rows.
+    Medians are those of good rows only while noise is the minority; and a proxy that has not learned to relate
+    the answer to the question finds a wrong answer as easy as a right one, so that none stands out.
+    """
+    valid = np.ones(len(trajectory), bool) if valid is None else valid
+    suspects = np.zeros(len(trajectory), bool)
+    losses = trajectory[valid].astype(np.float64)
+    if losses.shape[1] < 2 or len(losses) < MIN_NOISE_ROWS:
+        return suspects
+    first, final = losses[:, 0], losses[:, -1]
+    fall = 1 - losses[:, 1:].min(axis=1) / np.where(first > 0, first, np.inf)
+    typical = float(np.median(fall))
+    if typical < MIN_TYPICAL_FALL:
+        return suspects
+    middle = np.median(final)
+    deviation = 1.4826 * np.median(np.abs(final - middle))
+    suspects[valid] = (fall < FLAT_SHARE * typical) & (final > middle + HIGH_DEVIATIONS * deviation)
+    return suspects
+
+
+# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
+MIN_FALL = 0.1
+
+
+# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
+# the first, and the split shows what the proxy knew before.
+MIN_SPEED_SPREAD = 0.1
+
+
+# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
+# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
+MIN_SEPARATION = 1.0

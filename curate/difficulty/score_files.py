@@ -1,0 +1,160 @@
+"""Scores as Parquet: what `curate score` writes and `--scores` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.data.json_values import type_name
+from curate.difficulty.scores import COUNTS, Scores
+from curate.errors import InputError
+from curate.storage.atomic import publish_file
+from curate.storage.places import check_place, local_path
+
+__all__ = ["check_scores_file", "read_scores", "scores_table", "trajectories_table", "write_scores"]
+
+
+def scores_table(scores: Scores, ids: Any) -> pa.Table:
+    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS` that are known, and feature_<k>."""
+    columns: dict[str, Any] = {
+        "example_id": ids,
+        "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
+        "valid": scores.valid,
+    }
+    for name in COUNTS:
+        if getattr(scores, name) is not None:
+            columns[name] = getattr(scores, name)
+    for k in range(scores.features.shape[1]):
+        columns[f"feature_{k}"] = np.ascontiguousarray(scores.features[:, k])
+    return pa.table(columns)
+
+
+def trajectories_table(scores: Scores, ids: Any) -> pa.Table:
+    """Columns example_id, tokens and, per checkpoint, loss_<step> (nats per token, null where invalid)."""
+    assert scores.trajectory is not None
+    assert scores.steps is not None
+    columns: dict[str, Any] = {"example_id": ids}
+    if scores.tokens is not None:
+        columns["tokens"] = scores.tokens
+    for k, step in enumerate(scores.steps.tolist()):
+        columns[f"loss_{step}"] = pa.array(scores.trajectory[:, k], mask=~scores.valid)
+    return pa.table(columns)
+
+
+def write_scores(scores: Scores, ids: Any, path: Path) -> None:
+    """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads."""
+    table = scores_table(scores, ids)
+    if scores.trajectory is not None:
+        losses = trajectories_table(scores, ids)
+        for name in losses.column_names:
+            if name.startswith("loss_"):
+                table = table.append_column(name, losses.column(name))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    publish_file(path, sink.getvalue().to_pybytes())
+
+
+def check_scores_file(path: Path) -> None:
+    """Raise before any time is spent where scores cannot be written to `path`, or would replace something else."""
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name a Parquet file")
+    check_place(path)
+    if path.exists():
+        try:
+            ours = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
+        except (OSError, pa.ArrowInvalid):
+            ours = False
+        if not ours:
+            raise InputError(f"--out {path} is a file of something other than scores; name a new file")
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores written by `write_scores`, or any Parquet file with example_id and difficulty.
+
+    Without feature columns the losses (columns loss_<step>) are the features, else the difficulty alone.
+    """
+    path = local_path(path)
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"--scores {path} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+    for name in ("example_id", "difficulty"):
+        if name not in table.column_names:
+            raise InputError(f"--scores {path} has no column {name!r}; write it with `curate score --out FILE`")
+    difficulty = _floats(table, "difficulty")
+    valid = _valid(table, difficulty, path)
+    losses, columns = _numbered(table, "loss_"), _numbered(table, "feature_")
+    steps = sorted(losses)
+    trajectory = np.stack([_floats(table, losses[step]) for step in steps], axis=1) if steps else None
+    if columns:
+        features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)
+    else:
+        features = trajectory if trajectory is not None else difficulty[:, None]
+    features = np.where(valid[:, None], features, 0).astype(np.float32)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
+    return Scores(
+        features=features,
+        difficulty=difficulty,
+        valid=valid,
+        trajectory=trajectory,
+        steps=np.array(steps, np.int64) if steps else None,
+        **{name: _counts(table, name, path) for name in COUNTS if name in table.column_names},
+        ids=_ids(table.column("example_id"), path),
+    )
+
+
+def _ids(column: pa.ChunkedArray, path: Path) -> pa.Array:
+    try:
+        return column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"--scores {path}: column 'example_id' holds {type_name(column.type)}, not ids; give one text per row"
+        ) from error
+
+
+def _numbered(table: pa.Table, prefix: str) -> dict[int, str]:
+    """{number: name} of the columns named prefix + number."""
+    names = [name for name in table.column_names if name.startswith(prefix)]
+    return {int(name[len(prefix) :]): name for name in names if name[len(prefix) :].isdecimal()}
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    try:
+        column = table.column(name).cast(pa.float32())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"scores: column {name!r} is {type_name(table.column(name).type)}, not a number") from error
+    return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
+
+
+def _counts(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    column = table.column(name)
+    if column.null_count or not pa.types.is_integer(column.type):
+        raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; mend or remove it")
+    counts = column.to_numpy()
+    outside = (counts < 0) | (counts > np.iinfo(np.int32).max)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise InputError(
+            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is no count of tokens; mend or "
+            "remove the column"
+        )
+    return np.asarray(counts, np.int32)
+
+
+def _valid(table: pa.Table, difficulty: np.ndarray, path: Path) -> np.ndarray:
+    if "valid" not in table.column_names:
+        return np.isfinite(difficulty)
+    column = table.column("valid")
+    if not (pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)):
+        raise InputError(
+            f"--scores {path}: column 'valid' holds {type_name(column.type)}, not true and false; correct it, or "
+            "remove it to take the rows with a finite difficulty"
+        )
+    return np.asarray(pc.fill_null(column.cast(pa.bool_()), False).to_numpy(zero_copy_only=False))

@@ -1,0 +1,134 @@
+"""What a scorer hands to a clusterer, and what a clusterer hands to the augmenters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.errors import InputError
+from curate.types import BoolArray, FloatArray, IntArray
+
+__all__ = ["COUNTS", "Scores", "Split", "as_scores"]
+
+
+# Counts of tokens per row.
+COUNTS = ("tokens", "prompt_cut", "completion_cut")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Difficulty of n examples.
+
+    features: (n, f) float32, what is clustered; rows of invalid examples are ignored.
+    difficulty: (n,) float32, higher = learned later; NaN where invalid.
+    valid: (n,) bool.
+    trajectory: (n, K) float32 losses in nats per token at the K checkpoints, where the scorer has them.
+    steps: (K,) int64 optimizer steps of those checkpoints.
+    tokens: (n,) int32 completion tokens (EOS included), where known.
+    prompt_cut, completion_cut: (n,) int32 tokens that a row lost, see `curate.tokenization.tokens.Tokens`, where known.
+    ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
+    """
+
+    features: FloatArray
+    difficulty: FloatArray
+    valid: BoolArray
+    trajectory: FloatArray | None = None
+    steps: IntArray | None = None
+    tokens: npt.NDArray[np.int32] | None = None
+    prompt_cut: npt.NDArray[np.int32] | None = None
+    completion_cut: npt.NDArray[np.int32] | None = None
+    ids: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.difficulty)
+        for name in ("features", "valid", "trajectory", *COUNTS, "ids"):
+            value = getattr(self, name)
+            if value is not None and len(value) != n:
+                raise InputError(
+                    f"Scores.{name} has {len(value)} rows but difficulty has {n}; give one row per example"
+                )
+        if self.features.ndim != 2:
+            raise InputError(f"Scores.features has shape {self.features.shape}; it must be (n, f)")
+        bad = self.valid & ~np.isfinite(self.difficulty)
+        if bad.any():
+            raise InputError(
+                f"difficulty of row {int(np.flatnonzero(bad)[0])} is not finite although the row is valid; "
+                "mark the row invalid or give it a number"
+            )
+
+    def __len__(self) -> int:
+        return len(self.difficulty)
+
+    @property
+    def final_loss(self) -> FloatArray | None:
+        """(n,) loss at the last checkpoint in nats per token, if the scorer recorded losses."""
+        return None if self.trajectory is None else self.trajectory[:, -1]
+
+    def with_ids(self, ids: Any) -> Scores:
+        return replace(self, ids=ids)
+
+    def take(self, rows: IntArray) -> Scores:
+        """The given rows, in the given order."""
+        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS)}
+        taken = {name: None if value is None else value[rows] for name, value in named.items()}
+        ids = None if self.ids is None else self.ids.take(rows)
+        return replace(
+            self,
+            features=self.features[rows],
+            difficulty=self.difficulty[rows],
+            valid=self.valid[rows],
+            ids=ids,
+            **taken,
+        )
+
+
+def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
+    """`value` as Scores of n examples; a bare (n,) array becomes its own single feature."""
+    if isinstance(value, Scores):
+        if len(value) != n:
+            raise InputError(f"the scorer returned {len(value)} rows for {n} examples; it must return one per example")
+        if value.valid.all():
+            return value
+        # What a scorer leaves in the features of a row it could not score is of no meaning: it must not be recorded.
+        return replace(value, features=np.where(value.valid[:, None], value.features, 0).astype(np.float32))
+    array = np.asarray(value)
+    if array.ndim != 1 or len(array) != n:
+        raise InputError(f"the scorer returned an array of shape {array.shape} for {n} examples; expected ({n},)")
+    if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+        raise InputError(f"the scorer returned dtype {array.dtype}; difficulties must be numbers")
+    difficulty = array.astype(np.float32)
+    valid = np.isfinite(difficulty)
+    return Scores(np.where(valid, difficulty, 0)[:, None].astype(np.float32), difficulty, valid)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which of n examples are hard, and all an augmenter may want to know about each.
+
+    cluster: (n,) int32; -1 noise, -2 invalid (not clustered). With clustering per source, cluster numbers of
+        different sources differ.
+    hard: (n,) bool; never true for an invalid row.
+    difficulty: (n,) float32, NaN where invalid.
+    valid: (n,) bool.
+    final_loss: (n,) float32 nats per token, where the scorer recorded losses.
+    sources: (n,) source labels (str or None objects), where the data has them.
+    tokens: (n,) int32 completion tokens (EOS included), where known.
+    ids: (n,) example ids (Arrow strings).
+    per_source: whether clusters and hardness were found within each source.
+    """
+
+    ids: Any
+    cluster: npt.NDArray[np.int32]
+    hard: BoolArray
+    difficulty: FloatArray
+    valid: BoolArray
+    final_loss: FloatArray | None = None
+    sources: npt.NDArray[Any] | None = None
+    per_source: bool = False
+    tokens: npt.NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.cluster)

@@ -1,0 +1,198 @@
+"""The split: which examples are hard, from scores and a clusterer."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.clusterers import cluster_rows, is_per_source, seeded
+from curate.difficulty.scores import Scores, Split, as_scores
+from curate.errors import InputError
+from curate.types import BoolArray, Float64Array, IntArray
+
+__all__ = ["INVALID", "HardPolicy", "given_scores", "join_scores", "make_split"]
+
+HardPolicy = Literal["highest", "above_mean"] | int
+
+# Cluster of rows that could not be scored.
+INVALID = -2
+
+
+def make_split(
+    scores: Scores,
+    clusterer: Any,
+    *,
+    ids: Any = None,
+    sources: Any = None,
+    hard: HardPolicy = "highest",
+    seed: int = 0,
+) -> Split:
+    """Cluster the valid rows of `scores` and say which clusters are hard.
+
+    ids: (n,) Arrow string array, the rows of the data; scores that carry ids are joined to it by id. None = the
+        rows of the scores, which must then carry ids.
+    sources: (n,) labels, Arrow, NumPy or a sequence; needed by a clusterer that works per source.
+    hard: over all rows, or within each source if the clusterer works per source:
+        "highest": the cluster of highest mean difficulty;
+        m (int): the m clusters of highest mean difficulty;
+        "above_mean": the clusters whose mean difficulty is above that of all rows.
+        Never hard: noise, and the easiest cluster with all that tie with it. So one cluster alone means that
+        nothing is hard; only the clusterer's small_sources="all_hard" can mark a whole source.
+    seed: gives a clusterer without a random_state its own.
+
+    Clusters are numbered from 0 (easiest) by mean difficulty, within one source after the other in the order
+    of their names; -1 is noise, -2 an invalid row.
+
+    InputError: ids missing from the scores, no valid row, a feature of a valid row that
+    is not finite, a hard policy that does not exist, and whatever the clusterer cannot do.
+    """
+    if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
+        raise InputError(f"hard={hard!r} is no policy; use highest, above_mean or a number of clusters from 1 on")
+    if ids is None and scores.ids is None:
+        raise InputError("the scores carry no example ids; pass ids=examples.ids")
+    scores = join_scores(scores, scores.ids if ids is None else ids)
+    rows = np.flatnonzero(scores.valid)
+    if len(rows) == 0:
+        raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")
+    features = scores.features if len(rows) == len(scores) else scores.features[rows]
+    _check_finite(features, rows, scores.ids)
+    labels = None if sources is None else _labels(sources, len(scores))
+    within = None if labels is None else labels[rows]
+    found = cluster_rows(seeded(clusterer, seed), features, within)
+    difficulty = scores.difficulty[rows].astype(np.float64)
+    numbers, is_hard = _rank(found.labels, found.groups, difficulty, hard)
+    cluster = np.full(len(scores), INVALID, np.int32)
+    cluster[rows] = numbers
+    mask = np.zeros(len(scores), bool)
+    mask[rows] = is_hard | found.all_hard[found.groups]
+    return Split(
+        ids=scores.ids,
+        cluster=cluster,
+        hard=mask,
+        difficulty=scores.difficulty,
+        valid=scores.valid,
+        final_loss=scores.final_loss,
+        sources=labels,
+        per_source=is_per_source(clusterer),
+        tokens=scores.tokens,
+    )
+
+
+def _check_finite(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> None:
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        row = int(rows[np.argmin(finite)])
+        raise InputError(
+            f"a feature of row {row} (example id {ids[row]}) is not finite although the row is valid; "
+            "mark the row invalid or give it a number"
+        )
+
+
+def _labels(sources: Any, n: int) -> npt.NDArray[np.object_]:
+    """Source labels as (n,) objects: strings, or None."""
+    import pyarrow as pa
+
+    array = sources if isinstance(sources, pa.Array | pa.ChunkedArray) else pa.array(sources)
+    if len(array) != n:
+        raise InputError(f"sources has {len(array)} labels for {n} rows; give one per row")
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    labels: npt.NDArray[np.object_] = array.cast(pa.string()).to_numpy(zero_copy_only=False)
+    return labels
+
+
+def join_scores(scores: Scores, ids: Any) -> Scores:
+    """`scores` with its rows in the order of `ids` (Arrow strings, unique), joined by id.
+
+    Scores without ids are taken to be in that order already. Scores of further rows are left out, so that those of
+    a whole dataset serve any part of it. InputError if an id has no scores, or is there twice.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = _strings(ids)
+    if scores.ids is None:
+        if len(scores) != len(wanted):
+            raise InputError(f"scores have {len(scores)} rows for {len(wanted)} examples; give one per example")
+        return scores.with_ids(wanted)
+    known = _strings(scores.ids)
+    if known.equals(wanted):
+        return scores.with_ids(wanted)
+    places = pc.index_in(wanted, value_set=known)
+    if places.null_count:
+        first = pc.index(places.is_null(), pa.scalar(True)).as_py()
+        raise InputError(
+            f"the scores have no row for example id {wanted[first]} (and {places.null_count - 1} more); "
+            "score this dataset again"
+        )
+    rows = places.to_numpy()
+    if np.bincount(rows, minlength=len(known)).max(initial=0) > 1:
+        twice = int(np.argmax(np.bincount(rows)))
+        raise InputError(f"example id {known[twice]} is not unique; give every row its own id")
+    if len(known) > len(wanted):
+        used = pc.index_in(known, value_set=wanted).drop_null().to_numpy()
+        if len(used) > len(wanted):
+            twice = int(np.argmax(np.bincount(used)))
+            raise InputError(f"the scores hold id {wanted[twice]} more than once; keep one row of scores per id")
+    return scores.with_ids(known).take(rows)
+
+
+def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
+    """Scores from elsewhere for the rows `ids`: joined by id, or an array (n,) of difficulties in their order."""
+    if isinstance(scores, Scores):
+        return join_scores(scores, ids)
+    array = np.asarray(scores)
+    n = len(ids)
+    if array.shape != (n,) or not np.issubdtype(array.dtype, np.number):
+        raise InputError(
+            f"scores is {type(scores).__name__} of shape {array.shape} and {array.dtype}; give Scores (a file: "
+            f"curate.difficulty.score_files.read_scores) or an array of {n} difficulties"
+        )
+    return as_scores(array, n).with_ids(ids)
+
+
+def _strings(ids: Any) -> Any:
+    import pyarrow as pa
+
+    array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.cast(pa.string())
+
+
+def _rank(
+    labels: npt.NDArray[np.int32],
+    groups: npt.NDArray[np.int32],
+    difficulty: Float64Array,
+    policy: HardPolicy,
+) -> tuple[npt.NDArray[np.int32], BoolArray]:
+    """Cluster numbers (n,) by (group, mean difficulty), noise kept, and which rows the policy calls hard."""
+    clustered = labels >= 0
+    if not clustered.any():
+        return labels, np.zeros(len(labels), bool)
+    count = int(labels.max()) + 1
+    sizes = np.bincount(labels[clustered], minlength=count)
+    sums = np.bincount(labels[clustered], weights=difficulty[clustered], minlength=count)
+    present = np.flatnonzero(sizes)
+    means = sums[present] / sizes[present]
+    group = np.zeros(count, np.int32)
+    group[labels[clustered]] = groups[clustered]
+    group = group[present]
+    order = np.lexsort((present, means, group))
+    means, group = means[order], group[order]
+
+    # Of each cluster: the mean of its group's easiest cluster, its place from the top, its group's overall mean.
+    first = np.searchsorted(group, group, side="left")
+    from_top = np.searchsorted(group, group, side="right") - np.arange(len(group))
+    overall = np.bincount(groups, weights=difficulty) / np.maximum(np.bincount(groups), 1)
+    top = 1 if policy == "highest" else policy
+    chosen = means > overall[group] if top == "above_mean" else from_top <= top
+    chosen &= means > means[first]
+
+    number = np.full(count, INVALID, np.int32)
+    number[present[order]] = np.arange(len(present), dtype=np.int32)
+    ranked = np.where(clustered, number[labels], labels).astype(np.int32)
+    hard = clustered & np.append(chosen, False)[ranked]
+    return ranked, hard

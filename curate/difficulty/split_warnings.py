@@ -1,0 +1,220 @@
+"""Warnings about a split, in plain words with the number and what to do.
+
+The thresholds mark where a number is worth a look, not where it is proven wrong: a warning changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.clusterers.per_source import collapsed_sources
+from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD
+from curate.difficulty.scores import Split
+from curate.errors import RunWarning
+
+if TYPE_CHECKING:
+    from curate.difficulty.diagnostics import Diagnostics
+
+__all__ = ["Truncated", "run_warnings"]
+
+# Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
+MIN_SEED_JACCARD = 0.5
+# One source holds this share of the hard rows ...
+MAX_SOURCE_SHARE = 0.8
+# ... and at least this many times its share of all rows: the split says which source, not which rows.
+MIN_SOURCE_LIFT = 1.5
+# From here on, length explains more than a third of the order of difficulty (0.6 squared).
+MAX_LENGTH_CORRELATION = 0.6
+# Above this share of the rebuilt mixture, most of every batch is hard and easy rows become the exception.
+MAX_HARD_AFTER = 0.5
+# Repeating wrong rows does harm, and if these are wrong, one in ten of the hard rows is no rounding error.
+MAX_NOISE_AMONG_HARD = 0.1
+# A few rows that are too long are to be expected; above this share a setting is wrong.
+MAX_INVALID = MAX_TRUNCATED = 0.01
+
+
+class Truncated(NamedTuple):
+    """rows: that are longer than the proxy reads; prompts, completions: in how many something of these was cut."""
+
+    rows: int
+    prompts: int
+    completions: int
+
+
+def run_warnings(
+    found: Diagnostics,
+    split: Split,
+    *,
+    clusterer: Any = None,
+    counts: npt.NDArray[Any] | None = None,
+    uses_hard: bool = True,
+    truncated: Truncated | None = None,
+) -> tuple[RunWarning, ...]:
+    """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.difficulty.diagnose.diagnose`."""
+    every = (
+        _rows_invalid(split),
+        _rows_truncated(split, truncated),
+        _source_too_small(split, clusterer),
+        _one_cluster(split) if uses_hard else None,
+        _split_unstable(found),
+        _not_diverged(found),
+        _hard_is_one_source(found, split),
+        _hard_is_length(found),
+        _hard_too_large(found, split, counts),
+        _likely_noise(found),
+    )
+    return tuple(warning for warning in every if warning)
+
+
+def _rows_invalid(split: Split) -> RunWarning | None:
+    invalid = int((~split.valid).sum())
+    if invalid <= MAX_INVALID * len(split):
+        return None
+    return RunWarning(
+        "rows_invalid",
+        f"{_share_of_rows(invalid, len(split))} could not be scored: they have no completion text, or the scorer gave "
+        "them no number. They are kept once and not clustered.",
+        "Check that --columns names the right ones, or remove these rows.",
+    )
+
+
+def _rows_truncated(split: Split, truncated: Truncated | None) -> RunWarning | None:
+    if truncated is None or truncated.rows <= MAX_TRUNCATED * len(split):
+        return None
+    return RunWarning(
+        "rows_truncated",
+        f"{_share_of_rows(truncated.rows, len(split))} are longer than the proxy reads: {truncated.prompts:,} lost "
+        f"older turns or the beginning of their prompt, {truncated.completions:,} the end of their completion.",
+        "Raise proxy.max_length; --set proxy.max_length=auto keeps 99% of the rows whole where the model can.",
+    )
+
+
+def _share_of_rows(part: int, rows: int) -> str:
+    return f"{part:,} of {rows:,} rows ({part / rows:.1%})"
+
+
+def _source_too_small(split: Split, clusterer: Any) -> RunWarning | None:
+    if not split.per_source or split.sources is None or clusterer is None:
+        return None
+    valid = split.sources[split.valid]
+    small, needed, clusters = collapsed_sources(clusterer, valid, len(valid))
+    if not small:
+        return None
+    name, rows = min(small.items(), key=lambda item: item[1])
+    first = "The group without a source" if name is None else f"Source {name!r}"
+    first += f" has {rows:,} row{'s' if rows > 1 else ''}"
+    first += f" for {clusters:,} clusters" if clusters == needed else f" and the clusterer needs {needed:,}"
+    others = f" (too small as well: {len(small) - 1:,} more)" if len(small) > 1 else ""
+    return RunWarning(
+        "source_too_small",
+        f"{first}{others}: left as one cluster, none of whose rows is hard.",
+        "Lower the number of clusters, merge small sources, or cluster all rows together (clusterer without per).",
+    )
+
+
+def _one_cluster(split: Split) -> RunWarning | None:
+    if split.hard.any():
+        return None
+    numbers = np.unique(split.cluster[split.valid])
+    clusters, noise = int((numbers >= 0).sum()), float((split.cluster[split.valid] == -1).mean())
+    return RunWarning(
+        "one_cluster",
+        f"No row is hard: {clusters} cluster(s) and {noise:.0%} noise, and the easiest cluster is never hard.",
+        "Use a clusterer that always finds two groups (KMeans), one that takes a share (Quantile), or train the "
+        "proxy for more steps.",
+    )
+
+
+def _split_unstable(found: Diagnostics) -> RunWarning | None:
+    value = (found.seed_agreement or {}).get("jaccard")
+    if value is None or value >= MIN_SEED_JACCARD:
+        return None
+    return RunWarning(
+        "split_unstable",
+        f"The hard rows depend on the proxy's seed: two seeds share {value:.0%} of the rows that either calls hard.",
+        "Train the proxy for more steps or take a larger one, and repeat; do not act on single rows.",
+    )
+
+
+def _not_diverged(found: Diagnostics) -> RunWarning | None:
+    numbers = found.diverged
+    if numbers is None or numbers["ok"]:
+        return None
+    names = {
+        "fall": ("the mean loss fell by", MIN_FALL, "of its spread over rows"),
+        "speed_spread": ("rows differ in how far they fall by", MIN_SPEED_SPREAD, "of the spread of the final loss"),
+        "separation": ("hard and easy rows are apart by", MIN_SEPARATION, "of the noise within them"),
+    }
+    low = [
+        f"{says} {'nothing measurable' if numbers[name] is None else f'{numbers[name]:.2f}'} {of} (want {limit:g})"
+        for name, (says, limit, of) in names.items()
+        if numbers[name] is None or numbers[name] < limit
+    ]
+    return RunWarning(
+        "not_diverged",
+        f"The loss trajectories have not diverged: {'; '.join(low)}.",
+        "Train the proxy for more steps or at a higher learning rate (proxy.steps, proxy.learning_rate).",
+    )
+
+
+def _hard_is_one_source(found: Diagnostics, split: Split) -> RunWarning | None:
+    by_source = found.hard_share_by_source or {}
+    hard, rows = int(split.hard.sum()), int(split.valid.sum())
+    if len(by_source) < 2 or hard == 0:
+        return None
+    name, top = max(by_source.items(), key=lambda item: item[1]["hard"])
+    of_hard, of_rows = top["hard"] / hard, top["rows"] / rows
+    if of_hard < MAX_SOURCE_SHARE or of_hard < MIN_SOURCE_LIFT * of_rows:
+        return None
+    return RunWarning(
+        "hard_is_one_source",
+        f"{of_hard:.0%} of the hard rows come from source {name!r}, which holds {of_rows:.0%} of all rows.",
+        "Cluster within each source (clusterer: per: source).",
+    )
+
+
+def _hard_is_length(found: Diagnostics) -> RunWarning | None:
+    value = found.length_correlation
+    if value is None or abs(value) < MAX_LENGTH_CORRELATION:
+        return None
+    which = "long" if value > 0 else "short"
+    return RunWarning(
+        "hard_is_length",
+        f"Difficulty is largely length: {which} completions count as hard (Spearman correlation {value:+.2f}).",
+        "Train the proxy for more steps, or compare against a split by length before acting on this one.",
+    )
+
+
+def _hard_too_large(found: Diagnostics, split: Split, counts: npt.NDArray[Any] | None) -> RunWarning | None:
+    if counts is None or not (counts[split.hard] > 1).any():
+        return None
+    of_hard = counts[split.hard & (counts > 0)].astype(np.int64)
+    after = float(of_hard.sum() / counts.sum(dtype=np.int64))
+    if after <= MAX_HARD_AFTER:
+        return None
+    copies = np.unique(of_hard) - 1
+    if len(copies) > 1:
+        extra = f"{int((of_hard - 1).sum()):,} extra copies in all"
+    else:
+        extra = f"{copies[0]:,} extra cop{'y' if copies[0] == 1 else 'ies'} each"
+    return RunWarning(
+        "hard_too_large",
+        f"{found.hard_share:.0%} of the rows are hard; with {extra} they fill {after:.0%} of every batch.",
+        "Use more clusters with hard: highest, a Quantile clusterer, fewer copies, or a cap on the extra rows.",
+    )
+
+
+def _likely_noise(found: Diagnostics) -> RunWarning | None:
+    value = (found.noise or {}).get("share_of_hard")
+    if value is None or value < MAX_NOISE_AMONG_HARD:
+        return None
+    return RunWarning(
+        "likely_noise",
+        f"{value:.0%} of the hard rows have a loss that stays high and hardly falls. Wrong answers look like this, and "
+        "so do right ones of rare skills that the proxy has not reached yet: the number cannot tell which they are.",
+        "Read some of them (report.html lists a few, noise_suspect in tables/split.parquet marks all): those with "
+        "right answers are what is to be shown more often; more steps of the proxy leave fewer of them marked.",
+    )

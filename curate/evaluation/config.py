@@ -1,0 +1,143 @@
+"""What is asked, of which rows, and how."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from curate.component import Component, Consent
+from curate.errors import InputError
+from curate.generators.requests import Sampling
+from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
+
+__all__ = ["Evaluation", "EvaluationSet", "Style", "parse_set"]
+
+Style = Literal["auto", "template", "chat", "question"]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,99}")
+_NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
+
+
+class EvaluationSet(Component):
+    """Questions with their answers: where they are, and how they are read.
+
+    data: whatever `curate.read` takes. name: of its folder in the results; None = that of the file without its ending.
+    columns, shape, where, split, config: as for `curate.read`. limit: a sample of that many rows, drawn with `seed`.
+    level: column with the difficulty of each row; None = `level`, where there is one.
+    """
+
+    data: Any
+    name: str | None = None
+    columns: str | dict[str, str] | None = None
+    shape: str | None = None
+    where: str | None = None
+    split: str | None = None
+    config: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    level: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_folder_name(cls, name: str | None) -> str | None:
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a folder; use letters, digits, '-', '_', '+' and '.'")
+        return name
+
+    @property
+    def title(self) -> str:
+        """`name`, or what the data is called."""
+        if self.name is not None:
+            return self.name
+        if not isinstance(self.data, str | Path):
+            raise InputError("an evaluation set in memory needs a name: EvaluationSet(data=..., name=...)")
+        path = Path(self.data)
+        stem = path.name.partition(".")[0] if path.is_file() else path.name
+        return re.sub(r"[^\w.+-]+", "-", stem).strip("-.") or "evaluation"
+
+
+class Evaluation(Component):
+    """How answers are asked for, drawn and graded.
+
+    style: what stands around a question. "template" = the training template, see below; "chat" = the model's chat
+        template; "question" = `Question: ...` and `Answer:` on lines of their own. "auto" = "template" where that is
+        given or known, else "question".
+    template: what "template" stands for: "alpaca" or "plain". None = what the model was trained with, as its run or
+        its folder says, else "alpaca".
+    shots: solved examples before every question, the same for all, drawn with `seed` from `shots_from`; rows whose
+        question is asked are never among them.
+    samples: answers drawn per question; temperature 0 (greedy) draws one. top_p: see `curate.generators.requests.Sampling`.
+    max_tokens: most tokens of an answer. stop: texts that end one, besides those of the style.
+    max_length: most tokens of question and reference completion together when that is scored; shots come on top.
+    generate, nll: whether answers are drawn and graded, and whether reference completions are scored.
+    seed: of shots and samples.
+    generator: "transformers" = in this process; "vllm" = a server, started from the executable `vllm` (with
+        `vllm_arguments`) or running at `url`.
+    batch_size: answers drawn at a time in this process. precision: of generation and scoring in this process.
+    revision, trust_remote_code: of a model from the hub.
+
+    What decides how fast it goes, not what is asked, is not part of the protocol by which evaluations are compared.
+    """
+
+    version: ClassVar[int] = 2
+    style: Style = "auto"
+    template: Literal["alpaca", "plain"] | None = None
+    shots: int = Field(default=0, ge=0, le=64)
+    shots_from: EvaluationSet | None = None
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
+    stop: tuple[str, ...] = ()
+    max_length: int = Field(default=1024, ge=8)
+    generate: bool = True
+    nll: bool = True
+    seed: int = 0
+    generator: Literal["transformers", "vllm"] = "transformers"
+    url: str | tuple[str, ...] | None = None
+    vllm: str = "vllm"
+    vllm_arguments: tuple[str, ...] = ()
+    batch_size: int = Field(default=32, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    consents: ClassVar[Mapping[str, Consent]] = {"vllm": COMMAND, "vllm_arguments": ARGUMENTS}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not (self.generate or self.nll):
+            raise ValueError("there is nothing to evaluate; leave generate or nll on")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"{self.samples} samples of temperature 0 are all the same; set a temperature such as 0.7")
+        if self.shots and self.shots_from is None:
+            raise ValueError(f"{self.shots} shots come from nowhere; name their data with shots_from")
+        if self.shots_from is not None and not self.shots:
+            raise ValueError("shots_from is given but no number of shots; set shots")
+        return self
+
+    def sampling(self, stop: tuple[str, ...]) -> Sampling:
+        """Of every request; `stop`: those of the style."""
+        stops = tuple(dict.fromkeys((*stop, *self.stop)))
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=stops)
+
+
+def parse_set(text: str, option: str) -> EvaluationSet:
+    """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping."""
+    from curate.dataset_reference import named_dataset
+    from curate.recipe import construct
+
+    name, data = None, text
+    found = _NAMED.fullmatch(text)
+    if found is not None and not os.path.exists(text):
+        name, data = found[1], found[2]
+    described = named_dataset(data, option)
+    options = dict(described) if isinstance(described, dict) else {"data": described}
+    if name is not None:
+        options["name"] = name
+    made: EvaluationSet = construct(EvaluationSet, options, f"{option} {text}")
+    return made

@@ -1,0 +1,279 @@
+"""Evaluate a fine-tuned run, a model or a generator on sets of questions."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from curate.component import fingerprint
+from curate.console.progress import Progress
+from curate.context import Context
+from curate.errors import InputError
+from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.nll import SCORING, Scored, Scorer, scored_tokens
+from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
+from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, renderable, rows_of
+from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
+from curate.evaluation.sets import Questions, as_sets, read_set
+from curate.evaluation.target import Target, check_out, find_target
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Request
+from curate.storage.cache import Cache, default_cache
+from curate.storage.places import local_path
+from curate.storage.versions import versions
+from curate.tokenization.layouts import joined
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["evaluate"]
+
+_OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated", "completions_cut")
+_PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
+
+
+def evaluate(
+    target: Any,
+    sets: EvaluationSet | Sequence[EvaluationSet | str | Path] | Mapping[str, Any],
+    settings: Evaluation | None = None,
+    *,
+    out: Path | str | None = None,
+    cache: Cache | Path | str | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    fresh: bool = False,
+    on_bad_row: Literal["error", "drop"] = "error",
+) -> dict[str, EvaluationResult]:
+    """Answers drawn and graded, and reference completions scored, on each evaluation set; by name.
+
+    target: folder of a finished fine-tuning run, model folder, GGUF file, hub id, or a Generator.
+    sets: EvaluationSet objects or what their `data` may be; or {name: data}.
+    out: folder for the results, one folder per set; None = that of a run, or nowhere for anything else. A result of
+        the same protocol and weights that is there already is not computed again. One of another protocol is an
+        InputError unless `fresh`.
+    cache: holds every completion and score; the same call after a kill goes on from there.
+    on_bad_row: whether a row that the model's chat template refuses is an error, or is left out and recorded.
+    Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
+    """
+    settings = settings or Evaluation()
+    context = Context(cache=cache or default_cache(), device=device, progress=progress or Progress())
+    described = as_sets(sets)
+    found = find_target(target, settings, context.store)
+    settings = _possible(settings, found, context.progress)
+    place = local_path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
+    if place is not None:
+        check_out(place)
+    with context.progress.stage("read"):
+        questions = [read_set(each) for each in described]
+        pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
+    for each in questions:
+        if each.left_out:
+            context.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")
+    form = form_of(settings, found.template, found.tokenizer)
+    shots = [draw_shots(settings, pool, each) for each in questions]
+    questions = [
+        renderable(each, form, solved, found.tokenizer, on_bad_row)
+        for each, solved in zip(questions, shots, strict=True)
+    ]
+    for each in questions:
+        if each.refused:
+            context.progress.note(
+                f"{each.name}: {len(each.refused):,} rows that the chat template refuses are left out"
+            )
+    jobs = [_Job(each, found, settings, form, solved) for each, solved in zip(questions, shots, strict=True)]
+    for job in jobs:
+        job.look_up(place, fresh)
+    if any(job.undone for job in jobs):
+        shared = Overlap({}) if found.run is None else overlap(found.run, questions)
+        warn_of_overlap(shared, questions)
+        check_grading(any(job.generate for job in jobs))
+        _work(jobs, shared, context, context.torch_device(), place)
+    return {job.questions.name: job.result for job in jobs if job.result is not None}
+
+
+@dataclass
+class _Job:
+    """One evaluation set: what is asked, what an earlier result knows, and what comes of it."""
+
+    questions: Questions
+    target: Target
+    settings: Evaluation
+    form: Form
+    shots: Shots
+    known: EvaluationResult | None = None
+    result: EvaluationResult | None = None
+    generate: bool = field(init=False)
+    nll: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generate, self.nll = self.settings.generate, self.settings.nll
+        tokenizer = self.target.tokenizer
+        self.rows = None if tokenizer is None else rows_of(self.questions, self.form, self.shots, tokenizer)
+
+    @property
+    def undone(self) -> bool:
+        return self.generate or self.nll
+
+    @property
+    def protocol(self) -> str:
+        """32 hex digits over what two evaluations must share to be compared."""
+        settings, sampling = self.settings, self.settings.sampling(self.form.stop)
+        seed = settings.seed if sampling.temperature else 0
+        asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
+        return fingerprint([grading(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
+
+    def look_up(self, place: Path | None, fresh: bool) -> None:
+        """Take over what is known; InputError where the place is taken by a result of another protocol."""
+        folder = None if place is None else place / self.questions.name
+        if folder is None or not folder.exists() or fresh:
+            return
+        found = read_result(folder)
+        same_model = found.summary["model"]["identity"] == self.target.identity
+        if found.summary["protocol"] != self.protocol or (not same_model and self.target.run is None):
+            what = "asked otherwise" if same_model else "of another model"
+            raise InputError(
+                f"{folder} holds an evaluation {what}; give this one another name, as in NAME=DATA, or pass --fresh"
+            )
+        if not same_model:
+            return  # the run was trained again: what its earlier weights did is of no use
+        self.known = found
+        self.generate = self.generate and found.summary["accuracy"] is None
+        self.nll = self.nll and found.summary["nll"] is None
+        if not self.undone:
+            self.result = found
+
+    def requests(self) -> list[list[Request]]:
+        """(n,) requests per row."""
+        served = self.target.generator is None and self.settings.generator == "vllm"
+        rows = None if self.rows is None else [joined(row.pieces(0)) for row in self.rows]
+        prompts = generation_prompts(rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served)
+        ids, sampling = self.questions.examples.ids.to_pylist(), self.settings.sampling(self.form.stop)
+        return requests_for(prompts, ids, self.questions.answers, self.settings, sampling)
+
+
+def _possible(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
+    """The settings without scores where there are no weights to score with."""
+    if settings.nll and target.model is None:
+        if not settings.generate:
+            raise InputError(f"{target.name} is a generator: its losses are not to be had; leave generate on")
+        progress.note(f"no losses: the weights of {target.name} are not here")
+        return settings.model_copy(update={"nll": False})
+    return settings
+
+
+def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.device, place: Path | None) -> None:
+    """Score all sets, then draw the answers of all: one model at a time in memory, and one server for all."""
+    started = time.monotonic()
+    settings, target, progress = jobs[0].settings, jobs[0].target, context.progress
+    scorer = Scorer(target, settings, device, context.store, progress)
+    scored: dict[str, Scored] = {}
+    for job in jobs:
+        if job.nll and job.rows is not None:
+            tokens = scored_tokens(job.rows, target, settings, job.shots)
+            scored[job.questions.name] = scorer.score(job.questions.name, tokens)
+    scorer.release()
+    seconds = {"nll": time.monotonic() - started}
+    answers, identity = _answers([job for job in jobs if job.generate], device, context)
+    seconds["generation"] = time.monotonic() - started - seconds["nll"]
+    for job in jobs:
+        if not job.undone:
+            continue
+        name = job.questions.name
+        rows = rows_table(
+            job.questions, answers.get(name), scored.get(name), None if job.known is None else job.known.rows
+        )
+        facts = _facts(job, answers.get(name), scored.get(name), identity, str(scorer.dtype).removeprefix("torch."))
+        summary = {
+            **_described(job),
+            **totals(rows),
+            **facts,
+            "levels": grouped(rows, "level"),
+            "sources": grouped(rows, "source"),
+            "overlap": None if target.run is None else shared.record(name),
+            "seconds": round(sum(seconds.values()), 3),
+            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
+        }
+        job.result = EvaluationResult(summary, rows)
+        if place is not None:
+            write_result(job.result, place / name)
+
+
+def _answers(
+    jobs: list[_Job], device: torch.device, context: Context
+) -> tuple[dict[str, list[list[Answer]]], str | None]:
+    """(n,) answers per row of each set, by its name; and the identity of what drew them."""
+    if not jobs:
+        return {}, None
+    target, settings = jobs[0].target, jobs[0].settings
+    asked = [job.requests() for job in jobs]
+    flat = [request for rows in asked for row in rows for request in row]
+    # Prompts of like length go together: the rows of a batch are padded to the longest.
+    order = sorted(range(len(flat)), key=lambda k: -len(str(flat[k].prompt)))
+    with (
+        RequestStore.under(context.store) as store,
+        generator_for(target, settings, device, context.store) as generator,
+    ):
+        identity = generator.identity()
+        found = complete(generator, [flat[k] for k in order], store, context.progress)
+    completions = dict(zip(order, found, strict=True))
+    tell_ends(found, settings.max_tokens, context.progress)
+    with context.progress.stage("grade", len(flat), "answers") as stage:
+        finals = [
+            str(answer)
+            for job, rows in zip(jobs, asked, strict=True)
+            for answer, row in zip(job.questions.answers, rows, strict=True)
+            for _ in row
+        ]
+        answers = iter(graded([completions[k] for k in range(len(flat))], finals))
+        stage.advance(len(flat))
+    return {
+        job.questions.name: [[next(answers) for _ in row] for row in rows]
+        for job, rows in zip(jobs, asked, strict=True)
+    }, identity
+
+
+def _described(job: _Job) -> dict[str, Any]:
+    settings = job.settings.model_dump(mode="json", exclude={"shots_from"})
+    pool = job.settings.shots_from
+    settings["shots_from"] = None if pool is None else pool.title
+    settings["style"], settings["stop"] = job.form.name, list(job.settings.sampling(job.form.stop).stop)
+    return {
+        "kind": "evaluation",
+        "name": job.questions.name,
+        "data": job.questions.record(),
+        "rejected": list(job.questions.refused),
+        "protocol": job.protocol,
+        "settings": settings,
+        "model": {"name": job.target.name, "identity": job.target.identity},
+    }
+
+
+def _facts(
+    job: _Job, answers: list[list[Answer]] | None, scored: Scored | None, identity: str | None, numerics: str
+) -> dict[str, Any]:
+    """What rows do not hold; that of an earlier result where a part was not asked for now."""
+    known = {} if job.known is None else job.known.summary
+    tokens = dict(known.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
+    facts: dict[str, Any] = {name: known.get(name) for name in _OF_ANSWERS}
+    if answers is not None:
+        drawn = [each.completion for row in answers for each in row]
+        reasons = [each.finish_reason for each in drawn]
+        tokens["prompt"] = sum(each.prompt_tokens for each in drawn)
+        tokens["generated"] = sum(each.completion_tokens for each in drawn)
+        facts["cut_off"] = reasons.count("length") / len(drawn) if drawn else None
+        facts["capped"] = sum(each.cap is not None for each in drawn)
+        facts["refused"] = reasons.count("refused")
+        given = job.target.generator
+        facts["generator"] = {
+            "identity": identity,
+            "kind": job.settings.generator if given is None else type(given).__name__,
+        }
+    if scored is not None:
+        tokens["scored"] = int(scored.counts.sum())
+        facts["truncated"], facts["completions_cut"] = scored.truncated, scored.completions_cut
+    return {**facts, "answer_only": job.questions.answer_only, "numerics": numerics, "tokens": tokens}

@@ -1,0 +1,180 @@
+"""What a fine-tuning run is made of, as one frozen component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from curate.component import Component
+from curate.finetuning.lora import LoRA
+from curate.models.scratch import SCRATCH
+from curate.proxy.proxy import MaxLength, length_in_steps
+from curate.recipe import construct, encode, optimizer_from, reweighter_from
+from curate.tokenization.templates import Template
+
+if TYPE_CHECKING:
+    from curate.training.config import TrainConfig
+
+__all__ = ["Finetuning", "finetuning_from"]
+
+# Settings that lay out memory or the run folder and change no result beyond rounding.
+_FREE = ("micro_batch_tokens", "gradient_checkpointing", "save_every", "log_every")
+# What names the model; its identity is what counts.
+_NAMES = ("model", "revision")
+
+
+def _adamw() -> Any:
+    from curate.optimizers import AdamW  # here, so that the name Finetuning can be had without waiting for torch
+
+    return AdamW()
+
+
+class Finetuning(Component):
+    """How a model is fine-tuned. Defaults follow "Data Distribution as a Lever" (arXiv 2602.00576) where it is public.
+
+    model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
+    lora: train low-rank factors and leave the weights as they are; None = train all weights.
+    steps: optimizer steps as an int, or passes over the data as "3 epochs", "1/2 epoch".
+    horizon: length of the learning-rate schedule, in the units of `steps`; None = `steps`, and never shorter.
+    learning_rate: peak; None = 2e-5 for all weights, 2e-4 for LoRA (whose factors start at zero and need more), 1e-3
+        from scratch.
+    batch_size, schedule, warmup_ratio, weight_decay, max_grad_norm, optimizer, precision, micro_batch_tokens,
+    gradient_checkpointing, sharding: see `curate.training.loop.TrainConfig`.
+    max_length: tokens per row, or "auto"; what of a longer row is kept, see `curate.proxy.proxy.Proxy`.
+    template: text around prompts, see `curate.proxy.proxy.Proxy`.
+    seed: of the row order, of dropout and of the first LoRA factors.
+    save_every: steps between resumable checkpoints; None = by the clock, about every five minutes and never more than
+        a twentieth of the time. A checkpoint holds all there is to the run, so when it was made leaves no trace.
+    log_every: steps between lines of metrics.jsonl.
+    reweighter: how much each row of a batch counts, see `curate.reweighters`; None = all alike.
+    saved_dtype: of the weights in the run folder. float32, because an update of a fine-tuning run is often smaller
+        than the spacing of bfloat16 numbers: rounding would blur the small differences that runs are compared for.
+    """
+
+    model: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    lora: LoRA | None = None
+    steps: int | str = "3 epochs"
+    horizon: int | str | None = None
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    optimizer: Any = Field(default_factory=_adamw)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
+    max_length: MaxLength = 512
+    template: Template = "auto"
+    seed: int = 0
+    save_every: int | None = Field(default=None, ge=1)
+    log_every: int = Field(default=1, ge=1)
+    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    reweighter: Any = None
+
+    @field_validator("steps", "horizon")
+    @classmethod
+    def _readable(cls, value: int | str | None) -> int | str | None:
+        if value is not None:
+            length_in_steps(value, 1.0)
+        return value
+
+    @model_validator(mode="after")
+    def _tested(self) -> Finetuning:
+        if self.lora is not None and self.sharding != "none":
+            raise ValueError("LoRA and sharding are not tried together; leave one of them out")
+        return self
+
+    @property
+    def scratch(self) -> bool:
+        return self.model == SCRATCH
+
+    @property
+    def peak_learning_rate(self) -> float:
+        return self.learning_rate or (2e-4 if self.lora else 1e-3 if self.scratch else 2e-5)
+
+    @property
+    def resolved_optimizer(self) -> Any:
+        """The optimizer as it is used: from scratch, Muon has the rate that suits that, where it is given none."""
+        from curate.optimizers import Muon
+        from curate.optimizers.muon import SCRATCH_RATE
+
+        def suited(one: Any) -> Any:
+            wanting = isinstance(one, Muon) and one.learning_rate is None and one.adjust == "original"
+            return one.model_copy(update={"learning_rate": SCRATCH_RATE}) if wanting else one
+
+        if not self.scratch:
+            return self.optimizer
+        base = getattr(self.optimizer, "base", None)
+        if isinstance(base, Muon):
+            return self.optimizer.model_copy(update={"base": suited(base)})
+        return suited(self.optimizer)
+
+    def total_steps(self, rows: int) -> int:
+        """Optimizer steps for `rows` valid rows."""
+        return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
+
+    def train_config(self, rows: int) -> TrainConfig:
+        """For the training loop, given the number of valid rows."""
+        from curate.training.config import TrainConfig
+
+        total = self.total_steps(rows)
+        horizon = total if self.horizon is None else round(length_in_steps(self.horizon, rows / self.batch_size))
+        return TrainConfig(
+            steps=total,
+            horizon_steps=max(total, horizon),
+            batch_size=self.batch_size,
+            learning_rate=self.peak_learning_rate,
+            schedule=self.schedule,
+            warmup_ratio=self.warmup_ratio,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            optimizer=self.resolved_optimizer,
+            precision=self.precision,
+            micro_batch_tokens=self.micro_batch_tokens,
+            gradient_checkpointing=self.gradient_checkpointing,
+            sharding=self.sharding,
+            seed=self.seed,
+        )
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the result, but for the model, which goes by other names too."""
+        own = {name: getattr(self, name) for name in type(self).model_fields if name not in _FREE + _NAMES}
+        return {**own, "optimizer": self.resolved_optimizer}
+
+    def written(self) -> dict[str, Any]:
+        """Every setting as a plain value, defaults too, for `finetuning_from`: a record must not lean on later ones."""
+        return {name: _written(getattr(self, name), name) for name in type(self).model_fields}
+
+
+def _written(value: Any, path: str) -> Any:
+    plain = encode(value, path)
+    if not isinstance(value, Component):
+        return plain
+    return {"use": plain["use"], **{n: _written(getattr(value, n), f"{path}.{n}") for n in type(value).model_fields}}
+
+
+def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) -> Finetuning:
+    """Finetuning from plain YAML values, such as the `settings` of a run.json.
+
+    An optimizer is its name, or a mapping with `use` (AdamW where it is left out) and its parameters:
+    {use: SAM, rho: 0.1, base: {use: Muon}}. A reweighter likewise: {use: DynamicLoss, r: 0.5}.
+    allowed: see `curate.recipe.decode`. Raises InputError that names the key.
+    """
+    fields = dict(settings)
+    fields.pop("use", None)
+    lora = fields.pop("lora", None)
+    if "optimizer" in fields:
+        fields["optimizer"] = optimizer_from(fields["optimizer"], "optimizer", allowed)
+    if fields.get("reweighter") is not None:
+        fields["reweighter"] = reweighter_from(fields["reweighter"], "reweighter", allowed)
+    if lora:
+        fields["lora"] = construct(LoRA, {k: v for k, v in dict(lora).items() if k != "use"}, "lora")
+    found: Finetuning = construct(Finetuning, fields, "settings", allowed)
+    return found

@@ -1,0 +1,109 @@
+"""What is compared of a dataset: its prompts, or all that a model reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from curate.data.column_hashes import whole
+from curate.data.columns import content_roles, parse_columns, recognise
+from curate.data.messages import is_messages, message_dicts
+from curate.data.readers import Loaded, read
+from curate.data.sources import open_data
+from curate.errors import InputError
+
+__all__ = ["Part", "Texts", "compared_texts", "read_texts"]
+
+Part = Literal["prompt", "all"]
+_COLUMN = "text compared by the gate"
+_READING = ("columns", "shape", "where", "split", "config", "limit", "seed")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """name: of the dataset, for hits; texts, ids: (n,) Arrow strings; table: its rows (n,) with all columns.
+
+    missing: rows left out because they have no text to compare.
+    """
+
+    name: str
+    texts: pa.Array
+    ids: pa.Array
+    table: pa.Table
+    missing: int
+    loaded: Loaded
+
+
+def compared_texts(table: pa.Table, shape: str, columns: Mapping[str, str], part: Part = "prompt") -> pa.Array:
+    """(n,) large strings, null where a cell is: what is compared of each row.
+
+    "prompt": the prompt; instruction and input; what the user says in a conversation before the first answer; the
+    text of a dataset of texts. "all": the same with the completion, and every turn of a conversation.
+    """
+    roles = content_roles(shape, columns)
+    if part == "prompt":
+        roles = tuple(role for role in roles if role not in ("completion", "output"))
+    parts = [_cells(table[columns[role]], part) for role in roles]
+    needed = [k for k, role in enumerate(roles) if role not in ("input", "completion", "output")]
+    rows = zip(*parts, strict=True)
+    joined = [
+        "\n".join(cell for cell in row if cell) if all(row[k] is not None for k in needed) else None for row in rows
+    ]
+    return pa.array(joined, pa.large_string())
+
+
+def _cells(column: pa.ChunkedArray, part: Part) -> list[str | None]:
+    if not is_messages(column.type):
+        cells: list[str | None] = whole(column).to_pylist()
+        return cells
+    return [None if cell is None else _conversation(cell, part) for cell in column.to_pylist()]
+
+
+def _conversation(cell: list[dict[str, Any]], part: Part) -> str | None:
+    turns = message_dicts(cell)
+    if part == "prompt":
+        roles = [turn["role"] for turn in turns]
+        end = roles.index("assistant") if "assistant" in roles else len(turns)
+        turns = [turn for turn in turns[:end] if turn["role"] == "user"]
+    said = [turn["content"] for turn in turns if turn["content"]]
+    return "\n".join(said) if said else None
+
+
+def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **reading: Any) -> Texts:
+    """The texts of whatever `curate.read` takes; answers need not be there, and rows without a text are left out.
+
+    name: what hits call it; None = the name of the file or dataset. reading: columns, shape, where, split, config,
+    limit, seed as for `curate.read`. Raises InputError where nothing can be compared.
+    """
+    for key in reading:
+        if key not in _READING:
+            raise InputError(f"reading option {key!r} is not one of {', '.join(_READING)}; remove or rename it")
+    columns = reading.pop("columns", None)
+    roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
+    opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None))
+    table, wanted = opened.read.table, reading.pop("shape", None)
+    if _COLUMN in table.column_names:
+        raise InputError(f"{opened.description}: column {_COLUMN!r} has a name that is needed here; rename it")
+    if not table.num_rows:
+        raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
+    try:
+        shape, found = recognise(table.schema, roles, wanted)
+    except InputError as error:
+        raise InputError(
+            f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"
+        ) from error
+    table = table.append_column(_COLUMN, compared_texts(table, shape, found, part))
+    if table[_COLUMN].null_count == len(table):
+        raise InputError(f"{opened.description}: no row has a text to compare; name the column: columns text=COLUMN")
+    names = {"text": _COLUMN, **{role: found[role] for role in ("id",) if role in roles}}
+    # A column that curation added is as good as any other here: nothing is added to this table.
+    loaded = read(table, columns=names, shape="text", on_bad_row="drop", allow_curated=True, **reading)
+    kept = loaded.examples
+    texts = whole(kept.table[_COLUMN])
+    label = name or (Path(data).name if isinstance(data, str | Path) and os.path.exists(data) else opened.description)
+    return Texts(label, texts, kept.ids, kept.table.drop_columns([_COLUMN]), len(loaded.rejected), loaded)

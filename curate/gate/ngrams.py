@@ -1,0 +1,171 @@
+"""Contamination: what a text shares with an evaluation set, found by hashes and verified word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curate.gate.normalization import (
+    LETTERS,
+    MASK,
+    Hashes,
+    Positions,
+    Words,
+    sequence_hashes,
+    split_words,
+    window_hashes,
+    word_blocks,
+)
+from curate.types import BoolArray, IntArray
+
+__all__ = ["EvaluationSet", "Rules", "SharedText", "Views"]
+
+_REMEMBERED = 4096  # rows whose words are kept for the next text that hits them
+_SIEVE_BITS = (16, 27)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rules apply. ngrams: sizes in words; template: whether equality up to numbers counts;
+    template_words: words of letters, numbers aside, that a text needs for that."""
+
+    ngrams: tuple[int, ...]
+    template: bool
+    template_words: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rules, strictest evidence first."""
+        sizes = sorted(set(self.ngrams), reverse=True)
+        return ("exact", *(f"{size}-gram" for size in sizes), *(("template",) if self.template else ()))
+
+    def hashed(self, views: Views) -> Iterator[tuple[str, Words, Hashes, Positions]]:
+        """Per rule: its name, the words it reads, hashes of what it compares, and the word each starts at."""
+        for name in self.names:
+            if name.endswith("-gram"):
+                hashes, starts = window_hashes(views.plain.hashes, views.plain.offsets, int(name.partition("-")[0]))
+                yield name, views.plain, hashes, starts
+                continue
+            words = views.words if name == "exact" else views.masked
+            lengths = np.diff(words.offsets)
+            if name == "template":
+                letters = (words.kinds == LETTERS) & ~views.masks
+                before = np.concatenate([[0], np.cumsum(letters)])
+                lengths = np.where(np.diff(before[words.offsets]) >= self.template_words, lengths, 0)
+            filled = np.flatnonzero(lengths)
+            yield name, words, sequence_hashes(words.hashes, words.offsets)[filled], words.offsets[filled]
+
+
+class Views:
+    """n texts as the rules read them: all words; without operators (n-grams); with numbers as masks (templates)."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.plain = words.without_operators()
+        self.masked, self.masks = words.masked()
+
+    def text(self, name: str, words: Words, start: int, row: int) -> str:
+        """What a rule compares, as text: the n-gram that starts at a word, else the whole of a row."""
+        low, high = int(words.offsets[row]), int(words.offsets[row + 1])
+        if name.endswith("-gram"):
+            low, high = start, min(start + int(name.partition("-")[0]), high)
+        found = words.strings(low, high)
+        if name == "template":
+            found = [MASK if self.masks[low + k] else word for k, word in enumerate(found)]
+        return " ".join(found)
+
+
+@dataclass(frozen=True)
+class SharedText:
+    """query: position of the text; rule: see `Rules.names`; row: the first row of the evaluation set that has it
+    too; text: what both have, normalised."""
+
+    query: int
+    rule: str
+    row: int
+    text: str
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Hashes (h,) ascending and different, the first row of each, and which hashes may be there by their low bits."""
+
+    hashes: Hashes
+    rows: IntArray
+    sieve: BoolArray
+
+    def find(self, hashes: Hashes) -> tuple[Positions, Positions]:
+        """Which of `hashes` are there, ascending, and the rows they are of."""
+        maybe = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])
+        place = np.minimum(np.searchsorted(self.hashes, hashes[maybe]), len(self.hashes) - 1)
+        sure = self.hashes[place] == hashes[maybe]
+        return maybe[sure], self.rows[place[sure]]
+
+
+class EvaluationSet:
+    """The texts (n,) of one evaluation set, hashed once.
+
+    name: what hits call it; ids: (n,) of its rows. readable: how many texts have any words.
+    """
+
+    def __init__(self, name: str, texts: Sequence[str], ids: Sequence[str], rules: Rules) -> None:
+        self.name, self.texts, self.ids, self.rules = name, texts, ids, rules
+        parts: dict[str, list[tuple[Hashes, IntArray]]] = {rule: [] for rule in rules.names}
+        self.readable = 0
+        for low, block in word_blocks(texts):
+            views = Views(block)
+            self.readable += int(np.count_nonzero(np.diff(block.offsets)))
+            for rule, words, hashes, starts in rules.hashed(views):
+                parts[rule].append((hashes, low + _row_of(words, starts)))
+        self._known: dict[int, tuple[str, str, str]] = {}  # what `_has` made of a row, for the next text that hits it
+        self._tables = {rule: _table(found) for rule, found in parts.items()}
+
+    def shared(self, views: Views) -> list[SharedText]:
+        """Per text and rule at most one thing that it shares with the set: the first in the text."""
+        found: list[SharedText] = []
+        for rule, words, hashes, starts in self.rules.hashed(views):
+            places, rows = self._tables[rule].find(hashes)
+            queries = _row_of(words, starts[places])
+            done = -1
+            for query, start, row in zip(queries.tolist(), starts[places].tolist(), rows.tolist(), strict=True):
+                if query == done:
+                    continue
+                text = views.text(rule, words, start, query)
+                if self._has(rule, row, text):
+                    found.append(SharedText(query, rule, row, text))
+                    done = query
+        return found
+
+    def _has(self, rule: str, row: int, text: str) -> bool:
+        """Whether the words themselves are there: two texts may have one hash."""
+        if row not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            views = Views(split_words([self.texts[row]]))
+            plain = " ".join(views.plain.strings(0, len(views.plain.hashes)))
+            whole = [
+                views.text(name, words, 0, 0) for name, words in (("exact", views.words), ("template", views.masked))
+            ]
+            self._known[row] = (whole[0], whole[1], f" {plain} ")
+        exact, template, plain = self._known[row]
+        if rule.endswith("-gram"):
+            return f" {text} " in plain
+        return text == (template if rule == "template" else exact)
+
+
+def _row_of(words: Words, starts: Positions) -> Any:
+    return np.searchsorted(words.offsets, starts, "right") - 1
+
+
+def _table(parts: list[tuple[Hashes, IntArray]]) -> _Table:
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
+    rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    hashes, first = np.unique(hashes, return_index=True)  # of equal ones the first
+    low, high = _SIEVE_BITS
+    bits = min(max(len(hashes).bit_length() + 4, low), high)
+    sieve = np.zeros(2**bits, np.bool_)
+    sieve[hashes & np.uint64(2**bits - 1)] = True
+    return _Table(hashes, rows[first], sieve)

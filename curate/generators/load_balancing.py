@@ -1,0 +1,212 @@
+"""Where servers are, how much each is asked at a time, and which of them are up."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import shlex
+import time
+from collections import deque
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from curate.errors import InputError
+from curate.generators.payloads import Served
+
+__all__ = [
+    "KEY_VARIABLE",
+    "Endpoint",
+    "Endpoints",
+    "check_key_travels_safely",
+    "check_url",
+    "key_in",
+    "key_refusal",
+]
+
+KEY_VARIABLE = "OPENAI_API_KEY"  # in which everybody's clients look for the key
+FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
+
+
+def check_url(url: str) -> str:
+    """The address of a server without its path /v1. InputError for one that cannot be used, secrets not repeated."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError("url cannot be read; write it like http://127.0.0.1:8000") from error
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InputError(
+            f"url of {host!r} holds credentials, a query or a fragment; give http(s)://host:port[/path] alone and put "
+            "the key into an environment variable (api_key_variable)"
+        )
+    if parts.scheme not in ("http", "https"):
+        raise InputError(f"url has the scheme {parts.scheme[:20]!r}; use http://host:port or https://host:port")
+    if not host:
+        raise InputError("url names no host; write it like http://127.0.0.1:8000")
+    name = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def key_in(variable: str) -> str | None:
+    """The key in an environment variable, without the space and line breaks around it; None where there is none.
+
+    InputError, in which it is not repeated, for one that cannot be sent.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            f"the key in the environment variable {variable} holds a character that no key has (a line break, a "
+            "control character, or none of ASCII); set it anew"
+        )
+    return key or None
+
+
+def check_key_travels_safely(url: str, variable: str) -> None:
+    """InputError where a key would be sent in the clear over a network."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise InputError(
+            f"{url} is not encrypted and the key in {variable} would be readable on the way: use https, or name with "
+            "api_key_variable a variable that is not set"
+        )
+
+
+def key_refusal(url: Any, variable: Any, given: Container[str]) -> str | None:
+    """Why a recipe's servers do not get the key in a variable, and the option that changes that; None = they do.
+
+    Otherwise whoever wrote the recipe would be sent any variable of the environment. given: options that were typed;
+    "--url URL" lets that server have the key in `KEY_VARIABLE`, "--send-key VARIABLE" all servers that variable. What
+    is of a wrong type is left to whoever checks the fields.
+    """
+    urls = [each for each in (url if isinstance(url, list | tuple) else [url]) if isinstance(each, str)]
+    if not isinstance(variable, str) or f"--send-key {variable}" in given:
+        return None
+    asked = [each for each in urls if variable != KEY_VARIABLE or not (_is_here(each) or f"--url {each}" in given)]
+    if not asked or key_in(variable) is None:
+        return None
+    return (
+        f"the key in the environment variable {variable} would be sent to {check_url(asked[0])}, which is not done "
+        f"unasked; pass {shlex.join(['--send-key', variable])} if you trust it"
+    )
+
+
+def _is_here(url: str) -> bool:
+    """Whether the server of a usable URL is on this machine."""
+    return _is_loopback(urlsplit(check_url(url)).hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One server. Its window, the requests it has at a time, grows while it copes and is halved when it does not."""
+
+    url: str
+    served: Served | None = None  # None = down
+    fault: str = ""  # why it could not be reached
+    log: str = ""  # of a server of our own
+    heard_at: float = 0.0  # when it last answered anything
+    hung: bool = False  # it answers nothing: left alone as long as others are up
+    window: float = FIRST_WINDOW
+    in_flight: int = 0
+    starting: bool = True  # until it was first too much, the window doubles with each round
+    cut_at: float = 0.0
+    paused_until: float = 0.0
+
+    def coped(self, most: int) -> None:
+        """An answer came. A window that is not used does not grow."""
+        if self.in_flight + 1 >= self.window / 2:
+            self.window = min(float(most), self.window + (1.0 if self.starting else 1.0 / self.window))
+
+    def overloaded(self, asked_at: float, pause: float) -> None:
+        """It was too much for a request that was sent at `asked_at`: one cut for all that were under way together."""
+        now = time.monotonic()
+        self.paused_until = max(self.paused_until, now + pause)
+        if asked_at >= self.cut_at:
+            self.window, self.starting, self.cut_at = max(1.0, self.window / 2), False, now
+
+    def free(self, now: float) -> bool:
+        return self.served is not None and self.in_flight < int(self.window) and now >= self.paused_until
+
+
+@dataclass
+class Endpoints:
+    """All servers; at most `most` requests are in flight together."""
+
+    all: Sequence[Endpoint]
+    most: int
+    down_since: float | None = None  # when the last one that was up went down
+    changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
+    _in_flight: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that servers have now."""
+        return self._in_flight
+
+    def room(self) -> int:
+        """Requests that it makes sense to have under way."""
+        return max(1, min(self.most, sum(int(each.window) for each in self.all if each.served is not None)))
+
+    async def acquire(self) -> Endpoint:
+        """The least busy server, as soon as one is up and has room. To be given to `release`."""
+        while True:
+            now = time.monotonic()
+            free = [each for each in self.all if each.free(now)] if self._in_flight < self.most else []
+            if free:
+                chosen = min(free, key=lambda each: each.in_flight / each.window)
+                chosen.in_flight += 1
+                self._in_flight += 1
+                return chosen
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def release(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
+        self._in_flight -= 1
+        self.wake(2)  # its place, and one more by which the window may have grown
+
+    def wake(self, count: int | None = None) -> None:
+        """Let those who wait for a server look again; None = all of them."""
+        left = len(self._waiting) if count is None else count
+        while self._waiting and left > 0:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                left -= 1
+
+    def pause(self, endpoint: Endpoint, asked_at: float, seconds: float) -> None:
+        """An overloaded server is left alone for a while."""
+        endpoint.overloaded(asked_at, seconds)
+        asyncio.get_running_loop().call_later(seconds + 0.001, self.wake)
+
+    def fell(self, endpoint: Endpoint) -> None:
+        """The server cannot be reached."""
+        endpoint.served = None
+        if self.down_since is None and not any(each.served for each in self.all):
+            self.down_since = time.monotonic()
+
+    def hangs(self, endpoint: Endpoint, asked_at: float) -> bool:
+        """Leave a server out that has answered nothing since, where others are up; whether it is left out."""
+        others = any(each.served for each in self.all if each is not endpoint)
+        if others and endpoint.heard_at < asked_at:
+            endpoint.hung, endpoint.served = True, None
+        return endpoint.hung
+
+    def rose(self, endpoint: Endpoint, served: Served) -> None:
+        endpoint.served = served
+        endpoint.window, endpoint.starting, endpoint.paused_until = FIRST_WINDOW, True, 0.0
+        self.down_since = None
+        self.changed.set()
+        self.wake()

@@ -1,0 +1,300 @@
+"""Asks servers for completions, again where that may help, and says whose turn it is where it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from curate.errors import ExternalError, InputError
+from curate.generators.body import OF_AN_ERROR, Bodies, TooMuch, coding_of, most_bytes
+from curate.generators.chat import Mode
+from curate.generators.failures import Again, destination, given_up, pause_seconds, wanted_seconds, why
+from curate.generators.load_balancing import Endpoint, Endpoints
+from curate.generators.payloads import (
+    LONGEST_MESSAGE,
+    Served,
+    completion_of,
+    encode,
+    message_of,
+    names_no_chat_template,
+    served_as,
+    speaks_for,
+)
+from curate.generators.requests import Completion, Request
+from curate.generators.room import Room, concerns_length, fills_context
+from curate.generators.server import one_line
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Client"]
+
+FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each further one
+LONGEST_BACKOFF = 30.0
+PROBE_SECONDS = 10.0
+_SHORT_PAUSE = 5.0  # seconds that need no words
+_UNTOLD = 4  # failures of one request, with which the pauses begin to be long
+_MODELS = 10_000  # tokens that a list of models may have
+_KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
+_IN_DISTRESS = {408, 425, 500, 502, 504}
+_OVERLOADED = {429, 503}
+
+
+class Client:
+    """An async context manager around one pool of connections.
+
+    key: sent as a bearer token, and in no message. key_variable: where the user put it.
+    request_timeout, patience: seconds that one attempt may take at first, and all those at one request together.
+    note: what the user is told by the way.
+    heard_at: when a server last answered anything. failed: whether a request could not be served.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        mode: Mode,
+        endpoints: Endpoints,
+        *,
+        key: str | None,
+        key_variable: str,
+        retries: int,
+        request_timeout: float,
+        patience: float,
+    ) -> None:
+        self.model, self.mode, self.endpoints = model, mode, endpoints
+        self.key, self.key_variable = key, key_variable
+        self.retries, self.patience = retries, patience
+        self.note: Callable[[str], None] = lambda text: None
+        self.heard_at, self.failed = time.monotonic(), False
+        self._attempt_seconds = min(request_timeout, patience)
+        self._noted: set[str] = set()
+        self._bodies = Bodies()
+        self._jitter = random.Random()
+
+    async def __aenter__(self) -> Client:
+        import aiohttp
+
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        self._unreachable = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        self._unusable = (aiohttp.InvalidURL, UnicodeError)
+        self._broken = (aiohttp.ClientError, TimeoutError, OSError, EOFError)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.endpoints.most, keepalive_timeout=_KEEP_ALIVE),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+        self._timeout = lambda seconds: aiohttp.ClientTimeout(total=seconds, sock_connect=PROBE_SECONDS)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def probe(self, endpoint: Endpoint) -> Served | None:
+        """The model as the server offers it; None where the server does not answer, or not yet.
+
+        InputError where it offers another model or does not accept the key.
+        """
+        try:
+            async with self._session.get(
+                endpoint.url + "/v1/models", timeout=self._timeout(PROBE_SECONDS), allow_redirects=False
+            ) as response:
+                self.heard_at = time.monotonic()
+                content = await self._content(endpoint, response, most_bytes(_MODELS))
+                status, location = response.status, response.headers.get("Location", "")
+        except self._unusable as error:
+            raise InputError(f"{endpoint.url} is no address; write it like http://127.0.0.1:8000") from error
+        except self._broken as error:
+            endpoint.fault = why(error)
+            return None
+        except (TooMuch, ValueError):
+            status, location, content = 200, "", b""
+        if status in _IN_DISTRESS or status in _OVERLOADED:
+            endpoint.fault = f"status {status}: {self._clean(message_of(content))}"
+            return None
+        self._check_status(endpoint, status, location)
+        try:
+            listed = json.loads(content) if status == 200 else None
+        except (ValueError, RecursionError):
+            listed = None
+        if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+            raise InputError(
+                f"{endpoint.url}/v1/models does not list models (status {status}); name an OpenAI-compatible server"
+            )
+        served = served_as(self.model, listed)
+        if served is None:
+            names = [str(entry.get("id")) for entry in listed["data"] if isinstance(entry, dict)]
+            raise InputError(
+                f"{endpoint.url} serves {self._clean(', '.join(names)) or 'no model'}, not {self.model}; start it with "
+                "that model, or name the one it serves"
+            )
+        return served
+
+    async def ask(self, request: Request) -> Completion:
+        """One completion. ExternalError after too many failures or too long, InputError for what no repeat can fix."""
+        room, spent, failures = Room(request.sampling.max_tokens), 0.0, 0
+        while True:
+            endpoint = await self.endpoints.acquire()
+            asked_at, fault = time.monotonic(), None
+            if self.endpoints.in_flight == 1:
+                self.heard_at = asked_at  # until now there was nothing to answer
+            try:
+                completion = await self._ask(endpoint, request, room, self.patience - spent)
+            except Again as error:
+                completion, fault = None, error
+            finally:
+                spent += time.monotonic() - asked_at
+                self.endpoints.release(endpoint)
+            if completion is not None:
+                return completion
+            if fault is not None:
+                failures += 1
+                self._give_up(endpoint, fault, failures, spent)
+                if not fault.waited:
+                    longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
+                    await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
+
+    def _give_up(self, endpoint: Endpoint, fault: Again, failures: int, spent: float) -> None:
+        """ExternalError where a request has failed too often, or taken too long."""
+        if failures <= self.retries and spent < self.patience:
+            if failures == _UNTOLD:
+                self._note_once("repeating", f"repeating what failed {failures} times at {endpoint.url}: {fault}")
+            return
+        self.failed = True
+        often = failures if failures > self.retries else None
+        raise ExternalError(given_up(endpoint.url, endpoint.log, fault, often, spent))
+
+    async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
+        """The completion; None where another number of tokens is to be asked for."""
+        served = endpoint.served
+        if served is None:
+            raise Again("it went down", waited=True)
+        room.within(served.context)
+        path, body = encode(request, served, self.mode, room.asked)
+        asked_at = time.monotonic()
+        status, headers, content = await self._post(endpoint, path, body, most_bytes(room.asked), patience)
+        if status == 200:
+            completion = self._completion(endpoint, served, room.asked, content)
+            endpoint.coped(self.endpoints.most)
+            return replace(completion, cap=room.cap) if room.accepted(completion) else None
+        told = self._clean(message_of(content), LONGEST_MESSAGE)
+        message = one_line(told)
+        if concerns_length(status, told) and not names_no_chat_template(message):
+            if room.refused(told):
+                return None
+            if fills_context(status, told):
+                return Completion("", "refused", refusal=message)
+        if status in _OVERLOADED:
+            pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
+            raise Again(f"status {status}: {message}", waited=pause > 0)
+        if status in _IN_DISTRESS or status > 504:
+            raise Again(f"status {status}: {message}")
+        self._check_status(endpoint, status, headers.get("Location", ""))
+        if names_no_chat_template(message):
+            raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
+        raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
+
+    async def _post(
+        self, endpoint: Endpoint, path: str, body: bytes, most: int, patience: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body, of up to `most` bytes, of an answer."""
+        asked_at, seconds = time.monotonic(), max(0.001, min(self._attempt_seconds, patience))  # 0 would be no limit
+        try:
+            async with self._session.post(
+                endpoint.url + path, data=body, allow_redirects=False, timeout=self._timeout(seconds)
+            ) as response:
+                content = await self._content(endpoint, response, most)
+        except self._unreachable as error:
+            endpoint.fault = why(error)
+            self.endpoints.fell(endpoint)
+            raise Again(f"no connection ({endpoint.fault})", waited=True) from error
+        except TimeoutError as error:
+            raise self._late(endpoint, asked_at, seconds) from error
+        except self._broken as error:
+            raise Again(f"the connection broke ({type(error).__name__})") from error
+        except TooMuch as error:
+            if error.together:
+                self.endpoints.pause(endpoint, asked_at, 0.0)
+            raise Again(str(error)) from error
+        except ValueError as error:
+            raise Again(one_line(str(error), 120)) from error
+        self.heard_at = endpoint.heard_at = time.monotonic()
+        return response.status, response.headers, content
+
+    def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> Again:
+        if self.endpoints.hangs(endpoint, asked_at):
+            self._note_once(endpoint.url, f"{endpoint.url} has answered nothing in {seconds:g} s; others take its work")
+            return Again(f"no answer in {seconds:g} s", waited=True)
+        # All that are under way share the server: asked again as many at a time, all would be late again.
+        self.endpoints.pause(endpoint, asked_at, 0.0)
+        self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
+        text = f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer"
+        self._note_once("late", text)
+        return Again(f"no answer in {seconds:g} s", waited=True)
+
+    def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
+        """Leave a server alone for as long as it asks for, within reason; seconds."""
+        wanted, pause = wanted_seconds(retry_after), pause_seconds(retry_after)
+        if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
+            bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
+            self.note(f"{endpoint.url} wants to be asked no more for {wanted:.0f} s; waiting{bounded}")
+        self.endpoints.pause(endpoint, asked_at, pause)
+        return pause
+
+    def _completion(self, endpoint: Endpoint, served: Served, asked: int, content: bytes) -> Completion:
+        try:
+            answer = completion_of(content, asked)
+        except ValueError as error:
+            raise Again(f"not a completion: {self._clean(str(error), 120)}") from error
+        if answer.model is not None and not speaks_for(answer.model, served, self.model):
+            raise InputError(
+                f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
+                "requests on to, or name the model that answers"
+            )
+        if not answer.counted:
+            self._note_once("usage", "the server does not say how many tokens it used; max_tokens is assumed")
+        if answer.cut:
+            self._note_once("cut", "the server does not heed max_tokens; texts that are far longer are cut")
+        return answer.completion
+
+    def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
+        """Raise for what concerns the server and not a request."""
+        if 300 <= status < 400:
+            where = self._clean(destination(location)) or "nowhere"
+            raise ExternalError(
+                f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
+            )
+        if status in (401, 403):
+            given = "does not accept the key in" if self.key else "wants a key, and there is none in"
+            raise InputError(
+                f"{endpoint.url} {given} the environment variable {self.key_variable} (status {status}); set it, or "
+                "name another with api_key_variable"
+            )
+
+    async def _content(self, endpoint: Endpoint, response: aiohttp.ClientResponse, most: int) -> bytes:
+        """The body, if it is not larger than what was asked for can be; the beginning of one about an error."""
+        if (coding := coding_of(response)) is not None:
+            if response.status == 200:
+                raise ExternalError(
+                    f"{endpoint.url} compresses its answers ({self._clean(coding)}), which was not asked for; switch "
+                    "that off there, or name the server behind it, then run the same command again"
+                )
+            return b""
+        if response.status != 200:
+            return await self._bodies.read(response, OF_AN_ERROR, cut=True)
+        return await self._bodies.read(response, most)
+
+    def _note_once(self, kind: str, text: str) -> None:
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self.note(text)
+
+    def _clean(self, text: str, most: int = 300) -> str:
+        return one_line(text.replace(self.key, "***") if self.key else text, most)

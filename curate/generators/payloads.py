@@ -1,0 +1,192 @@
+"""Requests and completions as an OpenAI-compatible server reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from curate.generators.chat import Mode, as_text
+from curate.generators.requests import Completion, Request
+from curate.generators.server import one_line
+from curate.seeds import derive_seed
+
+__all__ = [
+    "LONGEST_MESSAGE",
+    "Answer",
+    "Served",
+    "completion_of",
+    "encodable",
+    "encode",
+    "message_of",
+    "names_no_chat_template",
+    "served_as",
+    "speaks_for",
+]
+
+LONGEST_MESSAGE = 2_000
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_TOKENS = 2**31  # more than that nobody counted
+_LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
+_TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
+_PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
+# vLLM takes what a request leaves open from the model's own generation_config: stated, it is what was asked for.
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as a server offers it. name: to ask for it by; vllm: whether its engine is vLLM, which knows more
+    options; context: tokens of prompt and completion together, where the server tells."""
+
+    name: str
+    vllm: bool = False
+    context: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A completion as a server gave it. model: the one that it says it asked, if it says; counted: whether it said how
+    many tokens the completion has; cut: whether it was far longer than it might be, so that we cut it."""
+
+    completion: Completion
+    model: str | None
+    counted: bool
+    cut: bool = False
+
+
+def served_as(model: str, listed: Any) -> Served | None:
+    """The entry of a /v1/models answer that is `model`, by its full name or the last part of it; None if none is."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    for name in (model, model.rstrip("/").rpartition("/")[2]):
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("id") == name:
+                context = entry.get("max_model_len")
+                vllm = entry.get("owned_by") == "vllm"
+                return Served(name, vllm, context if type(context) is int and context > 0 else None)
+    return None
+
+
+def speaks_for(answered: str, served: Served, model: str) -> bool:
+    """Whether the model that an answer names is the one that was asked, or a version of it (NAME-2024-08-06)."""
+    last = answered.rstrip("/").rpartition("/")[2].casefold()
+    for name in (served.name, model):
+        asked = name.rstrip("/").rpartition("/")[2].casefold()
+        if last.startswith(asked) and not last[len(asked) : len(asked) + 1].isalnum():
+            return True
+    return False
+
+
+def encode(request: Request, served: Served, mode: Mode, most: int) -> tuple[str, bytes]:
+    """Path and body of the POST that asks for one completion of up to `most` tokens."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": served.name,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": most,
+        "seed": derive_seed(request.seed, request.index),
+    }
+    if served.vllm:
+        body |= _NEUTRAL
+    if sampling.top_k:
+        body["top_k"] = sampling.top_k
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if mode == "chat" and not isinstance(request.prompt, str):
+        body["messages"] = [dict(message) for message in request.prompt]
+        return "/v1/chat/completions", json.dumps(body).encode()
+    body["prompt"] = as_text(request.prompt)
+    return "/v1/completions", json.dumps(body).encode()
+
+
+def completion_of(content: bytes, most: int) -> Answer:
+    """The completion in the body of an answer. ValueError if it is not one, or not a whole one.
+
+    most: tokens that were asked for, what is charged where the answer does not say how many there are: a budget must
+    not be exceeded unseen. A text of more than twice as many, or of more than 128 characters for each, comes from a
+    server that does not heed it: cut to its share, and not inside a number, it is one that was cut off.
+    """
+    try:
+        # Numbers are of any length in JSON, 1e400 is one too: as floats none of them is an error.
+        answer = json.loads(content, parse_int=float)
+        choice = answer["choices"][0]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        usage = answer.get("usage")
+        reason = choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the answer has no {_missing(error)}") from error
+    except ValueError as error:
+        began = one_line(content[:200].decode(errors="replace"), 60)
+        raise ValueError(f"no JSON, it begins with {began}" if began else "it is empty") from error
+    if text is not None and not isinstance(text, str):
+        raise ValueError("the answer's text is no text")
+    used = usage if isinstance(usage, dict) else {}
+    prompt_tokens, completion_tokens = _count(used.get("prompt_tokens")), _count(used.get("completion_tokens"))
+    if completion_tokens == 0 and text:
+        completion_tokens = None
+    counts = (prompt_tokens or 0, most if completion_tokens is None else completion_tokens)
+    name = answer.get("model")
+    told = (name if isinstance(name, str) and name.strip() else None, completion_tokens is not None)
+    if reason == "content_filter":
+        withheld = "the server's content filter withheld it"
+        return Answer(Completion("", "refused", *counts, refusal=withheld), *told)
+    finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
+    if not isinstance(reason, str) or reason not in finish:
+        raise ValueError(f"the answer ended with finish_reason {one_line(repr(reason), 40)}")
+    whole = encodable(text or "")
+    kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
+    cut = len(kept) < len(whole)
+    return Answer(Completion(kept, "length" if cut else finish[reason], *counts), *told, cut)
+
+
+def _missing(error: Exception) -> str:
+    return "choices" if isinstance(error, IndexError | TypeError) else one_line(str(error), 60)
+
+
+def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
+    """The text, or so much of it as `most` tokens may be where it is far longer."""
+    keep = min(len(text), _LONGEST_TOKEN * most)
+    shown = (tokens or 0) - hidden
+    if shown > _TOLERATED * most:
+        keep = min(keep, len(text) * most // shown)
+    if keep == len(text):
+        return text
+    return text[:keep].rstrip("0123456789.,/")  # half a number is another number
+
+
+def _hidden_tokens(usage: dict[str, Any]) -> int:
+    """Tokens of a completion that are no part of its text: reasoning."""
+    details = usage.get("completion_tokens_details")
+    return _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
+
+
+def _count(tokens: Any) -> int | None:
+    """A number of tokens as JSON has it, if it can be one."""
+    return int(tokens) if isinstance(tokens, float) and 0 <= tokens <= _MOST_TOKENS and tokens.is_integer() else None
+
+
+def encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: U+FFFD for each half of a surrogate pair."""
+    return _HALF_A_PAIR.sub("\ufffd", text)
+
+
+def message_of(content: bytes) -> str:
+    """What a server says about an error, in one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
+    text = content.decode(errors="replace")
+    try:
+        told = json.loads(text)
+        if isinstance(told, dict):
+            error = told.get("error", told)
+            found = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
+            text = found if isinstance(found, str) else json.dumps(found)
+    except (ValueError, RecursionError):
+        if page := _PAGE_TITLE.search(text):  # of a proxy, say
+            text = page[1]
+    return one_line(text, LONGEST_MESSAGE) or "no reason given"
+
+
+def names_no_chat_template(message: str) -> bool:
+    """Whether the message says that the model has no chat template."""
+    return re.search(r"chat[ _]template", message, re.I) is not None

@@ -1,0 +1,299 @@
+"""Completions that were paid for: kept from the moment they come back, for every later run.
+
+One SQLite file. What `put` was given is there when it returns, whatever then happens to the process; several
+processes may read and write at once. Nothing is ever deleted here, damaged or not: only its owner knows what it cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from curate.console.progress import Progress
+from curate.errors import ExternalError, InputError
+from curate.generators.payloads import encodable
+from curate.generators.requests import Completion, Generator, Request, prompt_digest
+from curate.storage.atomic import disk_errors, make_folder, publish_file
+from curate.storage.cache import Cache
+from curate.storage.private import check_regular, make_private
+
+__all__ = ["RequestStore", "complete"]
+
+_APPLICATION = 0x43757261  # marks the file as ours
+_VERSION = 2  # since 2 with caps
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, "
+    "sampling TEXT NOT NULL, seed INTEGER NOT NULL, number INTEGER NOT NULL, text BLOB NOT NULL, "
+    "finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, "
+    "made REAL NOT NULL, checksum BLOB NOT NULL, cap INTEGER) WITHOUT ROWID",
+)
+_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GET = "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cap, checksum FROM completions WHERE key IN "
+_MARKS = ("application_id", "user_version")
+_PATIENCE = 60.0  # seconds that another process may hold the file
+_KEYS_AT_ONCE = 500
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_SHUT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH)
+
+
+class RequestStore:
+    """Completions by `Request.key`, in the file `path`, which is made where there is none.
+
+    Only its owner may read it, whatever the umask: a looser one is made private when it is opened, its folder too where
+    that holds nothing else (own_folder). Safe from several threads, and in a forked child. Every method raises
+    ExternalError where the file is damaged, cannot be written, or is held by another process for a minute; InputError
+    where something else is in its place.
+    """
+
+    def __init__(self, path: Path | str, *, own_folder: bool = False) -> None:
+        self.path, self._own_folder = Path(path), own_folder
+        self._lock = threading.RLock()
+        self._open: tuple[int, sqlite3.Connection] | None = None
+
+    @classmethod
+    def under(cls, cache: Cache) -> RequestStore:
+        """The store of a cache."""
+        return cls(cache.root / "requests" / "requests.sqlite", own_folder=True)
+
+    def get(self, key: str) -> Completion | None:
+        """What is known of a request; None = nothing."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """Those of the keys that are known."""
+        found = {}
+        for low in range(0, len(keys), _KEYS_AT_ONCE):
+            some = [bytes.fromhex(key) for key in keys[low : low + _KEYS_AT_ONCE]]
+            with self._connection() as connection:
+                rows = connection.execute(f"{_GET} ({','.join('?' * len(some))})", some).fetchall()
+            for key, text, reason, prompt_tokens, completion_tokens, cap, checksum in rows:
+                if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap) != checksum:
+                    raise self._damaged(f"checksum of request {key.hex()}")
+                said = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
+                found[key.hex()] = Completion(said, reason, prompt_tokens, completion_tokens, cap=cap)
+        return found
+
+    def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
+        """Keep a completion. The first of a key stays; one that was refused is not kept, so that it is asked again."""
+        if completion.finish_reason == "refused":
+            return
+        text, number = completion.text.encode("utf-8", "surrogatepass"), bytes.fromhex(key)
+        counts = (completion.prompt_tokens, completion.completion_tokens)
+        prompt = bytes.fromhex(prompt_digest(request.prompt))
+        plain = request.prompt if isinstance(request.prompt, str) else [dict(message) for message in request.prompt]
+        sampling = json.dumps(request.sampling.model_dump(), sort_keys=True)
+        checksum = _checksum(number, text, completion.finish_reason, *counts, completion.cap)
+        row = (number, model, prompt, sampling, request.seed, request.index, text, completion.finish_reason, *counts)
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute("INSERT OR IGNORE INTO prompts VALUES (?, ?)", (prompt, json.dumps(plain)))
+                connection.execute(_PUT, (*row, time.time(), checksum, completion.cap))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def count(self) -> int:
+        """Completions in the store."""
+        with self._connection() as connection:
+            return int(connection.execute("SELECT count(*) FROM completions").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file; the next call opens it again."""
+        with self._lock:
+            if self._open is not None and self._open[0] == os.getpid():
+                self._open[1].close()
+            self._open = None
+
+    def __enter__(self) -> RequestStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._explained():
+            if self._open is None or self._open[0] != os.getpid():  # a connection must not be carried across a fork
+                self._open = (os.getpid(), self._connect())
+            yield self._open[1]
+
+    def _connect(self) -> sqlite3.Connection:
+        # What SQLite makes beside the file later gets the permissions of the file.
+        parts = tuple(Path(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
+        with disk_errors(self.path):
+            check_regular(parts, "remove it, or choose another cache with --cache")
+            self._create()
+        make_private((self.path.parent, *parts) if self._own_folder and not self.path.parent.is_symlink() else parts)
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _create(self) -> None:
+        """Make the file where there is none: whole at once, so that one that is empty has lost what it held."""
+        log = Path(f"{self.path}-wal")
+        orphaned = log.exists()  # asked first: whoever makes a store just now makes its log last
+        if self.path.exists():
+            if not self.path.stat().st_size:
+                raise self._damaged("it is empty")
+            return
+        if orphaned:
+            raise self._damaged(f"its write-ahead log {log.name} is there without it")
+        make_folder(self.path.parent, 0o700)
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+            _make_tables(empty)
+            publish_file(self.path, empty.serialize(), replace=False)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        kind, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS)
+        if kind != _APPLICATION and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise InputError(f"{self.path} is a database of something else; name another place for the requests")
+        if version > _VERSION:
+            raise InputError(f"request store {self.path} was made by a newer release; install that")
+        # Switching to a write-ahead log needs the file alone, and does not wait for it by itself.
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+        # A commit then survives the death of the process; only that of the machine can undo the last ones, whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if version < _VERSION:
+            _make_tables(connection)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = _code(error)
+            if code in _DAMAGE or (code == sqlite3.SQLITE_ERROR and "no such" in str(error)):
+                raise self._damaged(str(error)) from error
+            if code == sqlite3.SQLITE_BUSY:
+                remedy = "another process holds it; end that, then run the same command again"
+            elif code in _SHUT:
+                remedy = "make the file and its folder writable, or choose another cache with --cache"
+            else:
+                remedy = "make room and run the same command again"
+            raise ExternalError(f"request store {self.path} cannot be used ({error}); {remedy}") from error
+
+    def _damaged(self, fault: str) -> ExternalError:
+        return ExternalError(
+            f"request store {self.path} is damaged ({fault}) and was left as it is, because it was paid for: save what "
+            f"is readable with `sqlite3 FILE .recover`, or move it away to ask everything again"
+        )
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Primary result code; 0 for an error of the Python module itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make what is missing: all of it, or what an earlier release did not have yet."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
+        connection.execute(statement)
+    # Looked at under the lock: another process may have been faster.
+    if "cap" not in [column[1] for column in connection.execute("PRAGMA table_info(completions)")]:
+        connection.execute("ALTER TABLE completions ADD COLUMN cap INTEGER")
+    connection.execute("COMMIT")
+
+
+def _checksum(key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None) -> bytes:
+    rest = (reason, prompt_tokens, tokens, *(() if cap is None else (cap,)))  # as before there were caps
+    return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()
+
+
+def complete(
+    generator: Generator,
+    requests: Sequence[Request],
+    store: RequestStore | None = None,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """Completions of `requests`, in their order. Equal requests are asked once, those in the store not at all.
+
+    Every completion is in the store before the next is waited for. Raises what the generator and the store raise.
+    """
+    queue = _Requests(generator.identity(), requests, store, progress or Progress())
+    with queue.progress.stage("generation", len(requests), "requests") as stage:
+        queue.advance = stage.advance
+        generator.serve(queue)
+        stage.cost.tokens += queue.tokens
+    missing = sum(completion is None for completion in queue.completions)
+    if missing:
+        raise InputError(
+            f"{type(generator).__name__}.serve() returned with {missing} of {len(requests)} requests undone; "
+            "it must take until there are none"
+        )
+    return [completion for completion in queue.completions if completion is not None]
+
+
+class _Requests:
+    """The queue of `complete`."""
+
+    def __init__(self, model: str, requests: Sequence[Request], store: RequestStore | None, progress: Progress) -> None:
+        self.model, self.requests, self.store, self.progress = model, requests, store, progress
+        self.completions: list[Completion | None] = [None] * len(requests)
+        self.places: dict[str, list[int]] = {}  # of every request with a key
+        for place, request in enumerate(requests):
+            self.places.setdefault(request.key(model), []).append(place)
+        self._waiting = iter(list(self.places))
+        self._under_way: set[str] = set()
+        self.tokens = 0
+        self.advance = lambda count: None
+
+    def take(self, most: int) -> list[Request]:
+        taken: list[Request] = []
+        while len(taken) < most:
+            keys = list(itertools.islice(self._waiting, most - len(taken)))
+            if not keys:
+                break
+            known = self.store.get_many(keys) if self.store is not None else {}
+            for key in keys:
+                if key in known:
+                    self._fill(key, known[key])
+                else:
+                    self._under_way.add(key)
+                    taken.append(self.requests[self.places[key][0]])
+        return taken
+
+    def done(self, request: Request, completion: Completion) -> None:
+        key = request.key(self.model)
+        if key not in self._under_way:
+            raise InputError("the generator answered a request that it had not taken, or answered it twice")
+        if self.store is not None:
+            self.store.put(key, request, self.model, completion)
+        self._under_way.remove(key)
+        self.tokens += completion.completion_tokens
+        self._fill(key, completion)
+
+    def note(self, text: str) -> None:
+        self.progress.note(text)
+
+    def _fill(self, key: str, completion: Completion) -> None:
+        for place in self.places[key]:
+            self.completions[place] = completion
+        self.advance(len(self.places[key]))

@@ -1,0 +1,262 @@
+"""Completions from vLLM, or from any server that speaks its language: one of our own, or ones that run already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Container, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from curate.component import Component, Consent
+from curate.errors import InputError
+from curate.generators.chat import Mode, Template, resolve_mode
+from curate.generators.event_loop import pump, run_apart
+from curate.generators.keepers import keep_servers, run_own_server, tell_silence
+from curate.generators.load_balancing import (
+    KEY_VARIABLE,
+    Endpoint,
+    Endpoints,
+    check_key_travels_safely,
+    check_url,
+    key_in,
+    key_refusal,
+)
+from curate.generators.openai_client import Client
+from curate.generators.requests import Completion, Notes, Queue, Request
+from curate.generators.server import find_command
+from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, option_of
+from curate.storage.places import expanded
+
+__all__ = ["VLLMServer"]
+
+_OURS = ("--api-key", "--host", "--model", "--port", "--served-model-name")
+# Arguments of `vllm serve` that change what the model says, and not only how fast: its weights, tokens and template,
+# and what is made of its text. Precision, kernels, parallelism and batching change a completion too, by their rounding,
+# but not what it is a completion of: a paid one must not be lost by them.
+_DECIDING = (
+    "--chat-template",  # and --chat-template-content-format
+    "--code-revision",
+    "--config",  # any argument, in a file; and --config-format
+    "--default-chat-template-kwargs",
+    "--disable-sliding-window",
+    "--generation-config",
+    "--hf-config-path",
+    "--hf-overrides",
+    "--logits-processor",  # and --logits-processors
+    "--lora-modules",
+    "--lora-target-modules",
+    "--model-class-overrides",
+    "--model-impl",
+    "--model-loader-extra-config",
+    "--override-generation-config",
+    "--quantization",  # and --quantization-config
+    "--reasoning-config",
+    "--reasoning-parser",
+    "--revision",
+    "--rope-scaling",
+    "--rope-theta",
+    "--tokenizer",  # and --tokenizer-mode, --tokenizer-revision
+    "--watermark",  # and --watermark-config
+    "-q",
+)
+
+
+class VLLMServer(Component):
+    """A vLLM server as a generator. vLLM runs in a process of its own, from whatever environment it is installed in.
+
+    model: hub id or local folder.
+    url: where a server runs already, or several that share the work; None = one is started, watched, and ended with
+        everything it started. A server that is down is left out until it is back.
+    command: the executable `vllm`, by name or path, or a command in several words.
+    arguments: more of them for `vllm serve`.
+    api_key_variable: environment variable that holds the key of the servers at `url`, if they want one. The key is
+        sent over https or to this machine only. A recipe alone sends none but that in OPENAI_API_KEY to this machine:
+        another address takes --url, and it or another variable takes --send-key VARIABLE.
+    template: "chat" = messages go through the chat template of the model, "plain" = as text with blank lines
+        between; "auto" = "plain" for a local model without a chat template. A prompt that is text stays as it is.
+    connections: most requests in flight; fewer as long as the servers say that it is too much.
+    start_timeout: seconds until a server of our own must be ready; it may have to download the model.
+    request_timeout: seconds one completion may take at first; where that is too short, fewer are asked at a time and
+        each repeat may take twice as long.
+    patience: seconds for which servers may work on one completion, all its repeats together; then it is given up.
+    outage_timeout: seconds for which all servers may be down.
+    retries: times that one request is repeated when a server fails on it.
+    restarts: times that a server of our own is started anew when it dies.
+    """
+
+    model: str
+    url: str | tuple[str, ...] | None = None
+    command: str | tuple[str, ...] = "vllm"
+    arguments: tuple[str, ...] = ()
+    api_key_variable: str = KEY_VARIABLE
+    template: Template = "auto"
+    connections: int = Field(default=256, ge=1, le=512)
+    start_timeout: float = Field(default=1800.0, gt=0)
+    request_timeout: float = Field(default=600.0, gt=0)
+    patience: float = Field(default=1800.0, gt=0)
+    outage_timeout: float = Field(default=300.0, gt=0)
+    retries: int = Field(default=10, ge=0)
+    restarts: int = Field(default=3, ge=0)
+    consents: ClassVar[Mapping[str, Consent]] = {"command": COMMAND, "arguments": ARGUMENTS}
+
+    @classmethod
+    def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
+        """See `curate.component.Component`."""
+        return key_refusal(fields.get("url"), fields.get("api_key_variable", KEY_VARIABLE), given)
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _usable(cls, url: Any) -> Any:
+        if isinstance(url, str):
+            return check_url(url)  # an InputError, since pydantic's own errors repeat what was given
+        if isinstance(url, list | tuple):
+            if not url:
+                raise InputError("url is an empty list; name a server, or leave url out to start one")
+            return tuple(dict.fromkeys(check_url(each) if isinstance(each, str) else each for each in url))
+        return url
+
+    @field_validator("arguments")
+    @classmethod
+    def _allowed(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        for word in arguments:
+            if (option := option_of(word)) in _OURS:
+                raise InputError(f"arguments: {option} is set by VLLMServer itself; leave it out")
+        return arguments
+
+    def identity(self) -> str:
+        """The model, its template, and the arguments that change what it says, as they are written.
+
+        A local model counts by its content, one of the hub by its name and --revision: its commit is not known before
+        the first server has fetched it, and what was paid for by then must be found again afterwards. Files that
+        arguments name, a chat template say, count by their names. Of a server at `url` the arguments are unknown.
+        """
+        from curate.models.loading import identify
+
+        name = identify(self.model) if expanded(self.model).exists() else self.model
+        return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
+
+    def check_ready(self) -> None:
+        """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
+        `url` has another model. One that does not answer may be there when it is needed."""
+        if self.url is None:
+            find_command(self.command)
+            self._serve_arguments()
+            return
+        client = self._remote(self._mode())
+
+        async def look() -> None:
+            async with client:
+                await asyncio.gather(*map(client.probe, client.endpoints.all))
+
+        run_apart(look)
+
+    def serve(self, queue: Queue) -> None:
+        """See `curate.protocols.Generator`."""
+        mode = self._mode()
+        if self.url is not None:
+            client = self._remote(mode)
+            run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout, note)))
+        else:
+            endpoints = Endpoints([Endpoint("")], self.connections)
+            token = os.urandom(24).hex()  # a port of this machine is open to everybody who is logged in on it
+            environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
+            environment |= {"VLLM_API_KEY": token}
+            client = self._client(mode, endpoints, token)
+
+            def run_own(note: Callable[[str], None]) -> Coroutine[Any, Any, None]:
+                command = [*find_command(self.command), "serve", *self._serve_arguments()]
+                return run_own_server(client, command, environment, self.start_timeout, self.restarts, note)
+
+            run_apart(lambda: _serve(queue, client, run_own))
+
+    def _remote(self, mode: Mode) -> Client:
+        """A client of the servers at `url`."""
+        assert self.url is not None
+        urls = (self.url,) if isinstance(self.url, str) else self.url
+        key = key_in(self.api_key_variable)
+        for url in urls if key else ():
+            check_key_travels_safely(url, self.api_key_variable)
+        return self._client(mode, Endpoints([Endpoint(url) for url in urls], self.connections), key)
+
+    def _client(self, mode: Mode, endpoints: Endpoints, key: str | None) -> Client:
+        name = str(expanded(self.model)) if expanded(self.model).exists() else self.model
+        return Client(
+            name,
+            mode,
+            endpoints,
+            key=key,
+            key_variable=self.api_key_variable,
+            retries=self.retries,
+            request_timeout=self.request_timeout,
+            patience=self.patience,
+        )
+
+    def _mode(self) -> Mode:
+        return resolve_mode(self.model, self.template)
+
+    def _serve_arguments(self) -> list[str]:
+        path = expanded(self.model)
+        if not path.exists() and (path.is_absolute() or self.model.startswith(".")):
+            raise InputError(f"model {self.model!r} does not exist; give a folder or a hub id")
+        model = str(path.absolute()) if path.exists() else self.model
+        named = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
+        return [model, *named, *self.arguments]
+
+    def _deciding_arguments(self) -> list[str]:
+        deciding, taking = [], False
+        for word in self.arguments:
+            if word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
+                taking = re.sub("^--no-", "--", option_of(word)).startswith(_DECIDING)
+            if taking:
+                deciding.append(word)
+        return deciding
+
+
+async def _serve(
+    queue: Queue, client: Client, keep: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
+) -> None:
+    """Pump while `keep` sees to the servers; the first of the two that fails ends both.
+
+    Nothing is started, or asked whether it is there, before there is a request.
+    """
+    needed = asyncio.Event()
+
+    async def ask(request: Request) -> Completion:
+        needed.set()
+        return await client.ask(request)
+
+    async def keep_when_needed() -> None:
+        await needed.wait()
+        telling = asyncio.ensure_future(tell_silence(client, note))
+        try:
+            await keep(note)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="curate-queue") as worker:
+
+        def note(text: str) -> None:
+            if isinstance(queue, Notes):
+                worker.submit(queue.note, text)
+
+        client.note = note
+        async with client:
+            endpoints = client.endpoints
+            pumping = asyncio.ensure_future(pump(queue, ask, endpoints.room, endpoints.changed, worker))
+            keeping = asyncio.ensure_future(keep_when_needed())
+            try:
+                await asyncio.wait({pumping, keeping}, return_when=asyncio.FIRST_COMPLETED)
+                if not pumping.done():
+                    pumping.cancel()
+                    await asyncio.wait({pumping})
+                    await keeping
+                await pumping
+            finally:
+                for task in (pumping, keeping):  # the queue gets what is finished before a server is ended
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)

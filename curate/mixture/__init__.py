@@ -1,0 +1,1 @@
+"""From the split to the rows of the result."""

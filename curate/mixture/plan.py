@@ -1,0 +1,346 @@
+"""The plan: which row, how often, from which source, and why a row is left out.
+
+Planning is free, so `curate plan` can show what a recipe would do; rows are only moved when the fold over the
+augmenters is complete (`realize`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.errors import InputError, RunWarning
+from curate.mixture.control_rows import stand_ins
+from curate.seeds import derive_seed
+from curate.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from curate.data.examples import Examples
+    from curate.difficulty.scores import Split
+    from curate.run import Run
+
+
+__all__ = [
+    "NOT_HARD",
+    "Augmenter",
+    "Demand",
+    "Kind",
+    "Measured",
+    "NewRows",
+    "Plan",
+    "Preflight",
+    "Price",
+    "Priced",
+    "Readiness",
+    "Realized",
+    "Realizer",
+    "fold",
+    "identity",
+    "realize",
+    "share_counts",
+]
+
+# Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.mixture.control_rows`.
+Kind = Literal["hard", "easy", "random"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Rows that augmenter `augmenter` has promised to make once the fold is complete.
+
+    kind: origin of the rows to come ("replay" or "synthetic").
+    share: fraction of the FINAL rows this demand fills (replay), or None.
+    count: rows wanted, filled in from the share when everything else is made.
+    rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
+    suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number.
+    only_hard: whether of the new rows only those enter that are hard when measured like the input.
+    number: of earlier demands of this kind, so that the ids of their rows do not clash.
+    seed: of whatever is random in making them.
+    """
+
+    augmenter: Any
+    kind: str
+    seed: int
+    share: float | None = None
+    count: int | None = None
+    rows: IntArray | None = None
+    suspects: int = 0
+    unsampled: int = 0
+    only_hard: bool = False
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
+    reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
+    demands: rows to be made or fetched, in the order of the augmenters.
+    suspects: (n,) bool, rows of high final loss that a noise guard marked; None = no guard.
+    """
+
+    counts: npt.NDArray[np.int32]
+    reason: npt.NDArray[np.int16]
+    reasons: tuple[str, ...] = ()
+    demands: tuple[Demand, ...] = ()
+    suspects: BoolArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def planned(self) -> BoolArray:
+        """(n,) rows still in the plan: all that Duplicate and Synthesize may see."""
+        return self.counts > 0
+
+    def with_counts(self, counts: npt.NDArray[Any]) -> Plan:
+        return replace(self, counts=counts.astype(np.int32))
+
+    def leave_out(self, rows: BoolArray, reason: str) -> Plan:
+        """Drop the planned rows marked in the (n,) mask, recording why."""
+        dropped = rows & self.planned
+        number = len(self.reasons)
+        return replace(
+            self,
+            counts=np.where(dropped, 0, self.counts).astype(np.int32),
+            reason=np.where(dropped, number, self.reason).astype(np.int16),
+            reasons=(*self.reasons, reason),
+        )
+
+    def demand(self, demand: Demand) -> Plan:
+        return replace(self, demands=(*self.demands, demand))
+
+    def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> IntArray:
+        """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are."""
+        hard = np.flatnonzero(split.hard & self.planned)
+        return hard if of == "hard" else np.unique(stand_ins(of, hard, split, self.planned, generator))
+
+    def mark_suspects(self, rows: IntArray, split: Split, share: float, name: str) -> Plan:
+        """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
+
+        A row that is still wrong when the proxy stops may be mislabeled, or one of a rare skill. name: of the setting,
+        for the error. Raises InputError if the scorer recorded no losses.
+        """
+        if not share or not len(rows):
+            return self
+        if split.final_loss is None:
+            raise InputError(f"{name} needs losses; use a scorer that records them, or set {name.split('.')[-1]}: 0")
+        by_loss = rows[np.argsort(split.final_loss[rows], kind="stable")]
+        suspects = np.zeros(len(self), np.bool_) if self.suspects is None else self.suspects.copy()
+        suspects[by_loss[len(rows) - int(np.ceil(share * len(rows))) :]] = True
+        return replace(self, suspects=suspects)
+
+    def trusted(self, rows: IntArray) -> IntArray:
+        """The rows at these positions that no noise guard marked."""
+        return rows if self.suspects is None else rows[~self.suspects[rows]]
+
+
+def identity(n: int) -> Plan:
+    """Every one of n rows once."""
+    return Plan(np.ones(n, np.int32), np.full(n, -1, np.int16))
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Rows that were not in the input.
+
+    table: Arrow table with the input's columns.
+    ids: (m,) example ids; source_ids: (m,) id of the input row each comes from (its own for replay).
+    extra: further output columns (provenance of synthetic rows), each (m,).
+    measured: difficulty, cluster and hardness, each (m,), of rows that were measured like the input's; None = not.
+    """
+
+    table: Any
+    ids: list[str]
+    source_ids: list[str]
+    origin: str
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+    measured: Measured | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, kept: BoolArray) -> NewRows:
+        """The rows marked in the (m,) mask."""
+        places = np.flatnonzero(kept)
+        return replace(
+            self,
+            table=self.table.take(places),
+            ids=[self.ids[place] for place in places],
+            source_ids=[self.source_ids[place] for place in places],
+            extra={name: [values[place] for place in places] for name, values in self.extra.items()},
+            measured=self.measured and self.measured.take(places),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the split says of m new rows. difficulty: (m,) float32, NaN where invalid; cluster: (m,) int32, numbered
+    like the split's, -2 invalid; hard: (m,) bool; tokens: (m,) int32 completion tokens, where they were counted."""
+
+    difficulty: FloatArray
+    cluster: npt.NDArray[np.int32]
+    hard: BoolArray
+    tokens: npt.NDArray[np.int32] | None = None
+
+    def take(self, rows: IntArray) -> Measured:
+        tokens = None if self.tokens is None else self.tokens[rows]
+        return Measured(self.difficulty[rows], self.cluster[rows], self.hard[rows], tokens)
+
+
+@dataclass(frozen=True)
+class Realized:
+    """What a Realizer made: the rows, and the rejected ones as dictionaries with a `reason` each.
+
+    record: JSON about how they were made (counts, settings, cost), for run.json and the report.
+    attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
+    advice: the warnings that such a record deserves; asked once all stages have had their say in it.
+    """
+
+    rows: NewRows
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    attempts: Any = None
+    advice: Callable[[dict[str, Any]], Sequence[RunWarning]] = lambda record: ()
+
+    @property
+    def warnings(self) -> Sequence[RunWarning]:
+        """What the record says about the settings."""
+        return self.advice(self.record)
+
+
+def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
+    """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
+    plan = identity(len(split))
+    for index, augmenter in enumerate(augmenters):
+        name = f"augmenter {index} ({type(augmenter).__name__})"
+        plan = _checked(augmenter.plan(plan, split, derive_seed(seed, "augmenter", index)), len(split), name)
+        if not plan.counts.any() and not plan.demands:
+            raise InputError(f"after {name} the plan holds no rows; loosen its settings")
+    return plan
+
+
+def _checked(plan: Any, n: int, name: str) -> Plan:
+    """The plan that an augmenter returned; a row left out without a reason gets the augmenter's name as one."""
+    if not isinstance(plan, Plan) or len(plan) != n:
+        raise InputError(f"{name} returned {type(plan).__name__}; its plan method must return a Plan of {n:,} rows")
+    if (plan.counts < 0).any():
+        row = int(np.argmax(plan.counts < 0))
+        raise InputError(f"{name} planned row {row} {int(plan.counts[row])} times; counts start at 0")
+    unexplained = (plan.counts == 0) & (plan.reason < 0)
+    if not unexplained.any():
+        return plan
+    reason = np.where(unexplained, len(plan.reasons), plan.reason).astype(np.int16)
+    return replace(plan, reason=reason, reasons=(*plan.reasons, f"left out by {name}"))
+
+
+def share_counts(plan: Plan, made: int) -> tuple[Demand, ...]:
+    """The plan's demands with `count` filled in for those that ask for a share of the final rows.
+
+    With N other rows and shares s_1..s_m, demand j gets N * s_j / (1 - sum(s)), rounded.
+    """
+    total = sum(demand.share or 0.0 for demand in plan.demands)
+    if total >= 1:
+        raise InputError(f"the shares of all Replay augmenters add up to {total:g}; they must stay below 1")
+    others = int(plan.counts.sum()) + made
+    return tuple(
+        demand if demand.share is None else replace(demand, count=round(others * demand.share / (1 - total)))
+        for demand in plan.demands
+    )
+
+
+def realize(
+    plan: Plan,
+    examples: Examples,
+    run: Run | None = None,
+    *,
+    admit: Callable[[Demand, Realized], Realized] = lambda demand, realized: realized,
+) -> list[Realized]:
+    """Make the rows that were promised: first those of fixed number, then those that are a share of all.
+
+    admit: what decides which of the new rows enter, before shares are counted.
+    """
+    from curate.run import Run
+
+    run = run or Run()
+    done: dict[int, Realized] = {}
+
+    def fulfil(demand: Demand) -> Realized:
+        return admit(demand, demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run))
+
+    for index, demand in enumerate(plan.demands):
+        if demand.share is None:
+            done[index] = fulfil(demand)
+    made = sum(len(realized.rows) for realized in done.values())
+    for index, demand in enumerate(share_counts(plan, made)):
+        if demand.share is not None:
+            done[index] = fulfil(demand)
+    return [done[index] for index in sorted(done)]
+
+
+NOT_HARD = "not hard when measured"
+
+
+@dataclass(frozen=True)
+class Price:
+    """rows: to start from; skipped: that cannot have variants; stored: requests that the store answers.
+    requests: still to be made, at most (every sample of every variant drawn).
+    generated_tokens, prompt_tokens: expected for those requests, from the lengths of the parents' texts.
+    most_tokens: generated, if each used all it may, or what the budget leaves.
+    """
+
+    rows: int
+    skipped: int
+    stored: int
+    requests: int
+    generated_tokens: int
+    prompt_tokens: int
+    most_tokens: int
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """Changes what the dataset will hold. A left fold: each sees the plan so far."""
+
+    def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
+        """A new plan; free and deterministic, calls no model and reads no data."""
+        ...
+
+
+@runtime_checkable
+class Preflight(Protocol):
+    """A scorer or augmenter that can tell from the data alone that it will fail. Optional."""
+
+    def check_examples(self, examples: Examples) -> None:
+        """Raise InputError where these examples cannot serve; called before anything is scored."""
+        ...
+
+
+@runtime_checkable
+class Readiness(Protocol):
+    """An augmenter or generator that needs something outside, and can tell early that it is not there. Optional."""
+
+    def check_ready(self) -> None:
+        """Raise InputError or ExternalError where it is bound to fail; called before anything is scored."""
+        ...
+
+
+@runtime_checkable
+class Realizer(Augmenter, Protocol):
+    """An augmenter whose rows are not in the input: it makes them, once, after all plans are folded."""
+
+    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
+        """New rows and the rejected ones, each with its reason. May call a model or read other data."""
+        ...
+
+
+@runtime_checkable
+class Priced(Realizer, Protocol):
+    """A Realizer whose rows cost requests to a model, and that can tell how many beforehand. Optional."""
+
+    def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
+        """What `realize` would still ask, at most; asks nothing."""
+        ...

@@ -1,0 +1,159 @@
+"""New rows by the measure of those that are there: the same proxy checkpoints, the clusters that were found.
+
+What an augmenter has written is scored as the originals were, so that one can say of each new row whether it came
+out hard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.clusterers.assignment import assign
+from curate.data.columns import listed
+from curate.data.examples import Examples
+from curate.data.json_values import type_name
+from curate.difficulty.scores import Scores, Split, as_scores
+from curate.difficulty.split import INVALID
+from curate.errors import InputError
+from curate.run import MeasuringScorer, Run, Scorer
+from curate.types import BoolArray, FloatArray
+
+__all__ = ["Rescored", "behind", "rescore"]
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """m new rows, seen as the originals were.
+
+    scores: of the m rows. A scorer that ranks within a dataset has ranked them among the originals and each other.
+    cluster: (m,) int32, numbered as in the split of the originals; -1 noise, -2 not scored.
+    hard: (m,) bool, whether that cluster is hard.
+    rule: how clusters were chosen, see `curate.clusterers.assignment.assign`.
+    unknown_source: (m,) bool, rows placed without regard to sources, since no original has theirs.
+    """
+
+    scores: Scores
+    cluster: npt.NDArray[np.int32]
+    hard: BoolArray
+    rule: str
+    unknown_source: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.cluster)
+
+    @property
+    def difficulty(self) -> FloatArray:
+        """(m,) float32, NaN where the row could not be scored."""
+        return self.scores.difficulty
+
+    @property
+    def hard_rate(self) -> float | None:
+        """Share of the new rows that came out hard, those that could not be scored counted in; None without rows."""
+        return float(self.hard.mean()) if len(self) else None
+
+
+def rescore(
+    new: Examples,
+    examples: Examples,
+    split: Split,
+    *,
+    scorer: Scorer,
+    clusterer: Any,
+    run: Run,
+    sources: Any = None,
+) -> Rescored:
+    """Score the m `new` rows beside the n `examples` and find the cluster of each in the split of the examples.
+
+    scorer, clusterer, run: those that made the split. The proxy is the one trained on `examples`; the new rows are
+        measured on its checkpoints, once (both are in the cache), and the scorer sees all n + m rows.
+    sources: (m,) labels of the new rows, where clusters were found per source; None = their source column.
+
+    A row without completion text is neither clustered nor hard. InputError: new rows with other columns than the
+    examples, an id that is there already, a split of other rows, or no sources where they are needed.
+    """
+    _check_split(examples, split)
+    both = behind(examples, new)
+    beside = replace(run, trained_on=examples)
+    if isinstance(scorer, MeasuringScorer) and scorer.measures():
+        beside.trace(both, scorer.measures())
+    scores = as_scores(scorer.score(both, beside), len(both)).with_ids(both.ids)
+    n = len(examples)
+    fresh = scores.take(np.arange(n, len(both)))
+    old, rows = np.flatnonzero(split.valid & scores.valid[:n]), np.flatnonzero(fresh.valid)
+    within, among = None, None
+    if split.per_source:
+        assert split.sources is not None  # a split that was made per source has them
+        within, among = split.sources[old], _sources(new, sources)[rows]
+    found = assign(
+        clusterer,
+        scores.features[old],
+        split.cluster[old],
+        fresh.features[rows],
+        sources=within,
+        new_sources=among,
+    )
+    cluster = np.full(len(new), INVALID, np.int32)
+    cluster[rows] = found.cluster
+    unknown = np.zeros(len(new), np.bool_)
+    unknown[rows] = found.unknown_source
+    hard = np.isin(cluster, np.unique(split.cluster[split.hard]))  # a cluster is hard as a whole or not at all
+    return Rescored(fresh, cluster, hard, found.rule, unknown)
+
+
+def behind(examples: Examples, new: Examples) -> Examples:
+    """The examples, then the new rows, in the columns and types of the examples.
+
+    InputError where the columns, their types or roles differ, or an id stands for two rows.
+    """
+    _check_columns(examples, new)
+    schema = examples.table.schema
+    table = pa.concat_tables([examples.table, pa.Table.from_arrays(new.table.columns, schema=schema)])
+    ids = pa.concat_arrays([examples.ids, new.ids.cast(examples.ids.type)])
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counted = pc.value_counts(ids)
+        twice = counted.filter(pc.greater(counted.field("counts"), 1))[0]["values"].as_py()
+        raise InputError(f"example id {twice!r} stands for two rows; give every new row an id of its own")
+    return Examples(table, ids, examples.shape, examples.columns)
+
+
+def _check_columns(examples: Examples, new: Examples) -> None:
+    have, want = new.table.schema, examples.table.schema
+    if have.names != want.names:
+        raise InputError(
+            f"new rows have the columns {listed(have.names)}, the examples {listed(want.names)}; give them the same"
+        )
+    for field in want:
+        kind = have.field(field.name).type
+        if kind != field.type:
+            raise InputError(
+                f"column {field.name!r} of the new rows is {type_name(kind)}, not {type_name(field.type)}; cast it"
+            )
+    if (new.shape, dict(new.columns)) != (examples.shape, dict(examples.columns)):
+        raise InputError(
+            f"new rows are {new.shape} with roles {dict(new.columns)}, the examples {examples.shape} with "
+            f"{dict(examples.columns)}; give them the same"
+        )
+
+
+def _check_split(examples: Examples, split: Split) -> None:
+    """Rows are never joined by position alone."""
+    if not examples.ids.equals(split.ids.cast(examples.ids.type)):
+        raise InputError(
+            f"the split ({len(split):,} rows) is not of these {len(examples):,} examples, or not in their order; "
+            "read the data once, and use that for the split and here"
+        )
+
+
+def _sources(new: Examples, given: Any) -> npt.NDArray[np.object_]:
+    labels = new.sources() if given is None else np.asarray(given, dtype=object)
+    if labels is None:
+        raise InputError("clusters were found per source but the new rows have none; pass sources=...")
+    if labels.shape != (len(new),):
+        raise InputError(f"sources has shape {labels.shape} for {len(new)} new rows; give one label per row")
+    return labels

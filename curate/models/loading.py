@@ -1,0 +1,193 @@
+"""Causal language models and their tokenizers: from a hub id, a folder, a GGUF file, or from scratch."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.models.hub import Place, explained, locate
+from curate.models.model_files import check_files, check_layers, check_tokenizer, check_weights
+from curate.models.scratch import SCRATCH, scratch_model
+from curate.storage.hashing import file_digest
+
+if TYPE_CHECKING:
+    from curate.storage.cache import Cache
+
+__all__ = ["context_length", "context_of", "identify", "load_model", "load_tokenizer", "parameter_count", "quiet"]
+
+
+# What decides what a local model computes. Python files too: they are what `trust_remote_code` runs.
+_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
+
+
+def identify(name: str, revision: str | None = None, cache: Cache | None = None) -> str:
+    """A string that changes when the weights or tokenizer files do, without loading them.
+
+    Folders and GGUF files are identified by content, hub ids by the commit they resolve to. cache: see
+    `curate.storage.hashing.file_digest`. Raises InputError for a folder whose files lack weights, see `check_files`.
+    """
+    place = locate(name, revision)
+    if place.commit:
+        return f"hub:{name}@{place.commit}"
+    if not place.gguf:
+        check_files(name, Path(place.path))  # reads headers alone, long before anybody loads the weights
+    return f"files:{file_digest(_files(place), cache)}"
+
+
+def _files(place: Place) -> list[tuple[Path, str]]:
+    """The files of a local model that decide what it computes, by their path in its folder."""
+    if place.gguf:
+        return [(Path(place.gguf), "gguf")]  # under whatever name
+    folder = Path(place.path)
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer that belongs to a model. Raises as `load_model` does."""
+    place = locate(name, revision)
+    with explained(name, place):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        if place.gguf:
+            _take_ends_from_file(tokenizer, place.gguf)
+    check_tokenizer(name, tokenizer)
+    return tokenizer
+
+
+def _take_ends_from_file(tokenizer: Any, path: str) -> None:
+    """transformers 5.17 takes the beginning-of-sequence of a Llama's GGUF file for its end and the other way round, and
+    forgets whether to put it there."""
+    import gguf
+
+    fields = gguf.GGUFReader(path).fields
+    wrong = False
+    for end in ("bos", "eos"):
+        field = fields.get(f"tokenizer.ggml.{end}_token_id")
+        if field is not None and getattr(tokenizer, f"{end}_token_id") != field.contents():
+            setattr(tokenizer, f"{end}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
+            wrong = True
+    if wrong:
+        adds = fields.get("tokenizer.ggml.add_bos_token")
+        tokenizer.add_bos_token = bool(adds.contents()) if adds is not None else tokenizer.add_bos_token
+        tokenizer.update_post_processor()
+
+
+def load_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The model with float32 weights, in eval mode. Only safetensors and GGUF are read, never pickle.
+
+    Raises InputError for what cannot be loaded, or lacks a weight, and ExternalError where the hub cannot be reached.
+    """
+    import torch
+
+    place = locate(name, revision)
+    types = {} if place.gguf or place.commit else check_files(name, Path(place.path))
+    with explained(name, place), quiet():
+        import transformers
+
+        if place.gguf:
+            _opened_gguf(name, place.gguf)
+        packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if place.gguf else {}
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            **place.arguments,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=None if place.gguf else True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the weight can be named
+            **packed,
+        )
+    check_weights(name, model, info, types)
+    if place.gguf:
+        _forget_quantisation(model)
+    return model.float().eval()
+
+
+def _opened_gguf(name: str, path: str) -> Any:
+    """A reader of a GGUF file. Raises InputError where it counts more layers than it can hold."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    counts = {key: field.contents() for key, field in reader.fields.items() if key.endswith(".block_count")}
+    check_layers(name, counts, len(reader.tensors))
+    return reader
+
+
+def _forget_quantisation(model: Any) -> None:
+    """The weights are plain float32 now; leftovers of the packed form make save_pretrained refuse."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def context_of(config: Any) -> int | None:
+    """Most tokens of prompt and completion together by a model's configuration; None = no limit is known."""
+    settings: Mapping[str, Any] = config.get_text_config().to_dict()
+    return next(
+        (int(settings[name]) for name in ("max_position_embeddings", "n_positions") if settings.get(name)), None
+    )
+
+
+def context_length(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> int | None:
+    """`context_of` a model, whose weights are not loaded; None also for one from scratch."""
+    if name == SCRATCH:
+        return None
+    place = locate(name, revision)
+    with explained(name, place):
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+    return context_of(config)
+
+
+class quiet:
+    """No progress bars of transformers between ours, and no report over many lines of what one line says."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        self.gguf = vars(importlib.import_module("transformers.modeling_gguf_pytorch_utils"))
+        self.bar = self.gguf["tqdm"]
+        self.gguf["tqdm"] = lambda items, **_: items  # a bar of its own, that nothing else turns off
+        self.active = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        self.logger = logging.getLogger("transformers.modeling_utils")
+        self.logger.addFilter(_is_error)  # its level would also decide what is looked at
+
+    def __exit__(self, *_: Any) -> None:
+        from transformers.utils import logging as transformers_logging
+
+        self.gguf["tqdm"] = self.bar
+        self.logger.removeFilter(_is_error)
+        if self.active:
+            transformers_logging.enable_progress_bar()
+
+
+def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_remote_code: bool = False) -> int:
+    """Parameters of a model, counted on its shapes alone; tokenizer: of the scratch proxy, else unused."""
+    import torch
+
+    if name == SCRATCH:
+        with torch.device("meta"):
+            return sum(p.numel() for p in scratch_model(tokenizer, 512, 0).parameters())
+    place = locate(name, revision)
+    with explained(name, place):
+        import transformers
+
+        if place.gguf:
+            # rope_freqs is a table derived from the configuration, not a weight.
+            tensors = _opened_gguf(name, place.gguf).tensors
+            return sum(int(tensor.n_elements) for tensor in tensors if not tensor.name.startswith("rope_freqs"))
+        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return sum(p.numel() for p in model.parameters())

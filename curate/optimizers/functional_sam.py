@@ -1,0 +1,103 @@
+"""Functional sharpness-aware minimisation: SAM without the part that acts through the loss's own curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field, field_validator
+
+from curate.component import Component
+from curate.optimizers.adamw import AdamW
+from curate.optimizers.protocols import Closure, DescentOptimizer, refuse_sharded
+from curate.optimizers.sam import ascent, moved, one_gradient, with_gradient
+
+__all__ = ["FunctionalSAM", "FunctionalSharpnessAwareOptimizer"]
+
+_DAMPING = 1e-6
+
+
+class FunctionalSAM(Component):
+    """Functional SAM (Singh, Mobahi, Agarwala & Dauphin, arXiv 2502.02407): two gradients a step.
+
+    With logits z and their derivative J the gradient is J(w)^T dL/dz(w). SAM takes both factors at w + eps; here J
+    alone is taken there: g = J(w + eps)^T dL/dz(w), applied at w by `base`, AdamW or Muon. That leaves out the part of
+    SAM that grows with the curvature of the loss in the logits, which dominates in language models.
+
+    eps = rho * d / ||d||_2 over all parameters together, d the gradient at w; preconditioned: d = gradient / (sqrt(v) +
+    1e-6), v the second moment that AdamW holds of the steps before, bias-corrected. v is 1 before the first step and
+    for whatever AdamW does not train. The reference code takes v without bias correction. Ranks and clipping: see
+    `SAM`; here, too, eps is that of the unclipped gradient of the whole optimizer batch.
+    """
+
+    base: Any = Field(default_factory=AdamW)
+    rho: float = Field(default=0.05, ge=0)
+    preconditioned: bool = False
+
+    @field_validator("base")
+    @classmethod
+    def _takes_one_gradient(cls, base: Any) -> Any:
+        return one_gradient(base)
+
+    def build(
+        self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float
+    ) -> FunctionalSharpnessAwareOptimizer:
+        """The optimizer of the model's trainable parameters, with the base optimizer's groups and state."""
+        refuse_sharded(model, type(self).__name__)
+        base = self.base.build(model, learning_rate=learning_rate, weight_decay=weight_decay)
+        return FunctionalSharpnessAwareOptimizer(base, rho=self.rho, preconditioned=self.preconditioned)
+
+
+class _Stateful(DescentOptimizer, Protocol):
+    """A base whose moments can be read, as those of `torch.optim` can."""
+
+    @property
+    def state(self) -> Mapping[torch.Tensor, Mapping[str, Any]]: ...
+
+
+class FunctionalSharpnessAwareOptimizer:
+    """What `FunctionalSAM` builds: the base optimizer, given the functional gradient."""
+
+    def __init__(self, base: _Stateful, *, rho: float, preconditioned: bool) -> None:
+        self.base = base
+        self.rho = rho
+        self.preconditioned = preconditioned
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.base.param_groups
+
+    def step(self, closure: Closure) -> float:
+        """One update; returns the loss at the unperturbed weights, which are back bit for bit before the update."""
+        loss = closure(anchor=True)
+        parameters, gradients = with_gradient(self.base)
+        if self.preconditioned:
+            gradients = self._preconditioned(gradients)
+        with moved(parameters, ascent(parameters, gradients, self.rho)) as weights:
+            closure.anchored(dict(zip(parameters, weights, strict=True)))
+        self.base.step(lambda: loss)
+        return loss
+
+    def _preconditioned(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        parts = []
+        waiting = iter(gradients)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = next(waiting)
+                state = self.base.state.get(parameter, {})
+                if "exp_avg_sq" in state:
+                    second = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
+                    gradient = gradient / (second.sqrt_() + _DAMPING)
+                else:
+                    gradient = gradient / (1 + _DAMPING)
+                parts.append(gradient)
+        return parts
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)

@@ -1,0 +1,1 @@
+"""The proxy model: trained once, measured at every checkpoint."""

@@ -1,0 +1,133 @@
+"""What a checkpoint predicts at every supervised position, never with the logits of more than a few at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from curate.devices.precision import default_token_budget, resolve_precision
+from curate.models.batches import Batch, make_batch, plan_batches
+from curate.models.cross_entropy import LogitMap
+from curate.models.forward import logit_map, supervised_states
+from curate.tokenization.tokens import Tokens
+from curate.types import FloatArray
+
+if TYPE_CHECKING:
+    from curate.proxy.checkpoints import LiveCheckpoint
+
+__all__ = ["Predictions", "batches", "completion_means", "predictions"]
+
+CPU_LOGITS = 1 << 22  # logits alive at once; 16 MB of float32
+GPU_LOGITS = 1 << 27
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """m consecutive supervised positions of a batch, row after row.
+
+    rows: (m,) int64, the row of each in the Tokens of the batch. targets: (m,) int64, the token that follows.
+    hidden: (m, d) last hidden states; None for a model that can only be run whole.
+    logit_map: what is done to the product of hidden states and head.
+    """
+
+    rows: torch.Tensor
+    targets: torch.Tensor
+    hidden: torch.Tensor | None
+    logit_map: LogitMap
+    _logits: Callable[[], torch.Tensor]
+
+    def logits(self) -> torch.Tensor:
+        """(m, v) float32, computed at every call; the caller may change them."""
+        return self._logits()
+
+    def errors(self) -> torch.Tensor:
+        """(m, v) float32: probabilities minus 1 at the target, the gradient of each loss by its logits."""
+        return self._errors(self.logits())
+
+    def product_gradients(self) -> torch.Tensor:
+        """(m, v) float32 gradient of each loss by the product of hidden state and head, before `logit_map`."""
+        logits = self.logits()
+        return self.logit_map.backward_(self._errors(logits), logits)
+
+    def _errors(self, logits: torch.Tensor) -> torch.Tensor:
+        found = logits.softmax(1)
+        found[torch.arange(len(found), device=found.device), self.targets] -= 1
+        return found
+
+
+def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[Batch]:
+    """The valid rows of `tokens`, padded, on the checkpoint's device; rows of like length together."""
+    rows = np.flatnonzero(tokens.valid)
+    for part in plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
+        yield make_batch(tokens, rows[part]).to(checkpoint.device)
+
+
+def predictions(checkpoint: LiveCheckpoint, batch: Batch) -> Iterator[Predictions]:
+    """The supervised positions of a batch, without gradient, in the checkpoint's precision."""
+    model = checkpoint.model
+    labels = batch.labels[:, 1:]
+    supervised = labels != -100
+    rows = batch.rows[supervised.nonzero()[:, 0]]
+    targets = labels[supervised]
+    path = logit_map(model)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    most = CPU_LOGITS if checkpoint.device.type == "cpu" else GPU_LOGITS
+    if path is None:
+        yield from _whole(checkpoint, batch, rows, targets, max(1, most // (batch.labels.shape[1] * vocabulary)))
+        return
+    with _numerics(checkpoint):
+        hidden = supervised_states(model, batch)
+
+    def logits(part: torch.Tensor) -> torch.Tensor:
+        with _numerics(checkpoint):
+            return path.apply_(model.get_output_embeddings()(part).float())
+
+    each = max(1, most // vocabulary)
+    for low in range(0, len(targets), each):
+        part = hidden[low : low + each]
+        yield Predictions(rows[low : low + each], targets[low : low + each], part, path, partial(logits, part))
+
+
+def _whole(
+    checkpoint: LiveCheckpoint, batch: Batch, rows: torch.Tensor, targets: torch.Tensor, each: int
+) -> Iterator[Predictions]:
+    """By the model's own logits, `each` rows at a time."""
+    done = 0
+    for ids, labels in zip(batch.input_ids.split(each), batch.labels.split(each), strict=True):
+        supervised = labels[:, 1:] != -100
+        with _numerics(checkpoint):
+            logits = checkpoint.model(input_ids=ids, use_cache=False).logits[:, :-1][supervised].float()
+        stop = done + len(logits)
+        yield Predictions(rows[done:stop], targets[done:stop], None, LogitMap(), logits.clone)
+        done = stop
+
+
+@contextmanager
+def _numerics(checkpoint: LiveCheckpoint) -> Iterator[None]:
+    half = resolve_precision(checkpoint.precision, checkpoint.device) == torch.bfloat16
+    with torch.no_grad(), torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=half):
+        yield
+
+
+def completion_means(
+    checkpoint: LiveCheckpoint, values: Callable[[Predictions], torch.Tensor], width: int
+) -> FloatArray:
+    """(n, width) float32: the mean over each row's completion tokens of `values`; NaN rows where not valid.
+
+    values: (m, width) numbers at m positions.
+    """
+    tokens = checkpoint.tokens
+    # In float64, so that the order in which a GPU adds does not show.
+    sums = torch.zeros(len(tokens), width, dtype=torch.float64, device=checkpoint.device)
+    for batch in batches(checkpoint, tokens):
+        for part in predictions(checkpoint, batch):
+            sums.index_add_(0, part.rows, values(part).double())
+    found = (sums.cpu().numpy() / np.maximum(tokens.completion_tokens, 1)[:, None]).astype(np.float32)
+    found[~tokens.valid] = np.nan
+    return found

@@ -1,0 +1,158 @@
+"""The proxy: a small model, trained briefly on the very data it is to judge."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, field_validator
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.models.scratch import SCRATCH
+from curate.tokenization.templates import Template
+from curate.types import Float64Array, IntArray
+
+if TYPE_CHECKING:
+    from curate.training.config import TrainConfig
+
+__all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
+
+
+def _tokens_or_auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{value!r} is no length; give a number of tokens of at least 2, or auto")
+    return value
+
+
+MaxLength = Annotated[Annotated[int, Field(ge=2)] | Literal["auto"], BeforeValidator(_tokens_or_auto)]
+
+_EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the proxy of n rows is looked at.
+
+    steps: (K,) int64 optimizer steps after which a checkpoint is taken, increasing.
+    horizon_steps: optimizer steps the learning-rate schedule spans.
+    steps_per_epoch: optimizer steps per pass over the valid rows (a fraction where rows do not divide).
+    """
+
+    steps: IntArray
+    horizon_steps: int
+    steps_per_epoch: float
+
+    @property
+    def epochs(self) -> Float64Array:
+        """(K,) passes over the data at each checkpoint."""
+        return self.steps / self.steps_per_epoch
+
+
+class Proxy(Component):
+    """What is trained, how long, and when it is looked at.
+
+    Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
+    of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,
+    so there is a floor of `min_steps`. Nothing drops out, in training as in scoring, whatever the model's
+    configuration says: so neither the size of micro-batches nor memory that runs out changes a proxy.
+
+    model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
+    steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs".
+    checkpoints: K, evenly spaced, the last one at the end.
+    horizon: length of the learning-rate schedule, in the units of `steps`; raised to the steps where it is shorter,
+        and to three times the steps where `min_steps` lengthens the run.
+    min_steps: floor of `steps` given in epochs; None = 100 for a pretrained proxy, 300 for scratch. The floor
+        also applies to fixed steps only if it is given explicitly.
+    learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.
+    batch_size: rows per optimizer step.
+    max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of what the system
+        says and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the smallest length at
+        which 99 % of the rows are whole, within the model's context.
+    template: text around prompts; "auto" = what the model was fine-tuned with, where it says so, else Alpaca for bare
+        prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
+    precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
+        multiplies it fast, else float32.
+    """
+
+    model: str = "EleutherAI/pythia-70m"
+    revision: str | None = None
+    steps: int | str = "1/3 epoch"
+    checkpoints: int = Field(default=5, ge=1)
+    horizon: int | str = "3 epochs"
+    min_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: MaxLength = 512
+    template: Template = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    trust_remote_code: bool = False
+
+    @field_validator("steps", "horizon")
+    @classmethod
+    def _readable(cls, value: int | str) -> int | str:
+        length_in_steps(value, 1.0)
+        return value
+
+    @property
+    def scratch(self) -> bool:
+        return self.model == SCRATCH
+
+    @property
+    def peak_learning_rate(self) -> float:
+        return self.learning_rate or (1e-3 if self.scratch else 2e-5)
+
+    def schedule(self, rows: int) -> Schedule:
+        """Checkpoints for a dataset of `rows` valid rows."""
+        per_epoch = rows / self.batch_size
+        total = round(length_in_steps(self.steps, per_epoch))
+        floor = self.min_steps
+        if floor is None and isinstance(self.steps, str):
+            floor = 300 if self.scratch else 100
+        horizon = round(length_in_steps(self.horizon, per_epoch))
+        horizon = max(horizon, total)
+        if floor is not None and total < floor:
+            total = floor
+            horizon = max(horizon, 3 * total)  # or the learning rate would be spent where the recording stops
+        if total < self.checkpoints:
+            raise InputError(
+                f"proxy.checkpoints = {self.checkpoints} but the proxy trains for {total} steps; "
+                f"set proxy.checkpoints to at most {max(total, 1)} or raise proxy.steps"
+            )
+        steps = np.round(total * np.arange(1, self.checkpoints + 1) / self.checkpoints).astype(np.int64)
+        return Schedule(steps, horizon, per_epoch)
+
+    def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
+        """For the training loop, up to `steps` of the schedule."""
+        from curate.training.config import TrainConfig
+
+        return TrainConfig(
+            steps=steps,
+            horizon_steps=schedule.horizon_steps,
+            batch_size=self.batch_size,
+            learning_rate=self.peak_learning_rate,
+            warmup_ratio=self.warmup_ratio,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            precision=self.precision,
+            dropout=False,
+            seed=seed,
+        )
+
+
+def length_in_steps(value: Any, per_epoch: float) -> float:
+    """Optimizer steps meant by an int or by "a/b epoch", given those of one epoch; ValueError if it is neither."""
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError(f"{value} steps; give at least 1")
+        return float(value)
+    match = _EPOCHS.match(value)
+    if not match or Fraction(match[1]) <= 0:
+        raise ValueError(f"{value!r} is no length; write a number of steps such as 500, or '1/3 epoch'")
+    return float(Fraction(match[1])) * per_epoch

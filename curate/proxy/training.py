@@ -1,0 +1,280 @@
+"""One training of the proxy: what names it in the cache, what of it is there, and how the rest is made.
+
+The model and its tokenizer are loaded, and rows are tokenised, only when something that needs them is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.component import fingerprint
+from curate.data.examples import Examples
+from curate.devices.numerics import numerics
+from curate.errors import ExternalError, InputError
+from curate.models.loading import context_length, identify, load_model, load_tokenizer
+from curate.models.model_files import check_vocabulary
+from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
+from curate.models.trained_template import settle_template
+from curate.proxy.proxy import Proxy, Schedule
+from curate.seeds import derive_seed
+from curate.storage.atomic import publish_file
+from curate.tokenization.cached import Tokenised, truncation_facts
+from curate.tokenization.whole_rows import auto_length
+
+if TYPE_CHECKING:
+    from curate.context import Context
+    from curate.errors import DivergenceError
+
+__all__ = ["CODE_VERSION", "ProxyRun"]
+
+CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
+
+
+class ProxyRun:
+    """The training of `proxy` on `examples` with the seed, device and cache of `context`."""
+
+    def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
+        self.examples, self.progress, self.cache = examples, context.progress, context.store
+        self.device = context.torch_device()
+        self.seed = derive_seed(context.seed, "proxy")
+        data_key = examples.fingerprint()
+        self.template = settle_template(proxy, examples.shape)
+        files = None if proxy.scratch else identify(proxy.model, proxy.revision)
+        self.proxy = proxy
+        self.max_length = self._resolved(proxy.max_length, data_key, files)
+        self.proxy = proxy = proxy.model_copy(update={"max_length": self.max_length})
+        self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
+        self.numerics = numerics(proxy.precision, self.device)
+        settings = [CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed]
+        self.settings_key = fingerprint(settings)  # of the same training under any numerics
+        self.key = fingerprint([*settings, self.numerics])
+        self.tokenised = self._tokenised(examples, data_key)
+
+    def tokenise(self, examples: Examples) -> Tokenised:
+        """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
+        return self._tokenised(examples, examples.fingerprint())
+
+    def _resolved(self, length: int | str, data_key: str, files: str | None) -> int:
+        """Tokens per row, also where they are to be found out. files: identity of a model that is not from scratch."""
+        if isinstance(length, int):
+            return length
+        proxy = self.proxy
+        context = context_length(proxy.model, proxy.revision, trust_remote_code=proxy.trust_remote_code)
+        key = fingerprint([CODE_VERSION, data_key, files or self.seed, self.template])
+        about = (self.cache, key, self.progress)
+        return auto_length(self.examples, lambda: self.tokenizer, self.template, context, *about)
+
+    def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
+        length = self.max_length
+        template = settle_template(self.proxy, examples.shape)
+        key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
+        return Tokenised(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Raises InputError where no row can be trained on."""
+        valid = int(self.tokenised.rows.valid.sum())
+        if valid == 0:
+            raise InputError(
+                f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
+                f"{self.max_length}; check --columns, or raise it with --set proxy.max_length=N"
+            )
+        return self.proxy.schedule(valid)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        if self.proxy.scratch:
+            return scratch_tokenizer(self.examples, self.seed)
+        return load_tokenizer(
+            self.proxy.model, revision=self.proxy.revision, trust_remote_code=self.proxy.trust_remote_code
+        )
+
+    @cached_property
+    def model(self) -> Any:
+        if self.proxy.scratch:
+            return scratch_model(self.tokenizer, self.max_length, self.seed)
+        proxy = self.proxy
+        model = load_model(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
+        check_vocabulary(proxy.model, model, self.tokenizer, self.tokenised.tokens.ids)
+        return model
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    def checkpoints(self, schedule: Schedule) -> list[int]:
+        """Steps of the schedule whose weights are stored."""
+        return [step for step in schedule.steps.tolist() if self.cache.get("proxies", self.key, _step(step))]
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder with the weights after `step` steps. Raises ExternalError if they are gone."""
+        entry = self.cache.get("proxies", self.key, _step(step))
+        if entry is None:
+            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; run the command again")
+        return entry
+
+    def facts(self) -> dict[str, Any]:
+        """What is worth reporting; read from the last checkpoint, so that a run served from the cache tells as much."""
+        facts = {
+            "model": self.proxy.model,
+            "identity": self.identity,
+            "template": self.template,
+            "steps": self.schedule.steps.tolist(),
+            "steps_per_epoch": self.schedule.steps_per_epoch,
+            "horizon_steps": self.schedule.horizon_steps,
+            "batch_size": self.proxy.batch_size,
+            "learning_rate": self.proxy.peak_learning_rate,
+            "numerics": self.numerics,
+            "fingerprint": self.key,
+            "max_length": self.max_length,
+            **truncation_facts(self.tokenised.rows),
+        }
+        last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
+        return facts if last is None else facts | json.loads((last / "facts.json").read_text())
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Hold the proxy run's lock: a second run waits and then finds everything done. One rank holds it for all."""
+        from contextlib import nullcontext
+
+        from curate.devices.distributed import barrier, rank
+
+        def waiting() -> None:
+            self.progress.note("another run is at work on this proxy; waiting for it")
+
+        with self.cache.lock("proxies", self.key, waiting=waiting) if rank() == 0 else nullcontext():
+            barrier()
+            yield
+            barrier()
+
+    # -- making the rest ----------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
+        from curate.devices.distributed import barrier, rank
+        from curate.errors import DivergenceError
+        from curate.training.checkpoint import Checkpoint
+        from curate.training.loop import train
+
+        steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
+        absent = [step for step in steps if step not in stored]
+        if not absent:
+            self._drop_resumable()
+            return
+        if absent == steps:
+            self._note_other_numerics(steps)
+        self._record_numerics()
+        reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
+        resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
+
+        def keep(checkpoint: Checkpoint) -> None:
+            whole = self.cache.put("proxies", self.key, _resume(checkpoint.step), write=checkpoint.save)
+            self.cache.put(
+                "proxies", self.key, _step(checkpoint.step), write=lambda folder: _link(whole, folder, checkpoint)
+            )
+            for step in steps:
+                if step < checkpoint.step:
+                    self.cache.drop("proxies", self.key, _resume(step))
+
+        with self.progress.stage("train the proxy", absent[-1], "steps") as stage:
+            if resume is not None:
+                stage.advance(reached[-1])
+            run = train(
+                self.model,
+                self.tokenised.tokens,
+                self.proxy.train_config(self.schedule, absent[-1], self.seed),
+                checkpoint_steps=absent,
+                resume=resume,
+                device=self.device,
+                advance=stage.advance,
+            )
+            try:
+                for checkpoint in run:
+                    if rank() == 0:
+                        keep(checkpoint)
+                    barrier()
+                    stage.cost.tokens = checkpoint.tokens_seen
+            except DivergenceError as error:
+                raise self._explained(error) from error
+        self._drop_resumable()
+
+    def _record_numerics(self) -> None:
+        """Store beside the settings which numerics they were trained under, for `_note_other_numerics`."""
+        from curate.devices.distributed import rank
+
+        if rank() == 0:
+            text = json.dumps(self.numerics)
+            self.cache.put(
+                "numerics", self.settings_key, self.key, write=lambda at: publish_file(at / "numerics.json", text)
+            )
+
+    def _note_other_numerics(self, steps: list[int]) -> None:
+        """One line for each run of these settings that the cache holds under other numerics: it is not continued."""
+        folder = self.cache.root / "numerics" / self.settings_key
+        for key in sorted(entry.name for entry in folder.glob("[!.]*")) if folder.is_dir() else ():
+            entry = self.cache.get("numerics", self.settings_key, key)
+            stored = sum(self.cache.get("proxies", key, _step(step)) is not None for step in steps)
+            if entry is None or not stored or key == self.key:
+                continue
+            theirs = json.loads((entry / "numerics.json").read_text())
+            names = [name for name in self.numerics if theirs.get(name) != self.numerics[name]]
+            differences = ", ".join(f"{name} {theirs.get(name)} instead of {self.numerics[name]}" for name in names)
+            self.progress.note(
+                f"the cache holds {stored} of {len(steps)} checkpoints of this proxy, trained with {differences}; "
+                f"they would change the result, so it is trained anew{_way_back(names, theirs)}"
+            )
+
+    def _drop_resumable(self) -> None:
+        """Optimizer state is of no use once every checkpoint is stored."""
+        from curate.devices.distributed import rank
+
+        if rank() == 0:
+            for step in self.schedule.steps.tolist():
+                self.cache.drop("proxies", self.key, _resume(step))
+
+    def _explained(self, error: DivergenceError) -> InputError:
+        """The same error with the ids of its rows, which are saved beside the cache entry."""
+        ids = [self.examples.ids[row].as_py() for row in error.rows]
+        path = self.cache.root / "proxies" / self.key / f"diverged-at-step-{error.step}.json"
+        publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1))
+        return InputError(f"{error}; row ids saved in {path}")
+
+
+def _step(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _resume(step: int) -> str:
+    """Name of the entry with the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
+    return f"resume-{step:06d}"
+
+
+def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
+    """The weights of a resumable checkpoint alone, without writing them twice where the disk can link."""
+    try:
+        os.link(whole / "model.safetensors", folder / "model.safetensors")
+    except OSError:
+        shutil.copyfile(whole / "model.safetensors", folder / "model.safetensors")
+    facts = {
+        "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
+        "tokens_trained": checkpoint.tokens_seen,
+        "tokens_per_pass": len(checkpoint.tokens.ids),
+        "seconds": round(checkpoint.seconds, 3),  # of all its steps, in however many processes
+        "training_losses": [round(loss, 5) for loss in checkpoint.losses],
+    }
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def _way_back(names: list[str], numerics: dict[str, Any]) -> str:
+    """How to continue a run that was made under other numerics, where a setting can bring them back."""
+    ways = {
+        "threads": f"OMP_NUM_THREADS={numerics.get('threads')}",
+        "device": f"--device {numerics.get('device')}",
+        "world": f"torchrun --nproc-per-node {numerics.get('world')}",
+    }
+    return f" (to continue it: {ways[names[0]]})" if len(names) == 1 and names[0] in ways else ""

@@ -1,0 +1,260 @@
+"""The dataset card: what Hugging Face shows for a dataset, and what a person reads first in the folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from curate.storage.hashing import file_digest
+
+__all__ = ["content_version", "dataset_card", "weighed_card"]
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+def dataset_card(record: dict[str, Any], version: str) -> str:
+    """README.md of a curated dataset, from its run.json. version: of its data, see `content_version`."""
+    counts = record["counts"]
+    proxy = record["proxy"]
+    measured = (
+        f"a proxy (`{_plain(proxy['model'])}`, {proxy['steps'][-1]} optimizer steps, {len(proxy['steps'])} checkpoints)"
+        if proxy
+        else "scores measured earlier or a scorer without a proxy"
+    )
+    hard = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
+    rows = "\n".join(
+        f"| {name} | {counts[name]:,} |" for name in ("original", "duplicate", "synthetic", "replay") if counts[name]
+    )
+    warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
+    weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
+    use = _USE_OF_WEIGHTS if weighted else ""
+    return f"""{_front_matter(counts["output"], version)}
+# Curated dataset
+
+{counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
+{counts["hard"]:,} of {counts["valid"]:,} rows ({hard:.1%}) were found hard, that is learned late, by {measured}.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
+
+| rows | number |
+|---|---|
+{rows}
+
+Left out: {counts["rejected"]:,} rows, in `tables/rejected.parquet` with their reasons.
+Could not be scored, so kept once and not clustered: {counts["invalid"]:,}.
+
+## Columns
+
+The input's columns are untouched. These were added:
+
+| column | meaning |
+|---|---|
+| `example_id` | unique; a copy is `<id>#<number>` |
+| `source_id` | `example_id` of the input row it comes from |
+| `origin` | original, duplicate, synthetic or replay |
+| `copy` | 0 for the row itself, 1 for its first copy, ... |
+| `difficulty` | higher = learned later; null where it could not be measured |
+| `cluster` | 0 = easiest; -1 = noise; null where it could not be measured |
+| `hard` | whether the row is in a hard cluster |
+{_WEIGHT_COLUMN if weighted else ""}{_synthetic_columns(counts)}{use}{_new_problems(record)}
+## Warnings
+
+{warnings}
+
+## Recipe
+
+```yaml
+{record["recipe_yaml"].rstrip()}
+```
+
+`run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
+The licence and the terms of the source data still hold.
+"""
+
+
+def weighed_card(record: dict[str, Any], version: str) -> str:
+    """README.md of a dataset with weights that fine-tuning runs gave, from its run.json. version: as above."""
+    counts, weights, runs = record["counts"], record["weights"], record["runs"]
+    listed = "\n".join(
+        f"- `{_plain(run['weights'])}`"
+        + (f": {_name_of(run['reweighter'])} while fine-tuning `{_plain(run['model'])}`" if run["reweighter"] else "")
+        + f"; {run['rows_drawn']:,} rows drawn, mean weight {run['mean']:g}"
+        for run in runs
+    )
+    mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
+    scaled = ", divided by the mean over all rows" if record["normalised"] else ""
+    warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
+    return f"""{_front_matter(counts["output"], version)}
+# Dataset with weights
+
+The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their order, each with a weight:
+{mean}{scaled}.
+
+{listed}
+
+Rows drawn in no run: {counts["not_drawn"]:,}; in some runs only: {counts["drawn_by_some"]:,}. A run that did not
+draw a row says its own mean weight of it, so that the row counts as an average one.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
+
+## Columns
+
+The input's columns are untouched. These were added, `example_id` only where the input had none:
+
+| column | meaning |
+|---|---|
+| `example_id` | unique; the weights were joined by it |
+| `weight` | from {weights["smallest"]:g} to {weights["largest"]:g}, mean {weights["mean"]:g} |
+
+`tables/weights.parquet` also says in how many runs and steps a row was drawn. Unusable rows that were left out:
+{counts["rejected"]:,}, in `tables/rejected.parquet`.
+{_USE_OF_ROW_WEIGHTS if record["averages"] == "rows" else _USE_OF_WEIGHTS}
+## Warnings
+
+{warnings}
+
+`run.json` holds fingerprints, versions and what the weights cost.
+The licence and the terms of the source data still hold.
+"""
+
+
+def _name_of(reweighter: Any) -> str:
+    return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
+
+
+def _front_matter(rows: int, version: str) -> str:
+    """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content."""
+    size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    return f"""---
+configs:
+- config_name: default
+  version: {version}
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+size_categories:
+- {size}
+tags:
+- curate-lm
+---
+"""
+
+
+def content_version(data: Path) -> str:
+    """0.0.N, the only form that `datasets` takes; N: 64 bits of a hash of the Parquet files in `data`, names included.
+
+    `datasets` keeps what it has read under the base name of the folder, this version and a hash of the configuration,
+    in which neither path nor time of a file counts. Without a version of its own, a folder written again, or another
+    one of the same name, would be read as it was the first time.
+    """
+    digest = file_digest((path, path.name) for path in sorted(data.glob("*.parquet")))
+    return f"0.0.{int(digest[:16], 16)}"
+
+
+_WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
+_USE_OF_WEIGHTS = """
+## How to train with `weight`
+
+**A trainer that does not read the column counts all rows alike, and what was found out is lost.**
+
+- `curate finetune path/to/this/folder --reweighter GivenWeights --model ... --out ...`
+- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
+  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
+  stays.
+- Any other trainer: draw rows as often as they weigh, with
+  `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
+"""
+
+_USE_OF_ROW_WEIGHTS = """
+## How to train with `weight`
+
+**A trainer that does not read the column counts all rows alike, and what was found out is lost.** The weights are of
+rows, not of tokens: the runs that gave them averaged the mean losses of rows, long or short.
+
+- `curate finetune path/to/this/folder --reweighter GivenWeights --set reweighter.averages=rows --model ... --out ...`
+- A training loop of your own: per optimizer batch, the mean over its rows of weight times mean token loss, divided by
+  the mean weight of all rows so that the size of updates stays.
+"""
+
+
+def _synthetic_columns(counts: dict[str, Any]) -> str:
+    if not counts["synthetic"]:
+        return ""
+    return """| `generator` | of a synthetic row: the model that wrote and solved it |
+| `request` | digest of the request that its solution answered |
+| `pass_count` | how many of its sampled solutions were right; drawing stops early |
+| `verified` | whether its solution reaches the final answer of the row it comes from |
+| `rescored_hard` | whether it is hard again; null where that was not measured |
+"""
+
+
+def _new_problems(record: dict[str, Any]) -> str:
+    """The section on synthetic rows; empty where the run has no record of synthesis."""
+    parts = [_synthesis(each) for each in record.get("synthesis") or () if each.get("outcomes")]
+    if not parts:
+        return ""
+    if record["counts"]["synthetic"]:
+        parts += [_CAVEAT, _decontaminated(record)]
+    return "\n## New problems\n\n" + "\n\n".join(parts) + "\n"
+
+
+_CAVEAT = """They are graded against the original answer and **not proven equivalent** to the original problem: a new
+problem may have another answer than the one it is kept with, and of its solution only the final answer was checked,
+not the steps."""
+
+
+def _synthesis(made: dict[str, Any]) -> str:
+    low, high, samples = made["band"]
+    kept, measured = made["outcomes"].get("kept", 0), made.get("rescored") or {}
+    generator, started = _plain(made["generator"]), made["rows"]["started from"]
+    if not kept:
+        return (
+            f"`{generator}` was asked for new problems from the solutions of {started:,} rows, and none was kept; "
+            "`tables/synthesis.parquet` holds what was tried and why it was left out."
+        )
+    again = "Whether they are hard again was not measured."
+    if measured.get("measured"):
+        share = f"{measured['hard'] / measured['measured']:.1%}"
+        others = "; the others were left out" if measured["measured"] > kept else ""
+        of = f"{measured['hard']:,} of {measured['measured']:,} ({share})"
+        again = f"Measured like the input, {of} are hard again{others}."
+    return (
+        f"{kept:,} new problems were written by `{generator}` from the solutions of {started:,} rows. Up to {samples} "
+        f"solutions of each were sampled from the same model, and those problems kept of which {low} to {high} "
+        f"solutions reached the final answer of the original row. {again}"
+    )
+
+
+def _decontaminated(record: dict[str, Any]) -> str:
+    sets = _evaluation_sets(record)
+    if not sets:
+        return "They were checked against no evaluation set: the recipe names none under `gate`."
+    return f"They were checked against these evaluation sets, and those that hit one were left out: {sets}."
+
+
+def _evaluation_sets(record: dict[str, Any]) -> str:
+    recipe = record.get("recipe")
+    gate = recipe.get("gate") if isinstance(recipe, dict) else None
+    named = gate.get("evaluation") if isinstance(gate, dict) else None
+    names = [each.get("data") if isinstance(each, dict) else each for each in named or ()]
+    return ", ".join(f"`{_plain(str(name))}`" for name in names)
+
+
+def _plain(text: str) -> str:
+    """One line without characters that Markdown or a terminal would act on."""
+    return re.sub(r"[`<>\x00-\x1f\x7f]", " ", str(text))

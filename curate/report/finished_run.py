@@ -1,0 +1,275 @@
+"""What a finished run left in its folder, numbers and ids only; text is read by `curate.report.texts`.
+
+Tables are joined by `example_id`, never by position.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.errors import InputError
+from curate.storage.records import check_files, read_record
+from curate.types import BoolArray, Float64Array, FloatArray, IntArray
+
+__all__ = [
+    "Finished",
+    "Output",
+    "Rows",
+    "Trajectories",
+    "cut_text",
+    "id_array",
+    "look_up",
+    "mapping",
+    "numbered",
+    "read_finished",
+    "read_output",
+    "read_table",
+    "shards",
+    "spread",
+]
+
+Mask = BoolArray
+NAME_BYTES = 400  # of a source or a reason; longer ones are no names
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per completion token."""
+
+    steps: IntArray
+    losses: FloatArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The n input rows, in the order of tables/split.parquet. A piece the run did not leave is None.
+
+    ids: (n,) large_string. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect: (n,)
+    bool. cluster: (n,) int64, -1 noise, -2 invalid. source: (n,) int64 index into `source_names`, -1 where
+    null. tokens: (n,) int64 completion tokens. copies: (n,) int64, how often the row is planned. left_out:
+    reasons and how many rows were left out for each, most frequent first.
+    """
+
+    ids: pa.Array
+    difficulty: FloatArray
+    valid: Mask
+    hard: Mask
+    cluster: IntArray
+    noise_suspect: Mask | None
+    source: IntArray | None
+    source_names: tuple[str, ...]
+    tokens: IntArray | None
+    copies: IntArray | None
+    left_out: tuple[tuple[str, int], ...]
+    trajectories: Trajectories | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """run: the content of run.json. rows: None if the run left no tables/split.parquet."""
+
+    directory: Path
+    run: dict[str, Any]
+    rows: Rows | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The m rows of data/.
+
+    parent: (m,) int64 position of the input row each comes from, -1 where none. origin: (m,) int64 index into
+    `origins`. copied: (m,) bool, the row is an input row or a copy of one. weight: (m,) float64, how many rows each
+    stands for; None where copies are rows of their own.
+    """
+
+    parent: IntArray
+    origin: IntArray
+    origins: tuple[str, ...]
+    copied: Mask
+    weight: Float64Array | None = None
+
+
+def look_up(value: Any, *path: str) -> Any:
+    """The value at `path` inside nested objects, or None."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def mapping(value: Any, *path: str) -> dict[str, Any]:
+    """The object at `path` inside `value`; empty where there is none."""
+    found = look_up(value, *path)
+    return found if isinstance(found, dict) else {}
+
+
+def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Finished:
+    """What a run left in `directory`; `record` stands in for a run.json that is not written yet.
+
+    Raises InputError when there is no readable run.json, or when two tables are not about the same rows.
+    """
+    # Through JSON, so that tuples and numbers are what they will be when run.json is read.
+    run = _read_run(directory / "run.json") if record is None else json.loads(json.dumps(record))
+    return Finished(directory, run, _read_rows(directory / "tables"))
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no run.json; give the folder that `curate run --out` finished")
+    run = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
+    check_files(path.parent, run, "rerun with --fresh")
+    return run
+
+
+def _read_rows(tables: Path) -> Rows | None:
+    columns = ("example_id", "source", "cluster", "hard", "difficulty", "noise_suspect")
+    split = read_table(tables / "split.parquet", *columns)
+    if split is None:
+        return None
+    ids = id_array(split)
+    difficulty = _floats(split["difficulty"])
+    valid = np.isfinite(difficulty)
+    source: IntArray | None = None
+    names: tuple[str, ...] = ()
+    if _known(split, "source"):
+        source, names = numbered(split["source"])
+    scores = _aligned(tables / "scores.parquet", ids, "example_id", "tokens")
+    plan = _aligned(tables / "plan.parquet", ids, "example_id", "count", "reason")
+    traces = _aligned(tables / "trajectories.parquet", ids)
+    return Rows(
+        ids=ids,
+        difficulty=difficulty,
+        valid=valid,
+        hard=_booleans(split["hard"]) & valid,
+        cluster=_integers(split["cluster"], -2),
+        noise_suspect=_booleans(split["noise_suspect"]) if _known(split, "noise_suspect") else None,
+        source=source,
+        source_names=names,
+        tokens=_integers(scores["tokens"]) if scores is not None and "tokens" in scores.column_names else None,
+        copies=None if plan is None else _integers(plan["count"]),
+        left_out=() if plan is None else _left_out(plan),
+        trajectories=None if traces is None else _trajectories(traces),
+    )
+
+
+def read_table(path: Path, *columns: str) -> pa.Table | None:
+    """Those of the named columns that the file has (all, if none is named); None if there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        names = pq.read_schema(path).names
+        return pq.read_table(path, columns=[name for name in names if not columns or name in columns])
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{path} is not readable Parquet ({' '.join(str(error).split())}); run again with --fresh"
+        ) from error
+
+
+def id_array(table: pa.Table, column: str = "example_id") -> pa.Array:
+    """A column of ids as one large_string array."""
+    return pa.concat_arrays([pa.array([], pa.large_string()), *table[column].cast(pa.large_string()).chunks])
+
+
+def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
+    """The table with one row for each of `ids`, in that order."""
+    table = read_table(path, *columns)
+    if table is None:
+        return None
+    own = id_array(table)
+    if own.equals(ids):
+        return table
+    positions = pc.index_in(ids, value_set=own)
+    if positions.null_count:
+        absent = ids.filter(positions.is_null())[0].as_py()
+        raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
+    return table.take(positions)
+
+
+def _known(table: pa.Table, column: str) -> bool:
+    return column in table.column_names and table[column].null_count < len(table)
+
+
+def _floats(column: pa.ChunkedArray) -> FloatArray:
+    return np.asarray(column.cast(pa.float32()).fill_null(float("nan")).to_numpy(), np.float32)
+
+
+def _integers(column: pa.ChunkedArray, null: int = 0) -> IntArray:
+    return np.asarray(column.cast(pa.int64()).fill_null(null).to_numpy(), np.int64)
+
+
+def _booleans(column: pa.ChunkedArray) -> Mask:
+    return np.asarray(column.fill_null(False).to_numpy(), np.bool_)
+
+
+def numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
+    """(n,) int64 index into the distinct values, -1 where null; and the distinct values."""
+    encoded = pa.concat_arrays([pa.array([], pa.large_string()), *column.cast(pa.large_string()).chunks])
+    encoded = encoded.dictionary_encode()
+    codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    return codes, tuple(cut_text(value, NAME_BYTES) for value in encoded.dictionary)
+
+
+def cut_text(scalar: Any, limit: int) -> str:
+    """At most `limit` bytes of a string scalar; cut before decoding, so that a cell of megabytes is cheap.
+
+    Bytes that are no UTF-8 become U+FFFD, which Arrow's own conversion refuses to do.
+    """
+    buffer = scalar.as_buffer()
+    return "" if buffer is None else str(buffer.slice(0, min(limit, buffer.size)).to_pybytes(), "utf-8", "replace")
+
+
+def _left_out(plan: pa.Table) -> tuple[tuple[str, int], ...]:
+    if "reason" not in plan.column_names:
+        return ()
+    codes, names = numbered(plan["reason"].filter(pc.less_equal(plan["count"], 0)))
+    sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+    return tuple(sorted(zip(names, sizes.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _trajectories(table: pa.Table) -> Trajectories | None:
+    """Checkpoints in the order of their steps, whatever the order of the columns."""
+    names = (name for name in table.column_names if name.startswith("loss_"))
+    steps = sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+    if not steps:
+        return None
+    losses = np.stack([_floats(table[f"loss_{step}"]) for step in steps], axis=1)
+    return Trajectories(np.array(steps, np.int64), losses)
+
+
+def shards(directory: Path) -> list[Path]:
+    """The files of the curated dataset, in order."""
+    return sorted((directory / "data").glob("train-*.parquet"))
+
+
+def read_output(finished: Finished) -> Output | None:
+    """The rows of data/ without their text; None if the run left no data or no split."""
+    weighted = "output_weighted" in mapping(finished.run, "counts")  # else a column of that name is the input's own
+    names_read = ("source_id", "origin", *(["weight"] if weighted else []))
+    tables = [read_table(shard, *names_read) for shard in shards(finished.directory)]
+    if not tables or finished.rows is None:
+        return None
+    parents, origins = [], []
+    for table in tables:
+        assert table is not None
+        found = pc.index_in(id_array(table, "source_id"), value_set=finished.rows.ids)
+        parents.append(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
+        origins += table["origin"].cast(pa.large_string()).chunks
+    codes, names = numbered(pa.chunked_array(origins, pa.large_string()))
+    parent = np.concatenate(parents)
+    kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
+    weight = np.concatenate([table["weight"].to_numpy() for table in tables if table]) if weighted else None
+    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)
+
+
+def spread(order: IntArray, marked: Mask | None, most: int) -> IntArray:
+    """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
+    found = order[:0] if marked is None else order[marked[order]]
+    places = np.linspace(0, len(found) - 1, min(most, len(found)))
+    return found[places.round().astype(np.int64)]

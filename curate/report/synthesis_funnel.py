@@ -1,0 +1,253 @@
+"""What a record of synthesis says: how many problems were left after each step, why the others were lost, what it cost.
+
+Read from the records that a run left under "synthesis" in run.json; the page, `curate inspect` and the tests share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+from curate.console.formatting import as_label, count, real, share
+from curate.mixture.plan import NOT_HARD
+from curate.report.finished_run import look_up, mapping
+from curate.report.reasons import NOT_STARTED, REASONS, Reason, kind_of, outcome_of
+
+__all__ = ["Loss", "Rescored", "Step", "advice", "lost_problems", "lost_rows", "records", "rescored", "steps", "wilson"]
+
+_Z = 1.959963984540054  # of a two-sided 95 % interval of the normal distribution
+_KEPT = "kept"
+# Name in the record -> name on the page, and what the step means.
+_STEPS = {
+    "proposals asked for": ("new problems asked for", "one request for each, from the solution of a row"),
+    "proposals written": ("replies received", "fewer than asked for where the budget ended first"),
+    "with a problem": ("replies with a problem", "in the form that the prompt asks for"),
+    "past checks and gate": (
+        "past the checks",
+        "does not give its answer away, and is too near neither to rows of the input nor to an evaluation set",
+    ),
+    "kept by the band": ("in the band", "some, but not most, sampled solutions reach the original answer"),
+    "kept": ("kept", "and no near-duplicate of another new problem"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bar. of_before: share of the step before (None for the first of its kind); width: share of the longest bar
+    of its kind, in [0, 1]; factor: words in place of the share where the unit changes; hard: all are hard.
+    """
+
+    name: str
+    meaning: str
+    count: int
+    of_before: float | None
+    width: float
+    factor: str = ""
+    hard: bool = False
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A reason for which rows or problems were lost, and how many."""
+
+    key: str
+    reason: Reason
+    count: int
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """Of `measured` new problems `hard` are hard again: `share`, with its 95 % interval `low` to `high`.
+
+    invalid: new problems that could not be measured.
+    """
+
+    measured: int
+    hard: int
+    invalid: int
+    share: float
+    low: float
+    high: float
+
+
+def records(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of synthesis in a run.json; none where nothing was synthesised."""
+    found = run.get("synthesis")
+    return [each for each in found if mapping(each, "outcomes")] if isinstance(found, list) else []
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion, hits of n > 0 (Wilson 1927)."""
+    p, z2 = hits / n, _Z * _Z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def rescored(record: dict[str, Any]) -> Rescored | None:
+    """How many new problems are hard again; None where none was measured."""
+    found = mapping(record, "rescored")
+    measured, hard, invalid = (_whole(found.get(key)) for key in ("measured", "hard", "invalid"))
+    if not 0 <= hard <= measured or not measured:
+        return None
+    return Rescored(measured, hard, invalid, hard / measured, *wilson(hard, measured))
+
+
+def steps(record: dict[str, Any]) -> list[Step]:
+    """From the rows chosen to the problems kept, and to those hard again."""
+    rows = mapping(record, "rows")
+    of = record.get("of")
+    chosen, started = _whole(rows.get("chosen")), _whole(rows.get("started from"))
+    kinds = {"hard": "hard rows", "easy": "easy rows", "random": "random rows"}
+    found = [
+        _step(
+            f"{kinds.get(str(of), 'rows')} to start from", "chosen by the split and the recipe", chosen, None, chosen
+        ),
+        _step("started from", "with one problem, a worked solution and an answer to check by", started, chosen, chosen),
+    ]
+    named = _funnel(record)
+    longest = max((number for _, _, number in named), default=0)
+    before: int | None = None
+    for name, meaning, number in named:
+        step = _step(name, meaning, number, before, longest)
+        if before is None and started:
+            step = replace(step, factor=f"{number / started:.3g} per row")
+        found.append(step)
+        before = number
+    if rescored(record) is not None and named:
+        found[-1] = replace(found[-1], hard=True)
+    return found
+
+
+def _funnel(record: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(name, meaning, problems) of each step from the first request on."""
+    listed = record.get("funnel")
+    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2] if isinstance(listed, list) else []
+    found = [(*_STEPS.get(str(name), (as_label(str(name)), "")), _whole(number)) for name, number in pairs]
+    again = rescored(record)
+    if again is None or not found:
+        return found
+    if look_up(record, "outcomes", NOT_HARD):
+        # Only hard ones were wanted: those measured come before those kept, and all of the kept are hard.
+        _, _, kept = found.pop()
+        found.append(("new and measured", "no near-duplicate of another new problem", again.measured + again.invalid))
+        return [*found, ("kept", "hard when measured at the proxy's checkpoints; others were not wanted", kept)]
+    return [*found, ("hard again", "when measured at the proxy's checkpoints like the input", again.hard)]
+
+
+def _step(name: str, meaning: str, number: int, before: int | None, longest: int) -> Step:
+    return Step(name, meaning, number, number / before if before else None, number / longest if longest else 0.0)
+
+
+def lost_rows(record: dict[str, Any]) -> list[Loss]:
+    """Why rows were not started from, most frequent first."""
+    rows = mapping(record, "rows")
+    return _losses({key: value for key, value in rows.items() if key not in ("chosen", "started from")}, NOT_STARTED)
+
+
+def lost_problems(record: dict[str, Any]) -> list[Loss]:
+    """Why problems were not kept, most frequent first."""
+    return _losses({key: value for key, value in mapping(record, "outcomes").items() if key != _KEPT}, REASONS)
+
+
+def _losses(counts: dict[str, Any], known: dict[str, Reason]) -> list[Loss]:
+    merged: Counter[str] = Counter()
+    for key, value in counts.items():
+        merged[outcome_of(key)[0]] += _whole(value)
+    losses = [Loss(key, kind_of(key, known), number) for key, number in merged.items() if number]
+    return sorted(losses, key=lambda loss: (-loss.count, loss.key))
+
+
+def advice(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what went wrong, what to do) where most of the work was lost for one reason."""
+    outcomes = {key: _whole(value) for key, value in mapping(record, "outcomes").items()}
+    funnel = {name: number for name, _, number in _funnel(record)}
+    replies, checked = funnel.get("replies received", 0), funnel.get("past the checks", 0)
+    kept = outcomes.get(_KEPT, 0)
+    said = [*_about_replies(outcomes, replies), *_about_solutions(outcomes, checked, record)]
+    if record.get("budget_reached") is True:
+        spent = count(look_up(record, "budget"))
+        said.append(
+            (
+                f"The budget of {spent} generated tokens ended the work before every row had its turn.",
+                "Raise the budget and run again: what was generated is kept and not paid for twice.",
+            )
+        )
+    if not said and replies >= 20 and kept < 0.05 * replies:
+        said.append(
+            (
+                f"Only {count(kept)} of {count(replies)} replies became rows.",
+                "The most frequent reasons for loss say what to change; report.html shows problems that were not kept.",
+            )
+        )
+    return said
+
+
+def _about_replies(outcomes: dict[str, int], replies: int) -> list[tuple[str, str]]:
+    if not replies:
+        return []
+    said = []
+    without = outcomes.get("no problem in the proposal", 0) / replies
+    if without > 0.5:
+        said.append(
+            (
+                f"{share(without)} of the replies hold no problem: the model does not answer in the form asked for.",
+                "Use an instruction-tuned model as the generator (the names of many end in -Instruct or -it), not a "
+                "base model.",
+            )
+        )
+    cut = outcomes.get("proposal cut off", 0) / replies
+    if cut > 0.3:
+        said.append(
+            (
+                f"{share(cut)} of the replies were cut off at the token limit.",
+                "Raise max_tokens of variation_sampling; models that think aloud first need some thousands.",
+            )
+        )
+    near = sum(number for key, number in outcomes.items() if key.startswith(("near-duplicate", "same as"))) / replies
+    if near > 0.5:
+        said.append(
+            (
+                f"{share(near)} of the replies repeat a problem that is there already.",
+                "Ask for fewer variants per row, raise the temperature of variation_sampling, or use a larger model.",
+            )
+        )
+    return said
+
+
+def _about_solutions(outcomes: dict[str, int], checked: int, record: dict[str, Any]) -> list[tuple[str, str]]:
+    if not checked:
+        return []
+    said = []
+    hard, easy, ungraded = (outcomes.get(key, 0) / checked for key in ("too hard", "too easy", "cannot be graded"))
+    if hard > 0.6:
+        said.append(
+            (
+                f"{share(hard)} of the problems past the checks have too few solutions that reach the original answer.",
+                "Read some in report.html. Where problem and answer do not fit together, the generator is too weak to "
+                "write them; where they do, to solve them. Use a stronger one, or rows that are less hard for it.",
+            )
+        )
+    if easy > 0.6:
+        said.append(
+            (
+                f"{share(easy)} of the problems past the checks are too easy for the generator.",
+                "Raise the upper end of the band, or let a smaller model solve.",
+            )
+        )
+    if ungraded > 0.2:
+        verdicts = mapping(record, "verdicts")
+        said.append(
+            (
+                f"{share(ungraded)} of the problems past the checks could not be graded "
+                f"({count(verdicts.get('undecided'))} solutions are undecided).",
+                "Answers that are not numbers or formulas are hard to compare; start from rows with such answers.",
+            )
+        )
+    return said
+
+
+def _whole(value: Any) -> int:
+    return int(real(value) or 0)

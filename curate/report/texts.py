@@ -1,0 +1,283 @@
+"""The texts that a page shows: the easiest and hardest rows, some whose loss stays high and flat, and rejected ones.
+
+Only the cells that are shown are kept, and only the beginning of each is decoded, so that a million rows or
+cells of many megabytes cost little more than a small dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.console.formatting import count, one_line
+from curate.data.json_text import loads
+from curate.report.finished_run import (
+    Finished,
+    Rows,
+    cut_text,
+    id_array,
+    look_up,
+    mapping,
+    numbered,
+    read_table,
+    shards,
+    spread,
+)
+from curate.report.reasons import outcome_of
+from curate.types import BoolArray, IntArray
+
+__all__ = [
+    "Example",
+    "Field",
+    "Rejection",
+    "cells_at",
+    "cells_by_id",
+    "extremes",
+    "labelled",
+    "rejections",
+    "shown_text",
+]
+
+EXAMPLES = 20
+SUSPECTS = 10
+BATCH_BYTES = 32_000_000
+CELL_BYTES = 16_000  # read of one cell; enough for FIELD_CHARACTERS in any script
+FIELD_CHARACTERS = 2_000
+EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
+# Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
+_DETAILED = ("synthesise", "gate")
+_ROLES = ("system", "instruction", "prompt", "input", "messages", "text", "completion", "output", "final_answer")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text cell: about CELL_BYTES of it at most, and the size of the whole in bytes."""
+
+    text: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """One labelled text of an example; `note` says so if it was cut."""
+
+    label: str
+    text: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as shown. `fields` is empty when its text is not in the output; `copies` None when unknown."""
+
+    rank: int
+    identity: str
+    difficulty: float
+    hard: bool
+    source: str
+    copies: int | None
+    suspect: bool
+    title: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Rows rejected by one stage for one reason, with the first few as (row, example_id, content)."""
+
+    stage: str
+    reason: str
+    rows: int
+    examples: tuple[tuple[str, str, Field], ...]
+
+
+def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example]]:
+    """The easiest and the hardest valid rows, extreme first, ties in the order of the split; then noise suspects.
+
+    Of these SUSPECTS, spread evenly over their difficulty from the hardest to the easiest.
+    """
+    scored = np.flatnonzero(rows.valid)
+    low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:EXAMPLES]]
+    order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
+    high, flat = order[:EXAMPLES], spread(order, rows.noise_suspect, SUSPECTS)
+    roles = mapping(finished.run, "data", "columns")
+    columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
+    identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
+    cells = cells_by_id(shards(finished.directory), identities, list(columns))
+
+    def shown(part: IntArray) -> list[Example]:
+        return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
+
+    return shown(low), shown(high), shown(flat)
+
+
+def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:
+    identity = rows.ids[row].as_py()
+    fields = labelled([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
+    source = -1 if rows.source is None else int(rows.source[row])
+    return Example(
+        rank=rank,
+        identity=one_line(identity),
+        difficulty=float(rows.difficulty[row]),
+        hard=bool(rows.hard[row]),
+        source="" if source < 0 else one_line(rows.source_names[source], 60),
+        copies=None if rows.copies is None else int(rows.copies[row]),
+        suspect=rows.noise_suspect is not None and bool(rows.noise_suspect[row]),
+        title=one_line(fields[0].text, 110) if fields else one_line(identity),
+        fields=tuple(fields),
+    )
+
+
+def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+    """Cells of `columns` of the wanted rows, by example_id; rows that are not in the files are absent."""
+    found: dict[str, dict[str, Any]] = {}
+    wanted = pa.array(identities, pa.large_string())
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            present = [name for name in columns if name in file.schema_arrow.names]
+            for group in range(file.num_row_groups):
+                ids = id_array(file.read_row_group(group, columns=["example_id"]))
+                rows = np.flatnonzero(pc.is_in(ids, value_set=wanted).to_numpy(zero_copy_only=False))
+                if len(rows):
+                    batches = file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=present)
+                    found.update(zip(ids.take(pa.array(rows)).to_pylist(), _picked(batches, rows), strict=True))
+    return found
+
+
+def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, Any]]:
+    """The cells of those of `columns` that the file has, at these positions (ascending)."""
+    with pq.ParquetFile(path) as file:
+        present = [name for name in columns if name in file.schema_arrow.names]
+        size = min((_batch_rows(file, group) for group in range(file.num_row_groups)), default=1)
+        return dict(zip(rows.tolist(), _picked(file.iter_batches(size, columns=present), rows), strict=True))
+
+
+def _batch_rows(file: pq.ParquetFile, group: int) -> int:
+    """As many rows of a row group as decode to about BATCH_BYTES."""
+    metadata = file.metadata.row_group(group)
+    return max(1, min(8_192, BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
+
+
+def _picked(batches: Iterable[pa.RecordBatch], rows: IntArray) -> Iterator[dict[str, Any]]:
+    """The cells of the rows (ascending positions) out of a stream of batches."""
+    start = 0
+    for batch in batches:
+        for row in (rows[(rows >= start) & (rows < start + len(batch))] - start).tolist():
+            yield {name: _cell(batch.column(name)[row]) for name in batch.schema.names}
+        start += len(batch)
+
+
+def _cell(scalar: pa.Scalar) -> Any:
+    """None, a Cell for text, otherwise the Python value."""
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
+        return Cell(cut_text(scalar, CELL_BYTES), scalar.as_buffer().size)
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return f"[not valid UTF-8: {error.reason}]"
+
+
+def labelled(values: Iterable[tuple[str, Any]]) -> list[Field]:
+    """The (role, cell) pairs as labelled texts, cut so that one example cannot fill the page."""
+    fields: list[Field] = []
+    left = EXAMPLE_CHARACTERS
+    for role, value in values:
+        for label, cell in [] if value is None else _texts(role, value):
+            if left <= 0:
+                return [*fields, Field("more", "", "The rest of this example is not shown.")]
+            fields.append(_field(label, cell, min(FIELD_CHARACTERS, left)))
+            left -= max(len(fields[-1].text), 1)
+    return fields
+
+
+def shown_text(cells: dict[str, Any], column: str, limit: int) -> str:
+    """The beginning of a text cell on one line; "" where there is none."""
+    cell = cells.get(column)
+    return one_line(cell.text, limit) if isinstance(cell, Cell) else ""
+
+
+def _field(label: str, cell: Cell, limit: int) -> Field:
+    text = cell.text[:limit]
+    if len(text) == len(cell.text) and cell.size <= CELL_BYTES:
+        return Field(label, text, "")
+    size = f"{cell.size / 1e6:.1f} MB" if cell.size >= 1e6 else f"{cell.size / 1e3:.1f} kB"
+    return Field(label, text, f"Cut: the first {count(len(text))} characters of {size}.")
+
+
+def _texts(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
+    """(label, text) of one cell; a list of messages gives one text per message."""
+    if isinstance(value, Cell):
+        yield role, value
+    elif isinstance(value, list):
+        for turn in (loads(each) if isinstance(each, str) and each[:1] == "{" else each for each in value):
+            who = look_up(turn, "role") or look_up(turn, "from") or role
+            said = look_up(turn, "content") or look_up(turn, "value")
+            yield one_line(str(who), 30), _whole(said if isinstance(said, str) else _plain(turn))
+    else:
+        yield role, _whole(_plain(value))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _whole(text: str) -> Cell:
+    return Cell(text[:CELL_BYTES], len(text.encode("utf-8", "replace")))
+
+
+def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejection], int] | None:
+    """The `most` most frequent (stage, reason) pairs with `examples` rows each, and how many pairs there are.
+
+    None if the run left no tables/rejected.parquet.
+    """
+    path = finished.directory / "tables" / "rejected.parquet"
+    table = read_table(path, "stage", "reason")
+    if table is None:
+        return None
+    stage, stages = numbered(table["stage"])
+    reason, reasons = _without_details(*numbered(table["reason"]), np.isin(stage, _codes(stages, _DETAILED)))
+    both = (stage + 1) * (len(reasons) + 1) + reason + 1
+    pairs, pair, sizes = np.unique(both, return_inverse=True, return_counts=True)
+    frequent = np.lexsort((pairs, -sizes))[:most].tolist()
+    shown = {i: np.flatnonzero(pair == i)[:examples] for i in frequent}
+    rows = np.sort(np.concatenate([*shown.values(), np.zeros(0, np.int64)]))
+    cells = cells_at(path, rows, "row", "example_id", "content")
+    return [
+        Rejection(
+            stage=("", *stages)[pairs[i] // (len(reasons) + 1)],
+            reason=("", *reasons)[pairs[i] % (len(reasons) + 1)],
+            rows=int(sizes[i]),
+            examples=tuple(_rejected(cells[row]) for row in shown[i].tolist()),
+        )
+        for i in frequent
+    ], len(pairs)
+
+
+def _codes(names: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+    return [number for number, name in enumerate(names) if name in wanted]
+
+
+def _without_details(codes: IntArray, names: tuple[str, ...], rows: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
+    """Reasons (codes into names) where those of `rows` lack what stands in parentheses at their end."""
+    short = [outcome_of(name)[0] for name in names]
+    every = tuple(dict.fromkeys([*names, *short]))
+    number = {name: code for code, name in enumerate(every)}
+    shortened = np.array([number[name] for name in short] or [-1], np.int64)
+    return np.where(rows & (codes >= 0), shortened[codes], codes), every
+
+
+def _rejected(cells: dict[str, Any]) -> tuple[str, str, Field]:
+    row, identity, content = (cells.get(name) for name in ("row", "example_id", "content"))
+    name = one_line(identity.text) if isinstance(identity, Cell) else ""
+    cell = content if isinstance(content, Cell) else _whole("" if content is None else _plain(content))
+    return count(row), name, _field("content", cell, 600)

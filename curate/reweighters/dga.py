@@ -1,0 +1,167 @@
+"""DGA: domains count by how well their gradient agrees with that of a target."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from curate.component import Component
+from curate.dataset_reference import GivenData
+from curate.errors import InputError
+from curate.reweighters.dga_basis import importance_basis
+from curate.seeds import derive_seed
+from curate.tokenization.tokens import Tokens
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training
+from curate.types import Float64Array, IntArray
+
+__all__ = ["DGA"]
+
+_UNNAMED = "(none)"  # the domain of rows whose column is empty
+_SMALLEST_WEIGHT = 1e-300
+
+
+class DGA(Component):
+    """Dynamic gradient alignment (arXiv 2410.02498): weights of k domains that follow a target's gradient.
+
+    Every `refresh_every` steps: a_i = <g_i, g_z>, the gradients of the mean loss over one mini-batch of domain i and
+    one of the target, and alpha_i <- alpha_i exp(eta a_i) / sum_j alpha_j exp(eta a_j). A step along g_i lowers the
+    target's loss by learning rate times a_i, to first order, so agreement raises the weight. Tokens are averaged:
+    rows of domain i weigh alpha_i / p_i, p_i the domain's share of the data's completion tokens, so that the expected
+    gradient is that of batches drawn from the mixture alpha, which the paper draws (of rows of one length); a domain
+    far rarer in the data than in alpha makes it noisier.
+
+    target: a dataset of what the model is to be good at, tokenised as the training rows are.
+    domains: column with each row's domain; None = the source column of the data.
+    eta: step size of the update. alignment: "cosine" divides a_i by both norms, so that eta means the same for all
+        models and at all times (ours); "dot" is the paper's.
+    rows_per_gradient: rows of a mini-batch.
+    smoothing: b of alpha <- (1 - b) alpha_old + b alpha_new; 1 = none. Where domains are small it keeps the mixture
+        from following them into overfitting.
+    basis: for many domains: alpha = sum_j c_j P_j over that many fixed mixtures P_j (see `importance_basis`), and c is
+        updated from gradients of mini-batches drawn from each P_j; None = every domain for itself.
+
+    Cost: (k + 1) / refresh_every mini-batch gradients per step, or (basis + 1) / refresh_every.
+    """
+
+    target: GivenData
+    domains: str | None = None
+    eta: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    alignment: Literal["cosine", "dot"] = "cosine"
+    refresh_every: int = Field(default=20, ge=1)
+    rows_per_gradient: int = Field(default=8, ge=1)
+    smoothing: float = Field(default=1.0, gt=0, le=1)
+    basis: int | None = Field(default=None, ge=2)
+
+    def begin(self, training: Training) -> Any:
+        """Raises InputError where there are not two domains, or the target has no row to take a gradient of."""
+        column = self.domains or training.rows.source
+        if column is None:
+            raise InputError("DGA needs domains, but the data has no source column; name one with domains=COLUMN")
+        values = training.rows.column(column, "DGA")
+        names = np.array([_UNNAMED if value is None else str(value) for value in values], object)
+        valid = training.tokens.valid
+        known = sorted(set(names[valid].tolist()))
+        if len(known) < 2:
+            raise InputError(
+                f"DGA weighs domains against each other, but column {column!r} has one value only ({known[0]!r}); name "
+                "another column with domains=COLUMN"
+            )
+        target = training.rows.tokens_of(self.target.data, self.target.reading, f"DGA (target {self.target.name})")
+        index = np.array([known.index(name) if name in known else -1 for name in names.tolist()], np.int64)
+        return _Domains(self, training, target, known, np.where(valid, index, -1))
+
+
+class _Domains:
+    """The mixture as it moves. names: of the k domains. index: (n,) domain of each row, -1 where it is not trained
+    on.
+    """
+
+    def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: IntArray) -> None:
+        self.settings, self.training, self.target, self.names = settings, training, target, names
+        self.index = torch.from_numpy(index)
+        counts = np.bincount(index[index >= 0], training.tokens.completion_tokens[index >= 0], len(names))
+        self.shares = counts / counts.sum()
+        k = len(names)
+        self.mixtures: Float64Array = np.eye(k)
+        self.mixing = self.shares.copy()
+        if settings.basis is not None:
+            self.mixtures = importance_basis(training.tokens, index, target, settings.basis, training.seed)
+            self.mixing = np.full(len(self.mixtures), 1 / len(self.mixtures))
+        self.rows = [np.flatnonzero(index == each) for each in range(k)]
+
+    @property
+    def alpha(self) -> Float64Array:
+        """(k,) weights of the domains, summing to 1."""
+        return self.mixing @ self.mixtures
+
+    def refresh(self, step: int) -> None:
+        if step % self.settings.refresh_every == 0:
+            agreement = self._agreement(step)
+            # By logarithms and shifted, so that nothing overflows; with a floor, so that no domain is lost for good.
+            raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
+            raised = np.exp(raised - raised.max())
+            b = self.settings.smoothing
+            self.mixing = (1 - b) * self.mixing + b * raised / raised.sum()
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        by_domain = torch.from_numpy((self.alpha / self.shares).astype(np.float32))
+        return by_domain[self.index[batch.known_rows("DGA")]].to(outputs.losses)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"mixing": torch.from_numpy(self.mixing)}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        if "mixing" not in state:
+            raise InputError(
+                "the checkpoint is of a run with another reweighter than DGA; give that one or start afresh"
+            )
+        if len(state["mixing"]) != len(self.mixing):
+            raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start afresh")
+        self.mixing = state["mixing"].numpy().copy()
+
+    def _agreement(self, step: int) -> Float64Array:
+        """a_j of every domain, or mixture of the basis; InputError where the target's gradient is 0 or not finite."""
+        towards = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
+        length = _norm(towards)
+        if not np.isfinite(length) or length == 0:
+            raise InputError(
+                f"DGA: the gradient of the target {self.settings.target.name} is "
+                f"{'0' if length == 0 else 'not finite'} after {step} steps, so no domain can agree with it; check the "
+                "target's rows, and that the model trains"
+            )
+        found = []
+        for j, mixture in enumerate(self.mixtures):
+            gradient = self.training.gradient(self._mini_batch(mixture, step, j))
+            own = _norm(gradient)
+            if not np.isfinite(own):
+                which = f"mixture {j} of the basis" if self.settings.basis else f"domain {self.names[j]!r}"
+                raise InputError(
+                    f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or look "
+                    "at its rows"
+                )
+            dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, towards, strict=True)))
+            scale = max(own * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
+            found.append(dot / scale)
+        return np.array(found)
+
+    def _mini_batch(self, mixture: Float64Array, step: int, j: int) -> Tokens:
+        """Rows of a mixture of domains: domain first, then a row of it."""
+        tokens, count = self.training.tokens, self.settings.rows_per_gradient
+        (pure,) = np.nonzero(mixture) if np.count_nonzero(mixture) == 1 else (None,)
+        if pure is not None:
+            return self._drawn(tokens, self.rows[pure[0]], step, j)
+        random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, j))
+        domains = random.choice(len(mixture), count, p=mixture)
+        return tokens.take(np.array([random.choice(self.rows[each]) for each in domains], np.int64))
+
+    def _drawn(self, tokens: Tokens, rows: IntArray, step: int, what: str | int) -> Tokens:
+        random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, what))
+        count = min(self.settings.rows_per_gradient, len(rows))
+        return tokens.take(random.choice(rows, count, replace=False))
+
+
+def _norm(tensors: list[torch.Tensor]) -> float:
+    return float(torch.nn.utils.get_total_norm(tensors))

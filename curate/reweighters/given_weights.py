@@ -1,0 +1,62 @@
+"""Weights that a dataset brings along, such as those an online method settled on in an earlier run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, of_rows
+
+__all__ = ["GivenWeights"]
+
+
+class GivenWeights(Component):
+    """Weights from a column of the training data, divided by their mean so that the size of updates stays.
+
+    The mean is over all rows that are trained on.
+
+    column: numbers, none negative and not all 0.
+    averages: "tokens": the mean is over completion tokens, and a row of weight 2 counts as two copies would in an epoch
+        that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights that a method
+        which averages rows settled on (IRDRO, Selective).
+    """
+
+    column: str = "weight"
+    averages: Literal["tokens", "rows"] = "tokens"
+
+    def begin(self, training: Training) -> _Given:
+        """Raises InputError where the column is missing or holds something else."""
+        name = type(self).__qualname__
+        raw = training.rows.column(self.column, name)
+        try:
+            values = np.asarray([np.nan if value is None else value for value in raw], np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: column {self.column!r} holds values that are no numbers ({error})") from error
+        valid = training.tokens.valid
+        bad = valid & ~(np.isfinite(values) & (values >= 0))
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InputError(
+                f"{name}: the weight of row {row} in column {self.column!r} is {raw[row]!r}; give every row a number "
+                "that is at least 0"
+            )
+        counts = training.tokens.completion_tokens[valid].astype(np.float64)
+        mean = float(np.average(values[valid], weights=counts if self.averages == "tokens" else None))
+        if mean == 0:
+            raise InputError(f"{name}: all weights in column {self.column!r} are 0, so nothing would be learned")
+        return _Given(torch.from_numpy((values / mean).astype(np.float32)), self.averages)
+
+
+@dataclass(frozen=True)
+class _Given:
+    by_row: torch.Tensor
+    averages: Literal["tokens", "rows"]
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        weights = self.by_row[batch.known_rows("GivenWeights")].to(outputs.losses)
+        return of_rows(weights, batch.tokens) if self.averages == "rows" else weights

@@ -1,0 +1,201 @@
+"""What a data collator makes of rows, for the one forward pass; and how a row keeps its number on the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from curate.data.readers import read
+from curate.errors import InputError
+from curate.models.batches import Batch
+from curate.tokenization.encoding import encode_rows, tokenize
+from curate.tokenization.templates import renderer
+from curate.tokenization.tokens import Tokens
+
+__all__ = [
+    "ROW",
+    "Columns",
+    "MicroBatch",
+    "RowCollator",
+    "collated_tokens",
+    "further_tokens",
+    "has_positions",
+    "micro_batch",
+    "numbered",
+]
+
+ROW = "curate_row"  # key of a row's number among its fields
+_ROWS_AT_ONCE = 64
+_KNOWN = {"input_ids", "labels", "attention_mask"}
+
+
+def has_positions(dataset: Any) -> bool:
+    """Whether rows of the dataset can be told by their position."""
+    return isinstance(dataset, Sized) and not isinstance(dataset, torch.utils.data.IterableDataset)
+
+
+def numbered(dataset: Any) -> Any:
+    """The dataset with each row's position under `ROW`; still one of `datasets` where it was."""
+    import datasets
+
+    if isinstance(dataset, datasets.Dataset):
+        whole = dataset.format["type"] != "custom" and set(dataset.format["columns"]) == set(dataset.column_names)
+        if whole:
+            return dataset.add_column(ROW, np.arange(len(dataset)))
+    return _Numbered(dataset)
+
+
+class _Numbered(torch.utils.data.Dataset[dict[str, Any]]):
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {**self.dataset[row], ROW: row}
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
+        at_once = getattr(self.dataset, "__getitems__", None)
+        items = [self.dataset[row] for row in rows] if at_once is None else at_once(rows)
+        return [{**item, ROW: row} for item, row in zip(items, rows, strict=True)]
+
+
+class RowCollator:
+    """A collator around another one, which never sees the numbers of the rows."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Any:
+        batch = self.collate([{name: value for name, value in row.items() if name != ROW} for row in features])
+        batch[ROW] = torch.tensor([int(row[ROW]) for row in features])
+        return batch
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """b collated rows, padded on the right.
+
+    lengths: (b,) int64 tokens of each, padding not counted. counts: (b,) int64 tokens that count in the loss. broken:
+    () bool, whether the attention mask of a row has a hole. rows: (b,) int64 row numbers, where they are known.
+    """
+
+    batch: Batch
+    lengths: torch.Tensor
+    counts: torch.Tensor
+    broken: torch.Tensor
+    rows: torch.Tensor | None
+
+
+def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: torch.Tensor | None = None) -> MicroBatch:
+    """What a causal model is trained on in these inputs; padding on the left is moved to the right.
+
+    Where the attention mask is 0 no token counts. A row's first token does not count either: nothing predicts it but,
+    with padding on the left, the padding. Raises InputError where rows cannot be told apart, or the inputs are not
+    those of a causal language model.
+    """
+    for name in ("input_ids", "labels"):
+        if not isinstance(inputs.get(name), torch.Tensor):
+            raise InputError(
+                f"the trainer's batches have no {name}, so examples have no loss of their own; use a collator that "
+                "gives input_ids and labels"
+            )
+    ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)
+    more = sorted(set(inputs) - _KNOWN)
+    if more or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
+        what = f"also hold {', '.join(more)}" if more else "do not hold one example per row"
+        raise InputError(
+            f"the trainer's batches {what}; weights are for padded text: turn packing and padding_free off, and leave "
+            "only input_ids, labels and attention_mask"
+        )
+    mask = inputs.get("attention_mask")
+    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(device) != 0
+    if real.shape != ids.shape:
+        raise InputError("the trainer's attention masks are not (rows, tokens); use a collator that pads")
+    order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
+    labels = labels.masked_fill(~real, -100).gather(1, order)
+    begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]
+    numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)
+    return MicroBatch(
+        Batch(ids.gather(1, order), labels, numbers),
+        real.sum(1),
+        (labels[:, 1:] != -100).sum(1),
+        (begins.sum(1) > 1).any(),
+        None if rows is None else numbers,
+    )
+
+
+def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: Sequence[str] | None) -> Tokens:
+    """All rows as the collator gives them to the model. fields: of a row that it may see; None = all.
+
+    Raises InputError as `micro_batch`, and where what is predicted is not the token itself.
+    """
+    ids, supervised, lengths = [], [], []
+    for low in range(0, len(dataset), _ROWS_AT_ONCE):
+        items = [dict(dataset[row]) for row in range(low, min(low + _ROWS_AT_ONCE, len(dataset)))]
+        kept = [{name: value for name, value in item.items() if fields is None or name in fields} for item in items]
+        part = micro_batch(collate(kept), "cpu")
+        counted = part.batch.labels != -100
+        if bool((counted & (part.batch.labels != part.batch.input_ids)).any()):
+            raise InputError("labels differ from the tokens they stand on; use a collator for causal language models")
+        counted[:, 0] = False
+        real = torch.arange(counted.shape[1]) < part.lengths[:, None]
+        ids.append(part.batch.input_ids[real].numpy().astype(np.int32))
+        supervised.append(counted[real].numpy())
+        lengths.append(part.lengths.numpy())
+    flat = np.concatenate(supervised)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    running = np.concatenate([[0], np.cumsum(flat)])
+    valid = running[offsets[1:]] > running[offsets[:-1]]
+    return Tokens(np.concatenate(ids), flat, offsets, valid, *np.zeros((2, len(valid)), np.int32))
+
+
+def further_tokens(processing_class: Any, max_length: int, data: Any, reading: Mapping[str, Any]) -> Tokens:
+    """A further dataset: prompts and completions end to end as they are, messages by the chat template.
+
+    processing_class: a trainer's; a tokenizer, or what has one. data, reading: as `curate.read` takes them.
+    """
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    if tokenizer is None:
+        raise InputError(
+            "the trainer has no processing_class to tokenise a further dataset with; give it one, or pass "
+            "rows=TrainingRows(columns, tokenise=...)"
+        )
+    examples = read(data, allow_curated=True, **reading).examples
+    if examples.shape in ("messages", "text"):
+        template = "chat" if examples.shape == "messages" else "none"
+        return tokenize(examples, tokenizer, template=template, max_length=max_length)
+    pieces = [
+        [(text.removesuffix("\n") if part == "prompt" else text, part) for text, part in row]
+        for row in renderer(examples, "plain", tokenizer)(0, len(examples))
+    ]
+    return encode_rows(pieces, tokenizer, max_length)
+
+
+class Columns(Mapping[str, Sequence[Any]]):
+    """Columns of a dataset by name, read when asked for."""
+
+    def __init__(self, dataset: Any) -> None:
+        import datasets
+
+        self.table = dataset.with_format(None) if isinstance(dataset, datasets.Dataset) else None
+        self.dataset = dataset
+        self.names = tuple(dataset[0]) if self.table is None else tuple(self.table.column_names)
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        if name not in self.names:
+            raise KeyError(name)
+        if self.table is not None:
+            return list(self.table[name])
+        return [self.dataset[row].get(name) for row in range(len(self.dataset))]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,173 @@
+"""Content-addressed store of finished work.
+
+An entry is a folder that appears by one rename, with a manifest of checksums. There is no index and nothing to
+repair: an entry is whole, or it is not there. Two runs may share a cache; what both compute, one of them keeps.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from curate.errors import CacheDamage, ExternalError, InputError
+from curate.storage.atomic import disk_errors, publish, remove
+from curate.storage.places import local_path
+
+__all__ = ["Cache", "default_cache"]
+
+_MANIFEST = "manifest.json"
+
+
+def default_cache() -> Path:
+    """$CURATE_CACHE, else the platform's folder for caches. InputError where neither can be told."""
+    given = os.environ.get("CURATE_CACHE")
+    if given:
+        return local_path(given)
+    from platformdirs import user_cache_path
+
+    try:
+        return user_cache_path("curate")
+    except RuntimeError as error:  # no HOME, and a user that the system does not know
+        raise InputError("there is no home folder for the cache; name one with --cache or CURATE_CACHE") from error
+
+
+@dataclass
+class Cache:
+    """Entries under `root`, addressed by a path of names such as ("proxies", key, "step-000060")."""
+
+    root: Path
+    _verified: set[Path] = field(default_factory=set, repr=False)
+
+    def get(self, *key: str) -> Path | None:
+        """Folder of a finished entry whose checksums hold, or None. A damaged one is set aside with a warning."""
+        entry = self.root.joinpath(*key)
+        if entry in self._verified:
+            return entry
+        if not os.path.lexists(entry):
+            return None
+        fault = _fault(entry)
+        if fault is None:
+            self._verified.add(entry)
+            return entry
+        self._set_aside(entry, fault)
+        return None
+
+    def put(self, *key: str, write: Callable[[Path], None]) -> Path:
+        """Make the entry: `write` fills an empty folder, which then appears whole under its key."""
+        entry = self.root.joinpath(*key)
+
+        def fill(folder: Path) -> None:
+            write(folder)
+            for path in folder.rglob("*.npy"):
+                _check_whole(path)
+            sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
+            (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
+
+        if self.get(*key) is not None:
+            return entry
+        publish(entry, fill, replace=False)
+        self._verified.add(entry)
+        return entry
+
+    def drop(self, *key: str) -> None:
+        """Remove an entry that is no longer needed."""
+        entry = self.root.joinpath(*key)
+        self._verified.discard(entry)
+        if os.path.lexists(entry):
+            doomed = entry.with_name(f".{entry.name}.dropped-{os.getpid()}")
+            os.replace(entry, doomed)  # vanishes at once, so that nobody reads half an entry
+            remove(doomed)
+
+    @contextmanager
+    def lock(self, *key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the lock of a key; the system releases it when the process dies, however it dies."""
+        from filelock import FileLock, Timeout
+
+        path = self.root.joinpath(*key[:-1], f".{key[-1]}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _regular(path)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if waiting:
+                    waiting()
+                lock.acquire()
+        except OSError as error:
+            raise ExternalError(
+                f"cannot write to the cache {self.root} ({error.strerror or error}); choose another with --cache"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, entry: Path, fault: str) -> None:
+        aside = self.root / "damaged" / f"{entry.name}-{os.getpid()}-{os.urandom(4).hex()}"
+        with disk_errors(entry):
+            try:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(entry, aside)
+            except FileNotFoundError:
+                return  # another run set it aside first
+            except (FileExistsError, NotADirectoryError) as error:
+                raise InputError(f"{aside.parent} is a file where a folder is needed; remove it") from error
+        warnings.warn(
+            f"cache entry {entry.relative_to(self.root)} is damaged ({fault}); kept in {aside}, computed anew",
+            CacheDamage,
+            stacklevel=3,
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _check_whole(path: Path) -> None:
+    """Raise OSError for a cut-off array: NumPy does not notice that its last write did not fit on the disk."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _fault(entry: Path) -> str | None:
+    """What is wrong with an entry, or None. Whatever lies in its place is looked at, and never waited for."""
+    if not entry.is_dir():
+        return "not a folder"
+    try:
+        sums = json.loads(_regular(entry / _MANIFEST).read_text())
+        for name, expected in sums.items():
+            if _checksum(_regular(entry / name)) != expected:
+                return f"checksum of {name}"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except OSError as error:  # a loop of links, a folder or pipe in place of a file, a mode, a failing disk
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    except (ValueError, AttributeError, RecursionError):
+        return "unreadable manifest"
+    return None
+
+
+def _regular(path: Path) -> Path:
+    """The path of a regular file; opening a pipe would wait for a writer that never comes."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path

@@ -1,0 +1,45 @@
+"""Hashes of files, by their content and the names they are known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from curate.storage.cache import Cache
+
+__all__ = ["file_digest"]
+
+
+def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -> str:
+    """32 hex digits of the content of files and of the names they are known by, in the order given.
+
+    cache: what was found is remembered there, by paths, sizes and times of change; None = every byte is read.
+    """
+    if cache is None:
+        return _content_digest(files)
+    listed = list(files)
+    stats = [(path.stat(), path, known_as) for path, known_as in listed]
+    states = [(str(path.absolute()), known_as, stat.st_size, stat.st_mtime_ns) for stat, path, known_as in stats]
+    key = hashlib.blake2b(json.dumps(states).encode(), digest_size=16).hexdigest()
+    entry = cache.get("digests", key)
+    if entry is not None:
+        return (entry / "digest").read_text(encoding="utf-8")
+    found = _content_digest(listed)
+
+    def write(folder: Path) -> None:
+        (folder / "digest").write_text(found, encoding="utf-8")
+
+    cache.put("digests", key, write=write)
+    return found
+
+
+def _content_digest(files: Iterable[tuple[Path, str]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for file, known_as in files:
+        with file.open("rb") as opened:
+            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""JSON records that later commands read back, with checksums of themselves and of the files they describe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+import hashlib
+import stat
+from collections.abc import Iterable, Mapping
+
+from curate.storage.hashing import file_digest
+
+__all__ = ["check_files", "file_checksums", "peek", "read_record", "record_text"]
+
+_CHECKSUM = "checksum"
+_FILES = "files"
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """The record as JSON, with a checksum by which `read_record` knows that nothing changed it."""
+    plain = {key: value for key, value in record.items() if key != _CHECKSUM}
+    text = json.dumps({**plain, _CHECKSUM: _checksum(plain)}, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"  # half a surrogate pair: as JSON escapes it
+
+
+def read_record(path: Path, remedy: str, kind: str | None = None) -> dict[str, Any]:
+    """A record as it was written, without its checksum.
+
+    Commands rely on what a record says, so one that was damaged or edited is refused as a whole. kind: what its key
+    "kind" must be. Raises InputError that ends in `remedy`; FileNotFoundError is an InputError too.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is not a file; {remedy}")
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
+        raise InputError(f"{path} is damaged ({_line(error)}); {remedy}") from error
+    if not isinstance(record, dict) or _CHECKSUM not in record:
+        raise InputError(f"{path} is not a record that curate wrote; {remedy}")
+    checksum = record.pop(_CHECKSUM)
+    if checksum != _checksum(record):
+        raise InputError(f"{path} was changed after it was written; {remedy}")
+    if kind is not None and record.get("kind") != kind:
+        raise InputError(f"{path} is not the record of {kind}; {remedy}")
+    return record
+
+
+def peek(path: Path) -> dict[str, Any]:
+    """What a record says, whether or not it was changed since; empty where it is none.
+
+    Only to tell whose it is before it is replaced.
+    """
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, allow_nan=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def file_checksums(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
+    """{name inside the folder: 32 hex digits} of its files that match a pattern, for the key "files" of a record."""
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest([(path, path.name)]) for path in paths}
+
+
+def check_files(folder: Path, record: Mapping[str, Any], remedy: str, prefix: str = "") -> None:
+    """InputError naming the first file of a record whose name begins with `prefix` and that is missing or changed."""
+    for name, checksum in record.get(_FILES, {}).items():
+        path = folder / name
+        if not name.startswith(prefix):
+            continue
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InputError(f"{path} is not a file; {remedy}")
+            changed = file_digest([(path, path.name)]) != checksum
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+        if changed:
+            raise InputError(f"{path} is damaged or was changed after it was written; {remedy}")
+
+
+def read_finished(directory: Path) -> dict[str, Any]:
+    """run.json of a finished run."""
+    path = directory / "run.json"
+    if not path.is_file():
+        raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
+    record = read_record(path, "remove the folder and rerun the command that wrote it, or name another")
+    if "inputs" not in record or "kind" in record:
+        raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
+    return record

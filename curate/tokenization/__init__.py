@@ -1,0 +1,1 @@
+"""Text around an example, and its token ids."""

@@ -1,0 +1,128 @@
+"""Examples as tokens of one proxy, tokenized when first asked for; what is asked for most often is in the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.storage.cache import Cache
+from curate.tokenization.encoding import tokenize
+from curate.tokenization.tokens import Tokens
+from curate.types import BoolArray, IntArray
+
+__all__ = ["Rows", "Tokenised", "truncation_facts"]
+
+_ARRAYS = ("valid", "tokens", "lengths", "prompt_cut", "completion_cut")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What tokenizing n examples says about each.
+
+    valid: (n,) bool, rows with completion text; tokens: (n,) int32 completion tokens; lengths: (n,) int64 all tokens;
+    prompt_cut, completion_cut: (n,) int32, see `curate.tokenization.tokens.Tokens`.
+    refused: row -> why the template cannot render it; such a row is not valid.
+    """
+
+    valid: BoolArray
+    tokens: npt.NDArray[np.int32]
+    lengths: IntArray
+    prompt_cut: npt.NDArray[np.int32]
+    completion_cut: npt.NDArray[np.int32]
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokens: Tokens, refused: Mapping[int, str]) -> Rows:
+        """Of rows that are tokenized."""
+        cuts = (tokens.prompt_cut, tokens.completion_cut)
+        return cls(tokens.valid, tokens.completion_tokens, tokens.lengths, *cuts, refused)
+
+    @property
+    def truncated(self) -> BoolArray:
+        """(n,) bool; the row was longer than max_length."""
+        return (self.prompt_cut > 0) | (self.completion_cut > 0)
+
+
+def truncation_facts(rows: Rows | Tokens, name: str = "rows_truncated") -> dict[str, int]:
+    """How many rows were longer than max_length (by that name), and what of how many of them was cut, for a record."""
+    return {
+        name: int(rows.truncated.sum()),
+        "prompts_cut": int((rows.prompt_cut > 0).sum()),
+        "completions_cut": int((rows.completion_cut > 0).sum()),
+    }
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """tokenizer: makes it, or hands it out; called only if something is missing. key: of `rows` in the cache."""
+
+    examples: Examples
+    tokenizer: Callable[[], Any]
+    template: str
+    max_length: int
+    cache: Cache
+    key: str
+    progress: Progress
+
+    @property
+    def tokens(self) -> Tokens:
+        return self._encoded[0]
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """Row -> why the template cannot render it; such a row has no tokens."""
+        return self._encoded[1]
+
+    @cached_property
+    def _encoded(self) -> tuple[Tokens, dict[int, str]]:
+        """Tokens, and row -> why the template refuses it."""
+        refused: dict[int, str] = {}
+        with self.progress.stage("tokenise", len(self.examples)) as stage:
+            tokens = tokenize(
+                self.examples,
+                self.tokenizer(),
+                template=self.template,
+                max_length=self.max_length,
+                advance=stage.advance,
+                refuse=refused.__setitem__,
+            )
+            stage.cost.tokens = len(tokens.ids)
+        return tokens, refused
+
+    def tell_refused(self) -> None:
+        """A line about rows that the template cannot render, if there are any."""
+        if refused := self.rows.refused:
+            first = min(refused)
+            self.progress.note(f"  {len(refused):,} rows cannot be scored, e.g. row {first}: {refused[first]}")
+
+    @property
+    def known(self) -> bool:
+        """Whether the cache has `rows`."""
+        return self.cache.get("rows", self.key) is not None
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Tokenizes only the first time."""
+        entry = self.cache.get("rows", self.key)
+        if entry is not None:
+            refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
+            arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
+            return Rows(**arrays, refused={int(row): reason for row, reason in refused.items()})
+        rows = Rows.of(*self._encoded)
+
+        def write(folder: Path) -> None:
+            for name in _ARRAYS:
+                np.save(folder / f"{name}.npy", getattr(rows, name), allow_pickle=False)
+            (folder / "refused.json").write_text(json.dumps(rows.refused), encoding="utf-8")
+
+        self.cache.put("rows", self.key, write=write)
+        return rows

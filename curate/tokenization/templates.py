@@ -1,0 +1,143 @@
+"""Text around an example: which characters a model sees, and which of them it is asked to predict.
+
+A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. What is given and what is predicted are
+tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge across it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from curate.data.examples import Examples
+from curate.errors import InputError
+from curate.tokenization.chat_template import Chat
+from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow, fixed, joined, last_completion
+
+__all__ = [
+    "Layouts",
+    "Part",
+    "Piece",
+    "Template",
+    "last_completion",
+    "layouts",
+    "refused_remedy",
+    "renderer",
+    "resolve_template",
+]
+
+Layouts = Callable[[int, int], list[Layout]]
+Template = Literal["auto", "alpaca", "plain", "chat"]
+
+# Stanford Alpaca's two wordings, with and without an input field, as MathInstruct-style training uses them.
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\n{instruction}\n\n### Response:"
+)
+_ALPACA_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+    "response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}"
+    "\n\n### Response:"
+)
+
+
+def resolve_template(template: Template, shape: str, scratch: bool) -> str:
+    """The template "auto" stands for.
+
+    Messages take the chat template. Bare prompts take Alpaca's wording, except for a proxy trained from scratch:
+    it has never seen that wording, and would spend a third of its tokens on reading it.
+    """
+    if shape == "text":
+        return "none"
+    if shape == "messages":
+        if template not in ("auto", "chat"):
+            raise InputError(f"template {template!r} is for prompts and completions; messages take `template: chat`")
+        return "chat"
+    if template == "chat":
+        return "chat"
+    if template == "auto":
+        return "plain" if scratch else "alpaca"
+    return template
+
+
+def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int, int], list[list[Piece]]]:
+    """Function (low, high) -> pieces of rows low..high-1, whole, what is given before a completion as one piece.
+
+    template: what `resolve_template` returned. Raises InputError for a conversation that the template refuses.
+    """
+    layout = layouts(examples, template, tokenizer)
+
+    def render(low: int, high: int) -> list[list[Piece]]:
+        found = []
+        for k, row in enumerate(layout(low, high)):
+            try:
+                found.append(joined(row.pieces(0)))
+            except RefusedRow as error:
+                raise InputError(f"row {low + k}: {error}; {refused_remedy()}") from error
+        return found
+
+    return render
+
+
+def refused_remedy() -> str:
+    """What helps against a row that a chat template refuses, whatever reads it."""
+    return "change the row, or choose a model whose template accepts it"
+
+
+def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
+    """Function (low, high) -> layouts of rows low..high-1, which tell what may be left out of a row that is too long.
+
+    template: what `resolve_template` returned. A tokenizer without a chat template gets plain role headings.
+    """
+    if examples.shape == "text":
+        return lambda low, high: [fixed([(text, "completion")]) for text in examples.texts("text", low, high)]
+    if template == "chat":
+        chat = Chat(tokenizer)
+        if examples.shape == "messages":
+            return lambda low, high: [chat.layout(turns) for turns in examples.texts("messages", low, high)]
+        return lambda low, high: [
+            chat.layout([{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}])
+            for prompt, completion in _prompts(examples, low, high)
+        ]
+    wrap = _alpaca if template == "alpaca" else _plain
+    if examples.shape == "instruction":
+        return lambda low, high: [
+            fixed([*wrap(instruction, given), (output, "completion")])
+            for instruction, given, output in _instructions(examples, low, high)
+        ]
+    return lambda low, high: [
+        fixed([*wrap(prompt, ""), (completion, "completion")]) for prompt, completion in _prompts(examples, low, high)
+    ]
+
+
+def _alpaca(instruction: str, given: str) -> list[Piece]:
+    # Joined and not formatted: braces in the data must stay data.
+    if given:
+        head, tail = _ALPACA_INPUT.split("{instruction}")
+        middle, end = tail.split("{input}")
+        return [
+            (head, "prompt"),
+            (instruction, "question"),
+            (middle, "prompt"),
+            (given, "question"),
+            (end, "prompt"),
+        ]
+    head, end = _ALPACA.split("{instruction}")
+    return [(head, "prompt"), (instruction, "question"), (end, "prompt")]
+
+
+def _plain(instruction: str, given: str) -> list[Piece]:
+    return [(f"{instruction}\n{given}\n" if given else f"{instruction}\n", "question")]
+
+
+def _prompts(examples: Examples, low: int, high: int) -> list[tuple[str, str]]:
+    if examples.shape == "instruction":
+        return [(f"{a}\n{b}" if b else a, c) for a, b, c in _instructions(examples, low, high)]
+    prompts, completions = examples.texts("prompt", low, high), examples.texts("completion", low, high)
+    return list(zip(prompts, completions, strict=True))
+
+
+def _instructions(examples: Examples, low: int, high: int) -> list[tuple[str, str, str]]:
+    instructions, outputs = examples.texts("instruction", low, high), examples.texts("output", low, high)
+    inputs = examples.texts("input", low, high) if "input" in examples.columns else [""] * (high - low)
+    return [(a, b or "", c) for a, b, c in zip(instructions, inputs, outputs, strict=True)]

@@ -1,0 +1,315 @@
+"""What is left of a row that is longer than it may be.
+
+The oldest exchanges of a conversation go first, whole; then the left of what the system and tools say; then the left
+of the question; only then the right of the completion. A text is cut before it is tokenized where it is far too long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from curate.tokenization.layouts import CONTEXT, Layout, Part, Piece, RefusedRow
+from curate.types import BoolArray, IntArray
+
+__all__ = ["CHARACTERS_PER_TOKEN", "KINDS", "SPARE_TOKENS", "Cut", "Encoded", "Ends", "encode_batch"]
+
+CHARACTERS_PER_TOKEN = 16  # more than text has; where it is not, a longer piece of the text is tried
+SPARE_TOKENS = 64  # a cut through a text changes how the characters next to it are tokenized
+_RUN = 256  # characters of a word that no tokenizer knows, or of white space that it passes over, as good as more
+_LEAST = 64  # tokens of the prompt, and of the completion, that are kept of a row that has as many
+_QUESTION_SHARE = 8  # of those of the prompt, one in so many is the question's own, whatever stands around it
+
+# A token that lies in two pieces is of the lower kind: what stands around a text is kept longer than the text.
+KINDS: dict[Part, int] = {"frame": 0, "prompt": 1, "system": 2, "question": 3, "completion": 4, "end": 5}
+_WORD_END = re.compile(r"\w(?=\s)")
+
+
+@dataclass
+class Encoded:
+    """A row as tokens. kinds: see `KINDS`. prompt_cut, completion_cut: tokens that were left out before, and at the
+    end of, what is predicted; the end of text counts, and of a text that was cut before it was tokenized an estimate.
+    """
+
+    ids: list[int]
+    kinds: list[int]
+    prompt_cut: int = 0
+    completion_cut: int = 0
+
+
+class Ends:
+    """What one tokenizer needs at the ends of a row, found out once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.eos = tokenizer.eos_token_id
+        bos = tokenizer.bos_token_id
+        probe = tokenizer("a")["input_ids"]
+        self.bos = bos if bos is not None and len(probe) > 0 and probe[0] == bos else None
+
+    def added(self, ids: list[int], kinds: list[int]) -> tuple[list[int], list[int]]:
+        """The row with its beginning of sequence, and its end of text where it has a completion and no end."""
+        if self.bos is not None and (not ids or ids[0] != self.bos):
+            ids, kinds = [self.bos, *ids], [KINDS["frame"], *kinds]
+        if self.eos is not None and KINDS["completion"] in kinds and not self._ended(ids[-1], kinds[-1]):
+            ids, kinds = [*ids, self.eos], [*kinds, KINDS["end"]]
+        return ids, kinds
+
+    def _ended(self, last_id: int, last_kind: int) -> bool:
+        return last_kind == KINDS["end"] or (last_kind == KINDS["completion"] and last_id == self.eos)
+
+
+@dataclass
+class _Long(Encoded):
+    """hidden_prompt, hidden_completion: estimated tokens of what of the row was not tokenized. short: too little of a
+    text was tokenized to know its beginning or end.
+    """
+
+    hidden_prompt: int = 0
+    hidden_completion: int = 0
+    short: bool = False
+
+    @property
+    def total(self) -> int:
+        return len(self.ids) + self.hidden_prompt + self.hidden_completion
+
+
+class Cut:
+    """Cuts rows to `max_length` tokens of one tokenizer."""
+
+    def __init__(self, tokenizer: Any, ends: Ends, max_length: int) -> None:
+        self.tokenizer, self.ends, self.max_length = tokenizer, ends, max_length
+        self.enough = max_length + SPARE_TOKENS
+        self._known: dict[str, Any] = {}  # text -> how it is tokenized, see `prepare`
+        self._predicted: dict[str, list[int]] = {}
+
+    @property
+    def window(self) -> int:
+        """Characters of a text that are tokenized at first."""
+        return self.enough * CHARACTERS_PER_TOKEN
+
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """Tokenize some rows at once, on all cores, before they are cut one by one."""
+        backend = _backend(self.tokenizer)
+        given, predicted = list[str](), list[str]()
+        for layout in layouts:
+            if not layout.older:  # else it is not known yet of which turns
+                with suppress(RefusedRow):
+                    pieces = layout.pieces(0)
+                    given += ["".join(_shown(run, self.window)[0]) for run in _given(pieces)]
+                    predicted += [text[: self.window] for text, part in pieces if part not in CONTEXT]
+        encodings = [] if backend is None else backend.encode_batch(given, add_special_tokens=False)
+        self._known = dict(zip(given, encodings, strict=False))
+        self._predicted = dict(zip(predicted, encode_batch(self.tokenizer, predicted), strict=True))
+
+    def __call__(self, layout: Layout) -> Encoded:
+        """The tokens of a row of any length. Raises RefusedRow."""
+        window, row = self.window, layout
+        while (found := self._within(row, window)) is None:
+            window *= 4
+            if row is layout and window > self.enough * self._longest:
+                # What so many characters do not have tokens enough for is white space that a tokenizer passes over,
+                # or words that it does not know, one token each.
+                row = Layout(_shortened(layout, self._longest), layout.older)
+        return found
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of the longest token, or bytes, which are more; at least a few."""
+        return max(_RUN, *(len(token) for token in self.tokenizer.get_vocab()))
+
+    def _within(self, layout: Layout, window: int) -> Encoded | None:
+        """The same, looking at no more than `window` characters of each text and of the older exchanges; None where
+        that is not enough to know."""
+        seen = low = _beyond(layout.older, window)
+        longest = self._answered(layout, low, window) if low else self._encoded(layout.pieces(0), window)
+        if longest is None or longest.short or (low and len(longest.ids) <= self.max_length):
+            return None
+        if longest.total <= self.max_length:
+            return Encoded(longest.ids, longest.kinds)
+        high, row = len(layout.older), None
+        while high > low and row is None:  # what is left has to be something that the template shows, with an answer
+            row = self._answered(layout, high, window)
+            high -= row is None
+        row = row or longest
+        if row.short:
+            return None
+        if row.total <= self.max_length:
+            while high - low > 1:
+                middle = (low + high) // 2
+                tried = self._answered(layout, middle, window)
+                if tried is not None and tried.short:
+                    return None
+                fits = tried is not None and tried.total <= self.max_length
+                low, high, row = (low, middle, tried or row) if fits else (middle, high, row)
+        left_out = longest.total - row.total  # of exchanges seen, from which follows what those beyond the window are
+        unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
+        row.hidden_prompt += left_out + round(unseen)
+        return self._cut(row)
+
+    def _answered(self, layout: Layout, dropped: int, window: int) -> _Long | None:
+        """The row without its oldest exchanges; None where the template refuses that, or nothing is left to predict."""
+        try:
+            row = self._encoded(layout.pieces(dropped), window)
+        except RefusedRow:
+            return None
+        completion = zip(row.ids, row.kinds, strict=True)
+        return row if any(kind == KINDS["completion"] and each != self.ends.eos for each, kind in completion) else None
+
+    def _cut(self, row: _Long) -> Encoded:
+        """What is kept of a row whose oldest exchanges are left out already."""
+        kinds = np.array(row.kinds, np.int8)
+        completions = np.flatnonzero(kinds >= KINDS["completion"])
+        first = int(completions[0]) if len(completions) else len(kinds)
+        kept = np.ones(len(kinds), np.bool_)
+        least = min(_LEAST, self.max_length // 2)
+        begins = int(self.ends.bos is not None)
+        own = least // _QUESTION_SHARE
+
+        def drop(which: BoolArray, leaves: int, own: int = 0) -> None:
+            """Drop the leftmost of such tokens until the row fits, `leaves` are given before it or `own` are left."""
+            places = np.flatnonzero(kept & which)
+            given = int(kept[:first].sum()) - leaves if leaves else len(places)
+            kept[places[: max(min(int(kept.sum()) - self.max_length, given, len(places) - own), 0)]] = False
+
+        before = np.arange(len(kinds)) < first
+        before[:begins] = False
+        drop(before & (kinds == KINDS["system"]), least)
+        drop(~before & (kinds == KINDS["system"]), 0)  # what tools answered in the last exchange
+        drop(before & (kinds == KINDS["question"]), least, own)
+        drop(~before & (kinds == KINDS["question"]), 0, own)  # the last, of a conversation that has to stay whole
+        drop(before & (kinds == KINDS["prompt"]), least)
+        # Marks of a template go only where they would leave nothing of the completion.
+        drop(before, max(least, self.max_length - least))
+        ids = np.array(row.ids, np.int64)[kept]
+        dropped = len(row.ids) - len(ids) + row.hidden_prompt
+        beyond = max(len(ids) - self.max_length, 0) + row.hidden_completion
+        return Encoded(ids[: self.max_length].tolist(), kinds[kept][: self.max_length].tolist(), dropped, beyond)
+
+    # -- texts to tokens ----------------------------------------------------------------------------------------------
+
+    def _encoded(self, pieces: list[Piece], window: int) -> _Long:
+        """A row, of whose texts no more than `window` characters are tokenized at the side that may be kept."""
+        row = _Long([], [])
+        for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT):
+            if given:
+                self._add_given(row, list(run), window)
+            else:
+                for text, part in run:
+                    self._add_predicted(row, text, part, window)
+        row.ids, row.kinds = self.ends.added(row.ids, row.kinds)
+        return row
+
+    def _add_predicted(self, row: _Long, text: str, part: Part, window: int) -> None:
+        """The beginning of what is predicted."""
+        shown = text[:window]
+        ids = self._predicted[shown] if shown in self._predicted else encode_batch(self.tokenizer, [shown])[0]
+        if len(text) > window:
+            row.short |= len(ids) < self.enough
+            row.hidden_completion += round(len(ids) / window * (len(text) - window))
+        row.ids += ids
+        row.kinds += [KINDS[part]] * len(ids)
+
+    def _add_given(self, row: _Long, run: list[Piece], window: int) -> None:
+        """What is given, tokenized as one text; of a long piece its end, and as much of its beginning as tells how the
+        text before it is tokenized."""
+        shown, ends = _shown(run, window)
+        ids, pieces, starts = self._placed(shown)
+        bounds = np.concatenate([[0], np.cumsum([len(text) for text in shown])])
+        codes = np.array([KINDS[part] for _, part in run])
+        for number, cut in enumerate(ends):
+            if cut is not None:
+                beginning, at = cut
+                seen = int(((pieces[:, 0] == number) & (starts >= bounds[number] + beginning)).sum())
+                row.short |= seen < self.enough
+                row.hidden_prompt += round(seen / (len(run[number][0]) - at) * (at - beginning))
+        row.ids += ids
+        row.kinds += codes[pieces].min(axis=1).tolist() if len(ids) else []
+
+    def _placed(self, texts: list[str]) -> tuple[list[int], IntArray, IntArray]:
+        """Token ids of the texts end to end; (t, 2) text in which each begins and ends; (t,) where it begins."""
+        bounds = np.cumsum([len(text) for text in texts])
+        backend = _backend(self.tokenizer)
+        if backend is None:  # it does not say where its tokens lie
+            apart = encode_batch(self.tokenizer, texts)
+            number = np.repeat(np.arange(len(texts)), [len(ids) for ids in apart])
+            within = np.concatenate(
+                [np.linspace(0, len(x), len(i), endpoint=False) for x, i in zip(texts, apart, strict=True)]
+            )
+            starts = np.concatenate([[0], bounds])[number] + within.astype(np.int64)
+            return [each for ids in apart for each in ids], np.stack([number, number], axis=1), starts
+        joined = "".join(texts)
+        encoding = self._known.get(joined) or backend.encode(joined, add_special_tokens=False)
+        spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        last = np.maximum(spans[:, 1] - 1, spans[:, 0])
+        pieces = np.stack([np.searchsorted(bounds, each, side="right") for each in (spans[:, 0], last)], axis=1)
+        return list(encoding.ids), np.minimum(pieces, len(texts) - 1), spans[:, 0]
+
+
+def _given(pieces: list[Piece]) -> list[list[Piece]]:
+    """The runs of given pieces."""
+    return [list(run) for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT) if given]
+
+
+def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, int] | None]]:
+    """The text of each piece, and of a long one its beginning and its end alone; (begin, end) of what is left out."""
+    shown: list[str] = []
+    gaps: list[tuple[int, int] | None] = []
+    for text, _ in run:
+        at, beginning = _end(text, window), SPARE_TOKENS * CHARACTERS_PER_TOKEN
+        shown.append(text if at <= beginning else text[:beginning] + text[at:])
+        gaps.append((beginning, at) if at > beginning else None)
+    return shown, gaps
+
+
+def _beyond(older: Any, window: int) -> int:
+    """How many of the oldest exchanges lie beyond the last `window` characters of them all."""
+    left = window
+    for number in range(len(older) - 1, -1, -1):
+        left -= older[number]
+        if left <= 0:
+            return number
+    return 0
+
+
+def _shortened(layout: Layout, most: int) -> Callable[[int], list[Piece]]:
+    """The pieces with every run of white space, or of anything else, shortened in its middle to `most` characters."""
+    run = re.compile(rf"\s{{{most + 1},}}|\S{{{most + 1},}}")
+
+    def shorter(found: re.Match[str]) -> str:
+        return found[0][: most // 2] + found[0][-(most // 2) :]
+
+    return lambda dropped: [(run.sub(shorter, text), part) for text, part in layout.pieces(dropped)]
+
+
+def _end(text: str, window: int) -> int:
+    """Where an end of the text of `window` characters or more begins: behind a word, where every tokenizer may split,
+    if there is such a place."""
+    latest = len(text) - window
+    found = _WORD_END.search(text, max(latest - SPARE_TOKENS * CHARACTERS_PER_TOKEN, 0), max(latest, 0) + 1)
+    return found.end() if found and found.end() <= latest else max(latest, 0)
+
+
+def _backend(tokenizer: Any) -> Any:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    return backend
+
+
+def encode_batch(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens."""
+    if not texts:
+        return []
+    backend = _backend(tokenizer)
+    if backend is not None:
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return encoded

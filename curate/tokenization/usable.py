@@ -1,0 +1,115 @@
+"""Rows that a model cannot learn from, found once they are tokenized and before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.data.examples import Examples
+from curate.errors import InputError
+from curate.tokenization.cached import Rows
+from curate.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from curate.data.readers import Loaded
+
+__all__ = ["MAX_INVALID", "Rules", "check_usable", "refused_records", "without_refused"]
+
+# A few rows without an answer are to be expected; of more than this share, a setting or a column is wrong.
+MAX_INVALID = 0.05
+_ROUND = 64  # tokens; to whose multiples a length that would do is rounded up
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is done about unusable rows.
+
+    drop: leave out what the template refuses, and put up with any share of rows without completion text.
+    max_length: tokens per row. option: how a user sets it, with N for the number.
+    """
+
+    drop: bool
+    max_length: int
+    option: str = "--set proxy.max_length=N"
+
+
+def check_usable(rows: Rows, examples: Examples, numbers: IntArray, rules: Rules) -> None:
+    """Raise InputError for a row that the template refuses, or too many without completion text, unless dropped.
+
+    rows: what tokenizing the n examples says; numbers: (n,) position of each in the input as read.
+    """
+    if rows.refused and (not rules.drop or len(rows.refused) == len(examples)):
+        first = min(rows.refused)
+        others = f" ({len(rows.refused) - 1:,} more such rows)" if len(rows.refused) > 1 else ""
+        remedy = "choose a model whose template accepts it"
+        if not rules.drop:
+            remedy = f"leave such rows out with --on-bad-row drop, or {remedy}"
+        row = f"row {numbers[first]} (counted from 0 in the input)"
+        raise InputError(f"{row}: {rows.refused[first]}{others}; change the row, {remedy}")
+    invalid = ~rows.valid
+    invalid[list(rows.refused)] = False
+    count, usable = int(invalid.sum()), len(examples) - len(rows.refused)
+    if count == usable or (count > MAX_INVALID * usable and not rules.drop):
+        _refuse_invalid(rows, examples, numbers, invalid, usable, rules)
+
+
+def _refuse_invalid(
+    rows: Rows,
+    examples: Examples,
+    numbers: IntArray,
+    invalid: BoolArray,
+    usable: int,
+    rules: Rules,
+) -> None:
+    count = int(invalid.sum())
+    cut = invalid & (rows.completion_cut > 0)
+    by_length = 2 * int(cut.sum()) > count
+    row = int(np.flatnonzero(cut if by_length else invalid)[0])
+    what = f"{'all ' if count == usable else ''}{count:,} of {usable:,} rows are invalid"
+    what += f" (more than {MAX_INVALID:.0%})" if count < usable else ""
+    where = f"row {numbers[row]} (counted from 0 in the input, id {examples.ids[row].as_py()})"
+    proceed = "" if count == usable else "; --on-bad-row drop goes on without them"
+    if by_length:
+        whole = rows.lengths + rows.prompt_cut + rows.completion_cut
+        needed = -(-int(whole[cut].max()) // _ROUND) * _ROUND
+        raise InputError(
+            f"{what}: no completion text survives max_length = {rules.max_length}, e.g. in {where}; raise it with "
+            f"{rules.option.replace('N', str(needed))}{proceed}"
+        )
+    column = _answer_column(examples)
+    raise InputError(
+        f"{what}: they have no completion text, e.g. {where} in column {column!r}; check --columns, or fill or remove "
+        f"such rows{proceed}"
+    )
+
+
+def _answer_column(examples: Examples) -> str:
+    roles = ("completion", "output", "messages", "text")
+    return next(examples.columns[role] for role in roles if role in examples.columns)
+
+
+def refused_records(refused: Mapping[int, str], examples: Examples, numbers: IntArray) -> list[dict[str, Any]]:
+    """What is kept of rows that a template refuses; see `curate.curated.rejected_table`."""
+    ids = examples.ids
+    return [
+        {"row": int(numbers[k]), "example_id": ids[k].as_py(), "stage": "template", "reason": reason, "content": None}
+        for k, reason in sorted(refused.items())
+    ]
+
+
+def without_refused(loaded: Loaded, refused: Mapping[int, str]) -> Loaded:
+    """The rows that the template renders; the others are on record as rejected."""
+    if not refused:
+        return loaded
+    kept = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))
+    records = refused_records(refused, loaded.examples, loaded.rows)
+    return replace(
+        loaded,
+        examples=loaded.examples.take(kept),
+        rows=loaded.rows[kept],
+        rejected=[*loaded.rejected, *records],
+        as_read=loaded.as_read or loaded,
+    )

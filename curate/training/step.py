@@ -1,0 +1,366 @@
+"""The gradient of one whole optimizer batch: the closure that every optimizer is stepped with."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import numpy as np
+import torch
+
+from curate.devices import distributed
+from curate.devices.memory import OutOfMemory, out_of_memory
+from curate.devices.precision import resolve_precision
+from curate.errors import DivergenceError, InputError
+from curate.models.batches import Batch, make_batch, pack_batch, plan_packs
+from curate.models.embeddings import embedded_losses
+from curate.models.forward import anchor_losses, anchored_losses, batch_losses, logit_map
+from curate.optimizers.protocols import SteppedOptimizer
+from curate.seeds import derive_seed
+from curate.tokenization.tokens import Tokens
+from curate.training.checkpoint import load_reweighting
+from curate.training.fsdp import sharded_losses
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
+from curate.training.row_order import RowOrder, micro_batches
+from curate.types import IntArray
+
+if TYPE_CHECKING:
+    from curate.training.config import TrainConfig
+
+__all__ = ["Gradient"]
+
+# What one more forward and backward pass costs, in tokens that take as long. A GPU waits for kernel launches
+# as long as for thousands of tokens, so there batches are split for memory only; a CPU should rather not pad.
+_PASS_COST = {"cpu": 32}
+_PASS_COST_ELSEWHERE = 8192
+_MICRO_BATCH_TOKENS = {"cpu": 4096}
+_MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens in one pass
+
+
+Found = TypeVar("Found")
+
+
+class Gradient:
+    """The `Closure` of the optimizer: leaves the gradient of one whole optimizer batch in the parameters.
+
+    budget: most tokens that go through the model at once; may be set. A step that does not fit in memory halves it
+        and is done again. lowered: whether that happened; may be set. notes: what the user should know of it.
+    loss: mean loss of the step's batch in nats per token; norm: L2 norm of its gradient before clipping; both at
+        the weights before the step. passes: gradients taken in the step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: Tokens,
+        config: TrainConfig,
+        device: torch.device,
+        packed: bool,
+        drops_out: bool = False,
+    ) -> None:
+        self.model, self.tokens, self.config, self.device = model, tokens, config, device
+        self.packed, self.drops_out = packed, drops_out
+        self.reweighting: Reweighting | None = None
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        logit_map(model)  # worked out now, outside the random draws of a step
+        self.sharded = sharded_losses(model) is not None
+        self.losses_of = sharded_losses(model) or partial(batch_losses, model)
+        self.order = RowOrder(np.flatnonzero(tokens.valid), config.batch_size, config.seed)
+        self.lengths, self.counts = tokens.lengths, tokens.completion_tokens.astype(np.int64)
+        self.half = resolve_precision(config.precision, device) == torch.bfloat16
+        default = _MICRO_BATCH_TOKENS.get(device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
+        self.budget = config.micro_batch_tokens or default
+        self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
+        self.lowered = False
+        self.notes: list[str] = []
+        if drops_out:
+            self.notes.append(
+                f"the model drops out at random in training, and what it drops depends on the size of micro-batches "
+                f"({self.budget} tokens): runs that are to be compared need the same one (--micro-batch-tokens)"
+            )
+
+    def reweigh(self, reweighter: Any, rows: TrainingRows, resume: Path | None) -> Reweighting | None:
+        """From now on the rows of a batch weigh what `reweighter` says; None = alike.
+
+        resume: folder of the checkpoint that the run goes on from. InputError where it cannot serve this run.
+        """
+        known = None if resume is None else load_reweighting(resume, len(self.tokens), reweighter)
+        if reweighter is None:
+            return None
+        training = Training(
+            self.model,
+            self.tokens,
+            rows,
+            self.config.batch_size,
+            self.config.seed,
+            self.device,
+            self.half,
+            pack_batch if self.packed else make_batch,
+            lambda: self.budget,
+        )
+        self.reweighting = Reweighting(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
+        if known is not None:
+            self.reweighting.load_state(known)
+        return self.reweighting
+
+    def update(self, optimizer: SteppedOptimizer, step: int) -> None:
+        """The update that follows `step` updates; done again in smaller parts where memory runs out.
+
+        Done again as a whole: only then do all its passes see the same dropout draws. The reweighter is not asked
+        again, though. Raises InputError where a row does not fit alone.
+        """
+        self.step = step
+        self.rows = self.order.batch(step)
+        self.batch_tokens = int(self.counts[self.rows].sum())
+        self.tokens_seen = int(self.lengths[self.rows].sum())
+        self.weights: torch.Tensor | None = None
+        if self.reweighting is not None:
+            self._refresh(self.reweighting)
+        while True:
+            self._plan()
+            self.loss = self.norm = math.nan
+            self.passes = 0
+            self.anchors: list[torch.Tensor | None] = []
+            try:
+                optimizer.step(self)
+                return
+            except OutOfMemory:
+                pass  # the traceback holds tensors until this block is left
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise InputError(
+                    f"out of memory after {step} optimizer steps, for the optimizer's own tensors (as large as the "
+                    "trained weights, several times); train LoRA instead of all weights"
+                ) from error
+            finally:
+                self.anchors = []
+            self._shrink()
+
+    def _refresh(self, reweighting: Reweighting) -> None:
+        """Let the reweighter look at the model, again in smaller parts where memory runs out."""
+        for parameter in self.parameters:
+            parameter.grad = None  # of the step before; the look needs the room
+        while True:
+            torch.clear_autocast_cache()
+            try:
+                reweighting.refresh(self.step)
+                return
+            except OutOfMemory:
+                pass  # on another rank
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            self._shrink()
+
+    def _plan(self) -> None:
+        lengths = self.lengths[self.rows]
+        # Dealt out by length, so that ranks wait little for each other.
+        order, world = np.argsort(lengths, kind="stable"), distributed.world_size()
+        mine = order[distributed.rank() :: world]
+        split = [mine[part] for part in self._split(lengths[mine])]
+        self.parts = [(self.rows[part], torch.from_numpy(part).to(self.device)) for part in split]
+        if self.sharded:  # all ranks run equally often, if need be on a row that does not count
+            most = max(len(self._split(lengths[order[each::world]])) for each in range(world))
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            self.parts += [(self.rows[order[:1]], nothing)] * (most - len(self.parts))
+
+    def _split(self, lengths: IntArray) -> list[IntArray]:
+        if self.packed:
+            return list(plan_packs(lengths, self.budget))
+        return micro_batches(lengths, self.budget, self.pass_cost)
+
+    def _shrink(self) -> None:
+        """Halve the budget, alike on all ranks."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        gc.collect()  # a graph may be held by a cycle
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        longest = int(self.lengths[self.rows].max())
+        if self.budget <= longest:
+            remedies = ["lower max_length", "train LoRA instead of all weights"]
+            remedies += [] if self.config.gradient_checkpointing else ["set gradient_checkpointing"]
+            raise InputError(
+                f"out of memory after {self.step} optimizer steps with micro-batches of {self.budget} tokens, and a "
+                f"row of {longest} tokens cannot be cut; {', or '.join(remedies)}"
+            )
+        before = self.budget
+        # No part is larger than the padded batch, so halving what is above that would change nothing.
+        self.budget = max(longest, min(before, longest * len(self.rows)) // 2)
+        self.lowered = True
+        self.notes.append(
+            f"out of memory after {self.step} optimizer steps: micro-batches of {self.budget} tokens from now on, "
+            f"{before} until now"
+            + ("; what drops out depends on it, so the result is that of neither" if self.drops_out else "")
+        )
+
+    def __call__(self, *, anchor: bool = False) -> float:
+        """Mean loss of the batch in nats per token, unweighted; the same on all ranks. See `Closure`."""
+        if not anchor:
+            return self._evaluate(lambda batch, _: self.losses_of(batch))
+        self.anchors = []
+
+        def anchoring(batch: Batch, _: int) -> torch.Tensor:
+            losses, hidden = anchor_losses(self.model, batch)
+            self.anchors.append(hidden)
+            return losses
+
+        return self._evaluate(anchoring, anchor=True)
+
+    def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
+        """The functional gradient, and the loss at the anchor. See `Closure`."""
+        return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
+
+    def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.passes += 1
+        # One pass can be weighed between forward and backward; several need all losses before any backward.
+        if (
+            self.reweighting is not None
+            and self.weights is None
+            and (len(self.parts) != 1 or (self.reweighting.embeds and anchor))
+        ):
+            self._weigh(self._fitting(self._outputs))
+        losses = self._summed(self._fitting(lambda: self._backward(losses_of)))
+        if not self.sharded:
+            distributed.sum_gradients_(self.parameters)
+        loss, norm = self._clip(losses)
+        if self.passes == 1:
+            self.loss, self.norm = loss, norm
+        return loss
+
+    def _backward(self, losses_of: Callable[[Batch, int], torch.Tensor]) -> torch.Tensor:
+        """(b,) summed losses; adds the gradient of this rank's rows to the parameters'. 0 for rows of other ranks."""
+        losses = torch.zeros(len(self.rows), device=self.device)
+        self._restart()
+        with torch.enable_grad(), self._autocast():
+            for part, (rows, index) in enumerate(self.parts):
+                if self._embeds and self.weights is None:
+                    sums, embeddings = self._embedded(rows, index)
+                else:
+                    sums, embeddings = losses_of(self._batch(rows), part)[: len(index)], None
+                losses[index] = sums.detach()
+                if self.reweighting is not None and self.weights is None:
+                    self._weigh((losses.clone(), embeddings))
+                if self.weights is not None:
+                    sums = sums * self.weights[index]
+                # Nested, so that the weights already cast to bfloat16 serve the next micro-batch too.
+                with torch.autocast(self.device.type, enabled=False):
+                    (sums.sum() / self.batch_tokens).backward()
+        return losses
+
+    def _fitting(self, compute: Callable[[], Found]) -> Found | None:
+        """What `compute` returns, None where memory ran out."""
+        try:
+            return compute()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if self.sharded:
+                raise InputError(
+                    f"out of memory after {self.step} optimizer steps; ranks of a sharded model cannot go back, so "
+                    f"set micro_batch_tokens (now {self.budget}) lower and start again"
+                ) from error
+        return None
+
+    def _summed(self, sums: torch.Tensor | None) -> torch.Tensor:
+        """(b,) losses added up over ranks; raises OutOfMemory on all of them if one has None.
+
+        Every rank's next collective after a failure anywhere is this one, whichever pass it is in.
+        """
+        if distributed.world_size() == 1:
+            if sums is None:
+                raise OutOfMemory
+            return sums
+        failed = torch.full((1,), float(sums is None), device=self.device)
+        own = torch.zeros(len(self.rows), device=self.device) if sums is None else sums
+        flagged = distributed.sum_(torch.cat([own, failed]))
+        if flagged[-1].item() > 0:
+            raise OutOfMemory
+        return flagged[:-1]
+
+    def _clip(self, losses: torch.Tensor) -> tuple[float, float]:
+        """Loss of the batch and L2 norm of its gradient, which is then scaled down."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if self.sharded else norm  # type: ignore[attr-defined]
+        # The one moment of a step when the device is waited for.
+        loss, size = torch.stack([losses.sum() / self.batch_tokens, norm]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(size)):
+            self._diverged(losses)
+        limit = self.config.max_grad_norm
+        if limit is not None and size > limit:
+            torch._foreach_mul_(gradients, limit / (size + 1e-6))
+        return float(loss), float(size)
+
+    def _batch(self, rows: IntArray) -> Batch:
+        return (pack_batch if self.packed else make_batch)(self.tokens, rows).to(self.device)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        cached = not self.sharded  # copies of all layers would be as large as what sharding saves
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=cached)
+
+    @property
+    def _embeds(self) -> bool:
+        return self.reweighting is not None and self.reweighting.embeds
+
+    def _embedded(self, rows: IntArray, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(k,) summed losses of the k rows of a part, and (b, d) embeddings, 0 for the other rows of the batch."""
+        lengths = torch.from_numpy(self.lengths[rows]).to(self.device)
+        sums, own = embedded_losses(self.model, self._batch(rows), lengths)
+        embeddings = torch.zeros(len(self.rows), own.shape[1], device=self.device)
+        embeddings[index] = own
+        return sums, embeddings
+
+    def _outputs(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(b,) summed losses, and embeddings where they are wanted, under the random draws of the pass to come.
+
+        0 for rows of other ranks.
+        """
+        losses = torch.zeros(len(self.rows), device=self.device)
+        embeddings: torch.Tensor | None = None
+        self._restart()
+        with torch.no_grad(), self._autocast():
+            for rows, index in self.parts:
+                if self._embeds:
+                    losses[index], own = self._embedded(rows, index)
+                    embeddings = own if embeddings is None else embeddings + own
+                else:
+                    losses[index] = self.losses_of(self._batch(rows))[: len(index)]
+        return losses, embeddings
+
+    def _weigh(self, found: tuple[torch.Tensor, torch.Tensor | None] | None) -> None:
+        """Ask the reweighter about the optimizer batch. found: what `_outputs` gives, None where memory ran out."""
+        assert self.reweighting is not None
+        sums, embeddings = (None, None) if found is None else found
+        counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
+        losses = self._summed(sums) / counts
+        if not bool(losses.isfinite().all()):
+            self._diverged(losses)
+        if self._embeds:
+            if embeddings is None:  # a rank without rows of its own
+                width = self.model.get_output_embeddings().in_features
+                embeddings = torch.zeros(len(self.rows), width, device=self.device)
+            embeddings = distributed.sum_(embeddings)
+        rows = torch.from_numpy(self.rows)
+        self.weights = self.reweighting.weights(
+            OptimizerBatch(self.step, counts, rows), BatchOutputs(losses, embeddings)
+        )
+
+    def _restart(self) -> None:
+        torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))
+        # A caller's own autocast would keep the bfloat16 copies of weights since moved, or made without a gradient.
+        torch.clear_autocast_cache()
+
+    def _diverged(self, losses: torch.Tensor) -> NoReturn:
+        bad = self.rows[(~losses.isfinite()).cpu().numpy()].tolist()
+        rows = bad or self.rows.tolist()
+        what = f"the loss of {len(bad)} of {len(self.rows)} rows" if bad else "the gradient"
+        raise DivergenceError.at(what, self.step, rows, self.config.learning_rate)

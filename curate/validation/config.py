@@ -1,0 +1,207 @@
+"""What is compared: the treatments of the data, how they are trained, and on what they are held against each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from curate.component import Component
+from curate.errors import InputError
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.finetuning.config import Finetuning
+from curate.mixture.plan import Priced
+from curate.pipeline import Pipeline
+
+__all__ = [
+    "ARMS",
+    "BASELINE",
+    "CONTROLS",
+    "DRAWN",
+    "SYNTHETIC",
+    "Addition",
+    "Budget",
+    "Validation",
+    "copying",
+    "synthesizing",
+]
+
+Budget = Literal["steps", "epochs"]
+BASELINE = "original"
+# Arm -> the control (see `curate.mixture.control_rows`) whose rows take the place of the hard arm's extra rows.
+CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
+DRAWN = frozenset(["random", "random-matched", "easy"])  # what is drawn at random is drawn anew for every seed
+SYNTHETIC = ("synthesis", "duplicates-synthesis")
+ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
+_ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
+
+
+class Addition(Component):
+    """An arm of the user's own: a dataset as it is, or what another recipe makes of the data.
+
+    data: whatever `curate.read` takes by name, with its columns and shape. recipe: run with its own scorer, clusterer
+        and augmenters.
+    """
+
+    name: str = Field(pattern=_ARM.pattern)
+    data: str | None = None
+    columns: str | dict[str, str] | None = None
+    shape: str | None = None
+    recipe: Pipeline | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Addition:
+        if (self.data is None) == (self.recipe is None):
+            raise ValueError(f"arm {self.name}: give a dataset or a recipe, one of them")
+        if self.name in ARMS:
+            raise ValueError(f"arm {self.name} is built in; choose another name")
+        return self
+
+
+_BESIDE_HARD = "hard+"  # before the name of a reweighter: on the data of the arm `hard`
+
+
+class Validation(Component):
+    """How a recipe is put to the test. Every arm is a fine-tuned model per seed; the baseline is the data as it is.
+
+    pipeline: the recipe. Its Duplicate makes the arm `hard`, its Synthesize the arms `synthesis` and (with Duplicate)
+        `duplicates-synthesis`.
+    finetuning: of every run; steps and seed are set here, the optimizer of the arm `sam` is SAM around this one.
+    evaluation: of every run, on all `sets`; without sets, on rows held out of the data.
+    arms: names out of ARMS; None = all that the recipe allows. The baseline is always among them.
+        original: the data as it is. hard: with the recipe's copies. random: as many extra rows, any. random-matched: as
+        many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
+        of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
+        sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself.
+    reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
+        hard+NAME, the data of the arm `hard`, whose rows weigh what it says.
+    additions: arms of the user's own.
+    budgets: "steps" = every arm trains for as many optimizer steps as the arm `hard` takes for its epochs; "epochs" =
+        every arm passes as often over its own rows, for `original`, `hard` and additions.
+    epochs: passes of the arm `hard` over its rows.
+    seeds: of fine-tuning; also of the controls that are drawn at random.
+    held_out: share of the rows (at most 1,000) held out for evaluation where there are no sets; more, up to 30 %, where
+        that leaves fewer than 20 questions.
+    drop_contaminated: leave out rows that share text with an evaluation set, instead of only counting them.
+    rho: radius of SAM in the arm `sam`.
+    keep_weights: False = the weights of a run go when it is evaluated; it can then be evaluated on nothing else.
+    """
+
+    pipeline: Pipeline
+    finetuning: Finetuning
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    sets: tuple[EvaluationSet, ...] = ()
+    arms: tuple[str, ...] | None = None
+    reweighters: dict[str, Any] = Field(default_factory=dict)
+    additions: tuple[Addition, ...] = ()
+    budgets: tuple[Budget, ...] = ("steps", "epochs")
+    epochs: float = Field(default=3.0, gt=0)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    drop_contaminated: bool = False
+    rho: float = Field(default=0.05, gt=0)
+    keep_weights: bool = True
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice; give every seed once")
+        return seeds
+
+    @field_validator("budgets")
+    @classmethod
+    def _some(cls, budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+        if "steps" not in budgets:
+            raise ValueError("arms are compared at equal steps in any case; give steps or steps,epochs")
+        return budgets
+
+    @model_validator(mode="after")
+    def _as_rows(self) -> Validation:
+        recipes = [self.pipeline, *(each.recipe for each in self.additions if each.recipe is not None)]
+        if any(each.copies == "weights" for each in recipes):
+            raise ValueError(
+                "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
+                "or pass --set copies=rows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _known(self) -> Validation:
+        names = [each.title for each in self.sets]
+        if len(set(names)) < len(names):
+            raise ValueError("two evaluation sets have one name; write NAME=DATA")
+        if "pooled" in names:
+            raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
+        added = [each.name for each in self.additions]
+        if len(set(added)) < len(added):
+            raise ValueError("two arms have one name; choose another")
+        for name in self.reweighters:
+            if not _ARM.fullmatch(name) or name in (*ARMS, *added):
+                raise ValueError(f"a reweighter cannot be called {name!r}; choose a name of letters that no arm has")
+        known = (*ARMS, *self._online())
+        for name in self.arms or ():
+            if name not in known:
+                raise ValueError(_unknown_arm(name, known))
+        self.named_arms()
+        return self
+
+    def _online(self) -> dict[str, str]:
+        """Arm with a reweighter -> the arm whose data it is trained on."""
+        alone = dict.fromkeys(self.reweighters, BASELINE)
+        return alone | {f"{_BESIDE_HARD}{name}": "hard" for name in self.reweighters}
+
+    def data_arm(self, name: str) -> str:
+        """The arm whose data the arm `name` is trained on: another one where only training differs."""
+        return self._online().get(name, BASELINE if name == "sam" else name)
+
+    def reweighter(self, arm: str) -> Any:
+        """What weighs the rows of an arm; None for most."""
+        return self.reweighters.get(arm.removeprefix(_BESIDE_HARD)) if arm in self._online() else None
+
+    def named_arms(self) -> tuple[str, ...]:
+        """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
+        from curate.optimizers.sam import takes_two_gradients
+
+        copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
+        lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
+        lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
+        lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
+        lacks |= {"sam": _SHARP} if takes_two_gradients(self.finetuning.optimizer) else {}
+        known = (*ARMS, *self._online())
+        lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
+        if self.arms is None:
+            chosen = [name for name in known if name not in lacks]
+        else:
+            chosen = [name for name in known if name in self.arms or name == BASELINE]
+        for name in chosen:
+            if name in lacks:
+                raise InputError(f"arm {name}: {lacks[name]}")
+        if len(chosen) + len(self.additions) < 2:
+            raise InputError(f"there is no arm to hold against {BASELINE}; name one of {', '.join(ARMS[1:])}")
+        return (*chosen, *(each.name for each in self.additions))
+
+
+_NO_COPIES = "the recipe copies no hard rows; use one with Duplicate, such as quick, or leave the arm out"
+_SHARP = "the optimizer of all arms takes two gradients a step already; choose adamw or muon, or leave the arm out"
+_NO_GENERATOR = "the recipe writes no new rows; name a model that does with --generator, or leave the arm out"
+
+
+def _unknown_arm(name: str, known: tuple[str, ...]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"arms are {', '.join(known)}"
+    return f"there is no arm {name!r}; {hint}"
+
+
+def copying(pipeline: Pipeline) -> list[Any]:
+    """The augmenters that copy hard rows and can copy those of a control instead."""
+    found = [each for each in pipeline.augmenters if isinstance(each, Component) and not isinstance(each, Priced)]
+    return [each for each in found if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
+
+
+def synthesizing(pipeline: Pipeline) -> list[Any]:
+    """The augmenters that write new rows."""
+    return [each for each in pipeline.augmenters if isinstance(each, Priced)]

@@ -1,0 +1,152 @@
+"""What a validation would do, before it does it: arms, runs, steps, tokens, time and what it could detect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curate.estimate import mean_tokens
+from curate.storage.records import read_record
+from curate.validation.arms import Arm
+from curate.validation.config import BASELINE, CONTROLS
+from curate.validation.schedule import PlannedRun, reference_arm, schedule
+
+if TYPE_CHECKING:
+    from curate.validation.work import Work
+
+__all__ = ["forecast"]
+
+_HARD_SHARE = 0.25  # supposed until the rows are curated; the default recipe finds 10 to 40 %
+
+
+def forecast(work: Work) -> dict[str, Any]:
+    """Arms, runs and totals as JSON; trains, scores and writes nothing.
+
+    rows of an arm are supposed (`known`: false) until its data is there. seconds: from runs that are there, else null.
+    """
+    settings = work.settings
+    known = {name: _known_rows(work, name) for name in settings.named_arms()}
+    supposed = _supposed(work, known)
+    arms = {name: Arm(name, "", {}, rows, rows, None, None) for name, rows in supposed.items()}
+    hard = _hard_rows(work)
+    reference = arms.get(reference_arm(settings)) or Arm("hard", "", {}, hard, hard, None, None)
+    added = [each.name for each in settings.additions]
+    both = [name for name in arms if name in (BASELINE, "hard", *added)]
+    runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference, both)]
+    tokens_per_row, _ = mean_tokens(work.prepared.loaded.examples, settings.finetuning, 0)
+    rates = _rates(work, runs)
+    listed = [_run(work, run, tokens_per_row, rates) for run in runs]
+    left = [each for each in listed if not each["done"] and each["same_as"] is None]
+    return {
+        "arms": [{"arm": name, "rows": arms[name].rows, "known": known[name] is not None} for name in arms],
+        "runs": listed,
+        "runs_left": len(left),
+        "tokens_left": sum(each["tokens"] for each in left),
+        "seconds_left": None if rates is None else round(sum(each["seconds"] for each in left), 1),
+        "evaluation_sets": [each.title for each in work.prepared.sets],
+        "detectable": _detectable(work, runs),
+        "warnings": list(work.prepared.warnings),
+    }
+
+
+def _known_rows(work: Work, name: str) -> int | None:
+    """Rows of an arm whose data is there."""
+    name = work.settings.data_arm(name)
+    if name == BASELINE:
+        return len(work.prepared.loaded.examples)
+    if name in work.arms.given:
+        return work.arms.given[name].rows
+    if name in CONTROLS:
+        name = "hard"  # exactly as many
+    path = work.out / "arms" / name / "run.json"
+    if not path.is_file():
+        return None
+    return int(read_record(path, f"remove {path.parent} and rerun the same command")["counts"]["output"])
+
+
+def _hard_rows(work: Work) -> int:
+    return _known_rows(work, "hard") or round((1 + _HARD_SHARE) * len(work.prepared.loaded.examples))
+
+
+def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
+    return {name: rows or _hard_rows(work) for name, rows in known.items()}
+
+
+def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
+    """Seconds per plain step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
+    from curate.finetuning.metrics import read_metrics
+
+    steps, evaluations = [], []
+    for run in runs:
+        directory = work.out / "runs" / run.name
+        plain = work.settings.data_arm(run.arm.name) == run.arm.name
+        if run.same_as is not None or not plain or not (directory / "metrics.jsonl").is_file():
+            continue
+        lines = read_metrics(directory / "metrics.jsonl")
+        if lines:
+            steps.append(lines[-1]["seconds"] / lines[-1]["step"])
+        summaries = [read_record(path, f"remove {path.parent}") for path in directory.glob("evaluation/*/summary.json")]
+        if summaries:
+            evaluations.append(max(float(each["seconds"]) for each in summaries))
+    return (median(steps), median(evaluations) if evaluations else 0.0) if steps else None
+
+
+def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None) -> dict[str, Any]:
+    from curate.optimizers.sam import takes_two_gradients
+
+    costs_nothing = run.same_as is not None
+    slower = 2 if run.arm.name == "sam" else 1  # than a plain step, which is what rates are of
+    passes = 2 if takes_two_gradients(work.settings.finetuning.optimizer) else slower
+    steps = 0 if costs_nothing else run.steps
+    seconds = None if rates is None else (0.0 if costs_nothing else slower * steps * rates[0] + rates[1])
+    return {
+        "run": run.name,
+        "arm": run.arm.name,
+        "budget": run.budget,
+        "seed": run.seed,
+        "steps": run.steps,
+        "epochs": round(run.steps * work.settings.finetuning.batch_size / max(run.arm.rows, 1), 2),
+        "gradients_per_step": passes,
+        "tokens": round(steps * passes * work.settings.finetuning.batch_size * tokens_per_row),
+        "seconds": seconds,
+        "same_as": run.same_as,
+        "done": work.complete(run),
+    }
+
+
+def _detectable(work: Work, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+    """The smallest effect this design finds, per set and metric, from runs of the baseline that are there."""
+    from curate.comparison import detectable_effect
+    from curate.evaluation import read_evaluations
+
+    places = [work.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
+    places = [place for place in places if (place / "run.json").is_file() and (place / "evaluation").is_dir()]
+    if len(places) < 2:
+        return []
+    evaluations = [read_evaluations(place) for place in places]
+    found = []
+    for name in sorted(set.intersection(*(set(each) for each in evaluations))):
+        for metric in ("accuracy", "nll"):
+            columns = [each[name].rows[metric].to_pylist() for each in evaluations]
+            table = np.array([[np.nan if cell is None else cell for cell in column] for column in columns])
+            kept = np.isfinite(table).all(axis=0)
+            if kept.sum() < 2:
+                continue
+            weights = None
+            if metric == "nll":
+                tokens = evaluations[0][name].rows["nll_tokens"].to_pylist()
+                weights = np.array([tokens[k] for k in np.flatnonzero(kept)], float)
+            effect = detectable_effect(
+                table[:, kept],
+                weights=weights,
+                discrete=metric == "accuracy",
+                seeds=max(len(work.settings.seeds), 2),
+            )
+            found.append(
+                {"set": name, "metric": metric, "absolute": effect.absolute, "relative": effect.relative}
+                | {"power": effect.power, "from_seeds": len(places), "seeds": effect.seeds, "examples": effect.examples}
+            )
+    return found

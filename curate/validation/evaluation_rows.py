@@ -1,0 +1,230 @@
+"""What is decided before any arm is made: which rows are trained on, and on which questions arms are compared."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.data.readers import Loaded
+from curate.errors import InputError
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.sets import Questions, read_set
+from curate.gate import Gate, compared_texts
+from curate.seeds import derive_seed
+from curate.storage.atomic import publish
+from curate.types import BoolArray
+from curate.validation.config import Validation
+
+__all__ = ["HELD_OUT", "Prepared", "prepare"]
+
+HELD_OUT = "held-out"
+_MOST_HELD_OUT = 1000
+_LARGEST_SHARE = 0.3  # of the rows, held out where the share asked for leaves too few
+_FEWEST = 20  # evaluation rows; with fewer no interval says anything
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """loaded: rows to curate and train on. sets: what is evaluated. evaluation: how. gate: the recipe's, with the
+    questions of all sets. questions: fingerprint of each set's, by name. facts: JSON for run.json. warnings: lines for
+    the reader."""
+
+    loaded: Loaded
+    sets: tuple[EvaluationSet, ...]
+    evaluation: Evaluation
+    gate: Gate
+    questions: dict[str, str]
+    facts: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    def moved(self, here: Path, out: Path) -> Prepared:
+        """The same with the files that lie in `here` in `out`."""
+
+        def there(data: Any) -> Any:
+            inside = isinstance(data, str) and Path(data).is_relative_to(here)
+            return str(out / Path(data).relative_to(here)) if inside else data
+
+        for folder in here.iterdir():
+            publish(out / folder.name, partial(shutil.copytree, folder, dirs_exist_ok=True))
+        sets = tuple(each.model_copy(update={"data": there(each.data)}) for each in self.sets)
+        named = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
+        return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": named}))
+
+
+def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+    """Hold rows out where no evaluation set is given, else look for rows that share text with one.
+
+    Raises InputError for sets that cannot be read, and where too few rows are left.
+    """
+    if not settings.sets:
+        return _hold_out(loaded, settings, out, progress)
+    with progress.stage("read evaluation sets"):
+        found = [read_set(each) for each in settings.sets]
+    for each in found:
+        _check_comparable(each, settings.evaluation)
+    gate = _with_questions(settings.pipeline.gate, found, out)
+    hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
+    facts, warnings = _contamination(hits, found, len(loaded.examples))
+    hit = np.array([bool(each) for each in hits], np.bool_)
+    if settings.drop_contaminated and hit.any():
+        loaded = _without(loaded, hit, "shares text with an evaluation set")
+        warnings = tuple(f"{line} They are left out." for line in warnings)
+    else:
+        warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
+    sets = {each.name: {"rows": len(each), "description": each.description} for each in found}
+    facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
+    return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(found), facts, warnings)
+
+
+def _fingerprints(found: Sequence[Questions]) -> dict[str, str]:
+    return {each.name: each.fingerprint for each in found}
+
+
+# -- evaluation sets that are given -----------------------------------------------------------------------------
+
+
+def _check_comparable(questions: Questions, evaluation: Evaluation) -> None:
+    """Raise InputError for a set with too few rows for one of the metrics, which the comparison would refuse."""
+    answered = sum(answer is not None for answer in questions.answers) if evaluation.generate else 0
+    scored = sum(bool(text) for text in questions.completions) if evaluation.nll else 0
+    if 1 in (answered, scored) or not answered + scored:
+        raise InputError(
+            f"evaluation set {questions.name} has {answered} rows with a final answer to compare and {scored} with a "
+            "completion to score; give at least 2 of one, and not 1 of the other"
+        )
+
+
+def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
+    """The gate with the very questions that are asked, kept as files so that a recipe can name them."""
+    named: list[str | dict[str, Any]] = list(gate.evaluation)
+    place = out / "questions"
+
+    def write(folder: Path) -> None:
+        for each in found:
+            table = pa.table({"id": each.examples.ids, "text": pa.array(each.texts, pa.large_string())})
+            pq.write_table(table, folder / f"{each.name}.parquet", compression="zstd")
+
+    publish(place, write)
+    named += [{"data": str(place / f"{each.name}.parquet"), "name": each.name} for each in found]
+    return gate.model_copy(update={"evaluation": tuple(named)})
+
+
+def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
+    """What each row's prompt hits."""
+    examples = loaded.examples
+    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    hits: list[list[Any]] = []
+    with progress.stage("compare with evaluation sets", len(examples)) as stage:
+        index = gate.open()
+        for low in range(0, len(texts), _BLOCK):
+            block = [text or "" for text in texts[low : low + _BLOCK].to_pylist()]
+            hits += index.check(block)
+            stage.advance(len(block))
+    return hits
+
+
+def _contamination(
+    hits: list[list[Any]], found: Sequence[Questions], rows: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Per evaluation set: rows of the data that hit it, by kind, and how many of its questions are hit."""
+    facts: dict[str, Any] = {}
+    lines = []
+    for each in found:
+        own = [[hit for hit in row if hit.dataset == each.name] for row in hits]
+        count = sum(bool(row) for row in own)
+        kinds = sorted({hit.kind for row in own for hit in row})
+        by_kind = {kind: sum(any(hit.kind == kind for hit in row) for row in own) for kind in kinds}
+        questions = len({hit.id for row in own for hit in row})
+        facts[each.name] = {"rows": count, "by_kind": by_kind, "questions_hit": questions}
+        if count:
+            shown = ", ".join(f"{kind.removeprefix('evaluation ')} {number:,}" for kind, number in by_kind.items())
+            lines.append(f"{count:,} of {rows:,} rows share text with evaluation set {each.name} ({shown}).")
+    return facts, tuple(lines)
+
+
+def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
+    """The rows that are not marked; the others are on record as rejected."""
+    kept = np.flatnonzero(~left_out)
+    if len(kept) < 1:
+        raise InputError(f"no row is left: every one {reason}; look at them with `curate gate`")
+    ids, rows = loaded.examples.ids, loaded.rows
+    records = [
+        {"row": int(rows[k]), "example_id": ids[k].as_py(), "stage": "validation", "reason": reason, "content": None}
+        for k in np.flatnonzero(left_out).tolist()
+    ]
+    return replace(loaded, examples=loaded.examples.take(kept), rows=rows[kept], rejected=[*loaded.rejected, *records])
+
+
+# -- rows held out ------------------------------------------------------------------------------------------------
+
+
+def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
+    """A seeded sample of source rows, before anything else sees them; of what is near to a row that stays, none."""
+    examples, gate = loaded.examples, settings.pipeline.gate
+    if examples.shape == "text":
+        raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
+    n = len(examples)
+    asked = count = min(round(settings.held_out * n), _MOST_HELD_OUT)
+    most = max(count, min(int(_LARGEST_SHARE * n), _MOST_HELD_OUT))
+    chosen, near = _drawn(examples, count, settings, progress)
+    while (lacking := _FEWEST - int((chosen & ~near).sum())) > 0 and count < most:
+        count = min(max(count + lacking, round(1.25 * count)), most)
+        chosen, near = _drawn(examples, count, settings, progress)
+    clean = np.flatnonzero(chosen & ~near)
+    if len(clean) < _FEWEST:
+        why, remedies = "", ["name evaluation sets with --evaluation"]
+        if near.any():
+            why = f" ({int(near.sum()):,} of the {count:,} drawn are near to rows that stay)"
+        if n >= 2 * _FEWEST:
+            remedies.append("hold out more with --held-out")
+        if near.any() and gate.near_duplicate is not None:
+            remedies.append("allow near-duplicates with --set gate.near_duplicate=null")
+        raise InputError(
+            f"{len(clean)} of {n:,} rows can be held out{why}, too few to compare anything (at least {_FEWEST}); "
+            + " or ".join(remedies)
+        )
+    sample = examples.take(clean)
+    publish(out / HELD_OUT, lambda folder: pq.write_table(sample.table, folder / "rows.parquet", compression="zstd"))
+    path = str(out / HELD_OUT / "rows.parquet")
+    one = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
+    questions = read_set(one)
+    gate = _with_questions(gate, [questions], out)
+    loaded = _without(loaded, chosen, "held out for evaluation")
+    evaluation, warnings = settings.evaluation, []
+    if count > asked:
+        warnings.append(
+            f"{count:,} of {n:,} rows are held out, more than the share of {settings.held_out:g}, because fewer than "
+            f"{_FEWEST} questions tell nothing; name evaluation sets with --evaluation to train on all rows"
+        )
+    if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
+        evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
+        warnings.append("most rows held out have no final answer, so only the loss of their completions is compared")
+    facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
+    return Prepared(loaded, (one,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
+
+
+def _drawn(examples: Examples, count: int, settings: Validation, progress: Progress) -> tuple[BoolArray, BoolArray]:
+    """(n,) bool each: `count` rows drawn, and which of those are near to a row that stays."""
+    gate, chosen, near = settings.pipeline.gate, np.zeros(len(examples), np.bool_), np.zeros(len(examples), np.bool_)
+    random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
+    chosen[random.choice(len(examples), count, replace=False)] = True
+    stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    asked = texts.take(pa.array(held)).to_pylist()
+    with progress.stage("hold rows out", count):
+        index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
+        hits = index.check([text or "" for text in asked])
+    known = set(texts.take(pa.array(stays)).to_pylist())
+    near[held] = [bool(row) or text in known for row, text in zip(hits, asked, strict=True)]
+    return chosen, near

@@ -1,0 +1,115 @@
+"""What a validation leaves beside its runs: the comparison so far, and in the end run.json."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.recipe import encode
+from curate.run_record import recipe_text
+from curate.storage.atomic import disk_errors, publish, publish_file
+from curate.storage.records import read_record, record_text
+from curate.storage.versions import own_version, versions
+from curate.validation.config import BASELINE
+from curate.validation.folder import weights
+from curate.validation.schedule import PlannedRun, reference_arm
+
+if TYPE_CHECKING:
+    from curate.validation.work import Work
+
+__all__ = ["drop_weights", "finish", "mirror"]
+
+_PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
+
+
+def mirror(run: Path, directory: Path, budget: str) -> None:
+    """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
+    record = read_record(run / "run.json", f"remove {run} and rerun the same command")
+
+    def write(folder: Path) -> None:
+        shutil.copytree(run / "evaluation", folder / "evaluation")
+        shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
+        for name in ("model", "adapter"):
+            if (run / name).is_dir():
+                os.symlink(Path("..") / run.name / name, folder / name)
+        changed = {**record, "budget": budget, "same_as": run.name}
+        (folder / "run.json").write_text(record_text(changed), encoding="utf-8")
+
+    publish(directory, write)
+
+
+def drop_weights(run: Path) -> None:
+    """Remove the weights of an evaluated run and leave the rest of its folder as it is."""
+    with disk_errors(run):
+        for path in weights(run):
+            path.unlink()
+
+
+def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
+    """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
+    from curate.comparison import compare
+
+    runs = [work.out / "runs" / run.name for run in done]
+    with work.progress.stage("compare", len(runs), "runs"):
+        names = [each.title for each in work.prepared.sets]
+        warnings = _warnings(work, done)
+        comparison = compare(runs, BASELINE, sets=names, warnings=warnings)
+        comparison.write(work.out / "report.html")
+    record = {**_record(work, done), "warnings": warnings, "comparison": comparison.to_json()}
+    if last:
+        publish_file(work.out / "run.json", record_text(record))
+    return record
+
+
+def _warnings(work: Work, done: Sequence[PlannedRun]) -> list[str]:
+    """What was told before the runs began, and is to be told with their result."""
+    warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
+    return [*work.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
+
+
+def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
+    settings, loaded = work.settings, work.prepared.loaded
+    arms: dict[str, Any] = {}
+    for run in done:
+        arm = {key: value for key, value in asdict(run.arm).items() if key not in ("name", "data", "reading")}
+        known = arms.setdefault(run.arm.name, {**arm, "data": []})
+        if run.arm.data not in known["data"]:
+            known["data"].append(run.arm.data)
+    return {
+        "kind": "validation",
+        "version": own_version(),
+        "data": {
+            "description": loaded.description,
+            "fingerprint": loaded.examples.fingerprint(),
+            "rows": len(loaded.examples),
+        },
+        "recipe_yaml": recipe_text(settings.pipeline),
+        "finetuning": encode(settings.finetuning),
+        "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
+        "evaluation": encode(work.prepared.evaluation),
+        "evaluated": work.prepared.facts,
+        "seeds": list(settings.seeds),
+        "epochs": settings.epochs,
+        "budgets": list(settings.budgets),
+        "equal_steps_of": reference_arm(settings),
+        "arms": arms,
+        "runs": [_run(work.out / "runs" / run.name, run) for run in done],
+        "versions": versions(_PACKAGES),
+    }
+
+
+def _run(directory: Path, run: PlannedRun) -> dict[str, Any]:
+    remedy = f"remove {directory} and rerun the same command"
+    record = read_record(directory / "run.json", remedy)
+    training = record["training"]
+    found = {"name": run.name, "arm": run.arm.name, "budget": run.budget, "seed": run.seed, "same_as": run.same_as}
+    found |= {name: training[name] for name in ("steps", "epochs", "tokens", "seconds", "gradients_per_step", "flops")}
+    evaluations: dict[str, Any] = {}
+    for path in sorted(directory.glob("evaluation/*/summary.json")):
+        summary = read_record(path, remedy)
+        evaluations[path.parent.name] = {name: summary.get(name) for name in ("accuracy", "nll", "seconds")}
+    return {**found, "evaluation": evaluations}

@@ -1,0 +1,238 @@
+"""Does it help? Arms, seeds, fine-tuning, evaluation and the comparison, from one call that can be cut off anywhere.
+
+prepare -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from curate.console.progress import Progress
+from curate.data.readers import Loaded, read
+from curate.difficulty.scores import Scores
+from curate.errors import DataWarning, InputError
+from curate.run import Run
+from curate.storage.places import local_path
+from curate.validation.arms import Arms
+from curate.validation.config import Validation, copying, synthesizing
+from curate.validation.evaluation_rows import Prepared, prepare
+from curate.validation.folder import check_folder, check_weights, claim, describe, describe_sets, weights
+from curate.validation.record import drop_weights, finish, mirror
+from curate.validation.run_settings import model_for
+from curate.validation.schedule import PlannedRun
+from curate.validation.work import Work
+
+__all__ = ["begin", "validate"]
+
+
+def validate(
+    data: Any,
+    settings: Validation,
+    out: Path | str,
+    *,
+    scores: Scores | None = None,
+    cache: Any = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    fresh: bool = False,
+    **reading: Any,
+) -> dict[str, Any]:
+    """Put a recipe to the test on `data` and leave the answer in a folder; returns its run.json.
+
+    data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
+    time_limit: seconds after which ExternalError is raised, inside a run too; the same call goes on from there.
+    OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, written anew
+    after every seed. OUT/run.json: there if and only if every run is finished.
+    More seeds, arms or evaluation sets may be asked for later: what is there is not done again.
+
+    Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
+    ExternalError where a disk, hub or server fails.
+    """
+    work = begin(
+        data,
+        settings,
+        local_path(out),
+        scores=scores,
+        cache=cache,
+        device=device,
+        progress=progress,
+        time_limit=time_limit,
+        fresh=fresh,
+        **reading,
+    )
+    warn_of_design(work)
+    done: list[PlannedRun] = []
+    for number, seed in enumerate(settings.seeds, 1):
+        last = number == len(settings.seeds)
+        planned = work.runs(seed)
+        if not last and all(work.complete(run) for run in planned):
+            done += planned  # an earlier comparison may hold later seeds too: it stays until there is a better one
+            continue
+        for place, run in enumerate(planned, 1):
+            work.progress.note(
+                f"seed {seed} ({number} of {len(settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
+                f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
+                + (f": the same run as {run.same_as}" if run.same_as else "")
+            )
+            carry_out(work, run)
+        done += planned
+        result = finish(work, done, last=last)
+    return result
+
+
+def begin(
+    data: Any,
+    settings: Validation,
+    out: Path,
+    *,
+    scores: Scores | None = None,
+    cache: Any = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    fresh: bool = False,
+    dry: bool = False,
+    **reading: Any,
+) -> Work:
+    """Everything before the first arm: data read, folder claimed, rows held out or compared with evaluation sets.
+
+    dry: leave the folder as it is.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("validation runs in one process; start it without torchrun, or fine-tune the arms one by one")
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    progress = progress or Progress()
+    if isinstance(data, Loaded) and reading:
+        raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
+    if not isinstance(data, Loaded):
+        with progress.stage("read"):
+            data = read(data, seed=settings.pipeline.seed, **reading)
+    described = describe(settings, data, scores)
+    check_folder(out, described, fresh=fresh)
+    settings, data = _usable(
+        data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress)
+    )
+    # Made elsewhere, so that nothing in the folder changes before every check is passed.
+    with tempfile.TemporaryDirectory() as place:
+        prepared = prepare(data, settings, Path(place), progress)
+        described |= describe_sets(settings, prepared)
+        check_folder(out, described, fresh=fresh)
+        if not fresh:
+            check_weights(out, settings, [each.title for each in prepared.sets])
+        _check_recipes(settings, prepared, scored=scores is not None)
+        if not dry:
+            claim(out, described, fresh=fresh)
+            prepared = prepared.moved(Path(place), out)
+    pipeline = settings.pipeline
+    if any(_writes_rows(each) for each in pipeline.augmenters):
+        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may have what is asked later
+    settings = settings.model_copy(update={"pipeline": pipeline})
+    watched = Progress(progress.style)
+    run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate)
+    arms = Arms(prepared.loaded, settings, out, run, scores)
+    work = Work(settings, out, arms, prepared, progress, cache, device, deadline)
+    if deadline is not None:
+        # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
+        watched.watch = arms.progress.watch = work.stop_in_time
+    return work
+
+
+def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation, Loaded]:
+    """The rows that the model's own chat template renders too, and settings with one `max_length` for all arms.
+
+    Raises InputError as `curate.tokenization.usable.check_usable` does. What the proxy cannot read is left out arm by arm, as
+    `curate run` does.
+    """
+    from curate.finetuning.lengths import tokenised, with_length
+    from curate.models.trained_template import settle_template
+    from curate.tokenization.usable import Rules, check_usable, without_refused
+
+    tuning = with_length(settings.finetuning, loaded.examples, run.context)
+    settings = settings.model_copy(update={"finetuning": tuning})
+    if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
+        return settings, loaded  # no other refuses anything
+    assert isinstance(tuning.max_length, int)
+    rows = tokenised(tuning, loaded.examples, run.context).rows
+    rules = Rules(loaded.on_bad_row == "drop", tuning.max_length, "--max-length N")
+    check_usable(rows, loaded.examples, loaded.rows, rules)
+    if rows.refused:
+        run.progress.note(f"  {len(rows.refused):,} rows that the model's chat template refuses are left out")
+    return settings, without_refused(loaded, rows.refused)
+
+
+def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) -> None:
+    """Raise InputError for what is bound to fail in the making of an arm."""
+    examples, pipeline = prepared.loaded.examples, settings.pipeline
+    if copying(pipeline) or synthesizing(pipeline):
+        pipeline.check(examples, scored=scored)
+    for each in settings.additions:
+        if each.recipe is not None:
+            try:
+                each.recipe.model_copy(update={"proxy": pipeline.proxy}).check(examples, scored=scored)  # one for all
+            except InputError as error:
+                raise InputError(f"arm {each.name}: {error}") from error
+
+
+def warn_of_design(work: Work) -> None:
+    for line in work.prepared.warnings:
+        work.progress.note(f"warning: {line}")
+    if len(work.settings.seeds) == 1:
+        work.progress.note(
+            "warning: with one seed nobody knows how much the seed alone changes, so intervals cover the choice of "
+            "questions only; --seeds 3 is the least that tells"
+        )
+
+
+def carry_out(work: Work, run: PlannedRun) -> None:
+    """Fine-tune and evaluate one run, or go on with it; for a run that is another one, put it beside."""
+    from curate.evaluation import evaluate
+    from curate.finetuning import finetune
+
+    directory = work.out / "runs" / run.name
+    no_weights = work.complete(run) and not (work.settings.keep_weights and weights(directory))
+    if no_weights and run.same_as is not None:
+        return
+    if run.same_as is not None:
+        mirror(work.out / "runs" / run.same_as, directory, run.budget)
+        return
+    finetune(
+        run.arm.data,
+        model_for(work.settings, run, work.prepared.loaded.examples, work.out),
+        directory,
+        arm=run.arm.name,
+        budget=run.budget,
+        curation=run.arm.curation,
+        cache=work.cache,
+        device=work.device,
+        progress=Progress(work.progress.style),
+        time_limit=work.left(),
+        **run.arm.reading,
+    )
+    if no_weights:
+        return  # it was evaluated before its weights went
+    with warnings.catch_warnings():
+        # Said once for all arms, before the first of them.
+        warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
+        evaluate(
+            str(directory),
+            work.prepared.sets,
+            work.prepared.evaluation,
+            cache=work.cache,
+            device=work.device,
+            progress=Progress(work.progress.style, watch=work.arms.progress.watch),
+            on_bad_row=work.prepared.loaded.on_bad_row,
+        )
+    if not work.settings.keep_weights:
+        drop_weights(directory)
+
+
+def _writes_rows(augmenter: Any) -> bool:
+    from curate.mixture.plan import Realizer
+
+    return isinstance(augmenter, Realizer)

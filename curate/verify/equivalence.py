@@ -1,0 +1,300 @@
+"""Whether two answers are the same, as far as that shows without algebra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from curate.verify.normalization import clean, split_top
+from curate.verify.notations import has_ellipsis, may_count, with_counts, with_fractions
+from curate.verify.numbers import compare_numbers, plain_number, split_unit
+from curate.verify.verdict import Verdict
+
+__all__ = ["LONGEST_ANSWER", "Symbolic", "compare"]
+
+# Longer answers are not parsed, in characters.
+LONGEST_ANSWER = 2_000
+_MOST_ELEMENTS = 50
+
+# Compares two cleaned expressions.
+Symbolic = Callable[[str, str], Verdict]
+
+_CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
+# Alone, a small letter may be a variable.
+_LETTER = re.compile(r"\(?\s*([A-J])\s*\)?\.?|\(?\s*([a-j])\s*\)")
+_NUMBERED = re.compile(r"answer ?([1-9])", re.IGNORECASE)
+# x =, x_1 \in, f(x) =, Area =, or a bare sign.
+_ASSIGNED = re.compile(
+    r"\s*(?:(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})\s*(?:=|\\in(?![A-Za-z]))|=)"
+    r"\s*(?!=)"
+)
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
+# Spaces that say nothing: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
+_SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
+_PARTED = re.compile(r"\d \.?\d")
+# A number and letters that may scale it, measure it, or be variables.
+_SCALED = re.compile(
+    r"(?a)[-+]?\$?[\d.,]+\s?(?:(?![einxyzX])[A-Za-z]|(?<=\s)(?![einxyz]+\Z)[A-Za-z]{2,3}|[bm]n|[ckm]m|kg|ml|hr|ft|oz|lb)"
+)
+_ANGLE = re.compile(r"(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z]).*degrees")
+_BUILDER = re.compile(r"\\?\{[^,{}|:]*(?:\||:|\\mid|\\vert)(?=[^,]*(?:[<>=]|\\[lgn]|\\in))")
+_OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})
+# Powers of powers of numbers, huge exponents, and factorials of large numbers or of factorials.
+_TOWER = re.compile(
+    r"\d\s*[})]*\s*(?:\^|\*\*)\s*[({\s]*-?(?:\d{5,}|[\d.]+\s*(?:\^|\*\*|!)|[({\s]*\d+\s*[})]*\s*!)|\d{5,}\s*!|!\s*[})]*\s*!"
+)
+
+
+def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool = False) -> Verdict:
+    """Whether `candidate` is the same answer as `reference`; expressions are left to `symbolic`.
+
+    ordered: whether the order of a list without brackets counts; that of tuples always does, that of sets never.
+    """
+    if max(len(candidate), len(reference)) > LONGEST_ANSWER:
+        return Verdict.undecided
+    mine, theirs = plain_number(candidate), plain_number(reference)
+    if mine is not None and theirs is not None:
+        return compare_numbers(mine, theirs)
+    candidate, reference = clean(candidate), clean(reference)
+    if not candidate or not reference:
+        return Verdict.undecided
+    choice = _compare_choices(candidate, reference)
+    if choice is not None:
+        return choice
+    alike = _compare_spelling(candidate, reference)
+    if alike is not None:
+        return alike
+    if has_ellipsis(candidate) or has_ellipsis(reference):
+        return Verdict.undecided
+    rewritten = _compare_rewritten(candidate, reference, symbolic, ordered)
+    if rewritten is not None:
+        return rewritten
+    bare_mine, bare_theirs = _unassigned(candidate, reference)
+    if (bare_mine, bare_theirs) != (candidate, reference):
+        return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
+    words = _compare_words(candidate, reference)
+    if words is not None:
+        return words
+    lists = _compare_lists(candidate, reference, symbolic, ordered)
+    if lists is not None:
+        return lists
+    if _TOWER.search(candidate) or _TOWER.search(reference):
+        return Verdict.undecided
+    if any(_SCALED.fullmatch(one) and other is not None for one, other in ((candidate, theirs), (reference, mine))):
+        return Verdict.undecided
+    return _compare_measured(candidate, reference, symbolic)
+
+
+def _compare_rewritten(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+    """Repeating decimals and combinations by their values; None if there are none."""
+    (mine, sure), (theirs, as_sure) = with_fractions(candidate), with_fractions(reference)
+    counted = with_counts(mine), with_counts(theirs)
+    if counted == (candidate, reference):
+        return None
+    found = compare(*counted, symbolic, ordered=ordered)
+    certain = sure and as_sure and counted == (mine, theirs)
+    return found if certain or found is Verdict.right else Verdict.undecided
+
+
+def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Verdict:
+    """Expressions that may have a unit behind them."""
+    percent = [text.endswith("%") for text in (candidate, reference)]
+    if any(percent):
+        return _compare_percent(candidate.rstrip("% "), reference.rstrip("% "), percent, symbolic)
+    split = [(text, "") if _ANGLE.search(text) else split_unit(text) for text in (candidate, reference)]
+    (candidate, mine_in), (reference, theirs_in) = split
+    if mine_in != theirs_in and mine_in and theirs_in:
+        return Verdict.undecided
+    found = symbolic(candidate, reference)
+    # Without a unit, an angle may be in radians.
+    unsure = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
+    unsure |= may_count(candidate) or may_count(reference)
+    return Verdict.undecided if unsure and found is Verdict.wrong else found
+
+
+def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: Symbolic) -> Verdict:
+    """Expressions of which one or both are followed by %: against a bare one, a share or the number itself."""
+    if all(percent):
+        return symbolic(candidate, reference)
+    shares = [f"({text})/100" if each else text for text, each in zip((candidate, reference), percent, strict=True)]
+    found = {symbolic(candidate, reference), symbolic(*shares)}
+    return next((verdict for verdict in (Verdict.right, Verdict.undecided) if verdict in found), Verdict.wrong)
+
+
+def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
+    """Texts that differ in spaces, or words that differ in case, alone; None if there is more to it."""
+    mine, theirs = (_SPACE.sub("", text) for text in (candidate, reference))
+    if mine == theirs:
+        return Verdict.right
+    bare = candidate.replace(" ", ""), reference.replace(" ", "")
+    if bare[0] == bare[1]:
+        # "3 1" is not 31, and "1, 234" may be a list; within brackets it is one.
+        bracketed = bare[0][0] in "([{" and bare[0][-1] in ")]}" and not _PARTED.search(candidate + "|" + reference)
+        return Verdict.right if bracketed else Verdict.undecided
+    if _WORDS.fullmatch(candidate) and _WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
+        words = [re.split(r"[ '-]", text) for text in (candidate, reference)]
+        longest = max(map(len, words[0]))
+        capitals = [word[1:] for word in words[0]] == [word[1:] for word in words[1]]
+        # "abcd" may be a product, and ABCD a square.
+        return Verdict.right if longest > 4 or _is_known(candidate) or (longest > 2 and capitals) else None
+    return None
+
+
+def _compare_choices(candidate: str, reference: str) -> Verdict | None:
+    """Letters and answer1 .. answer9; None if the reference is neither."""
+    numbered = _NUMBERED.fullmatch(reference)
+    if numbered is not None:
+        found = _NUMBERED.match(candidate)
+        if found is None:
+            return Verdict.undecided
+        return Verdict.right if found[1] == numbered[1] else Verdict.wrong
+    letter = _LETTER.fullmatch(reference)
+    chosen = _CHOICE.fullmatch(candidate)
+    if letter is None:
+        return _compare_as_choices(candidate, reference)
+    if chosen is None:
+        # An expression may be equal to a variable of that name.
+        return Verdict.undecided if _unassigned(candidate, reference)[0] == candidate else None
+    return Verdict.right if chosen[1].upper() == (letter[1] or letter[2]).upper() else Verdict.wrong
+
+
+def _compare_as_choices(candidate: str, reference: str) -> Verdict | None:
+    """A chosen letter against "(B) 18"; and against b, which may be the choice or a variable. None for all else."""
+    mine, theirs = _LETTER.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if mine is None or theirs is None:
+        return None
+    same = (mine[1] or mine[2]).upper() == theirs[1].upper()
+    if theirs[2]:
+        return Verdict.right if same else Verdict.wrong
+    if same and mine[0] != theirs[0]:
+        return Verdict.right if ")" in mine[0] else Verdict.undecided
+    return None
+
+
+def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
+    """Both without "x =" or "(B)" in front, where only one of them has it."""
+    mine, theirs = _CHOICE.fullmatch(candidate), _CHOICE.fullmatch(reference)
+    if mine is not None and mine[2] and theirs is None:
+        return mine[2], reference
+    if theirs is not None and theirs[2] and mine is None:
+        return candidate, theirs[2]
+    named = [text.count("=") <= 1 and _ASSIGNED.match(text) is not None for text in (candidate, reference)]
+    if named[0] and "=" not in reference and not named[1]:
+        return _ASSIGNED.sub("", candidate, count=1), reference
+    if named[1] and "=" not in candidate and not named[0]:
+        return candidate, _ASSIGNED.sub("", reference, count=1)
+    return candidate, reference
+
+
+def _compare_words(candidate: str, reference: str) -> Verdict | None:
+    """Words: equal, known to exclude each other, or undecided. None if either is no text of words."""
+    words = [_WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
+    if not any(words):
+        return None
+    mine, theirs = candidate.lower(), reference.lower()
+    if all(words) and any(mine in group and theirs in group for group in _OPPOSITES):
+        return Verdict.wrong
+    return Verdict.undecided
+
+
+def _is_known(words: str) -> bool:
+    return any(words.lower() in group for group in _OPPOSITES)
+
+
+def _is_text(words: str) -> bool:
+    """Whether letters are words, not a product of variables."""
+    return _is_known(words) or max(map(len, re.split(r"[ '-]", words))) > 2
+
+
+def _brackets(text: str) -> tuple[str, list[str]] | None:
+    """Opening and closing bracket ("" for a bare list) and the elements; None if `text` is no list."""
+    if _BUILDER.match(text):
+        return None
+    body, kind = text, ""
+    for left, right, name in ((r"\{", r"\}", "{}"), ("{", "}", "{}")):
+        if text.startswith(left) and text.endswith(right):
+            body, kind = text[len(left) : -len(right)], name
+            break
+    else:
+        if text[0] in "([" and text[-1] in ")]":
+            body, kind = text[1:-1], text[0] + text[-1]
+    parts = split_top(body.replace(r"\{", "{").replace(r"\}", "}"))
+    if kind and parts is not None and (kind == "{}" or len(parts) > 1):
+        return kind, parts
+    parts = split_top(text.replace(r"\{", "{").replace(r"\}", "}"))
+    return ("", parts) if parts is not None and len(parts) > 1 else None
+
+
+def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+    """Lists, sets, tuples and intervals, element by element; None if the reference is none of them."""
+    theirs, mine = _brackets(reference), _brackets(candidate)
+    if theirs is None:
+        if mine is None or mine[0] not in ("{}", ""):
+            return Verdict.wrong if mine is not None and plain_number(reference) is not None else None
+        alone = "{" + reference + "}"
+        # Brackets that do not pair up make no set of one element either.
+        known = mine[0] == "{}" and _brackets(alone) is not None
+        return _compare_lists(candidate, alone, symbolic, ordered) if known else None
+    if mine is None:
+        if theirs[0] not in ("", "{}"):
+            return None if plain_number(candidate) is None else Verdict.wrong
+        mine = ("", [candidate])
+        if len(theirs[1]) > 1 and plain_number(candidate) is None:
+            return None
+    if max(len(mine[1]), len(theirs[1])) > _MOST_ELEMENTS:
+        return Verdict.undecided
+    kinds = (mine[0], theirs[0])
+    if kinds[1] in ("", "{}") or kinds[0] in ("", "{}"):
+        if ordered and "{}" not in kinds:
+            return _in_order(mine[1], theirs[1], symbolic)
+        found = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
+        return found if set(kinds) <= {"", "{}"} or found is not Verdict.right else Verdict.undecided
+    found = _in_order(mine[1], theirs[1], symbolic)
+    return Verdict.wrong if kinds[0] != kinds[1] and found is Verdict.right else found
+
+
+def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
+    """Elements without "x =" where only one list has it."""
+    named = [all(_ASSIGNED.match(part) for part in parts) for parts in (mine, theirs)]
+    if named[0] == named[1]:
+        return mine, theirs
+    bare = [_ASSIGNED.sub("", part, count=1) for part in (mine if named[0] else theirs)]
+    return (bare, theirs) if named[0] else (mine, bare)
+
+
+def _in_order(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+    if len(mine) != len(theirs):
+        return Verdict.wrong
+    found = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
+    if Verdict.wrong in found:
+        return Verdict.wrong
+    return Verdict.undecided if Verdict.undecided in found else Verdict.right
+
+
+def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, distinct: bool) -> Verdict:
+    """Multisets of elements; `distinct`: sets, in which an element that is repeated counts once."""
+    if distinct:
+        return _same_elements(list(dict.fromkeys(mine)), list(dict.fromkeys(theirs)), symbolic)
+    if len(mine) != len(theirs):
+        return Verdict.wrong
+    left, unsure = list(theirs), False
+    for each in mine:
+        for place, other in enumerate(left):
+            found = compare(each, other, symbolic)
+            if found is Verdict.right:
+                del left[place]
+                break
+            unsure |= found is Verdict.undecided
+    if not left:
+        return Verdict.right
+    return Verdict.undecided if unsure else Verdict.wrong
+
+
+def _same_elements(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+    """Sets: whether each element of either is one of the other's."""
+    found = [[compare(one, other, symbolic) for other in theirs] for one in mine]
+    each = [*found, *(list(column) for column in zip(*found, strict=True))]
+    if all(Verdict.right in row for row in each):
+        return Verdict.right
+    certain = any(all(verdict is Verdict.wrong for verdict in row) for row in each)
+    return Verdict.wrong if certain else Verdict.undecided
