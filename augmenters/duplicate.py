@@ -27,8 +27,9 @@ class Duplicate(Component):
         skills (hard rows shown three times, change of nats per token, sd over seeds) a guard of 0.2 turned -58 % [12]
         into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %:
         no cure there either. Leave it off unless you have read that those rows are wrong.
-    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.mixture.control_rows`: "easy" ones,
-        any ("random"), ones that are not hard but "matched" in source and length, or those of highest "final_loss".
+    of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.mixture.control_rows`:
+        "easy" ones, any ("random"), ones that are not hard but "matched" in source and length, or those of highest
+        "final_loss".
     draw: another number draws another control, where it is drawn at random.
     """
 

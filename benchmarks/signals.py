@@ -2,9 +2,9 @@
 
     python -m benchmarks.signals --out DIR [--math MATH.parquet] [--rows 1000] [--record FILE] [--figure FILE.svg]
 
-Two sets: the generated word problems of `curate.word_problems` (levels 1 to 4 by construction, alike in length) and MATH
-(levels 1 to 5 as published). One small transformer per set, of random weights, is the proxy of all signals: its run
-is shared, and what each signal takes beyond that run is timed. `Learnability` gets a reference trained on rows that
+Two sets: the generated word problems of `curate.word_problems` (levels 1 to 4 by construction, alike in length) and
+MATH (levels 1 to 5 as published). One small transformer per set, of random weights, is the proxy of all signals: its
+run is shared, and what each signal takes beyond that run is timed. `Learnability` gets a reference trained on rows that
 are not judged, `GradientAlignment` a target of such rows of the highest level: it is told what is hard, all others
 are not.
 

@@ -53,7 +53,7 @@ def run_warnings(
     uses_hard: bool = True,
     truncated: Truncated | None = None,
 ) -> tuple[RunWarning, ...]:
-    """The warnings that the numbers `found` about `split` deserve; for the rest see `curate.difficulty.diagnose.diagnose`."""
+    """The warnings that the numbers `found` about `split` deserve; for the other arguments see `diagnose`."""
     every = (
         _rows_invalid(split),
         _rows_truncated(split, truncated),

@@ -71,7 +71,8 @@ class Evaluation(Component):
         its folder says, else "alpaca".
     shots: solved examples before every question, the same for all, drawn with `seed` from `shots_from`; rows whose
         question is asked are never among them.
-    samples: answers drawn per question; temperature 0 (greedy) draws one. top_p: see `curate.generators.requests.Sampling`.
+    samples: answers drawn per question; temperature 0 (greedy) draws one. top_p: see
+        `curate.generators.requests.Sampling`.
     max_tokens: most tokens of an answer. stop: texts that end one, besides those of the style.
     max_length: most tokens of question and reference completion together when that is scored; shots come on top.
     generate, nll: whether answers are drawn and graded, and whether reference completions are scored.

@@ -27,8 +27,8 @@ __all__ = ["check_embeddable", "embed", "embedded_losses", "embeddings_of"]
 def embed(hidden: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
     """(b, d) float32 embeddings of the rows of a batch, detached.
 
-    hidden: (b, T - 1, d), or (1, t, d) packed, as `curate.models.forward.decoder_states` gives them. lengths: (b,) tokens of
-    each row. A row of one token has embedding 0.
+    hidden: (b, T - 1, d), or (1, t, d) packed, as `curate.models.forward.decoder_states` gives them. lengths: (b,)
+    tokens of each row. A row of one token has embedding 0.
     """
     hidden = hidden.detach()
     counted = (lengths - 1).clamp_min(0)

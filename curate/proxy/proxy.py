@@ -70,8 +70,8 @@ class Proxy(Component):
     learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.
     batch_size: rows per optimizer step.
     max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of what the system
-        says and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the smallest length at
-        which 99 % of the rows are whole, within the model's context.
+        says and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the
+        smallest length at which 99 % of the rows are whole, within the model's context.
     template: text around prompts; "auto" = what the model was fine-tuned with, where it says so, else Alpaca for bare
         prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
     precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware

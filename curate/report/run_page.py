@@ -2,8 +2,8 @@
 
 It is written from the folder of the run alone, so it can be written again at any time. Nothing the data holds
 can act in it: HTML is escaped by the template engine, the acting characters of every string are made visible
-(`curate.console.formatting.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names and
-allows no request at all.
+(`curate.console.formatting.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names
+and allows no request at all.
 """
 
 from __future__ import annotations

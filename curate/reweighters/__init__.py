@@ -1,7 +1,7 @@
 """Online reweighting: how much each example of an optimizer batch counts, decided while the model trains.
 
-Parameters are frozen components. `curate.training.reweighting` says what a reweighter is told; `curate.reweighters.trainers`
-lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
+Parameters are frozen components. `curate.training.reweighting` says what a reweighter is told;
+`curate.reweighters.trainers` lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
 
     import torch
     import transformers

@@ -21,11 +21,11 @@ __all__ = ["ADAPT"]
 class ADAPT(Component):
     """Online per-sample reweighting by similarity to anchors (arXiv 2605.05227).
 
-    w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.models.embeddings`, at the
-    model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped. What is
-    averaged is tokens, so that weights of 1 are the run without weights: the paper scales the gradient of each row's
-    loss, and how that loss is averaged is not known. phi leaves out the state of the last token, which the paper's sum
-    over all tokens has.
+    w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.models.embeddings`,
+    at the model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped.
+    What is averaged is tokens, so that weights of 1 are the run without weights: the paper scales the gradient of each
+    row's loss, and how that loss is averaged is not known. phi leaves out the state of the last token, which the
+    paper's sum over all tokens has.
 
     anchors: a dataset of what the model is to be good at, tokenised as the training rows are; its answers count too.
     similarity: "embedding", or "bm25": s_i = mean BM25 score of the row's tokens with the anchors' as queries,

@@ -34,10 +34,11 @@ def tokenize(
 ) -> Tokens:
     """Tokens of all rows, prompt and completion tokenized apart, beginning-of-sequence once, then EOS.
 
-    template: what `curate.tokenization.templates.resolve_template` returned. max_length: tokens per row; a longer row is cut, see
-    `curate.tokenization.truncation`, and if that takes some of its completion gets no EOS. The mark with which a chat template ends
-    an assistant turn is supervised and, at the end of a row, stands for EOS. A row is valid if at least one token of
-    completion text survives; others have no supervised token. advance: called with the number of rows done.
+    template: what `curate.tokenization.templates.resolve_template` returned. max_length: tokens per row; a longer row
+    is cut, see `curate.tokenization.truncation`, and if that takes some of its completion gets no EOS. The mark with
+    which a chat template ends an assistant turn is supervised and, at the end of a row, stands for EOS. A row is valid
+    if at least one token of completion text survives; others have no supervised token. advance: called with the number
+    of rows done.
     refuse: called with the number of each row that the template cannot render, and why; such a row has no tokens.
     None = InputError.
     """

@@ -1,7 +1,8 @@
 """Text around an example: which characters a model sees, and which of them it is asked to predict.
 
-A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. What is given and what is predicted are
-tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge across it.
+A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. What is given and what is
+predicted are tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
+across it.
 """
 
 from __future__ import annotations

@@ -257,8 +257,8 @@ class Reweighter(Protocol):
 class RowReweighter(Reweighter, Protocol):
     """A reweighter that says whether its method averages tokens or the mean losses of rows. Optional; else tokens.
 
-    Of rows: its `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the mean of
-    w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
+    Of rows: its `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the
+    mean of w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
     """
 
     averages: Literal["tokens", "rows"]

@@ -146,8 +146,8 @@ def begin(
 def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation, Loaded]:
     """The rows that the model's own chat template renders too, and settings with one `max_length` for all arms.
 
-    Raises InputError as `curate.tokenization.usable.check_usable` does. What the proxy cannot read is left out arm by arm, as
-    `curate run` does.
+    Raises InputError as `curate.tokenization.usable.check_usable` does. What the proxy cannot read is left out arm by
+    arm, as `curate run` does.
     """
     from curate.finetuning.lengths import tokenised, with_length
     from curate.models.trained_template import settle_template

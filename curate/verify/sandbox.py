@@ -80,7 +80,8 @@ def check_sandbox() -> None:
 
 
 def sandbox_layers() -> tuple[str, ...]:
-    """The layers that a program is run in here (those of `curate.verify.sandbox_child.LAYERS`); none where none is run."""
+    """The layers that a program is run in here (those of `curate.verify.sandbox_child.LAYERS`); none where none is
+    run."""
     return _layers(_Weak.count > 0)
 
 
