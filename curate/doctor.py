@@ -126,10 +126,11 @@ def _tiny_run() -> tuple[str, str, str]:
 
     from curate.demo import generate
     from curate.pipeline import Pipeline
+    from curate.temporary import temporary_folder
 
     started = time.monotonic()
     settings = ["proxy.model=scratch", "proxy.steps=4", "proxy.checkpoints=2", "proxy.batch_size=8"]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("curate-doctor-") as folder:
         curated = Pipeline.from_recipe("quick", settings=settings).run(generate(n=64), cache=folder)
     return "good", f"64 rows in, {len(curated)} out, {time.monotonic() - started:.1f} s", ""
 

@@ -14,7 +14,18 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["disk_errors", "make_folder", "publish", "publish_file", "remove", "remove_file", "remove_stale", "sync"]
+__all__ = [
+    "died",
+    "disk_errors",
+    "make_folder",
+    "owner",
+    "publish",
+    "publish_file",
+    "remove",
+    "remove_file",
+    "remove_stale",
+    "sync",
+]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -95,14 +106,27 @@ def publish_file(target: Path, content: str | bytes, *, replace: bool = True) ->
 
 
 def _host() -> str:
-    # A cache may lie on a disk that several machines share: a process number means something on one only.
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    # A cache may lie on a disk that several machines share, /tmp in several containers of one name: a process number
+    # means something in one of them only.
+    numbers = ""
+    with suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.blake2b((socket.gethostname() + numbers).encode(), digest_size=4).hexdigest()
+
+
+def owner() -> str:
+    """This process, as a part of a name by which others can tell when it has ended."""
+    return f"{_host()}-{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def died(mark: str) -> bool:
+    """Whether what begins with `owner()` names a process that has ended; False where that cannot be told from here."""
+    host, pid, start, *_ = [*mark.split("-"), "", "", ""]
+    return host == _host() and pid.isdigit() and not _alive(int(pid), start)
 
 
 def _partial(target: Path) -> Path:
-    return target.with_name(
-        f".{target.name}.partial-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{os.urandom(3).hex()}"
-    )
+    return target.with_name(f".{target.name}.partial-{owner()}-{os.urandom(3).hex()}")
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
@@ -168,8 +192,7 @@ def _link_unless_there(partial: Path, target: Path) -> None:
 def remove_stale(target: Path) -> None:
     """Remove what dead processes left beside `target`; a live one's partial folder is its own."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
-        host, pid, start, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", "", ""]
-        if host == _host() and pid.isdigit() and not _alive(int(pid), start):
+        if died(path.name.rsplit(".partial-", 1)[1]):
             remove(path)
 
 
