@@ -21,7 +21,7 @@ import numpy as np
 
 from curate.errors import CacheDamage, ExternalError, InputError
 from curate.places import local_path
-from curate.publish import disk_errors, publish, remove
+from curate.publish import disk_errors, mkdirs, publish, remove
 
 __all__ = ["Cache", "default_cache"]
 
@@ -97,7 +97,7 @@ class Cache:
         path = self.root.joinpath(*key[:-1], f".{key[-1]}.lock")
         self._clear_way(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            mkdirs(path.parent)
             if os.path.lexists(path) and not path.is_file():  # to open a pipe would be to wait for ever
                 self._set_aside(path, "not a file")
             lock = FileLock(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
 from curate.model_files import check_files, check_layers, check_tokenizer, check_weights
+from curate.places import files_under
 
 if TYPE_CHECKING:
     from curate.cache import Cache
@@ -69,7 +70,7 @@ def _files(place: Place) -> list[tuple[Path, str]]:
     if place.gguf:
         return [(Path(place.gguf), "gguf")]  # under whatever name
     folder = Path(place.path)
-    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
     return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
 
 

@@ -20,7 +20,7 @@ from curate.component import fingerprint
 from curate.curated import Curated
 from curate.errors import InputError
 from curate.hashing import file_digest
-from curate.places import expanded
+from curate.places import expanded, files_under
 from curate.plan import Realized
 from curate.protocols import Generator, MeasuringScorer
 from curate.publish import publish, publish_file
@@ -64,7 +64,7 @@ def _files(data: Any) -> str | None:
     if not isinstance(data, str | Path) or not expanded(data).exists():
         return None
     path = expanded(data)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(files_under(path))
     return file_digest((file, file.name) for file in files)
 
 

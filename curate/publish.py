@@ -18,6 +18,7 @@ __all__ = [
     "died",
     "disk_errors",
     "make_folder",
+    "mkdirs",
     "owner",
     "publish",
     "publish_file",
@@ -133,9 +134,19 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it where there are none. InputError where something else is in the way."""
     with disk_errors(folder):
         try:
-            folder.mkdir(mode, parents=True, exist_ok=True)
+            mkdirs(folder, mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{error.filename or folder} is a file where a folder is needed; remove it") from error
+
+
+def mkdirs(folder: Path, mode: int = 0o777) -> None:
+    """As `folder.mkdir(mode, parents=True, exist_ok=True)`, which calls itself for each and ends at 1,000 of them."""
+    missing = [folder]
+    while (above := missing[-1].parent) != missing[-1] and not above.exists():
+        missing.append(above)
+    for path in missing[:0:-1]:
+        path.mkdir(exist_ok=True)
+    folder.mkdir(mode, exist_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -93,10 +93,10 @@ class Target:
             return
         import torch
 
-        from curate.publish import disk_errors
+        from curate.publish import disk_errors, make_folder
         from curate.temporary import temporary_folder
 
-        cache.root.mkdir(parents=True, exist_ok=True)
+        make_folder(cache.root)
         with temporary_folder(".merged-", cache.root) as place:
             with disk_errors(place):
                 self.load(torch.device("cpu")).save_pretrained(place)
