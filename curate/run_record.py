@@ -22,7 +22,7 @@ from curate.models.loading import identify
 from curate.proxy.proxy import Proxy
 from curate.run import MeasuringScorer
 from curate.storage.hashing import file_digest
-from curate.storage.places import expanded
+from curate.storage.places import expanded, files_under
 
 __all__ = ["Recipe", "cost_record", "count_rows", "data_record", "inputs_fingerprint", "recipe_text"]
 
@@ -78,7 +78,7 @@ def _files(data: Any) -> str | None:
     if not isinstance(data, str | Path) or not expanded(data).exists():
         return None
     path = expanded(data)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(files_under(path))
     return file_digest((file, file.name) for file in files)
 
 

@@ -43,8 +43,8 @@ def _tiny_scratch() -> Iterator[None]:
         "num_key_value_heads": 2,
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.models, "_SCRATCH_SHAPE", shape)
-        patch.setattr(curate.models, "_SCRATCH_VOCABULARY", 400)
+        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
+        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 400)
         yield
 
 

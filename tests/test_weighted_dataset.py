@@ -276,8 +276,8 @@ def _tiny_scratch() -> Any:
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     shape |= {"num_attention_heads": 2, "num_key_value_heads": 2}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.models, "_SCRATCH_SHAPE", shape)
-        patch.setattr(curate.models, "_SCRATCH_VOCABULARY", 300)
+        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
+        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 300)
         yield
 
 

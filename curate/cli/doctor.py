@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from curate.errors import CurateError
+
 __all__ = ["examine", "print_findings"]
 
 _MINIMUM = {"torch": (2, 11), "transformers": (5, 17)}
@@ -38,7 +40,8 @@ def examine(cache: Path | str | None = None) -> list[dict[str, str]]:
         try:
             status, found, remedy = check()
         except Exception as error:  # a check that fails is itself the finding
-            status, found, remedy = "bad", f"{type(error).__name__}: {' '.join(str(error).split())}", "see the message"
+            kind = "" if isinstance(error, CurateError) else f"{type(error).__name__}: "
+            status, found, remedy = "bad", kind + " ".join(str(error).split()), "see the message"
         findings.append({"name": name, "status": status, "found": found, "remedy": remedy})
     return findings
 
@@ -107,14 +110,17 @@ def _programs() -> tuple[str, str, str]:
 
 
 def _cache(given: Path | str | None) -> tuple[str, str, str]:
+    from curate.storage.atomic import make_folder
     from curate.storage.cache import default_cache
+    from curate.storage.places import check_cache, files_under, local_path
 
-    root = Path(given) if given else default_cache()
-    root.mkdir(parents=True, exist_ok=True)
+    root = local_path(given) if given else default_cache()
+    check_cache(root)
+    make_folder(root)
     with tempfile.TemporaryDirectory(dir=root):
         pass
     free = shutil.disk_usage(root).free
-    used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    used = sum(path.stat().st_size for path in files_under(root))
     found = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
     if free < _LITTLE_DISK:
         return "note", found, "little room for checkpoints: set CURATE_CACHE or pass --cache"
@@ -125,11 +131,12 @@ def _tiny_run() -> tuple[str, str, str]:
     import time
 
     from curate.pipeline import Pipeline
+    from curate.storage.temporary import temporary_folder
     from curate.word_problems.table import generate
 
     started = time.monotonic()
     settings = ["proxy.model=scratch", "proxy.steps=4", "proxy.checkpoints=2", "proxy.batch_size=8"]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("curate-doctor-") as folder:
         curated = Pipeline.from_recipe("quick", settings=settings).run(generate(n=64), cache=folder)
     return "good", f"64 rows in, {len(curated)} out, {time.monotonic() - started:.1f} s", ""
 

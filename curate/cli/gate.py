@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from curate.console.formatting import one_line, visible
 from curate.dataset_reference import named_dataset
 from curate.errors import InputError
-from curate.storage.places import expanded, local_path
+from curate.storage.places import expanded, files_under, local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -172,7 +172,7 @@ def _check_results(options: argparse.Namespace) -> None:
             continue
         for role, named in inputs:
             place = expanded(named["data"] if isinstance(named, dict) else named)
-            read = [each for each in place.rglob("*") if each.is_file()] if place.is_dir() else [place]
+            read = list(files_under(place)) if place.is_dir() else [place]
             if any(_same_file(path, each) for each in read):
                 raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")
 

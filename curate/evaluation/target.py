@@ -91,18 +91,17 @@ class Target:
         if self.adapter is None:
             yield self.model
             return
-        import tempfile
-
         import torch
 
-        from curate.storage.atomic import disk_errors
+        from curate.storage.atomic import disk_errors, make_folder
+        from curate.storage.temporary import temporary_folder
 
-        cache.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".merged-", dir=cache.root) as place:
-            with disk_errors(Path(place)):
+        make_folder(cache.root)
+        with temporary_folder(".merged-", cache.root) as place:
+            with disk_errors(place):
                 self.load(torch.device("cpu")).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
-            yield place
+            yield str(place)
 
 
 def load_tokenizer_from(folder: Path) -> Any:

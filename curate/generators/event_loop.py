@@ -17,6 +17,7 @@ from curate.generators.requests import Completion, Queue, Request
 __all__ = ["pump", "run_apart"]
 
 _SLICE = 0.05  # seconds of handing completions back before asking for more: grading must not starve the server
+GRACE = 5.0  # seconds that requests under way have to finish after one has failed: their answers may be paid for
 
 
 async def pump(
@@ -30,7 +31,8 @@ async def pump(
 
     wake: set by whoever knows that there is more room.
     worker: one thread, in which alone the queue is called; all that is finished by then goes in one visit.
-    What is finished is handed back before an error of `ask`, or a cancellation, goes on.
+    What is finished is handed back before an error of `ask`, or a cancellation, goes on; before an error, also what
+    finishes within `GRACE` seconds of it.
     """
     flow = _Flow(queue, ask, wake)
     try:
@@ -45,13 +47,13 @@ async def pump(
                 return
             if not flow.finished and flow.tasks:
                 await flow.wake.wait()
+        await _last_answers(flow, worker)
     except asyncio.CancelledError:
         await _cancelled(flow.tasks)
         await flow.loop.run_in_executor(worker, flow.hand_back)
         raise
     finally:
         await _cancelled(flow.tasks)
-    await flow.loop.run_in_executor(worker, flow.hand_back)
     raise flow.faults[0]
 
 
@@ -95,6 +97,19 @@ class _Flow:
     def hand_back(self) -> None:
         while self.finished:
             self.queue.done(*self.finished.popleft())
+
+
+async def _last_answers(flow: _Flow, worker: ThreadPoolExecutor) -> None:
+    """Hand back what is finished, and what is so within `GRACE` seconds; nothing more is taken."""
+    until = time.monotonic() + GRACE
+    while True:
+        await flow.loop.run_in_executor(worker, flow.hand_back)
+        left = until - time.monotonic()
+        if flow.finished:
+            continue
+        if not flow.tasks or left <= 0:
+            return
+        await asyncio.wait(flow.tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -12,6 +12,7 @@ from curate.models.hub import Place, explained, locate
 from curate.models.model_files import check_files, check_layers, check_tokenizer, check_weights
 from curate.models.scratch import SCRATCH, scratch_model
 from curate.storage.hashing import file_digest
+from curate.storage.places import files_under
 
 if TYPE_CHECKING:
     from curate.storage.cache import Cache
@@ -42,7 +43,7 @@ def _files(place: Place) -> list[tuple[Path, str]]:
     if place.gguf:
         return [(Path(place.gguf), "gguf")]  # under whatever name
     folder = Path(place.path)
-    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
     return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
 
 

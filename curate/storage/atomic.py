@@ -14,7 +14,19 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["disk_errors", "make_folder", "publish", "publish_file", "remove", "remove_file", "remove_stale", "sync"]
+__all__ = [
+    "died",
+    "disk_errors",
+    "make_folder",
+    "mkdirs",
+    "owner",
+    "publish",
+    "publish_file",
+    "remove",
+    "remove_file",
+    "remove_stale",
+    "sync",
+]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -95,23 +107,46 @@ def publish_file(target: Path, content: str | bytes, *, replace: bool = True) ->
 
 
 def _host() -> str:
-    # A cache may lie on a disk that several machines share: a process number means something on one only.
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    # A cache may lie on a disk that several machines share, /tmp in several containers of one name: a process number
+    # means something in one of them only.
+    numbers = ""
+    with suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.blake2b((socket.gethostname() + numbers).encode(), digest_size=4).hexdigest()
+
+
+def owner() -> str:
+    """This process, as a part of a name by which others can tell when it has ended."""
+    return f"{_host()}-{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def died(mark: str) -> bool:
+    """Whether what begins with `owner()` names a process that has ended; False where that cannot be told from here."""
+    host, pid, start, *_ = [*mark.split("-"), "", "", ""]
+    return host == _host() and pid.isdigit() and not _alive(int(pid), start)
 
 
 def _partial(target: Path) -> Path:
-    return target.with_name(
-        f".{target.name}.partial-{_host()}-{os.getpid()}-{_start_time(os.getpid())}-{os.urandom(3).hex()}"
-    )
+    return target.with_name(f".{target.name}.partial-{owner()}-{os.urandom(3).hex()}")
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it where there are none. InputError where something else is in the way."""
     with disk_errors(folder):
         try:
-            folder.mkdir(mode, parents=True, exist_ok=True)
+            mkdirs(folder, mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{error.filename or folder} is a file where a folder is needed; remove it") from error
+
+
+def mkdirs(folder: Path, mode: int = 0o777) -> None:
+    """As `folder.mkdir(mode, parents=True, exist_ok=True)`, which calls itself for each and ends at 1,000 of them."""
+    missing = [folder]
+    while (above := missing[-1].parent) != missing[-1] and not above.exists():
+        missing.append(above)
+    for path in missing[:0:-1]:
+        path.mkdir(exist_ok=True)
+    folder.mkdir(mode, exist_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -168,8 +203,7 @@ def _link_unless_there(partial: Path, target: Path) -> None:
 def remove_stale(target: Path) -> None:
     """Remove what dead processes left beside `target`; a live one's partial folder is its own."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
-        host, pid, start, *_ = [*path.name.rsplit(".partial-", 1)[1].split("-"), "", "", ""]
-        if host == _host() and pid.isdigit() and not _alive(int(pid), start):
+        if died(path.name.rsplit(".partial-", 1)[1]):
             remove(path)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.errors import CacheDamage, ExternalError, InputError
-from curate.storage.atomic import disk_errors, publish, remove
+from curate.storage.atomic import disk_errors, mkdirs, publish, remove
 from curate.storage.places import local_path
 
 __all__ = ["Cache", "default_cache"]
@@ -75,6 +75,7 @@ class Cache:
 
         if self.get(*key) is not None:
             return entry
+        self._clear_way(entry)
         publish(entry, fill, replace=False)
         self._verified.add(entry)
         return entry
@@ -94,10 +95,11 @@ class Cache:
         from filelock import FileLock, Timeout
 
         path = self.root.joinpath(*key[:-1], f".{key[-1]}.lock")
+        self._clear_way(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                _regular(path)
+            mkdirs(path.parent)
+            if os.path.lexists(path) and not path.is_file():  # to open a pipe would be to wait for ever
+                self._set_aside(path, "not a file")
             lock = FileLock(path)
             try:
                 lock.acquire(timeout=0)
@@ -113,6 +115,27 @@ class Cache:
             yield
         finally:
             lock.release()
+
+    def _clear_way(self, place: Path) -> None:
+        """Set aside what lies where folders above `place` are needed and can be nobody's work: a pipe, a loop of links.
+
+        InputError for a file, which may be the user's own, and for a link to nothing: its disk may be absent just now.
+        """
+        for folder in reversed(place.relative_to(self.root).parents[:-1]):
+            path = self.root / folder
+            try:
+                mode = path.stat().st_mode
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    self._set_aside(path, "a loop of links")
+                elif error.errno == errno.ENOENT and path.is_symlink():
+                    raise InputError(f"{path} is a link to nothing; remove it, or name another --cache") from error
+                return
+            if stat.S_ISREG(mode):
+                raise InputError(f"{path} is a file where a folder is needed; remove it")
+            if not stat.S_ISDIR(mode):
+                self._set_aside(path, "not a folder")
+                return
 
     def _set_aside(self, entry: Path, fault: str) -> None:
         aside = self.root / "damaged" / f"{entry.name}-{os.getpid()}-{os.urandom(4).hex()}"

@@ -6,11 +6,12 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["check_cache", "check_place", "expanded", "local_path"]
+__all__ = ["check_cache", "check_place", "expanded", "files_under", "local_path"]
 
 # A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -54,6 +55,24 @@ def expanded(name: str | Path) -> Path:
         if error.errno not in _ABSENT:
             raise InputError(f"{visible_start(path)} cannot be read ({error.strerror}); name another place") from error
     return path
+
+
+def files_under(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in those below it, in no order; links to files too. Raises OSError as `os.scandir`.
+
+    However deep they are nested: rglob keeps a generator for each level, which costs their square, and ends at 1,000.
+    """
+    pending = [str(folder)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif (path := Path(entry.path)).is_file():  # entry.is_file() raises for a loop of links
+                        yield path
+        except PermissionError:
+            continue
 
 
 def check_place(path: Path) -> None:

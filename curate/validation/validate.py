@@ -6,7 +6,6 @@ prepare -> arms -> (finetune -> evaluate) per seed and arm -> compare after ever
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from curate.difficulty.scores import Scores
 from curate.errors import DataWarning, InputError
 from curate.run import Run
 from curate.storage.places import local_path
+from curate.storage.temporary import temporary_folder
 from curate.validation.arms import Arms
 from curate.validation.config import Validation, copying, synthesizing
 from curate.validation.evaluation_rows import Prepared, prepare
@@ -119,8 +119,8 @@ def begin(
         data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress)
     )
     # Made elsewhere, so that nothing in the folder changes before every check is passed.
-    with tempfile.TemporaryDirectory() as place:
-        prepared = prepare(data, settings, Path(place), progress)
+    with temporary_folder("curate-validation-") as place:
+        prepared = prepare(data, settings, place, progress)
         described |= describe_sets(settings, prepared)
         check_folder(out, described, fresh=fresh)
         if not fresh:
@@ -128,7 +128,7 @@ def begin(
         _check_recipes(settings, prepared, scored=scores is not None)
         if not dry:
             claim(out, described, fresh=fresh)
-            prepared = prepared.moved(Path(place), out)
+            prepared = prepared.moved(place, out)
     pipeline = settings.pipeline
     if any(_writes_rows(each) for each in pipeline.augmenters):
         pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may have what is asked later

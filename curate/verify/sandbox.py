@@ -25,7 +25,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +32,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from curate.errors import ExternalError, InputError
+from curate.storage.temporary import new_folder
 from curate.verify.watch import ProgramLimits, ProgramResult, Watch
 from curate.verify.work_folder import remove_folder
 
@@ -137,7 +137,7 @@ def _run(code: str, limits: ProgramLimits, off: tuple[str, ...] = ()) -> Program
     if sys.platform != "linux":
         return ProgramResult(None, f"programs run on Linux only: no sandbox is known for {sys.platform}")
     try:
-        folder = tempfile.mkdtemp(prefix="curate-program-")
+        folder = new_folder("curate-program-", clear=remove_folder)
     except OSError as error:
         raise ExternalError(f"a program needs a temporary folder ({error}); set TMPDIR to one with room") from error
     try:

@@ -20,7 +20,9 @@ from curate.cli.gate import add_arguments, gate
 from curate.component import fingerprint
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.gate import Gate, GateIndex, Hit, admission, compared_texts, near, read_texts, words
+from curate.gate import Gate, GateIndex, Hit, admission, compared_texts, read_texts
+from curate.gate import minhash as near
+from curate.gate import normalization as words
 from curate.gate import shingles as sketching
 from curate.gate.minhash import NearIndex
 from curate.gate.normalization import split_words

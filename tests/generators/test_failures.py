@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import CurateError, ExternalError, InputError
-from curate.generators import VLLMServer, body, client, failures, keepers
+from curate.generators import VLLMServer, body, failures, keepers
+from curate.generators import openai_client as client
 from curate.generators.failures import destination, pause_seconds, wanted_seconds
 from curate.generators.payloads import completion_of
 from curate.generators.request_store import RequestStore, complete

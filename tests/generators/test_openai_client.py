@@ -20,7 +20,10 @@ from pydantic import ValidationError
 
 from curate.checks import check_component
 from curate.errors import ExternalError, InputError
-from curate.generators import VLLMServer, client, endpoints, failures, keepers
+from curate.generators import VLLMServer, failures, keepers
+from curate.generators import event_loop as pump
+from curate.generators import load_balancing as endpoints
+from curate.generators import openai_client as client
 from curate.generators.payloads import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Generator, Prompt, Request, Sampling
@@ -55,10 +58,12 @@ def connect(server: FakeServer, **more: Any) -> VLLMServer:
     return VLLMServer(**{"model": server.model, "url": server.url, **more})
 
 
-def failing(error: type[Exception], generator: VLLMServer, requests: list[Request]) -> str:
+def failing(
+    error: type[Exception], generator: VLLMServer, requests: list[Request], store: RequestStore | None = None
+) -> str:
     """The message with which asking fails."""
     with pytest.raises(error) as caught:
-        complete(generator, requests)
+        complete(generator, requests, store)
     message = str(caught.value)
     assert message.isprintable()
     return message
@@ -537,6 +542,40 @@ def test_a_request_that_is_not_accepted_is_the_users_turn(status: int) -> None:
         message = failing(InputError, connect(server), [ask(0)])
     assert f"(status {status}): top_p must be in (0, 1]" in message
     assert server.paths["/v1/completions"] == 1
+
+
+def test_what_is_under_way_when_a_request_fails_is_kept(tmp_path: Path) -> None:
+    """Its answers may be paid for; no more is asked."""
+    refused = Fault("status", 400, "top_p must be in (0, 1]")
+    store = RequestStore(tmp_path / "requests.sqlite")
+    slow = Fault("slow", seconds=0.5)
+    with FakeServer(faults=lambda body, _: refused if asked(body) == "question 0" else slow) as server:
+        failing(InputError, connect(server, connections=8), many(100), store)
+        assert store.count() == sum(server.answered.values()) == len(server.requests) - 1
+        assert 1 <= store.count() < 50
+
+
+def test_what_hangs_when_a_request_fails_is_waited_for_a_little_and_an_interrupt_ends_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refused = Fault("status", 400, "top_p must be in (0, 1]")
+    hanging: dict[str, Fault | None] = {"question 0": refused, "question 1": Fault("hang")}
+    store = RequestStore(tmp_path / "requests.sqlite")
+    with FakeServer(faults=lambda body, _: hanging.get(asked(body))) as server:
+        monkeypatch.setattr(pump, "GRACE", 0.5)
+        began = time.monotonic()
+        failing(InputError, connect(server, connections=8), many(4), store)
+        assert 0.4 < time.monotonic() - began < 10
+        assert store.count() == 2
+        monkeypatch.setattr(pump, "GRACE", 1000.0)
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                connect(server, connections=8).serve(Pulled(4))
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def test_no_chat_template_names_the_remedy() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.generators import VLLMServer, client
+from curate.generators import VLLMServer
+from curate.generators import openai_client as client
 from curate.generators.decoding import sample
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Request, Sampling

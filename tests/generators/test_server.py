@@ -18,7 +18,9 @@ import pytest
 
 from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
-from curate.generators import VLLMServer, client, keepers, server_process
+from curate.generators import VLLMServer, keepers
+from curate.generators import openai_client as client
+from curate.generators import server as server_process
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Request, Sampling
 from curate.generators.server import ServerProcess, find_command, one_line

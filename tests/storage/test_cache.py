@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -219,6 +220,46 @@ def test_a_file_where_a_folder_of_the_cache_is_needed_is_named(tmp_path: Path, n
     (tmp_path / name).write_text("x")
     with pytest.raises(InputError, match=f"{name} is a file where a folder is needed; remove it"):
         Cache(tmp_path).put("group", "k", write=_write())
+
+
+def _socket(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(place))  # the whole path may be longer than an address can be
+
+
+NOBODYS_WORK = {"pipe": os.mkfifo, "socket": _socket, "loop": lambda place: place.symlink_to(place.name)}
+
+
+@pytest.mark.parametrize("kind", NOBODYS_WORK)
+@pytest.mark.parametrize("depth", ["outer", "outer/inner", "outer/inner/.k.lock"])
+def test_what_no_one_made_is_set_aside_where_a_folder_or_lock_is_needed(tmp_path: Path, depth: str, kind: str) -> None:
+    place, cache = tmp_path / depth, Cache(tmp_path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    NOBODYS_WORK[kind](place)
+    assert cache.get("outer", "inner", "k") is None
+    with pytest.warns(CacheDamage, match=rf"{depth} is damaged \(.*computed anew"), cache.lock("outer", "inner", "k"):
+        pass
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    if place.is_dir():
+        place.rename(place.with_name("before"))
+        NOBODYS_WORK[kind](place)
+        with pytest.warns(CacheDamage, match="computed anew"):
+            cache.put("outer", "inner", "k", write=_write())
+        assert cache.get("outer", "inner", "k") is not None
+
+
+def test_what_may_be_somebody_s_work_is_never_moved(tmp_path: Path) -> None:
+    """With `--cache .` the files beside may be the user's, and the disk that a link leads to may come back."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    for name, message in (("file", "is a file where a folder is needed"), ("link", "is a link to nothing")):
+        with pytest.raises(InputError, match=message), Cache(tmp_path).lock(name, "k"):
+            pass
+        with pytest.raises(InputError, match=message):
+            Cache(tmp_path).put(name, "k", write=_write())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+    (tmp_path / "absent").mkdir()
+    assert Cache(tmp_path).put("link", "k", write=_write()) == tmp_path / "link" / "k"
 
 
 def test_leftovers_of_an_earlier_process_with_our_number_are_removed(tmp_path: Path) -> None:

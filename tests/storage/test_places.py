@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from curate import Pipeline
+from curate.cli import doctor, main
 from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.storage.cache import Cache, default_cache
-from curate.storage.places import check_cache, check_place, expanded, local_path
+from curate.storage.places import check_cache, check_place, expanded, files_under, local_path
+from curate.verify.work_folder import remove_folder
 from scorers import Length
 
 ROWS = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "dd"}\n{"prompt": "e", "completion": "fff"}\n'
@@ -178,6 +181,36 @@ def test_escapes_in_a_name_do_not_reach_the_terminal(
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
     assert "a␛[31mb" in printed.out
+
+
+def test_a_place_may_be_as_deep_as_a_path_can_tell(tmp_path: Path) -> None:
+    """Far deeper than calls can be nested."""
+    deep = tmp_path / os.sep.join(["a"] * 1500)
+    check_cache(deep)
+    check_place(deep)
+    began = time.monotonic()
+    assert Cache(deep).put("group", "k", write=lambda folder: None).is_dir()
+    with Cache(deep).lock("group", "k"):
+        pass
+    assert {path.name for path in files_under(tmp_path)} == {"manifest.json", ".k.lock"}
+    status, found, _ = doctor._cache(deep)
+    assert status == doctor._cache(tmp_path)[0], found
+    assert time.monotonic() - began < 30
+    remove_folder(str(tmp_path / "a"))
+
+
+def test_files_are_found_as_rglob_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("a", "b/d", "b/c/.e"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "away").symlink_to("b")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nothing").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    assert sorted(files_under(tmp_path)) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(list(files_under(tmp_path))) == 4
 
 
 def test_a_cache_is_made_where_it_can_be(tmp_path: Path) -> None:

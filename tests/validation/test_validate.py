@@ -54,8 +54,8 @@ def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    monkeypatch.setattr(curate.models, "_SCRATCH_SHAPE", {**shape, "num_key_value_heads": 2})
-    monkeypatch.setattr(curate.models, "_SCRATCH_VOCABULARY", 320)
+    monkeypatch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", {**shape, "num_key_value_heads": 2})
+    monkeypatch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 320)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def test_where_the_network_cannot_be_closed_nothing_runs(tmp_path: Path) -> None
     code = """
 import sys
 sys.argv = ["sandbox_child.py", {program!r}, {settings!r}]
-from curate.verify import jail
+from curate.verify import sandbox_child as jail
 class Refusing:
     def unshare(self, *arguments): return -1
     def syscall(self, *arguments): return -1
