@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curate import Pipeline
-from curate.cli import doctor, main
+from curate.cli import doctor
 from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
