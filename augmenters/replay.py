@@ -19,6 +19,7 @@ from curate.run import Run
 if TYPE_CHECKING:
     from curate.data.readers import Loaded
 
+
 __all__ = ["Replay"]
 
 _READING = ("columns", "shape", "where", "split", "config", "on_bad_row")  # arguments of `curate.read`

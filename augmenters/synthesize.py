@@ -20,6 +20,7 @@ from curate.run import Run
 if TYPE_CHECKING:
     from curate.mixture.plan import Price
 
+
 __all__ = ["Synthesize"]
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from curate.errors import RunWarning
     from curate.run import Run
 
+
 __all__ = ["Curated", "Stages"]
 
 

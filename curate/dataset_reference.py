@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from curate.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from curate.component import Component
+from curate.errors import InputError
 
 __all__ = ["FurtherData", "GivenData", "named_dataset"]
 

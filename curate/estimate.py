@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from curate.mixture.plan import Price
     from curate.pipeline import Pipeline
 
+
 __all__ = ["estimate", "mean_tokens"]
 
 _SAMPLE_ROWS = 500  # tokenised to estimate the tokens of all

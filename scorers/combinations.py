@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.data.examples import Examples
     from curate.proxy.proxy import Schedule
 
+
 __all__ = ["Product", "RankAverage"]
 
 

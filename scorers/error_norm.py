@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curate.proxy.predictions import Predictions
     from curate.proxy.proxy import Schedule
 
+
 __all__ = ["ErrorNorm"]
 
 

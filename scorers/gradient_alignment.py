@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from curate.proxy.proxy import Proxy, Schedule
     from curate.tokenization.tokens import Tokens
 
+
 __all__ = ["Alignment", "GradientAlignment"]
 
 

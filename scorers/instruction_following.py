@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curate.proxy.checkpoints import LiveCheckpoint
     from curate.proxy.proxy import Schedule
 
+
 __all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 
 

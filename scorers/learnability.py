@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.proxy.training import ProxyRun
     from curate.tokenization.tokens import Tokens
 
+
 __all__ = ["Learnability", "ReferenceLoss"]
 
 

@@ -17,6 +17,7 @@ from curate.types import FloatArray
 if TYPE_CHECKING:
     from curate.proxy.proxy import Schedule
 
+
 __all__ = ["FinalLoss", "LossTrajectory"]
 
 

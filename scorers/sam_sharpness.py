@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curate.proxy.proxy import Schedule
     from curate.tokenization.tokens import Tokens
 
+
 __all__ = ["SAMSharpness"]
 
 

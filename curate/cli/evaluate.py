@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from curate.evaluation.config import Evaluation, EvaluationSet
     from curate.evaluation.results import EvaluationResult
 
+
 __all__ = ["add_arguments", "add_settings_arguments", "evaluate_command", "named_sets", "settings_from_options"]
 
 SET_HELP = (

@@ -13,6 +13,7 @@ from curate.storage.places import local_path
 if TYPE_CHECKING:
     from curate.finetuning.config import Finetuning
 
+
 __all__ = [
     "add_arguments",
     "add_model_arguments",

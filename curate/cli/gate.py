@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curate.gate.compared_text import Texts
     from curate.gate.gate import GateIndex, Hit
 
+
 __all__ = ["add_arguments", "gate", "hits_table"]
 
 _SHOWN = 3  # matches of each kind in the terminal

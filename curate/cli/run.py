@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.pipeline import Pipeline
     from curate.run import Run
 
+
 __all__ = ["doctor", "inspect", "loaded_from", "new_progress", "pipeline_from", "plan", "report", "run", "score"]
 __all__ += ["scores_from"]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from curate.finetuning.config import Finetuning
     from curate.validation.config import Addition, Validation
 
+
 __all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
 
 EVALUATION_HELP = (

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy.typing as npt
-
-if TYPE_CHECKING:
-    pass
 import numpy as np
+import numpy.typing as npt
 
 from curate.errors import InputError
 

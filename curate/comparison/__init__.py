@@ -2,13 +2,7 @@
 
 from curate.comparison.bootstrap import pigeonhole_interval
 from curate.comparison.compare import Comparison, compare
-from curate.comparison.statistics import (
-    DetectableEffect,
-    PairedInterval,
-    detectable_effect,
-    holm,
-    paired_interval,
-)
+from curate.comparison.statistics import DetectableEffect, PairedInterval, detectable_effect, holm, paired_interval
 
 __all__ = [
     "Comparison",

@@ -14,6 +14,7 @@ from curate.storage.places import expanded
 if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
 
+
 __all__ = ["BUDGETS", "MAIN_ARM", "ArmRun", "Groups", "budget_name", "group_runs", "read_runs"]
 
 BUDGETS = {"steps": "equal steps", "epochs": "equal epochs", None: "as run"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,6 @@ import pyarrow.compute as pc
 from curate.data.json_values import type_name
 from curate.errors import InputError
 from curate.types import IntArray
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["framed", "hash_columns", "row_digests", "whole"]
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pyarrow as pa
-
-from curate.types import IntArray
-
-if TYPE_CHECKING:
-    pass
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.columns import content_roles
 from curate.data.messages import is_messages, is_text, turns
 from curate.data.row_store import rows_of
 from curate.errors import InputError
-from curate.types import BoolArray
+from curate.types import BoolArray, IntArray
 
 __all__ = ["BadRow", "bad_rows", "rejected_table", "without_bad_rows"]
 

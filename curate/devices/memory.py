@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
+from typing import TYPE_CHECKING
 
 from curate.devices import distributed
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["OutOfMemory", "on_all_ranks", "out_of_memory"]
 
@@ -17,6 +20,8 @@ class OutOfMemory(Exception):
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocation failed: CUDA's error has a class of its own, the others are known by their words."""
+    import torch
+
     words = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
@@ -26,6 +31,8 @@ def on_all_ranks(compute: Callable[[], None], device: torch.device) -> None:
 
     The rank in question raises its own error, the others OutOfMemory. All ranks must call it.
     """
+    import torch
+
     failure: RuntimeError | None = None
     try:
         compute()

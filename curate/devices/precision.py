@@ -9,6 +9,7 @@ from curate.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["CPU_TOKENS", "Precision", "default_token_budget", "resolve_precision"]
 
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -18,6 +18,7 @@ from curate.errors import RunWarning
 if TYPE_CHECKING:
     from curate.difficulty.diagnostics import Diagnostics
 
+
 __all__ = ["Truncated", "run_warnings"]
 
 # Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.

@@ -23,6 +23,7 @@ from curate.verify.symbolic import algebra_is_here
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["Answer", "check_grading", "generator_for", "graded", "grading", "requests_for", "tell_ends"]
 
 _GRADERS = 4

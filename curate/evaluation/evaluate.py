@@ -31,6 +31,7 @@ from curate.tokenization.layouts import joined
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["evaluate"]
 
 _OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated", "completions_cut")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from curate.models.scoring import LossEngine
 
+
 __all__ = ["SCORING", "Scored", "Scorer", "scored_tokens"]
 
 SCORING = 2  # raise it when other tokens come to be scored, or what is kept changes its meaning

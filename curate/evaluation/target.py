@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from curate.evaluation.config import Evaluation
 
+
 __all__ = ["Target", "check_out", "find_target"]
 
 

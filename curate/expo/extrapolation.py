@@ -24,6 +24,7 @@ from curate.storage.versions import versions
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["Dtype", "check_alpha", "extrapolate", "write_model"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from curate.evaluation.results import EvaluationResult
     from curate.storage.cache import Cache
 
+
 __all__ = ["Metric", "folder_name", "sweep"]
 
 Metric = Literal["accuracy", "nll"]

@@ -15,6 +15,7 @@ from curate.models.model_files import adapter_types, weight_files
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["FLOATS", "Adapted", "Entry", "Stored", "Weights", "slices", "torch_dtype", "write_file"]
 
 # safetensors' names of the floating types that are extrapolated, and torch's.

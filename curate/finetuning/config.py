@@ -17,6 +17,7 @@ from curate.tokenization.templates import Template
 if TYPE_CHECKING:
     from curate.training.config import TrainConfig
 
+
 __all__ = ["Finetuning", "finetuning_from"]
 
 # Settings that lay out memory or the run folder and change no result beyond rounding.

@@ -6,13 +6,16 @@ import functools
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["Arithmetic", "arithmetic", "peak_rate"]
 
@@ -83,6 +86,8 @@ def peak_rate(model: Any, device: torch.device, dtype: torch.dtype) -> float | N
 
 @functools.lru_cache(maxsize=8)
 def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtype: torch.dtype) -> float | None:
+    import torch
+
     place = torch.device(device)
     rows = _TIMED_ROWS.get(place.type, _TIMED_ROWS_ELSEWHERE)
     generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state is not touched
@@ -101,6 +106,7 @@ def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtyp
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
     """Least time of one product among several, after one to warm up."""
+    import torch
 
     def once(times: int) -> float:
         if x.device.type == "cuda":

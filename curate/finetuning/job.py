@@ -34,6 +34,7 @@ from curate.tokenization.usable import Rules, check_usable
 if TYPE_CHECKING:
     from curate.training.reweighting import TrainingRows
 
+
 __all__ = ["Job"]
 
 CODE_VERSION = 2  # raise when the same data and settings come to mean another run

@@ -14,6 +14,7 @@ from curate.tokenization.usable import refused_records
 if TYPE_CHECKING:
     from curate.finetuning.job import Job
 
+
 __all__ = ["REJECTED", "write_rejected"]
 
 REJECTED = "rejected.parquet"

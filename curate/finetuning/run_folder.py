@@ -20,6 +20,7 @@ from curate.storage.records import check_files, file_checksums, peek, read_recor
 if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
 
+
 __all__ = ["RunFolder", "read_run"]
 
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename

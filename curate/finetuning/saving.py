@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import torch
-import transformers
+from typing import TYPE_CHECKING, Any
 
 from curate.finetuning.job import Job
 from curate.finetuning.lora import save_adapter
@@ -16,6 +13,10 @@ from curate.models.loading import quiet
 from curate.models.trained_template import keep_template
 from curate.storage.atomic import publish
 from curate.tokenization.tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["ending_tokens", "save_model"]
 
@@ -48,6 +49,8 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
 
 def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
     """The state in bfloat16, tied tensors still tied; of an adapter the factors alone, as nothing else is saved."""
+    import torch
+
     made: dict[int, torch.Tensor] = {}
     return {
         name: made.setdefault(id(tensor), tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor)
@@ -64,6 +67,8 @@ def _say_dtype(path: Path) -> None:
 
 def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
     """The model's own settings for generation, greedy, that stop where the rows it was trained on end."""
+    import transformers
+
     before = getattr(model, "generation_config", None)
     given = None if before is None else before.eos_token_id
     known = [] if given is None else [given] if isinstance(given, int) else list(given)

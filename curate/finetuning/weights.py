@@ -23,6 +23,7 @@ from curate.types import Float64Array, FloatArray, IntArray
 if TYPE_CHECKING:
     from curate.training.reweighting import Reweighting, TrainingRows
 
+
 __all__ = ["WEIGHTS", "further_data", "read_weights", "spread", "training_rows", "weight_facts", "write_weights"]
 
 WEIGHTS = "weights.parquet"

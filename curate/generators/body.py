@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import aiohttp
 
+
 __all__ = ["Bodies", "TooMuch", "coding_of", "most_bytes"]
 
 MOST_HELD = 128 << 20  # bytes of all answers that are being read

@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import InputError
 from curate.generators.chat import Mode, Template, as_text
@@ -18,6 +16,10 @@ from curate.generators.requests import Completion, Prompt, Queue, Request
 from curate.generators.steps import Steps
 from curate.models.loading import context_of
 from curate.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["decode", "draw", "encode_prompt", "evaluated", "mode_of", "sample"]
 
@@ -62,6 +64,8 @@ class _Listed:
 @contextmanager
 def evaluated(model: Any) -> Iterator[None]:
     """The model in evaluation mode without gradients; every module's own mode comes back."""
+    import torch
+
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -160,6 +164,8 @@ class _Batch:
 
     def _advance(self, rows: list[_Row], steps: Steps) -> list[_Row]:
         """Draw one token of each row; those that go on."""
+        import torch
+
         sampling = [row.request.sampling for row in rows]
         drawn = draw(
             steps.logits(),
@@ -192,6 +198,8 @@ def draw(
     uniform: number in [0, 1) that decides each draw. The most likely top_k are taken first, and of them the fewest
     that have top_p of what they have together.
     """
+    import torch
+
     tokens = logits.argmax(dim=1).cpu()  # where they are: the logits of a batch are tens of megabytes
     if not (temperature > 0).any():
         return tokens
@@ -217,6 +225,8 @@ def draw(
 
 def _cut(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Weights (b, V), sorted downwards, with zeros where tokens are left out."""
+    import torch
+
     rank = torch.arange(weights.shape[1])
     weights = weights.where((top_k[:, None] == 0) | (rank < top_k[:, None]), 0.0)
     share = weights / weights.sum(dim=1, keepdim=True)

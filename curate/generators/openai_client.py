@@ -32,6 +32,7 @@ from curate.generators.server import one_line
 if TYPE_CHECKING:
     import aiohttp
 
+
 __all__ = ["Client"]
 
 FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each further one

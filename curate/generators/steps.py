@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from transformers.cache_utils import DynamicLayer
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["Steps"]
 
@@ -18,6 +19,8 @@ class Steps:
     """Rows padded on the left, with the keys and values of all their tokens but the newest."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        import torch
+
         self.model = model
         device = model.get_input_embeddings().weight.device
         longest = max(map(len, prompts), default=0)
@@ -34,6 +37,8 @@ class Steps:
     @property
     def joinable(self) -> bool:
         """Whether others may join: every layer keeps every token, and positions are ours to say."""
+        from transformers.cache_utils import DynamicLayer
+
         layers = getattr(self.cache, "layers", [])
         return self.takes_positions and bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
@@ -56,6 +61,8 @@ class Steps:
 
     def append(self, tokens: torch.Tensor, going: Sequence[int]) -> None:
         """The next token (b',) of the rows that go on, which are those at the positions `going`."""
+        import torch
+
         index = torch.tensor(going, dtype=torch.int64, device=self.mask.device)
         if len(going) < len(self.mask) and going:
             self.cache.reorder_cache(index)
@@ -67,6 +74,8 @@ class Steps:
 
     def join(self, others: Steps) -> None:
         """Rows of the same model, behind the own ones; both have their newest token appended."""
+        import torch
+
         missing = others.mask.shape[1] - self.mask.shape[1]
         mine, theirs = max(missing, 0), max(-missing, 0)
         for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
@@ -94,4 +103,6 @@ def _cannot_sample(model: Any) -> InputError:
 
 def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:
     """(b, h, t, d) with so many more columns of zeros before the first."""
+    import torch
+
     return torch.nn.functional.pad(tensor, (0, 0, columns, 0)) if columns else tensor

@@ -16,6 +16,7 @@ from curate.types import BoolArray, IntArray
 if TYPE_CHECKING:
     from curate.difficulty.scores import Split
 
+
 __all__ = ["Control", "stand_ins"]
 
 Rows = IntArray

@@ -21,6 +21,7 @@ from curate.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from curate.data.readers import Loaded
 
+
 __all__ = ["WEIGHT", "Copies", "Mixture", "Order", "check_weight_column", "rebuild"]
 
 Order = Literal["shuffle", "keep"]

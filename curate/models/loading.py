@@ -17,6 +17,7 @@ from curate.storage.places import files_under
 if TYPE_CHECKING:
     from curate.storage.cache import Cache
 
+
 __all__ = ["context_length", "context_of", "identify", "load_model", "load_tokenizer", "parameter_count", "quiet"]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curate.data.examples import Examples
 
+
 __all__ = ["SCRATCH", "scratch_identity", "scratch_model", "scratch_tokenizer"]
 
 SCRATCH = "scratch"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 
 from curate.component import Component
 from curate.optimizers.protocols import trainable
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["AdamW"]
 
@@ -34,6 +37,8 @@ class AdamW(Component):
         self, named: Sequence[tuple[str, torch.nn.Parameter]], *, learning_rate: float, weight_decay: float
     ) -> torch.optim.AdamW:
         """The optimizer of some parameters, given with their names."""
+        import torch
+
         peak = learning_rate if self.learning_rate is None else self.learning_rate
         decay = weight_decay if self.weight_decay is None else self.weight_decay
         split: list[tuple[list[tuple[str, torch.nn.Parameter]], float]] = [

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from pydantic import Field, field_validator
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
 from curate.optimizers.protocols import Closure, DescentOptimizer, refuse_sharded
 from curate.optimizers.sam import ascent, moved, one_gradient, with_gradient
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["FunctionalSAM", "FunctionalSharpnessAwareOptimizer"]
 

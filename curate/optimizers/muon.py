@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
 from curate.optimizers.adamw import AdamW
 from curate.optimizers.protocols import refuse_sharded, trainable
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["SCRATCH_RATE", "Muon", "MuonWithAdamW", "hidden_matrices"]
 
@@ -70,6 +73,8 @@ class Muon(Component):
 
         Raises InputError where no hidden matrix is trainable, or where one is sharded.
         """
+        import torch
+
         refuse_sharded(model, "Muon")  # a matrix has to be whole to be orthogonalised
         named, hidden = trainable(model), hidden_matrices(model)
         if not hidden:
@@ -155,6 +160,8 @@ def hidden_matrices(model: torch.nn.Module) -> dict[torch.nn.Parameter, bool]:
     A layer is what is in a list of modules, as the layers of every decoder of transformers are; that leaves out the
     head and projections next to the embeddings.
     """
+    import torch
+
     embedding = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     found: dict[torch.nn.Parameter, bool] = {}
     for layers in model.modules():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["Closure", "DescentOptimizer", "Optimizer", "SteppedOptimizer", "refuse_sharded", "trainable"]
 

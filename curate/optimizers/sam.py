@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field, field_validator
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
 from curate.optimizers.protocols import DescentOptimizer, refuse_sharded
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["SAM", "SharpnessAwareOptimizer", "ascent", "moved", "one_gradient", "takes_two_gradients", "with_gradient"]
 
@@ -98,6 +101,8 @@ def with_gradient(optimizer: DescentOptimizer) -> tuple[list[torch.nn.Parameter]
 @contextmanager
 def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """The parameters moved for the while, back bit for bit afterwards whatever happens; yields their old values."""
+    import torch
+
     # w + eps - eps is not w in floating point, hence copies.
     saved = [p.detach().clone() for p in parameters]
     try:
@@ -117,6 +122,8 @@ def ascent(
     rho * g / (||g|| + 1e-12), or with `adaptive` rho * w^2 g / (|| |w| g || + 1e-12); the norm is over all
     parameters together. Zero gradients give a zero perturbation.
     """
+    import torch
+
     with torch.no_grad():
         direction = [g.detach() for g in gradients]
         weights = [p.detach() for p in parameters] if adaptive else []

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from curate.proxy.training import ProxyRun
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LiveCheckpoint"]
 

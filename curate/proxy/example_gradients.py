@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.proxy.checkpoints import LiveCheckpoint
     from curate.tokenization.tokens import Tokens
 
+
 __all__ = ["GradientParts", "example_gradients"]
 
 _TOKENS = {"cpu": 1024}  # of a batch whose activations are kept for the backward pass

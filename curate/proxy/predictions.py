@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from curate.devices.precision import default_token_budget, resolve_precision
 from curate.models.batches import Batch, make_batch, plan_batches
@@ -19,7 +18,10 @@ from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
+    import torch
+
     from curate.proxy.checkpoints import LiveCheckpoint
+
 
 __all__ = ["Predictions", "batches", "completion_means", "predictions"]
 
@@ -56,6 +58,8 @@ class Predictions:
         return self.logit_map.backward_(self._errors(logits), logits)
 
     def _errors(self, logits: torch.Tensor) -> torch.Tensor:
+        import torch
+
         found = logits.softmax(1)
         found[torch.arange(len(found), device=found.device), self.targets] -= 1
         return found
@@ -110,6 +114,8 @@ def _whole(
 
 @contextmanager
 def _numerics(checkpoint: LiveCheckpoint) -> Iterator[None]:
+    import torch
+
     half = resolve_precision(checkpoint.precision, checkpoint.device) == torch.bfloat16
     with torch.no_grad(), torch.autocast(checkpoint.device.type, torch.bfloat16, enabled=half):
         yield
@@ -122,6 +128,8 @@ def completion_means(
 
     values: (m, width) numbers at m positions.
     """
+    import torch
+
     tokens = checkpoint.tokens
     # In float64, so that the order in which a GPU adds does not show.
     sums = torch.zeros(len(tokens), width, dtype=torch.float64, device=checkpoint.device)

@@ -19,6 +19,7 @@ from curate.types import Float64Array, IntArray
 if TYPE_CHECKING:
     from curate.training.config import TrainConfig
 
+
 __all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+
 __all__ = ["projection"]
 
 

@@ -32,6 +32,7 @@ from curate.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from curate.context import Context
 
+
 __all__ = ["SHARD_ROWS", "Stored", "Trace", "extend", "stored", "trace"]
 
 # Rows per shard: what a killed run may lose, and the pool from which batches of equal length are composed. Part of

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from curate.context import Context
     from curate.errors import DivergenceError
 
+
 __all__ = ["CODE_VERSION", "ProxyRun"]
 
 CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning

@@ -12,6 +12,7 @@ from curate.types import Float64Array
 if TYPE_CHECKING:
     from scipy import sparse
 
+
 __all__ = ["bm25_scores", "token_counts"]
 
 

@@ -14,6 +14,7 @@ from curate.types import Float64Array, IntArray
 if TYPE_CHECKING:
     from scipy import sparse
 
+
 __all__ = ["importance_basis"]
 
 _SMOOTHING = 0.05  # part of every mixture that is the data's own, so that no domain is out of reach

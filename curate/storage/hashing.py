@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from curate.storage.cache import Cache
 
+
 __all__ = ["file_digest"]
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from curate.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 import hashlib
+import json
 import stat
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
+from curate.errors import InputError
 from curate.storage.hashing import file_digest
 
 __all__ = ["check_files", "file_checksums", "peek", "read_record", "record_text"]

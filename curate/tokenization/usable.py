@@ -16,6 +16,7 @@ from curate.types import BoolArray, IntArray
 if TYPE_CHECKING:
     from curate.data.readers import Loaded
 
+
 __all__ = ["MAX_INVALID", "Rules", "check_usable", "refused_records", "without_refused"]
 
 # A few rows without an answer are to be expected; of more than this share, a setting or a column is wrong.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from curate.training.config import TrainConfig
     from curate.training.reweighting import Reweighting
 
+
 __all__ = ["Checkpoint", "load_checkpoint", "load_reweighting", "load_weights", "save_reweighting"]
 
 # What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.

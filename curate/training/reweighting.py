@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from curate.errors import InputError
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
+    import torch
+
     from curate.models.batches import Batch
 
 
@@ -161,6 +162,8 @@ class Reweighting:
     """
 
     def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
+        import torch
+
         self.live = reweighter.begin(training()) if isinstance(reweighter, BeginningReweighter) else reweighter
         if not isinstance(self.live, Reweighter):
             raise InputError(
@@ -189,6 +192,8 @@ class Reweighting:
 
         Raises InputError where the reweighter returns others.
         """
+        import torch
+
         b = len(outputs.losses)
         weights = self.live.weights(batch, outputs).detach().to(outputs.losses)
         if weights.shape != (b,) or not bool(weights.isfinite().all()):

@@ -32,6 +32,7 @@ from curate.types import IntArray
 if TYPE_CHECKING:
     from curate.training.config import TrainConfig
 
+
 __all__ = ["Gradient"]
 
 # What one more forward and backward pass costs, in tokens that take as long. A GPU waits for kernel launches

@@ -33,6 +33,7 @@ from curate.validation.cost import added, curation_cost
 if TYPE_CHECKING:
     from curate.curated import Curated
 
+
 __all__ = ["Arm", "Arms"]
 
 _MATCHED = 0.1  # how far the mean lengths of matched rows may be apart, relative

@@ -12,6 +12,7 @@ from curate.run import MeasuringScorer
 if TYPE_CHECKING:
     from curate.curated import Curated
 
+
 __all__ = ["added", "curation_cost"]
 
 

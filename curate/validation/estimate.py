@@ -17,6 +17,7 @@ from curate.validation.schedule import PlannedRun, reference_arm, schedule
 if TYPE_CHECKING:
     from curate.validation.work import Work
 
+
 __all__ = ["forecast"]
 
 _HARD_SHARE = 0.25  # supposed until the rows are curated; the default recipe finds 10 to 40 %

@@ -21,6 +21,7 @@ from curate.validation.config import Validation, synthesizing
 if TYPE_CHECKING:
     from curate.validation.evaluation_rows import Prepared
 
+
 __all__ = ["check_folder", "check_weights", "claim", "describe", "describe_sets", "weights"]
 
 _MARK = "validation.json"  # says whose folder this is from the first moment on

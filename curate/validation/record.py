@@ -21,6 +21,7 @@ from curate.validation.schedule import PlannedRun, reference_arm
 if TYPE_CHECKING:
     from curate.validation.work import Work
 
+
 __all__ = ["drop_weights", "finish", "mirror"]
 
 _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
