@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +11,11 @@ from pydantic import Field
 from curate.component import Component
 from curate.data.examples import Examples
 from curate.data.json_values import type_name
+from curate.data.readers import Loaded, name_of, read_for
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
-
-if TYPE_CHECKING:
-    from curate.data.readers import Loaded
-
 
 __all__ = ["Replay"]
 
@@ -75,14 +72,10 @@ class Replay(Component):
 
     @property
     def _name(self) -> str:
-        from curate.data.readers import name_of
-
         return f"Replay data {name_of(self.data)}"
 
     def _read(self, examples: Examples) -> Loaded:
         """The other dataset, if it is of the shape of the input."""
-        from curate.data.readers import read_for
-
         loaded = read_for("Replay", "data", self.data, **{name: getattr(self, name) for name in _READING})
         if loaded.examples.shape != examples.shape:
             raise InputError(

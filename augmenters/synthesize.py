@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from augmenters.synthesis.cost import price
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
+from augmenters.synthesis.source_rows import check_examples
+from augmenters.synthesis.synthesize import synthesize
 from curate.component import Component, Consent
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.generators.requests import Generator, Sampling
-from curate.mixture.plan import Demand, Kind, Plan, Readiness, Realized
+from curate.mixture.plan import Demand, Kind, Plan, Price, Readiness, Realized
 from curate.run import Run
-
-if TYPE_CHECKING:
-    from curate.mixture.plan import Price
-
 
 __all__ = ["Synthesize"]
 
@@ -113,8 +112,6 @@ class Synthesize(Component):
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where no row can have variants."""
-        from augmenters.synthesis.source_rows import check_examples
-
         check_examples(examples, run_programs=self.run_programs)
 
     def check_ready(self) -> None:
@@ -124,14 +121,10 @@ class Synthesize(Component):
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""
-        from augmenters.synthesis.cost import price
-
         return price(self, _own(plan), examples, run)
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """Write, screen, solve and grade. Interrupted, the same call goes on from the request store in the cache."""
-        from augmenters.synthesis.synthesize import synthesize
-
         return synthesize(self, _own(plan), examples, run)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.clusterers import Clusterer
+from curate.clusterers import Clusterer, is_per_source, seeded
 from curate.component import Component, fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import read
@@ -145,7 +145,6 @@ def check_scorer(
 
 def check_clusterer(clusterer: Any) -> None:
     """Integer labels, one per row, X left alone, and hard input survived: equal rows and a constant column."""
-    from curate.clusterers import is_per_source, seeded
 
     def fitted(features: Any) -> Any:
         one = seeded(clusterer, 7)

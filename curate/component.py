@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from curate.data.column_hashes import hash_columns
+from curate.data.sources import open_data
 from curate.errors import DataWarning, InputError
 
 __all__ = ["Component", "Consent", "describe", "fingerprint", "public_path", "stateless"]
@@ -135,9 +137,6 @@ def public_path(kind: Any) -> str:
 
 def _content(rows: Any) -> str:
     """32 hex digits over every cell of a table, frame or dataset in memory."""
-    from curate.data.column_hashes import hash_columns
-    from curate.data.sources import open_data
-
     table = open_data(rows, {}, None, None).read.table
     return hash_columns([(name, table[name]) for name in table.column_names])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +14,23 @@ import pyarrow.parquet as pq
 from curate.clusterers import seeded
 from curate.component import describe
 from curate.data.invalid_rows import _REJECTED, rejected_table
+from curate.data.readers import Loaded
 from curate.data.writers import write_parquet_shards
+from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
+from curate.errors import RunWarning
 from curate.mixture.mixture import Mixture
 from curate.mixture.plan import Plan, Realized
 from curate.mixture.screening import contamination_warnings
 from curate.report import write_report
 from curate.report.dataset_card import content_version, dataset_card
+from curate.run import Run
 from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
 from curate.storage.atomic import publish, publish_file
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.versions import made_by
 from curate.types import IntArray
-
-if TYPE_CHECKING:
-    from curate.data.readers import Loaded
-    from curate.difficulty.diagnostics import Diagnostics
-    from curate.errors import RunWarning
-    from curate.run import Run
-
 
 __all__ = ["Curated", "Stages"]
 

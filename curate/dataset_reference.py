@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.storage.plain_values import parse_yaml
 
 __all__ = ["FurtherData", "GivenData", "named_dataset"]
 
@@ -52,8 +53,6 @@ GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
 
 def named_dataset(text: str, option: str) -> str | dict[str, Any]:
     """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
-    from curate.storage.plain_values import parse_yaml
-
     if not text.startswith("{"):
         return text
     try:

@@ -9,28 +9,31 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from curate.component import fingerprint
+from curate.data.examples import Examples
+from curate.data.readers import Loaded
+from curate.devices.precision import resolve_precision
+from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
-from curate.mixture.plan import Priced, fold, share_counts
+from curate.finetuning import Finetuning
+from curate.mixture.plan import Price, Priced, fold, share_counts
+from curate.models.loading import load_tokenizer, parameter_count
+from curate.models.scratch import scratch_tokenizer
+from curate.models.trained_template import settle_template
+from curate.pipeline import Pipeline
 from curate.proxy.measures import passes_of
+from curate.proxy.trace import stored
+from curate.proxy.training import ProxyRun
 from curate.run import MeasuringScorer, Run
 from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
+from curate.tokenization.encoding import tokenize
 from curate.tokenization.whole_rows import AUTO
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.data.readers import Loaded
-    from curate.difficulty.scores import Scores
-    from curate.finetuning import Finetuning
-    from curate.mixture.plan import Price
-    from curate.pipeline import Pipeline
-
 
 __all__ = ["estimate", "mean_tokens"]
 
@@ -139,10 +142,6 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:
-    from curate.models.loading import parameter_count
-    from curate.proxy.trace import stored
-    from curate.proxy.training import ProxyRun
-
     examples = loaded.examples
     assert isinstance(pipeline.scorer, MeasuringScorer)
     measures = pipeline.scorer.measures()
@@ -192,11 +191,6 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
 
     settings: those of a run, with a number for max_length.
     """
-    from curate.models.loading import load_tokenizer
-    from curate.models.scratch import scratch_tokenizer
-    from curate.models.trained_template import settle_template
-    from curate.tokenization.encoding import tokenize
-
     if settings.scratch:
         tokenizer = scratch_tokenizer(examples, 0)
     else:
@@ -217,8 +211,6 @@ def _matrix_rate(run: Run) -> float | None:
     """
     import torch
 
-    from curate.devices.precision import resolve_precision
-
     device = run.torch_device()
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     about = [device.type, kind, platform.node(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
@@ -235,8 +227,6 @@ def _matrix_rate(run: Run) -> float | None:
 
 def _timed_rate(device: Any) -> float | None:
     import torch
-
-    from curate.devices.precision import resolve_precision
 
     try:
         dtype = resolve_precision("auto", device)

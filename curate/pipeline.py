@@ -17,18 +17,22 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
 from curate.clusterers import Clusterer
+from curate.clusterers.per_source import check_rows
 from curate.component import Component, fingerprint
 from curate.console.progress import Progress
 from curate.curated import Curated, Stages
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
+from curate.difficulty.diagnose import diagnose
 from curate.difficulty.scores import Scores, Split, as_scores
+from curate.difficulty.split import given_scores, make_split
 from curate.errors import InputError
 from curate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
 from curate.proxy.proxy import Proxy
+from curate.proxy.training import ProxyRun
 from curate.recipe import (
     apply_settings,
     construct,
@@ -43,6 +47,7 @@ from curate.run import MeasuringScorer, Run, Scorer, Tokenizing
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
+from curate.tokenization.usable import Rules, check_usable, without_refused
 
 __all__ = ["Pipeline", "curate_dataset"]
 
@@ -170,8 +175,6 @@ class Pipeline(Component):
 
         scored: whether scores are given, so that no proxy is trained.
         """
-        from curate.clusterers.per_source import check_rows
-
         check_weight_column(examples.table, self.copies)
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
@@ -189,8 +192,6 @@ class Pipeline(Component):
         reads = self.scorer.tokenizes() if isinstance(self.scorer, Tokenizing) else False
         if not reads and not (isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()):
             return loaded
-        from curate.proxy.training import ProxyRun
-        from curate.tokenization.usable import Rules, check_usable, without_refused
 
         proxy_run = ProxyRun(loaded.examples, run.proxy, run.context)
         rows = proxy_run.tokenised.rows
@@ -202,9 +203,6 @@ class Pipeline(Component):
 
     def stages(self, loaded: Loaded, run: Run, scores: Scores | npt.ArrayLike | None = None) -> Curated:
         """score -> split -> plan -> realize, on data that is already read."""
-        from curate.difficulty.diagnose import diagnose
-        from curate.difficulty.split import given_scores
-
         progress, scored = run.progress, scores is not None
         self.check(loaded.examples, scored=scored)
         loaded = loaded if scored else self.usable(loaded, run)
@@ -261,8 +259,6 @@ class Pipeline(Component):
         return scores if scores.ids is not None else scores.with_ids(examples.ids)
 
     def split(self, scores: Scores, loaded: Loaded) -> Split:
-        from curate.difficulty.split import make_split
-
         examples = loaded.examples
         return make_split(
             scores, self.clusterer, ids=examples.ids, sources=examples.sources(), hard=self.hard, seed=self.seed

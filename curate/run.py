@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
 from curate.component import fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
+from curate.data.examples import Examples
+from curate.data.readers import Loaded, read
+from curate.difficulty.scores import Scores
+from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
-from curate.gate import Gate
+from curate.gate import Gate, GateIndex
 from curate.proxy.measures import Measure
-from curate.proxy.proxy import Proxy
+from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.trace import Trace, extend, trace
 from curate.storage.cache import Cache
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.difficulty.scores import Scores
-    from curate.difficulty.split_warnings import Truncated
-    from curate.gate import GateIndex
-    from curate.proxy.proxy import Schedule
-    from curate.proxy.trace import Trace
-
 
 __all__ = ["MeasuringScorer", "Run", "Scorer", "standalone"]
 
@@ -73,8 +69,6 @@ class Run:
         A pipeline asks for the union of what its scorers need before they ask one by one: one proxy run, and one
         pass over the data per checkpoint, serves them all.
         """
-        from curate.proxy.trace import trace
-
         key = self._key(examples)
         known = self._traces.get(key)
         missing = {fingerprint(m): m for m in measures if known is None or fingerprint(m) not in known.values}
@@ -90,8 +84,6 @@ class Run:
         return known
 
     def _extended(self, originals: Examples, examples: Examples, measures: Sequence[Measure]) -> Trace:
-        from curate.proxy.trace import extend
-
         n = len(originals)
         if examples.slice(0, n).fingerprint() != originals.fingerprint():
             raise InputError(
@@ -128,8 +120,6 @@ class Run:
 
     def truncated(self, examples: Examples) -> Truncated | None:
         """How many of these rows the proxy saw only in part; None if there was no proxy run over them."""
-        from curate.difficulty.split_warnings import Truncated
-
         facts = self.facts(examples)
         names = ("rows_truncated", "prompts_cut", "completions_cut")
         return None if facts is None else Truncated(*(facts[name] for name in names))
@@ -145,9 +135,6 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
 
     data: Examples, what `curate.read` returned, or anything it reads.
     """
-    from curate.data.examples import Examples
-    from curate.data.readers import Loaded, read
-
     if not isinstance(data, Examples):
         data = (data if isinstance(data, Loaded) else read(data)).examples
     return data, run or Run()

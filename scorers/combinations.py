@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from curate.component import Component, fingerprint
+from curate.data.examples import Examples
 from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
 from curate.mixture.plan import Preflight
 from curate.proxy.measures import Measure
+from curate.proxy.proxy import Schedule
 from curate.run import MeasuringScorer, Run, Scorer, standalone
 from curate.types import BoolArray, Float64Array, FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.proxy.proxy import Schedule
-
 
 __all__ = ["Product", "RankAverage"]
 

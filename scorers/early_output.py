@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from curate import models
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.predictions import Predictions, completion_means
+from curate.proxy.proxy import Schedule
+from curate.proxy.random_projection import projection
 from curate.run import Run, standalone
 from curate.seeds import derive_seed
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.predictions import Predictions
-    from curate.proxy.proxy import Schedule
 
 
 __all__ = ["EarlyOutput"]
@@ -82,14 +83,10 @@ class EarlyOutput(Component):
 
         Raises InputError for hidden states of a model that can only be run whole.
         """
-        from curate.models.forward import logit_map
-        from curate.proxy.predictions import completion_means
-        from curate.proxy.random_projection import projection
-
         schedule, model = checkpoint.proxy_run.schedule, checkpoint.model
         if checkpoint.step != schedule.steps[self._place(schedule)]:
             return np.full((len(examples), self.dimensions), np.nan, np.float32)
-        if self.output == "hidden" and logit_map(model) is None:
+        if self.output == "hidden" and models.logit_map(model) is None:
             raise InputError(
                 f"{type(model).__name__} gives no hidden states its logits are known to come from; choose "
                 "EarlyOutput(output='distribution')"

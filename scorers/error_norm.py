@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.predictions import Predictions, completion_means
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.predictions import Predictions
-    from curate.proxy.proxy import Schedule
 
 
 __all__ = ["ErrorNorm"]
@@ -40,8 +39,6 @@ class ErrorNorm(Component):
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) mean norms."""
-        from curate.proxy.predictions import completion_means
-
         return completion_means(checkpoint, _norms, 1)
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:

@@ -9,19 +9,18 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.predictions import Predictions, completion_means
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.predictions import Predictions
-    from curate.proxy.proxy import Schedule
 
 
 __all__ = ["ForgettingCount", "TokenAccuracy"]
@@ -32,8 +31,6 @@ class TokenAccuracy(Component):
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) shares in [0, 1]; NaN for rows without completion text."""
-        from curate.proxy.predictions import completion_means
-
         return completion_means(checkpoint, _right, 1)
 
 

@@ -9,22 +9,22 @@ import numpy as np
 from pydantic import Field
 
 from curate.component import Component, fingerprint
+from curate.data.examples import Examples
 from curate.data.readers import read_for
 from curate.dataset_reference import GivenData
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.example_gradients import GradientParts, example_gradients
 from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy, Schedule
 from curate.run import Run, standalone
+from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig, learning_rate_factor
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.proxy import Proxy, Schedule
-    from curate.tokenization.tokens import Tokens
 
 
 __all__ = ["Alignment", "GradientAlignment"]
@@ -178,8 +178,6 @@ class GradientAlignment(Component):
 
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
     """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
-    from curate.training.config import TrainConfig, learning_rate_factor
-
     steps = schedule.steps.tolist()
     config = TrainConfig(steps=steps[-1], horizon_steps=schedule.horizon_steps, warmup_ratio=proxy.warmup_ratio)
     factors = np.array([learning_rate_factor(config, step) for step in range(steps[-1])])

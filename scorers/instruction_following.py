@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.proxy import Schedule
-
 
 __all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from curate import models
 from curate.component import Component
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.models.loading import identify, load_model, load_tokenizer
+from curate.models.trained_template import kept_template, warn_of_other_template
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Schedule
+from curate.proxy.training import ProxyRun
 from curate.run import Run, standalone
+from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.proxy import Schedule
-    from curate.proxy.training import ProxyRun
-    from curate.tokenization.tokens import Tokens
-
 
 __all__ = ["Learnability", "ReferenceLoss"]
 
@@ -54,9 +54,6 @@ class ReferenceLoss(Component):
 
     def check_proxy(self, proxy_run: ProxyRun) -> None:
         """Raises InputError where the reference has another tokenizer than the proxy."""
-        from curate.models.loading import load_tokenizer
-        from curate.models.trained_template import kept_template, warn_of_other_template
-
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         if own.get_vocab() != proxy_run.tokenizer.get_vocab():
             raise InputError(
@@ -68,9 +65,6 @@ class ReferenceLoss(Component):
         warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_run.template, remedy)
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
-        from curate.models.loading import load_model
-        from curate.models.scoring import LossEngine
-
         longest = checkpoint.proxy_run.max_length
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -79,7 +73,7 @@ class ReferenceLoss(Component):
                 f"the reference model {self.model} takes {most} tokens but rows have up to {longest}; set "
                 f"proxy.max_length to at most {most}"
             )
-        return LossEngine(model.to(checkpoint.device), precision=checkpoint.precision, device=checkpoint.device)
+        return models.LossEngine(model.to(checkpoint.device), precision=checkpoint.precision, device=checkpoint.device)
 
 
 def _digest(tokens: Tokens) -> str:
@@ -110,8 +104,6 @@ class Learnability(Component):
         return [MeanLoss(), self._reference_loss()]
 
     def _reference_loss(self) -> ReferenceLoss:
-        from curate.models.loading import identify
-
         return ReferenceLoss(
             model=self.reference,
             identity=identify(self.reference, self.revision),

@@ -9,6 +9,7 @@ import numpy as np
 from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import COUNTS, Scores
+from curate.proxy.training import ProxyRun
 from curate.run import Run, standalone
 
 __all__ = ["Length"]
@@ -38,8 +39,6 @@ class Length(Component):
         """Scores of n examples with features (n, 1); a row without completion text is invalid."""
         examples, run = standalone(examples, run)
         if self.unit == "tokens":
-            from curate.proxy.training import ProxyRun
-
             # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
             trained_on = examples if run.trained_on is None else run.trained_on
             rows = ProxyRun(trained_on, run.proxy, run.context).tokenise(examples).rows

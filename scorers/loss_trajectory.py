@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,12 +11,9 @@ from curate.component import Component
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    from curate.proxy.proxy import Schedule
-
 
 __all__ = ["FinalLoss", "LossTrajectory"]
 

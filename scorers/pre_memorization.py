@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from curate.component import Component
+from curate.data.column_hashes import hash_columns
+from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.evaluation.answers import graded, grading
+from curate.evaluation.prompts import stops_of
+from curate.generators.decoding import sample
+from curate.generators.requests import Request, Sampling
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.seeds import derive_seed
 from curate.tokenization.layouts import Piece, last_completion
+from curate.tokenization.templates import renderer
+from curate.tokenization.tokens import Tokens
 from curate.types import Float64Array, FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.generators.requests import Sampling
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.proxy import Schedule
-    from curate.tokenization.tokens import Tokens
-
+from curate.verify import Verdict, grade_many, reference_answer
+from curate.verify.symbolic import algebra_is_here
 
 __all__ = [
     "PreMemorizationAccuracy",
@@ -74,11 +78,6 @@ def sampled_accuracy(
     Sample k of a row is drawn with (its seed, k), whatever stands beside it. An answer that could not be decided is
     not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
     """
-    from curate.evaluation.answers import graded
-    from curate.generators.decoding import sample
-    from curate.generators.requests import Request
-    from curate.verify import Verdict
-
     asked = [
         (row, Request(prompts[row], sampling, seeds[row], k))
         for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # like lengths side by side
@@ -109,9 +108,6 @@ class SampledAccuracy(Component):
 
     def key_of(self, examples: Examples) -> str:
         """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
-        from curate.data.column_hashes import hash_columns
-        from curate.evaluation.answers import grading
-
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []
         return f"{hash_columns(answers)} {grading()}"
@@ -125,10 +121,6 @@ class SampledAccuracy(Component):
 
         Sample k of a row is seeded by the run, the step, the row's id and k alone.
         """
-        from curate.evaluation.prompts import stops_of
-        from curate.generators.requests import Sampling
-        from curate.tokenization.templates import renderer
-
         answers = _verifiable(examples)
         rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]
         values = np.full((len(examples), 1), np.nan, np.float32)
@@ -250,9 +242,6 @@ class PreMemorizationAccuracy(Component):
 
 def _verifiable(examples: Examples) -> list[str | None]:
     """(n,) final answers that the row's own completion is graded right against, else None."""
-    from curate.verify import Verdict, grade_many, reference_answer
-    from curate.verify.symbolic import algebra_is_here
-
     completions, n = _completions(examples), len(examples)
     named = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
     answers = [

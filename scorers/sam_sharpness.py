@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from curate import models
 from curate.component import Component
+from curate.data.examples import Examples
+from curate.devices.precision import CPU_TOKENS
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
+from curate.optimizers import ascent
+from curate.optimizers.sam import moved
+from curate.proxy.checkpoints import LiveCheckpoint
+from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.seeds import derive_seed
+from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.proxy import Schedule
-    from curate.tokenization.tokens import Tokens
-
 
 __all__ = ["SAMSharpness"]
 
@@ -60,8 +61,6 @@ class SAMSharpness(Component):
         Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve. The
         weights are w again afterwards, bit for bit.
         """
-        from curate.optimizers.sam import moved
-
         parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
         if self.ascent == "example":
             return _one_by_one(checkpoint, self, parameters)
@@ -90,29 +89,22 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
     """(n, 2) losses, each at w and at w + its own eps."""
     import torch
 
-    from curate.models.batches import make_batch
-    from curate.models.forward import batch_losses
-    from curate.optimizers import ascent
-    from curate.optimizers.sam import moved
-
     tokens, model = checkpoint.tokens, checkpoint.model
     counts = tokens.completion_tokens
     found = np.full((len(tokens), 2), np.nan, np.float32)
     for row in np.flatnonzero(tokens.valid):
-        batch = make_batch(tokens, [row]).to(checkpoint.device)
+        batch = models.make_batch(tokens, [row]).to(checkpoint.device)
         with torch.enable_grad():
-            flat = batch_losses(model, batch)[0] / int(counts[row])
+            flat = models.batch_losses(model, batch)[0] / int(counts[row])
             gradient = torch.autograd.grad(flat, parameters, materialize_grads=True)
         eps = ascent(parameters, gradient, scorer.rho, scorer.adaptive)
         with moved(parameters, eps), torch.no_grad():
-            uphill = batch_losses(model, batch)[0] / int(counts[row])
+            uphill = models.batch_losses(model, batch)[0] / int(counts[row])
         found[row] = flat.item(), uphill.item()
     return found
 
 
 def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> list[Any]:
-    from curate.optimizers import ascent
-
     if scorer.ascent == "batch":
         return ascent(parameters, _gradient(checkpoint, checkpoint.tokens), scorer.rho, scorer.adaptive)
     key = f"eps {scorer!r}"
@@ -132,9 +124,6 @@ def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens) -> list[Any]:
     """Gradient of the mean loss per completion token of `tokens`, of this rank alone: shards differ from rank to
     rank.
     """
-    from curate.devices.precision import CPU_TOKENS
-    from curate.models.gradients import mean_gradient
-
     if not tokens.valid.any():
         raise InputError("no valid rows to take the ascent gradient from; choose SAMSharpness(ascent='dataset')")
-    return mean_gradient(checkpoint.model, tokens, device=checkpoint.device, budget=CPU_TOKENS, shared=False)
+    return models.mean_gradient(checkpoint.model, tokens, device=checkpoint.device, budget=CPU_TOKENS, shared=False)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from curate.cli.comparison_table import print_comparison
+from curate.comparison.compare import compare
+from curate.comparison.page import check_report
+from curate.console.formatting import visible
+from curate.console.printing import show
 from curate.storage.places import local_path
 
 __all__ = ["add_arguments", "compare_command"]
@@ -30,12 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare_command(options: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs; returns the object that --json prints."""
-    from curate.cli.comparison_table import print_comparison
-    from curate.comparison.compare import compare
-    from curate.comparison.page import check_report
-    from curate.console.formatting import visible
-    from curate.console.printing import show
-
     if options.out is not None:
         check_report(options.out)
     sets = None if options.sets is None else [name.strip() for name in options.sets.split(",") if name.strip()]

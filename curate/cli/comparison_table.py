@@ -9,6 +9,7 @@ from curate.comparison.differences import distinct
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
 from curate.console.formatting import MISSING, compact, count, decimal, duration, one_line, visible
+from curate.console.printing import show
 
 __all__ = ["print_comparison"]
 
@@ -22,8 +23,6 @@ def print_comparison(record: dict[str, Any]) -> None:
     Of the metric that is not the primary outcome the pooled differences only; the page and the JSON have the rest.
     """
     from rich.console import Console
-
-    from curate.console.printing import show
 
     narrow = Console().width < NARROW
     title, sentences = headline(record)

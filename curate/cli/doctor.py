@@ -11,7 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from curate.console.printing import show
+from curate.devices.precision import resolve_precision
 from curate.errors import CurateError
+from curate.pipeline import Pipeline
+from curate.storage.atomic import make_folder
+from curate.storage.cache import default_cache
+from curate.storage.places import check_cache, files_under, local_path
+from curate.storage.temporary import temporary_folder
+from curate.verify.sandbox import run_program
+from curate.verify.sandbox_child import LAYERS
+from curate.word_problems.table import generate
 
 __all__ = ["examine", "print_findings"]
 
@@ -79,8 +89,6 @@ def _vllm() -> tuple[str, str, str]:
 def _devices() -> tuple[str, str, str]:
     import torch
 
-    from curate.devices.precision import resolve_precision
-
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return "good", f"{', '.join(names)}; precision {resolve_precision('auto', torch.device('cuda'))}", ""
@@ -98,9 +106,6 @@ def _compiler() -> tuple[str, str, str]:
 
 def _programs() -> tuple[str, str, str]:
     """Whether programs of a model can be run, and in which layers of a sandbox."""
-    from curate.verify.sandbox import run_program
-    from curate.verify.sandbox_child import LAYERS
-
     result = run_program("")
     if not result.layers:
         return "note", str(result.failure), "for --run-programs; everything else works without"
@@ -110,10 +115,6 @@ def _programs() -> tuple[str, str, str]:
 
 
 def _cache(given: Path | str | None) -> tuple[str, str, str]:
-    from curate.storage.atomic import make_folder
-    from curate.storage.cache import default_cache
-    from curate.storage.places import check_cache, files_under, local_path
-
     root = local_path(given) if given else default_cache()
     check_cache(root)
     make_folder(root)
@@ -130,10 +131,6 @@ def _cache(given: Path | str | None) -> tuple[str, str, str]:
 def _tiny_run() -> tuple[str, str, str]:
     import time
 
-    from curate.pipeline import Pipeline
-    from curate.storage.temporary import temporary_folder
-    from curate.word_problems.table import generate
-
     started = time.monotonic()
     settings = ["proxy.model=scratch", "proxy.steps=4", "proxy.checkpoints=2", "proxy.batch_size=8"]
     with temporary_folder("curate-doctor-") as folder:
@@ -144,8 +141,6 @@ def _tiny_run() -> tuple[str, str, str]:
 def print_findings(findings: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
-
-    from curate.console.printing import show
 
     colours = {"good": "green", "note": "yellow", "bad": "red"}
     table = Table(show_header=False, box=None)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import share, visible
+from curate.console.printing import show
+from curate.console.progress import Progress
 from curate.errors import InputError
+from curate.evaluation.config import Evaluation, EvaluationSet, parse_set
+from curate.evaluation.evaluate import evaluate
+from curate.evaluation.results import EvaluationResult
+from curate.recipe import construct
 from curate.storage.places import expanded, local_path
-
-if TYPE_CHECKING:
-    from curate.evaluation.config import Evaluation, EvaluationSet
-    from curate.evaluation.results import EvaluationResult
-
 
 __all__ = ["add_arguments", "add_settings_arguments", "evaluate_command", "named_sets", "settings_from_options"]
 
@@ -91,9 +92,6 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate; returns the object that --json prints."""
-    from curate.console.progress import Progress
-    from curate.evaluation.evaluate import evaluate
-
     settings = settings_from_options(options)
     sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed)
     directory = expanded(options.target)
@@ -119,8 +117,6 @@ def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
 
 def named_sets(given: list[str], option: str, *, limit: int | None = None, seed: int = 0) -> list[EvaluationSet]:
     """Evaluation sets as they are named on the command line; limit, seed: of those that name none themselves."""
-    from curate.evaluation.config import parse_set
-
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give a number of rows of at least 1")
     sets = [parse_set(text, option) for text in given]
@@ -129,9 +125,6 @@ def named_sets(given: list[str], option: str, *, limit: int | None = None, seed:
 
 def settings_from_options(options: argparse.Namespace) -> Evaluation:
     """The settings that `add_settings_arguments` reads."""
-    from curate.evaluation.config import Evaluation, parse_set
-    from curate.recipe import construct
-
     if options.vllm is not None and options.url is not None:
         raise InputError("--vllm starts a server and --url names one that runs; give one of them")
     given = {name: getattr(options, name) for name in _PARAMETERS}
@@ -154,8 +147,6 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
 
 def _print(found: dict[str, EvaluationResult], place: Path) -> None:
     from rich.table import Table
-
-    from curate.console.printing import show
 
     table = Table()
     table.add_column("set", overflow="fold")  # numbers and their names are never cut, on a narrow screen labels fold

@@ -6,9 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from curate.cli.evaluate import SET_HELP, add_settings_arguments, named_sets, settings_from_options
 from curate.cli.options import add_machine_arguments
 from curate.console.formatting import share, visible
+from curate.console.printing import show
+from curate.console.progress import Progress
 from curate.errors import InputError
+from curate.expo.extrapolation import check_alpha, write_model
+from curate.expo.sources import open_models
+from curate.expo.sweep import sweep
 from curate.storage.places import local_path
 
 __all__ = ["add_arguments", "expo"]
@@ -16,8 +22,6 @@ __all__ = ["add_arguments", "expo"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate expo`, but for --json, which every command has."""
-    from curate.cli.evaluate import SET_HELP, add_settings_arguments
-
     parser.add_argument("tuned", metavar="TUNED", help="folder of a fine-tuning run, adapter or model, or a hub id")
     parser.add_argument("--base", metavar="BASE", help="model it was tuned from (what the run or adapter names)")
     parser.add_argument("--base-revision", metavar="NAME", help="revision of BASE, where that is on the hub")
@@ -57,12 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def expo(options: argparse.Namespace) -> dict[str, Any]:
     """Extrapolate; returns the object that --json prints."""
-    from curate.cli.evaluate import named_sets, settings_from_options
-    from curate.console.progress import Progress
-    from curate.expo.extrapolation import write_model
-    from curate.expo.sources import open_models
-    from curate.expo.sweep import sweep
-
     alphas = _alphas(options.alpha)
     settings = settings_from_options(options)
     sets = named_sets(options.evaluation, "--evaluation", limit=options.limit, seed=settings.seed)
@@ -100,8 +98,6 @@ def expo(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _alphas(text: str) -> list[float]:
-    from curate.expo.extrapolation import check_alpha
-
     try:
         return [check_alpha(float(part)) for part in text.split(",")]
     except ValueError as error:
@@ -109,8 +105,6 @@ def _alphas(text: str) -> list[float]:
 
 
 def _print_one(record: dict[str, Any], out: Path) -> None:
-    from curate.console.printing import show
-
     relative = record["norm_change"] / record["norm_tuned"] if record["norm_tuned"] else 0.0
     tensors = record["tensors"]
     show(
@@ -122,8 +116,6 @@ def _print_one(record: dict[str, Any], out: Path) -> None:
 
 def _print_sweep(record: dict[str, Any], out: Path) -> None:
     from rich.table import Table
-
-    from curate.console.printing import show
 
     points = record["points"]
     names = list(points[0].get("sets", {}))

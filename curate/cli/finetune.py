@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.cli.options import add_machine_arguments, add_reading_arguments, permissions, reading
+from curate.console.formatting import count, decimal, duration, share, visible
+from curate.console.printing import show
+from curate.console.progress import Progress
 from curate.errors import InputError
+from curate.finetuning.config import Finetuning, finetuning_from
+from curate.finetuning.finetune import finetune
+from curate.recipe import apply_settings, parse_recipe
 from curate.storage.places import local_path
-
-if TYPE_CHECKING:
-    from curate.finetuning.config import Finetuning
-
 
 __all__ = [
     "add_arguments",
@@ -139,7 +141,6 @@ def given_component(text: str, option: str) -> dict[str, Any]:
     """What an option says that takes the name of a component, or a YAML mapping with `use` and its parameters."""
     if not text.lstrip().startswith("{"):
         return {"use": text}
-    from curate.recipe import parse_recipe
 
     value = parse_recipe(text, option)
     if "use" not in value:
@@ -157,9 +158,6 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
 
     --set comes last. Raises InputError that names the setting.
     """
-    from curate.finetuning.config import finetuning_from
-    from curate.recipe import apply_settings
-
     settings = tuning_settings(options) | _given(options, _MORE)
     if str(settings.get("steps", "")).strip().isdigit():
         settings["steps"] = int(settings["steps"])
@@ -177,9 +175,6 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
 def finetune_command(options: argparse.Namespace) -> dict[str, Any]:
     """Train, or go on training; returns the object that --json prints."""
     import os
-
-    from curate.console.progress import Progress
-    from curate.finetuning.finetune import finetune
 
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
@@ -206,9 +201,6 @@ def finetune_command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(record: dict[str, Any], out: Path) -> None:
-    from curate.console.formatting import count, decimal, duration, share, visible
-    from curate.console.printing import show
-
     training, model = record["training"], record["model"]
     part = "model" if (out / "model").is_dir() else "adapter"
     of_peak = f", {share(training['peak_share'])} of peak" if training["peak_share"] else ""

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.console.formatting import one_line, visible
+from curate.console.printing import show
+from curate.console.progress import Progress
 from curate.dataset_reference import named_dataset
 from curate.errors import InputError
-from curate.storage.places import expanded, files_under, local_path
+from curate.gate.compared_text import Texts, read_texts
+from curate.gate.gate import Gate, GateIndex, Hit
+from curate.storage.atomic import publish_file
+from curate.storage.places import check_place, expanded, files_under, local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from curate.gate.compared_text import Texts
-    from curate.gate.gate import GateIndex, Hit
 
 
 __all__ = ["add_arguments", "gate", "hits_table"]
@@ -62,9 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def gate(options: argparse.Namespace) -> dict[str, Any]:
     """Hold DATA against other datasets and itself; returns the object that --json prints."""
-    from curate.console.progress import Progress
-    from curate.gate.compared_text import read_texts
-
     for name in ("out", "clean"):
         _check_file(f"--{name}", getattr(options, name))
     _check_results(options)
@@ -109,9 +108,6 @@ def hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Tab
 def _index(options: argparse.Namespace) -> GateIndex:
     from pydantic import ValidationError
 
-    from curate.gate.compared_text import read_texts
-    from curate.gate.gate import Gate
-
     sets = [named_dataset(text, "--evaluation") for text in options.evaluation]
     settings: dict[str, Any] = {
         "evaluation": sets,
@@ -151,8 +147,6 @@ def _number(text: str) -> float | None:
 
 
 def _check_file(option: str, path: Path | None) -> None:
-    from curate.storage.places import check_place
-
     if path is None:
         return
     if path.is_dir() or path.suffix != ".parquet":
@@ -189,8 +183,6 @@ def _write(table: pa.Table, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from curate.storage.atomic import publish_file
-
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     publish_file(path, sink.getvalue().to_pybytes())
@@ -217,8 +209,6 @@ def _result(options: argparse.Namespace, texts: Texts, hits: list[list[Hit]], in
 
 def _print(result: dict[str, Any], texts: Texts, hits: list[list[Hit]]) -> None:
     from rich.table import Table
-
-    from curate.console.printing import show
 
     share = result["rows_with_hits"] / max(result["rows"], 1)
     parts: list[Any] = [f"{result['rows_with_hits']:,} of {result['rows']:,} rows hit something ({share:.1%})"]

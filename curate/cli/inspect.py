@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from curate.console.formatting import one_line, visible
+from curate.console.formatting import compact, count, one_line, share, visible
+from curate.console.printing import show
 from curate.errors import InputError
+from curate.report import synthesis_funnel as funnel
 from curate.storage.records import check_files, read_finished
 
 __all__ = ["inspection", "print_inspection"]
@@ -66,8 +68,6 @@ def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str
 def print_inspection(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from curate.console.printing import show
-
     counts, proxy = result["counts"], result["proxy"]
     weighted = f" that count as {counts['output_weighted']:,} by `weight`" if "output_weighted" in counts else ""
     show(
@@ -100,10 +100,6 @@ def print_inspection(result: dict[str, Any]) -> None:
 def _print_synthesis(result: dict[str, Any]) -> None:
     """For each synthesis: what is left after each step, why the rest was lost, how much is hard again, the cost."""
     from rich.table import Table
-
-    from curate.console.formatting import compact, count, share
-    from curate.console.printing import show
-    from curate.report import synthesis_funnel as funnel
 
     for record in funnel.records(result):
         table = Table(title="new problems", title_justify="left")

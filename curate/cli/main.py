@@ -19,6 +19,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, NoReturn
 
+from curate.cli import run as commands
+from curate.cli.compare import add_arguments as add_comparison_arguments
+from curate.cli.compare import compare_command
+from curate.cli.evaluate import add_arguments as add_evaluation_arguments
+from curate.cli.evaluate import evaluate_command
+from curate.cli.expo import add_arguments as add_expo_arguments
+from curate.cli.expo import expo
+from curate.cli.finetune import add_arguments as add_finetune_arguments
+from curate.cli.finetune import finetune_command
+from curate.cli.gate import add_arguments as add_gate_arguments
+from curate.cli.gate import gate
 from curate.cli.options import (
     add_consent_arguments,
     add_machine_arguments,
@@ -27,10 +38,17 @@ from curate.cli.options import (
     check_spelling,
     check_text,
 )
+from curate.cli.synthesize import add_arguments
+from curate.cli.synthesize import add_arguments as add_synthesis_arguments
+from curate.cli.validate import EVALUATION_HELP, validate_command
+from curate.cli.validate import add_arguments as add_validation_arguments
+from curate.cli.weigh import add_arguments as add_weighing_arguments
+from curate.cli.weigh import weigh_command
 from curate.console.formatting import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.storage.places import local_path
 from curate.storage.versions import own_version
+from curate.verify import weak_sandbox
 
 __all__ = ["main"]
 
@@ -155,7 +173,6 @@ def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
         return nullcontext()
     if not options.run_programs:
         raise InputError("--weak-sandbox is about programs, and none is run; add --run-programs, or leave it out")
-    from curate.verify import weak_sandbox
 
     return weak_sandbox()
 
@@ -169,11 +186,6 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and that of each command by name."""
-    from curate.cli import run as commands
-    from curate.cli.gate import add_arguments as add_gate_arguments
-    from curate.cli.gate import gate
-    from curate.cli.synthesize import add_arguments as add_synthesis_arguments
-
     parser = _Parser(
         prog="curate",
         allow_abbrev=False,
@@ -226,20 +238,6 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str], argparse.ArgumentParser]) -> None:
     """Those about models rather than data."""
-    from curate.cli.compare import add_arguments as add_comparison_arguments
-    from curate.cli.compare import compare_command
-    from curate.cli.evaluate import add_arguments as add_evaluation_arguments
-    from curate.cli.evaluate import evaluate_command
-    from curate.cli.expo import add_arguments as add_expo_arguments
-    from curate.cli.expo import expo
-    from curate.cli.finetune import add_arguments as add_finetune_arguments
-    from curate.cli.finetune import finetune_command
-    from curate.cli.synthesize import add_arguments as add_synthesis_arguments
-    from curate.cli.validate import EVALUATION_HELP, validate_command
-    from curate.cli.validate import add_arguments as add_validation_arguments
-    from curate.cli.weigh import add_arguments as add_weighing_arguments
-    from curate.cli.weigh import weigh_command
-
     finetune = add("finetune", finetune_command, "fine-tune a model on a dataset; one folder per run, resumable")
     add_finetune_arguments(finetune)
     weigh = add("weigh", weigh_command, "write the weights that fine-tuning runs gave as a column of the data")
@@ -258,8 +256,6 @@ def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str
 
 def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     """What the two commands take that write a dataset."""
-    from curate.cli.synthesize import add_arguments
-
     _data_arguments(parser, recipe)
     add_arguments(parser)
     parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")

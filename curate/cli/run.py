@@ -7,19 +7,28 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from curate.cli.doctor import examine, print_findings
+from curate.cli.inspect import inspection, print_inspection
 from curate.cli.options import permissions
+from curate.cli.synthesize import recipe_settings, summary
+from curate.console.printing import say, show
+from curate.console.progress import Progress
+from curate.data.readers import Loaded, read
+from curate.dataset_reference import named_dataset
+from curate.difficulty.score_files import check_scores_file, read_scores, write_scores
+from curate.difficulty.scores import Scores
+from curate.difficulty.split import join_scores
 from curate.errors import InputError
+from curate.estimate import estimate
+from curate.pipeline import Pipeline
+from curate.recipe import load_recipe
+from curate.report import write_report
+from curate.run import Run
+from curate.run_record import inputs_fingerprint
+from curate.storage.folders import check_directory
 from curate.storage.records import read_finished
-
-if TYPE_CHECKING:
-    from curate.console.progress import Progress
-    from curate.data.readers import Loaded
-    from curate.difficulty.scores import Scores
-    from curate.pipeline import Pipeline
-    from curate.run import Run
-
 
 __all__ = ["doctor", "inspect", "loaded_from", "new_progress", "pipeline_from", "plan", "report", "run", "score"]
 __all__ += ["scores_from"]
@@ -27,10 +36,6 @@ __all__ += ["scores_from"]
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
-
-    from curate.run_record import inputs_fingerprint
-    from curate.storage.folders import check_directory
-
     pipeline, progress = pipeline_from(options), new_progress()
     _check_shape(options.out)
     loaded = loaded_from(options, pipeline, progress)
@@ -50,17 +55,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check_shape(out: Path) -> None:
     """Refuse a folder that can never serve before any time is spent; a finished run's is looked at later."""
-    from curate.storage.folders import check_directory
-
     if not (out / "run.json").exists():
         check_directory(out, "")
 
 
 def score(options: argparse.Namespace) -> dict[str, Any]:
     """`curate score`: difficulty per example id."""
-    from curate.console.printing import say
-    from curate.difficulty.score_files import check_scores_file, write_scores
-
     if options.scores:
         raise InputError("curate score measures; --scores is for curate run and curate plan")
     check_scores_file(options.out)
@@ -93,8 +93,6 @@ def _next_command(options: argparse.Namespace) -> str:
 
 def plan(options: argparse.Namespace) -> dict[str, Any]:
     """`curate plan`: what a run would cost and what is there already."""
-    from curate.estimate import estimate
-
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
     scores = scores_from(options, pipeline, loaded, progress)
@@ -106,8 +104,6 @@ def plan(options: argparse.Namespace) -> dict[str, Any]:
 
 def inspect(options: argparse.Namespace) -> dict[str, Any]:
     """`curate inspect`: a finished run in the terminal."""
-    from curate.cli.inspect import inspection, print_inspection
-
     result = inspection(options.directory, options.examples)
     if not options.json:
         print_inspection(result)
@@ -116,9 +112,6 @@ def inspect(options: argparse.Namespace) -> dict[str, Any]:
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
     """`curate report`: write report.html anew."""
-    from curate.console.printing import say
-    from curate.report import write_report
-
     read_finished(options.directory)
     path = write_report(options.directory)
     if not options.json:
@@ -128,8 +121,6 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 def doctor(options: argparse.Namespace) -> dict[str, Any]:
     """`curate doctor`: what works on this machine."""
-    from curate.cli.doctor import examine, print_findings
-
     findings = examine(options.cache)
     if not options.json:
         print_findings(findings)
@@ -144,11 +135,6 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
 
 def pipeline_from(options: argparse.Namespace) -> Pipeline:
     """The recipe with what the options change in it."""
-    from curate.cli.synthesize import recipe_settings
-    from curate.dataset_reference import named_dataset
-    from curate.pipeline import Pipeline
-    from curate.recipe import load_recipe
-
     settings = list(options.set)
     if options.proxy is not None:
         settings.insert(0, f"proxy.model={json.dumps(options.proxy)}")
@@ -167,8 +153,6 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
 
 def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
     """The rows of DATA, with notes on what was found."""
-    from curate.data.readers import read
-
     with progress.stage("read"):
         loaded = read(
             options.data,
@@ -192,9 +176,6 @@ def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progr
 
 def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded, progress: Progress) -> Scores | None:
     """Scores given by file, in the order of the rows."""
-    from curate.difficulty.score_files import read_scores
-    from curate.difficulty.split import join_scores
-
     if options.scores is None:
         return None
     if pipeline.stability > 1:
@@ -203,14 +184,10 @@ def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded,
 
 
 def _run(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Run:
-    from curate.run import Run
-
     return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress, gate=pipeline.gate)
 
 
 def new_progress() -> Progress:
-    from curate.console.progress import Progress
-
     return Progress("auto" if _is_first_rank() else "none")
 
 
@@ -235,9 +212,6 @@ def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
 
 
 def _print_summary(result: dict[str, Any]) -> None:
-    from curate.cli.synthesize import summary
-    from curate.console.printing import say, show
-
     counts = result["counts"]
     share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     unscored = f"; {counts['invalid']:,} could not be scored" if counts["invalid"] else ""
@@ -259,8 +233,6 @@ def _print_summary(result: dict[str, Any]) -> None:
 
 def _print_plan(result: dict[str, Any]) -> None:
     from rich.table import Table
-
-    from curate.console.printing import show
 
     table = Table(title="What this run would do", title_justify="left")
     for name in ("stage", "work", "tokens", "time", "disk", "in the cache"):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from curate.cli.comparison_table import print_comparison
+from curate.cli.evaluate import named_sets
+from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
 from curate.cli.options import permissions
-from curate.console.formatting import visible
+from curate.cli.run import loaded_from, new_progress, pipeline_from, scores_from
+from curate.console.formatting import count, duration, visible
+from curate.console.printing import show
 from curate.errors import InputError
+from curate.evaluation.config import Evaluation, parse_set
+from curate.finetuning.config import Finetuning, finetuning_from
+from curate.recipe import apply_settings, construct, recipe_names, reweighter_from
 from curate.storage.places import local_path
-
-if TYPE_CHECKING:
-    from curate.evaluation.config import Evaluation
-    from curate.finetuning.config import Finetuning
-    from curate.validation.config import Addition, Validation
-
+from curate.validation.config import Addition, Validation
+from curate.validation.estimate import forecast
+from curate.validation.validate import begin, validate
 
 __all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
 
@@ -29,8 +34,6 @@ _WITH_GENERATOR = "duplicate-and-synthesize"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `curate validate` takes beside the arguments of `curate run`."""
-    from curate.cli.finetune import add_tuning_arguments
-
     tuning = parser.add_argument_group("what to fine-tune")
     add_tuning_arguments(tuning, "adamw or muon (adamw)")
     tuning.add_argument(
@@ -84,9 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def validate_command(options: argparse.Namespace) -> dict[str, Any]:
     """Validate, or go on with it; returns the object that --json prints."""
-    from curate.cli.run import loaded_from, new_progress, scores_from
-    from curate.validation.validate import begin, validate
-
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
     settings, progress = _settings(options), new_progress()
@@ -94,8 +94,6 @@ def validate_command(options: argparse.Namespace) -> dict[str, Any]:
     scores = scores_from(options, settings.pipeline, loaded, progress)
     surroundings = {"cache": options.cache, "device": options.device, "progress": progress, "scores": scores}
     if options.plan:
-        from curate.validation.estimate import forecast
-
         result = forecast(begin(loaded, settings, options.out, dry=True, fresh=options.fresh, **surroundings))
         if not options.json:
             _print_plan(result)
@@ -111,10 +109,6 @@ def validate_command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _settings(options: argparse.Namespace) -> Validation:
-    from curate.cli.evaluate import named_sets
-    from curate.cli.run import pipeline_from
-    from curate.recipe import construct
-    from curate.validation.config import Validation
 
     # The evaluation sets are put into the gate later, by the very questions that are asked.
     recipe = argparse.Namespace(**{**vars(options), "evaluation": None})
@@ -140,10 +134,6 @@ def _settings(options: argparse.Namespace) -> Validation:
 
 
 def _finetuning(options: argparse.Namespace) -> Finetuning:
-    from curate.cli.finetune import tuning_settings
-    from curate.finetuning.config import finetuning_from
-    from curate.recipe import apply_settings
-
     changed = apply_settings(tuning_settings(options), options.finetuning)
     for name, option in (("steps", "--epochs"), ("seed", "--seeds")):
         if name in changed:
@@ -152,9 +142,6 @@ def _finetuning(options: argparse.Namespace) -> Finetuning:
 
 
 def _evaluation(options: argparse.Namespace) -> Evaluation:
-    from curate.evaluation.config import Evaluation, parse_set
-    from curate.recipe import apply_settings, construct
-
     given = apply_settings({}, options.evaluate)
     if options.no_generate:
         given["generate"] = False
@@ -172,10 +159,6 @@ def _evaluation(options: argparse.Namespace) -> Evaluation:
 
 
 def _addition(text: str, options: argparse.Namespace) -> Addition:
-    from curate.cli.run import pipeline_from
-    from curate.recipe import construct, recipe_names
-    from curate.validation.config import Addition
-
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
         raise InputError(f"--arm {text}: write NAME=DATA or NAME=RECIPE")
@@ -190,9 +173,6 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
 
 
 def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
-    from curate.cli.finetune import given_component
-    from curate.recipe import reweighter_from
-
     found: dict[str, Any] = {}
     for text in options.reweighter:
         head, equals, rest = text.partition("=")
@@ -226,18 +206,12 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
-    from curate.cli.comparison_table import print_comparison
-    from curate.console.printing import show
-
     print_comparison(result["comparison"])
     show(f"report   {visible(str(out / 'report.html'))}")
 
 
 def _print_plan(result: dict[str, Any]) -> None:
     from rich.table import Table
-
-    from curate.console.formatting import count, duration
-    from curate.console.printing import show
 
     table = Table(title="What this validation would do", title_justify="left")
     for name in ("arm", "at equal", "rows", "steps", "epochs", "runs", "tokens", "time"):

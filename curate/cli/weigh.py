@@ -7,7 +7,11 @@ from typing import Any
 
 from curate.cli.options import add_reading_arguments, reading
 from curate.console.formatting import count, decimal, share, visible
+from curate.console.printing import say, show
+from curate.console.progress import Progress
+from curate.storage.folders import check_directory
 from curate.storage.places import local_path
+from curate.weighted_dataset import check_place, weigh
 
 __all__ = ["add_arguments", "weigh_command"]
 
@@ -32,10 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
     """Join the weights to the rows and write them; returns the object that --json prints."""
-    from curate.console.progress import Progress
-    from curate.storage.folders import check_directory
-    from curate.weighted_dataset import check_place, weigh
-
     progress = Progress()
     check_place(options.data, options.out)
     with progress.stage("read"):
@@ -60,8 +60,6 @@ def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from curate.console.printing import say, show
-
     counts, weights, runs = result["counts"], result["weights"], result["runs"]
     by = "1 run" if len(runs) == 1 else f"the mean of {len(runs)} runs"
     lines = [

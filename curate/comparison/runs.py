@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.console.formatting import one_line
 from curate.errors import InputError
+from curate.evaluation.results import EvaluationResult, read_evaluations
+from curate.finetuning.metrics import read_metrics
+from curate.finetuning.run_folder import read_run
 from curate.storage.places import expanded
-
-if TYPE_CHECKING:
-    from curate.evaluation.results import EvaluationResult
-
 
 __all__ = ["BUDGETS", "MAIN_ARM", "ArmRun", "Groups", "budget_name", "group_runs", "read_runs"]
 
@@ -64,10 +63,6 @@ def read_runs(places: Sequence[Path | str], sets: Sequence[str] | None = None) -
     evaluated, two runs of one arm, budget and seed, runs of different models, an asked set that a run lacks, no set
     that all have, or one that was evaluated in another way.
     """
-    from curate.evaluation.results import read_evaluations
-    from curate.finetuning.metrics import read_metrics
-    from curate.finetuning.run_folder import read_run
-
     runs: list[ArmRun] = []
     for place in dict.fromkeys(str(each).rstrip("/") or str(each) for each in places):
         folder = expanded(place)

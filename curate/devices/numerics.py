@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import Any, Literal
 
+from curate.devices.distributed import world_size
+from curate.devices.precision import resolve_precision
+
 __all__ = ["numerics"]
 
 
@@ -12,9 +15,6 @@ def numerics(precision: Literal["auto", "float32", "bfloat16"], device: Any) -> 
     """Device, precision, threads and versions that a proxy is trained and measured under, as JSON."""
     import torch
     import transformers
-
-    from curate.devices.distributed import world_size
-    from curate.devices.precision import resolve_precision
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {

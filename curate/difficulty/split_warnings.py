@@ -5,19 +5,15 @@ The thresholds mark where a number is worth a look, not where it is proven wrong
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.per_source import collapsed_sources
-from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD
+from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, Diagnostics
 from curate.difficulty.scores import Split
 from curate.errors import RunWarning
-
-if TYPE_CHECKING:
-    from curate.difficulty.diagnostics import Diagnostics
-
 
 __all__ = ["Truncated", "run_warnings"]
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.console.progress import Progress
+from curate.devices.precision import resolve_precision
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.target import Target
+from curate.generators import VLLMServer
+from curate.generators.decoding import decode, evaluated, mode_of
+from curate.generators.local import Begun
 from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.seeds import derive_seed
 from curate.storage.cache import Cache
@@ -121,15 +125,11 @@ class _InProcess:
 
     def identity(self) -> str:
         """The model, its template and its precision: rounded weights may draw other answers."""
-        from curate.generators.decoding import mode_of
-
         precision = str(self._dtype).removeprefix("torch.")
         return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')} {precision}"
 
     @property
     def _dtype(self) -> torch.dtype:
-        from curate.devices.precision import resolve_precision
-
         return resolve_precision(self.settings.precision, self.device)
 
     def serve(self, queue: Queue) -> None:
@@ -137,8 +137,6 @@ class _InProcess:
         first = queue.take(self.settings.batch_size)
         if not first:
             return
-        from curate.generators.decoding import decode, evaluated, mode_of
-        from curate.generators.local import Begun
 
         model = self.target.load(self.device).to(self._dtype)
         tokenizer = self.target.tokenizer
@@ -156,8 +154,6 @@ def generator_for(target: Target, settings: Evaluation, device: torch.device, ca
             raise InputError("a url names a server; set generator: vllm (--generator vllm)")
         yield _InProcess(target, device, settings)
     else:
-        from curate.generators import VLLMServer
-
         with target.folder(cache) as model:
             server = VLLMServer(
                 model=model, url=settings.url, command=settings.vllm, arguments=settings.vllm_arguments, template="auto"

@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component, Consent
+from curate.dataset_reference import named_dataset
 from curate.errors import InputError
 from curate.generators.requests import Sampling
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
+from curate.recipe import construct
 
 __all__ = ["Evaluation", "EvaluationSet", "Style", "parse_set"]
 
@@ -129,9 +131,6 @@ class Evaluation(Component):
 
 def parse_set(text: str, option: str) -> EvaluationSet:
     """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping."""
-    from curate.dataset_reference import named_dataset
-    from curate.recipe import construct
-
     name, data = None, text
     found = _NAMED.fullmatch(text)
     if found is not None and not os.path.exists(text):

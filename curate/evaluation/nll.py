@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from curate import models
 from curate.component import fingerprint
 from curate.console.progress import Progress
+from curate.devices.precision import resolve_precision
+from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.prompts import Shots
 from curate.evaluation.target import Target
 from curate.storage.cache import Cache
+from curate.tokenization.encoding import encode_rows
 from curate.tokenization.layouts import Layout
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
@@ -48,8 +52,6 @@ class Scored:
 
 def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, shots: Shots) -> Tokens:
     """The rows as tokens, by the rules of training: `max_length` of each and its shots, within the model's context."""
-    from curate.tokenization.encoding import encode_rows
-
     solved = [text for pair in zip(shots.questions, shots.solutions, strict=True) for text in pair]
     before = sum(len(target.tokenizer(text)["input_ids"]) + _AROUND for text in solved)
     limit = settings.max_length + before
@@ -64,8 +66,6 @@ class Scorer:
     def __init__(
         self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress
     ) -> None:
-        from curate.devices.precision import resolve_precision
-
         self.target, self.settings, self.device, self.cache, self.progress = target, settings, device, cache, progress
         self.dtype = resolve_precision(settings.precision, device)
         self._engine: LossEngine | None = None
@@ -85,8 +85,6 @@ class Scorer:
             stage.cost.tokens = len(tokens.ids)
         bad = np.flatnonzero(tokens.valid & ~np.isfinite(losses))
         if len(bad):
-            from curate.errors import InputError
-
             raise InputError(
                 f"the loss of row {int(bad[0])} of {name} is {losses[bad[0]]} ({len(bad):,} such rows); the weights of "
                 f"{self.target.name} are damaged or diverged"
@@ -98,13 +96,11 @@ class Scorer:
         self.cache.put("nll", key, write=write)
         return Scored(losses, tokens)
 
-    def _loaded(self) -> LossEngine:
+    def _loaded(self) -> models.LossEngine:
         if self._engine is None:
-            from curate.models.scoring import LossEngine
-
             with self.progress.stage("load"):
                 model = self.target.load(self.device)
-            self._engine = LossEngine(model, precision=self.settings.precision, device=self.device)
+            self._engine = models.LossEngine(model, precision=self.settings.precision, device=self.device)
         return self._engine
 
     def release(self) -> None:

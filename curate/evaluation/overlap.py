@@ -13,6 +13,7 @@ from curate.data.column_hashes import whole
 from curate.data.examples import Examples
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.evaluation.sets import Questions
+from curate.finetuning.data import training_data
 from curate.gate import Gate
 from curate.gate.compared_text import compared_texts
 from curate.storage.places import expanded
@@ -69,8 +70,6 @@ def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
 
 def _training_rows(run: dict[str, Any]) -> Examples | str:
     """The rows that a run was trained on, or why they are not to be had."""
-    from curate.finetuning.data import training_data
-
     described = run["data"]
     data = described.get("description")
     if not isinstance(data, str) or not expanded(data).exists():

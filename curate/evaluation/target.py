@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
+from curate.evaluation.config import Evaluation
+from curate.finetuning import read_run
+from curate.finetuning.lora import merged
 from curate.generators.requests import Generator
-from curate.models.loading import context_length, identify
+from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_tokenizer
 from curate.models.trained_template import kept_template
+from curate.storage.atomic import disk_errors, make_folder
 from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
 from curate.storage.places import check_place, expanded
+from curate.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.evaluation.config import Evaluation
 
 
 __all__ = ["Target", "check_out", "find_target"]
@@ -49,8 +52,6 @@ class Target:
     @cached_property
     def tokenizer(self) -> Any:
         """Of the model; None where there is none here."""
-        from curate.models.loading import load_tokenizer
-
         if self.model is None:
             return None
         if self.adapter is not None:  # fine-tuning may have changed it, and saved it there
@@ -59,12 +60,8 @@ class Target:
 
     def load(self, device: torch.device) -> Any:
         """The model with float32 weights on a device, an adapter merged into them."""
-        from curate.models.loading import load_model
-
         assert self.model is not None
         if self.adapter is not None:
-            from curate.finetuning.lora import merged
-
             assert self.directory is not None
             model = merged(self.directory, trust_remote_code=self.trust_remote_code)
         else:
@@ -93,9 +90,6 @@ class Target:
             yield self.model
             return
         import torch
-
-        from curate.storage.atomic import disk_errors, make_folder
-        from curate.storage.temporary import temporary_folder
 
         make_folder(cache.root)
         with temporary_folder(".merged-", cache.root) as place:
@@ -142,8 +136,6 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
 
 def _run(directory: Path, cache: Cache, trust: bool) -> Target:
     """trust: what this command was told; what a run says of itself lets nothing run."""
-    from curate.finetuning import read_run
-
     run = read_run(directory)
     described = run["settings"]
     if (directory / "model" / "config.json").is_file():

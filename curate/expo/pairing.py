@@ -7,6 +7,7 @@ from typing import Any
 
 from curate.errors import InputError
 from curate.expo.weights import FLOATS, Adapted, Stored, Weights, counterpart
+from curate.models.hub import Place, explained
 
 __all__ = ["check_factors", "paired"]
 
@@ -77,8 +78,6 @@ def _architecture(base: Stored, trust_remote_code: bool) -> tuple[set[str], dict
     """Names of all saved tensors of the base's class, which of them are tied to which, and patterns of names that the
     class passes over in files.
     """
-    from curate.models.hub import Place, explained
-
     with explained(base.title, Place(str(base.folder))):
         import torch
         import transformers

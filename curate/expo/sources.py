@@ -11,7 +11,11 @@ from typing import Any
 from curate.errors import DataWarning, InputError
 from curate.expo.pairing import check_factors, paired
 from curate.expo.weights import Adapted, Stored, Weights
-from curate.models.hub import Place, locate
+from curate.finetuning.run_folder import read_run
+from curate.models.hub import Place, explained, locate
+from curate.models.loading import identify
+from curate.models.scratch import SCRATCH
+from curate.storage.hashing import file_digest
 from curate.storage.places import expanded
 
 __all__ = ["Models", "open_models"]
@@ -76,8 +80,6 @@ def open_models(
     weights: Weights
     folders: tuple[Path, ...]
     if adapter is not None:
-        from curate.storage.hashing import file_digest
-
         weights, folders = Adapted.open(adapter, stored, str(tuned)), (stored.folder, adapter)
         check_factors(weights, trust_remote_code=trust_remote_code)
         names = ("adapter_model.safetensors", "adapter_config.json")
@@ -95,8 +97,6 @@ def open_models(
 
 def _run(folder: Path) -> dict[str, Any] | None:
     """run.json of a fine-tuning run, None for any other folder."""
-    from curate.finetuning.run_folder import read_run
-
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() or not folder.is_dir():
         return None
     return read_run(folder)
@@ -109,8 +109,6 @@ def _adapter(folder: Path) -> Path | None:
 def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> tuple[str | None, str | None]:
     """Name and revision of what a run or adapter was tuned from, where it says so."""
     if record is not None:
-        from curate.models.scratch import SCRATCH
-
         name = record["settings"]["model"]
         if name == SCRATCH:
             raise InputError(f"{folder} was trained from scratch: there is no base to extrapolate from; tune a model")
@@ -126,8 +124,6 @@ def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> 
 
 
 def _identity(place: Place, name: str, revision: str | None) -> str:
-    from curate.models.loading import identify
-
     if place.gguf:
         raise InputError(f"{name} is a GGUF file, which is quantised; give the model's safetensors folder")
     return identify(name, revision)
@@ -138,8 +134,6 @@ def _folder(place: Place) -> Path:
     if place.commit is None:
         return Path(place.path)
     import huggingface_hub
-
-    from curate.models.hub import explained
 
     with explained(place.path, place):
         patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "LICENSE*"]

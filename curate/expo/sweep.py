@@ -5,24 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from curate.console.progress import Progress
 from curate.errors import InputError
+from curate.evaluation import evaluate
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.results import EvaluationResult, totals
 from curate.expo.extrapolation import Dtype, check_alpha, write_model
 from curate.expo.sources import Models
 from curate.expo.weights import Adapted
 from curate.storage.atomic import publish_file
+from curate.storage.cache import Cache
 from curate.storage.places import check_place
 from curate.storage.records import record_text
-
-if TYPE_CHECKING:
-    from curate.evaluation.config import Evaluation, EvaluationSet
-    from curate.evaluation.results import EvaluationResult
-    from curate.storage.cache import Cache
-
 
 __all__ = ["Metric", "folder_name", "sweep"]
 
@@ -97,8 +95,6 @@ def folder_name(alpha: float) -> str:
 
 def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> tuple[str, Evaluation]:
     """What is evaluated, and how: the tuned run's own template, which an extrapolated folder does not know."""
-    from curate.evaluation import Evaluation
-
     settings = settings or Evaluation()
     unsaid = settings.style == "auto" and settings.template is None
     if unsaid and models.template in ("alpaca", "plain"):
@@ -122,9 +118,6 @@ def _evaluated(
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Accuracy and nll of each set, and of the rows of all."""
-    from curate.evaluation import evaluate
-    from curate.evaluation.results import totals
-
     found: Mapping[str, EvaluationResult] = evaluate(
         target, sets, settings, out=place, fresh=fresh, cache=cache, device=device, progress=progress
     )

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component
 from curate.finetuning.lora import LoRA
 from curate.models.scratch import SCRATCH
+from curate.optimizers import AdamW, Muon
+from curate.optimizers.muon import SCRATCH_RATE
 from curate.proxy.proxy import MaxLength, length_in_steps
 from curate.recipe import construct, encode, optimizer_from, reweighter_from
 from curate.tokenization.templates import Template
-
-if TYPE_CHECKING:
-    from curate.training.config import TrainConfig
-
+from curate.training.config import TrainConfig
 
 __all__ = ["Finetuning", "finetuning_from"]
 
@@ -27,8 +26,6 @@ _NAMES = ("model", "revision")
 
 
 def _adamw() -> Any:
-    from curate.optimizers import AdamW  # here, so that the name Finetuning can be had without waiting for torch
-
     return AdamW()
 
 
@@ -103,8 +100,6 @@ class Finetuning(Component):
     @property
     def resolved_optimizer(self) -> Any:
         """The optimizer as it is used: from scratch, Muon has the rate that suits that, where it is given none."""
-        from curate.optimizers import Muon
-        from curate.optimizers.muon import SCRATCH_RATE
 
         def suited(one: Any) -> Any:
             wanting = isinstance(one, Muon) and one.learning_rate is None and one.adjust == "original"
@@ -123,8 +118,6 @@ class Finetuning(Component):
 
     def train_config(self, rows: int) -> TrainConfig:
         """For the training loop, given the number of valid rows."""
-        from curate.training.config import TrainConfig
-
         total = self.total_steps(rows)
         horizon = total if self.horizon is None else round(length_in_steps(self.horizon, rows / self.batch_size))
         return TrainConfig(

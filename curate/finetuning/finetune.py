@@ -11,12 +11,15 @@ from typing import Any
 from curate.component import fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
+from curate.devices.distributed import barrier, rank
 from curate.finetuning.config import Finetuning
 from curate.finetuning.data import training_data
 from curate.finetuning.job import Job
 from curate.finetuning.lengths import with_length
 from curate.finetuning.metrics import check_loggers
 from curate.finetuning.run_folder import read_run
+from curate.finetuning.training_run import carry_out
+from curate.reweighters import GivenWeights
 from curate.storage.places import check_place, local_path
 
 __all__ = ["finetune"]
@@ -76,27 +79,21 @@ def finetune(
             if _first():
                 job.folder.tidy()
             return read_run(out)
-        from curate.finetuning.training_run import carry_out
 
         return carry_out(job, fresh=fresh, log=log, deadline=deadline)
 
 
 def _reads_weights(settings: Finetuning) -> bool:
-    from curate.reweighters import GivenWeights
-
     return isinstance(settings.reweighter, GivenWeights)
 
 
 def _first() -> bool:
-    from curate.devices.distributed import rank
-
     return rank() == 0
 
 
 @contextmanager
 def _alone(job: Job) -> Iterator[None]:
     """No other process trains into this folder meanwhile; one rank holds the lock for all."""
-    from curate.devices.distributed import barrier
 
     def waiting() -> None:
         job.context.progress.note(f"another process trains into {job.out}; waiting for it")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.component import fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
+from curate.devices.distributed import rank
 from curate.errors import DataWarning, InputError
 from curate.finetuning.config import Finetuning
 from curate.finetuning.data import TrainingData
@@ -30,10 +31,7 @@ from curate.tokenization.cached import Rows, truncation_facts
 from curate.tokenization.encoding import Refuse, tokenize
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import Rules, check_usable
-
-if TYPE_CHECKING:
-    from curate.training.reweighting import TrainingRows
-
+from curate.training.reweighting import TrainingRows
 
 __all__ = ["Job"]
 
@@ -162,8 +160,6 @@ class Job:
 
     def diverged(self, error: Any) -> InputError:
         """The same error with the ids of its rows, which are saved in the run folder."""
-        from curate.devices.distributed import rank
-
         ids = [self.data.examples.ids[row].as_py() for row in error.rows]
         path = self.out / "diverged.json"
         if rank() == 0:

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
+from curate.finetuning.run_folder import read_run
+from curate.models.loading import identify, load_model
 from curate.models.model_files import adapter_types
 from curate.seeds import derive_seed
 
@@ -159,9 +161,6 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
     run: folder of a fine-tuning run. Raises InputError where the base model of an adapter is not the one it was
     trained on, or the adapter lacks a weight.
     """
-    from curate.finetuning.run_folder import read_run
-    from curate.models.loading import identify, load_model
-
     record = read_run(run)
     if (run / "model").is_dir():
         return load_model(str(run / "model"))

@@ -22,7 +22,6 @@ _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 class _Logger(Protocol):
     def write(self, step: int, values: Mapping[str, float]) -> None: ...
-
     def close(self) -> None: ...
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from curate import training
 from curate.devices.distributed import world_size
 from curate.devices.precision import resolve_precision
 from curate.finetuning.flops import arithmetic
@@ -14,7 +15,6 @@ from curate.finetuning.weights import weight_facts
 from curate.recipe import encode
 from curate.storage.versions import own_version, versions
 from curate.tokenization.cached import truncation_facts
-from curate.training.checkpoint import Checkpoint
 from curate.training.config import TrainConfig
 from curate.training.row_order import RowOrder
 
@@ -25,7 +25,7 @@ _ENDS = 20  # the first and the last loss are means over this part of the steps:
 
 
 def run_record(
-    job: Job, config: TrainConfig, model: Any, last: Checkpoint, begun: int, peak: float | None, gradients: int
+    job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
 ) -> dict[str, Any]:
     """Everything but `inputs`. begun: how often the run was begun before; peak: operations per second of the device."""
     settings, tokens = job.settings, job.tokens
@@ -86,7 +86,7 @@ def run_record(
     }
 
 
-def _micro_batches(last: Checkpoint) -> dict[str, Any]:
+def _micro_batches(last: training.Checkpoint) -> dict[str, Any]:
     """Their size at the end, whether memory made it less than was asked for, and whether the result depends on it."""
     return {
         "micro_batch_tokens": last.micro_batch_tokens,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.data.invalid_rows import rejected_table
+from curate.finetuning.job import Job
 from curate.storage.atomic import publish_file
 from curate.tokenization.usable import refused_records
-
-if TYPE_CHECKING:
-    from curate.finetuning.job import Job
-
 
 __all__ = ["REJECTED", "write_rejected"]
 

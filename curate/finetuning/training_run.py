@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from curate import training
 from curate.console.formatting import duration
 from curate.console.progress import Stage
 from curate.devices.distributed import any_rank, barrier, rank
@@ -27,9 +28,7 @@ from curate.finetuning.signals import Stopping
 from curate.finetuning.weights import write_weights
 from curate.optimizers import Muon
 from curate.recipe import encode
-from curate.training.checkpoint import Checkpoint
 from curate.training.config import StepRecord, TrainConfig, learning_rate_factor
-from curate.training.loop import train
 
 __all__ = ["carry_out"]
 
@@ -103,13 +102,13 @@ def _train(
     due: _Due,
     resume: Any,
     log: Sequence[str],
-) -> Checkpoint:
+) -> training.Checkpoint:
     """The checkpoint after the last step; earlier ones are kept in the folder."""
     started = nullcontext() if rank() else closing(_metrics(job, due.start, log))
     with started as metrics, job.context.progress.stage("fine-tune", config.steps, "steps") as stage:
         stage.advance(due.start)
         watch.stage, watch.metrics = stage, metrics
-        steps = train(
+        steps = training.train(
             model,
             job.tokens,
             config,
@@ -143,7 +142,7 @@ def _metrics(job: Job, done: int, log: Sequence[str]) -> Metrics:
     return Metrics(job.folder.metrics, done, log, job.out.name, {"arm": job.arm, **encode(job.settings)})
 
 
-def _keep(job: Job, checkpoint: Checkpoint, metrics: Metrics | None) -> float:
+def _keep(job: Job, checkpoint: training.Checkpoint, metrics: Metrics | None) -> float:
     """Save a checkpoint on rank 0; returns the seconds that took."""
     began = time.monotonic()
     if metrics is not None:

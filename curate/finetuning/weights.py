@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,8 @@ from curate.dataset_reference import FurtherData
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
 from curate.tokenization.tokens import Tokens
+from curate.training.reweighting import Reweighting, TrainingRows, mean_weights
 from curate.types import Float64Array, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.training.reweighting import Reweighting, TrainingRows
-
 
 __all__ = ["WEIGHTS", "further_data", "read_weights", "spread", "training_rows", "weight_facts", "write_weights"]
 
@@ -32,7 +29,6 @@ _SCHEMA = pa.schema({"example_id": pa.large_string(), "weight": pa.float32(), "t
 
 def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
     """What a reweighter may ask of the rows of a run. tokenise: further examples, as those were tokenised."""
-    from curate.training.reweighting import TrainingRows
 
     def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
         return tokenise(read(data, allow_curated=True, **reading).examples)
@@ -75,8 +71,6 @@ def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
 
     averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.RowReweighter`).
     """
-    from curate.training.reweighting import mean_weights
-
     means, times = mean_weights(reweighting.state())
     drawn = means[times > 0].astype(np.float64)
     return {"rows_drawn": len(drawn), "averages": reweighting.averages, **spread(drawn)}
@@ -99,8 +93,6 @@ def spread(weights: Float64Array) -> dict[str, float]:
 def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
     """weights.parquet: example_id, weight (the method's own, mean over the steps that drew the row; null if none did),
     times drawn."""
-    from curate.training.reweighting import mean_weights
-
     means, times = mean_weights(reweighting.state())
     columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
     sink = pa.BufferOutputStream()

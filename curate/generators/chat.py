@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curate.generators.requests import Prompt
+from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
 
 __all__ = ["Mode", "Template", "as_text", "resolve_mode"]
@@ -29,8 +30,6 @@ def resolve_mode(model: str, template: Template) -> Mode:
     if path.is_dir() and (path / "config.json").exists():
         return "chat" if _has_chat_template(path) else "plain"
     if path.is_dir() or path.is_file():
-        from curate.models.loading import load_tokenizer
-
         return "chat" if load_tokenizer(model).chat_template else "plain"
     return "chat"
 

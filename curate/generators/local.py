@@ -8,9 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from curate.component import Component
+from curate.devices.precision import resolve_precision
 from curate.errors import InputError
 from curate.generators.chat import Template
+from curate.generators.decoding import decode, evaluated, mode_of
 from curate.generators.requests import Completion, Queue, Request
+from curate.models.loading import identify, load_model, load_tokenizer
 
 __all__ = ["Begun", "Transformers"]
 
@@ -34,9 +37,6 @@ class Transformers(Component):
 
     def identity(self) -> str:
         """The model (a local one by its content, one of the hub by its commit) and its template."""
-        from curate.generators.decoding import mode_of
-        from curate.models.loading import identify, load_tokenizer
-
         return f"{identify(self.model)} {mode_of(load_tokenizer(self.model), self.template)}"
 
     def serve(self, queue: Queue) -> None:
@@ -45,10 +45,6 @@ class Transformers(Component):
         if not first:
             return  # nothing to ask: nothing to load
         import torch
-
-        from curate.devices.precision import resolve_precision
-        from curate.generators.decoding import decode, evaluated, mode_of
-        from curate.models.loading import load_model, load_tokenizer
 
         tokenizer = load_tokenizer(self.model)
         mode = mode_of(tokenizer, self.template)

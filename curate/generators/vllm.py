@@ -29,6 +29,7 @@ from curate.generators.openai_client import Client
 from curate.generators.requests import Completion, Notes, Queue, Request
 from curate.generators.server import find_command
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, option_of
+from curate.models.loading import identify
 from curate.storage.places import expanded
 
 __all__ = ["VLLMServer"]
@@ -134,8 +135,6 @@ class VLLMServer(Component):
         the first server has fetched it, and what was paid for by then must be found again afterwards. Files that
         arguments name, a chat template say, count by their names. Of a server at `url` the arguments are unknown.
         """
-        from curate.models.loading import identify
-
         name = identify(self.model) if expanded(self.model).exists() else self.model
         return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
 

@@ -5,17 +5,15 @@ Every control is as large as what it is held against: so many rows, each as ofte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.clusterers.features import source_codes
+from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.difficulty.scores import Split
-
 
 __all__ = ["Control", "stand_ins"]
 
@@ -106,8 +104,6 @@ def _of_length(wanted: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generato
 
 def _groups(split: Split) -> IntArray:
     """(n,) a number per source; all rows alike where the data has none."""
-    from curate.clusterers.features import source_codes
-
     if split.sources is None:
         return np.zeros(len(split), np.int64)
     return source_codes(split.sources, len(split))[0].astype(np.int64)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.readers import Loaded
+from curate.data.writers import hand_back
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.data.readers import Loaded
-
 
 __all__ = ["WEIGHT", "Copies", "Mixture", "Order", "check_weight_column", "rebuild"]
 
@@ -78,8 +76,6 @@ class Mixture:
 
     @property
     def dataset(self) -> Any:
-        from curate.data.writers import hand_back
-
         return hand_back(self.loaded, self.positions, self.columns(), self.new_rows)
 
     @property

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.data.examples import Examples
+from curate.difficulty.scores import Split
 from curate.errors import InputError, RunWarning
 from curate.mixture.control_rows import stand_ins
+from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.difficulty.scores import Split
-    from curate.run import Run
-
 
 __all__ = [
     "NOT_HARD",
@@ -263,8 +260,6 @@ def realize(
 
     admit: what decides which of the new rows enter, before shares are counted.
     """
-    from curate.run import Run
-
     run = run or Run()
     done: dict[int, Realized] = {}
 

@@ -18,6 +18,7 @@ from curate.difficulty.split import INVALID
 from curate.errors import RunWarning
 from curate.gate import Hit, compared_texts
 from curate.mixture.plan import NOT_HARD, Demand, Measured, NewRows, Realized
+from curate.mixture.rescoring import rescore
 from curate.run import Run
 
 __all__ = ["admission", "contaminated_rows", "contamination_warnings"]
@@ -32,7 +33,6 @@ def admission(
 
     measurable: whether new rows can be measured like the input's: not where the scores came from a file.
     """
-
     # Against the synthetic rows of earlier demands; an augmenter sees to its own.
     earlier = run.new_rows_index()
 
@@ -109,8 +109,6 @@ def _without_hits(realized: Realized, hits: Sequence[Sequence[Hit]]) -> Realized
 def _measured(
     realized: Realized, examples: Examples, run: Run, split: Split, scorer: Any, clusterer: Any, *, only_hard: bool
 ) -> Realized:
-    from curate.mixture.rescoring import rescore
-
     rows = realized.rows
     with run.progress.stage("measure new rows", len(rows)) as stage:
         new = as_examples(rows, examples)

@@ -18,6 +18,7 @@ from curate.devices.memory import on_all_ranks
 from curate.errors import InputError
 from curate.models.batches import Batch, plan_batches
 from curate.models.forward import decoder_states, head_losses, logit_map
+from curate.models.modes import restored
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
@@ -72,8 +73,6 @@ def embeddings_of(
     Ranks share out the rows; all of them must call it. half: in bfloat16 autocast. budget: most tokens of a batch.
     Raises InputError as `embedded_losses`.
     """
-    from curate.models.modes import restored
-
     check_embeddable(model)
     rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())
     lengths = torch.from_numpy(tokens.lengths).to(device)

@@ -13,6 +13,7 @@ from curate.devices.memory import on_all_ranks
 from curate.errors import InputError
 from curate.models.batches import Batch, make_batch, plan_batches
 from curate.models.forward import batch_losses
+from curate.models.modes import restored
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
@@ -37,8 +38,6 @@ def mean_gradient(
     half: in bfloat16 autocast. budget: most tokens of a batch. make_batch: rows as the model takes them now. shared:
     whether ranks share out the rows and add up; all of them must call it then. InputError where no row is valid.
     """
-    from curate.models.modes import restored
-
     rows = np.flatnonzero(tokens.valid)
     if len(rows) == 0:
         raise InputError("there is no row with completion text to take a gradient of")

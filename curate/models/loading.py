@@ -6,17 +6,14 @@ import importlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.models.hub import Place, explained, locate
 from curate.models.model_files import check_files, check_layers, check_tokenizer, check_weights
 from curate.models.scratch import SCRATCH, scratch_model
+from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
 from curate.storage.places import files_under
-
-if TYPE_CHECKING:
-    from curate.storage.cache import Cache
-
 
 __all__ = ["context_length", "context_of", "identify", "load_model", "load_tokenizer", "parameter_count", "quiet"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-
+from curate.data.examples import Examples
+from curate.seeds import derive_seed
 
 __all__ = ["SCRATCH", "scratch_identity", "scratch_model", "scratch_tokenizer"]
 
@@ -61,8 +60,6 @@ def scratch_tokenizer(examples: Examples, seed: int) -> Any:
 
 def _sample_texts(examples: Examples, seed: int) -> Iterator[list[str]]:
     import numpy as np
-
-    from curate.seeds import derive_seed
 
     rows = np.arange(len(examples))
     if len(rows) > _SCRATCH_TEXT_ROWS:

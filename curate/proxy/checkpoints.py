@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from curate import models
 from curate.proxy.training import ProxyRun
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
@@ -47,12 +48,10 @@ class LiveCheckpoint:
 
         precision: "float32" for a measure that looks at small changes of the weights, which bfloat16 rounds away.
         """
-        from curate.models.scoring import LossEngine
-
         name = precision or self.precision
         if name not in self._engines:
             # What all passes will cost decides whether compiling pays; what a cache holds of it must not.
-            self._engines[name] = LossEngine(
+            self._engines[name] = models.LossEngine(
                 self.model, precision=name, expected_tokens=self.expected_tokens, device=self.device
             )
         else:

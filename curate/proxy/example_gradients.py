@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from curate import models
 from curate.component import Component, fingerprint
 from curate.errors import InputError
+from curate.proxy.checkpoints import LiveCheckpoint
+from curate.proxy.predictions import batches, predictions
+from curate.proxy.random_projection import projection
 from curate.seeds import derive_seed
+from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
 if TYPE_CHECKING:
     import torch
 
     from curate.models.batches import Batch
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.tokenization.tokens import Tokens
 
 
 __all__ = ["GradientParts", "example_gradients"]
@@ -49,11 +52,9 @@ def example_gradients(
     The gradients are float32, one tensor (b, ...) per weight. Adapters are drawn from the proxy's seed, the same at all
     checkpoints. Raises InputError where the model has no such parameters.
     """
-    from curate.models.forward import logit_map
-
     if of.parameters == "all":
         return _all(checkpoint, tokens)
-    if logit_map(checkpoint.model) is None:
+    if models.logit_map(checkpoint.model) is None:
         raise InputError(
             f"{type(checkpoint.model).__name__} has no LM head that is known to make its logits; choose "
             "parameters='all'"
@@ -63,8 +64,6 @@ def example_gradients(
 
 def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray, list[torch.Tensor]]]:
     """Sum over t of (p_t - y_t) h_t^T / tokens (v, d), one row after the other, without a backward pass."""
-    from curate.proxy.predictions import batches, predictions
-
     counts = tokens.completion_tokens
     for batch in batches(checkpoint, tokens):
         total: torch.Tensor | None = None
@@ -91,8 +90,6 @@ def _lora(
     One backward pass gives the d_t of all rows of a batch at once, and none of the weights' own gradients.
     """
     import torch
-
-    from curate.proxy.predictions import batches
 
     modules = _attention_projections(checkpoint.model)
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -121,11 +118,9 @@ def _all(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[IntArray,
     """Of every trainable parameter, by one backward pass per row; leaves the parameters' own .grad alone."""
     import torch
 
-    from curate.models.batches import make_batch
-
     parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
     for row in np.flatnonzero(tokens.valid):
-        batch = make_batch(tokens, [row]).to(checkpoint.device)
+        batch = models.make_batch(tokens, [row]).to(checkpoint.device)
         losses = _mean_losses(checkpoint, tokens, batch)
         gradients = torch.autograd.grad(losses[0], parameters, materialize_grads=True)
         yield np.array([row], np.int64), [gradient[None] for gradient in gradients]
@@ -135,17 +130,13 @@ def _mean_losses(checkpoint: LiveCheckpoint, tokens: Tokens, batch: Batch) -> to
     """(b,) float32 mean losses with a graph."""
     import torch
 
-    from curate.models.forward import batch_losses
-
     counts = torch.from_numpy(tokens.completion_tokens[batch.rows.cpu().numpy()]).to(checkpoint.device)
     with torch.enable_grad():
-        return batch_losses(checkpoint.model, batch) / counts
+        return models.batch_losses(checkpoint.model, batch) / counts
 
 
 def _adapter(checkpoint: LiveCheckpoint, of: GradientParts, name: str, inputs: int) -> torch.Tensor:
     """A^T (inputs, rank) of the adapter on one projection, drawn once."""
-    from curate.proxy.random_projection import projection
-
     key = f"{fingerprint(of)} {name}"
     if key not in checkpoint.kept:
         seed = derive_seed(checkpoint.seed, "adapter", name)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from curate.component import Component
+from curate.data.examples import Examples
+from curate.proxy.checkpoints import LiveCheckpoint
+from curate.proxy.training import ProxyRun
 from curate.types import FloatArray
-
-if TYPE_CHECKING:
-    from curate.data.examples import Examples
-    from curate.proxy.checkpoints import LiveCheckpoint
-    from curate.proxy.training import ProxyRun
-
 
 __all__ = ["CostedMeasure", "DemandingMeasure", "KeyedMeasure", "MeanLoss", "Measure", "passes_of"]
 

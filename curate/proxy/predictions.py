@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate import models
 from curate.devices.precision import default_token_budget, resolve_precision
-from curate.models.batches import Batch, make_batch, plan_batches
-from curate.models.cross_entropy import LogitMap
-from curate.models.forward import logit_map, supervised_states
+from curate.proxy.checkpoints import LiveCheckpoint
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-    from curate.proxy.checkpoints import LiveCheckpoint
 
 
 __all__ = ["Predictions", "batches", "completion_means", "predictions"]
@@ -41,7 +38,7 @@ class Predictions:
     rows: torch.Tensor
     targets: torch.Tensor
     hidden: torch.Tensor | None
-    logit_map: LogitMap
+    logit_map: models.LogitMap
     _logits: Callable[[], torch.Tensor]
 
     def logits(self) -> torch.Tensor:
@@ -65,28 +62,28 @@ class Predictions:
         return found
 
 
-def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[Batch]:
+def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[models.Batch]:
     """The valid rows of `tokens`, padded, on the checkpoint's device; rows of like length together."""
     rows = np.flatnonzero(tokens.valid)
-    for part in plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
-        yield make_batch(tokens, rows[part]).to(checkpoint.device)
+    for part in models.plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
+        yield models.make_batch(tokens, rows[part]).to(checkpoint.device)
 
 
-def predictions(checkpoint: LiveCheckpoint, batch: Batch) -> Iterator[Predictions]:
+def predictions(checkpoint: LiveCheckpoint, batch: models.Batch) -> Iterator[Predictions]:
     """The supervised positions of a batch, without gradient, in the checkpoint's precision."""
     model = checkpoint.model
     labels = batch.labels[:, 1:]
     supervised = labels != -100
     rows = batch.rows[supervised.nonzero()[:, 0]]
     targets = labels[supervised]
-    path = logit_map(model)
+    path = models.logit_map(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     most = CPU_LOGITS if checkpoint.device.type == "cpu" else GPU_LOGITS
     if path is None:
         yield from _whole(checkpoint, batch, rows, targets, max(1, most // (batch.labels.shape[1] * vocabulary)))
         return
     with _numerics(checkpoint):
-        hidden = supervised_states(model, batch)
+        hidden = models.supervised_states(model, batch)
 
     def logits(part: torch.Tensor) -> torch.Tensor:
         with _numerics(checkpoint):
@@ -99,7 +96,7 @@ def predictions(checkpoint: LiveCheckpoint, batch: Batch) -> Iterator[Prediction
 
 
 def _whole(
-    checkpoint: LiveCheckpoint, batch: Batch, rows: torch.Tensor, targets: torch.Tensor, each: int
+    checkpoint: LiveCheckpoint, batch: models.Batch, rows: torch.Tensor, targets: torch.Tensor, each: int
 ) -> Iterator[Predictions]:
     """By the model's own logits, `each` rows at a time."""
     done = 0
@@ -108,7 +105,7 @@ def _whole(
         with _numerics(checkpoint):
             logits = checkpoint.model(input_ids=ids, use_cache=False).logits[:, :-1][supervised].float()
         stop = done + len(logits)
-        yield Predictions(rows[done:stop], targets[done:stop], None, LogitMap(), logits.clone)
+        yield Predictions(rows[done:stop], targets[done:stop], None, models.LogitMap(), logits.clone)
         done = stop
 
 

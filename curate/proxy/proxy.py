@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
@@ -14,11 +14,8 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.models.scratch import SCRATCH
 from curate.tokenization.templates import Template
+from curate.training.config import TrainConfig
 from curate.types import Float64Array, IntArray
-
-if TYPE_CHECKING:
-    from curate.training.config import TrainConfig
-
 
 __all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
 
@@ -131,8 +128,6 @@ class Proxy(Component):
 
     def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
         """For the training loop, up to `steps` of the schedule."""
-        from curate.training.config import TrainConfig
-
         return TrainConfig(
             steps=steps,
             horizon_steps=schedule.horizon_steps,

@@ -13,13 +13,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curate import training
 from curate.component import fingerprint
+from curate.context import Context
 from curate.data.examples import Examples
+from curate.devices.distributed import any_rank, barrier, rank, world_size
 from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
 from curate.proxy.checkpoints import LiveCheckpoint
@@ -28,10 +31,6 @@ from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.training import ProxyRun
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.context import Context
-
 
 __all__ = ["SHARD_ROWS", "Stored", "Trace", "extend", "stored", "trace"]
 
@@ -218,8 +217,6 @@ class _Measuring:
 
         tokens: gives those of the n examples; called only if something is missing.
         """
-        from curate.devices.distributed import any_rank, barrier
-
         if any_rank(bool(self.missing())):  # a complete cache may be read-only, and needs no lock
             with self.proxy_run.exclusively():
                 missing = self.missing()
@@ -260,9 +257,6 @@ class _Measuring:
         return np.stack(columns, axis=1)
 
     def _measure(self, missing: dict[int, list[tuple[Measure, int]]], tokens: Tokens) -> None:
-        from curate.devices.distributed import rank, world_size
-        from curate.training.checkpoint import load_weights
-
         proxy_run = self.proxy_run
         model = proxy_run.model.to(proxy_run.device).float().eval()
         engines: dict[str, Any] = {}
@@ -272,7 +266,7 @@ class _Measuring:
         done = 0
         with proxy_run.progress.stage("measure", total, "rows") as stage:
             for step, owed in missing.items():
-                load_weights(model, proxy_run.checkpoint(step))
+                training.load_weights(model, proxy_run.checkpoint(step))
                 checkpoint = LiveCheckpoint(
                     model,
                     step,

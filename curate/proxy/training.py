@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from curate import training
 from curate.component import fingerprint
+from curate.context import Context
 from curate.data.examples import Examples
+from curate.devices.distributed import barrier, rank
 from curate.devices.numerics import numerics
-from curate.errors import ExternalError, InputError
+from curate.errors import DivergenceError, ExternalError, InputError
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
 from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
@@ -27,11 +30,6 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import Tokenised, truncation_facts
 from curate.tokenization.whole_rows import auto_length
-
-if TYPE_CHECKING:
-    from curate.context import Context
-    from curate.errors import DivergenceError
-
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
 
@@ -143,8 +141,6 @@ class ProxyRun:
         """Hold the proxy run's lock: a second run waits and then finds everything done. One rank holds it for all."""
         from contextlib import nullcontext
 
-        from curate.devices.distributed import barrier, rank
-
         def waiting() -> None:
             self.progress.note("another run is at work on this proxy; waiting for it")
 
@@ -157,11 +153,6 @@ class ProxyRun:
 
     def train(self) -> None:
         """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
-        from curate.devices.distributed import barrier, rank
-        from curate.errors import DivergenceError
-        from curate.training.checkpoint import Checkpoint
-        from curate.training.loop import train
-
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
         absent = [step for step in steps if step not in stored]
         if not absent:
@@ -173,7 +164,7 @@ class ProxyRun:
         reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
 
-        def keep(checkpoint: Checkpoint) -> None:
+        def keep(checkpoint: training.Checkpoint) -> None:
             whole = self.cache.put("proxies", self.key, _resume(checkpoint.step), write=checkpoint.save)
             self.cache.put(
                 "proxies", self.key, _step(checkpoint.step), write=lambda folder: _link(whole, folder, checkpoint)
@@ -185,7 +176,7 @@ class ProxyRun:
         with self.progress.stage("train the proxy", absent[-1], "steps") as stage:
             if resume is not None:
                 stage.advance(reached[-1])
-            run = train(
+            run = training.train(
                 self.model,
                 self.tokenised.tokens,
                 self.proxy.train_config(self.schedule, absent[-1], self.seed),
@@ -206,8 +197,6 @@ class ProxyRun:
 
     def _record_numerics(self) -> None:
         """Store beside the settings which numerics they were trained under, for `_note_other_numerics`."""
-        from curate.devices.distributed import rank
-
         if rank() == 0:
             text = json.dumps(self.numerics)
             self.cache.put(
@@ -232,8 +221,6 @@ class ProxyRun:
 
     def _drop_resumable(self) -> None:
         """Optimizer state is of no use once every checkpoint is stored."""
-        from curate.devices.distributed import rank
-
         if rank() == 0:
             for step in self.schedule.steps.tolist():
                 self.cache.drop("proxies", self.key, _resume(step))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from curate.component import Component
@@ -14,6 +13,10 @@ from curate.errors import InputError
 from curate.reweighters.bm25 import bm25_scores
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["ADAPT"]
 
@@ -50,6 +53,8 @@ class ADAPT(Component):
 
     def begin(self, training: Training) -> Any:
         """Raises InputError where the anchors are missing, empty or cut off before their answers."""
+        import torch
+
         anchors = training.rows.tokens_of(
             self.anchors.data, self.anchors.reading, f"ADAPT (anchors {self.anchors.name})"
         )
@@ -64,6 +69,8 @@ class ADAPT(Component):
 
     def _weigh(self, similarity: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(b,) weights from (b,) similarities and completion tokens."""
+        import torch
+
         if self.centred:
             similarity = similarity - similarity.mean()
         raised = similarity / self.tau
@@ -115,4 +122,6 @@ class _Anchored:
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
     """(n, d) rows of length 1; a row of length 0 stays."""
+    import torch
+
     return torch.nn.functional.normalize(vectors.float(), dim=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from curate.component import Component
@@ -16,6 +15,10 @@ from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training
 from curate.types import Float64Array, IntArray
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["DGA"]
 
@@ -80,6 +83,8 @@ class _Domains:
     """
 
     def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: IntArray) -> None:
+        import torch
+
         self.settings, self.training, self.target, self.names = settings, training, target, names
         self.index = torch.from_numpy(index)
         counts = np.bincount(index[index >= 0], training.tokens.completion_tokens[index >= 0], len(names))
@@ -107,10 +112,14 @@ class _Domains:
             self.mixing = (1 - b) * self.mixing + b * raised / raised.sum()
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        import torch
+
         by_domain = torch.from_numpy((self.alpha / self.shares).astype(np.float32))
         return by_domain[self.index[batch.known_rows("DGA")]].to(outputs.losses)
 
     def state(self) -> dict[str, torch.Tensor]:
+        import torch
+
         return {"mixing": torch.from_numpy(self.mixing)}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -124,6 +133,8 @@ class _Domains:
 
     def _agreement(self, step: int) -> Float64Array:
         """a_j of every domain, or mixture of the basis; InputError where the target's gradient is 0 or not finite."""
+        import torch
+
         towards = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
         length = _norm(towards)
         if not np.isfinite(length) or length == 0:
@@ -164,4 +175,6 @@ class _Domains:
 
 
 def _norm(tensors: list[torch.Tensor]) -> float:
+    import torch
+
     return float(torch.nn.utils.get_total_norm(tensors))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from curate.component import Component
 from curate.errors import InputError
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, of_rows
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["GivenWeights"]
 
@@ -31,6 +34,8 @@ class GivenWeights(Component):
 
     def begin(self, training: Training) -> _Given:
         """Raises InputError where the column is missing or holds something else."""
+        import torch
+
         name = type(self).__qualname__
         raw = training.rows.column(self.column, name)
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch.nn import functional as F
 
 from curate.component import Component
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, of_rows
+
+if TYPE_CHECKING:
+    import torch
+
 
 __all__ = ["IRDRO", "DynamicLoss", "Selective", "example_losses"]
 
@@ -42,6 +44,8 @@ class DynamicLoss(Component):
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         """(b,) weights of mean 1 over the rows."""
+        import torch
+
         losses = outputs.losses
         if batch.step < self.uniform_steps:
             return torch.ones_like(losses)
@@ -97,6 +101,8 @@ class Selective(Component):
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         """(b,) w_i mean(n) / n_i, with w of mean 1. A portion beyond the batch is the last one within it."""
+        import torch
+
         b = len(outputs.losses)
         capacity = max(1, int(self.fraction * b))
         start = min(self.portion, b // capacity - 1) * capacity
@@ -117,6 +123,8 @@ def example_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Te
     logits: (b, T, v), each position predicting the next. labels: (b, T), -100 where a token does not count. A row
     without counted tokens has loss 0.
     """
+    from torch.nn import functional as F
+
     targets = labels[:, 1:]
     losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, ignore_index=-100, reduction="none")
     tokens = (targets != -100).sum(1)

@@ -6,11 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from curate.storage.cache import Cache
-
+from curate.storage.cache import Cache
 
 __all__ = ["file_digest"]
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from curate.data.examples import Examples
+from curate.data.readers import Loaded
 from curate.errors import InputError
 from curate.tokenization.cached import Rows
 from curate.types import BoolArray, IntArray
-
-if TYPE_CHECKING:
-    from curate.data.readers import Loaded
-
 
 __all__ = ["MAX_INVALID", "Rules", "check_usable", "refused_records", "without_refused"]
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,9 @@ from curate.models.modes import state_tensors
 from curate.optimizers import SteppedOptimizer
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.tokenization.tokens import Tokens
+from curate.training.config import TrainConfig
 from curate.training.fsdp import place_
-
-if TYPE_CHECKING:
-    from curate.training.config import TrainConfig
-    from curate.training.reweighting import Reweighting
-
+from curate.training.reweighting import Reweighting
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_reweighting", "load_weights", "save_reweighting"]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from curate import models
 from curate.errors import InputError
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray, IntArray
@@ -138,17 +139,13 @@ class Training:
 
         One tensor per trainable parameter, in the model's order. Ranks share out the rows.
         """
-        from curate.models.gradients import mean_gradient
-
-        return mean_gradient(
+        return models.mean_gradient(
             self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
         )
 
     def embeddings(self, tokens: Tokens) -> torch.Tensor:
         """(n, d) float32 embeddings of the rows of `tokens` at the weights of now, in eval mode."""
-        from curate.models.embeddings import embeddings_of
-
-        return embeddings_of(
+        return models.embeddings_of(
             self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
         )
 

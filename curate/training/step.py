@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +24,11 @@ from curate.optimizers.protocols import SteppedOptimizer
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.training.checkpoint import load_reweighting
+from curate.training.config import TrainConfig
 from curate.training.fsdp import sharded_losses
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
 from curate.training.row_order import RowOrder, micro_batches
 from curate.types import IntArray
-
-if TYPE_CHECKING:
-    from curate.training.config import TrainConfig
-
 
 __all__ = ["Gradient"]
 

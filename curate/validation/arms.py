@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from curate.console.progress import Progress
+from curate.curated import Curated
 from curate.data.readers import Loaded, read
 from curate.data.writers import write_parquet_shards
 from curate.difficulty.scores import Scores, Split
@@ -29,10 +30,6 @@ from curate.storage.records import read_record, record_text
 from curate.types import IntArray
 from curate.validation.config import BASELINE, CONTROLS, DRAWN, SYNTHETIC, Addition, Validation, copying, synthesizing
 from curate.validation.cost import added, curation_cost
-
-if TYPE_CHECKING:
-    from curate.curated import Curated
-
 
 __all__ = ["Arm", "Arms"]
 

@@ -12,6 +12,7 @@ from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.finetuning.config import Finetuning
 from curate.mixture.plan import Priced
+from curate.optimizers.sam import takes_two_gradients
 from curate.pipeline import Pipeline
 
 __all__ = [
@@ -162,8 +163,6 @@ class Validation(Component):
 
     def named_arms(self) -> tuple[str, ...]:
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
-        from curate.optimizers.sam import takes_two_gradients
-
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
         lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.console.progress import StageCost
+from curate.curated import Curated
 from curate.proxy.measures import passes_of
 from curate.run import MeasuringScorer
-
-if TYPE_CHECKING:
-    from curate.curated import Curated
-
 
 __all__ = ["added", "curation_cost"]
 

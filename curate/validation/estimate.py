@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from curate.comparison import detectable_effect
 from curate.estimate import mean_tokens
+from curate.evaluation import read_evaluations
+from curate.finetuning.metrics import read_metrics
+from curate.optimizers.sam import takes_two_gradients
 from curate.storage.records import read_record
 from curate.validation.arms import Arm
 from curate.validation.config import BASELINE, CONTROLS
 from curate.validation.schedule import PlannedRun, reference_arm, schedule
-
-if TYPE_CHECKING:
-    from curate.validation.work import Work
-
+from curate.validation.work import Work
 
 __all__ = ["forecast"]
 
@@ -78,8 +79,6 @@ def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
 
 def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
     """Seconds per plain step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
-    from curate.finetuning.metrics import read_metrics
-
     steps, evaluations = [], []
     for run in runs:
         directory = work.out / "runs" / run.name
@@ -96,8 +95,6 @@ def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None
 
 
 def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None) -> dict[str, Any]:
-    from curate.optimizers.sam import takes_two_gradients
-
     costs_nothing = run.same_as is not None
     slower = 2 if run.arm.name == "sam" else 1  # than a plain step, which is what rates are of
     passes = 2 if takes_two_gradients(work.settings.finetuning.optimizer) else slower
@@ -120,9 +117,6 @@ def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float,
 
 def _detectable(work: Work, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """The smallest effect this design finds, per set and metric, from runs of the baseline that are there."""
-    from curate.comparison import detectable_effect
-    from curate.evaluation import read_evaluations
-
     places = [work.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
     places = [place for place in places if (place / "run.json").is_file() and (place / "evaluation").is_dir()]
     if len(places) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.component import fingerprint
 from curate.data.readers import Loaded
@@ -17,10 +17,7 @@ from curate.storage.atomic import disk_errors, publish_file, remove
 from curate.storage.places import check_place
 from curate.storage.records import read_record, record_text
 from curate.validation.config import Validation, synthesizing
-
-if TYPE_CHECKING:
-    from curate.validation.evaluation_rows import Prepared
-
+from curate.validation.evaluation_rows import Prepared
 
 __all__ = ["check_folder", "check_weights", "claim", "describe", "describe_sets", "weights"]
 

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from curate.comparison import compare
 from curate.recipe import encode
 from curate.run_record import recipe_text
 from curate.storage.atomic import disk_errors, publish, publish_file
@@ -17,10 +18,7 @@ from curate.storage.versions import own_version, versions
 from curate.validation.config import BASELINE
 from curate.validation.folder import weights
 from curate.validation.schedule import PlannedRun, reference_arm
-
-if TYPE_CHECKING:
-    from curate.validation.work import Work
-
+from curate.validation.work import Work
 
 __all__ = ["drop_weights", "finish", "mirror"]
 
@@ -52,8 +50,6 @@ def drop_weights(run: Path) -> None:
 
 def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
     """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
-    from curate.comparison import compare
-
     runs = [work.out / "runs" / run.name for run in done]
     with work.progress.stage("compare", len(runs), "runs"):
         names = [each.title for each in work.prepared.sets]

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.data.examples import Examples
-from curate.models.scratch import SCRATCH
+from curate.models.loading import quiet
+from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
+from curate.optimizers import SAM
 from curate.seeds import derive_seed
+from curate.storage.atomic import publish
 from curate.validation.config import Validation
 from curate.validation.schedule import PlannedRun
 
@@ -20,8 +23,6 @@ def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Pa
     A model from scratch is the same for all arms of a seed: its tokenizer is made of the data as it is, its weights are
     drawn from the seed.
     """
-    from curate.optimizers import SAM
-
     tuning = settings.finetuning
     changed: dict[str, Any] = {"steps": run.steps, "seed": run.seed}
     if run.arm.name == "sam":
@@ -40,10 +41,6 @@ def model_for(settings: Validation, run: PlannedRun, examples: Examples, out: Pa
 
 
 def _make(folder: Path, examples: Examples, max_length: int, seed: int) -> None:
-    from curate.models.loading import quiet
-    from curate.models.scratch import scratch_model, scratch_tokenizer
-    from curate.storage.atomic import publish
-
     tokenizer = scratch_tokenizer(examples, derive_seed(0, "validation", "tokenizer"))
     model = scratch_model(tokenizer, max_length, derive_seed(seed, "validation", "weights"))
 

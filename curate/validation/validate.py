@@ -15,9 +15,15 @@ from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Scores
 from curate.errors import DataWarning, InputError
+from curate.evaluation import evaluate
+from curate.finetuning import finetune
+from curate.finetuning.lengths import tokenised, with_length
+from curate.mixture.plan import Realizer
+from curate.models.trained_template import settle_template
 from curate.run import Run
 from curate.storage.places import local_path
 from curate.storage.temporary import temporary_folder
+from curate.tokenization.usable import Rules, check_usable, without_refused
 from curate.validation.arms import Arms
 from curate.validation.config import Validation, copying, synthesizing
 from curate.validation.evaluation_rows import Prepared, prepare
@@ -149,10 +155,6 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     Raises InputError as `curate.tokenization.usable.check_usable` does. What the proxy cannot read is left out arm by
     arm, as `curate run` does.
     """
-    from curate.finetuning.lengths import tokenised, with_length
-    from curate.models.trained_template import settle_template
-    from curate.tokenization.usable import Rules, check_usable, without_refused
-
     tuning = with_length(settings.finetuning, loaded.examples, run.context)
     settings = settings.model_copy(update={"finetuning": tuning})
     if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
@@ -191,9 +193,6 @@ def warn_of_design(work: Work) -> None:
 
 def carry_out(work: Work, run: PlannedRun) -> None:
     """Fine-tune and evaluate one run, or go on with it; for a run that is another one, put it beside."""
-    from curate.evaluation import evaluate
-    from curate.finetuning import finetune
-
     directory = work.out / "runs" / run.name
     no_weights = work.complete(run) and not (work.settings.keep_weights and weights(directory))
     if no_weights and run.same_as is not None:
@@ -233,6 +232,4 @@ def carry_out(work: Work, run: PlannedRun) -> None:
 
 
 def _writes_rows(augmenter: Any) -> bool:
-    from curate.mixture.plan import Realizer
-
     return isinstance(augmenter, Realizer)

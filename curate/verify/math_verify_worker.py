@@ -18,8 +18,11 @@ import sys
 from fractions import Fraction
 from typing import Any
 
+from curate.verify.equality import same
 from curate.verify.equivalence import compare
+from curate.verify.expressions import nearly, value_near
 from curate.verify.numbers import plain_number
+from curate.verify.parsing import both_cases, parsed
 from curate.verify.verdict import Verdict
 
 __all__ = ["main"]
@@ -82,9 +85,6 @@ def _serve(out: int, memory: int) -> None:
 
 def _symbolic(candidate: str, reference: str) -> Verdict:
     """Two cleaned expressions; undecided if either cannot be read or comparing them fails."""
-    from curate.verify.equality import same
-    from curate.verify.parsing import both_cases, parsed
-
     if len(candidate) == len(reference) == 1 and candidate.isalpha() and reference.isalpha():
         # The parser takes N for n.
         return Verdict.right if candidate == reference else Verdict.wrong
@@ -102,10 +102,6 @@ def _symbolic(candidate: str, reference: str) -> Verdict:
 
 def _may_be_same(candidate: str, reference: str) -> bool:
     """Whether two values that differ may mean the same: one rounded, printed from floats, or with another logarithm."""
-    from curate.verify.equality import same
-    from curate.verify.expressions import nearly
-    from curate.verify.parsing import parsed
-
     mine, theirs = parsed(candidate), parsed(reference)
     if _rounded(candidate, theirs) or _rounded(reference, mine):
         return True
@@ -118,8 +114,6 @@ def _may_be_same(candidate: str, reference: str) -> bool:
 def _rounded(text: str, other: Any) -> bool:
     """Whether `text` is a decimal that may be the rounded value of an expression."""
     from sympy import Expr
-
-    from curate.verify.expressions import value_near
 
     number = plain_number(text)
     if number is None or number.decimals < 2 or not isinstance(other, Expr) or other.free_symbols:

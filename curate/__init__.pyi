@@ -1,0 +1,41 @@
+# Which module each public name is loaded from when it is first used.
+from .comparison.compare import Comparison as Comparison
+from .comparison.compare import compare as compare
+from .component import Component as Component
+from .component import fingerprint as fingerprint
+from .console.progress import Progress as Progress
+from .curated import Curated as Curated
+from .data.examples import Examples as Examples
+from .data.readers import read as read
+from .difficulty.scores import Scores as Scores
+from .difficulty.scores import Split as Split
+from .difficulty.split import make_split as make_split
+from .errors import CurateError as CurateError
+from .errors import DataWarning as DataWarning
+from .errors import ExternalError as ExternalError
+from .errors import InputError as InputError
+from .evaluation.config import Evaluation as Evaluation
+from .evaluation.config import EvaluationSet as EvaluationSet
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.results import read_evaluations as read_evaluations
+from .expo.extrapolation import extrapolate as extrapolate
+from .finetuning.config import Finetuning as Finetuning
+from .finetuning.finetune import finetune as finetune
+from .finetuning.lora import LoRA as LoRA
+from .finetuning.run_folder import read_run as read_run
+from .mixture.mixture import rebuild as rebuild
+from .mixture.plan import Plan as Plan
+from .mixture.plan import fold as fold
+from .mixture.plan import identity as identity
+from .mixture.plan import realize as realize
+from .pipeline import Pipeline as Pipeline
+from .pipeline import curate_dataset as curate_dataset
+from .proxy.proxy import Proxy as Proxy
+from .run import Run as Run
+from .storage.cache import Cache as Cache
+from .validation.config import Validation as Validation
+from .validation.validate import validate as validate
+from .weighted_dataset import Weighed as Weighed
+from .weighted_dataset import weigh as weigh
+
+__version__: str
