@@ -12,7 +12,7 @@ from curate.console.formatting import visible
 from curate.console.printing import show
 from curate.storage.places import local_path
 
-__all__ = ["add_arguments", "compare_command"]
+__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap shown beside (0)")
 
 
-def compare_command(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs; returns the object that --json prints."""
     if options.out is not None:
         check_report(options.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -23,10 +24,26 @@ from curate.verify.sandbox import run_program
 from curate.verify.sandbox_child import LAYERS
 from curate.word_problems.table import generate
 
-__all__ = ["examine", "print_findings"]
+__all__ = ["add_arguments", "command", "examine", "print_findings"]
 
 _MINIMUM = {"torch": (2, 11), "transformers": (5, 17)}
 _LITTLE_DISK = 5_000_000_000  # five float32 checkpoints of a 135M model take about half of this
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate doctor`."""
+    parser.add_argument("--cache", type=local_path, metavar="DIR", help="cache folder to check")
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate doctor`: what works on this machine."""
+    findings = examine(options.cache)
+    if not options.json:
+        print_findings(findings)
+    bad = [finding["name"] for finding in findings if finding["status"] == "bad"]
+    if bad:
+        print(f"curate: not usable as it is: {', '.join(bad)}; each finding names its remedy", file=sys.stderr)
+    return {"findings": findings, "ok": not bad, "status": 3 if bad else 0}
 
 
 def examine(cache: Path | str | None = None) -> list[dict[str, str]]:

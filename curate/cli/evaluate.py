@@ -17,7 +17,7 @@ from curate.evaluation.results import EvaluationResult
 from curate.recipe import construct
 from curate.storage.places import expanded, local_path
 
-__all__ = ["add_arguments", "add_settings_arguments", "evaluate_command", "named_sets", "settings_from_options"]
+__all__ = ["add_arguments", "add_settings_arguments", "command", "named_sets", "settings_from_options"]
 
 SET_HELP = (
     "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "
@@ -90,7 +90,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     means.add_argument("--trust-remote-code", action="store_true", help="let its repository run its own code here")
 
 
-def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate; returns the object that --json prints."""
     settings = settings_from_options(options)
     sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed)

@@ -17,7 +17,7 @@ from curate.expo.sources import open_models
 from curate.expo.sweep import sweep
 from curate.storage.places import local_path
 
-__all__ = ["add_arguments", "expo"]
+__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machine_arguments(parser, "of evaluations: ")
 
 
-def expo(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Extrapolate; returns the object that --json prints."""
     alphas = _alphas(options.alpha)
     settings = settings_from_options(options)

@@ -20,7 +20,7 @@ __all__ = [
     "add_arguments",
     "add_model_arguments",
     "add_tuning_arguments",
-    "finetune_command",
+    "command",
     "given_settings",
     "tuning_settings",
 ]
@@ -172,7 +172,7 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
     return finetuning_from(apply_settings(settings, options.set), permissions(options))
 
 
-def finetune_command(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Train, or go on training; returns the object that --json prints."""
     import os
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-__all__ = ["add_arguments", "gate", "hits_table"]
+__all__ = ["add_arguments", "command", "hits_table"]
 
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that sample (0)")
 
 
-def gate(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Hold DATA against other datasets and itself; returns the object that --json prints."""
     for name in ("out", "clean"):
         _check_file(f"--{name}", getattr(options, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,29 @@ from curate.console.formatting import compact, count, one_line, share, visible
 from curate.console.printing import show
 from curate.errors import InputError
 from curate.report import synthesis_funnel as funnel
+from curate.storage.places import local_path
 from curate.storage.records import check_files, read_finished
 
-__all__ = ["inspection", "print_inspection"]
+__all__ = ["add_arguments", "command", "inspection", "print_inspection"]
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_REASONS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate inspect`."""
+    parser.add_argument("directory", type=local_path, metavar="DIR")
+    parser.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="easiest and hardest rows to show, of each (3)"
+    )
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate inspect`: a finished run in the terminal."""
+    result = inspection(options.directory, options.examples)
+    if not options.json:
+        print_inspection(result)
+    return result
 
 
 def inspection(directory: Path, examples: int) -> dict[str, Any]:

@@ -15,40 +15,16 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from importlib import import_module
 from typing import Any, NoReturn
 
-from curate.cli import run as commands
-from curate.cli.compare import add_arguments as add_comparison_arguments
-from curate.cli.compare import compare_command
-from curate.cli.evaluate import add_arguments as add_evaluation_arguments
-from curate.cli.evaluate import evaluate_command
-from curate.cli.expo import add_arguments as add_expo_arguments
-from curate.cli.expo import expo
-from curate.cli.finetune import add_arguments as add_finetune_arguments
-from curate.cli.finetune import finetune_command
-from curate.cli.gate import add_arguments as add_gate_arguments
-from curate.cli.gate import gate
-from curate.cli.options import (
-    add_consent_arguments,
-    add_machine_arguments,
-    add_reading_arguments,
-    check_places,
-    check_spelling,
-    check_text,
-)
-from curate.cli.synthesize import add_arguments
-from curate.cli.synthesize import add_arguments as add_synthesis_arguments
-from curate.cli.validate import EVALUATION_HELP, validate_command
-from curate.cli.validate import add_arguments as add_validation_arguments
-from curate.cli.weigh import add_arguments as add_weighing_arguments
-from curate.cli.weigh import weigh_command
+from curate.cli.options import check_places, check_spelling, check_text
 from curate.console.formatting import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
-from curate.storage.places import local_path
 from curate.storage.versions import own_version
-from curate.verify import weak_sandbox
+from curate.verify.sandbox import weak_sandbox
 
 __all__ = ["main"]
 
@@ -66,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        parser, commands = _parser()
+        parser, commands = _parser(given)
         check_text(given)
         check_spelling(given, commands)
         options = parser.parse_args(given)
@@ -184,8 +160,26 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 # -- the commands -------------------------------------------------------------------------------------------------
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and that of each command by name."""
+_COMMANDS = {
+    "run": "curate a dataset: score, split, rebuild, write the result to a folder",
+    "plan": "show rows, tokens, disk and what the cache holds for a run; runs nothing",
+    "score": "measure difficulty only, as one Parquet file for --scores",
+    "synthesize": "write new problems from the solutions of hard rows, and nothing else",
+    "gate": "find near-duplicates of a dataset in another, and rows that evaluation sets have",
+    "finetune": "fine-tune a model on a dataset; one folder per run, resumable",
+    "weigh": "write the weights that fine-tuning runs gave as a column of the data",
+    "evaluate": "grade the answers of a run or model, and score reference answers",
+    "compare": "tell which arm of several fine-tuning runs is better, and how surely",
+    "expo": "extrapolate from a base model past the model tuned from it; sweep how far",
+    "validate": "fine-tune on the data as it is, curated, and on controls; compare",
+    "inspect": "show a finished run in the terminal",
+    "report": "write report.html of a finished run anew",
+    "doctor": "check this machine: packages, devices, cache, disk, a tiny run",
+}
+
+
+def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command by name; only the command that is given is imported and has arguments."""
     parser = _Parser(
         prog="curate",
         allow_abbrev=False,
@@ -194,111 +188,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     parser.add_argument("--version", action="version", version=f"curate {own_version()}")
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
-
-    def add(name: str, command: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
+    for name, text in _COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-        sub.set_defaults(command=command)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
-        return sub
-
-    run = add("run", commands.run, "curate a dataset: score, split, rebuild, write the result to a folder")
-    _result_arguments(run, "quick")
-    plan = add("plan", commands.plan, "show rows, tokens, disk and what the cache holds for a run; runs nothing")
-    _data_arguments(plan)
-    add_synthesis_arguments(plan)
-    plan.add_argument(
-        "--out", type=local_path, metavar="DIR", help="as for run; shows whether the result is there already"
-    )
-    score = add("score", commands.score, "measure difficulty only, as one Parquet file for --scores")
-    _data_arguments(score)
-    score.add_argument("--out", required=True, type=local_path, metavar="FILE", help="Parquet file for the scores")
-    score.add_argument(
-        "--run-programs", action="store_true", default=None, help="take a recipe that runs programs; none is run here"
-    )
-    synthesize = add("synthesize", commands.run, "write new problems from the solutions of hard rows, and nothing else")
-    _result_arguments(synthesize, "synthesize")
-    gate_command = add("gate", gate, "find near-duplicates of a dataset in another, and rows that evaluation sets have")
-    add_gate_arguments(gate_command)
-    _model_commands(add)
-    inspect = add("inspect", commands.inspect, "show a finished run in the terminal")
-    inspect.add_argument("directory", type=local_path, metavar="DIR")
-    inspect.add_argument(
-        "--examples",
-        type=int,
-        default=3,
-        metavar="N",
-        help="easiest and hardest rows to show, of each (3)",
-    )
-    report = add("report", commands.report, "write report.html of a finished run anew")
-    report.add_argument("directory", type=local_path, metavar="DIR")
-    doctor = add("doctor", commands.doctor, "check this machine: packages, devices, cache, disk, a tiny run")
-    doctor.add_argument("--cache", type=local_path, metavar="DIR", help="cache folder to check")
+        if given[:1] == [name]:
+            module = import_module(f"curate.cli.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(command=module.command)
     return parser, dict(subparsers.choices)
-
-
-def _model_commands(add: Callable[[str, Callable[[argparse.Namespace], Any], str], argparse.ArgumentParser]) -> None:
-    """Those about models rather than data."""
-    finetune = add("finetune", finetune_command, "fine-tune a model on a dataset; one folder per run, resumable")
-    add_finetune_arguments(finetune)
-    weigh = add("weigh", weigh_command, "write the weights that fine-tuning runs gave as a column of the data")
-    add_weighing_arguments(weigh)
-    evaluate = add("evaluate", evaluate_command, "grade the answers of a run or model, and score reference answers")
-    add_evaluation_arguments(evaluate)
-    compare = add("compare", compare_command, "tell which arm of several fine-tuning runs is better, and how surely")
-    add_comparison_arguments(compare)
-    expo_command = add("expo", expo, "extrapolate from a base model past the model tuned from it; sweep how far")
-    add_expo_arguments(expo_command)
-    validate = add("validate", validate_command, "fine-tune on the data as it is, curated, and on controls; compare")
-    _data_arguments(validate, evaluation=EVALUATION_HELP)
-    add_synthesis_arguments(validate)
-    add_validation_arguments(validate)
-
-
-def _result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
-    """What the two commands take that write a dataset."""
-    _data_arguments(parser, recipe)
-    add_arguments(parser)
-    parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
-    parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
-
-
-def _data_arguments(
-    parser: argparse.ArgumentParser,
-    default: str = "quick",
-    evaluation: str = "evaluation set that no new row may share text with; repeat for several",
-) -> None:
-    parser.add_argument(
-        "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
-    )
-    recipe = parser.add_argument_group("what to do")
-    recipe.add_argument(
-        "--recipe", default=default, metavar="NAME|FILE", help=f"shipped recipe or YAML file ({default})"
-    )
-    recipe.add_argument(
-        "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
-    )
-    recipe.add_argument(
-        "--scores", type=local_path, metavar="FILE", help="difficulty measured earlier; no proxy is run"
-    )
-    recipe.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
-    )
-    recipe.add_argument(
-        "--evaluation",
-        action="append",
-        metavar="DATA",
-        help=evaluation,
-    )
-    recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
-    recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")
-    add_consent_arguments(recipe)
-    add_reading_arguments(parser)
-    add_machine_arguments(parser)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

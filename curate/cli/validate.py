@@ -9,8 +9,9 @@ from typing import Any
 from curate.cli.comparison_table import print_comparison
 from curate.cli.evaluate import named_sets
 from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
-from curate.cli.options import permissions
-from curate.cli.run import loaded_from, new_progress, pipeline_from, scores_from
+from curate.cli.generator_options import add_generator_arguments
+from curate.cli.options import add_data_arguments, permissions
+from curate.cli.steps import loaded_from, new_progress, pipeline_from, scores_from
 from curate.console.formatting import count, duration, visible
 from curate.console.printing import show
 from curate.errors import InputError
@@ -22,7 +23,7 @@ from curate.validation.config import Addition, Validation
 from curate.validation.estimate import forecast
 from curate.validation.validate import begin, validate
 
-__all__ = ["EVALUATION_HELP", "add_arguments", "validate_command"]
+__all__ = ["EVALUATION_HELP", "add_arguments", "command"]
 
 EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
@@ -34,6 +35,8 @@ _WITH_GENERATOR = "duplicate-and-synthesize"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `curate validate` takes beside the arguments of `curate run`."""
+    add_data_arguments(parser, evaluation=EVALUATION_HELP)
+    add_generator_arguments(parser)
     tuning = parser.add_argument_group("what to fine-tune")
     add_tuning_arguments(tuning, "adamw or muon (adamw)")
     tuning.add_argument(
@@ -85,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def validate_command(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Validate, or go on with it; returns the object that --json prints."""
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")

@@ -13,7 +13,7 @@ from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.weighted_dataset import check_place, weigh
 
-__all__ = ["add_arguments", "weigh_command"]
+__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_arguments(parser)
 
 
-def weigh_command(options: argparse.Namespace) -> dict[str, Any]:
+def command(options: argparse.Namespace) -> dict[str, Any]:
     """Join the weights to the rows and write them; returns the object that --json prints."""
     progress = Progress()
     check_place(options.data, options.out)

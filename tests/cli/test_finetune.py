@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import curate.cli
+import curate.cli.main
 from curate.cli.finetune import add_arguments, given_settings
 from curate.finetuning import read_run
 from curate.finetuning.metrics import read_metrics
@@ -72,7 +72,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_one_object_and_nothing_else(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert curate.cli.main([*arguments(inputs, tmp_path / "run", "--steps", "2"), "--json"]) == 0
+    assert curate.cli.main.main([*arguments(inputs, tmp_path / "run", "--steps", "2"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"directory": str(tmp_path / "run"), **read_run(tmp_path / "run")}
     assert found["arm"] == "data"
@@ -81,7 +81,7 @@ def test_one_object_and_nothing_else(inputs: Path, tmp_path: Path, capsys: pytes
 def test_options_become_settings(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--steps", "1/8 epoch", "--lora-targets", "q_proj,v_proj", "--set", "lora.alpha=32", "--seed", "3")
     also = ("--optimizer", "muon", "--arm", "hard", "--budget", "epochs", "--limit", "50", "--set", "horizon=9")
-    assert curate.cli.main(arguments(inputs, tmp_path / "run", *more, *also)) == 0
+    assert curate.cli.main.main(arguments(inputs, tmp_path / "run", *more, *also)) == 0
     assert "curate evaluate" in capsys.readouterr().out
     record = read_run(tmp_path / "run")
     assert record["settings"]["lora"] == {
@@ -129,7 +129,7 @@ def test_settings_of_an_optimizer_are_set_by_their_path() -> None:
 def test_mistakes_are_named(
     more: tuple[str, ...], message: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert curate.cli.main(arguments(inputs, tmp_path / "run", *more)) == 2
+    assert curate.cli.main.main(arguments(inputs, tmp_path / "run", *more)) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("curate: ")
     assert message in last
@@ -140,7 +140,7 @@ def test_data_without_completions_is_refused(inputs: Path, tmp_path: Path, capsy
     (tmp_path / "questions.jsonl").write_text('{"question": "1 + 1?"}\n')
     given = arguments(inputs, tmp_path / "run")
     given[1] = str(tmp_path / "questions.jsonl")
-    assert curate.cli.main(given) == 2
+    assert curate.cli.main.main(given) == 2
     assert "--columns" in capsys.readouterr().err
 
 
@@ -283,7 +283,7 @@ def test_two_processes_train_what_one_trains(sharding: str, inputs: Path, tmp_pa
     done = both("--json")
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads(done.stdout.strip().splitlines()[-1])
-    assert curate.cli.main(arguments(inputs, tmp_path / "one", *more)) == 0
+    assert curate.cli.main.main(arguments(inputs, tmp_path / "one", *more)) == 0
     alone = read_run(tmp_path / "one")
     assert (record["training"]["world_size"], record["training"]["resumed"]) == (2, 1)
     for name in ("tokens", "completion_tokens", "rows_seen", "flops"):

@@ -699,7 +699,7 @@ def _process(*arguments: str | Path, code: str | None = None) -> subprocess.Comp
 def test_import_and_help_are_light() -> None:
     loaded = "print(sorted({'torch', 'transformers', 'datasets', 'pandas', 'sklearn'} & set(sys.modules)))"
     assert _process(code=f"import sys, curate; {loaded}").stdout == "[]\n"
-    done = _process(code=f"import sys, curate.cli; curate.cli.main(['run', '--help']); {loaded}")
+    done = _process(code=f"import sys, curate.cli.main; curate.cli.main.main(['run', '--help']); {loaded}")
     assert done.stdout.endswith("\n[]\n")
     started = time.monotonic()
     assert _process("--help").returncode == 0
@@ -730,7 +730,7 @@ def test_signals_stop_a_run_that_can_go_on(sent: signal.Signals, status: int, da
     arguments = ["run", data, "--out", tmp_path / "out", *TINY, "--cache", tmp_path / "cache", "--json"]
     long = [*map(str, arguments), "--set", "proxy.steps=100000"]
     # A test run that was started in the background ignores interrupts, and its children would too.
-    code = "import signal, sys; signal.signal(2, signal.default_int_handler); import curate.cli as cli; "
+    code = "import signal, sys; signal.signal(2, signal.default_int_handler); import curate.cli.main as cli; "
     with subprocess.Popen(
         [sys.executable, "-c", code + "sys.exit(cli.main())", *long],
         stdout=subprocess.PIPE,

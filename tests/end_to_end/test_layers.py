@@ -180,7 +180,7 @@ def test_import_curate_loads_nothing_heavy() -> None:
 
 def test_the_public_names_of_what_needs_no_model_load_no_torch() -> None:
     code = (
-        "import curate, curate.cli, curate.cli.run, curate.clusterers, curate.difficulty.diagnostics, curate.curated\n"
+        "import curate, curate.cli.main, curate.cli.run, curate.clusterers, curate.curated, curate.protocols\n"
         "import curate.recipe, scorers, augmenters\n"
         "[getattr(curate, name) for name in curate.__all__]\n"
         "curate.Pipeline.from_recipe('paper').to_yaml()\n"

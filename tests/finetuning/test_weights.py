@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.cli
+import curate.cli.main
 from augmenters import Duplicate, Subset
 from curate.clusterers import Quantile
 from curate.errors import InputError
@@ -120,7 +120,7 @@ def test_the_command_takes_a_reweighter_by_name_or_whole(
     usual += ["--batch-size", "8", "--max-length", "64"]
 
     def called(*more: str) -> tuple[int, dict[str, Any]]:
-        status = curate.cli.main([*usual, "--out", str(tmp_path / f"run{len(list(tmp_path.iterdir()))}"), *more])
+        status = curate.cli.main.main([*usual, "--out", str(tmp_path / f"run{len(list(tmp_path.iterdir()))}"), *more])
         return status, json.loads(capsys.readouterr().out)
 
     status, record = called("--reweighter", "dynamicloss", "--set", "reweighter.r=0.5")
@@ -195,7 +195,7 @@ def test_validate_holds_online_arms_against_the_data_as_it_is(inputs: Path, tmp_
     words += ["--budgets", "steps", "--batch-size", "8", "--set", "proxy.steps=6", "--set", "proxy.batch_size=8"]
     words += ["--held-out", "0.4", "--set", "gate.near_duplicate=null", "--finetuning", "learning_rate=0.01"]
     words += ["--precision", "float32", "--set", "proxy.precision=float32"]
-    assert curate.cli.main(words) == 0
+    assert curate.cli.main.main(words) == 0
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(record["arms"]) == {"original", "hard", "irdro", "hard+irdro", "slow"}
     assert record["reweighters"]["slow"] == {"use": "curate.reweighters.loss_based.DynamicLoss", "uniform_steps": 1000}

@@ -29,7 +29,7 @@ import pyarrow.json
 import pyarrow.parquet  # noqa: F401
 import sklearn.cluster  # noqa: F401
 
-import curate.cli
+import curate.cli.main
 import curate.curated
 import curate.report
 from augmenters import Duplicate
@@ -73,7 +73,7 @@ def commanded(request: dict[str, Any]) -> dict[str, Any]:
     said, printed = io.StringIO(), io.StringIO()
     with redirect_stderr(said), redirect_stdout(printed):
         given = ["run", request["path"], "--out", request["out"], "--recipe", str(recipe), "--json"]
-        status = curate.cli.main(given)
+        status = curate.cli.main.main(given)
     json.loads(printed.getvalue())  # with --json there is one object and nothing else
     record = Path(request["out"]) / "run.json"
     notes = json.loads(record.read_text(encoding="utf-8"))["data"]["notes"] if record.exists() else []

@@ -34,7 +34,7 @@ import transformers.models.gpt2.modeling_gpt2
 import transformers.models.llama.modeling_llama  # noqa: F401
 
 import augmenters
-import curate.cli
+import curate.cli.main
 import scorers
 from curate.verify import ProgramLimits, run_program
 
@@ -65,7 +65,7 @@ def child(request: dict[str, Any], output: int, errors: int) -> NoReturn:
         most = own_bytes("VmSize") + request["bytes"]
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        status = program(request["program"]) if "program" in request else curate.cli.main(request["arguments"])
+        status = program(request["program"]) if "program" in request else curate.cli.main.main(request["arguments"])
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:

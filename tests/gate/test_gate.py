@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from curate.cli.gate import add_arguments, gate
+from curate.cli.gate import add_arguments
+from curate.cli.gate import command as gate
 from curate.component import fingerprint
 from curate.data.readers import read
 from curate.errors import InputError

@@ -1,0 +1,57 @@
+"""`curate score`: difficulty per example, as a file for --scores."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from curate.cli.options import READING, add_data_arguments
+from curate.cli.steps import is_first_rank, loaded_from, new_progress, pipeline_from, run_from
+from curate.console.printing import say
+from curate.difficulty.score_files import check_scores_file, write_scores
+from curate.errors import InputError
+from curate.storage.places import local_path
+
+__all__ = ["add_arguments", "command"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate score`."""
+    add_data_arguments(parser)
+    parser.add_argument("--out", required=True, type=local_path, metavar="FILE", help="Parquet file for the scores")
+    parser.add_argument(
+        "--run-programs", action="store_true", default=None, help="take a recipe that runs programs; none is run here"
+    )
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate score`: difficulty per example id."""
+    if options.scores:
+        raise InputError("curate score measures; --scores is for curate run and curate plan")
+    check_scores_file(options.out)
+    pipeline, progress = pipeline_from(options), new_progress()
+    loaded = loaded_from(options, pipeline, progress)
+    surroundings = run_from(options, pipeline, progress)
+    pipeline.usable(loaded, surroundings)  # rows left out have a place in the file, which says that they have no score
+    scores = pipeline.score(loaded, surroundings)
+    if not is_first_rank():
+        return {}
+    write_scores(scores, loaded.examples.ids, options.out)
+    valid = int(scores.valid.sum())
+    if not options.json:
+        say(f"{len(scores):,} rows scored ({valid:,} valid) -> {options.out}", f"next: {_next_command(options)}")
+    return {"scores": str(options.out), "rows": len(scores), "valid": valid}
+
+
+def _next_command(options: argparse.Namespace) -> str:
+    """The `curate run` that reads the same rows and takes these scores."""
+    words = ["curate", "run", options.data]
+    for name in ("recipe", "proxy", "seed", *READING):
+        value = getattr(options, name)
+        if value is not None and (name, value) not in (("recipe", "quick"), ("on_bad_row", "error")):
+            words.append(f"--{name.replace('_', '-')}={value}")
+    words += [f"--set={setting}" for setting in options.set]
+    words += [f"--allow-plugin={package}" for package in options.allow_plugin]
+    words += [f"--send-key={variable}" for variable in options.send_key]
+    return shlex.join([*words, "--scores", str(options.out), "--out", "DIR"])
