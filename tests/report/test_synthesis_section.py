@@ -27,8 +27,8 @@ from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_p
 from curate.report.reasons import REASONS, kind_of, outcome_of
 from curate.report.synthesis import difficulty_figure, rescored_sentences, right_figure
 from tests import ROOT
+from tests.fixtures.reports import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
 from tests.fixtures.synthesis import MODEL, write_synthesis
-from tests.report.test_run_page import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
 
 
 @pytest.fixture(autouse=True)

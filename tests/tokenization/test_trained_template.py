@@ -25,7 +25,7 @@ from curate.proxy_run import ProxyRun
 from curate.run import Run
 from curate.trained_template import kept_template
 from scorers import Learnability
-from tests.models.test_loading import saved
+from tests.fixtures.models import saved
 
 RNG = random.Random(0)
 PAIRS = [(RNG.randrange(9), RNG.randrange(9)) for _ in range(96)]
