@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.cache import Cache
 from curate.errors import InputError
+from curate.finetuning.run_folder import AGAIN
 from curate.hashing import file_digest
 from curate.model_files import check_tokenizer
 from curate.models import context_length, identify
@@ -112,7 +113,7 @@ def load_tokenizer_from(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raise bare subclasses of Exception
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error
+        raise InputError(f"{folder} holds no tokenizer ({reason}); {AGAIN}") from error
     check_tokenizer(str(folder), tokenizer)
     return tokenizer
 
@@ -150,7 +151,7 @@ def _run(directory: Path, cache: Cache, trust: bool) -> Target:
         return Target(str(directory), model, identify(model, None, cache), run, directory, trust_remote_code=trust)
     adapter = directory / "adapter"
     if not (adapter / "adapter_model.safetensors").is_file():
-        raise InputError(f"{directory} has neither model/ nor adapter/; fine-tune again with --fresh")
+        raise InputError(f"{directory} has neither model/ nor adapter/; {AGAIN}")
     base, revision = described["model"], described.get("revision")
     base_identity = identify(base, revision, cache)
     if base_identity != run["model"]["identity"]:

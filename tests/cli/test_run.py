@@ -200,6 +200,25 @@ def test_score_replaces_scores_but_nothing_else(finished: Finished, tmp_path: Pa
         assert words in refused.error
 
 
+@pytest.mark.parametrize("command", ["plan", "score"])
+def test_an_evaluation_set_that_cannot_be_read_is_refused_whatever_the_recipe(
+    command: str, finished: Finished, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "out.parquet"
+    refused = call(
+        command, finished.data, *finished.arguments, "--evaluation", tmp_path / "nowhere.jsonl", "--out", out
+    )
+    assert refused.status == 2
+    assert "nowhere.jsonl does not exist" in refused.error
+    assert not out.exists()
+
+
+def test_the_command_after_scoring_names_the_evaluation_sets(finished: Finished, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "s.parquet"
+    done = call("score", finished.data, *finished.arguments, "--evaluation", finished.data, "--out", out)
+    assert f"--evaluation={finished.data}" in done.out
+
+
 def test_plan_runs_nothing_and_says_what_is_there(finished: Finished, tmp_path: Path, call: Call) -> None:
     empty = tmp_path / "cache"
     first = call("plan", finished.data, *TINY, "--cache", empty, "--out", tmp_path / "out", "--json")

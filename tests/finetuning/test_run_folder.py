@@ -67,5 +67,5 @@ def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not that of a fine-tuning run"):
         read_run(tmp_path)
     (tmp_path / "run.json").write_text(record_text({"kind": "finetune"}))
-    with pytest.raises(InputError, match="has lost its weights"):
+    with pytest.raises(InputError, match=r"weights .*run its `curate finetune` command again with --fresh"):
         read_run(tmp_path)
