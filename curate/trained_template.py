@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from curate.chat_template import HAD_TEMPLATE
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.hub import Place, locate
 from curate.templates import resolve_template
@@ -24,6 +25,9 @@ def keep_template(tokenizer: Any, template: str) -> None:
     """Note the template for `save_pretrained`; rows of mere text have none, and leave what is noted."""
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
+        tokenizer.init_kwargs.pop(HAD_TEMPLATE, None)
+        if template == "chat" and tokenizer.chat_template:
+            tokenizer.init_kwargs[HAD_TEMPLATE] = True
 
 
 def kept_template(model: str, revision: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from curate.chat_template import check_not_lost
 from curate.generation import Prompt
 from curate.places import expanded
 
@@ -27,7 +28,10 @@ def resolve_mode(model: str, template: Template) -> Mode:
         return template
     path = expanded(model)
     if path.is_dir() and (path / "config.json").exists():
-        return "chat" if _has_chat_template(path) else "plain"
+        if _has_chat_template(path):
+            return "chat"
+        check_not_lost(_content(path / "tokenizer_config.json"), model)
+        return "plain"
     if path.is_dir() or path.is_file():
         from curate.models import load_tokenizer
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from curate.chat_template import check_not_lost
 from curate.errors import InputError
 from curate.generation import Completion, Prompt, Queue, Request
 from curate.generators.prompts import Mode, Template, as_text
@@ -75,6 +76,8 @@ def evaluated(model: Any) -> Iterator[None]:
 def mode_of(tokenizer: Any, template: Template) -> Mode:
     """What "auto" stands for; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
+    if not has and template != "plain":
+        check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
     if template == "chat" and not has:
         raise InputError("the tokenizer has no chat template; set template: plain")
     return template if template != "auto" else ("chat" if has else "plain")
