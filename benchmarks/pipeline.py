@@ -95,7 +95,7 @@ def _make(folder: Path, rows: int) -> float:
 
 
 def _timed_run(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "curate.cli", "run", str(folder / "rows.parquet")]
+    command = [sys.executable, "-m", "curate", "run", str(folder / "rows.parquet")]
     command += ["--scores", str(folder / "scores.parquet"), "--out", str(folder / "out"), "--json"]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

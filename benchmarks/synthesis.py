@@ -48,7 +48,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     command = _command(options)
-    status = subprocess.run([sys.executable, "-m", "curate.cli", *command], check=False).returncode
+    status = subprocess.run([sys.executable, "-m", "curate", *command], check=False).returncode
     if status:
         return status
     record = _record(options, time.monotonic() - started)

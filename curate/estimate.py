@@ -63,9 +63,10 @@ def estimate(
 
     Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
     are a guess within a factor of about two. out: where a run would write. InputError if it could not, or if the
-    run is bound to fail on these rows.
+    run is bound to fail on these rows or with its evaluation sets.
     """
     pipeline.check(loaded.examples, scored=scores is not None)
+    run.evaluation_index()  # a set that cannot be read ends the run, whatever else the recipe asks for
     loaded = loaded if scores is not None else pipeline.usable(loaded, run)
     examples = loaded.examples
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]

@@ -227,7 +227,9 @@ def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, 
             raise InputError(
                 f"{path}: {kind.__name__} needs {name!r}; give it with --set {path}.{name}=VALUE"
             ) from error
-        raise InputError(f"{path}: {validation_message(error)}") from error
+        told, last = validation_message(error), path.rpartition(".")[2]
+        # A part within one of its own kind, such as clusterer.clusterer, is named as its path.
+        raise InputError(f"{path}.{told}" if told.startswith(f"{last}: ") else f"{path}: {told}") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {kind.__name__} cannot be made ({error}); check its keys") from error
 

@@ -176,6 +176,7 @@ BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"
         (BASE + "augmenters: [Duplicate]\n", "augmenters.*write {use: Duplicate}"),
         (BASE + "proxy: scratch\n", "write proxy: {model: scratch}"),
         ("scorer: {use: FinalLoss}\nclusterer: {use: PerSource, clusterer: KMeans}\n", "write {use: KMeans}"),
+        ("scorer: {use: FinalLoss}\nclusterer: {use: PerSource, clusterer: 3}\n", "^clusterer.clusterer: int has no"),
         (
             "scorer: {use: RankAverage, scorers: [LossTrajectory]}\nclusterer: {use: KMeans}\n",
             "scorer: scorers: .*write {use: LossTrajectory}",

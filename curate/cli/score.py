@@ -33,6 +33,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     pipeline, progress = pipeline_from(options), new_progress()
     loaded = loaded_from(options, pipeline, progress)
     surroundings = run_from(options, pipeline, progress)
+    surroundings.evaluation_index()  # refused here already: the command that comes next would do so
     pipeline.usable(loaded, surroundings)  # rows left out have a place in the file, which says that they have no score
     scores = pipeline.score(loaded, surroundings)
     if not is_first_rank():
@@ -51,6 +52,7 @@ def _next_command(options: argparse.Namespace) -> str:
         value = getattr(options, name)
         if value is not None and (name, value) not in (("recipe", "quick"), ("on_bad_row", "error")):
             words.append(f"--{name.replace('_', '-')}={value}")
+    words += [f"--evaluation={each}" for each in options.evaluation]
     words += [f"--set={setting}" for setting in options.set]
     words += [f"--allow-plugin={package}" for package in options.allow_plugin]
     words += [f"--send-key={variable}" for variable in options.send_key]

@@ -13,6 +13,7 @@ from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.finetuning import read_run
 from curate.finetuning.lora import merged
+from curate.finetuning.run_folder import AGAIN
 from curate.generators.requests import Generator
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_tokenizer
@@ -107,7 +108,7 @@ def load_tokenizer_from(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # tokenizers raise bare subclasses of Exception
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder} holds no tokenizer ({reason}); fine-tune again with --fresh") from error
+        raise InputError(f"{folder} holds no tokenizer ({reason}); {AGAIN}") from error
     check_tokenizer(str(folder), tokenizer)
     return tokenizer
 
@@ -143,7 +144,7 @@ def _run(directory: Path, cache: Cache, trust: bool) -> Target:
         return Target(str(directory), model, identify(model, None, cache), run, directory, trust_remote_code=trust)
     adapter = directory / "adapter"
     if not (adapter / "adapter_model.safetensors").is_file():
-        raise InputError(f"{directory} has neither model/ nor adapter/; fine-tune again with --fresh")
+        raise InputError(f"{directory} has neither model/ nor adapter/; {AGAIN}")
     base, revision = described["model"], described.get("revision")
     base_identity = identify(base, revision, cache)
     if base_identity != run["model"]["identity"]:

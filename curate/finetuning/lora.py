@@ -12,7 +12,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.finetuning.run_folder import read_run
+from curate.finetuning.run_folder import AGAIN, read_run
 from curate.models.loading import identify, load_model
 from curate.models.model_files import adapter_types
 from curate.seeds import derive_seed
@@ -189,11 +189,11 @@ def _with_saved_adapter(model: Any, folder: Path) -> Any:
             adapted = peft.PeftModel.from_pretrained(model, folder)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:  # RuntimeError: a wrong shape
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"adapter {folder} cannot be loaded ({reason}); fine-tune again with --fresh") from error
+            raise InputError(f"adapter {folder} cannot be loaded ({reason}); {AGAIN}") from error
         wanted = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     missing = next((name for name in wanted if name not in stored), None)
     if missing:
-        raise InputError(f"adapter {folder} lacks the weight {missing}; fine-tune again with --fresh")
+        raise InputError(f"adapter {folder} lacks the weight {missing}; {AGAIN}")
     return adapted
 
 

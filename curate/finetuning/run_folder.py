@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
 
 
-__all__ = ["RunFolder", "read_run"]
+__all__ = ["AGAIN", "RunFolder", "read_run"]
 
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 _OURS = {
@@ -143,6 +143,9 @@ class RunFolder:
         remove(self.out / "checkpoints")
 
 
+AGAIN = "run its `curate finetune` command again with --fresh"  # where what it wrote is lost
+
+
 def read_run(directory: Path | str) -> dict[str, Any]:
     """run.json of a finished fine-tuning run. Raises InputError where there is none."""
     directory = Path(directory)
@@ -161,5 +164,5 @@ def read_run(directory: Path | str) -> dict[str, Any]:
         raise InputError(f"{path} is not that of a fine-tuning run; name a folder that `curate finetune` wrote")
     check_files(directory, record, "rerun its `curate finetune` command with --fresh")
     if not any((directory / name).is_dir() for name in ("model", "adapter")):
-        raise InputError(f"{directory} has lost its weights (model/ or adapter/); run its command with --fresh")
+        raise InputError(f"{directory} has lost its weights (model/ or adapter/); {AGAIN}")
     return record

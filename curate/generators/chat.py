@@ -10,6 +10,7 @@ from typing import Any, Literal
 from curate.generators.requests import Prompt
 from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
+from curate.tokenization.chat_template import check_not_lost
 
 __all__ = ["Mode", "Template", "as_text", "resolve_mode"]
 
@@ -28,7 +29,10 @@ def resolve_mode(model: str, template: Template) -> Mode:
         return template
     path = expanded(model)
     if path.is_dir() and (path / "config.json").exists():
-        return "chat" if _has_chat_template(path) else "plain"
+        if _has_chat_template(path):
+            return "chat"
+        check_not_lost(_content(path / "tokenizer_config.json"), model)
+        return "plain"
     if path.is_dir() or path.is_file():
         return "chat" if load_tokenizer(model).chat_template else "plain"
     return "chat"

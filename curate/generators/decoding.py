@@ -16,6 +16,7 @@ from curate.generators.requests import Completion, Prompt, Queue, Request
 from curate.generators.steps import Steps
 from curate.models.loading import context_of
 from curate.seeds import derive_seed
+from curate.tokenization.chat_template import check_not_lost
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,8 @@ def evaluated(model: Any) -> Iterator[None]:
 def mode_of(tokenizer: Any, template: Template) -> Mode:
     """What "auto" stands for; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
+    if not has and template != "plain":
+        check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
     if template == "chat" and not has:
         raise InputError("the tokenizer has no chat template; set template: plain")
     return template if template != "auto" else ("chat" if has else "plain")

@@ -9,6 +9,7 @@ from typing import Any
 
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.models.hub import Place, locate
+from curate.tokenization.chat_template import HAD_TEMPLATE
 from curate.tokenization.templates import resolve_template
 
 __all__ = ["KEY", "keep_template", "kept_template", "settle_template", "warn_of_other_template"]
@@ -24,6 +25,9 @@ def keep_template(tokenizer: Any, template: str) -> None:
     """Note the template for `save_pretrained`; rows of mere text have none, and leave what is noted."""
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
+        tokenizer.init_kwargs.pop(HAD_TEMPLATE, None)
+        if template == "chat" and tokenizer.chat_template:
+            tokenizer.init_kwargs[HAD_TEMPLATE] = True
 
 
 def kept_template(model: str, revision: str | None = None) -> str | None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from curate.errors import InputError
 from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
 
-__all__ = ["Chat"]
+__all__ = ["HAD_TEMPLATE", "Chat", "check_not_lost"]
+
+# In tokenizer_config.json of a model that was trained with its tokenizer's chat template, and not with role headings.
+HAD_TEMPLATE = "trained_with_chat_template"
 
 Turn = dict[str, Any]
 Span = tuple[int, int, int]  # number of a turn, where its content begins in the text, and where it ends
@@ -19,6 +23,18 @@ _PLACEHOLDER = "qzTurn{}Xzq"
 _PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
 _PREAMBLE = ("system", "developer")
 _TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
+
+
+def check_not_lost(settings: Mapping[str, Any], name: str) -> None:
+    """InputError where a tokenizer without a chat template had one when its model was trained.
+
+    Role headings, or no turns at all, would take its place, which the model has never seen.
+    """
+    if settings.get(HAD_TEMPLATE):
+        raise InputError(
+            f"{name} was fine-tuned with a chat template that is no longer there (chat_template.jinja, beside its "
+            "tokenizer); put the file back, or run its `curate finetune` command again with --fresh"
+        )
 
 
 class Chat:
@@ -33,6 +49,8 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.template = tokenizer.chat_template
+        if not self.template:
+            check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
         self.skeletons: dict[tuple[tuple[str, bool], ...], list[str] | None] = {}
         ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
         ending -= {tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token, None}

@@ -15,8 +15,8 @@ from curate.comparison import Comparison, compare
 from curate.comparison.page import comparison_page
 from curate.console.formatting import visible
 from curate.errors import InputError
+from tests.fixtures.reports import CONTRAST, FLAGS, PWNED, Page, wait_for
 from tests.fixtures.studies import write_study
-from tests.report.test_run_page import CONTRAST, FLAGS, PWNED, Page, wait_for
 
 ARMS = {"original": 0.0, "hard": 1.5, "random": 0.0, f"odd {PWNED}": -1.5}
 MARKS = "document.querySelectorAll('.plot svg.main-svg .plot path, .plot .points path').length > 20"

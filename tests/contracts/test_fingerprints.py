@@ -16,7 +16,7 @@ import scorers
 from curate.component import Component, describe, fingerprint, public_path
 
 GOLDEN = Path(__file__).parent / "golden_fingerprints.json"
-SCRIPTS = ("__main__", "jail", "watchdog", "worker")  # run as processes, not imported
+SCRIPTS = ("__main__", "math_verify_worker", "sandbox_child", "watchdog")  # run as processes, not imported
 
 GRADIENT = {"parameters": "all", "rank": 4}
 PIPELINE = {"scorer": scorers.Length(), "clusterer": curate.clusterers.KMeans()}

@@ -20,12 +20,8 @@ import pytest
 from curate.data.readers import Loaded, read
 from curate.errors import DataWarning, ExternalError, InputError
 from tests import ROOT
+from tests.fixtures.tables import ROWS, TABLE, fails
 
-ROWS = [
-    {"question": f'What is {k}, "quoted"?', "answer": f"It is\n{k}.", "level": k % 3, "source": "ab"[k % 2]}
-    for k in range(12)
-]
-TABLE = pa.Table.from_pylist(ROWS)
 SHARED = Path(os.environ.get("CURATE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -54,15 +50,7 @@ def values(loaded: Loaded) -> list[Any]:
     return loaded.examples.table.to_pylist()
 
 
-def fails(message: str, data: Any, **arguments: Any) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        read(data, **arguments)
-    assert "\n" not in str(caught.value)
-
-
 # --- every kind of input ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["d.parquet", "d.jsonl", "d.json", "d.csv", "d.arrow", "d.ipc", "d.jsonl.gz"])
 def test_every_file_format_gives_the_same_examples(name: str, tmp_path: Path) -> None:
     loaded = read(str(write(tmp_path / name)))
@@ -186,8 +174,6 @@ def test_large_cells_and_byte_order_mark(tmp_path: Path) -> None:
 
 
 # --- filters ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -253,109 +239,6 @@ def test_ids_do_not_change_with_the_limit() -> None:
     assert part.examples.ids.to_pylist() == [whole.examples.ids[k].as_py() for k in part.rows]
 
 
-# --- unusable rows ---------------------------------------------------------------------------------------------
-
-
-def not_utf8(texts: list[bytes]) -> pa.Array:
-    raw = pa.array(texts, pa.binary())
-    return pa.StringArray.from_buffers(len(raw), *raw.buffers()[1:])
-
-
-TURN = {"role": "assistant", "content": "r"}
-BAD_ROWS = [
-    (pa.table({"question": list("abcd"), "answer": ["1", None, "", None]}), 1, "column 'answer' is null", [1, 3]),
-    (pa.table({"question": ["a", None, "c"], "answer": ["1", None, "3"]}), 1, "column 'question' is null", [1]),
-    (pa.table({"text": not_utf8([b"ok", b"\xff", b"\xc3\xa9", b"\xc3"])}), 1, "'text' is not valid UTF-8", [1, 3]),
-    (pa.table({"text": list("ab"), "source": not_utf8([b"ok", b"\xff"])}), 1, "'source' is not valid UTF-8", [1]),
-    (pa.table({"messages": [[TURN], [], None, [TURN]]}), 1, "'messages' has no messages", [1, 2]),
-    (pa.table({"messages": [[TURN], [{**TURN, "role": None}, TURN]]}), 1, "has a message without a role", [1]),
-    (pa.table({"messages": [[TURN], [TURN, {**TURN, "content": None}]]}), 1, "has a message without content", [1]),
-    (pa.table({"messages": [[{**TURN, "role": "user"}], [TURN]]}), 0, "has no assistant turn", [0]),
-    (pa.table({"messages": [[None], [TURN]]}), 0, "has a message without a role", [0]),
-    (
-        pa.table({"prompt": [[{**TURN, "role": "user"}]] * 2, "completion": [[TURN], [{**TURN, "role": "tool"}]]}),
-        1,
-        "'completion' has no assistant turn",
-        [1],
-    ),
-]
-
-
-@pytest.mark.parametrize(("table", "first", "reason", "bad"), BAD_ROWS)
-def test_bad_rows_are_an_error_or_are_recorded(table: pa.Table, first: int, reason: str, bad: list[int]) -> None:
-    more = rf" \({len(bad) - 1} more bad rows\)" if len(bad) > 1 else ""
-    fails(rf"row {first} \(counted from 0.*\): .*{reason}{more}.*--on-bad-row drop", table)
-    loaded = read(table, on_bad_row="drop")
-    kept = [row for row in range(len(table)) if row not in bad]
-    assert loaded.rows.tolist() == kept
-    assert loaded.examples.table.equals(table.take(kept))
-    assert [record["row"] for record in loaded.rejected] == bad
-    assert reason in loaded.rejected[0]["reason"]
-    for record in loaded.rejected:
-        assert set(record) == {"row", "example_id", "stage", "reason", "content"}
-        assert (record["stage"], record["example_id"]) == ("read", None)
-        assert len(record["content"]) < 1000
-        json.loads(record["content"])
-
-
-def test_a_clean_chunk_after_a_bad_one_and_row_numbers_under_a_filter() -> None:
-    table = pa.concat_tables([TABLE, TABLE.set_column(1, "answer", pa.array(["x"] * 9 + [None] + ["x"] * 2))])
-    fails("row 21 ", table, where="level=0")
-    assert read(table, where="level=0", on_bad_row="drop").rejected[0]["row"] == 21
-
-
-def test_null_input_of_an_instruction_and_empty_strings_are_fine() -> None:
-    table = pa.table({"instruction": ["a", ""], "input": [None, "x"], "output": ["", "y"]})
-    assert len(read(table).examples) == 2
-
-
-def test_nothing_usable() -> None:
-    fails("no usable row is left", pa.table({"text": pa.nulls(3, pa.string())}), on_bad_row="drop")
-
-
-def test_answers_that_are_only_in_final_answer() -> None:
-    table = pa.table({"question": ["a", "b"], "answer": pa.nulls(2, pa.string()), "final_answer": ["1", "2"]})
-    fails("'answer' is null in every row; .* pass --columns completion=final_answer$", table)
-    fails("--columns completion=final_answer$", table, on_bad_row="drop")
-    assert read(table, columns="completion=final_answer").examples.texts("completion", 0, 2) == ["1", "2"]
-    some = table.set_column(1, "answer", pa.array(["x", None]))
-    fails("row 1 .*--on-bad-row drop, or .*--columns completion=final_answer$", some)
-
-
-def test_cells_that_are_not_text_in_a_column_of_text(tmp_path: Path) -> None:
-    rows = [{"question": "a", "answer": "1", "n": 1}, {"question": "b", "answer": 2.5, "n": 2}, {"question": "c"}]
-    path = tmp_path / "mixed.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    frame = pd.DataFrame(rows)
-    for data in (path, frame):
-        fails("row 1 .*column 'answer' holds a number, 2.5, not text \\(1 more bad rows\\)", data)
-        loaded = read(data, on_bad_row="drop")
-        assert loaded.examples.texts("answer" if "answer" in loaded.examples.columns else "completion", 0, 1) == ["1"]
-        assert [record["row"] for record in loaded.rejected] == [1, 2]
-
-
-def test_labels_of_several_kinds_are_kept_but_are_no_labels() -> None:
-    frame = pd.DataFrame({"text": ["a", "b"], "source": ["x", 1], "n": [1, {"a": 2}]})
-    loaded = read(frame)
-    assert loaded.examples.columns == {"text": "text"}
-    assert loaded.examples.table["source"].to_pylist() == ['"x"', "1"]
-    assert loaded.examples.table["n"].to_pylist() == ["1", '{"a": 2}']
-    fails("column 'source' holds values of several kinds, so it cannot be source", frame, columns="source=source")
-    assert read(frame, where="source=1").rows.tolist() == [1]
-    assert read(frame, where="source=x").rows.tolist() == [0]
-
-
-# --- columns and emptiness -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["example_id", "origin", "cluster", "hard", "rescored_hard"])
-def test_reserved_columns(name: str) -> None:
-    fails(
-        f"column {name!r} has a name that curation gives.*rename or remove it",
-        TABLE.append_column(name, TABLE["level"]),
-    )
-
-
 def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
     fails("two columns 'level'", TABLE.append_column("level", TABLE["level"]))
     fails("no rows", TABLE.slice(0, 0))
@@ -369,8 +252,6 @@ def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
 
 
 # --- files that cannot be read ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -437,8 +318,6 @@ def test_objects_of_unknown_types() -> None:
 
 
 # --- the hub ---------------------------------------------------------------------------------------------------
-
-
 def test_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -478,8 +357,6 @@ def test_hub_errors(error: Exception, kind: type[Exception], message: str, monke
 
 
 # --- real files ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no folder of real data; set CURATE_SHARED_DATA to one")
 def test_real_files_read_as_question_answer() -> None:
     paths = sorted(SHARED.glob("*.parquet"))

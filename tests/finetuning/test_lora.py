@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,36 @@ import pyarrow as pa
 import pytest
 import torch
 import transformers
+from peft import PeftModel
 
 from curate import read
 from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.expo import extrapolate
-from curate.finetuning import Finetuning, finetune
-from curate.finetuning.lora import LoRA, _with_saved_adapter, merged, save_adapter, with_adapter
+from curate.finetuning import Finetuning, LoRA, finetune
+from curate.finetuning.lora import _with_saved_adapter, merged, save_adapter, with_adapter
+from curate.models import load_model
+from curate.models.batches import make_batch, pack_batch
+from curate.models.forward import allow_packing, batch_losses
 from curate.models.scoring import LossEngine
 from curate.tokenization.encoding import tokenize
-from tests.fixtures.models import FAMILIES, tiny_model
+from tests.fixtures.finetuning import same, settings, table, weights, write_model
+from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level
 
 SHAPE = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SHAPE |= {"num_key_value_heads": 4, "num_experts_per_tok": 2}
+
+
 FINE = {"moe_intermediate_size": 24}
+
+
 GROUPED = {**FINE, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+
+
 LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+
+
 MIXTURES: dict[str, dict[str, Any]] = {
     "Mixtral": {"num_local_experts": 4},
     "Qwen2Moe": {**FINE, "num_experts": 4, "shared_expert_intermediate_size": 24},
@@ -52,7 +66,7 @@ def mixture(name: str) -> Any:
         return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
 
 
-def stirred(adapted: Any) -> Any:
+def drawn_factors(adapted: Any) -> Any:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -68,7 +82,7 @@ IDS = torch.arange(1, 25)[None]
 def test_every_matrix_but_the_head_and_the_embeddings_changes(name: str, tmp_path: Path) -> None:
     """What has weights (out, in) or (experts, out, in) is adapted, and comes back from disk and merged as it was."""
     before = {key: tensor.clone() for key, tensor in mixture(name).state_dict().items()}
-    adapted = stirred(with_adapter(mixture(name), LoRA(rank=4), 0))
+    adapted = drawn_factors(with_adapter(mixture(name), LoRA(rank=4), 0))
     with torch.no_grad():
         logits = adapted(input_ids=IDS).logits
     save_adapter(adapted, tmp_path, "base", None)
@@ -129,3 +143,118 @@ def test_a_run_and_what_it_leaves(tmp_path: Path) -> None:
     assert losses[1] < record["loss_last"] + 0.01
     with pytest.raises(InputError, match="the adapter has target_parameters; merge it into its base"):
         extrapolate(tmp_path / "run", 0.3, tmp_path / "expo", progress=Progress("none"))
+
+
+# -- adapters -------------------------------------------------------------------------------------------------------
+def stirred(adapted: Any) -> Any:
+    """With random B, so that forgetting an adapter shows."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return adapted
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_neox"])
+def test_losses_of_the_inner_model_are_those_of_peft(family: str) -> None:
+    tokens = random_tokens([(3, 9), (5, 4), (2, 14)])
+    plain = tiny_model(family)
+    batch = make_batch(tokens, [0, 1, 2])
+    with torch.no_grad():
+        before = batch_losses(plain, batch)
+    adapted = stirred(with_adapter(plain, LoRA(rank=3), 0))
+    assert adapted.get_base_model() is plain
+    adapted.eval().requires_grad_(False)
+    logits = adapted(input_ids=batch.input_ids).logits[:, :-1].float()
+    labels = batch.labels[:, 1:]
+    expected = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
+    ).sum(1)
+    found = batch_losses(plain, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+    assert float((found - before).abs().min()) > 1e-2
+    if family == "llama":
+        assert allow_packing(plain)
+        torch.testing.assert_close(batch_losses(plain, pack_batch(tokens, [0, 1, 2])), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_only_the_factors_are_trained() -> None:
+    inner = with_adapter(tiny_model("llama"), LoRA(), 0).get_base_model()
+    trained = {name for name, parameter in inner.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert not any("lm_head" in name for name in trained)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_tied_weights_have_no_adapter(target: str) -> None:
+    """Merged into one of the two uses of a matrix it would change the other, which it did not in training."""
+    with pytest.raises(InputError, match=rf"{target} shares its weights .* leave it out"):
+        with_adapter(tiny_model("llama_tied"), LoRA(targets=("q_proj", target)), 0)
+
+
+def test_an_adapter_on_the_head_is_not_passed_over() -> None:
+    tokens = random_tokens([(3, 9), (5, 4)])
+    plain = tiny_model("llama")
+    batch = make_batch(tokens, [0, 1])
+    with torch.no_grad():
+        before = batch_losses(plain, batch)
+        stirred(with_adapter(plain, LoRA(targets=("lm_head",)), 0)).eval()
+        assert float((batch_losses(plain, batch) - before).abs().min()) > 1e-2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # between peft and transformers
+def test_an_adapter_can_be_loaded_and_merged(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    record = finetune(table(), settings(model, lora=LoRA(rank=4)), run)
+    base = transformers.AutoModelForCausalLM.from_pretrained(model)
+    loaded = PeftModel.from_pretrained(base, run / "adapter").eval()
+    whole = merged(run)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        expected = loaded(input_ids=ids).logits
+        torch.testing.assert_close(whole(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+        unadapted = transformers.AutoModelForCausalLM.from_pretrained(model)(input_ids=ids).logits
+    assert float((unadapted - expected).abs().max()) > 1e-2
+    assert all("lora" in name for name in weights(run))
+    assert record["model"]["trainable"] == sum(tensor.numel() for tensor in weights(run).values())
+    assert not (run / "model").exists()
+    assert whole.generation_config.eos_token_id == base.generation_config.eos_token_id
+    transformers.AutoTokenizer.from_pretrained(run / "adapter")
+
+
+def test_merged_takes_whole_models_and_refuses_a_changed_base(model: str, tmp_path: Path) -> None:
+    finetune(table(), settings(model, steps=1), tmp_path / "whole")
+    assert same(
+        dict(merged(tmp_path / "whole").state_dict()), dict(load_model(str(tmp_path / "whole/model")).state_dict())
+    )
+    base = write_model(tmp_path / "base", byte_level())
+    finetune(table(), settings(base, steps=1, lora=LoRA()), tmp_path / "adapted")
+    write_model(tmp_path / "base", byte_level(), seed=5)
+    with pytest.raises(InputError, match="has changed since"):
+        merged(tmp_path / "adapted")
+
+
+def test_first_factors_come_from_the_seed() -> None:
+    def factors(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(torch.seed() % 1000)
+        inner = with_adapter(tiny_model(), LoRA(), seed).get_base_model()
+        return {name: p.detach() for name, p in inner.named_parameters() if p.requires_grad}
+
+    state = torch.get_rng_state()
+    with_adapter(tiny_model(), LoRA(), 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same(factors(0), factors(0))
+    assert not same(factors(0), factors(1))
+
+
+def test_a_target_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"lora.targets = \['qq'\].*modules of this model are .*q_proj"):
+        with_adapter(tiny_model(), LoRA(targets=("qq",)), 0)
+
+
+def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match=r"pip install 'curate-lm\[lora\]'"):
+        with_adapter(tiny_model(), LoRA(), 0)

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import tiny_model, write_gguf
 from tests.fixtures.tokenizers import byte_level
 from tests.fuzz.damage import KINDS, damage, damages
 from tests.fuzz.harness import SCALES, Answer, Driver, Record, fault, fuzz, hostile_text
 from tests.fuzz.recipe_strategies import damaged, plain_values, rows_file
-from tests.models.test_loading import write_gguf
 
 PLAN = ["plan", "rows.jsonl", "--proxy=model", "--set=proxy.steps=2", "--set=proxy.checkpoints=2"]
 SCORE = ["score", "rows.jsonl", "--limit=8", *PLAN[2:], "--set=proxy.max_length=200", "--out=scores.parquet"]

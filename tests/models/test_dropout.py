@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,6 @@ from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level
 
 TOKENS = random_tokens(np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist(), invalid=[3, 17])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # -- models that drop out --------------------------------------------------------------------------------------------

@@ -18,10 +18,9 @@ from curate.errors import DataWarning, InputError
 from curate.expo.sources import open_models
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
-from curate.models.loading import identify, load_model, load_tokenizer
-from tests.fixtures.models import FAMILIES, tiny_model
+from curate.models import identify, load_model, load_tokenizer
+from tests.fixtures.models import FAMILIES, saved, tiny_model, write_gguf
 from tests.fixtures.tokenizers import byte_level
-from tests.models.test_loading import saved, write_gguf
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -1,9 +1,8 @@
-"""SAM and AdamW against independent arithmetic."""
+"""SAM against independent arithmetic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,35 +11,11 @@ from pydantic import ValidationError
 
 from curate.component import fingerprint
 from curate.optimizers import SAM, AdamW, FunctionalSAM, ascent
-
-RATE = 0.05
-
-
-def problem(seed: int = 0) -> tuple[torch.nn.Linear, Callable[[], float]]:
-    """Logistic regression on 40 points, and its closure."""
-    draw = torch.Generator().manual_seed(seed)
-    x, y = torch.randn(40, 5, generator=draw), torch.rand(40, generator=draw).round()
-    model = torch.nn.Linear(5, 1)
-    with torch.no_grad():
-        model.weight.copy_(torch.randn(1, 5, generator=draw))
-        model.bias.copy_(torch.randn(1, generator=draw))
-
-    def closure() -> float:
-        model.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x)[:, 0], y)
-            loss.backward()
-        return float(loss.detach())
-
-    return model, closure
+from tests.fixtures.arithmetic import RATE, built, problem
 
 
 def flat(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
-def built(optimizer: Any, model: torch.nn.Module, weight_decay: float = 0.0) -> Any:
-    return optimizer.build(model, learning_rate=RATE, weight_decay=weight_decay)
 
 
 def oracle_sam(rho: float, adaptive: bool, steps: int) -> list[torch.Tensor]:
@@ -185,17 +160,6 @@ def test_three_equal_blocks_each_move_by_rho_over_root_three() -> None:
 def test_a_gradient_of_zero_gives_no_perturbation(adaptive: bool) -> None:
     eps = ascent([torch.ones(3)], [torch.zeros(3)], 0.05, adaptive)
     assert torch.equal(eps[0], torch.zeros(3))
-
-
-def test_adamw_takes_rate_and_decay_from_training_unless_it_has_its_own() -> None:
-    model, _ = problem()
-    inherited = built(AdamW(), model, weight_decay=0.1)
-    own = built(AdamW(learning_rate=0.5, weight_decay=0.0), model, weight_decay=0.1)
-    assert [(g["param_names"], g["initial_lr"], g["weight_decay"]) for g in inherited.param_groups] == [
-        (["weight"], RATE, 0.1),
-        (["bias"], RATE, 0.0),
-    ]
-    assert {(g["initial_lr"], g["weight_decay"]) for g in own.param_groups} == {(0.5, 0.0)}
 
 
 def test_what_is_frozen_is_left_out() -> None:

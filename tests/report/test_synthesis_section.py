@@ -27,8 +27,8 @@ from curate.report.synthesis_funnel import advice, lost_problems, lost_rows, rec
 from curate.report.synthesis_section import difficulty_figure, rescored_sentences, right_figure
 from curate.report.texts import rejections
 from tests import ROOT
+from tests.fixtures.reports import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
 from tests.fixtures.synthesis import MODEL, write_synthesis
-from tests.report.test_run_page import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +13,36 @@ import pytest
 import torch
 import transformers
 
-from curate.devices import distributed
 from curate.errors import InputError
 from curate.optimizers import AdamW
-from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights, Selective, TrainingRows
+from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights
 from curate.reweighters.trainers import reweight
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
-from curate.training.row_order import RowOrder
-from tests import ROOT
-from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.tokenizers import byte_level
-
-pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
-
-WORDS = 400
-LENGTHS = np.random.default_rng(3).integers((1, 2), (9, 12), (24, 2)).tolist()
-STEPS, BATCH = 4, 4
-TOKENIZER = byte_level(vocabulary=WORDS)
-
-
-def tokens() -> Tokens:
-    return random_tokens(LENGTHS, vocabulary=WORDS)
-
-
-def anchors(data: Any = None, reading: Any = None) -> Tokens:
-    return random_tokens([(4, 5), (2, 7), (6, 3)], seed=9, vocabulary=WORDS)
-
-
-COLUMNS: dict[str, list[Any]] = {
-    "domain": [("a", "b", "b", "c")[row % 4] for row in range(len(LENGTHS))],
-    "weight": [0.5 + (row % 5) for row in range(len(LENGTHS))],
-}
-ROWS = TrainingRows(COLUMNS, tokenise=anchors)
-TARGET = pa.table({"prompt": ["p"], "completion": ["c"]})
-METHODS: dict[str, Any] = {
-    "losses": DynamicLoss(r=0.3),
-    "worst": IRDRO(),
-    "selected": Selective(fraction=0.5),
-    "embeddings": ADAPT(anchors=TARGET, tau=0.1, centred=True, mean_one=True, refresh_every=2),
-    "words": ADAPT(anchors=TARGET, similarity="bm25", tau=0.2),
-    "gradients": DGA(target=TARGET, domains="domain", eta=3.0, refresh_every=2, rows_per_gradient=3),
-    "given": GivenWeights(),
-}
+from tests.fixtures.trainers import (
+    BATCH,
+    COLUMNS,
+    LENGTHS,
+    METHODS,
+    ROWS,
+    STEPS,
+    TOKENIZER,
+    WORDS,
+    adapted,
+    assert_close,
+    dataset,
+    drawn,
+    model,
+    others_may_warn,
+    sft,
+    tokens,
+    trained,
+    trainer,
+    weights_of,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,123 +69,7 @@ class Recording:
         return IRDRO().weights(batch, outputs)
 
 
-class Ordered(transformers.Trainer):
-    """Draws the rows that the project's own loop draws."""
-
-    def _get_train_sampler(self, *_: Any) -> Any:
-        return drawn()
-
-
-def drawn() -> list[int]:
-    order = RowOrder(np.arange(len(LENGTHS)), BATCH, 0)
-    return np.concatenate([order.batch(step) for step in range(STEPS)]).tolist()
-
-
-def dataset(**columns: list[Any]) -> Any:
-    import datasets
-
-    rows = tokens()
-    ends = list(zip(rows.offsets[:-1], rows.offsets[1:], strict=True))
-    ids = [rows.ids[low:high].tolist() for low, high in ends]
-    labels = [np.where(rows.supervised[low:high], rows.ids[low:high], -100).tolist() for low, high in ends]
-    return datasets.Dataset.from_dict({"input_ids": ids, "labels": labels, **columns})
-
-
-def model(**changes: Any) -> Any:
-    return tiny_model(vocab_size=WORDS, **changes)
-
-
-def adapted(inner: Any) -> Any:
-    """peft's LoRA, its factors drawn the same every time."""
-    peft = pytest.importorskip("peft")
-    with torch.random.fork_rng(), others_may_warn():
-        torch.manual_seed(4)
-        return peft.get_peft_model(inner, peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear"))
-
-
-@contextmanager
-def others_may_warn() -> Iterator[None]:
-    """What those packages deprecate in each other is theirs; any other warning still fails."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning):
-            warnings.filterwarnings("ignore", category=category, module=r"(transformers|trl|accelerate|peft)\b")
-        yield
-
-
-def arguments(kind: Any, folder: Path, accumulated: int = 1, **more: Any) -> Any:
-    settings = {
-        "output_dir": str(folder),
-        "max_steps": STEPS,
-        "per_device_train_batch_size": BATCH // accumulated,
-        "gradient_accumulation_steps": accumulated,
-        "learning_rate": 1e-2,
-        "adam_epsilon": 1e-3,  # a milder division, so that rounding is not blown up
-        "max_grad_norm": 0.0,  # clipping would hide a loss of the wrong size
-        "lr_scheduler_type": "constant",
-        "report_to": "none",
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "seed": 0,
-    }
-    return kind(**(settings | more))
-
-
-def trainer(folder: Path, accumulated: int = 1, *, of: Any = None, data: Any = None, **more: Any) -> Any:
-    collator = more.pop("data_collator", transformers.DataCollatorForSeq2Seq(TOKENIZER))
-    given = {name: more.pop(name) for name in ("compute_loss_func", "eval_dataset", "processing_class") if name in more}
-    with others_may_warn():
-        return more.pop("kind", Ordered)(
-            model=model() if of is None else of,
-            args=arguments(transformers.TrainingArguments, folder, accumulated, **more),
-            train_dataset=dataset(**COLUMNS) if data is None else data,
-            data_collator=collator,
-            **given,
-        )
-
-
-def sft(folder: Path, accumulated: int = 1, **more: Any) -> Any:
-    trl = pytest.importorskip("trl", reason="TRL is not installed")
-    import datasets
-
-    datasets.disable_progress_bars()
-    rows = {
-        "prompt": [f"What is {row} plus {row % 7}? " for row in range(24)],
-        "completion": [f"{row + row % 7}, since {row} + {row % 7}." for row in range(24)],
-        "domain": COLUMNS["domain"],
-    }
-    of = more.pop("of", None)
-    with others_may_warn():
-        return trl.SFTTrainer(
-            model=model() if of is None else of,
-            args=arguments(trl.SFTConfig, folder, accumulated, **({"bf16": False, "max_length": 48} | more)),
-            train_dataset=datasets.Dataset.from_dict(rows),
-            processing_class=TOKENIZER,
-        )
-
-
-def trained(ready: Any, **options: Any) -> torch.Tensor:
-    """All weights after training."""
-    with others_may_warn():
-        ready.train(**options)
-    return weights_of(ready.model)
-
-
-def weights_of(trained_model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trained_model.parameters()])
-
-
-def assert_close(found: torch.Tensor, expected: torch.Tensor, start: Any, relative: float = 1e-4) -> None:
-    """Apart by less than a share of how far training moved the weights."""
-    moved = float((expected - weights_of(start)).norm())
-    assert moved > 0.01
-    assert float((found - expected).norm()) < relative * moved
-
-
 # -- the loss ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("accumulated", [1, 4])
 @pytest.mark.parametrize("make", [trainer, sft], ids=["Trainer", "SFTTrainer"])
 def test_weights_of_1_train_as_the_trainer_does_alone(make: Any, accumulated: int, tmp_path: Path) -> None:
@@ -368,8 +232,6 @@ def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> N
 
 
 # -- where rows come from ----------------------------------------------------------------------------------------------
-
-
 class Mapped(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self) -> None:
         self.rows = dataset(**COLUMNS).to_list()
@@ -467,8 +329,6 @@ def test_methods_that_look_further_work_in_sft(accumulated: int, tmp_path: Path)
 
 
 # -- beside training ---------------------------------------------------------------------------------------------------
-
-
 def test_evaluation_keeps_the_trainers_own_loss(tmp_path: Path) -> None:
     found = []
     for reweighter in (None, METHODS["losses"]):
@@ -514,111 +374,6 @@ def test_a_second_run_begins_anew_and_a_stranger_cannot_be_resumed(tmp_path: Pat
     assert weighing.mean_weights()[1].sum() == STEPS * BATCH
 
 
-# -- what cannot be ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"label_smoothing_factor": 0.1}, "label smoothing is not part of the loss .* set label_smoothing_factor=0"),
-        ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func and a reweighter .* leave one of them out"),
-        ({"torch_compile": True}, "torch_compile .* turn it off"),
-        ({"data": [(1, 2)]}, "rows of the train_dataset are tuple; let them be mappings"),
-        ({"data": []}, "train_dataset is empty; give it rows"),
-    ],
-)
-def test_trainers_with_another_loss_or_model_are_refused(options: Any, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        reweight(trainer(tmp_path, **options), DynamicLoss())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"packing": True}, "in a pack .* set packing=False and padding_free=False"),
-        ({"padding_free": True, "max_length": None}, "in a pack .* set packing=False and padding_free=False"),
-        ({"loss_type": "dft"}, "loss_type='dft' weighs tokens by itself"),
-    ],
-    ids=["packing", "padding_free", "dft"],
-)
-def test_packs_and_token_weights_are_refused(options: Any, message: str, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ready = sft(tmp_path, **options)
-    with pytest.raises(InputError, match=message):
-        reweight(ready, DynamicLoss())
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        ("is_fsdp_enabled", True, "no rank has the whole model"),
-        ("is_deepspeed_enabled", True, "no rank has the whole model"),
-        ("is_model_parallel", True, "spread over several devices"),
-        ("get_tp_size", lambda: 2, "tensor, context and sequence parallelism"),
-        ("train_dataset", None, "has no train_dataset"),
-    ],
-)
-def test_trainers_without_whole_model_or_rows_are_refused(place: str, value: Any, message: str, tmp_path: Path) -> None:
-    ready = trainer(tmp_path)
-    setattr(ready, place, value)
-    with pytest.raises(InputError, match=message):
-        reweight(ready, DynamicLoss())
-
-
-def test_a_mixture_of_experts_and_prompt_learning_are_refused(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
-    ready = trainer(tmp_path)
-    ready.model.config.output_router_logits = True
-    with pytest.raises(InputError, match=r"load-balancing loss .* set router_aux_loss_coef=0"):
-        reweight(ready, DynamicLoss())
-    with others_may_warn():
-        prompted = peft.get_peft_model(model(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
-    with pytest.raises(InputError, match="prompt learning adds tokens that have no row; use LoRA"):
-        reweight(trainer(tmp_path, of=prompted), DynamicLoss())
-
-
-def test_a_trainer_takes_one_reweighter(tmp_path: Path) -> None:
-    ready = trainer(tmp_path)
-    reweight(ready, DynamicLoss())
-    with pytest.raises(InputError, match="reweighted, or its methods replaced, already; make a new trainer"):
-        reweight(ready, DynamicLoss())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda batch: batch.pop("labels"), "have no labels"),
-        (lambda batch: batch.update(position_ids=batch["input_ids"]), "also hold position_ids; .* turn packing"),
-        (lambda batch: batch.update(input_ids=batch["input_ids"].view(1, -1)), "do not hold one example per row"),
-        (lambda batch: batch["attention_mask"][:, 1].zero_(), "has a hole inside a row"),
-        (lambda batch: batch.update(attention_mask=batch["attention_mask"][:, None]), "masks are not .rows, tokens."),
-    ],
-)
-def test_batches_that_are_not_padded_rows_are_refused(change: Any, message: str, tmp_path: Path) -> None:
-    stock = transformers.DataCollatorForSeq2Seq(TOKENIZER)
-
-    def collate(rows: list[Any]) -> Any:
-        batch = stock(rows)
-        change(batch)
-        return batch
-
-    ready = trainer(tmp_path, data_collator=collate)
-    reweight(ready, DynamicLoss())
-    with pytest.raises(InputError, match=message):
-        trained(ready)
-
-
-def test_a_loss_that_is_not_finite_names_its_rows(tmp_path: Path) -> None:
-    ready = trainer(tmp_path, 2)
-    row = drawn()[5]
-    with torch.no_grad():
-        ready.model.get_input_embeddings().weight[dataset()[row]["input_ids"][0]] = torch.nan
-    reweight(ready, DynamicLoss())
-    with pytest.raises(InputError, match=f"is not finite after . optimizer steps .*{row}.* lower learning_rate"):
-        trained(ready)
-
-
 class Head(torch.nn.Linear):
     """No plain linear layer, for all anybody knows."""
 
@@ -646,63 +401,3 @@ def test_a_model_with_a_head_of_its_own_runs_whole_and_has_no_embeddings(
     assert_close(trained(weighed), trained(alone), headed(lora))
     with pytest.raises(InputError, match="cannot be run up to its hidden states"):
         reweight(trainer(tmp_path, of=headed(lora)), METHODS["embeddings"], rows=ROWS)
-
-
-# -- two processes -----------------------------------------------------------------------------------------------------
-
-CASES: dict[str, dict[str, Any]] = {
-    "plain": {"name": "losses"},
-    "accumulated": {"name": "losses", "accumulated": 2},
-    "rows": {"name": "worst", "accumulated": 2},
-    "embeddings": {"name": "embeddings", "accumulated": 2},
-    "gradients": {"name": "gradients"},
-    "LoRA": {"name": "embeddings", "lora": True},
-}
-
-
-def case(folder: Path, name: str, accumulated: int = 1, lora: bool = False) -> dict[str, Any]:
-    """Weights after training and mean weights of the rows; the batch is the same for any number of processes."""
-    per_device = BATCH // accumulated // distributed.world_size()
-    more = {"train_sampling_strategy": "sequential", "kind": transformers.Trainer}
-    if "LOCAL_RANK" in os.environ:
-        more["ddp_backend"] = "gloo"
-    of = adapted(model()) if lora else model()
-    ready = trainer(folder, accumulated, of=of, per_device_train_batch_size=per_device, **more)
-    weighing = reweight(ready, METHODS[name], rows=ROWS)
-    weights = trained(ready)
-    means, times = weighing.mean_weights()
-    return {"weights": weights, "means": torch.from_numpy(means), "times": torch.from_numpy(times)}
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What both ranks of a torchrun of this very file found, per case."""
-    folder = tmp_path_factory.mktemp("ranks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
-    command = [*launcher, __file__, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_two_processes_train_as_one_does(ranks: list[dict[str, Any]], name: str, tmp_path: Path) -> None:
-    alone = case(tmp_path, **CASES[name])
-    first, second = (found[name] for found in ranks)
-    assert torch.equal(first["weights"], second["weights"])
-    assert_close(first["weights"], alone["weights"], adapted(model()) if CASES[name].get("lora") else model())
-    assert torch.equal(first["times"], alone["times"])
-    torch.testing.assert_close(first["means"], alone["means"], rtol=1e-3, atol=1e-5, equal_nan=True)
-    assert float(alone["means"].nan_to_num(1).std()) > 0.01
-
-
-if __name__ == "__main__":
-    distributed.start()
-    found = {name: case(Path(sys.argv[1]) / name, **each) for name, each in CASES.items()}
-    assert distributed.world_size() == 2
-    torch.save(found, Path(sys.argv[1]) / f"{distributed.rank()}.pt")
-    distributed.barrier()
-    torch.distributed.destroy_process_group()

@@ -15,17 +15,20 @@ import transformers
 
 from curate import Proxy, read
 from curate.console.progress import Progress
-from curate.errors import DataWarning
+from curate.errors import DataWarning, InputError
 from curate.estimate import mean_tokens
 from curate.evaluation import Evaluation, evaluate
 from curate.expo import extrapolate
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
+from curate.generators.chat import resolve_mode
+from curate.generators.decoding import mode_of
+from curate.models import load_tokenizer
 from curate.models.trained_template import kept_template
 from curate.proxy.training import ProxyRun
 from curate.run import Run
 from scorers import Learnability
-from tests.models.test_loading import saved
+from tests.fixtures.models import saved
 
 RNG = random.Random(0)
 PAIRS = [(RNG.randrange(9), RNG.randrange(9)) for _ in range(96)]
@@ -170,3 +173,36 @@ def test_a_reference_that_knows_another_template_is_told_of(scratch: Path, tmp_p
     path.write_text(json.dumps({**json.loads(path.read_text()), "training_template": "alpaca"}))
     with pytest.warns(DataWarning, match="fine-tuned with template alpaca and is given plain"):
         measure.check_proxy(run)
+
+
+# -- a chat template that is lost -------------------------------------------------------------------------------------
+
+
+def test_a_chat_template_that_is_lost_is_missed_and_role_headings_never_take_its_place(
+    base: str, tmp_path: Path
+) -> None:
+    tuned(base, tmp_path / "run", CHAT)
+    model = tmp_path / "run" / "model"
+    assert resolve_mode(str(model), "auto") == "chat"
+    (model / "chat_template.jinja").unlink()
+    lost = "was fine-tuned with a chat template that is no longer there"
+    with pytest.raises(InputError, match=lost):
+        tuned(str(model), tmp_path / "again", CHAT)
+    with pytest.raises(InputError, match=lost):
+        resolve_mode(str(model), "auto")
+    with pytest.raises(InputError, match=lost):
+        mode_of(load_tokenizer(str(model)), "auto")
+    with pytest.raises(InputError, match=lost):
+        evaluate(tmp_path / "run", {"q": _questions()}, Evaluation(generate=False), device="cpu")
+    assert mode_of(load_tokenizer(str(model)), "plain") == "plain"
+    with pytest.warns(DataWarning, match="was fine-tuned with template chat and is given plain"):
+        tuned(str(model), tmp_path / "other", template="plain")  # which is what it has from here on
+    assert resolve_mode(str(tmp_path / "other" / "model"), "auto") == "plain"
+
+
+def test_a_model_that_learned_role_headings_keeps_them(base: str, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    tuned(str(tmp_path / "bare"), tmp_path / "run", CHAT)
+    assert resolve_mode(str(tmp_path / "run" / "model"), "auto") == "plain"
+    tuned(str(tmp_path / "run" / "model"), tmp_path / "again", CHAT)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,51 +15,12 @@ from curate.errors import DivergenceError, InputError
 from curate.models.modes import state_tensors
 from curate.optimizers import SAM, AdamW
 from curate.tokenization.tokens import Tokens
-from curate.training.checkpoint import load_weights
-from curate.training.config import TrainConfig, learning_rate_factor
+from curate.training.config import learning_rate_factor
 from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
-from curate.training.row_order import RowOrder, micro_batches
-from tests.fixtures.models import random_tokens, tiny_model
-
-LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def tokens() -> Tokens:
-    return random_tokens(LENGTHS, invalid=[3, 17])
-
-
-def config(**changes: Any) -> TrainConfig:
-    settings = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32"}
-    return TrainConfig(**{**settings, **changes})
-
-
-def dropping(seed: int = 0) -> Any:
-    """A tiny Llama with dropout in its attention."""
-    model = tiny_model("llama_tied", seed=seed)
-    for layer in model.model.layers:
-        layer.self_attn.attention_dropout = 0.3
-    return model
-
-
-def run(model: Any, tokens: Tokens, settings: TrainConfig, **arguments: Any) -> list[float]:
-    """Train to the end and return the losses."""
-    arguments.setdefault("checkpoint_steps", [settings.steps])
-    *_, last = train(model, tokens, settings, **arguments)
-    return last.losses
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+from curate.training.row_order import RowOrder
+from tests.fixtures.models import tiny_model
+from tests.fixtures.training import config, dropping, run, weights
 
 
 def row_loss(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
@@ -87,45 +46,6 @@ class Recording:
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         self.asked.append((outputs.losses.clone(), batch.tokens.clone(), batch.step))
         return outputs.losses.softmax(0) * len(outputs.losses)
-
-
-# -- which rows, at which rate ---------------------------------------------------------------------------------
-
-
-def test_every_epoch_visits_every_row_once_and_batches_are_full() -> None:
-    rows = np.array([0, 2, 3, 7, 8, 9, 11, 12, 15, 16, 40])
-    order = RowOrder(rows, batch_size=4, seed=1)
-    stream = np.concatenate([order.batch(step) for step in range(33)])
-    assert len(stream) == 4 * 33
-    epochs = stream.reshape(12, 11)
-    for epoch in epochs:
-        np.testing.assert_array_equal(np.sort(epoch), rows)
-    assert len({tuple(epoch) for epoch in epochs}) == 12
-    np.testing.assert_array_equal(RowOrder(rows, 4, 1).batch(31), order.batch(31))
-    assert not np.array_equal(RowOrder(rows, 4, 2).batch(0), order.batch(0))
-    assert len(RowOrder(rows, 30, 0).batch(2)) == 30
-
-
-@pytest.mark.parametrize("budget", [1, 100, 300, 100_000])
-def test_micro_batches_hold_every_row_once_within_the_budget(budget: int) -> None:
-    lengths = np.random.default_rng(0).integers(5, 120, 32)
-    parts = micro_batches(lengths, budget, pass_cost=20)
-    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(32))
-    for part in parts:
-        assert len(part) == 1 or len(part) * lengths[part].max() <= budget
-
-
-def test_micro_batches_are_the_cheapest_split() -> None:
-    lengths = np.array([9, 2, 3, 8, 2, 15])
-    ordered, budget, pass_cost = np.sort(lengths), 20, 4
-
-    def cost(parts: list[Any]) -> float:
-        if any(len(part) > 1 and len(part) * part.max() > budget for part in parts):
-            return math.inf
-        return sum(len(part) * part.max() + pass_cost for part in parts)
-
-    splits = [np.split(ordered, [i + 1 for i in range(5) if cuts >> i & 1]) for cuts in range(32)]
-    assert cost([lengths[part] for part in micro_batches(lengths, budget, pass_cost)]) == min(map(cost, splits))
 
 
 def test_only_valid_rows_are_trained_on(tokens: Tokens) -> None:
@@ -160,8 +80,6 @@ def test_horizon_shorter_than_the_run_is_refused() -> None:
 
 
 # -- what a step computes ----------------------------------------------------------------------------------------
-
-
 def test_equals_a_hand_written_loop_of_transformers_losses_and_torch_adamw(tokens: Tokens) -> None:
     settings = config(weight_decay=0.1)
     model, oracle = tiny_model(), tiny_model()
@@ -293,8 +211,6 @@ def test_gradient_checkpointing_changes_nothing(tokens: Tokens, precision: str) 
 
 
 # -- what cannot change a run ------------------------------------------------------------------------------------
-
-
 def test_same_seed_twice_is_bitwise_equal_and_another_seed_is_not(tokens: Tokens) -> None:
     first, second, third = dropping(), dropping(), dropping()
     assert run(first, tokens, config()) == run(second, tokens, config())
@@ -428,8 +344,6 @@ def test_bad_weights_are_refused(tokens: Tokens) -> None:
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("reweighter", [None, Ones()])
 def test_a_loss_that_is_not_finite_names_its_rows_and_leaves_the_weights(tokens: Tokens, reweighter: Any) -> None:
     poisoned = 99
@@ -464,63 +378,3 @@ def test_arguments_that_cannot_work_are_refused(tokens: Tokens) -> None:
     frozen = tiny_model().requires_grad_(False)
     with pytest.raises(InputError, match="no parameter of the model requires a gradient"):
         run(frozen, tokens, config())
-
-
-# -- saving and going on -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("optimizer", [AdamW(), SAM()])
-def test_a_resumed_run_ends_bitwise_like_an_undisturbed_one(tokens: Tokens, tmp_path: Path, optimizer: Any) -> None:
-    settings = config(optimizer=optimizer, horizon_steps=9)
-    whole = dropping()
-    losses = run(whole, tokens, settings)
-    for checkpoint in train(dropping(), tokens, settings, checkpoint_steps=[3]):
-        checkpoint.save(tmp_path)
-        break  # killed here
-    resumed = dropping(seed=9)  # weights of its own, to be replaced
-    found = list(train(resumed, tokens, settings, checkpoint_steps=[1, 3, 5, 6], resume=tmp_path))
-    assert [c.step for c in found] == [3, 5, 6]
-    assert found[-1].losses == losses
-    assert torch.equal(weights(resumed), weights(whole))
-
-
-def test_a_run_can_be_lengthened_within_its_horizon(tokens: Tokens, tmp_path: Path) -> None:
-    whole, model = dropping(), dropping()
-    run(whole, tokens, config(horizon_steps=9))
-    for checkpoint in train(model, tokens, config(steps=2, horizon_steps=9), checkpoint_steps=[2]):
-        checkpoint.save(tmp_path)
-    run(model, tokens, config(horizon_steps=9), resume=tmp_path)
-    assert torch.equal(weights(model), weights(whole))
-
-
-def test_saved_weights_load_here_and_in_transformers(tokens: Tokens, tmp_path: Path) -> None:
-    model = tiny_model("llama_tied")
-    for checkpoint in train(model, tokens, config(), checkpoint_steps=[2]):
-        checkpoint.save(tmp_path, resumable=False)
-        kept = {name: tensor.clone() for name, tensor in state_tensors(model).items()}
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
-    other = tiny_model("llama_tied", seed=1)
-    load_weights(other, tmp_path)
-    model.config.save_pretrained(tmp_path)
-    third = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    for loaded in (other, third):
-        found = state_tensors(loaded)
-        assert found.keys() == kept.keys()
-        assert all(torch.equal(found[name], kept[name]) for name in kept)
-
-
-def test_resuming_another_run_is_refused(tokens: Tokens, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"trainer.json cannot be read .*; remove "):
-        run(tiny_model(), tokens, config(), resume=tmp_path)
-    for checkpoint in train(tiny_model(), tokens, config(), checkpoint_steps=[4]):
-        checkpoint.save(tmp_path)
-    with pytest.raises(InputError, match="horizon_steps=6, now it is 8"):
-        run(tiny_model(), tokens, config(steps=8), resume=tmp_path)
-    with pytest.raises(InputError, match=r"learning_rate=0.01, now it is 0.02"):
-        run(tiny_model(), tokens, config(learning_rate=2e-2), resume=tmp_path)
-    with pytest.raises(InputError, match="trained on other data"):
-        run(tiny_model(), tokens.slice(0, 30), config(), resume=tmp_path)
-    with pytest.raises(InputError, match="at step 4"):
-        run(tiny_model(), tokens, config(steps=3, horizon_steps=6), resume=tmp_path)
-    with pytest.raises(InputError, match=r"weight \S+ (is in the|has shape)"):
-        run(tiny_model(intermediate_size=40), tokens, config(), resume=tmp_path)

@@ -1,8 +1,7 @@
-"""Variants of hard rows: the band, problems out of completions, families, the queue and the budget."""
+"""The queue of requests: no order decides anything, nothing is asked twice, and the budget is kept."""
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from augmenters.synthesis.parsing import parse_problem, problem_fault
-from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, chat, check_prompt
 from augmenters.synthesis.request_queue import Work
 from augmenters.synthesis.variants import Family, Method, Parent
 from curate.generators.request_store import RequestStore
@@ -19,153 +16,7 @@ from curate.generators.requests import Completion, Request, Sampling
 from curate.verify import Verdict, grade
 from curate.verify.pass_rate import Band
 
-BANDS = [Band(1, 5, 8), Band(1, 1, 1), Band(2, 3, 4), Band(1, 4, 4), Band(4, 4, 4), Band(3, 6, 7)]
-
-
-# -- the band -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("band", BANDS, ids=str)
-def test_a_decision_holds_whatever_the_other_samples_would_be(band: Band) -> None:
-    for verdicts in itertools.product("rw", repeat=band.samples):
-        final = "too easy" if verdicts.count("r") > band.high else None
-        final = final or ("too hard" if verdicts.count("r") < band.low else "in the band")
-        for drawn in range(band.samples + 1):
-            right = verdicts[:drawn].count("r")
-            decision = band.decide(right, 0, drawn)
-            assert decision in (None, final)
-        assert decision == final
-
-
-@pytest.mark.parametrize("band", BANDS, ids=str)
-def test_an_ungraded_sample_never_decides(band: Band) -> None:
-    """Every decision but "cannot be graded" is the one that either reading of the ungraded samples leads to."""
-    for right, undecided in itertools.product(range(band.samples + 1), repeat=2):
-        if right + undecided > band.samples:
-            continue
-        decision = band.decide(right, undecided, band.samples)
-        readings = {band.decide(right + lucky, 0, band.samples) for lucky in range(undecided + 1)}
-        assert decision == "cannot be graded" or readings == {decision}
-        if undecided == 0:
-            assert decision != "cannot be graded"
-
-
-@pytest.mark.parametrize("band", BANDS, ids=str)
-def test_rounds_draw_no_sample_that_could_have_been_spared(band: Band) -> None:
-    """A round is the fewest samples that can decide: one fewer never does, whatever they are."""
-    for drawn in range(band.samples):
-        for right in range(drawn + 1):
-            step = band.next_samples(right, 0, drawn)
-            decided = band.decide(right, 0, drawn) is not None
-            assert (step == 0) == decided
-            if decided:
-                continue
-            assert drawn + step <= band.samples
-            outcomes = {band.decide(right + more, 0, drawn + step) for more in range(step + 1)}
-            assert outcomes != {None}
-            fewer = {band.decide(right + more, 0, drawn + step - 1) for more in range(step)}
-            assert fewer == {None}
-
-
-def test_the_published_band_needs_four_samples_at_first() -> None:
-    assert Band(1, 5, 8).next_samples(0, 0, 0) == 4
-
-
-# -- problems out of completions ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("```text\nHow many?\n```", "How many?"),
-        ("Sure.\n```text\nHow\nmany?\n```\nDone.", "How\nmany?"),
-        ("```python\nx\n```\n```text\nHow many?\n```", "How many?"),
-        ("```\nHow many?\n```", "How many?"),
-        ("```text\nno\n```</think>```text\nyes\n```", "yes"),
-        ("**Problem:** How many?", "How many?"),
-        ("## Question:\nHow many?", "How many?"),
-        ("```text\nHow many?", "How many?"),
-        ("```text How many?```", "How many?"),
-        ("```text How many?\n```", "How many?"),
-        ("```\nHow many?", "How many?"),
-        ("```latex\nHow many?\n```", "How many?"),
-        ("```textual\nHow many?\n```", "How many?"),
-        ("How many?", "How many?"),
-        ("Here you are:\n\nHow many?", None),
-        ("Problem: How many?\n\nSolution: x = 3", "How many?"),
-        ("```text\nHow many?\n**Answer:** 3\n```", "How many?"),
-        ("It is seven.", None),
-        ("", None),
-        ("```text\n\n```", None),
-        ("```text\r\nHow many?\r\n```", "How many?"),
-    ],
-)
-def test_the_problem_is_found_in_the_completion(text: str, problem: str | None) -> None:
-    assert parse_problem(text) == problem
-
-
-def test_a_block_that_was_cut_off_holds_no_problem() -> None:
-    assert parse_problem("```text\nHow many of", cut_off=True) is None
-    assert parse_problem("```text\nHow many?\n```\nThis is", cut_off=True) == "How many?"
-
-
-def test_a_completion_without_a_problem_never_gets_that_of_another() -> None:
-    texts = ["```text\nfirst problem\n```", "nothing", "```text\nthird problem\n```", "Problem: fourth", "```"]
-    alone = [parse_problem(text) for text in texts]
-    for order in itertools.permutations(range(len(texts))):
-        assert [parse_problem(texts[place]) for place in order] == [alone[place] for place in order]
-
-
-PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
-
-
-@pytest.mark.parametrize(
-    ("problem", "answer", "fault"),
-    [
-        ("A baker makes 3 trays of 4 buns. How many buns are there?", "12", None),
-        ("A baker makes 3 trays of 4 buns, 12 buns. How many buns?", "12", "answer in the problem"),
-        ("A baker makes 3 trays of 4 buns. The answer is twelve. Why?", "12", "answer in the problem"),
-        (r"A baker makes 3 trays of 4 buns: \boxed{12}. How many?", "12", "answer in the problem"),
-        ("A baker makes 3 trays with 4 buns on each. How many on one?", "4", None),  # a given of the parent too
-        ("A baker makes 1,200 buns a day. How many is that in all?", "1200", "answer in the problem"),
-        ("A baker makes 120 buns at 1.2 each, 3 at a time. How many?", "12", None),
-        ("Which of (A) 1 (B) 2 is the number of moons of the Earth?", "A", None),
-        (r"What is $x + 1$ if it equals $\frac{3}{4}$ and more?", r"\frac{3}{4}", "answer in the problem"),
-        ("A price of $18 falls to nothing. How much is that in dollars?", "$18", "answer in the problem"),
-        ("How many?", "12", "problem too short"),
-        ("A pipe of 3 m and one of 4 m are joined: 12cm is lost. How long is it?", "12", "answer in the problem"),
-        ("Work out the sum of the numbers 3 and 4, times one.", "12", None),
-        ("A baker makes 3 trays of 4 buns and sells them all.", "12", "asks nothing"),
-        ("The round trip is made at 2 miles per gallon, they say.", "12", "asks nothing"),
-        ("Let x be 3 and y be 4. Then find the product of both.", "12", None),
-        ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", None),
-        ("How many? " * 60, "12", "problem too long"),
-        ("A baker makes 3 trays\x07 of 4 buns. How many buns?", "12", "control characters in the problem"),
-        ("A salt solution is 5% strong. The result is 3 times that. How much?", "15", None),
-    ],
-)
-def test_what_is_wrong_with_a_problem(problem: str, answer: str, fault: str | None) -> None:
-    assert problem_fault(problem, answer, PARENT, 500) == fault
-
-
-# -- prompts --------------------------------------------------------------------------------------------------------
-
-
-def test_what_looks_like_a_template_inside_the_data_stays_as_it_is() -> None:
-    nasty = "{{solution}} {{ 7*7 }} {% raw %} {problem} $x %s \\1 {{problem}}"
-    (message,) = chat(DEFAULT_VARIATION_PROMPT, "solution", nasty)
-    before, _, after = DEFAULT_VARIATION_PROMPT.partition("{{solution}}")
-    assert message["content"] == before + nasty + after
-    assert message["content"].count(nasty) == 1
-
-
-def test_shipped_prompts_have_their_place() -> None:
-    assert check_prompt(DEFAULT_VARIATION_PROMPT, "solution")
-    assert check_prompt(DEFAULT_SOLUTION_PROMPT, "problem")
-
-
 # -- families and the queue -----------------------------------------------------------------------------------------
-
 PROPOSE, SOLVE = Sampling(max_tokens=20), Sampling(max_tokens=10)
 
 

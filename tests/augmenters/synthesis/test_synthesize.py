@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,123 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from augmenters import Duplicate, Synthesize
-from curate import InputError, Pipeline, Proxy, Run, fold, read, realize
+from curate import InputError, Run, fold, read, realize
 from curate.checks import check_augmenter
-from curate.clusterers import KMeans
-from curate.difficulty.scores import Split
 from curate.gate import Gate
-from curate.generators.requests import Completion, Queue, Request
-from curate.mixture.plan import identity
+from curate.generators.requests import Completion, Request
 from curate.verify.sandbox import sandbox_layers
-from scorers import LossTrajectory
-
-WORDS = ["apples", "coins", "books", "stones", "pens", "cups", "hats", "keys", "maps", "nuts"]
-
-
-def rows(n: int = 60) -> pa.Table:
-    """Additions whose solution marks its answer; every second one with a long number."""
-    seed = random.Random(0)
-    table: dict[str, list[Any]] = {"question": [], "answer": [], "final_answer": [], "topic": []}
-    for k in range(n):
-        a, b = (seed.randrange(2, 9), seed.randrange(2, 9)) if k % 2 else (seed.randrange(10**5), seed.randrange(10**5))
-        thing = WORDS[k % len(WORDS)]
-        table["question"].append(f"Ann number {k} has {a} {thing} and gets {b} more {thing}. How many {thing} has she?")
-        table["answer"].append(f"She has {a} {thing} and {b} {thing}, and {a} + {b} = {a + b}.\n#### {a + b}")
-        table["final_answer"].append(str(a + b))
-        table["topic"].append("long" if k % 2 == 0 else "short")
-    return pa.table(table)
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A third party's generator: writes a problem around the two numbers it sees and solves it rightly or not.
-
-    rate: share of right solutions.
-    """
-
-    rate: float = 0.5
-    name: str = "writer"
-
-    def identity(self) -> str:
-        return f"{self.name}-{self.rate}"
-
-    def serve(self, queue: Queue) -> None:
-        while batch := queue.take(7):
-            for request in batch:
-                queue.done(request, self.complete(request))
-
-    def complete(self, request: Request) -> Completion:
-        (message,) = request.prompt  # type: ignore[misc]
-        text = message["content"]  # type: ignore[index]
-        chance = random.Random(f"{request.seed}/{request.index}")
-        if "<solution>" in text:
-            a, b = re.findall(r"(\d+) \+ (\d+)", text)[0]
-            place = chance.choice(["harbour", "library", "market", "museum", "station", "bakery", "garden"])
-            problem = (
-                f"At the {place} numbered {chance.randrange(1000)} {a} visitors come before noon, and in the "
-                f"afternoon there are {b} of them. What is the total over the whole day at that {place}?"
-            )
-            return Completion(f"Here it is.\n```text\n{problem}\n```", "stop", 100, 40)
-        a, b = re.findall(r"(\d+) visitors.* (\d+) of them", text)[0]
-        total = int(a) + int(b) + (0 if chance.random() < self.rate else 1)
-        return Completion(f"We add {a} and {b}. So \\boxed{{{total}}}.", "stop", 80, 20)
-
-
-def pipeline(*augmenters: Any, **fields: Any) -> Pipeline:
-    proxy = Proxy(model="scratch", steps=8, checkpoints=2, batch_size=8, max_length=256)
-    return Pipeline(
-        **{"proxy": proxy, "scorer": LossTrajectory(), "clusterer": KMeans(), **fields}, augmenters=augmenters
-    )
-
-
-COLUMNS = "prompt=question,completion=answer,final_answer=final_answer,source=topic"
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("proxies")
-
-
-def run(cache: Path, *augmenters: Any, table: pa.Table | None = None, out: Path | None = None, **fields: Any) -> Any:
-    data = read(rows() if table is None else table, columns=COLUMNS)
-    return pipeline(*augmenters, **fields).run(data, cache=cache, out=out)
-
-
-def synthetic(curated: Any) -> list[dict[str, Any]]:
-    return [row for row in curated.dataset.to_pylist() if row["origin"] == "synthetic"]
+from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, pipeline, rows, run, synthetic
 
 
 # -- contracts ------------------------------------------------------------------------------------------------------
-
-
 def test_it_keeps_the_contract_of_an_augmenter() -> None:
     for of in ("hard", "easy", "random"):
         check_augmenter(Synthesize(generator=Writer(), of=of, rows=5))
     check_augmenter(Synthesize(generator=Writer(), originals="drop"))
-
-
-def test_new_rows_carry_everything_the_contract_names(cache: Path) -> None:
-    curated = run(cache, Duplicate(), Synthesize(generator=Writer(), variants=2))
-    found = synthetic(curated)
-    assert len(found) >= 5
-    originals = {row["example_id"]: row for row in curated.dataset.to_pylist() if row["origin"] == "original"}
-    hard = {row["example_id"] for row in originals.values() if row["hard"]}
-    for row in found:
-        parent = originals[row["source_id"]]
-        assert row["source_id"] in hard
-        assert row["final_answer"] == parent["final_answer"]
-        assert row["topic"] == parent["topic"]
-        assert row["question"] != parent["question"]
-        assert f"\\boxed{{{row['final_answer']}}}" in row["answer"]
-        assert 1 <= row["pass_count"] <= 5
-        assert row["verified"] is True
-        assert row["generator"] == "writer-0.5"
-        assert re.fullmatch("[0-9a-f]{32}", row["request"])
-        assert row["rescored_hard"] == row["hard"]
-        assert row["cluster"] in (0, 1)
-        assert row["difficulty"] > 0
-    assert len({row["example_id"] for row in curated.dataset.to_pylist()}) == len(curated.dataset)
-    assert all(row["generator"] is None for row in curated.dataset.to_pylist() if row["origin"] != "synthetic")
 
 
 def test_every_proposal_is_accounted_for(cache: Path) -> None:
@@ -154,8 +49,6 @@ def test_every_proposal_is_accounted_for(cache: Path) -> None:
 
 
 # -- the same store, the same bytes ---------------------------------------------------------------------------------
-
-
 def test_the_same_store_gives_the_same_bytes_and_asks_nothing(cache: Path, tmp_path: Path) -> None:
     augmenters = (Duplicate(), Synthesize(generator=Writer()))
     first = run(cache, *augmenters, out=tmp_path / "a")
@@ -195,8 +88,6 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 # -- what is kept out -----------------------------------------------------------------------------------------------
-
-
 def test_rows_that_hit_an_evaluation_set_never_get_through(cache: Path, tmp_path: Path) -> None:
     free = synthetic(run(cache, Synthesize(generator=Writer())))
     held_out = tmp_path / "test.parquet"
@@ -367,70 +258,6 @@ def test_where_no_program_can_be_run_it_says_so_before_anything_is_trained(
     assert not (tmp_path / "c" / "proxies").exists()
 
 
-# -- what it starts from --------------------------------------------------------------------------------------------
-
-
-def small_split(n: int = 10) -> Split:
-    loss = np.arange(n, dtype=np.float32)
-    hard = loss >= n / 2
-    return Split(pa.array([str(k) for k in range(n)]), hard.astype(np.int32), hard, loss, np.ones(n, bool), loss)
-
-
-def test_rows_that_a_noise_guard_marked_are_not_started_from() -> None:
-    split = small_split()
-    (own,) = Synthesize(generator=Writer(), noise_guard=0.2).plan(identity(10), split, 0).demands
-    assert own.rows.tolist() == [5, 6, 7, 8]
-    assert own.suspects == 1
-    guarded = Duplicate(noise_guard=0.4).plan(identity(10), split, 0)
-    (other,) = Synthesize(generator=Writer(), noise_guard=0).plan(guarded, split, 0).demands
-    assert other.rows.tolist() == [5, 6, 7]
-
-
-def test_controls_start_from_other_rows() -> None:
-    split = small_split()
-    easy = Synthesize(generator=Writer(), of="easy", noise_guard=0).plan(identity(10), split, 0).demands[0]
-    assert easy.rows.tolist() == [0, 1, 2, 3, 4]
-    chosen = Synthesize(generator=Writer(), of="random", noise_guard=0).plan(identity(10), split, 0).demands[0]
-    assert len(chosen.rows) == 5
-    assert set(chosen.rows.tolist()) != {5, 6, 7, 8, 9}
-    few = Synthesize(generator=Writer(), rows=2, noise_guard=0).plan(identity(10), split, 0).demands[0]
-    assert len(few.rows) == 2
-
-
-def all_hard(data: Any) -> Split:
-    n = len(data)
-    return Split(data.ids, np.ones(n, np.int32), np.ones(n, bool), np.ones(n, np.float32), np.ones(n, bool))
-
-
-def test_rows_that_cannot_serve_are_counted_by_reason(tmp_path: Path) -> None:
-    table = rows().to_pydict()
-    table["answer"][0:10] = [f"She has 3 + {k}, but no mark here" for k in range(10)]
-    table["final_answer"][0:10] = [None] * 10
-    table["final_answer"][10:15] = [None] * 5  # but the solution marks it
-    table["final_answer"][20:23] = ["-1"] * 3
-    table["answer"][25] = table["final_answer"][25]
-    data = read(pa.table(table), columns=COLUMNS).examples
-    plan = fold([Synthesize(generator=Writer(), noise_guard=0, variants=1)], all_hard(data))
-    (made,) = realize(plan, data, Run(cache=tmp_path))
-    assert made.record["rows"] == {
-        "chosen": 60,
-        "marked by the noise guard": 0,
-        "not in the sample": 0,
-        "answer without a worked solution": 1,
-        "no verifiable answer": 10,
-        "solution and final answer disagree": 3,
-        "started from": 46,
-    }
-
-
-def test_without_any_verifiable_answer_it_says_so_before_anything_is_trained(tmp_path: Path) -> None:
-    table = rows().drop_columns(["final_answer"]).set_column(1, "answer", pa.array(["just words"] * 60))
-    data = read(table, columns="prompt=question,completion=answer")
-    with pytest.raises(InputError, match="final_answer"):
-        pipeline(Synthesize(generator=Writer())).run(data, cache=tmp_path / "c")
-    assert not (tmp_path / "c" / "proxies").exists()
-
-
 def test_hostile_data_passes_through_as_it_is(cache: Path) -> None:
     table = rows().to_pydict()
     nasty = "{{solution}} {% for x in y %} ${HOME} </solution> \\1 "
@@ -447,67 +274,7 @@ def test_hostile_data_passes_through_as_it_is(cache: Path) -> None:
     assert any(nasty in text for text in seen)
 
 
-# -- shapes ---------------------------------------------------------------------------------------------------------
-
-
-def shaped(shape: str) -> tuple[pa.Table, str]:
-    table = rows().to_pydict()
-    pairs = list(zip(table["question"], table["answer"], strict=True))
-    if shape == "messages":
-        turns = [
-            [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": question},
-                {"role": "assistant", "content": answer},
-            ]
-            for question, answer in pairs
-        ]
-        return pa.table({"messages": turns}), "messages=messages"
-    if shape == "sharegpt":
-        turns = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in pairs]
-        return pa.table({"conversations": turns}), "messages=conversations"
-    return (
-        pa.table({"instruction": table["question"], "input": [""] * 60, "output": table["answer"]}),
-        "instruction=instruction,input=input,output=output",
-    )
-
-
-def opened(cell: Any) -> Any:
-    return [json.loads(turn) for turn in cell] if isinstance(cell, list) and isinstance(cell[0], str) else cell
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-@pytest.mark.parametrize("shape", ["messages", "sharegpt", "instruction"])
-def test_new_rows_have_the_shape_of_the_input(shape: str, as_json: bool, tmp_path: Path) -> None:
-    table, columns = shaped(shape)
-    if as_json:  # as where some message has a key that others have not
-        for k, field in enumerate(table.schema):
-            if pa.types.is_list(field.type):
-                texts = pa.array([[json.dumps(turn) for turn in turns] for turns in table[k].to_pylist()])
-                table = table.set_column(k, field.name, texts.cast(pa.list_(pa.json_())))
-    data = read(table, columns=columns)
-    curated = pipeline(Synthesize(generator=Writer())).run(data, cache=tmp_path / "c", out=tmp_path / "out")
-    found = synthetic(curated)
-    assert found
-    assert curated.dataset.schema.field(0).type == table.schema.field(0).type
-    for row in found:
-        row = {name: opened(cell) for name, cell in row.items()}
-        if shape == "messages":
-            assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
-            assert "visitors" in row["messages"][1]["content"]
-        elif shape == "sharegpt":
-            assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"]
-        else:
-            assert "visitors" in row["instruction"]
-            assert row["input"] == ""
-            assert "boxed" in row["output"]
-    again = read(tmp_path / "out" / "data", columns=columns, allow_curated=True)
-    assert again.examples.shape == data.examples.shape
-
-
 # -- settings -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

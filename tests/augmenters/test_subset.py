@@ -1,0 +1,59 @@
+"""Subset: the rows that are kept, by cluster, source or loss."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from augmenters import Subset
+from curate.checks import small_examples
+from curate.errors import InputError
+from curate.mixture.plan import Preflight, identity
+from tests.fixtures.splits import _split
+
+
+def test_balanced_subset_follows_s2l() -> None:
+    """Clusters of 2, 5 and 93 rows, 30 wanted: all of the first two, the rest from the third."""
+    split = _split([0] * 2 + [1] * 5 + [2] * 93)
+    plan = Subset(size=30).plan(identity(100), split, 0)
+    kept = np.bincount(split.cluster[plan.counts == 1])
+    assert kept.tolist() == [2, 5, 23]
+    even = Subset(size=30).plan(identity(90), _split([0] * 30 + [1] * 30 + [2] * 30), 0)
+    assert even.counts.reshape(3, 30).sum(axis=1).tolist() == [10, 10, 10]
+
+
+def test_subset_per_source_balances_sources_first() -> None:
+    split = dataclasses.replace(_split([0, 1] * 50), sources=np.array(["a"] * 10 + ["b"] * 90, object))
+    plan = Subset(size=40, per="source").plan(identity(100), split, 0)
+    assert plan.counts[:10].sum() == 10
+    assert plan.counts[10:].sum() == 30
+
+
+def test_rows_without_a_source_are_not_those_of_a_source_called_none() -> None:
+    """Three sources of 10, 10 and 80 rows, 30 wanted: ten of each."""
+    sources = np.array([None] * 10 + ["None"] * 10 + ["b"] * 80, object)
+    split = dataclasses.replace(_split([0, 1] * 50), sources=sources)
+    plan = Subset(size=30, per="source").plan(identity(100), split, 0)
+    assert [plan.counts[:10].sum(), plan.counts[10:20].sum(), plan.counts[20:].sum()] == [10, 10, 10]
+
+
+def test_subset_knows_from_the_data_alone_what_cannot_be() -> None:
+    examples = small_examples(24)
+    assert isinstance(Subset(size=24), Preflight)
+    Subset(size=24, per="source").check_examples(examples)
+    with pytest.raises(InputError, match=r"Subset\.size = 25 but the data has 24 rows"):
+        Subset(size=25).check_examples(examples)
+    bare = dataclasses.replace(examples, columns={"prompt": "prompt", "completion": "completion"})
+    with pytest.raises(InputError, match="--columns source=COLUMN"):
+        Subset(size=0.5, per="source").check_examples(bare)
+
+
+def test_subset_sizes_and_reasons() -> None:
+    split = _split([0] * 6 + [-2, -2], loss=[3, 1, 2, 0, 5, 4, 0, 0])
+    plan = Subset(size=0.5, choose="lowest_loss").plan(identity(8), split, 0)
+    assert np.flatnonzero(plan.counts).tolist() == [1, 2, 3]
+    assert "lowest_loss" in plan.reasons[0]
+    assert ((plan.counts == 0) == (plan.reason >= 0)).all()
+    with pytest.raises(InputError, match="only 6 valid rows"):
+        Subset(size=7).plan(identity(8), split, 0)
+    assert Subset(size=1).plan(identity(8), split, 0).counts.sum() == 1

@@ -1,0 +1,63 @@
+"""`curate inspect` and `curate report` on folders with and without a finished run."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.fixtures.commands import Call, Finished
+
+
+def test_inspect_shows_the_extremes(finished: Finished, call: Call) -> None:
+    found = call("inspect", finished.out, "--json", "--examples", "2").json
+    split = pq.read_table(finished.out / "tables" / "split.parquet").to_pandas().sort_values("difficulty")
+    assert [row["example_id"] for row in found["easiest"]] == split["example_id"].tolist()[:2]
+    assert [row["example_id"] for row in found["hardest"]] == split["example_id"].tolist()[::-1][:2]
+    by_id = {row["example_id"]: row for row in pq.read_table(finished.out / "data").to_pylist()}
+    for row in found["hardest"]:
+        assert row["text"]["prompt"] == by_id[row["example_id"]]["prompt"]
+    shown = call("inspect", finished.out)
+    assert shown.status == 0
+    assert shown.err == ""
+    assert found["hardest"][0]["text"]["prompt"] in shown.out
+    assert call("inspect", finished.out, "--examples", "-1").status == 2
+
+
+def test_inspect_without_rows_or_data(finished: Finished, tmp_path: Path, call: Call) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.out, copy)
+    shutil.rmtree(copy / "data")
+    for out in (finished.out, copy):
+        found = call("inspect", out, "--json", "--examples", "0")
+        assert found.status == 0
+        assert (found.json["easiest"], found.json["hardest"]) == ([], [])
+        assert "hardest" not in call("inspect", out, "--examples", "0").out
+    for prepare in (
+        lambda: None,
+        lambda: (copy / "data").mkdir(),
+        lambda: (copy / "data" / "x.parquet").write_text("x"),
+    ):
+        prepare()
+        refused = call("inspect", copy)
+        assert refused.status == 2
+        assert f"{copy}/data/train-" in refused.error
+        assert "--examples 0" in refused.error
+        assert "--fresh" in refused.error
+
+
+def test_report_is_written_anew_with_the_same_bytes(finished: Finished, call: Call) -> None:
+    before = (finished.out / "report.html").read_bytes()
+    (finished.out / "report.html").unlink()
+    assert call("report", finished.out, "--json").json == {"report": str(finished.out / "report.html")}
+    assert (finished.out / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["inspect", "report"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_folders_without_a_finished_run(command: str, content: str | None, tmp_path: Path, call: Call) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    refused = call(command, tmp_path)
+    assert refused.status == 2
+    assert str(tmp_path) in refused.error

@@ -1,0 +1,285 @@
+"""`curate run`, `score` and `plan`: the folder they write, and when there is nothing to do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write
+from tests.fixtures.models import tiny_model
+
+
+def _tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name -> (size, time of the last change) of every file below."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of the folder that do not depend on when and where they were made."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for part in ("data", "tables")
+        for path in sorted((folder / part).iterdir())
+    }
+
+
+# --- run ---------------------------------------------------------------------------------------------------------
+def test_run_writes_the_folder_and_one_json_object(finished: Finished, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "out"
+    done = call("run", finished.data, "--out", out, *finished.arguments, "--json")
+    assert done.status == 0
+    assert done.json["counts"]["input"] == 40
+    assert done.json["done_before"] is False
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "data", "report.html", "run.json", "tables"]
+    rows = pq.read_table(out / "data")
+    assert rows.num_rows == done.json["counts"]["output"] > 40
+    assert set(rows.column("prompt").to_pylist()) == {row["prompt"] for row in _rows()}
+    # The proxy came from the cache of another run, and the bytes are those of that run.
+    assert _contents(out) == _contents(finished.out)
+
+
+def test_progress_is_plain_lines_on_stderr(data: Path, tmp_path: Path, scores: Path, call: Call) -> None:
+    done = call("run", data, "--out", tmp_path / "out", "--scores", scores)
+    assert done.status == 0
+    assert any(line.startswith("write: done in") for line in done.err.splitlines())
+    assert "shape prompt_completion: prompt=prompt, completion=completion" in done.err
+    assert not {"\x1b", "\r"} & set(done.out + done.err)
+    assert f"dataset  {tmp_path / 'out' / 'data'}" in done.out
+
+
+def test_same_inputs_again_have_nothing_to_do(finished: Finished, call: Call) -> None:
+    before = _tree(finished.out), _tree(finished.cache)
+    again = call("run", finished.data, "--out", finished.out, *finished.arguments, "--json")
+    assert again.status == 0
+    assert again.json["done_before"] is True
+    assert "nothing to do" in again.err
+    assert (_tree(finished.out), _tree(finished.cache)) == before
+
+
+@pytest.mark.parametrize("change", [["--seed", "1"], ["--set", "augmenters.0.times=2"], ["data"]])
+def test_other_inputs_need_fresh(change: list[str], data: Path, tmp_path: Path, scores: Path, call: Call) -> None:
+    out = tmp_path / "out"
+    arguments = ["--out", out, "--scores", scores]
+    assert call("run", data, *arguments).status == 0
+    before = _tree(out)
+    if change == ["data"]:  # a column that no model reads is part of the output too
+        _write(data, [{**row, "topic": "c"} for row in _rows()])
+        change = []
+    refused = call("run", data, *arguments, *change)
+    assert refused.status == 2
+    assert "other inputs" in refused.error
+    assert "--fresh" in refused.error
+    assert _tree(out) == before
+    assert call("run", data, *arguments, *change, "--fresh").status == 0
+    assert call("run", data, *arguments, *change, "--json").json["done_before"] is True
+
+
+def test_changed_files_of_a_local_proxy_are_other_inputs(
+    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curate.data.readers import read
+    from curate.pipeline import Pipeline
+    from curate.run_record import inputs_fingerprint
+
+    model = tmp_path / "model"
+    tiny_model("llama").save_pretrained(model)
+    pipeline = Pipeline.from_recipe("quick", settings=[f"proxy.model={model}"])
+    before = inputs_fingerprint(pipeline, read(data), None)
+    with (model / "config.json").open("a") as file:
+        file.write(" ")
+    assert inputs_fingerprint(pipeline, read(data), None) != before
+
+
+def test_out_that_is_a_file(data: Path, tmp_path: Path, scores: Path, call: Call) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        refused = call("run", data, "--out", out, "--scores", scores)
+        assert refused.status == 2
+        assert "file" in refused.error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("names", [["notes.txt"], ["data/train.parquet", "README.md"], ["run.json"]])
+def test_out_with_files_of_somebody_else_is_refused(
+    names: list[str], data: Path, tmp_path: Path, scores: Path, call: Call
+) -> None:
+    """Also where they look like ours: many a dataset is a README.md beside a folder `data`."""
+    out = tmp_path / "out"
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("{}")
+    before = _tree(out)
+    for extra in ([], ["--fresh"]):
+        refused = call("run", data, "--out", out, "--scores", scores, *extra)
+        assert refused.status == 2
+        assert str(out) in refused.error
+    assert _tree(out) == before
+
+
+def test_an_unfinished_run_of_ours_goes_on(
+    data: Path, tmp_path: Path, scores: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["run", data, "--scores", scores, "--out"]
+    with monkeypatch.context() as patch:
+        patch.setattr("curate.curated.dataset_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert call(*arguments, tmp_path / "out").status == 130
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert call(*arguments, tmp_path / "out").status == 0
+    assert call(*arguments, tmp_path / "whole").status == 0
+    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_empty_out_is_used(data: Path, tmp_path: Path, scores: Path, call: Call) -> None:
+    (tmp_path / "out").mkdir()
+    assert call("run", data, "--out", tmp_path / "out", "--scores", scores).status == 0
+
+
+def test_where_limit_seed_and_bad_rows(tmp_path: Path, call: Call) -> None:
+    rows = _rows()
+    rows[5]["completion"] = None
+    path = _write(tmp_path / "d.jsonl", rows)
+    given = [path, *TINY, "--where", "topic=b", "--on-bad-row", "drop", "--json"]
+    assert "1 unusable rows left out" in call("plan", *given).err
+    assert call("plan", *given).json["rows_in"] == 19
+    assert call("plan", *given, "--where", "topic=a").json["rows_in"] == 20
+    assert call("plan", *given, "--limit", "10").json["rows_in"] == 10
+    one, two, other = (
+        pq.read_table(_scored(call, tmp_path / f"{k}.parquet", *given, "--limit", "10", "--seed", seed))
+        for k, seed in enumerate(("3", "3", "4"))
+    )
+    assert one.equals(two)
+    assert not one.column("example_id").equals(other.column("example_id"))
+
+
+def _scored(call: Call, out: Path, *arguments: str | Path) -> Path:
+    assert call("score", *arguments, "--out", out).json["rows"] == 10
+    return out
+
+
+# --- score, plan, inspect, report, doctor --------------------------------------------------------------------------
+def test_scores_by_file_give_the_same_result_in_any_row_order(finished: Finished, tmp_path: Path, call: Call) -> None:
+    """Measuring first and curating later is the same as both at once, and scores are joined by id."""
+    path = tmp_path / "scores.parquet"
+    scored = call("score", finished.data, "--out", path, *finished.arguments, "--json")
+    assert scored.status == 0
+    assert scored.json == {"scores": str(path), "rows": 40, "valid": 40}
+    arguments = ["run", finished.data, "--scores", path, "--out", tmp_path / "out", *finished.arguments, "--json"]
+    assert call(*arguments).status == 0
+    assert _contents(tmp_path / "out") == _contents(finished.out)
+    table = pq.read_table(path)
+    pq.write_table(table.take(np.random.default_rng(0).permutation(40)), path)
+    assert call(*arguments).json["done_before"] is True
+    assert call(*arguments, "--fresh").status == 0
+    assert _contents(tmp_path / "out") == _contents(finished.out)
+
+
+def test_score_replaces_scores_but_nothing_else(finished: Finished, tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "s.parquet"
+    arguments = ["score", finished.data, "--out", path, *finished.arguments]
+    pq.write_table(pa.table({"mine": [1]}), path)
+    refused = call(*arguments)
+    assert refused.status == 2
+    assert "something other than scores" in refused.error
+    assert pq.read_table(path).column_names == ["mine"]
+    path.unlink()
+    assert call(*arguments).status == 0
+    first = path.read_bytes()
+    assert call(*arguments).status == 0
+    assert path.read_bytes() == first
+    for wrong, words in ((tmp_path, "is a folder"), (finished.data / "x.parquet", "is a file")):
+        refused = call("score", finished.data, "--out", wrong, *finished.arguments)
+        assert refused.status == 2
+        assert words in refused.error
+
+
+@pytest.mark.parametrize("command", ["plan", "score"])
+def test_an_evaluation_set_that_cannot_be_read_is_refused_whatever_the_recipe(
+    command: str, finished: Finished, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "out.parquet"
+    refused = call(
+        command, finished.data, *finished.arguments, "--evaluation", tmp_path / "nowhere.jsonl", "--out", out
+    )
+    assert refused.status == 2
+    assert "nowhere.jsonl does not exist" in refused.error
+    assert not out.exists()
+
+
+def test_the_command_after_scoring_names_the_evaluation_sets(finished: Finished, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "s.parquet"
+    done = call("score", finished.data, *finished.arguments, "--evaluation", finished.data, "--out", out)
+    assert f"--evaluation={finished.data}" in done.out
+
+
+def test_plan_runs_nothing_and_says_what_is_there(finished: Finished, tmp_path: Path, call: Call) -> None:
+    empty = tmp_path / "cache"
+    first = call("plan", finished.data, *TINY, "--cache", empty, "--out", tmp_path / "out", "--json")
+    assert first.status == 0
+    assert first.json["rows_in"] == 40
+    assert first.json["rows_out"] is None
+    assert {stage["stage"] for stage in first.json["stages"]} >= {"read", "train the proxy", "measure", "write"}
+    assert {path.name for path in empty.iterdir()} == {"matrix-rates", "rows"}  # no model, and no loss
+    assert not (tmp_path / "out").exists()
+    later = call("plan", finished.data, *finished.arguments, "--out", finished.out, "--json")
+    record = json.loads((finished.out / "run.json").read_text())
+    assert later.json["rows_out"] == record["counts"]["output"]
+    assert "nothing to do" in " ".join(later.json["notes"])
+    shown = call("plan", finished.data, *finished.arguments)
+    assert shown.status == 0
+    assert " yes " in shown.out
+    assert max(len(line) for line in shown.out.splitlines()) <= 80
+
+
+def test_rows_that_broke_the_training_are_saved(data: Path, tmp_path: Path, call: Call) -> None:
+    refused = call(
+        "run", data, "--out", tmp_path / "out", *TINY, "--set", "proxy.learning_rate=1e18", "--cache", tmp_path
+    )
+    (saved,) = tmp_path.rglob("diverged-at-step-*.json")
+    assert str(saved) in refused.error
+    from curate.data.readers import read
+
+    ids = json.loads(saved.read_text())["example_ids"]
+    assert ids
+    assert set(ids) <= set(read(data).examples.ids.to_pylist())
+
+
+def test_default_proxy_without_a_hub(data: Path, tmp_path: Path, call: Call) -> None:
+    refused = call("run", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert refused.status == 3
+    assert "--proxy scratch" in refused.error
+    assert not (tmp_path / "out").exists()
+
+
+# --- hostile and outsized rows ---------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_outsized_rows_are_tolerated_and_counted(tmp_path: Path, call: Call) -> None:
+    rows = _with(3, completion="x" * 10_000_000)
+    rows[4]["completion"] = "word " * 5_000
+    rows[5]["prompt"] = "word " * 5_000  # of which only the end is read
+    path = _write(tmp_path / "d.jsonl", rows)
+    done = call("run", path, "--out", tmp_path / "out", *TINY, "--cache", tmp_path / "cache", "--json")
+    assert done.status == 0
+    assert done.json["counts"]["invalid"] == 0
+    assert done.json["counts"]["original"] == 40
+    scores = pq.read_table(tmp_path / "out" / "tables" / "scores.parquet").to_pylist()
+    assert [bool(row["completion_cut"]) for row in scores[3:6]] == [True, True, False]
+    assert [bool(row["prompt_cut"]) for row in scores[3:6]] == [False, False, True]
+    proxy = json.loads((tmp_path / "out" / "run.json").read_text())["proxy"]
+    assert {name: proxy[name] for name in ("max_length", "prompts_cut", "completions_cut")} == {
+        "max_length": 48,
+        "prompts_cut": 1,
+        "completions_cut": 2,
+    }
+    written = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert {len(row["completion"]) for row in written} >= {10_000_000, 25_000}
+    kept = next(row for row in written if row["prompt"] == rows[5]["prompt"])
+    assert kept["difficulty"] is not None
+    assert len(call("inspect", tmp_path / "out", "--examples", "40").out) < 100_000

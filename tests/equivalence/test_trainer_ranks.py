@@ -1,0 +1,87 @@
+"""Two processes under transformers' Trainer train as one does."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from curate.devices import distributed
+from curate.reweighters.trainers import reweight
+from tests import ROOT
+from tests.fixtures.trainers import BATCH, METHODS, ROWS, adapted, assert_close, model, trained, trainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Accelerate collects garbage at the start of every run, which looks at all that was ever imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+# -- two processes -----------------------------------------------------------------------------------------------------
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"name": "losses"},
+    "accumulated": {"name": "losses", "accumulated": 2},
+    "rows": {"name": "worst", "accumulated": 2},
+    "embeddings": {"name": "embeddings", "accumulated": 2},
+    "gradients": {"name": "gradients"},
+    "LoRA": {"name": "embeddings", "lora": True},
+}
+
+
+def case(folder: Path, name: str, accumulated: int = 1, lora: bool = False) -> dict[str, Any]:
+    """Weights after training and mean weights of the rows; the batch is the same for any number of processes."""
+    per_device = BATCH // accumulated // distributed.world_size()
+    more = {"train_sampling_strategy": "sequential", "kind": transformers.Trainer}
+    if "LOCAL_RANK" in os.environ:
+        more["ddp_backend"] = "gloo"
+    of = adapted(model()) if lora else model()
+    ready = trainer(folder, accumulated, of=of, per_device_train_batch_size=per_device, **more)
+    weighing = reweight(ready, METHODS[name], rows=ROWS)
+    weights = trained(ready)
+    means, times = weighing.mean_weights()
+    return {"weights": weights, "means": torch.from_numpy(means), "times": torch.from_numpy(times)}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What both ranks of a torchrun of this very file found, per case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launcher, __file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_as_one_does(ranks: list[dict[str, Any]], name: str, tmp_path: Path) -> None:
+    alone = case(tmp_path, **CASES[name])
+    first, second = (found[name] for found in ranks)
+    assert torch.equal(first["weights"], second["weights"])
+    assert_close(first["weights"], alone["weights"], adapted(model()) if CASES[name].get("lora") else model())
+    assert torch.equal(first["times"], alone["times"])
+    torch.testing.assert_close(first["means"], alone["means"], rtol=1e-3, atol=1e-5, equal_nan=True)
+    assert float(alone["means"].nan_to_num(1).std()) > 0.01
+
+
+if __name__ == "__main__":
+    distributed.start()
+    found = {name: case(Path(sys.argv[1]) / name, **each) for name, each in CASES.items()}
+    assert distributed.world_size() == 2
+    torch.save(found, Path(sys.argv[1]) / f"{distributed.rank()}.pt")
+    distributed.barrier()
+    torch.distributed.destroy_process_group()

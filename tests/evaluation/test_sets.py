@@ -1,0 +1,87 @@
+"""Evaluation sets: their final answers, the rows that are chosen, and how they are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curate.errors import DataWarning, InputError
+from curate.evaluation import EvaluationSet, parse_set
+from curate.evaluation.sets import read_set
+from tests.fixtures.evaluation import asked, table
+
+
+# -- sets -------------------------------------------------------------------------------------------------------------
+def test_final_answers_come_from_their_column_else_from_what_a_solution_marks() -> None:
+    rows = table(
+        question=["q"] * 5,
+        answer=["so 3\n#### 3", "long talk of 3 and 4", "18", None, "The answer is (B)."],
+        final_answer=["5", None, None, "9", None],
+        source=None,
+        level=None,
+    )
+    found = asked(rows)
+    assert found.answers == ["5", None, "18", "9", "(B)"]
+    assert found.completions == ["so 3\n#### 3", "long talk of 3 and 4", "18", "9", "The answer is (B)."]
+    assert found.answer_only == 2
+    for name in ("final_answer", "Answer"):
+        for numbers in ([18, 3], [18.0, 3.0]):
+            bare = asked(pa.table({"question": ["a", "b"], name: numbers}))
+            assert (bare.answers, bare.completions, bare.answer_only) == (["18", "3"], ["18", "3"], 2)
+
+
+def test_rows_are_chosen_sampled_and_left_out_as_asked() -> None:
+    rows = table(
+        question=["a", None, "c", "d"],
+        answer=["1", "2", None, "4"],
+        source=None,
+        level=["e", "e", "e", "f"],
+        split=["test", "test", "test", "train"],
+    )
+    with pytest.warns(DataWarning, match=r"\(test 1, train 1\).*where: split=test"):
+        assert asked(rows).left_out == 2
+    assert asked(rows, where="split=test").texts == ["a"]
+    assert asked(rows, where="split=test").levels == ["e"]
+    assert asked(rows, where="split=test", level="split").levels == ["test"]
+    many = pa.table({"question": [f"q{k}" for k in range(50)], "answer": ["1"] * 50})
+    some = [asked(many, limit=9, seed=seed).texts for seed in (0, 0, 1)]
+    assert len(some[0]) == 9
+    assert some[0] == some[1] != some[2]
+    with pytest.raises(InputError, match="no column 'grade' for the level"):
+        asked(level="grade")
+    with pytest.raises(InputError, match="text alone have no question"):
+        asked(pa.table({"text": ["a"]}))
+    with pytest.raises(InputError, match=r"evaluation set q .*match no known shape"):
+        asked(pa.table({"riddle": ["a"]}))
+
+
+def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"question": ["1 + 1?", "1 + 2?"], "answer": ["2", "3"]})
+    several = datasets.DatasetDict({"train": table, "test": table})
+    with pytest.warns(DataWarning, match="sums is read from its split train"):
+        read_set(EvaluationSet(data=several, name="sums"))
+    # Warnings are errors: none where a split is named, where there is one only, or for solved examples.
+    read_set(EvaluationSet(data=several, name="sums", split="train"))
+    read_set(EvaluationSet(data=datasets.DatasetDict({"train": table}), name="sums"))
+    read_set(EvaluationSet(data=several, name="sums"), asked=False)
+
+
+def test_sets_are_named_on_the_command_line_by_path_name_or_mapping(tmp_path: Path) -> None:
+    odd = tmp_path / "a=b.parquet"
+    odd.touch()
+    assert parse_set("x.parquet", "--data") == EvaluationSet(data="x.parquet")
+    assert parse_set("gsm=x/y.parquet", "--data") == EvaluationSet(data="x/y.parquet", name="gsm")
+    assert parse_set(str(odd), "--data").data == str(odd)
+    described = parse_set("m={data: x.parquet, where: 'split=test,level!=5', limit: 3}", "--data")
+    assert described == EvaluationSet(data="x.parquet", name="m", where="split=test,level!=5", limit=3)
+    assert EvaluationSet(data=str(odd)).title == "a-b"
+    for text, message in (
+        ("{data: x, wher: y}", "no key 'wher'; did you mean 'where'"),
+        ("{data: x, name: ../up}", "cannot name a folder"),
+        ("{where: x}", "it names no data"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse_set(text, "--data")

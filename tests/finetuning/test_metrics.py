@@ -1,0 +1,92 @@
+"""The lines of a run: to its file, to loggers and to the terminal."""
+
+from __future__ import annotations
+
+import sys
+import types
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import curate.finetuning.training_run as training
+from curate.errors import InputError
+from curate.finetuning import finetune
+from curate.finetuning.metrics import read_metrics
+from curate.training.config import StepRecord, TrainConfig
+from tests.fixtures.finetuning import settings, table
+
+
+# -- metrics elsewhere, and arithmetic ------------------------------------------------------------------------------
+def test_loggers_are_given_every_line(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {"scalars": [], "lines": [], "closed": 0}
+
+    class SummaryWriter:
+        def __init__(self, directory: str, purge_step: int) -> None:
+            seen["started"] = (directory, purge_step)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen["scalars"].append((name, step))
+
+        def close(self) -> None:
+            seen["closed"] += 1
+
+    class Run:
+        def log(self, values: dict[str, float], step: int) -> None:
+            seen["lines"].append((step, values))
+
+        def finish(self) -> None:
+            seen["closed"] += 1
+
+    def init(**arguments: Any) -> Run:
+        seen["wandb"] = arguments
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    run = tmp_path / "run"
+    finetune(table(), settings(model, steps=3), run, log=("tensorboard", "wandb"))
+    lines = read_metrics(run / "metrics.jsonl")
+    assert seen["started"] == (str(run / "tensorboard"), 1)
+    assert [step for name, step in seen["scalars"] if name == "loss"] == [1, 2, 3]
+    assert seen["lines"] == [(line.pop("step"), line) for line in lines]
+    assert seen["closed"] == 2
+    assert seen["wandb"]["mode"] == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    finetune(table(), settings(model, steps=1), tmp_path / "online", log=("wandb",))
+    assert seen["wandb"]["mode"] == "online"
+    assert "secret" not in repr(seen["wandb"])
+
+
+def test_a_logger_that_is_not_there_is_named(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="choose from tensorboard, wandb"):
+        finetune(table(), settings(model), tmp_path / "run", log=("mlflow",))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match=r"curate-lm\[wandb\]"):
+        finetune(table(), settings(model), tmp_path / "run", log=("wandb",))
+    assert not (tmp_path / "run").exists()  # said before anything is done
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_lines_are_as_far_apart_as_asked(every: int, model: str, tmp_path: Path) -> None:
+    finetune(table(), settings(model, steps=5, log_every=every), tmp_path / "run")
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [*range(every, 5, every), 5]
+    assert set(lines[0]) == {
+        *("step", "epoch", "loss", "learning_rate", "gradient_norm", "tokens", "tokens_per_second", "seconds")
+    }
+    assert all(b["tokens"] > a["tokens"] and b["seconds"] > a["seconds"] for a, b in pairwise(lines))
+
+
+@pytest.mark.parametrize(("gradients", "share"), [(1, "25%"), (2, "50%")])
+def test_the_line_on_the_terminal_has_loss_rate_share_of_peak_and_time_left(gradients: int, share: str) -> None:
+    watch = training._Watch(
+        None, TrainConfig(steps=10), operations=1000.0, peak=8000.0, stage=None, gradients=gradients
+    )  # type: ignore[arg-type]
+    first, second = (StepRecord(k, 1.25, 1e-3, 1.0, gradients, 100 * k, 0.5 * k, 4096) for k in (1, 2))
+    watch._recent.append((first.tokens, first.seconds))
+    watch._recent.append((second.tokens, second.seconds))
+    assert watch._line(second) == f"loss 1.250, 200 tokens/s, {share} of peak, 4.0 s left"

@@ -1,0 +1,174 @@
+"""What a server answers is read: texts, counts, reasons, errors in any form, and what is no completion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.errors import InputError
+from curate.generators.payloads import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
+from curate.generators.request_store import RequestStore, complete
+from curate.generators.requests import Completion, Request
+from curate.generators.room import fills_context
+from tests.fixtures.completions import Pulled, ask, connect, failing, texts
+from tests.fixtures.server import FakeServer, Fault
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}, Completion("", "stop", 3, 4)),
+        ({"choices": [{"text": "a", "finish_reason": "tool_calls"}]}, Completion("a", "stop", 3, 4)),
+        (
+            {"choices": [{"text": "a", "finish_reason": "content_filter"}]},
+            Completion("", "refused", 3, 4, refusal="the server's content filter withheld it"),
+        ),
+        (
+            {"choices": [{"text": "Sorry \ud800, \udc00 \U0001f40d", "finish_reason": "stop"}]},
+            Completion("Sorry \ufffd, \ufffd \U0001f40d", "stop", 3, 4),
+        ),
+    ],
+)
+def test_unusual_completions(answer: dict[str, Any], expected: Completion) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    content = json.dumps({**answer, "usage": usage}).encode()
+    assert completion_of(content, 50) == Answer(expected, None, True)
+
+
+UNSAID = [
+    *["null", "[]", "3", '"many"', "{}", '{"prompt_tokens": 2}'],
+    *[f'{{"completion_tokens": {n}}}' for n in ("null", "-1", "1.5", "1e400", "true", '"7"', "2147483649", "9" * 9000)],
+    '{"completion_tokens": 0}',  # though there is text
+]
+
+
+@pytest.mark.parametrize("usage", UNSAID, ids=range(len(UNSAID)))
+def test_tokens_that_a_server_does_not_count_are_charged_at_their_most_and_it_is_said_once(usage: str) -> None:
+    content = f'{{"choices": [{{"text": "a", "finish_reason": "stop"}}], "usage": {usage}}}'
+    queue = Charged(5)
+    with FakeServer(faults=lambda body, _: Fault("raw", message=content)) as server:
+        connect(server).serve(queue)
+    assert [each.completion_tokens for each in queue.completions] == [50] * 5
+    assert {each.prompt_tokens for each in queue.completions} == {2 if "prompt_tokens" in usage else 0}
+    told = [note for note in queue.notes if "max_tokens is assumed" in note]
+    assert told == ["the server does not say how many tokens it used; max_tokens is assumed"]
+
+
+def test_no_usage_at_all_is_charged_too() -> None:
+    answer = completion_of(b'{"choices": [{"text": "", "finish_reason": "length"}]}', 7)
+    assert answer == Answer(Completion("", "length", 0, 7), None, False)
+    assert completion_of(
+        b'{"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"completion_tokens": 0}}', 7
+    ) == (Answer(Completion("", "stop", 0, 0), None, True))
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "served", "answered", "fine"),
+    [
+        ("gpt-4o", "gpt-4o", "gpt-4o-2024-08-06", True),
+        ("openai/gpt-4o", "gpt-4o", "OpenAI/gpt-4o", True),
+        ("/models/small", "small", "/models/small/", True),
+        ("gpt-4o", "gpt-4o", "gpt-4", False),
+        ("gpt-4", "gpt-4", "gpt-4o", False),
+        ("m", "m", "other", False),
+    ],
+)
+def test_an_answer_speaks_for_the_model_that_was_asked_or_a_version_of_it(
+    asked_for: str, served: str, answered: str, fine: bool
+) -> None:
+    assert speaks_for(answered, Served(served), asked_for) == fine
+
+
+def test_an_answer_of_another_model_is_not_kept(tmp_path: Path) -> None:
+    store = RequestStore(tmp_path / "requests.sqlite")
+    whole: dict[str, Any] = {"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
+    for name in ("an/other\x1b[1m model", "fake-model-2025", None, 3, ""):
+        content = json.dumps({**whole, "model": name})
+        with FakeServer(faults=lambda body, _: Fault("raw", message=content)) as server:  # noqa: B023
+            if name == "an/other\x1b[1m model":
+                message = failing(InputError, connect(server), [ask(0)])
+                assert "answered as an/other model, not as fake-model" in message
+                assert server.paths["/v1/completions"] == 1
+            else:
+                assert texts(complete(connect(server), [ask(0)], store)) == ["a"]
+            assert store.count() == (0 if name == "an/other\x1b[1m model" else 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *["", "[]", "null", "{}", '{"choices": []}', '{"choices": [[]]}', '{"choices": 3}', "[" * 100_000],
+        '{"choices": [{"text": "a"}]}',
+        '{"choices": [{"text": 1, "finish_reason": "stop"}]}',
+        '{"choices": [{"text": "a", "finish_reason": "abort"}]}',
+        '{"choices": [{"text": "a", "finish_reason": ["stop"]}]}',
+    ],
+    ids=range(12),
+)
+def test_what_is_no_completion_is_a_value_error(content: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        completion_of(content.encode(), 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"error": {"message": "no\\u001b[31m way\\nat all"}}', "no way at all"),
+        (b'{"detail": [{"msg": "field required"}]}', '[{"msg": "field required"}]'),
+        (b'{"error": "plainly"}', "plainly"),
+        (b"<html>\xff" + b"x" * 1000, None),
+        (b"", "no reason given"),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_messages_of_servers_become_one_line(content: bytes, expected: str | None) -> None:
+    message = message_of(content)
+    assert message.isprintable()
+    assert len(message) <= LONGEST_MESSAGE
+    assert expected in (None, message)
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
+    store = RequestStore(tmp_path / "requests.sqlite")
+    requests = [ask(0), ask(1, "long " * 100), ask(2)]
+    with FakeServer(context=200) as server:
+        found = complete(connect(server), requests, store)
+    assert [each.finish_reason for each in found] == ["stop", "refused", "stop"]
+    assert "maximum context length is 200" in str(found[1].refusal)
+    assert store.count() == 2
+
+
+def test_more_tokens_than_the_context_has_are_not_asked_for() -> None:
+    with FakeServer(context=100) as server:
+        complete(connect(server), [ask(0, max_tokens=4000)])
+    assert server.requests[0]["max_tokens"] == 100
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 2048 tokens. However, you requested 5000 tokens",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "The decoder prompt (length 4000) is longer than the maximum model length of 2048.",
+        "context_length_exceeded",
+    ],
+)
+def test_wordings_of_a_prompt_that_is_too_long(message: str) -> None:
+    assert fills_context(400, message)
+    assert not fills_context(400, "max_tokens=5000 cannot be greater than max_model_len=2048")
+
+
+class Charged(Pulled):
+    """Keeps the completions."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.waiting = [ask(k + 1000) for k in range(count)]
+        self.completions: list[Completion] = []
+
+    def done(self, request: Request, completion: Completion) -> None:
+        super().done(request, completion)
+        self.completions.append(completion)

@@ -1,0 +1,173 @@
+"""The settings of a vLLM generator: keys that stay secret, addresses, arguments and identity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from curate.errors import ExternalError, InputError
+from curate.generators import VLLMServer
+from curate.generators import load_balancing as endpoints
+from curate.generators.request_store import complete
+from tests.fixtures.completions import Pulled, ask, connect, failing
+from tests.fixtures.server import FakeServer, Fault
+
+KEY = "sk-very-secret-key"
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+def test_the_key_comes_from_the_environment_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer(key=KEY) as server:
+        generator = connect(server, api_key_variable="MY_KEY")
+        message = failing(InputError, generator, [ask(0)])
+        assert "there is none in the environment variable MY_KEY" in message
+        monkeypatch.setenv("MY_KEY", KEY)
+        assert len(complete(generator, [ask(0)])) == 1
+        monkeypatch.setenv("MY_KEY", "wrong-" + KEY)
+        message = failing(InputError, generator, [ask(0)])
+    assert "does not accept the key in the environment variable MY_KEY (status 401)" in message
+    assert KEY not in message + repr(generator) + generator.model_dump_json() + generator.identity()
+
+
+def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\r\n\t")
+    with FakeServer(key=KEY) as server:
+        assert len(complete(connect(server), [ask(0)])) == 1
+        monkeypatch.setenv("OPENAI_API_KEY", " \n")
+        assert "there is none in the environment variable" in failing(InputError, connect(server), [ask(0)])
+
+
+@pytest.mark.parametrize("inside", ["\n", "\r\nX-Header: 1", "\x7f", "\x1b[31m", "\u200b", "é", "\udcff"])
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", f"{KEY}{inside}{KEY}")
+    generator = VLLMServer(model="m", url="http://127.0.0.1:9", api_key_variable="MY_KEY")
+    for use in (generator.check_ready, lambda: generator.serve(Pulled(1))):
+        with pytest.raises(InputError, match="the key in the environment variable MY_KEY holds a char") as caught:
+            use()
+        assert KEY not in str(caught.value)
+
+
+def test_a_key_in_the_servers_own_words_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for status in (400, 500):
+        with FakeServer(faults=lambda body, _: Fault("status", status, f"bad key {KEY}!")) as server:  # noqa: B023
+            message = failing(InputError if status == 400 else ExternalError, connect(server, retries=0), [ask(0)])
+        assert "bad key ***!" in message
+        assert KEY not in message
+
+
+def test_a_key_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = VLLMServer(model="m", url=("http://127.0.0.1:9", "http://10.255.255.1:8000"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    message = failing(InputError, generator, [ask(0)])
+    assert "http://10.255.255.1:8000 is not encrypted" in message
+    assert KEY not in message
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost"])
+def test_this_machine_and_https_are_safe(host: str) -> None:
+    endpoints.check_key_travels_safely(f"http://{host}:80", "K")
+    endpoints.check_key_travels_safely("https://example.org", "K")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h:8000/", "http://h:8000"),
+        ("http://h:8000/v1", "http://h:8000"),
+        (" https://h/api/v1/ ", "https://h/api"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_addresses_are_brought_into_one_form(url: str, expected: str) -> None:
+    assert VLLMServer(model="m", url=url).url == expected
+    assert VLLMServer(model="m", url=(url, url)).url == (expected,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *[f"http://user:{KEY}@h:8000", f"https://{KEY}@h", f"https://h/v1?key={KEY}", f"https://h#{KEY}"],
+        *[f"ftp://h/{KEY}", KEY, f"http:///{KEY}", f"http://h:port/{KEY}", f"file:///etc/{KEY}", ""],
+    ],
+)
+def test_addresses_that_cannot_be_used_are_refused_without_repeating_what_may_be_secret(url: str) -> None:
+    for given in (url, ("http://fine:80", url)):
+        with pytest.raises(InputError) as caught:
+            VLLMServer(model="m", url=given)
+        assert KEY not in str(caught.value)
+
+
+def test_arguments_that_are_ours_to_give_are_refused_and_not_repeated() -> None:
+    for word in (
+        "--api-key",
+        "--api_key",
+        "--served_model_name=x",
+        "--api-key=" + KEY,
+        "--port=1",
+        "--host",
+        "--served-model-name",
+    ):
+        with pytest.raises(InputError, match=r"is set by VLLMServer itself") as caught:
+            VLLMServer(model="m", arguments=(word, KEY))
+        assert KEY not in str(caught.value)
+    with pytest.raises(ValidationError):
+        VLLMServer(model="m", connections=513)
+
+
+# -- identity ---------------------------------------------------------------------------------------------------------
+def test_the_identity_is_that_of_the_model_and_its_template_alone(tmp_path: Path) -> None:
+    one = VLLMServer(model="org/model")
+    assert one.identity() == VLLMServer(model="org/model", url="http://h:1", connections=3, command="x").identity()
+    assert one.identity() == VLLMServer(model="org/model", arguments=("--tensor-parallel-size", "2")).identity()
+    others = [
+        VLLMServer(model="org/other"),
+        VLLMServer(model="org/model", template="plain"),
+        VLLMServer(model="org/model", arguments=("--revision", "abc")),
+        VLLMServer(model="org/model", arguments=("--revision", "abd", "--quantization", "awq")),
+        VLLMServer(model="org/model", arguments=("--quantization=fp8",)),
+    ]
+    assert len({generator.identity() for generator in [one, *others]}) == 6
+
+
+DECIDING = """-q fp8; --reasoning-parser qwen3; --reasoning-parser deepseek_r1; --tokenizer-mode slow;
+    --lora-modules a=b c=d; --rope-scaling {}; --hf-overrides.rope_theta 3; --config a.yaml; --chat-template a.jinja;
+    --logits-processors x.Y; --no-disable-sliding-window; --disable-sliding-window"""
+
+
+FAST = """--dtype=float16; --kv-cache-dtype fp8; --max-model-len 2048; --max-model-len -1; --tensor-parallel-size 2;
+    --enforce-eager; --no-enable-chunked-prefill --max-num-batched-tokens 8192; --gpu-memory-utilization 0.5;
+    --max-num-seqs 4; --seed -1; --disable-log-stats; --enable-prefix-caching"""
+
+
+def test_what_changes_the_text_changes_the_identity_and_what_changes_the_pace_does_not() -> None:
+    def identity(arguments: str) -> str:
+        return VLLMServer(model="org/model", arguments=tuple(arguments.split())).identity()
+
+    deciding, fast = DECIDING.split(";"), FAST.split(";")
+    assert len({identity(arguments) for arguments in [*deciding, ""]}) == len(deciding) + 1
+    assert {identity(arguments) for arguments in fast} == {identity("")}
+    assert identity("--seed -1 --quantization fp8 --max-num-seqs 4") == identity("--quantization fp8")
+
+
+def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:
+    def folder(name: str, weights: bytes, template: str | None) -> VLLMServer:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        header = json.dumps({"__metadata__": {"of": weights.decode()}}).encode()
+        (path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+        return VLLMServer(model=str(path))
+
+    one, same = folder("one", b"weights", "{{ x }}"), folder("same", b"weights", "{{ x }}")
+    other, plain = folder("other", b"others", "{{ x }}"), folder("plain", b"weights", None)
+    assert one.identity() == same.identity()
+    assert len({one.identity(), other.identity(), plain.identity()}) == 3
+    assert one.identity().endswith(" chat")
+    assert plain.identity().endswith(" plain")

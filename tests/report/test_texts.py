@@ -1,0 +1,81 @@
+"""The examples that the report shows: the extremes, with their own text and place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curate.report import write_report
+from curate.report.texts import extremes, rejections
+from tests.fixtures.reports import Page, page_of, rewrite, rewrite_run, rows_of
+
+
+def test_the_shown_examples_are_the_extremes_with_their_own_text(finished_run: Path) -> None:
+    finished, rows = rows_of(finished_run)
+    easiest, hardest, flat = extremes(finished, rows)
+    order = np.argsort(np.where(rows.valid, rows.difficulty, np.nan), kind="stable")[: rows.valid.sum()]
+    assert [example.identity for example in easiest] == rows.ids.take(pa.array(order[:20])).to_pylist()
+    assert [example.identity for example in hardest] == rows.ids.take(pa.array(order[:-21:-1])).to_pylist()
+    for example in (*easiest, *hardest):
+        number = int(example.identity.removeprefix("row-"))
+        if example.copies == 0:
+            assert example.fields == ()
+        else:
+            assert [field.label for field in example.fields] == ["prompt", "completion"]
+            assert example.fields[0].text.startswith(f"Question {number}:")
+            assert example.fields[1].text.endswith(f"#### {number - number // 3}")
+        assert example.source == f"source {number % 4}"
+    assert {example.copies for example in hardest} == {2}
+    assert sum(example.copies == 0 for example in easiest) == 1
+    assert rows.noise_suspect is not None
+    suspects = rows.ids.take(pa.array([row for row in order[::-1] if rows.noise_suspect[row]])).to_pylist()
+    assert [flat[0].identity, flat[-1].identity] == [suspects[0], suspects[-1]]
+    assert len({example.identity for example in flat}) == len(flat) == 10
+    assert all(example.suspect and example.fields for example in flat)
+    assert "because the row was left out" in page_of(finished_run).text
+
+
+def test_message_lists_are_shown_turn_by_turn(run_copy: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]
+    for path in (run_copy / "data").iterdir():
+        rewrite(path, lambda table: table.append_column("messages", pa.array([turns] * len(table))))
+    rewrite_run(run_copy, lambda run: run["data"].update(columns={"messages": "messages"}))
+    example = extremes(*rows_of(run_copy))[1][0]
+    assert [(field.label, field.text) for field in example.fields] == [
+        ("user", "Hi"),
+        ("assistant", "Hello there"),
+    ]
+
+
+def test_rejected_rows_are_counted_by_reason(finished_run: Path) -> None:
+    found = rejections(rows_of(finished_run)[0], most=30, examples=3)
+    assert found is not None
+    assert [(group.reason, group.stage, group.rows, len(group.examples)) for group in found[0]] == [
+        ("completion is empty", "read", 5, 3),
+        ("prompt is not text", "read", 2, 2),
+    ]
+    assert found[0][1].examples[0][:2] == ("5", "bad-5")
+    assert json.loads(found[0][1].examples[0][2].text) == {"question": "q 5"}
+    assert found[1] == 2
+
+
+def test_a_huge_cell_is_cut_with_a_note(run_copy: Path) -> None:
+    hardest = extremes(*rows_of(run_copy))[1][0]
+
+    def grow(table: pa.Table) -> pa.Table:
+        cells = [
+            ("x" * 10_000_000 if identity == hardest.identity else text)
+            for identity, text in zip(table["example_id"].to_pylist(), table["question"].to_pylist(), strict=True)
+        ]
+        return table.set_column(table.schema.get_field_index("question"), "question", [cells])
+
+    for path in (run_copy / "data").iterdir():
+        rewrite(path, grow)
+    path = write_report(run_copy)
+    assert path.stat().st_size < 8_000_000
+    page = Page(path.read_text())
+    assert "Cut: the first 2,000 characters of 10.0 MB." in page.text
+    assert max(len(word) for word in page.text.split()) <= 2_000

@@ -1,0 +1,158 @@
+"""Reweighters in the training loop: resumed, sharded, short of memory, and leaving the run alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from curate.errors import InputError
+from curate.models.batches import make_batch
+from curate.models.gradients import mean_gradient
+from curate.reweighters import (
+    ADAPT,
+    DGA,
+    IRDRO,
+    DynamicLoss,
+    GivenWeights,
+)
+from curate.training.loop import train
+from curate.training.reweighting import Reweighting
+from tests.fixtures.models import random_tokens, tiny_model
+from tests.fixtures.reweighting import TOKENS, asked, config, flat, rows_of, run, training
+
+# -- in a run ----------------------------------------------------------------------------------------------------
+STATEFUL = {
+    "adapt": ADAPT(anchors="a", tau=0.1, refresh_every=4),
+    "dga": DGA(target="t", refresh_every=2, rows_per_gradient=3),
+    "given": GivenWeights(column="w"),
+    "irdro": IRDRO(),
+}
+
+
+COLUMNS = {"domain": ["a", "b"] * 20 + ["a"], "w": np.linspace(0, 2, 41).tolist()}
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_resumed_run_remembers(name: str, tmp_path: Path) -> None:
+    whole, half = tiny_model(), tiny_model(seed=4)
+    for checkpoint in train(
+        whole, TOKENS, config(steps=7), checkpoint_steps=[3, 7], reweighter=STATEFUL[name], rows=rows_of(**COLUMNS)
+    ):
+        if checkpoint.step == 3:
+            checkpoint.save(tmp_path)
+    *_, again = train(
+        half,
+        TOKENS,
+        config(steps=7),
+        checkpoint_steps=[7],
+        resume=tmp_path,
+        reweighter=STATEFUL[name],
+        rows=rows_of(**COLUMNS),
+    )
+    assert again.losses == checkpoint.losses
+    assert torch.equal(flat(half), flat(whole))
+    assert torch.equal(again.reweighting.sums, checkpoint.reweighting.sums)
+    assert int(again.reweighting.times.sum()) == 7 * 8
+
+
+def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Path) -> None:
+    for reweighter, place in ((None, tmp_path / "plain"), (IRDRO(), tmp_path / "weighed")):
+        place.mkdir()
+        for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=reweighter):
+            checkpoint.save(place)
+    with pytest.raises(InputError, match="trained with a reweighter; give it"):
+        list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], resume=tmp_path / "weighed"))
+    with pytest.raises(InputError, match="trained without a reweighter; leave it out"):
+        list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], resume=tmp_path / "plain", reweighter=IRDRO()))
+
+
+@pytest.mark.parametrize("name", ["adapt", "dga"])
+def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(name: str) -> None:
+    found = []
+    for failing in (0, 1):
+        model, left = tiny_model(), [0]
+        records: list[Any] = []
+
+        def hook(*_: Any, model: Any = model, left: list[int] = left) -> None:
+            if not model.training and left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.model.layers[1].register_forward_hook(hook)
+        given: dict[str, Any] = {"reweighter": STATEFUL[name], "rows": rows_of(**COLUMNS)}
+        for last in train(model, TOKENS, config(), checkpoint_steps=[0, 6], log=records.append, **given):
+            left[0] = failing if last.step == 0 else 0  # not before: the loop tries out the model, in eval mode
+        sizes = [record.micro_batch_tokens for record in records]
+        found.append((last.losses, last.reweighting.sums, sizes))
+    (losses, sums, sizes), (again, sums_again, smaller) = found
+    assert max(smaller) < min(sizes)
+    assert np.allclose(losses, again, atol=1e-4)
+    assert torch.allclose(sums, sums_again, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reweighter", "serves"),
+    [
+        (GivenWeights(column="w"), True),
+        (IRDRO(), True),
+        (ADAPT(anchors="a", similarity="bm25"), True),
+        (ADAPT(anchors="a"), False),
+        (DGA(target="t"), False),
+    ],
+)
+def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool) -> None:
+    known = training(tiny_model(), rows=rows_of(**COLUMNS))
+    if serves:
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+        return
+    with pytest.raises(
+        InputError, match=r"looks at the whole model, .* losses or columns alone, or leave sharding out"
+    ):
+        Reweighting(reweighter, lambda: known, 41, sharded=True)
+
+
+def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:
+    for checkpoint in train(tiny_model(), TOKENS, config(), checkpoint_steps=[2], reweighter=IRDRO()):
+        checkpoint.save(tmp_path)
+    for other in (DynamicLoss(), IRDRO(kl_weight=2.0), STATEFUL["dga"]):
+        again = {"reweighter": other, "rows": rows_of(**COLUMNS), "resume": tmp_path}
+        with pytest.raises(InputError, match="trained with another reweighter, or other settings of it"):
+            list(train(tiny_model(), TOKENS, config(), checkpoint_steps=[6], **again))
+
+
+def test_looking_at_gradients_leaves_the_run_alone() -> None:
+    """With a step size for the mixture so small that nothing moves, the run is the plain one but for rounding."""
+    model, plain = tiny_model(), tiny_model()
+    still = DGA(target="t", eta=1e-12, refresh_every=1)
+    last = run(model, still, rows=rows_of(domain=COLUMNS["domain"]))
+    expected = run(plain, None)
+    assert np.allclose(last.losses, expected.losses, atol=1e-6)
+    assert torch.allclose(flat(model), flat(plain), atol=1e-6)
+
+
+def test_mean_gradient_is_that_of_the_mean_token() -> None:
+    model = tiny_model()
+    model.lm_head.weight.grad = kept = torch.ones_like(model.lm_head.weight)
+    found = mean_gradient(model, TOKENS, device=torch.device("cpu"), budget=60)
+    assert model.lm_head.weight.grad is kept
+    oracle = tiny_model()
+    for row in np.flatnonzero(TOKENS.valid):
+        batch = make_batch(TOKENS, [row])
+        count = int(TOKENS.completion_tokens[row])
+        (oracle(input_ids=batch.input_ids, labels=batch.labels).loss * count).backward()
+    total = int(TOKENS.completion_tokens[TOKENS.valid].sum())
+    for gradient, parameter in zip(found, oracle.parameters(), strict=True):
+        assert torch.allclose(gradient, parameter.grad / total, atol=1e-6)
+    nothing = random_tokens([(3, 2)], invalid=[0])
+    with pytest.raises(InputError, match="no row with completion text"):
+        mean_gradient(model, nothing, device=torch.device("cpu"), budget=60)
+
+
+def test_a_loop_that_does_not_know_its_rows_is_told() -> None:
+    live = GivenWeights(column="w").begin(training(tiny_model(), rows=rows_of(w=[1.0] * 41)))
+    with pytest.raises(InputError, match="GivenWeights weighs rows by their place in the training data"):
+        asked(live, [0.5, 0.7])

@@ -1,0 +1,305 @@
+"""The arms of a validation: which there are, what each trains on, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import curate.comparison
+import curate.evaluation
+import curate.finetuning
+import curate.models
+import curate.storage.cache
+import curate.validation.folder
+from augmenters import Duplicate, Replay, Subset, Synthesize
+from curate.clusterers import Quantile
+from curate.data.readers import Loaded, read
+from curate.errors import InputError
+from curate.evaluation import EvaluationSet
+from curate.finetuning import Finetuning
+from curate.optimizers import SAM
+from curate.pipeline import Pipeline
+from curate.proxy.proxy import Proxy
+from curate.proxy.training import ProxyRun
+from curate.run import Run
+from curate.validation import ARMS, Addition, Validation
+from curate.validation.arms import Arm, Arms
+from curate.validation.config import CONTROLS
+from curate.validation.schedule import reference_arm
+from scorers import LossTrajectory
+from tests.fixtures.validation import (
+    Known,
+    Writes,
+    loaded,
+    pipeline,
+    rows,
+    settings,
+)
+
+SAME_NUMBER = ("hard", *CONTROLS)
+
+
+@dataclass(frozen=True)
+class EvenLength:
+    """As Known, with rows that are all of one length."""
+
+    def score(self, examples, run):
+        return replace(Known().score(examples, run), tokens=np.full(len(examples), 9, np.int32))
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A scorer that says nothing but a number per row."""
+
+    def score(self, examples, run):
+        return examples.table["known"].to_numpy()
+
+
+def arms_of(out: Path, given: Validation | None = None, data: Loaded | None = None) -> Arms:
+    data, given = data or loaded(), given or settings()
+    return Arms(data, given, out, Run(given.pipeline.proxy, out / "cache"), None)
+
+
+def table(arm: Arm) -> pa.Table:
+    return pq.read_table(Path(arm.data) / "data")
+
+
+def extra_rows(arm: Arm) -> list[str]:
+    found = table(arm)
+    return sorted(found.filter(pa.compute.equal(found["origin"], "duplicate"))["source_id"].to_pylist())
+
+
+# -- which arms there are -------------------------------------------------------------------------------------------
+def test_sam_is_no_arm_where_all_are_trained_with_it() -> None:
+    tuning = Finetuning(model="scratch", optimizer=SAM())
+    assert settings(finetuning=tuning).named_arms() == ("original", *SAME_NUMBER)
+    with pytest.raises(InputError, match=r"arm sam: .*two gradients a step already"):
+        settings(finetuning=tuning, arms=("hard", "sam"))
+
+
+def test_the_recipe_decides_which_arms_there_are() -> None:
+    assert settings().named_arms() == ("original", *SAME_NUMBER, "sam")
+    assert settings(pipeline=pipeline(Subset(size=0.5))).named_arms() == ("original", "sam")
+    assert settings(arms=("random", "hard")).named_arms() == ("original", "hard", "random")
+    own = Addition(name="mine", data="x.parquet")
+    assert settings(arms=("hard",), additions=(own,)).named_arms() == ("original", "hard", "mine")
+    assert set(settings().named_arms()) <= set(ARMS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arms": ("hrad",)}, "did you mean 'hard'"),
+        ({"arms": ("synthesis",)}, "--generator"),
+        ({"arms": ("easy",), "pipeline": Pipeline(scorer=Known(), clusterer=Quantile())}, "use one with Duplicate"),
+        ({"pipeline": pipeline(Subset(size=0.5)), "arms": ("original",)}, "no arm to hold against original"),
+        ({"seeds": (1, 1)}, "stands twice"),
+        ({"budgets": ("epochs",)}, "equal steps in any case"),
+        (
+            {"sets": (EvaluationSet(data="a/x.parquet", name="x"), EvaluationSet(data="b/x.parquet", name="x"))},
+            "one name",
+        ),
+        ({"sets": (EvaluationSet(data="x.parquet", name="pooled"),)}, "stands for all sets"),
+        ({"additions": (Addition(name="a", data="x"), Addition(name="a", data="y"))}, "two arms have one name"),
+    ],
+)
+def test_a_design_that_cannot_be_is_refused_with_the_remedy(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, InputError), match=message):
+        settings(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"name": "hard", "data": "x"}, {"name": "a"}, {"name": "a/b", "data": "x"}])
+def test_an_arm_of_the_users_own_has_a_name_and_one_source(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"arm|name"):
+        Addition(**fields)
+
+
+# -- the data of the arms -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "augmenters", [(Duplicate(),), (Duplicate(times=2, cap=0.3, noise_guard=0.1),), (Subset(size=0.9), Duplicate())]
+)
+def test_arms_of_the_same_number_have_it_and_keep_every_original(tmp_path: Path, augmenters: tuple[Any, ...]) -> None:
+    arms = arms_of(tmp_path, settings(pipeline=pipeline(*augmenters)))
+    found = {name: arms.get(name, 0) for name in SAME_NUMBER}
+    assert {arm.rows for arm in found.values()} == {found["hard"].rows}
+    assert {arm.trainable for arm in found.values()} == {found["hard"].trainable}
+    originals = [set(table(arm)["source_id"].to_pylist()) for arm in found.values()]
+    assert all(each == originals[0] for each in originals)
+    assert {table(arm).num_rows for arm in found.values()} == {found["hard"].rows}
+
+
+def test_the_baseline_is_the_data_and_sam_shares_it(tmp_path: Path) -> None:
+    data = loaded()
+    arms = arms_of(tmp_path, data=data)
+    original, sam = arms.get("original", 0), arms.get("sam", 1)
+    assert sorted(table(original)["prompt"].to_pylist()) == sorted(rows()["prompt"].to_pylist())
+    assert set(table(original)["origin"].to_pylist()) == {"original"}
+    assert (sam.data, sam.curation, original.curation) == (original.data, None, None)
+
+
+def test_each_control_copies_what_its_name_says(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path)
+    hard = extra_rows(arms.get("hard", 0))
+    by_id = {row["example_id"]: row for row in table(arms.get("hard", 0)).to_pylist()}
+    assert all(by_id[name]["hard"] for name in hard)
+    for name in ("easy", "random-matched"):
+        assert not any(by_id[each]["hard"] for each in extra_rows(arms.get(name, 0)))
+    matched = [by_id[each]["source"] for each in extra_rows(arms.get("random-matched", 0))]
+    assert sorted(matched) == sorted(by_id[each]["source"] for each in hard)
+    losses = sorted((row["known"], row["example_id"]) for row in by_id.values() if row["origin"] == "original")
+    assert extra_rows(arms.get("final-loss", 0)) == sorted(name for _, name in losses[-len(hard) :])
+    about = arms.get("random", 0).extra
+    assert about is not None
+    assert 0 < about["hard"] < about["rows"] == len(hard)
+
+
+def test_what_is_drawn_is_drawn_anew_for_every_seed_and_nothing_else_is(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path)
+    for name in SAME_NUMBER:
+        one, other = arms.get(name, 0), arms.get(name, 1)
+        assert (extra_rows(one) != extra_rows(other)) == (name in ("random", "random-matched", "easy"))
+        assert (one.data != other.data) == (name in ("random", "random-matched", "easy"))
+
+
+def test_one_scoring_serves_all_arms_and_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: Any) -> None:
+    calls = []
+    stages = Pipeline.stages
+    monkeypatch.setattr(Pipeline, "stages", lambda *given: calls.append(1) or stages(*given))
+    first = [arms_of(tmp_path).get(name, 0) for name in ("original", *SAME_NUMBER)]
+    assert len(calls) <= 1 + len(SAME_NUMBER)
+    arms = arms_of(tmp_path)
+    calls.clear()
+    assert [arms.get(name, 0) for name in ("original", *SAME_NUMBER)] == first
+    assert not calls
+    one = arms_of(tmp_path / "anew")
+    for name in ("original", *SAME_NUMBER):
+        one.get(name, 0)
+    assert len(calls) == 1
+
+
+def test_cost_of_curation_goes_to_the_arms_that_need_it(tmp_path: Path) -> None:
+    arms = arms_of(tmp_path)
+    cost = arms.get("hard", 0).curation
+    assert cost is not None
+    assert set(cost) == {"seconds", "tokens", "proxy_parameters", "requests", "generated_tokens", "cached"}
+    for name in ("easy", "final-loss", "random-matched"):
+        assert arms.get(name, 0).curation == cost
+    assert arms.get("random", 0).curation is None
+    given = arms_of(tmp_path / "given")
+    given.scores = Known().score(given.loaded.examples, None)
+    known = given.get("hard", 0).curation
+    assert known is not None
+    assert (known["seconds"], known["tokens"]) == (None, None)  # nobody knows what the scores took
+
+
+def test_cost_of_curation_is_that_of_the_whole_proxy_also_where_it_is_cached(
+    tmp_path: Path, small_models: None
+) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    scored = pipeline(scorer=LossTrajectory(), proxy=proxy)
+    half_of = scored.model_copy(update={"augmenters": (Subset(size=0.5),)})
+    given = settings(pipeline=scored, additions=(Addition(name="half", recipe=half_of),))
+    first, later = (
+        Arms(loaded(), given, tmp_path / name, Run(proxy, tmp_path / "cache"), None) for name in ("first", "later")
+    )
+    one, two = first.get("hard", 0).curation, later.get("hard", 0).curation
+    assert one is not None
+    assert two is not None
+    assert two["tokens"] == one["tokens"] > 0
+    assert (one["cached"], two["cached"]) == (False, True)
+    assert one["seconds"] > 0
+    assert two["seconds"] is None  # nobody wrote down how long the measuring took
+    half = first.get("half", 0).curation
+    assert half is not None
+    assert half["tokens"] == one["tokens"]
+
+
+def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path: Path, small_models: None) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    run = Run(proxy, tmp_path / "cache")
+    proxy_run = ProxyRun(loaded().examples, proxy, run.context)
+    proxy_run.train()
+    facts = proxy_run.facts()
+    assert facts["seconds"] > 0
+    for path in (tmp_path / "cache").glob("proxies/*/step-*/facts.json"):
+        record = json.loads(path.read_text()) | {"seconds": 1000.0}
+        path.write_text(json.dumps(record))
+        manifest = json.loads((path.parent / "manifest.json").read_text())
+        manifest["facts.json"] = curate.storage.cache._checksum(path)
+        (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
+    cost = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None).get("hard", 0).curation
+    assert cost is not None
+    assert cost["seconds"] > 1000
+
+
+def test_the_hard_arm_costs_the_same_when_a_control_is_made_first(tmp_path: Path, small_models: None) -> None:
+    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
+    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
+    arms = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None)
+    arms.get("random", 0)
+    cost = arms.get("hard", 0).curation
+    assert cost is not None
+    assert cost["seconds"] > 0
+    assert cost["tokens"] > 0
+
+
+def test_rows_that_are_not_of_like_length_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = arms_of(tmp_path)
+    arms.progress.style = "lines"
+    extra = arms.get("random-matched", 0).extra
+    assert extra is not None
+    assert extra["mean_tokens"] < 0.9 * extra["hard_mean_tokens"]  # here all hard rows are longer than any other
+    assert "completion tokens on average" in extra["warning"]
+    assert "warning: arm random-matched-seed0: its extra rows have" in capsys.readouterr().err
+    alike = arms_of(tmp_path / "even", settings(pipeline=pipeline(scorer=EvenLength())))
+    found = alike.get("random-matched", 0).extra
+    assert found is not None
+    assert "warning" not in found
+
+
+def test_arms_of_the_users_own(tmp_path: Path) -> None:
+    pq.write_table(rows(30), tmp_path / "own.parquet")
+    own = Addition(name="own", data=str(tmp_path / "own.parquet"))
+    half = Addition(name="half", recipe=pipeline(Subset(size=0.5)))
+    arms = arms_of(tmp_path / "out", settings(additions=(own, half)))
+    assert (arms.get("own", 0).rows, arms.get("half", 0).rows) == (30, 50)
+    with pytest.raises(InputError, match=r"arm gone: gone\.parquet does not exist"):
+        arms_of(tmp_path / "out", settings(additions=(Addition(name="gone", data="gone.parquet"),)))
+
+
+def test_an_arm_without_rows_or_measurements_is_an_error_that_names_it(tmp_path: Path) -> None:
+    alike = read(rows().drop_columns(["known"]).append_column("known", pa.array([1.0] * 100)))
+    with pytest.raises(InputError, match="no row was found hard"):
+        arms_of(tmp_path / "a", data=alike).get("hard", 0)
+    with pytest.raises(InputError, match=r"arm random-matched: .*needs token counts.*--arms"):
+        arms_of(tmp_path / "b", settings(pipeline=pipeline(Duplicate(), scorer=Bare()))).get("random-matched", 0)
+
+
+def test_replayed_rows_are_in_the_controls_too(tmp_path: Path) -> None:
+    pq.write_table(rows(60, seed=5), tmp_path / "other.parquet")
+    mixed = pipeline(Duplicate(), Replay(data=str(tmp_path / "other.parquet"), share=0.2))
+    arms = arms_of(tmp_path / "out", settings(pipeline=mixed))
+    hard, random = arms.get("hard", 0), arms.get("random", 0)
+    assert hard.rows == random.rows
+    assert table(hard)["origin"].to_pylist().count("replay") == table(random)["origin"].to_pylist().count("replay") > 0
+
+
+def test_a_recipe_that_copies_and_writes_is_taken_apart_into_arms(tmp_path: Path) -> None:
+    copies, writes = Duplicate(times=2), Synthesize(generator=Writes(), noise_guard=0)
+    given = settings(pipeline=pipeline(copies, Subset(size=0.9), writes))
+    assert given.named_arms() == ("original", *SAME_NUMBER, "synthesis", "duplicates-synthesis", "sam")
+    only = settings(pipeline=pipeline(writes))
+    assert only.named_arms() == ("original", "synthesis", "sam")
+    assert reference_arm(only) == "synthesis"
+    parts = {name: arms_of(tmp_path, given)._own(name).augmenters for name in ("hard", "synthesis")}
+    assert parts == {"hard": (copies, Subset(size=0.9)), "synthesis": (Subset(size=0.9), writes)}
+    controls = arms_of(tmp_path, given)._control("matched", 3).augmenters
+    assert controls == (Duplicate(times=2, of="matched", draw=3), Subset(size=0.9))
