@@ -16,6 +16,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import curate.clusterers
 from curate.clusterers import (
     HDBSCAN,
     KMeans,
@@ -233,7 +234,7 @@ def test_clusterers_are_values(clusterer: Any) -> None:
     assert again == clusterer
     assert pickle.loads(pickle.dumps(clusterer)) == clusterer
     assert fingerprint(again) == fingerprint(clusterer)
-    assert eval(repr(clusterer)) == clusterer
+    assert eval(repr(clusterer), dict(vars(curate.clusterers))) == clusterer
     with pytest.raises(ValueError, match="Extra inputs"):
         type(clusterer)(**dict(clusterer), nonsense=1)
 
