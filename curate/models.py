@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.hashing import file_digest
 from curate.hub import Place, explained, locate
-from curate.model_files import check_files, check_layers, check_tokenizer, check_weights
+from curate.model_files import SUFFIXES, check_files, check_layers, check_tokenizer, check_weights
 from curate.places import files_under
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ __all__ = [
 ]
 
 SCRATCH = "scratch"
-
-# What decides what a local model computes. Python files too: they are what `trust_remote_code` runs.
-_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 
 # The scratch proxy. Wide enough to learn the templates of a dataset, small enough for 300 steps in a minute or so on
 # two cores.
@@ -71,7 +68,7 @@ def _files(place: Place) -> list[tuple[Path, str]]:
         return [(Path(place.gguf), "gguf")]  # under whatever name
     folder = Path(place.path)
     found = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
-    return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
+    return [(path, name) for name, path in found if path.suffix in SUFFIXES]
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
