@@ -186,7 +186,7 @@ def test_whole_models_of_any_small_shape_are_scored(driver: Driver, scale: int, 
         {}, optional={"hidden_size": st.sampled_from([16, 32, 64]), "intermediate_size": st.integers(8, 64)}
     )
     cases = st.tuples(st.sampled_from(["llama", "qwen2", "mistral", "llama_tied"]), shapes)
-    fuzz("models, valid", cases, attempt, record_property, scale=min(scale, 5), weight=0.4, valid=True)
+    fuzz("models, valid", cases, attempt, record_property, scale=min(scale, 12), weight=0.4, valid=True)
 
 
 # -- sizes that no model has -----------------------------------------------------------------------------------------
