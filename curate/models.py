@@ -80,6 +80,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         if place.gguf:
             _take_ends_from_file(tokenizer, place.gguf)
+        tokenizer("a")  # settings of the wrong type, such as a list as the longest text, are met at the first use
     check_tokenizer(name, tokenizer)
     return tokenizer
 

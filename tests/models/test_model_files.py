@@ -322,6 +322,14 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(name: str, tmp_path: Path) 
             read(str(tmp_path / "model"))
 
 
+def test_a_tokenizer_whose_settings_fail_at_the_first_use(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": ["long"]}))
+    with pytest.raises(InputError, match=r"cannot be loaded \('>' not supported"):
+        load_tokenizer(str(tmp_path / "model"))
+
+
 def test_an_adapter_that_lacks_a_factor(tmp_path: Path) -> None:
     saved(tmp_path / "model")
     settings = Finetuning(model=str(tmp_path / "model"), lora=LoRA(), steps=1, max_length=64)
