@@ -53,6 +53,8 @@ def test_replay_that_cannot_fill_its_share_is_refused() -> None:
 
 
 # -- the other dataset of Replay ------------------------------------------------------------------------------------
+
+
 def _pairs(n: int = 60, **columns: list[object]) -> pa.Table:
     return pa.table({"prompt": [f"p{i}" for i in range(n)], "completion": [f"c{i}" for i in range(n)], **columns})
 

@@ -13,8 +13,9 @@ from curate.errors import InputError
 from curate.gate.command import add_arguments, gate
 from tests.fixtures.texts import OTHER, STORY, evaluation
 
-
 # -- the command ------------------------------------------------------------------------------------------------
+
+
 def run_command(*arguments: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")

@@ -25,6 +25,8 @@ COMMANDS += ("weigh", "inspect", "report", "doctor")
 
 
 # --- help and spelling ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_readable(command: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -263,6 +265,8 @@ def test_what_libraries_log_cannot_act_on_the_terminal() -> None:
 
 
 # --- as a process --------------------------------------------------------------------------------------------------
+
+
 def _process(*arguments: str | Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
     command = ["-c", code] if code else ["-m", "curate.cli"]
     return subprocess.run(

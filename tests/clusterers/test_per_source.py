@@ -66,6 +66,8 @@ def test_a_plugin_must_return_one_integer_per_row() -> None:
 
 
 # -- within sources --------------------------------------------------------------------------------------------
+
+
 def two_sources(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Interleaved rows of two sources on different levels: the easy rows of "b" are harder than all of "a"."""
     X, truth = blobs(400, seed)

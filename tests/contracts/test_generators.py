@@ -15,7 +15,7 @@ from curate.component import Component
 from curate.generation import Completion
 from curate.generators import Transformers, VLLMServer
 from tests.fixtures.components import made
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import write_model
 from tests.fixtures.server import FakeServer
 from tests.fixtures.tokenizers import byte_level
 
@@ -29,9 +29,7 @@ def test_generators_are_components(generator: Component) -> None:
 
 
 def test_generators(tmp_path: Path) -> None:
-    tokenizer = byte_level()
-    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    write_model(tmp_path, byte_level())
     check_generator(Transformers(model=str(tmp_path), device="cpu", batch_size=4))
     with FakeServer(lambda body: "two") as server:
         check_generator(VLLMServer(model=server.model, url=server.url))

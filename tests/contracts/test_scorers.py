@@ -26,7 +26,7 @@ from scorers import (
     SAMSharpness,
 )
 from tests.fixtures.components import made
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import byte_level
 
 
@@ -77,8 +77,7 @@ def test_a_scorer_with_a_target(parameters: Literal["last-layer", "lora", "all"]
 def test_a_scorer_with_a_reference(tmp_path: Path) -> None:
     tokenizer = byte_level()
     for name, seed in (("proxy", 0), ("reference", 1)):
-        tiny_model(vocab_size=len(tokenizer), seed=seed).save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
+        write_model(tmp_path / name, tokenizer, seed=seed)
     proxy = Proxy(model=str(tmp_path / "proxy"), steps=4, checkpoints=2, batch_size=8, max_length=64)
     check_scorer(Learnability(reference=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
 

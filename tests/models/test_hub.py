@@ -20,8 +20,9 @@ from curate.models import (
 from tests.fixtures.models import LOADERS, same, saved, tiny_model, weights
 from tests.fixtures.tokenizers import CHATML
 
-
 # -- the hub -------------------------------------------------------------------------------------------------------
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> list[Any]:
     """Put `answer` in place of the hub; the calls made."""
     import huggingface_hub

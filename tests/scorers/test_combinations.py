@@ -19,8 +19,9 @@ from scorers import (
 )
 from tests.fixtures.scored import examples_of
 
-
 # -- combinations ---------------------------------------------------------------------------------------------------
+
+
 class Given:
     """A plug-in that has its difficulties with it."""
 

@@ -14,8 +14,9 @@ from curate.plan import identity
 from curate.scores import Split
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, pipeline, rows
 
-
 # -- what it starts from --------------------------------------------------------------------------------------------
+
+
 def small_split(n: int = 10) -> Split:
     loss = np.arange(n, dtype=np.float32)
     hard = loss >= n / 2
