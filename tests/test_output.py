@@ -258,6 +258,8 @@ def test_given_scores_give_what_measuring_gives(tmp_path: Path) -> None:
 
 
 # -- in kind --------------------------------------------------------------------------------------------------------
+
+
 def test_a_frame_comes_back_as_a_frame() -> None:
     frame = pd.DataFrame(
         {

@@ -52,6 +52,8 @@ def _tiny_scratch() -> Iterator[None]:
 
 
 # -- the right rows -------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
 def planted_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("planted")
@@ -159,6 +161,8 @@ def test_replay_of_a_table_in_memory_is_told_apart_by_its_content(tmp_path: Path
 
 
 # -- by hand --------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_six_lines_by_hand_are_the_pipeline(planted_cache: Path, tmp_path: Path) -> None:
     table, _ = _planted()
@@ -316,6 +320,8 @@ def test_rows_that_cannot_be_scored_are_kept_once_and_marked(tmp_path: Path) -> 
 
 
 # -- what is degenerate ---------------------------------------------------------------------------------------------
+
+
 def _codes(curated: Curated) -> list[str]:
     return [warning.code for warning in curated.diagnostics.warnings]
 

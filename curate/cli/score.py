@@ -52,7 +52,7 @@ def _next_command(options: argparse.Namespace) -> str:
         value = getattr(options, name)
         if value is not None and (name, value) not in (("recipe", "quick"), ("on_bad_row", "error")):
             words.append(f"--{name.replace('_', '-')}={value}")
-    words += [f"--evaluation={each}" for each in options.evaluation]
+    words += [f"--evaluation={each}" for each in options.evaluation or ()]
     words += [f"--set={setting}" for setting in options.set]
     words += [f"--allow-plugin={package}" for package in options.allow_plugin]
     words += [f"--send-key={variable}" for variable in options.send_key]

@@ -17,6 +17,7 @@ from curate.generators.failures import Again, destination, given_up, pause_secon
 from curate.generators.load_balancing import Endpoint, Endpoints
 from curate.generators.payloads import (
     LONGEST_MESSAGE,
+    OTHER_CAP,
     Served,
     completion_of,
     encode,
@@ -24,6 +25,7 @@ from curate.generators.payloads import (
     names_no_chat_template,
     served_as,
     speaks_for,
+    wants_other_cap,
 )
 from curate.generators.requests import Completion, Request
 from curate.generators.room import Room, concerns_length, fills_context
@@ -74,6 +76,7 @@ class Client:
         self.heard_at, self.failed = time.monotonic(), False
         self._attempt_seconds = min(request_timeout, patience)
         self._noted: set[str] = set()
+        self._other_cap: set[str] = set()  # addresses of servers that know max_tokens by its newer name
         self._bodies = Bodies()
         self._jitter = random.Random()
 
@@ -173,12 +176,13 @@ class Client:
         raise ExternalError(given_up(endpoint.url, endpoint.log, fault, often, spent))
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
-        """The completion; None where another number of tokens is to be asked for."""
+        """The completion; None where another number of tokens is to be asked for, or by another name."""
         served = endpoint.served
         if served is None:
             raise Again("it went down", waited=True)
         room.within(served.context)
-        path, body = encode(request, served, self.mode, room.asked)
+        cap = OTHER_CAP if endpoint.url in self._other_cap else "max_tokens"
+        path, body = encode(request, served, self.mode, room.asked, cap)
         asked_at = time.monotonic()
         status, headers, content = await self._post(endpoint, path, body, most_bytes(room.asked), patience)
         if status == 200:
@@ -187,6 +191,9 @@ class Client:
             return replace(completion, cap=room.cap) if room.accepted(completion) else None
         told = self._clean(message_of(content), LONGEST_MESSAGE)
         message = one_line(told)
+        if cap != OTHER_CAP and self.mode == "chat" and wants_other_cap(status, told):
+            self._other_cap.add(endpoint.url)
+            return None
         if concerns_length(status, told) and not names_no_chat_template(message):
             if room.refused(told):
                 return None

@@ -14,6 +14,7 @@ from curate.seeds import derive_seed
 
 __all__ = [
     "LONGEST_MESSAGE",
+    "OTHER_CAP",
     "Answer",
     "Served",
     "completion_of",
@@ -23,9 +24,11 @@ __all__ = [
     "names_no_chat_template",
     "served_as",
     "speaks_for",
+    "wants_other_cap",
 ]
 
 LONGEST_MESSAGE = 2_000
+OTHER_CAP = "max_completion_tokens"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_TOKENS = 2**31  # more than that nobody counted
 _LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
@@ -78,8 +81,8 @@ def speaks_for(answered: str, served: Served, model: str) -> bool:
     return False
 
 
-def encode(request: Request, served: Served, mode: Mode, most: int) -> tuple[str, bytes]:
-    """Path and body of the POST that asks for one completion of up to `most` tokens."""
+def encode(request: Request, served: Served, mode: Mode, most: int, cap: str = "max_tokens") -> tuple[str, bytes]:
+    """Path and body of the POST that asks for one completion of up to `most` tokens. cap: what a chat calls them."""
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": served.name,
@@ -95,6 +98,7 @@ def encode(request: Request, served: Served, mode: Mode, most: int) -> tuple[str
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if mode == "chat" and not isinstance(request.prompt, str):
+        body[cap] = body.pop("max_tokens")
         body["messages"] = [dict(message) for message in request.prompt]
         return "/v1/chat/completions", json.dumps(body).encode()
     body["prompt"] = as_text(request.prompt)
@@ -185,6 +189,16 @@ def message_of(content: bytes) -> str:
         if page := _PAGE_TITLE.search(text):  # of a proxy, say
             text = page[1]
     return one_line(text, LONGEST_MESSAGE) or "no reason given"
+
+
+def wants_other_cap(status: int, message: str) -> bool:
+    """Whether a server takes `max_completion_tokens` in place of `max_tokens`, as OpenAI's reasoning models do."""
+    named = re.search(r"\bmax_tokens\b", message) and OTHER_CAP in message
+    return (
+        status in (400, 422)
+        and bool(named)
+        and re.search("unsupported|not supported|instead", message, re.I) is not None
+    )
 
 
 def names_no_chat_template(message: str) -> bool:

@@ -18,11 +18,13 @@ _PROMPT_TOO_LONG = re.compile(
     r"|reduce the length of|token count[^.]{0,40}exceed"
     r"|exceed\w* (?:the |its )?(?:model|max|limit)|max_?seq_?len|session_len|sequence (?:is )?too long"
     r"|input length|\u957f\u5ea6"
+    # We ask for one token at least: what is too few is what a server has left after taking the prompt off.
+    r"|max_?(?:completion_?|new_?|output_?)?tokens[`'\"]? must be (?:at least 1\b|greater than 0\b|positive)"
     r"|prompt[^.]{0,60}(?:is|be|are) (?:provided and )?(?:non-)?empty|cannot be empty",
     re.I,
 )
 _CAP_TOO_LARGE = re.compile(
-    r"max_?(?:completion_|new_|output_)?tokens\b.*?(?:too (?:large|high|big)|greater|larger|exceed|maximum|at most"
+    r"max_?(?:completion_?|new_?|output_?)?tokens\b.*?(?:too (?:large|high|big)|greater|larger|exceed|maximum|at most"
     r"|must be|should be|less than|[<>])|model limit of|range of max",
     re.I | re.S,
 )

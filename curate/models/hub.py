@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import ExternalError, InputError
-from curate.models.model_files import TOKENIZER_FILES, unreadable
+from curate.models.model_files import SUFFIXES, TOKENIZER_FILES, unreadable
 from curate.storage.places import expanded
 
 __all__ = ["Place", "explained", "locate"]
@@ -60,6 +60,7 @@ def locate(name: str, revision: str | None = None) -> Place:
     if path.is_file():
         if path.suffix != ".gguf":
             raise InputError(f"model {name!r} is a file but not .gguf; give the folder that holds config.json")
+        _check_regular(name, path.parent)
         return Place(str(path.parent), str(path.absolute()))
     if path.is_dir():
         return _in_folder(name, path)
@@ -69,6 +70,7 @@ def locate(name: str, revision: str | None = None) -> Place:
 
 
 def _in_folder(name: str, path: Path) -> Place:
+    _check_regular(name, path)
     if (path / "config.json").exists():
         if not any(path.glob("*.safetensors")) and any(
             [*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth"), *path.glob("*.ckpt")]
@@ -85,6 +87,13 @@ def _in_folder(name: str, path: Path) -> Place:
         f"model folder {name!r} has no config.json and {len(found)} .gguf files; "
         f"name one .gguf file, or a folder with one model, or use {_SCRATCH}"
     )
+
+
+def _check_regular(name: str, folder: Path) -> None:
+    """Refuse a pipe, socket or device in place of a model's file: opening it might never end."""
+    for path in sorted(folder.glob("*")):
+        if path.suffix in SUFFIXES and path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"model {name!r}: {path.name} is not a file; put back the one that belongs to it")
 
 
 @functools.lru_cache(maxsize=64)  # one process sees one commit of a model, whatever is pushed meanwhile

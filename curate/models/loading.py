@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from curate.models.hub import Place, explained, locate
-from curate.models.model_files import check_files, check_layers, check_tokenizer, check_weights
+from curate.models.model_files import SUFFIXES, check_files, check_layers, check_tokenizer, check_weights
 from curate.models.scratch import SCRATCH, scratch_model
 from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
 from curate.storage.places import files_under
 
 __all__ = ["context_length", "context_of", "identify", "load_model", "load_tokenizer", "parameter_count", "quiet"]
-
-
-# What decides what a local model computes. Python files too: they are what `trust_remote_code` runs.
-_MODEL_FILES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 
 
 def identify(name: str, revision: str | None = None, cache: Cache | None = None) -> str:
@@ -42,7 +38,7 @@ def _files(place: Place) -> list[tuple[Path, str]]:
         return [(Path(place.gguf), "gguf")]  # under whatever name
     folder = Path(place.path)
     found = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
-    return [(path, name) for name, path in found if path.suffix in _MODEL_FILES]
+    return [(path, name) for name, path in found if path.suffix in SUFFIXES]
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -54,6 +50,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
         if place.gguf:
             _take_ends_from_file(tokenizer, place.gguf)
+        tokenizer("a")  # settings of the wrong type, such as a list as the longest text, are met at the first use
     check_tokenizer(name, tokenizer)
     return tokenizer
 

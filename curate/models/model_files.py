@@ -37,6 +37,8 @@ _OBJECTS = ("config.json", "generation_config.json", "special_tokens_map.json", 
 # Bytes, of one file: of 200,000 tensors. A mixture of 384 experts has that many in all of its files; safetensors reads
 # four times as much, which takes a minute and gigabytes as Python objects.
 _LONGEST_HEADER = 25_000_000
+# Of files that decide what a local model computes. Python files too: they are what `trust_remote_code` runs.
+SUFFIXES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 _LFS = b"version https://git-lfs"
 _LAYERS = re.compile(r"(layers?|blocks?|block_count|depth)$")
 _FEW_LAYERS = 1000  # are built in no time; a window or a router may count in layers that a small model lacks

@@ -185,6 +185,8 @@ def _cell(scalar: pa.Scalar) -> Any:
         return scalar.as_py()
     except UnicodeDecodeError as error:
         return f"[not valid UTF-8: {error.reason}]"
+    except (ValueError, OverflowError):  # Python's dates end in the year 9999, and Arrow's do not
+        return "[a value that Python cannot hold]"
 
 
 def labelled(values: Iterable[tuple[str, Any]]) -> list[Field]:

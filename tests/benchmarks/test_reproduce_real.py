@@ -14,7 +14,7 @@ from benchmarks.reproduce import main
 from benchmarks.reproduction.real import cpu_arguments, gpu_arguments, write_data, write_small_data
 from curate.cli.main import main as curate_main
 from curate.verify import reference_answer
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import byte_level
 
 
@@ -46,9 +46,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("model")
-    tokenizer = byte_level(vocabulary=300)
-    tiny_model(vocab_size=len(tokenizer)).save_pretrained(place)
-    tokenizer.save_pretrained(place)
+    write_model(place, byte_level(vocabulary=300))
     return place
 
 

@@ -30,6 +30,8 @@ def small(tmp_path: Path) -> list[Path]:
 
 
 # -- the command and the terminal -------------------------------------------------------------------------------------
+
+
 def test_the_command_prints_one_object_and_writes_the_page(small: list[Path], capsys: Any) -> None:
     out = small[0].parent / "new" / "report.html"
     assert main(["compare", *map(str, small), "--out", str(out), "--json"]) == 0

@@ -14,7 +14,7 @@ import pytest
 from curate import read_evaluations
 from curate.cli.main import main
 from tests import ROOT
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
 FAST = ("--max-tokens", "4", "--max-length", "128", "--precision", "float32", "--device", "cpu")
@@ -23,9 +23,7 @@ FAST = ("--max-tokens", "4", "--max-length", "128", "--precision", "float32", "-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = tmp_path_factory.mktemp("model")
-    tokenizer = byte_level(vocabulary=300, chat=CHATML)
-    tiny_model(vocab_size=len(tokenizer)).save_pretrained(place)
-    tokenizer.save_pretrained(place)
+    write_model(place, byte_level(vocabulary=300, chat=CHATML))
     return str(place)
 
 

@@ -27,7 +27,7 @@ from curate.finetuning import read_run
 from curate.finetuning.metrics import read_metrics
 from curate.optimizers import SAM, AdamW, Muon
 from tests import ROOT
-from tests.fixtures.models import tiny_model
+from tests.fixtures.finetuning import write_model
 from tests.fixtures.tokenizers import byte_level
 
 
@@ -39,10 +39,7 @@ def write_inputs(folder: Path) -> None:
             a, b = rng.randrange(100), rng.randrange(1000)
             row = {"prompt": f"What is {a} plus {b}? ({i})", "completion": f"{a} + {b} = {a + b}"}
             file.write(json.dumps(row) + "\n")
-    tokenizer = byte_level()
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
-    tiny_model("llama_tied", vocab_size=len(tokenizer), **ends).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    write_model(folder / "model", byte_level())
 
 
 @pytest.fixture(scope="module")

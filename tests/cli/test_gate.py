@@ -14,8 +14,9 @@ from curate.cli.gate import command as gate
 from curate.errors import InputError
 from tests.fixtures.texts import OTHER, STORY, evaluation
 
-
 # -- the command ------------------------------------------------------------------------------------------------
+
+
 def run_command(*arguments: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")

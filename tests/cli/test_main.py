@@ -25,6 +25,8 @@ COMMANDS += ("weigh", "inspect", "report", "doctor")
 
 
 # --- help and spelling ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_readable(command: str, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -193,6 +195,16 @@ HOSTILE = (
 )
 
 
+def test_dates_that_python_lacks_are_kept_and_shown_as_such(tmp_path: Path, call: Call) -> None:
+    table = pa.Table.from_pylist(_rows()).append_column("final_answer", pa.array([-(2**53)] * 40, pa.timestamp("s")))
+    pq.write_table(table, tmp_path / "d.parquet")
+    given = [tmp_path / "d.parquet", "--set=scorer={use: Length}", "--out", tmp_path / "out"]
+    assert call("run", *given).status == 0
+    assert "[a value that Python cannot hold]" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    written = pq.read_table(tmp_path / "out" / "data")["final_answer"]
+    assert set(written.cast(pa.int64()).to_pylist()) == {-(2**53) * 1000}
+
+
 def test_no_command_lets_data_act_on_the_terminal(tmp_path: Path, call: Call) -> None:
     rows = [
         {**row, "prompt": f"{HOSTILE} {i}", f"note{HOSTILE}": HOSTILE, "kind": HOSTILE if i % 2 else "plain"}
@@ -253,6 +265,8 @@ def test_what_libraries_log_cannot_act_on_the_terminal() -> None:
 
 
 # --- as a process --------------------------------------------------------------------------------------------------
+
+
 def _process(*arguments: str | Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
     command = ["-c", code] if code else ["-m", "curate"]
     return subprocess.run(

@@ -31,6 +31,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
+
+
 def test_run_writes_the_folder_and_one_json_object(finished: Finished, tmp_path: Path, call: Call) -> None:
     out = tmp_path / "out"
     done = call("run", finished.data, "--out", out, *finished.arguments, "--json")
@@ -165,6 +167,8 @@ def _scored(call: Call, out: Path, *arguments: str | Path) -> Path:
 
 
 # --- score, plan, inspect, report, doctor --------------------------------------------------------------------------
+
+
 def test_scores_by_file_give_the_same_result_in_any_row_order(finished: Finished, tmp_path: Path, call: Call) -> None:
     """Measuring first and curating later is the same as both at once, and scores are joined by id."""
     path = tmp_path / "scores.parquet"
@@ -259,6 +263,8 @@ def test_default_proxy_without_a_hub(data: Path, tmp_path: Path, call: Call) -> 
 
 
 # --- hostile and outsized rows ---------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_outsized_rows_are_tolerated_and_counted(tmp_path: Path, call: Call) -> None:
     rows = _with(3, completion="x" * 10_000_000)

@@ -18,8 +18,9 @@ from curate.clusterers import (
 )
 from tests.fixtures.clusters import blobs
 
-
 # -- seeds and parameters --------------------------------------------------------------------------------------
+
+
 def test_seeded_fills_only_open_seeds_and_never_changes_its_argument() -> None:
     for clusterer in (KMeans(), HDBSCAN()):
         got = seeded(clusterer, 3)

@@ -14,8 +14,9 @@ from curate.clusterers import (
 from curate.errors import InputError
 from tests.fixtures.clusters import blobs
 
-
 # -- HDBSCAN ---------------------------------------------------------------------------------------------------
+
+
 def test_hdbscan_finds_groups_and_noise() -> None:
     X, truth = blobs(600)
     X = np.concatenate([X, [[30, -30, 30, -30]]]).astype(np.float32)

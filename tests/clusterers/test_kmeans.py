@@ -24,6 +24,8 @@ def inertia(X: np.ndarray, labels: np.ndarray) -> float:
 
 
 # -- k-means ---------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("k", [2, 3, 12])
 def test_kmeans_labels_are_a_fixed_point(k: int) -> None:
     X = np.random.default_rng(k).gamma(2.0, 1.0, (3000, 5)).astype(np.float32)
@@ -97,6 +99,8 @@ def test_kmeans_says_when_it_was_stopped_early() -> None:
 
 
 # -- degenerate data -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("clusterer", OURS, ids=repr)
 def test_equal_rows_are_one_cluster(clusterer: Any) -> None:
     for value in (0.0, 0.1, 3.3e7):

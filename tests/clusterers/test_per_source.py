@@ -16,6 +16,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import curate.clusterers
 from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, cluster_rows, is_per_source
 from curate.clusterers.features import source_codes
 from curate.clusterers.per_source import check_rows, collapsed_sources
@@ -57,6 +58,8 @@ def test_a_plugin_must_return_one_integer_per_row() -> None:
 
 
 # -- within sources --------------------------------------------------------------------------------------------
+
+
 def two_sources(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Interleaved rows of two sources on different levels: the easy rows of "b" are harder than all of "a"."""
     X, truth = blobs(400, seed)
@@ -225,7 +228,7 @@ def test_clusterers_are_values(clusterer: Any) -> None:
     assert again == clusterer
     assert pickle.loads(pickle.dumps(clusterer)) == clusterer
     assert fingerprint(again) == fingerprint(clusterer)
-    assert eval(repr(clusterer)) == clusterer
+    assert eval(repr(clusterer), dict(vars(curate.clusterers))) == clusterer
     with pytest.raises(ValueError, match="Extra inputs"):
         type(clusterer)(**dict(clusterer), nonsense=1)
 

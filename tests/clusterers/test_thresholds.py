@@ -10,8 +10,9 @@ from curate.clusterers import (
     Threshold,
 )
 
-
 # -- Quantile and Threshold ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("q", [0.05, 0.2, 0.7])
 @pytest.mark.parametrize("n", [10, 997])
 def test_quantile_takes_the_top_share(q: float, n: int) -> None:

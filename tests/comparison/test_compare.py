@@ -36,6 +36,8 @@ def row_of(comparison: Comparison, arm: str, name: str = "pooled", metric: str =
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
+
+
 def test_a_large_gain_is_better_and_none_is_no_evidence(compared: Comparison) -> None:
     assert row_of(compared, "hard")["verdict"] == "better"
     assert row_of(compared, "random")["verdict"] == "no evidence"

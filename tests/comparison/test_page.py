@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from curate.comparison import Comparison, compare
 from curate.comparison.page import comparison_page
 from curate.console.formatting import visible
 from curate.errors import InputError
-from tests.fixtures.reports import CONTRAST, FLAGS, PWNED, Page, wait_for
+from tests.fixtures.browser import CONTRAST, chromium, wait_for
+from tests.fixtures.reports import PWNED, Page
 from tests.fixtures.studies import write_study
 
 ARMS = {"original": 0.0, "hard": 1.5, "random": 0.0, f"odd {PWNED}": -1.5}
@@ -142,20 +142,8 @@ def test_a_page_needs_a_name_of_a_page(compared: Comparison, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as session:
         yield session
-    finally:
-        session.quit()
 
 
 def open_page(browser: Any, path: Path, width: int, scheme: str) -> None:

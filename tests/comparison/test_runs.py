@@ -38,6 +38,8 @@ def small(tmp_path: Path) -> list[Path]:
 
 
 # -- what stands beside what ------------------------------------------------------------------------------------------
+
+
 def test_budgets_are_compared_apart(tmp_path: Path) -> None:
     arms = {"original": 0.0, "hard": 0.5}
     runs = write_study(tmp_path, arms, seeds=2, sets={"a": 20}, budgets=("epochs", "steps"))
@@ -220,6 +222,8 @@ def test_only_the_asked_sets_are_compared(study: list[Path], capsys: Any) -> Non
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
+
+
 def _unfinished(runs: list[Path]) -> list[Path]:
     (runs[1] / "run.json").rename(runs[1] / ".run.json.unfinished")
     return runs

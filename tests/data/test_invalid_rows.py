@@ -12,8 +12,9 @@ import pytest
 from curate.data.readers import read
 from tests.fixtures.tables import TABLE, fails
 
-
 # --- unusable rows ---------------------------------------------------------------------------------------------
+
+
 def not_utf8(texts: list[bytes]) -> pa.Array:
     raw = pa.array(texts, pa.binary())
     return pa.StringArray.from_buffers(len(raw), *raw.buffers()[1:])
@@ -106,6 +107,8 @@ def test_labels_of_several_kinds_are_kept_but_are_no_labels() -> None:
 
 
 # --- columns and emptiness -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", ["example_id", "origin", "cluster", "hard", "rescored_hard"])
 def test_reserved_columns(name: str) -> None:
     fails(

@@ -51,6 +51,8 @@ def values(loaded: Loaded) -> list[Any]:
 
 
 # --- every kind of input ---------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", ["d.parquet", "d.jsonl", "d.json", "d.csv", "d.arrow", "d.ipc", "d.jsonl.gz"])
 def test_every_file_format_gives_the_same_examples(name: str, tmp_path: Path) -> None:
     loaded = read(str(write(tmp_path / name)))
@@ -174,6 +176,8 @@ def test_large_cells_and_byte_order_mark(tmp_path: Path) -> None:
 
 
 # --- filters ---------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -252,6 +256,8 @@ def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
 
 
 # --- files that cannot be read ---------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -318,6 +324,8 @@ def test_objects_of_unknown_types() -> None:
 
 
 # --- the hub ---------------------------------------------------------------------------------------------------
+
+
 def test_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
@@ -357,6 +365,8 @@ def test_hub_errors(error: Exception, kind: type[Exception], message: str, monke
 
 
 # --- real files ------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no folder of real data; set CURATE_SHARED_DATA to one")
 def test_real_files_read_as_question_answer() -> None:
     paths = sorted(SHARED.glob("*.parquet"))

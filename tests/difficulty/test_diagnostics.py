@@ -22,8 +22,9 @@ from curate.difficulty.split import make_split
 from curate.errors import InputError
 from tests.fixtures.splits import codes, curves, diagnosed, names, scored, with_hard
 
-
 # -- a good split ----------------------------------------------------------------------------------------------
+
+
 def test_a_good_split_has_no_warnings_and_every_number() -> None:
     scores = scored(curves(2000)[0])
     again = [make_split(scored(curves(2000)[0] * 1.1), KMeans(), ids=names(2000))]
@@ -103,6 +104,8 @@ def test_a_trajectory_that_is_not_finite_names_its_row() -> None:
 
 
 # -- silhouette ------------------------------------------------------------------------------------------------
+
+
 def test_silhouette_is_scikit_learns() -> None:
     scores = scored(curves(300)[0])
     split = make_split(scores, KMeans(), ids=scores.ids)
@@ -144,6 +147,8 @@ def test_silhouette_of_one_cluster_is_none() -> None:
 
 
 # -- agreement -------------------------------------------------------------------------------------------------
+
+
 def test_agreement_by_hand() -> None:
     base = make_split(as_scores(np.arange(8.0), 8), Quantile(q=0.5), ids=names(8))
     other = with_hard(base, np.array([0, 0, 0, 1, 0, 1, 1, 1], bool))
@@ -189,6 +194,8 @@ def test_feature_agreement_compares_with_the_final_loss() -> None:
 
 
 # -- length, sources, sizes ------------------------------------------------------------------------------------
+
+
 def test_rank_correlation() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 9, 500), rng.random(500)
@@ -198,6 +205,8 @@ def test_rank_correlation() -> None:
 
 
 # -- did the trajectories diverge ------------------------------------------------------------------------------
+
+
 def judged(losses: np.ndarray) -> dict[str, Any]:
     found, _ = diagnosed(scored(losses))
     assert found.diverged is not None
@@ -251,6 +260,8 @@ def test_separation_is_measured_within_sources() -> None:
 
 
 # -- noise suspects --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_planted_wrong_answers_are_found_and_late_rows_are_not(seed: int) -> None:
     losses, late, wrong = curves(2000, seed, late=0.2, noise=0.1)

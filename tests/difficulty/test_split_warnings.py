@@ -132,6 +132,8 @@ def test_no_hard_row_is_reported() -> None:
 
 
 # -- all warnings, and scale -----------------------------------------------------------------------------------
+
+
 def test_every_warning_says_what_to_do() -> None:
     scores = scored(np.random.default_rng(0).random((200, 6)))
     split = make_split(scores, KMeans(), ids=scores.ids, sources=["a"] * 100 + ["b"] * 100)

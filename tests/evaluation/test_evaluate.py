@@ -45,6 +45,8 @@ class Said:
 
 
 # -- how answers count ------------------------------------------------------------------------------------------------
+
+
 def test_accuracy_is_the_share_of_right_samples_and_undecided_is_not_right() -> None:
     said = {
         "12 plus": ["#### 42", "The answer is 42.0", "#### 41", "I wonder about all of it"],
@@ -102,6 +104,8 @@ def test_a_row_without_a_final_answer_is_not_asked() -> None:
 
 
 # -- what is never done twice -----------------------------------------------------------------------------------------
+
+
 def test_a_killed_evaluation_asks_only_for_what_is_not_there(tmp_path: Path) -> None:
     settings = Evaluation(nll=False, samples=3, temperature=1.0)
     killed = Said(fails_after=5)
@@ -198,6 +202,8 @@ def test_without_math_verify_expressions_are_undecided_and_that_is_said_before_a
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
+
+
 def test_components_keep_the_contract() -> None:
     check_component(Evaluation())
     check_component(EvaluationSet(data="x.parquet"))

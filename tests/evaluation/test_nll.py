@@ -18,8 +18,9 @@ from curate.tokenization.templates import renderer
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, TOKENIZER, table
 from tests.fixtures.models import tiny_model
 
-
 # -- losses -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("style", ["template", "chat", "question"])
 def test_losses_are_those_of_the_reference_completion_alone_end_included(folder: Path, style: Any) -> None:
     settings = Evaluation(style=style, generate=False, **LOCAL)

@@ -18,8 +18,9 @@ from curate.tokenization.encoding import encode_rows, tokenize
 from tests.fixtures.evaluation import TOKENIZER, asked, table
 from tests.fixtures.tokenizers import CHATS, byte_level, metaspace
 
-
 # -- what a model is shown --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("make", [byte_level, metaspace])
 @pytest.mark.parametrize("template", ["alpaca", "plain", *CHATS])
 def test_a_question_is_asked_by_the_very_tokens_that_training_put_before_its_answer(make: Any, template: str) -> None:

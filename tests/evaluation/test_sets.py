@@ -12,8 +12,9 @@ from curate.evaluation import EvaluationSet, parse_set
 from curate.evaluation.sets import read_set
 from tests.fixtures.evaluation import asked, table
 
-
 # -- sets -------------------------------------------------------------------------------------------------------------
+
+
 def test_final_answers_come_from_their_column_else_from_what_a_solution_marks() -> None:
     rows = table(
         question=["q"] * 5,

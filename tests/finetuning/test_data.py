@@ -18,8 +18,9 @@ from curate.storage.records import record_text
 from tests.fixtures.finetuning import ROWS, settings, table, write_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
-
 # -- tokenizers and models of all sorts -----------------------------------------------------------------------------
+
+
 def test_a_tokenizer_without_end_of_sequence_is_warned_about(tmp_path: Path) -> None:
     tokenizer = byte_level()
     tokenizer.eos_token = tokenizer.pad_token = None
@@ -96,6 +97,8 @@ def test_a_long_prompt_does_not_cost_the_answer(model: str, tmp_path: Path) -> N
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
+
+
 def test_a_curated_folder_is_read_as_it_was_curated(model: str, tmp_path: Path) -> None:
     data = table()
     loaded = curate.read(data)

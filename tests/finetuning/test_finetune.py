@@ -31,8 +31,9 @@ from curate.training.fsdp import whole
 from curate.training.loop import train
 from tests.fixtures.finetuning import ROWS, losses, same, settings, table, weights
 
-
 # -- what a run leaves ----------------------------------------------------------------------------------------------
+
+
 def test_a_run_is_the_training_loop_on_these_rows(model: str, tmp_path: Path) -> None:
     chosen = settings(model)
     record = finetune(table(), chosen, tmp_path / "run", arm="original", budget="steps")
@@ -170,6 +171,8 @@ def test_from_scratch(tmp_path: Path) -> None:
 
 
 # -- settings -------------------------------------------------------------------------------------------------------
+
+
 def test_lengths_and_rates() -> None:
     assert Finetuning(model="m").total_steps(1000) == 94  # three epochs of 31.25
     assert Finetuning(model="m", steps=7).total_steps(1000) == 7

@@ -146,6 +146,8 @@ def test_a_run_and_what_it_leaves(tmp_path: Path) -> None:
 
 
 # -- adapters -------------------------------------------------------------------------------------------------------
+
+
 def stirred(adapted: Any) -> Any:
     """With random B, so that forgetting an adapter shows."""
     generator = torch.Generator().manual_seed(3)

@@ -17,8 +17,9 @@ from curate.finetuning.metrics import read_metrics
 from curate.training.config import StepRecord, TrainConfig
 from tests.fixtures.finetuning import settings, table
 
-
 # -- metrics elsewhere, and arithmetic ------------------------------------------------------------------------------
+
+
 def test_loggers_are_given_every_line(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {"scalars": [], "lines": [], "closed": 0}
 

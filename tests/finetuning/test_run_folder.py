@@ -15,8 +15,9 @@ from curate.optimizers import SAM
 from curate.storage.records import record_text
 from tests.fixtures.finetuning import ROWS, losses, settings, table
 
-
 # -- whose folder it is ---------------------------------------------------------------------------------------------
+
+
 def test_a_finished_run_is_not_trained_again(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = finetune(table(), settings(model, steps=1), tmp_path / "run")
     file = tmp_path / "run" / "model" / "model.safetensors"

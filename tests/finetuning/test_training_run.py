@@ -155,6 +155,8 @@ def test_metrics_of_steps_that_are_done_again_are_replaced(model: str, tmp_path:
 
 
 # -- when training goes wrong ---------------------------------------------------------------------------------------
+
+
 def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

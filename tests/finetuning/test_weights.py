@@ -24,7 +24,7 @@ from curate.validation.arms import Arm
 from curate.validation.run_settings import model_for
 from curate.validation.schedule import PlannedRun
 from scorers import LossTrajectory
-from tests.fixtures.models import tiny_model
+from tests.fixtures.finetuning import write_model
 from tests.fixtures.tokenizers import byte_level
 
 
@@ -42,10 +42,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pa.table({**asked, "completion": said})
     pq.write_table(rows, folder / "rows.parquet")
     pq.write_table(rows.slice(0, 12).filter(pa.array([True, False] * 6)), folder / "target.parquet")
-    tokenizer = byte_level()
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
-    tiny_model("llama_tied", vocab_size=len(tokenizer), **ends).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    write_model(folder / "model", byte_level())
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tests.fixtures.models import tiny_model, write_gguf
+from tests.fixtures.models import tiny_model, write_gguf, write_model
 from tests.fixtures.tokenizers import byte_level
 from tests.fuzz.damage import KINDS, damage, damages
 from tests.fuzz.harness import SCALES, Answer, Driver, Record, fault, fuzz, hostile_text
@@ -29,8 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tokenizer = byte_level()
     for family in FAMILIES:
-        tiny_model(family, vocab_size=len(tokenizer)).save_pretrained(folder / family)
-        tokenizer.save_pretrained(folder / family)
+        write_model(folder / family, tokenizer, family)
     (folder / "gguf").mkdir()
     write_gguf(folder / "gguf" / "tiny.gguf", tiny_model("llama", vocab_size=len(tokenizer)), tokenizer)
     return folder
@@ -178,15 +177,14 @@ def test_whole_models_of_any_small_shape_are_scored(driver: Driver, scale: int, 
     def attempt(case: tuple[str, dict[str, int]], folder: Path) -> Iterable[Answer]:
         family, shape = case
         (folder / "rows.jsonl").write_text(rows_file())
-        tiny_model(family, vocab_size=len(tokenizer), **shape).save_pretrained(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
+        write_model(folder / "model", tokenizer, family, **shape)
         yield from commands(driver, folder)
 
     shapes = st.fixed_dictionaries(
         {}, optional={"hidden_size": st.sampled_from([16, 32, 64]), "intermediate_size": st.integers(8, 64)}
     )
     cases = st.tuples(st.sampled_from(["llama", "qwen2", "mistral", "llama_tied"]), shapes)
-    fuzz("models, valid", cases, attempt, record_property, scale=min(scale, 5), weight=0.4, valid=True)
+    fuzz("models, valid", cases, attempt, record_property, scale=min(scale, 12), weight=0.4, valid=True)
 
 
 # -- sizes that no model has -----------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_programs_that_calculate_print_what_they_should(driver: Driver, scale: i
         yield answer if right else dataclasses.replace(answer, status=2, errors=f"curate: {told['failure']}")
 
     cases = st.lists(st.integers(-(10**20), 10**20), max_size=9)
-    fuzz("programs, valid", cases, attempt, record_property, scale=min(scale, 5), weight=0.3, valid=True)
+    fuzz("programs, valid", cases, attempt, record_property, scale=min(scale, 12), weight=0.3, valid=True)
 
 
 # -- server answers --------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_whole_results_are_read(driver: Driver, made: Path, scale: int, record_p
         st.sampled_from(READERS),
         attempt,
         record_property,
-        scale=min(scale, 2),
+        scale=min(scale, 5),
         weight=0.4,
         valid=True,
     )

@@ -115,6 +115,8 @@ def test_answers_are_not_needed_and_rows_without_a_prompt_are_left_out() -> None
 
 
 # -- real data --------------------------------------------------------------------------------------------------
+
+
 def test_what_public_sets_share(shared_data: Path) -> None:
     """Known overlaps: 11 exact and about 194 number-masked questions between MATH train and test, and a 13-gram of
     61 test questions in SwS. Signs count here, so that of the 11 those that differ in a minus are templates or

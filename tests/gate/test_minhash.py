@@ -47,6 +47,8 @@ def jaccard(one: str, other: str, size: int = 3) -> float:
 
 
 # -- near-duplicates --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_the_similarity_is_that_of_the_definition(size: int) -> None:
     texts = [*variants(60, 1, templates=3), "ban", "ban ger", "ban ger lis", "ban ban ban ban ban", VOCABULARY[0]]

@@ -7,8 +7,9 @@ import pytest
 from curate.gate import Gate, GateIndex
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds, words_of
 
-
 # -- contamination ----------------------------------------------------------------------------------------------
+
+
 @pytest.fixture
 def rules(tmp_path: Path) -> GateIndex:
     """An index over one evaluation set, without near-duplicates."""

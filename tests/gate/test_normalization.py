@@ -5,8 +5,9 @@ import pytest
 from curate.gate.normalization import split_words
 from tests.fixtures.texts import STORY, VOCABULARY, words_of
 
-
 # -- words ------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -17,8 +17,9 @@ from curate.generators.request_store import RequestStore, complete
 from tests.fixtures.completions import MESSAGES, Pulled, _until, ask, connect, failing, many
 from tests.fixtures.server import FakeServer, Fault, asked
 
-
 # -- several servers, and none ----------------------------------------------------------------------------------------
+
+
 def test_load_is_spread_and_a_dead_server_is_left_out_and_taken_back() -> None:
     with FakeServer(delay=0.01) as one, FakeServer(delay=0.01) as two:
         generator = VLLMServer(model="fake-model", url=(one.url, two.url), connections=8)
@@ -93,6 +94,8 @@ def test_what_is_no_such_server_is_said() -> None:
 
 
 # -- what no repeat can mend ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("status", [400, 404, 422, 418])
 def test_a_request_that_is_not_accepted_is_the_users_turn(status: int) -> None:
     with FakeServer(faults=lambda body, _: Fault("status", status, "top_p must be\n\x1b[1m in (0, 1]")) as server:

@@ -33,6 +33,8 @@ def first_time(fault: Fault, every: int = 1) -> Callable[[dict[str, Any], int], 
 
 
 # -- what is sent and what comes back ---------------------------------------------------------------------------------
+
+
 def test_it_is_a_generator_and_a_component() -> None:
     generator = VLLMServer(model="m", url="http://127.0.0.1:1")
     assert isinstance(generator, Generator)
@@ -146,6 +148,8 @@ def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
 
 
 # -- how much at a time -----------------------------------------------------------------------------------------------
+
+
 def test_there_are_never_more_requests_in_flight_than_connections() -> None:
     with FakeServer(delay=0.02) as server:
         complete(connect(server, connections=8), many(64))

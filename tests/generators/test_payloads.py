@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 
 from curate.errors import InputError
-from curate.generators.payloads import LONGEST_MESSAGE, Answer, Served, completion_of, message_of, speaks_for
+from curate.generators.payloads import (
+    LONGEST_MESSAGE,
+    Answer,
+    Served,
+    completion_of,
+    message_of,
+    speaks_for,
+    wants_other_cap,
+)
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Request
-from curate.generators.room import fills_context
+from curate.generators.room import concerns_length, fills_context
 from tests.fixtures.completions import Pulled, ask, connect, failing, texts
 from tests.fixtures.server import FakeServer, Fault
 
@@ -154,11 +162,32 @@ def test_more_tokens_than_the_context_has_are_not_asked_for() -> None:
         "prompt is too long: 210000 tokens > 200000 maximum",
         "The decoder prompt (length 4000) is longer than the maximum model length of 2048.",
         "context_length_exceeded",
+        "max_tokens must be at least 1, got -3.",
     ],
 )
 def test_wordings_of_a_prompt_that_is_too_long(message: str) -> None:
     assert fills_context(400, message)
     assert not fills_context(400, "max_tokens=5000 cannot be greater than max_model_len=2048")
+
+
+def test_a_server_that_knows_max_tokens_by_its_newer_name_is_asked_again_with_that() -> None:
+    refusal = Fault(
+        *("status", 400),
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    )
+    with FakeServer(faults=lambda body, _: refusal if "max_tokens" in body else None) as server:
+        prompts = [ask(k, [{"role": "user", "content": f"question {k}"}]) for k in range(20)]
+        found = complete(connect(server, connections=1, template="chat"), prompts)
+    assert [each.finish_reason for each in found] == ["stop"] * 20
+    assert len(server.requests) == 21, "one refusal is enough"
+    assert {each["max_completion_tokens"] for each in server.requests[1:]} == {50}
+
+
+def test_a_cap_that_is_too_large_by_either_name_is_a_matter_of_length() -> None:
+    both = "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096"
+    assert not wants_other_cap(400, both)
+    assert concerns_length(400, both)
+    assert concerns_length(400, "maxOutputTokens must be less than 8193")
 
 
 class Charged(Pulled):

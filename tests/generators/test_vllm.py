@@ -19,6 +19,8 @@ KEY = "sk-very-secret-key"
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
+
+
 def test_the_key_comes_from_the_environment_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeServer(key=KEY) as server:
         generator = connect(server, api_key_variable="MY_KEY")
@@ -121,6 +123,8 @@ def test_arguments_that_are_ours_to_give_are_refused_and_not_repeated() -> None:
 
 
 # -- identity ---------------------------------------------------------------------------------------------------------
+
+
 def test_the_identity_is_that_of_the_model_and_its_template_alone(tmp_path: Path) -> None:
     one = VLLMServer(model="org/model")
     assert one.identity() == VLLMServer(model="org/model", url="http://h:1", connections=3, command="x").identity()

@@ -16,8 +16,9 @@ from curate.models.loading import parameter_count
 from tests.fixtures.models import LOADERS, same, saved, tiny_model, weights
 from tests.fixtures.tokenizers import CHATML
 
-
 # -- the hub -------------------------------------------------------------------------------------------------------
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> list[Any]:
     """Put `answer` in place of the hub; the calls made."""
     import huggingface_hub

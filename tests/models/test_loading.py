@@ -19,8 +19,9 @@ from curate.models.loading import parameter_count
 from tests.fixtures.models import LOADERS, same, saved, tiny_model, weights
 from tests.fixtures.tokenizers import CHATML, byte_level
 
-
 # -- folders -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("family", ["llama", "llama_tied", "gpt_neox", "gpt2"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_folder_is_loaded_in_float32_and_eval_mode(family: str, dtype: Any, tmp_path: Path) -> None:
@@ -136,6 +137,8 @@ def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 # -- identity ------------------------------------------------------------------------------------------------------
+
+
 def test_identity_is_content_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     saved(folder)
@@ -171,6 +174,8 @@ def test_identity_knows_files_apart_by_their_place(tmp_path: Path) -> None:
 
 
 # -- code of others ------------------------------------------------------------------------------------------------
+
+
 def with_code(folder: Path, marker: Path) -> None:
     """A model folder of an unknown type whose classes are in a Python file beside it."""
     saved(folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,24 @@ def test_every_command_ends_with_one_line(
     (line,) = [line for line in said.splitlines() if "lacks the weight" in line] or [said]
     assert "model.norm.weight" in line or "is missing" in line
     assert "LOAD REPORT" not in said
+
+
+@pytest.mark.parametrize("name", ["config.json", FILE, "tokenizer_config.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    os.mkfifo(tmp_path / "model" / name)
+    for read in (load_model, load_tokenizer, identify):
+        with pytest.raises(InputError, match=f"{re.escape(name)} is not a file"):
+            read(str(tmp_path / "model"))
+
+
+def test_a_tokenizer_whose_settings_fail_at_the_first_use(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": ["long"]}))
+    with pytest.raises(InputError, match=r"cannot be loaded \('>' not supported"):
+        load_tokenizer(str(tmp_path / "model"))
 
 
 def test_an_adapter_that_lacks_a_factor(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from curate.report import write_report
-from tests.fixtures.reports import CONTRAST, wait_for
+from tests.fixtures.browser import CONTRAST, wait_for
 
 
 def open_page(browser: Any, directory: Path, width: int = 1280, scheme: str = "light") -> None:

@@ -14,8 +14,9 @@ from curate.report import figures
 from curate.report.finished_run import Rows, Trajectories
 from tests.fixtures.reports import page_of, rows_of
 
-
 # ---- plots
+
+
 def test_the_histogram_holds_every_scored_row(finished_run: Path) -> None:
     _, rows = rows_of(finished_run)
     rows = replace(rows, difficulty=np.where(np.arange(400) == 0, 1e6, rows.difficulty).astype(np.float32))

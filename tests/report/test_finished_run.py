@@ -18,8 +18,9 @@ from curate.report import write_report
 from curate.report.texts import extremes
 from tests.fixtures.reports import STEPS, page_of, rewrite, rewrite_run, rows_of
 
-
 # ---- joins, order, determinism
+
+
 @pytest.mark.parametrize("name", ["scores", "plan", "trajectories"])
 def test_tables_are_joined_by_id_and_never_by_position(run_copy: Path, name: str) -> None:
     before = write_report(run_copy).read_bytes()

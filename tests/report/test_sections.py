@@ -14,8 +14,9 @@ from curate.report.finished_run import read_output
 from curate.report.sections import Absent, headline, origins, quality, sources
 from tests.fixtures.reports import page_of, rewrite, rewrite_run, rows_of
 
-
 # ---- what it says
+
+
 def test_the_headline_says_what_was_done(finished_run: Path) -> None:
     finished, _ = rows_of(finished_run)
     title, lead = headline(finished)
@@ -94,6 +95,8 @@ def test_there_is_no_synthesis_section_without_synthetic_rows(finished_run: Path
 
 
 # ---- words and numbers
+
+
 def test_quality_says_what_was_not_measured() -> None:
     found = quality({"diagnostics": {"silhouette": None, "seed_agreement": None, "length_correlation": None}})
     assert not isinstance(found, Absent)

@@ -21,8 +21,9 @@ from curate.tokenization.tokens import Tokens
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.reweighting import ANCHORS, TOKENS, asked, flat, rows_of, run, training
 
-
 # -- ADAPT -------------------------------------------------------------------------------------------------------
+
+
 def naive_embedding(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
     """By transformers alone, one row at a time."""
     ids = torch.from_numpy(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].astype(np.int64))[None]

@@ -20,8 +20,9 @@ from curate.training.reweighting import mean_weights
 from tests.fixtures.models import tiny_model
 from tests.fixtures.reweighting import ANCHORS, asked, rows_of, run, training
 
-
 # -- DGA ---------------------------------------------------------------------------------------------------------
+
+
 def patterned(patterns: list[list[int]], rows: int, seed: int = 0) -> Tokens:
     """rows sequences for each pattern of tokens, one after the other: a few random tokens, then the pattern."""
     random = np.random.default_rng(seed)

@@ -14,8 +14,9 @@ from curate.reweighters import (
 from tests.fixtures.models import tiny_model
 from tests.fixtures.reweighting import TOKENS, asked, rows_of, training
 
-
 # -- given weights -----------------------------------------------------------------------------------------------
+
+
 def test_given_weights_have_mean_one_over_the_tokens_that_are_trained_on() -> None:
     values = np.random.default_rng(0).uniform(0, 3, 41).tolist()
     values[3] = None  # an invalid row may have none

@@ -20,8 +20,9 @@ from curate.reweighters import (
 from tests.fixtures.models import tiny_model
 from tests.fixtures.reweighting import TOKENS, asked
 
-
 # -- from losses alone -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("strategy", "expected"), [("linupper", [0, 1, 1]), ("quadratic", [0, 1, 0]), ("extremes", [1, 0, 1])]
 )

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from curate.checks import check_component
 from curate.errors import InputError
 from curate.reweighters import (
-    ADAPT,
     DGA,
     IRDRO,
-    DynamicLoss,
-    GivenWeights,
-    Selective,
     reweighter_from,
 )
 from tests.fixtures.models import tiny_model
@@ -24,21 +17,6 @@ from tests.fixtures.reweighting import run
 def test_what_has_no_weights_is_no_reweighter() -> None:
     with pytest.raises(InputError, match=r"a reweighter has a method weights\(batch, outputs\)"):
         run(tiny_model(), object())
-
-
-@pytest.mark.parametrize(
-    "reweighter",
-    [
-        DynamicLoss(r=0.4),
-        IRDRO(),
-        Selective(),
-        GivenWeights(),
-        ADAPT(anchors="a.jsonl"),
-        DGA(target={"data": "t", "limit": 5}),
-    ],
-)
-def test_reweighters_are_components(reweighter: Any) -> None:
-    check_component(reweighter)
 
 
 def test_reweighters_by_name() -> None:

@@ -27,6 +27,8 @@ def _quick_collections() -> Iterator[None]:
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -70,6 +70,8 @@ class Recording:
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("accumulated", [1, 4])
 @pytest.mark.parametrize("make", [trainer, sft], ids=["Trainer", "SFTTrainer"])
 def test_weights_of_1_train_as_the_trainer_does_alone(make: Any, accumulated: int, tmp_path: Path) -> None:
@@ -232,6 +234,8 @@ def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> N
 
 
 # -- where rows come from ----------------------------------------------------------------------------------------------
+
+
 class Mapped(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self) -> None:
         self.rows = dataset(**COLUMNS).to_list()
@@ -329,6 +333,8 @@ def test_methods_that_look_further_work_in_sft(accumulated: int, tmp_path: Path)
 
 
 # -- beside training ---------------------------------------------------------------------------------------------------
+
+
 def test_evaluation_keeps_the_trainers_own_loss(tmp_path: Path) -> None:
     found = []
     for reweighter in (None, METHODS["losses"]):

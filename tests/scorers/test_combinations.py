@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.run import Run
 from scorers import (
@@ -18,8 +19,9 @@ from scorers import (
 )
 from tests.fixtures.scored import examples_of
 
-
 # -- combinations ---------------------------------------------------------------------------------------------------
+
+
 class Given:
     """A plug-in that has its difficulties with it."""
 
@@ -59,3 +61,21 @@ def test_combinations_measure_each_thing_once() -> None:
     for kind in (Product, RankAverage):
         measures = kind(scorers=(FinalLoss(), ErrorNorm(), ForgettingCount(), Length())).measures()
         assert [type(each).__name__ for each in measures] == ["MeanLoss", "ErrorNorm", "TokenAccuracy"]
+
+
+@pytest.mark.parametrize(
+    ("scorers", "weights", "says"),
+    [
+        (("FinalLoss",), None, "write {use: FinalLoss}"),
+        ((FinalLoss,), None, r"give an object of it, FinalLoss\(\)"),
+        ((KMeans(),), None, "KMeans does not fit: a scorer has a method score"),
+        ((FinalLoss(), Length()), (1.0,), "there are 2 scorers; give as many weights, not 1"),
+        ((FinalLoss(),), (0.0,), "greater than 0"),
+        ((FinalLoss(),), (float("nan"),), "weights"),
+        ((FinalLoss(),), (float("inf"),), "finite"),
+    ],
+    ids=["name", "class", "clusterer", "number", "zero", "nan", "infinite"],
+)
+def test_rank_average_checks_its_parts_when_it_is_made(scorers: tuple, weights: tuple | None, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        RankAverage(scorers=scorers, weights=weights)

@@ -18,8 +18,9 @@ from tests.fixtures.checkpoints import checkpoint_of, given_run
 from tests.fixtures.models import tiny_model
 from tests.fixtures.scored import ROWS, TOKENS, VALID, examples_of
 
-
 # -- early output ---------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("output", ["hidden", "distribution"])
 def test_early_outputs_are_projected_means_over_completion_tokens(

@@ -12,8 +12,9 @@ from tests.fixtures.checkpoints import checkpoint_of, row_logits
 from tests.fixtures.models import tiny_model
 from tests.fixtures.scored import ROWS, TOKENS, VALID
 
-
 # -- error norm and forgetting --------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "phi"])
 def test_error_norm_and_accuracy_by_the_models_own_probabilities(family: str) -> None:
     model = tiny_model(family)

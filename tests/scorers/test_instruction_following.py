@@ -27,8 +27,9 @@ from tests.fixtures.checkpoints import checkpoint_of, given_run
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.scored import examples_of
 
-
 # -- instruction-following difficulty -------------------------------------------------------------------------------
+
+
 def test_completions_alone_row_by_row() -> None:
     bos = 1
     rows = [  # (ids, supervised)

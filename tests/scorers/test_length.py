@@ -14,8 +14,9 @@ from scorers import (
 )
 from tests.fixtures.scored import examples_of
 
-
 # -- length ---------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [

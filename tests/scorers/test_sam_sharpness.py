@@ -11,8 +11,9 @@ from tests.fixtures.checkpoints import checkpoint_of, row_gradient, row_loss
 from tests.fixtures.models import tiny_model
 from tests.fixtures.scored import ROWS, TOKENS, VALID
 
-
 # -- sharpness with an ascent of each example's own -----------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("adaptive", "rho"), [(False, 0.3), (True, 2.0)])
 @pytest.mark.parametrize("family_name", ["llama", "gpt_neox"])
 def test_own_ascent_against_a_naive_loop(adaptive: bool, rho: float, family_name: str) -> None:

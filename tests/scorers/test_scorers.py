@@ -29,6 +29,8 @@ def test_the_public_names() -> None:
 
 
 # -- known difficulty -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_signals_tell_the_known_levels_of_the_demo_set_apart(tmp_path: Path) -> None:
     """Chance that a row of levels 3 and 4 scores above one of levels 1 and 2; 0.5 says nothing."""

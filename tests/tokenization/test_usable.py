@@ -18,15 +18,15 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.mixture.rescoring import behind
+from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
-from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyRun
 from curate.run import Run
 from curate.tokenization.cached import Rows
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.usable import Rules, check_usable
 from curate.tokenization.whole_rows import length_for
-from tests.fixtures.models import tiny_model
+from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import CHATML, FAMILIES, byte_level
 
 BAD = 17  # the row whose turns do not alternate
@@ -47,9 +47,7 @@ def conversations(*, bad: bool = True) -> pa.Table:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose template wants turns to alternate."""
     folder = tmp_path_factory.mktemp("model") / "mistral"
-    tokenizer = byte_level(chat=FAMILIES["mistral"][0])
-    tiny_model(vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_model(folder, byte_level(chat=FAMILIES["mistral"][0]), max_position_embeddings=512)
     return folder
 
 

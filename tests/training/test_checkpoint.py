@@ -18,8 +18,9 @@ from curate.training.loop import train
 from tests.fixtures.models import tiny_model
 from tests.fixtures.training import config, dropping, run, weights
 
-
 # -- saving and going on -----------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("optimizer", [AdamW(), SAM()])
 def test_a_resumed_run_ends_bitwise_like_an_undisturbed_one(tokens: Tokens, tmp_path: Path, optimizer: Any) -> None:
     settings = config(optimizer=optimizer, horizon_steps=9)

@@ -80,6 +80,8 @@ def test_horizon_shorter_than_the_run_is_refused() -> None:
 
 
 # -- what a step computes ----------------------------------------------------------------------------------------
+
+
 def test_equals_a_hand_written_loop_of_transformers_losses_and_torch_adamw(tokens: Tokens) -> None:
     settings = config(weight_decay=0.1)
     model, oracle = tiny_model(), tiny_model()
@@ -211,6 +213,8 @@ def test_gradient_checkpointing_changes_nothing(tokens: Tokens, precision: str) 
 
 
 # -- what cannot change a run ------------------------------------------------------------------------------------
+
+
 def test_same_seed_twice_is_bitwise_equal_and_another_seed_is_not(tokens: Tokens) -> None:
     first, second, third = dropping(), dropping(), dropping()
     assert run(first, tokens, config()) == run(second, tokens, config())
@@ -344,6 +348,8 @@ def test_bad_weights_are_refused(tokens: Tokens) -> None:
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("reweighter", [None, Ones()])
 def test_a_loss_that_is_not_finite_names_its_rows_and_leaves_the_weights(tokens: Tokens, reweighter: Any) -> None:
     poisoned = 99

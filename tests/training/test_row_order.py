@@ -10,8 +10,9 @@ import pytest
 
 from curate.training.row_order import RowOrder, micro_batches
 
-
 # -- which rows, at which rate ---------------------------------------------------------------------------------
+
+
 def test_every_epoch_visits_every_row_once_and_batches_are_full() -> None:
     rows = np.array([0, 2, 3, 7, 8, 9, 11, 12, 15, 16, 40])
     order = RowOrder(rows, batch_size=4, seed=1)

@@ -77,6 +77,8 @@ def extra_rows(arm: Arm) -> list[str]:
 
 
 # -- which arms there are -------------------------------------------------------------------------------------------
+
+
 def test_sam_is_no_arm_where_all_are_trained_with_it() -> None:
     tuning = Finetuning(model="scratch", optimizer=SAM())
     assert settings(finetuning=tuning).named_arms() == ("original", *SAME_NUMBER)
@@ -122,6 +124,8 @@ def test_an_arm_of_the_users_own_has_a_name_and_one_source(fields: dict[str, Any
 
 
 # -- the data of the arms -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "augmenters", [(Duplicate(),), (Duplicate(times=2, cap=0.3, noise_guard=0.1),), (Subset(size=0.9), Duplicate())]
 )

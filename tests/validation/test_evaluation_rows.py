@@ -29,6 +29,8 @@ def test_new_rows_must_not_have_what_is_asked_later(tmp_path: Path) -> None:
 
 
 # -- what is evaluated ----------------------------------------------------------------------------------------------
+
+
 def held(out: Path, table: pa.Table | None = None, **fields: Any) -> tuple[Any, list[str]]:
     found = prepare(
         read(rows() if table is None else table), settings(held_out=0.3, **fields), out, Run(cache=out).progress

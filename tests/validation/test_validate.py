@@ -37,8 +37,9 @@ from scorers import LossTrajectory
 from tests.fixtures.tokenizers import byte_level
 from tests.fixtures.validation import Trained, load_known, loaded, pipeline, rows, settings
 
-
 # -- which runs there are -------------------------------------------------------------------------------------------
+
+
 def planned(given: Validation, **counts: int) -> list[Any]:
     arms = {name.replace("_", "-"): Arm(name.replace("_", "-"), "", {}, n, n, None, None) for name, n in counts.items()}
     both = [name for name in arms if name in ("original", "hard")]
@@ -61,6 +62,8 @@ def test_every_arm_takes_the_steps_of_the_hard_arm_and_epochs_are_its_own() -> N
 
 
 # -- the whole, with the model replaced -----------------------------------------------------------------------------
+
+
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
@@ -290,6 +293,8 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
 
 
 # -- the whole, as it is --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_from_a_table_to_an_answer_and_again_without_doing_anything_twice(tmp_path: Path, small_models: None) -> None:
     rng = np.random.default_rng(0)

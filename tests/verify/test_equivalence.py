@@ -14,8 +14,9 @@ from curate.verify import Verdict, extract, grade, same_answer
 from tests import ROOT
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG, both_ways
 
-
 # -- different numbers, however near or small -----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -222,6 +223,8 @@ def test_what_stops_or_is_empty_has_no_answer(text: str) -> None:
 
 
 # -- letters --------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "verdict"),
     [
@@ -246,6 +249,8 @@ def test_letters(text: str, answer: str, verdict: Verdict) -> None:
 
 
 # -- the process that reads -----------------------------------------------------------------------------------------
+
+
 def test_nothing_that_lies_in_the_working_folder_is_imported(tmp_path: Path) -> None:
     for name in ("sympy", "math_verify", "curate", "json"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")

@@ -39,6 +39,8 @@ HOSTILE = [
 
 
 # -- where an answer stands ---------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "how"),
     [

@@ -15,8 +15,9 @@ from curate.verify import Verdict, extract, grade, grade_many, reference_answer,
 from curate.verify.numbers import Plain, plain_number
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG
 
-
 # -- the rules that the package states ----------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("candidate", "answer", "verdict"),
     [
@@ -224,6 +225,8 @@ def test_a_weak_find_decides_only_about_numbers() -> None:
 
 
 # -- real data ----------------------------------------------------------------------------------------------------
+
+
 def rows(folder: Path, name: str, split: str | None = "train") -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 

@@ -7,8 +7,9 @@ import pytest
 from curate.verify import grade, grade_many, reference_answer, same_answer
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG, both_ways
 
-
 # -- ellipses and repeating decimals --------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -65,6 +66,8 @@ def test_repeating_decimals_are_fractions(text: str, value: str) -> None:
 
 
 # -- exclamation marks ----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [

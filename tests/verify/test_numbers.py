@@ -11,8 +11,9 @@ from curate.verify import same_answer
 from curate.verify.numbers import plain_number
 from tests.fixtures.answers import RIGHT, WRONG
 
-
 # -- plain numbers ------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "value", "unit"),
     [

@@ -37,6 +37,8 @@ def test_many_are_graded_as_one_is() -> None:
 
 
 # -- faults of the worker -----------------------------------------------------------------------------------------
+
+
 def test_one_that_hangs_is_undecided_and_delays_the_others_by_its_limit_only() -> None:
     easy = [(rf"\boxed{{x+{k}}}", f"{k}+x") for k in range(10)]
     assert set(grade_many(easy)) == {RIGHT}

@@ -40,6 +40,8 @@ def test_new_rows_carry_everything_the_contract_names(cache: Path) -> None:
 
 
 # -- shapes ---------------------------------------------------------------------------------------------------------
+
+
 def shaped(shape: str) -> tuple[pa.Table, str]:
     table = rows().to_pydict()
     pairs = list(zip(table["question"], table["answer"], strict=True))

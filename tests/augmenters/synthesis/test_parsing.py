@@ -8,8 +8,9 @@ import pytest
 
 from augmenters.synthesis.parsing import parse_problem, problem_fault
 
-
 # -- problems out of completions ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -12,6 +12,8 @@ BANDS = [Band(1, 5, 8), Band(1, 1, 1), Band(2, 3, 4), Band(1, 4, 4), Band(4, 4, 
 
 
 # -- the band -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("band", BANDS, ids=str)
 def test_a_decision_holds_whatever_the_other_samples_would_be(band: Band) -> None:
     for verdicts in itertools.product("rw", repeat=band.samples):

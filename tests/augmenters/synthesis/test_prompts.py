@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, chat, check_prompt
 
-
 # -- prompts --------------------------------------------------------------------------------------------------------
+
+
 def test_what_looks_like_a_template_inside_the_data_stays_as_it_is() -> None:
     nasty = "{{solution}} {{ 7*7 }} {% raw %} {problem} $x %s \\1 {{problem}}"
     (message,) = chat(DEFAULT_VARIATION_PROMPT, "solution", nasty)

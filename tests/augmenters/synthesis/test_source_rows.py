@@ -14,8 +14,9 @@ from curate.difficulty.scores import Split
 from curate.mixture.plan import identity
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, pipeline, rows
 
-
 # -- what it starts from --------------------------------------------------------------------------------------------
+
+
 def small_split(n: int = 10) -> Split:
     loss = np.arange(n, dtype=np.float32)
     hard = loss >= n / 2

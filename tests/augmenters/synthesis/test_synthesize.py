@@ -21,8 +21,9 @@ from curate.generators.requests import Completion, Request
 from curate.verify.sandbox import sandbox_layers
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, pipeline, rows, run, synthetic
 
-
 # -- contracts ------------------------------------------------------------------------------------------------------
+
+
 def test_it_keeps_the_contract_of_an_augmenter() -> None:
     for of in ("hard", "easy", "random"):
         check_augmenter(Synthesize(generator=Writer(), of=of, rows=5))
@@ -49,6 +50,8 @@ def test_every_proposal_is_accounted_for(cache: Path) -> None:
 
 
 # -- the same store, the same bytes ---------------------------------------------------------------------------------
+
+
 def test_the_same_store_gives_the_same_bytes_and_asks_nothing(cache: Path, tmp_path: Path) -> None:
     augmenters = (Duplicate(), Synthesize(generator=Writer()))
     first = run(cache, *augmenters, out=tmp_path / "a")
@@ -88,6 +91,8 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 # -- what is kept out -----------------------------------------------------------------------------------------------
+
+
 def test_rows_that_hit_an_evaluation_set_never_get_through(cache: Path, tmp_path: Path) -> None:
     free = synthetic(run(cache, Synthesize(generator=Writer())))
     held_out = tmp_path / "test.parquet"
@@ -275,6 +280,8 @@ def test_hostile_data_passes_through_as_it_is(cache: Path) -> None:
 
 
 # -- settings -------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

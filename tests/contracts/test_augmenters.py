@@ -1,0 +1,49 @@
+"""Every augmenter keeps the contract of augmenters, and augmenters that break it are found."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import augmenters
+from curate.checks import (
+    check_augmenter,
+)
+from tests.fixtures.components import made
+
+# Of an augmenter that is not here, the defaults.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "Duplicate": [
+        {},
+        {"times": 3, "cap": 0.2, "noise_guard": 0.1},
+        {"of": "easy"},
+        {"of": "random"},
+        {"of": "matched", "draw": 2},
+        {"of": "final_loss"},
+    ],
+    "Subset": [{"size": 0.3}, {"size": 5, "choose": "lowest_loss"}, {"size": 0.3, "choose": "random", "per": "source"}],
+    "Replay": [{"data": "rows.parquet", "share": 0.2}],
+}
+NEEDING = ("Synthesize",)  # a generator: see the tests of synthesis
+
+
+@pytest.mark.parametrize("augmenter", made(augmenters, SETTINGS, without=NEEDING), ids=lambda part: type(part).__name__)
+def test_augmenters(augmenter: object) -> None:
+    check_augmenter(augmenter)
+
+
+class Resurrecting:
+    def plan(self, plan, split, seed):
+        return plan.with_counts(np.ones(len(plan), np.int32))
+
+
+class Mutating:
+    def plan(self, plan, split, seed):
+        plan.counts[:] = 2
+        return plan
+
+
+@pytest.mark.parametrize(("augmenter", "says"), [(Resurrecting(), "came back"), (Mutating(), "was changed")])
+def test_broken_augmenters_are_found(augmenter: object, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_augmenter(augmenter)

@@ -1,0 +1,127 @@
+"""Every scorer keeps the contract of scorers, and scorers that break it are found."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import scorers
+from curate.checks import (
+    check_scorer,
+    small_examples,
+)
+from curate.data.readers import read
+from curate.errors import InputError
+from curate.proxy import Proxy
+from scorers import (
+    FinalLoss,
+    GradientAlignment,
+    Learnability,
+    LossTrajectory,
+    PreMemorizationAccuracy,
+    RankAverage,
+    SAMSharpness,
+)
+from tests.fixtures.components import made
+from tests.fixtures.models import write_model
+from tests.fixtures.tokenizers import byte_level
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("contracts")
+
+
+class Length:
+    """The three-line plug-in of the README."""
+
+    def score(self, examples, run):
+        return np.array([len(text) for text in examples.texts("completion", 0, len(examples))])
+
+
+# Of a scorer that is not here, the defaults.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "LossTrajectory": [{}, {"features": "relative"}, {"features": "final"}],
+    "SAMSharpness": [{}, {"adaptive": True, "rho": 0.5, "ascent": "batch"}, {"ascent": "example"}],
+    "EarlyOutput": [{"within": 0.3}, {"output": "distribution", "dimensions": 8, "within": 0.3}],
+    "ForgettingCount": [{"threshold": 0.02}],
+    "Length": [{}, {"unit": "tokens"}],
+    "RankAverage": [{"scorers": (FinalLoss(), Length())}],
+    "Product": [
+        {"scorers": (FinalLoss(), Length(), SAMSharpness())},
+        {"scorers": (FinalLoss(), Length()), "of": "scores"},
+    ],
+}
+# These need a target, a reference or answers, and have tests of their own below.
+NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy")
+
+
+@pytest.mark.parametrize(
+    "scorer", [*made(scorers, SETTINGS, without=NEEDING), Length()], ids=lambda part: type(part).__name__
+)
+def test_scorers(scorer: object, cache: Path) -> None:
+    check_scorer(scorer, cache=cache)
+
+
+@pytest.mark.parametrize("parameters", ["last-layer", "lora", "all"])
+def test_a_scorer_with_a_target(parameters: Literal["last-layer", "lora", "all"], cache: Path) -> None:
+    path = cache / "target.jsonl"
+    rows = [{"prompt": f"What comes after {k}?", "completion": "two three"} for k in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    check_scorer(GradientAlignment(target=str(path), parameters=parameters), cache=cache)
+
+
+def test_a_scorer_with_a_reference(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    for name, seed in (("proxy", 0), ("reference", 1)):
+        write_model(tmp_path / name, tokenizer, seed=seed)
+    proxy = Proxy(model=str(tmp_path / "proxy"), steps=4, checkpoints=2, batch_size=8, max_length=64)
+    check_scorer(Learnability(reference=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
+
+
+def test_scorers_of_answers(cache: Path) -> None:
+    """They need rows with answers to grade by, and whole epochs."""
+    table = small_examples().table
+    numbers = [str(k % 4) for k in range(len(table))]
+    answered = table.append_column("final_answer", pa.array([*numbers[:-2], None, None]))
+    pairs = zip(table["completion"].to_pylist(), numbers, strict=True)
+    texts = [f"{text}\n#### {number}" if text else "" for text, number in pairs]
+    answered = answered.set_column(answered.column_names.index("completion"), "completion", pa.array(texts))
+    epochs = Proxy(model="scratch", steps="2 epochs", checkpoints=2, min_steps=1, batch_size=8, max_length=64)
+    scorer = PreMemorizationAccuracy(samples=2, max_tokens=8)
+    for each in (scorer, RankAverage(scorers=(scorer, FinalLoss()))):
+        check_scorer(each, cache=cache, proxy=epochs, examples=read(answered).examples)
+
+
+class NaNScorer:
+    def score(self, examples, run):
+        scores = LossTrajectory().score(examples, run)
+        scores.features[0] = np.nan
+        return scores
+
+
+class RandomScorer:
+    def score(self, examples, run):
+        return np.random.default_rng().random(len(examples))
+
+
+class ShortScorer:
+    def score(self, examples, run):
+        return np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "says"),
+    [(RandomScorer(), "another answer"), (NaNScorer(), "not finite"), (object(), "method score")],
+)
+def test_broken_scorers_are_found(scorer: object, says: str, cache: Path) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_scorer(scorer, cache=cache)
+
+
+def test_a_scorer_of_the_wrong_length_is_found(cache: Path) -> None:
+    with pytest.raises(InputError, match="for 24 examples"):
+        check_scorer(ShortScorer(), cache=cache)
