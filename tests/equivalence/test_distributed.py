@@ -17,13 +17,18 @@ from curate.divergence import DivergenceError
 from curate.errors import InputError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
-from curate.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
+from curate.reweighting import TrainingRows
 from curate.train import TrainConfig, train
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
+from tests.fixtures.reweighting import Softmax
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
+
+
 FURTHER = random_tokens([(4, 6), (9, 3), (2, 11)], seed=9)
+
+
 CASES: dict[str, dict[str, Any]] = {
     "adamw": {},
     "sam": {"optimizer": SAM()},
@@ -58,11 +63,6 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "out of memory, functional sam": {"optimizer": FunctionalSAM(base=AdamW(eps=1e-3)), "fails": 2},
 }
-
-
-class Softmax:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 def train_case(case: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from curate.generators.server_process import ServerProcess, find_command, one_li
 from curate.progress import Progress
 from curate.request_store import RequestStore, complete
 from tests import ROOT
+from tests.fixtures.completions import _interruptible
 
 FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
 
@@ -239,11 +240,6 @@ def test_no_process_is_left_when_ours_ends_however_it_ends(tmp_path: Path, numbe
         process.send_signal(number)
         process.wait()
     assert _gone(pids)
-
-
-def _interruptible() -> None:
-    """A test run in the background ignores interrupts, and its children would too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_killed_watchdog_is_no_reason_to_hang(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from tests.fixtures.trainers import (
     trainer,
     weights_of,
 )
+from tests.fixtures.training import Ones
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,11 +51,6 @@ def _quick_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-class Ones:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return torch.ones_like(outputs.losses)
 
 
 class Recording:
@@ -69,8 +65,6 @@ class Recording:
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("accumulated", [1, 4])
 @pytest.mark.parametrize("make", [trainer, sft], ids=["Trainer", "SFTTrainer"])
 def test_weights_of_1_train_as_the_trainer_does_alone(make: Any, accumulated: int, tmp_path: Path) -> None:
@@ -233,8 +227,6 @@ def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> N
 
 
 # -- where rows come from ----------------------------------------------------------------------------------------------
-
-
 class Mapped(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self) -> None:
         self.rows = dataset(**COLUMNS).to_list()
@@ -332,8 +324,6 @@ def test_methods_that_look_further_work_in_sft(accumulated: int, tmp_path: Path)
 
 
 # -- beside training ---------------------------------------------------------------------------------------------------
-
-
 def test_evaluation_keeps_the_trainers_own_loss(tmp_path: Path) -> None:
     found = []
     for reweighter in (None, METHODS["losses"]):
