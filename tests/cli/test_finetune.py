@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import curate.cli.main
 from curate.cli.finetune import add_arguments, given_settings
@@ -27,7 +26,7 @@ from curate.finetuning import read_run
 from curate.finetuning.metrics import read_metrics
 from curate.optimizers import SAM, AdamW, Muon
 from tests import ROOT
-from tests.fixtures.finetuning import write_model
+from tests.fixtures.finetuning import losses, weights, write_model
 from tests.fixtures.tokenizers import byte_level
 
 
@@ -54,20 +53,7 @@ def arguments(inputs: Path, out: Path, *more: str) -> list[str]:
     return ["finetune", str(inputs / "data.jsonl"), "--model", str(inputs / "model"), "--out", str(out), *usual, *more]
 
 
-def losses(run: Path) -> list[float]:
-    lines = read_metrics(run / "metrics.jsonl")
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line["loss"] for line in lines]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    (file,) = [*run.glob("model/*.safetensors"), *run.glob("adapter/*.safetensors")]
-    return load_file(file)
-
-
 # -- what it says ---------------------------------------------------------------------------------------------------
-
-
 def test_one_object_and_nothing_else(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curate.cli.main.main([*arguments(inputs, tmp_path / "run", "--steps", "2"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -142,8 +128,6 @@ def test_data_without_completions_is_refused(inputs: Path, tmp_path: Path, capsy
 
 
 # -- interrupted ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Bench:
     """A folder with inputs and undisturbed runs of two ways to train, and the driver."""
@@ -258,8 +242,6 @@ def test_a_full_disk(bench: Bench) -> None:
 
 
 # -- two processes --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(290)
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])

@@ -12,22 +12,7 @@ import pytest
 from curate.cli.comparison_table import print_comparison
 from curate.comparison import Comparison, compare, paired_interval
 from curate.comparison.text import headline, relative, signed
-from tests.fixtures.studies import ARMS, write_evaluation, write_run, write_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_study(tmp_path_factory.mktemp("study"), ARMS, sets={"gsm8k": 90, "math": 60})
-
-
-@pytest.fixture(scope="module")
-def compared(study: list[Path]) -> Comparison:
-    return compare(study, resamples=200)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> list[Path]:
-    return write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"gsm8k": 20})
+from tests.fixtures.studies import write_evaluation, write_run, write_study
 
 
 def row_of(comparison: Comparison, arm: str, name: str = "pooled", metric: str = "accuracy") -> dict[str, Any]:
@@ -36,8 +21,6 @@ def row_of(comparison: Comparison, arm: str, name: str = "pooled", metric: str =
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
-
-
 def test_a_large_gain_is_better_and_none_is_no_evidence(compared: Comparison) -> None:
     assert row_of(compared, "hard")["verdict"] == "better"
     assert row_of(compared, "random")["verdict"] == "no evidence"

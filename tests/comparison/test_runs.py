@@ -14,32 +14,15 @@ import pytest
 
 from curate.cli.comparison_table import print_comparison
 from curate.cli.main import main
-from curate.comparison import Comparison, compare
+from curate.comparison import compare
 from curate.comparison.page import comparison_page
 from curate.comparison.text import headline
 from curate.errors import InputError
 from curate.storage.records import record_text
-from tests.fixtures.studies import ARMS, write_evaluation, write_run, write_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_study(tmp_path_factory.mktemp("study"), ARMS, sets={"gsm8k": 90, "math": 60})
-
-
-@pytest.fixture(scope="module")
-def compared(study: list[Path]) -> Comparison:
-    return compare(study, resamples=200)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> list[Path]:
-    return write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"gsm8k": 20})
+from tests.fixtures.studies import write_evaluation, write_run, write_study
 
 
 # -- what stands beside what ------------------------------------------------------------------------------------------
-
-
 def test_budgets_are_compared_apart(tmp_path: Path) -> None:
     arms = {"original": 0.0, "hard": 0.5}
     runs = write_study(tmp_path, arms, seeds=2, sets={"a": 20}, budgets=("epochs", "steps"))
@@ -222,8 +205,6 @@ def test_only_the_asked_sets_are_compared(study: list[Path], capsys: Any) -> Non
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
-
-
 def _unfinished(runs: list[Path]) -> list[Path]:
     (runs[1] / "run.json").rename(runs[1] / ".run.json.unfinished")
     return runs

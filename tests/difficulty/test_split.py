@@ -14,6 +14,7 @@ from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import join_scores, make_split
 from curate.errors import InputError
+from tests.fixtures.splits import names
 
 
 class Given:
@@ -29,10 +30,6 @@ def given(labels: list[int], difficulty: list[float], **more: Any) -> Scores:
     return Scores(features, np.array(difficulty, np.float32), np.ones(len(labels), bool), **more)
 
 
-def names(n: int) -> pa.Array:
-    return pa.array([f"row-{i}" for i in range(n)])
-
-
 def trajectories(n: int, seed: int = 0, share: float = 0.2) -> tuple[Scores, np.ndarray]:
     """Scores of n rows of which a `share` is learned late, and which those are."""
     rng = np.random.default_rng(seed)
@@ -45,8 +42,6 @@ def trajectories(n: int, seed: int = 0, share: float = 0.2) -> tuple[Scores, np.
 
 
 # -- positions -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "clusterer",
     [
@@ -97,8 +92,6 @@ def test_row_order_does_not_matter() -> None:
 
 
 # -- joining by id ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", [pa.array, np.array, list, lambda ids: pa.chunked_array([ids[:7], ids[7:]])])
 def test_scores_are_joined_by_id(kind: Any) -> None:
     scores, late = trajectories(50)
@@ -153,7 +146,6 @@ def test_a_million_ids_join_in_seconds() -> None:
 
 
 # -- policies --------------------------------------------------------------------------------------------------
-
 FIVE = given([7, 7, 3, 3, 5, 5, 0, 0, -1, -1], [1, 1, 2, 2, 6, 6, 3, 3, 9, 9])
 
 
@@ -202,8 +194,6 @@ def test_numbers_rise_with_difficulty_whatever_the_clusterer_calls_them() -> Non
 
 
 # -- never everything ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("policy", ["highest", "above_mean", 1, 3])
 @pytest.mark.parametrize(
     "scores",
@@ -247,8 +237,6 @@ def test_a_single_cluster_in_one_source_leaves_the_other_alone() -> None:
 
 
 # -- errors, seeds ---------------------------------------------------------------------------------------------
-
-
 def test_a_feature_that_is_not_finite_names_row_and_id() -> None:
     scores, _ = trajectories(20)
     scores.features[13, 2] = np.nan

@@ -18,12 +18,17 @@ from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.training.config import TrainConfig
 from curate.training.loop import train
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, TrainingRows
+from curate.training.reweighting import TrainingRows
 from tests import ROOT
 from tests.fixtures.models import random_tokens, tiny_model
+from tests.fixtures.reweighting import Softmax
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
+
+
 FURTHER = random_tokens([(4, 6), (9, 3), (2, 11)], seed=9)
+
+
 CASES: dict[str, dict[str, Any]] = {
     "adamw": {},
     "sam": {"optimizer": SAM()},
@@ -58,11 +63,6 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "out of memory, functional sam": {"optimizer": FunctionalSAM(base=AdamW(eps=1e-3)), "fails": 2},
 }
-
-
-class Softmax:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 def train_case(case: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""LoRA on all linear layers means the same for every mixture of experts: routed experts, routers and dense layers."""
+"""LoRA: factors as peft makes them, merged and loaded, for dense models and for every mixture of experts."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from curate.generators import load_balancing as endpoints
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Generator, Request
 from curate.seeds import derive_seed
-from tests.fixtures.completions import MESSAGES, Pulled, _until, ask, connect, failing, many, texts
+from tests.fixtures.completions import MESSAGES, Pulled, _interruptible, _until, ask, connect, failing, many, texts
 from tests.fixtures.server import FakeServer, Fault, asked
 
 
@@ -33,8 +33,6 @@ def first_time(fault: Fault, every: int = 1) -> Callable[[dict[str, Any], int], 
 
 
 # -- what is sent and what comes back ---------------------------------------------------------------------------------
-
-
 def test_it_is_a_generator_and_a_component() -> None:
     generator = VLLMServer(model="m", url="http://127.0.0.1:1")
     assert isinstance(generator, Generator)
@@ -148,8 +146,6 @@ def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
 
 
 # -- how much at a time -----------------------------------------------------------------------------------------------
-
-
 def test_there_are_never_more_requests_in_flight_than_connections() -> None:
     with FakeServer(delay=0.02) as server:
         complete(connect(server, connections=8), many(64))
@@ -246,11 +242,6 @@ def test_killed_in_the_middle_and_resumed_asks_for_what_is_missing_only(tmp_path
         assert len(server.requests) - arrived == 300 - kept
     # What was answered as it died may be lost with it, and nothing else.
     assert sum(count - 1 for count in server.answered.values()) <= 3 * 4
-
-
-def _interruptible() -> None:
-    """A test run in the background ignores interrupts, and its children would too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_an_interrupt_hands_back_what_is_finished_and_leaves_no_thread() -> None:

@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.generators import VLLMServer
 from curate.generators import openai_client as client
 from curate.generators.decoding import sample
 from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Request, Sampling
 from curate.generators.room import Room, Told, concerns_length, fills_context, told_lengths
+from tests.fixtures.completions import connect
 from tests.fixtures.models import tiny_model
 from tests.fixtures.server import FakeServer, asked, request_key
 from tests.fixtures.tokenizers import byte_level
 
 LONG = "Please reduce the length of the messages or completion."
+
+
 IS = "This model's maximum context length is"
 
 
@@ -120,8 +122,14 @@ def said_of_a_sum(context: int, prompt: int, most: int) -> str:
 
 
 UNSEEN = [said_of_tensorrt, said_of_lmdeploy, said_in_chinese, said_of_a_sequence, said_of_a_sum]
+
+
 EXACT = [vllm, vllm_older, openai, openai_older, sglang, tgi, anthropic, wrapped]
+
+
 VAGUE = [vllm_cut, vllm_first, vllm_characters]
+
+
 Wording = Callable[[int, int, int], str]
 
 
@@ -237,8 +245,6 @@ def test_whatever_a_server_says_the_room_is_found_in_few_requests(
 
 
 # -- servers ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
@@ -248,10 +254,6 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def limited(context: int, wording: Wording, status: int = 400) -> Callable[[int, int], tuple[int, str] | None]:
     """vLLM's rule."""
     return lambda prompt, most: (status, wording(context, prompt, most)) if prompt + most > context else None
-
-
-def connect(server: FakeServer, **more: Any) -> VLLMServer:
-    return VLLMServer(**{"model": server.model, "url": server.url, **more})
 
 
 def ask(prompt: Any, index: int = 0, **sampling: Any) -> Request:

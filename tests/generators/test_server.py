@@ -25,6 +25,7 @@ from curate.generators.request_store import RequestStore, complete
 from curate.generators.requests import Completion, Request, Sampling
 from curate.generators.server import ServerProcess, find_command, one_line
 from tests import ROOT
+from tests.fixtures.completions import _interruptible
 
 FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
 
@@ -241,11 +242,6 @@ def test_no_process_is_left_when_ours_ends_however_it_ends(tmp_path: Path, numbe
         process.send_signal(number)
         process.wait()
     assert _gone(pids)
-
-
-def _interruptible() -> None:
-    """A test run in the background ignores interrupts, and its children would too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_killed_watchdog_is_no_reason_to_hang(tmp_path: Path) -> None:

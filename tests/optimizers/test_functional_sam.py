@@ -20,9 +20,14 @@ from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
 from curate.training.row_order import RowOrder
 from tests.fixtures.models import random_tokens, tiny_model
+from tests.fixtures.reweighting import Softmax, flat
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
+
+
 TOKENS = random_tokens(LENGTHS, invalid=[3, 17])
+
+
 RHO = 0.5
 
 
@@ -34,11 +39,6 @@ class Descent:
         optimizer = torch.optim.SGD(parameters, lr=learning_rate)
         optimizer.param_groups[0]["initial_lr"] = learning_rate
         return optimizer
-
-
-class Softmax:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return outputs.losses.softmax(0) * len(outputs.losses)
 
 
 class Capped(torch.nn.Linear):
@@ -82,10 +82,6 @@ def run(model: Any, reweighter: Any = None, **changes: Any) -> tuple[list[float]
     settings = config(**changes)
     *_, last = train(model, TOKENS, settings, checkpoint_steps=[settings.steps], reweighter=reweighter)
     return last.losses, flat(model)
-
-
-def flat(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def gradient(model: Any, optimizer: Any, reweighter: Any = None, **changes: Any) -> torch.Tensor:
@@ -158,8 +154,6 @@ MODELS = {
 
 
 # -- what it computes ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_equals_the_derivative_written_out(name: str) -> None:
     model = MODELS[name]()
@@ -230,8 +224,6 @@ def test_what_it_leaves_out_of_sam_is_the_curvature_of_the_loss_in_the_logits() 
 
 
 # -- what cannot change it -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("make", [tiny_model, capped])
 def test_micro_batches_do_not_change_the_result(make: Any) -> None:
     whole = gradient(make(), FunctionalSAM(base=Descent(), rho=RHO))
@@ -303,8 +295,6 @@ def test_weights_come_back_when_the_second_gradient_fails() -> None:
 
 
 # -- the preconditioned form ---------------------------------------------------------------------------------------
-
-
 def test_the_preconditioned_ascent_divides_by_the_corrected_second_moment() -> None:
     draw = torch.Generator().manual_seed(0)
     model = torch.nn.Linear(3, 2)

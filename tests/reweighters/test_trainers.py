@@ -43,6 +43,7 @@ from tests.fixtures.trainers import (
     trainer,
     weights_of,
 )
+from tests.fixtures.training import Ones
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,11 +52,6 @@ def _quick_collections() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-class Ones:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return torch.ones_like(outputs.losses)
 
 
 class Recording:
@@ -70,8 +66,6 @@ class Recording:
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("accumulated", [1, 4])
 @pytest.mark.parametrize("make", [trainer, sft], ids=["Trainer", "SFTTrainer"])
 def test_weights_of_1_train_as_the_trainer_does_alone(make: Any, accumulated: int, tmp_path: Path) -> None:
@@ -234,8 +228,6 @@ def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> N
 
 
 # -- where rows come from ----------------------------------------------------------------------------------------------
-
-
 class Mapped(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self) -> None:
         self.rows = dataset(**COLUMNS).to_list()
@@ -333,8 +325,6 @@ def test_methods_that_look_further_work_in_sft(accumulated: int, tmp_path: Path)
 
 
 # -- beside training ---------------------------------------------------------------------------------------------------
-
-
 def test_evaluation_keeps_the_trainers_own_loss(tmp_path: Path) -> None:
     found = []
     for reweighter in (None, METHODS["losses"]):

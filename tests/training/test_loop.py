@@ -20,7 +20,7 @@ from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
 from curate.training.row_order import RowOrder
 from tests.fixtures.models import tiny_model
-from tests.fixtures.training import config, dropping, run, weights
+from tests.fixtures.training import Ones, config, dropping, run, weights
 
 
 def row_loss(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
@@ -30,11 +30,6 @@ def row_loss(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
     labels = torch.where(torch.from_numpy(tokens.supervised[span])[None], ids, -100)
     loss: torch.Tensor = model(input_ids=ids, labels=labels).loss * int((labels != -100).sum())
     return loss
-
-
-class Ones:
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        return torch.ones_like(outputs.losses)
 
 
 class Recording:
@@ -80,8 +75,6 @@ def test_horizon_shorter_than_the_run_is_refused() -> None:
 
 
 # -- what a step computes ----------------------------------------------------------------------------------------
-
-
 def test_equals_a_hand_written_loop_of_transformers_losses_and_torch_adamw(tokens: Tokens) -> None:
     settings = config(weight_decay=0.1)
     model, oracle = tiny_model(), tiny_model()
@@ -213,8 +206,6 @@ def test_gradient_checkpointing_changes_nothing(tokens: Tokens, precision: str) 
 
 
 # -- what cannot change a run ------------------------------------------------------------------------------------
-
-
 def test_same_seed_twice_is_bitwise_equal_and_another_seed_is_not(tokens: Tokens) -> None:
     first, second, third = dropping(), dropping(), dropping()
     assert run(first, tokens, config()) == run(second, tokens, config())
@@ -348,8 +339,6 @@ def test_bad_weights_are_refused(tokens: Tokens) -> None:
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("reweighter", [None, Ones()])
 def test_a_loss_that_is_not_finite_names_its_rows_and_leaves_the_weights(tokens: Tokens, reweighter: Any) -> None:
     poisoned = 99

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from curate.verify import Verdict, close_workers, grade_many, same_answer
+from curate.verify import Verdict, grade_many, same_answer
 from tests.verify.answer_pairs import KINDS, pairs
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_worker_is_left() -> Iterator[None]:
-    yield
-    close_workers()
 
 
 def check(seed: int, count: int) -> Counter[tuple[bool, Verdict]]:
@@ -51,8 +44,6 @@ def test_both_answers_may_be_the_reference() -> None:
 
 
 # -- values ---------------------------------------------------------------------------------------------------------
-
-
 def expression(rng: random.Random, depth: int) -> Any:
     """A SymPy expression of all functions that have values."""
     import sympy
