@@ -34,7 +34,7 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/curate demo
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)

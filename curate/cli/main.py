@@ -161,6 +161,7 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 
 _COMMANDS = {
+    "demo": "curate generated maths problems of known difficulty, and see what was found; needs no data",
     "run": "curate a dataset: score, split, rebuild, write the result to a folder",
     "plan": "show rows, tokens, disk and what the cache holds for a run; runs nothing",
     "score": "measure difficulty only, as one Parquet file for --scores",
@@ -184,7 +185,7 @@ def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, ar
         prog="curate",
         allow_abbrev=False,
         description="Find the examples a model learns late and rebuild a fine-tuning dataset around them.",
-        epilog="Start with: curate run DATA --out DIR --proxy scratch     (no download needed)",
+        epilog="Start with: curate demo, then curate run DATA --out DIR --proxy scratch     (no download needed)",
     )
     parser.add_argument("--version", action="version", version=f"curate {own_version()}")
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)

@@ -1,0 +1,121 @@
+"""`curate demo`: curate generated maths problems whose difficulty is known, and see what was found."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from curate.cli.options import add_machine_arguments
+from curate.cli.steps import new_progress
+from curate.console.printing import say, show
+from curate.curated import Curated
+from curate.errors import InputError
+from curate.pipeline import Pipeline
+from curate.storage.atomic import make_folder, publish_file
+from curate.storage.places import local_path
+from curate.types import BoolArray
+from curate.word_problems import generate
+
+__all__ = ["add_arguments", "command"]
+
+_HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
+_FEWEST_ROWS = 100  # fewer make no clusters worth looking at
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate demo`."""
+    parser.add_argument(
+        "--out", type=local_path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)"
+    )
+    parser.add_argument("--rows", type=int, default=3000, metavar="N", help="problems to generate (3000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the problems and of the run (0)")
+    add_machine_arguments(parser)
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """Generate problems, curate them with a proxy made from scratch, and compare the split with the known levels."""
+    if options.rows < _FEWEST_ROWS:
+        raise InputError(f"--rows {options.rows}: give at least {_FEWEST_ROWS}, or there is nothing to tell apart")
+    started = time.monotonic()
+    progress = new_progress()
+    problems = generate(n=options.rows, seed=options.seed)
+    data, result = options.out / "problems.parquet", options.out / "curated"
+    make_folder(options.out)
+    publish_file(data, _parquet(problems))
+    progress.note(f"{options.rows:,} generated word problems of known difficulty -> {data}")
+    pipeline = Pipeline.from_recipe("quick", settings=["proxy.model=scratch", f"seed={options.seed}"])
+    curated = pipeline.run(data, out=result, cache=options.cache, device=options.device, progress=progress)
+    record = {"data": str(data), "directory": str(result), **_against_levels(problems, curated)}
+    if not options.json:
+        _print(record, time.monotonic() - started)
+    return record
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _against_levels(problems: pa.Table, curated: Curated) -> dict[str, Any]:
+    """How the split and, for comparison, the length of completions tell the known hard levels from the others."""
+    split = curated.split
+    level_of = dict(zip(problems["id"].to_pylist(), problems["level"].to_pylist(), strict=True))
+    levels = np.array([level_of[each] for each in split.ids.to_pylist()])  # (n,)
+    truth = levels >= _HARD_LEVEL
+    tokens = curated.scores.tokens
+    assert tokens is not None  # the proxy knows them
+    longest = np.zeros(len(levels), np.bool_)
+    longest[np.argsort(-tokens, kind="stable")[: int(split.hard.sum())]] = True
+    return {
+        "levels": [
+            {"level": int(level), "rows": int((levels == level).sum()), "hard": int(split.hard[levels == level].sum())}
+            for level in np.unique(levels)
+        ],
+        "signals": [
+            {"signal": "loss trajectory", **_agreement(split.hard, split.difficulty, truth)},
+            {"signal": "completion length", **_agreement(longest, tokens, truth)},
+        ],
+    }
+
+
+def _agreement(picked: BoolArray, score: Any, truth: BoolArray) -> dict[str, float]:
+    """precision and recall of the rows picked; auc: chance that a random hard row scores above a random easy one."""
+    from scipy.stats import rankdata
+
+    right, positive = int((picked & truth).sum()), int(truth.sum())
+    pairs = positive * (len(truth) - positive)
+    auc = float(rankdata(score)[truth].sum() - positive * (positive + 1) / 2) / max(pairs, 1)
+    numbers = {"precision": right / max(int(picked.sum()), 1), "recall": right / max(positive, 1), "auc": auc}
+    return {name: round(number, 4) for name, number in numbers.items()}
+
+
+def _print(record: dict[str, Any], seconds: float) -> None:
+    levels = Table(title=f"How the known levels were split ({seconds:.0f} s)", title_justify="left")
+    for name in ("level", "rows", "easy", "hard", "hard %"):
+        levels.add_column(name, justify="right")
+    for each in record["levels"]:
+        rows, hard = each["rows"], each["hard"]
+        levels.add_row(str(each["level"]), f"{rows:,}", f"{rows - hard:,}", f"{hard:,}", f"{hard / rows:.0%}")
+    signals = Table(title=f"Levels {_HARD_LEVEL} and above among the rows picked", title_justify="left")
+    for name in ("picked by", "precision", "recall", "AUC"):
+        signals.add_column(name, justify="left" if name == "picked by" else "right")
+    for each in record["signals"]:
+        signals.add_row(each["signal"], *(f"{each[name]:.2f}" for name in ("precision", "recall", "auc")))
+    show("", levels, signals)
+    say(
+        f"dataset  {record['directory']}/data",
+        f"report   {record['directory']}/report.html   (open it in a browser)",
+        "",
+        "Now your own data (Parquet, JSONL, CSV, a folder, or a Hugging Face dataset id):",
+        "  curate run YOUR_DATA --out curated --proxy scratch       no download needed",
+        "  curate run YOUR_DATA --out curated                       with Pythia-70M as the proxy",
+        "  curate plan YOUR_DATA                                    what it would cost, first",
+    )
