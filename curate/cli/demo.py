@@ -26,6 +26,7 @@ from curate.word_problems import generate
 __all__ = ["add_arguments", "command"]
 
 _HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
+_SETTINGS = ("proxy.model=scratch",)
 _FEWEST_ROWS = 100  # fewer make no clusters worth looking at
 
 
@@ -50,7 +51,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     make_folder(options.out)
     publish_file(data, _parquet(problems))
     progress.note(f"{options.rows:,} generated word problems of known difficulty -> {data}")
-    pipeline = Pipeline.from_recipe("quick", settings=["proxy.model=scratch", f"seed={options.seed}"])
+    pipeline = Pipeline.from_recipe("quick", settings=[*_SETTINGS, f"seed={options.seed}"])
     curated = pipeline.run(data, out=result, cache=options.cache, device=options.device, progress=progress)
     record = {"data": str(data), "directory": str(result), **_against_levels(problems, curated)}
     if not options.json:
