@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from curate.comparison import figures
 from curate.comparison.curves import Curve
 from curate.comparison.differences import distinct
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
-from curate.console.formatting import as_json
 from curate.errors import InputError
 from curate.report.run_page import rendered
 from curate.storage.atomic import publish_file
@@ -73,7 +70,7 @@ def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: S
         "units": UNITS,
         "seeds": sorted({seed for each in record["arms"] for seed in each["seeds"]}),
     }
-    return rendered("comparison.html.j2", {**context, "plots": Markup(as_json(plots))})
+    return rendered("comparison.html.j2", {**context, "plots": plots})
 
 
 def _has(record: dict[str, Any], metric: str) -> bool:

@@ -13,6 +13,8 @@ import math
 import unicodedata
 from typing import Any
 
+from markupsafe import Markup
+
 __all__ = [
     "MISSING",
     "as_json",
@@ -26,6 +28,7 @@ __all__ = [
     "plot_text",
     "real",
     "share",
+    "shown",
     "times",
     "visible",
 ]
@@ -49,6 +52,11 @@ def visible(text: str, limit: int = 4_000) -> str:
     return kept if len(text) <= limit else f"{kept}… [cut: {len(text):,} characters in all]"
 
 
+def shown(value: Any) -> Any:
+    """What a template is about to write: every string made visible, except markup of its own."""
+    return visible(value, 20_000) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _visible_character(character: str) -> str:
     if character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTING:
         return character
@@ -69,10 +77,10 @@ def plot_text(text: str, limit: int = 60) -> str:
     return html.escape(one_line(text, limit))
 
 
-def as_json(value: Any) -> str:
+def as_json(value: Any) -> Markup:
     """`value` as JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def real(value: Any) -> float | None:

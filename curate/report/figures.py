@@ -18,13 +18,26 @@ from curate.report.finished_run import Rows, Trajectories
 from curate.seeds import derive_seed
 from curate.types import Float64Array, IntArray
 
-__all__ = ["EASY", "GREY", "HARD", "Group", "bands", "framed", "groups", "histogram", "lengths", "rounded"]
+__all__ = [
+    "EASY",
+    "GREY",
+    "HARD",
+    "Group",
+    "bands",
+    "framed",
+    "groups",
+    "histogram",
+    "lengths",
+    "rounded",
+    "trajectories",
+]
 
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")
 _EASY_COLORS = (EASY, "#2a9079", "#7f6fd0")
 MOST_CLUSTERS = 6  # lines with bands that can still be told apart
 ROWS_PER_GROUP = 10
+MOST_CLUSTER_ROWS = 60  # of the table
 POINTS = 2_500
 BINS = 60
 
@@ -38,6 +51,22 @@ class Group:
     noise: bool
     rows: IntArray
     quantiles: Float64Array
+
+
+def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
+    """The plot, the groups drawn in it, the first clusters and how many there are; or why there is none."""
+    if rows.trajectories is None:
+        return "The scores of this run hold no losses, so there are no trajectories to draw."
+    drawn, clusters = groups(rows, rows.trajectories)
+    if not drawn:
+        return "No scored row has a loss at every checkpoint."
+    return {
+        "plot": bands(rows, rows.trajectories, drawn, seed),
+        "drawn": drawn,
+        "clusters": clusters[:MOST_CLUSTER_ROWS],
+        "all": len(clusters),
+        "steps": rows.trajectories.steps.tolist(),
+    }
 
 
 def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
@@ -172,8 +201,8 @@ def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, s
     }
 
 
-def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
-    """Difficulty of the valid rows, hard and easy stacked; and how many rows lie beyond the drawn range.
+def histogram(rows: Rows) -> dict[str, Any]:
+    """The plot of the difficulty of valid rows, hard and easy stacked; how many rows lie beyond the drawn range.
 
     The range ends at the 99.9th percentile, so that one outlier cannot squeeze everything into one bar.
     """
@@ -200,7 +229,8 @@ def histogram(rows: Rows) -> tuple[dict[str, Any], int]:
                 "hovertemplate": "%{y:,} rows at about %{x:.3f}<extra>" + name + "</extra>",
             }
         )
-    return {"data": bars, "layout": framed("difficulty", "rows", barmode="stack", bargap=0)}, beyond
+    layout = framed("difficulty", "rows", barmode="stack", bargap=0)
+    return {"plot": {"data": bars, "layout": layout}, "beyond": beyond}
 
 
 def _log_axis(values: IntArray) -> dict[str, Any]:
@@ -211,8 +241,14 @@ def _log_axis(values: IntArray) -> dict[str, Any]:
     return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
 
 
-def lengths(rows: Rows, tokens: IntArray, seed: int) -> tuple[dict[str, Any], int]:
-    """Difficulty against completion tokens for a seeded sample of valid rows; and the size of the sample."""
+def lengths(rows: Rows, seed: int) -> dict[str, Any] | str:
+    """The plot of difficulty against completion tokens for a seeded sample of valid rows, and its size.
+
+    Or why there is none.
+    """
+    tokens = rows.tokens
+    if tokens is None:
+        return "The scores of this run hold no token counts."
     scored = np.flatnonzero(rows.valid & (tokens > 0))
     generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))
     drawn = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
@@ -234,4 +270,4 @@ def lengths(rows: Rows, tokens: IntArray, seed: int) -> tuple[dict[str, Any], in
             }
         )
     layout = framed("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))
-    return {"data": clouds, "layout": layout}, len(drawn)
+    return {"plot": {"data": clouds, "layout": layout}, "sample": len(drawn), "scored": int(rows.valid.sum())}

@@ -20,6 +20,7 @@ from curate.storage.records import check_files, read_record
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
 __all__ = [
+    "NO_SPLIT",
     "Finished",
     "Output",
     "Rows",
@@ -30,13 +31,13 @@ __all__ = [
     "mapping",
     "numbered",
     "read_finished",
-    "read_output",
     "read_table",
     "shards",
     "spread",
 ]
 
 Mask = BoolArray
+NO_SPLIT = "This folder has no tables/split.parquet."
 NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 
 
@@ -73,15 +74,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """run: the content of run.json. rows: None if the run left no tables/split.parquet."""
-
-    directory: Path
-    run: dict[str, Any]
-    rows: Rows | None
-
-
-@dataclass(frozen=True)
 class Output:
     """The m rows of data/.
 
@@ -95,6 +87,21 @@ class Output:
     origins: tuple[str, ...]
     copied: Mask
     weight: Float64Array | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """run: the content of run.json, with its counts and its seed (0 where it has none).
+
+    rows: None if the run left no tables/split.parquet. output: None if it left no data or no split.
+    """
+
+    directory: Path
+    run: dict[str, Any]
+    counts: dict[str, Any]
+    seed: int
+    rows: Rows | None
+    output: Output | None
 
 
 def look_up(value: Any, *path: str) -> Any:
@@ -117,7 +124,10 @@ def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Fini
     """
     # Through JSON, so that tuples and numbers are what they will be when run.json is read.
     run = _read_run(directory / "run.json") if record is None else json.loads(json.dumps(record))
-    return Finished(directory, run, _read_rows(directory / "tables"))
+    counts, seed, rows = mapping(run, "counts"), look_up(run, "seed"), _read_rows(directory / "tables")
+    # Without the count of weights, a column of that name is the input's own.
+    output = None if rows is None else _read_output(shards(directory), rows.ids, "output_weighted" in counts)
+    return Finished(directory, run, counts, seed if isinstance(seed, int) else 0, rows, output)
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -248,17 +258,16 @@ def shards(directory: Path) -> list[Path]:
     return sorted((directory / "data").glob("train-*.parquet"))
 
 
-def read_output(finished: Finished) -> Output | None:
-    """The rows of data/ without their text; None if the run left no data or no split."""
-    weighted = "output_weighted" in mapping(finished.run, "counts")  # else a column of that name is the input's own
+def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | None:
+    """The rows of data/ without their text; None if the run left no data. ids: of the input rows."""
     names_read = ("source_id", "origin", *(["weight"] if weighted else []))
-    tables = [read_table(shard, *names_read) for shard in shards(finished.directory)]
-    if not tables or finished.rows is None:
+    tables = [read_table(path, *names_read) for path in files]
+    if not tables:
         return None
     parents, origins = [], []
     for table in tables:
         assert table is not None
-        found = pc.index_in(id_array(table, "source_id"), value_set=finished.rows.ids)
+        found = pc.index_in(id_array(table, "source_id"), value_set=ids)
         parents.append(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
         origins += table["origin"].cast(pa.large_string()).chunks
     codes, names = numbered(pa.chunked_array(origins, pa.large_string()))

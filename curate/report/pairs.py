@@ -15,7 +15,7 @@ import pyarrow as pa
 from curate.console.formatting import real
 from curate.report.finished_run import Finished, read_table
 from curate.report.reasons import REASONS, Reason, kind_of, outcome_of
-from curate.report.texts import Field, cells_at, cells_by_id, labelled, shown_text
+from curate.report.texts import Field, beginning, cells_at, cells_by_id, labelled
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 
@@ -91,12 +91,12 @@ def kept_pairs(attempts: Attempts, seed: int) -> tuple[list[Pair], int]:
     return sorted(_pairs(attempts, chosen, {}), key=lambda pair: not pair.hard), len(rows)
 
 
-def refused_pairs(finished: Finished, attempts: Attempts, seed: int) -> list[Refused]:
+def refused_pairs(finished: Finished, attempts: Attempts) -> list[Refused]:
     """For each reason, most frequent first, a seeded sample of what was lost; not where no reply came at all."""
     reasons = sorted({each for each in attempts.outcome if each not in ("kept", "")})
     groups = [(outcome, attempts.rows_with(outcome)) for outcome in reasons]
     groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))[:MOST_REASONS]
-    chosen = {outcome: _sample(rows, REFUSED_SHOWN, seed, outcome) for outcome, rows in groups}
+    chosen = {outcome: _sample(rows, REFUSED_SHOWN, finished.seed, outcome) for outcome, rows in groups}
     every = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
     replies = _replies(finished, attempts, every)
     found = [
@@ -137,11 +137,11 @@ def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
     problem = cells.get("problem")
     wrote = ("new problem", problem) if problem is not None else ("reply", reply)
     detail = cells.get("detail")
-    if detail is None and (told := outcome_of(shown_text(cells, "outcome", 400))[1]):
-        detail = told
+    if detail is None:
+        detail = outcome_of(beginning(cells.get("outcome")))[1] or None
     return Pair(
-        title=shown_text(cells, "problem", 110) or shown_text({"reply": reply}, "reply", 110),
-        identity=shown_text(cells, "source_id", 80),
+        title=beginning(problem) or beginning(reply),
+        identity=beginning(cells.get("source_id")),
         right=numbers["right"] or 0,
         drawn=numbers["drawn"] or 0,
         hard=numbers["rescored_hard"],

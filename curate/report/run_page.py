@@ -17,23 +17,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from curate.console.formatting import (
-    MISSING,
-    as_json,
-    as_label,
-    compact,
-    correlation,
-    count,
-    decimal,
-    duration,
-    one_line,
-    share,
-    times,
-    visible,
-)
-from curate.report import figures, sections
-from curate.report.finished_run import Finished, look_up, mapping, read_finished, read_output
-from curate.report.sections import Absent
+from curate.console import formatting
+from curate.report import figures, sizes
+from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
 from curate.report.synthesis_section import new_problems
 from curate.report.texts import extremes, rejections
 from curate.storage.atomic import publish_file
@@ -43,9 +29,9 @@ __all__ = ["rendered", "write_report"]
 MOST_WARNINGS = 40
 MOST_REASONS = 30
 REJECTED_EXAMPLES = 3
-MOST_CLUSTER_ROWS = 60
 MOST_LISTED = 12
-_COUNTS = ("input", "output", "hard", "invalid", "tokens_before", "tokens_after", "output_weighted", "tokens_weighted")
+_ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "output_weighted")
+_TOKENS = ("tokens_before", "tokens_after", "tokens_weighted")
 
 
 def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Path:
@@ -61,35 +47,61 @@ def write_report(directory: Path, *, record: dict[str, Any] | None = None) -> Pa
 
 
 def _context(finished: Finished) -> dict[str, Any]:
-    """Everything the template shows, in reading order."""
-    run, output = finished.run, read_output(finished)
-    title, lead = sections.headline(finished)
-    plots, trajectory, histogram, lengths = _plots(finished)
-    synthesis, more_plots = new_problems(finished)
-    plots |= more_plots
-    return {
-        "title": title,
-        "lead": lead,
+    """Everything the template shows, in reading order; a section that cannot be shown is a text that says why."""
+    run, rows = finished.run, finished.rows
+    context = {
         "source": look_up(run, "data", "source"),
         "version": look_up(run, "curate_version"),
         "recipe": look_up(run, "recipe_yaml"),
         "seconds": look_up(run, "cost", "seconds"),
+        "model": look_up(run, "proxy", "model"),
         "hard_share": look_up(run, "diagnostics", "hard_share"),
-        "counts": _picked(mapping(run, "counts"), *_COUNTS),
+        "hard_copies": sizes.hard_copies(rows),
+        "counts": _picked(finished.counts, *_ROWS, *_TOKENS),
         "warnings": _records(run.get("warnings"), "code", "message", "remedy")[:MOST_WARNINGS],
-        "origins": sections.origins(finished, output),
-        "left_out": [] if finished.rows is None else finished.rows.left_out[:MOST_REASONS],
-        "trajectory": trajectory,
-        "histogram": histogram,
-        "sources": sections.sources(finished, output),
-        "lengths": lengths,
-        "quality": sections.quality(run),
-        "examples": _examples(finished),
-        "synthesis": synthesis,
-        "rejected": _rejected(finished),
+        "origins": sizes.origins(finished),
+        "left_out": () if rows is None else rows.left_out,
+        "most_reasons": MOST_REASONS,
+        **_of_scored_rows(finished),
+        "sources": sizes.sources(finished),
+        "length_correlation": look_up(run, "diagnostics", "length_correlation"),
+        "quality": _quality(mapping(run, "diagnostics")),
+        "synthesis": new_problems(finished) if run.get("synthesis") or finished.counts.get("synthetic") else None,
+        "rejected": rejections(finished, MOST_REASONS, REJECTED_EXAMPLES),
         "stages": _records(look_up(run, "cost", "stages"), "name", "seconds", "tokens", "cached"),
         "provenance": _provenance(run),
-        "plots": Markup(as_json(plots)),
+    }
+    plots = {name: context[name] for name in ("trajectories", "difficulty", "lengths")}
+    found = {f"plot-{name}": section["plot"] for name, section in plots.items() if isinstance(section, dict)}
+    return {**context, "plots": {**found, **(context["synthesis"] or {"plots": {}})["plots"]}}
+
+
+def _of_scored_rows(finished: Finished) -> dict[str, Any]:
+    rows = finished.rows
+    if rows is None or not rows.valid.any():
+        why = NO_SPLIT if rows is None else "No row could be scored."
+        return dict.fromkeys(("trajectories", "difficulty", "lengths", "examples"), why)
+    return {
+        "trajectories": figures.trajectories(rows, finished.seed),
+        "difficulty": figures.histogram(rows),
+        "lengths": figures.lengths(rows, finished.seed),
+        "examples": extremes(finished, rows),
+    }
+
+
+def _quality(found: dict[str, Any]) -> dict[str, Any] | str:
+    """What the run recorded about the split, None where it was not measured."""
+    if not found:
+        return "The run recorded no diagnostics."
+    agreements = {
+        key: _picked(found[key], "jaccard", "jaccard_min", "ari", "seeds") if isinstance(found.get(key), dict) else None
+        for key in ("seed_agreement", "feature_agreement")
+    }
+    return {
+        **_picked(found, "silhouette", "silhouette_rows", "length_correlation"),
+        **agreements,
+        "diverged": mapping(found, "diverged"),
+        "noise": _picked(mapping(found, "noise"), "suspects", "share"),
     }
 
 
@@ -102,70 +114,25 @@ def _records(value: Any, *keys: str) -> list[dict[str, Any]]:
     return [_picked(item, *keys) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _plots(finished: Finished) -> tuple[dict[str, Any], Any, Any, Any]:
-    """The plotly figures by element id, and what the page says beside each of the three."""
-    rows, seed = finished.rows, look_up(finished.run, "seed")
-    seed = seed if isinstance(seed, int) else 0
-    if rows is None or not rows.valid.any():
-        nothing = Absent(sections.NO_SPLIT if rows is None else "No row could be scored.")
-        return {}, nothing, nothing, nothing
-    plots: dict[str, Any] = {}
-    trajectory: Any = Absent("The scores of this run hold no losses, so there are no trajectories to draw.")
-    if rows.trajectories is not None:
-        drawn, clusters = figures.groups(rows, rows.trajectories)
-        trajectory = Absent("No scored row has a loss at every checkpoint.")
-        if drawn:
-            plots["plot-trajectories"] = figures.bands(rows, rows.trajectories, drawn, seed)
-            steps = rows.trajectories.steps.tolist()
-            shown = clusters[:MOST_CLUSTER_ROWS]
-            trajectory = {"drawn": drawn, "clusters": shown, "all": len(clusters), "steps": steps}
-    plots["plot-difficulty"], beyond = figures.histogram(rows)
-    lengths: Any = Absent("The scores of this run hold no token counts.")
-    if rows.tokens is not None:
-        plots["plot-lengths"], sample = figures.lengths(rows, rows.tokens, seed)
-        lengths = {
-            "sample": sample,
-            "scored": int(rows.valid.sum()),
-            "correlation": look_up(finished.run, "diagnostics", "length_correlation"),
-        }
-    return plots, trajectory, {"beyond": beyond}, lengths
-
-
-def _examples(finished: Finished) -> Any:
-    if finished.rows is None or not finished.rows.valid.any():
-        return Absent(sections.NO_SPLIT if finished.rows is None else "No row could be scored.")
-    return extremes(finished, finished.rows)
-
-
-def _rejected(finished: Finished) -> Any:
-    found = rejections(finished, MOST_REASONS, REJECTED_EXAMPLES)
-    if found is None:
-        return Absent("This folder has no tables/rejected.parquet.")
-    groups, pairs = found
-    if not groups:
-        return Absent("No row was rejected.")
-    return {"groups": groups, "pairs": pairs}
-
-
-def _provenance(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(heading, [(name, value)]) of everything recorded about where the result comes from."""
+def _provenance(run: dict[str, Any]) -> list[tuple[str, list[tuple[tuple[str, ...], str]]]]:
+    """(heading, [(keys, value)]) of everything recorded about where the result comes from."""
     top = {key: run.get(key) for key in ("curate_version", "seed", "created", "clusterer")}
     parts = {"Run": top, "Data": run.get("data"), "Proxy": run.get("proxy"), "Stages": run.get("stages")}
     parts |= {"Versions": run.get("versions"), "Machine": run.get("machine")}
     return [(name, _flat(value)) for name, value in parts.items() if isinstance(value, dict) and value]
 
 
-def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
+def _flat(value: dict[str, Any], *above: str) -> list[tuple[tuple[str, ...], str]]:
+    rows: list[tuple[tuple[str, ...], str]] = []
     for key, item in value.items():
-        name = f"{prefix}{as_label(key)}"
         if isinstance(item, dict):
-            rows += _flat(item, f"{name}: ")
+            rows += _flat(item, *above, key)
         elif isinstance(item, list):
             listed = ", ".join(map(str, item[:MOST_LISTED]))
-            rows.append((name, listed if len(item) <= MOST_LISTED else f"{listed}, … ({count(len(item))} in all)"))
+            more = "" if len(item) <= MOST_LISTED else f", … ({len(item):,} in all)"
+            rows.append(((*above, key), listed + more))
         else:
-            rows.append((name, "not recorded" if item is None else str(item)))
+            rows.append(((*above, key), "not recorded" if item is None else str(item)))
     return rows
 
 
@@ -177,7 +144,6 @@ def rendered(template: str, context: dict[str, Any]) -> str:
         .get_template(template)
         .render(
             **context,
-            missing_number=MISSING,
             scripts=[Markup(script) for script in scripts],
             style=Markup(_asset("report.css")),
             policy=_policy(scripts),
@@ -195,29 +161,22 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         # No expression of the template can forget it: every string is made visible on its way to the page.
-        finalize=_shown,
+        finalize=formatting.shown,
     )
     environment.filters |= {
-        "compact": compact,
-        "correlation": correlation,
-        "count": count,
-        "decimal": decimal,
-        "duration": duration,
-        "label": as_label,
-        "line": one_line,
-        "share": share,
-        "times": times,
+        "compact": formatting.compact,
+        "correlation": formatting.correlation,
+        "count": formatting.count,
+        "decimal": formatting.decimal,
+        "duration": formatting.duration,
+        "json": formatting.as_json,
+        "label": formatting.as_label,
+        "line": formatting.one_line,
+        "real": formatting.real,
+        "share": formatting.share,
+        "times": formatting.times,
     }
-    environment.tests["absent"] = _is_absent
     return environment
-
-
-def _shown(value: Any) -> Any:
-    return visible(value, 20_000) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _is_absent(value: Any) -> bool:
-    return isinstance(value, Absent)
 
 
 def _plotly_source() -> str:

@@ -12,7 +12,6 @@ from curate.report import figures
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
-from curate.report.sections import Absent
 from curate.verify.pass_rate import Band
 
 __all__ = ["new_problems", "rescored_sentences"]
@@ -23,13 +22,13 @@ BINS = 30
 _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
 
-def new_problems(finished: Finished) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """What the template shows, None where nothing was synthesised; and the plotly figures by element id."""
+def new_problems(finished: Finished) -> dict[str, Any] | None:
+    """What the template shows, with the plotly figures by element id; None where nothing was synthesised."""
     run = finished.run
     found = funnel.records(run)
-    rows = real(look_up(run, "counts", "synthetic"))
+    rows = real(finished.counts.get("synthetic"))
     if not found and not rows:
-        return None, {}
+        return None
     plots: dict[str, Any] = {}
     parts = []
     for number, record in enumerate(found):
@@ -39,27 +38,26 @@ def new_problems(finished: Finished) -> tuple[dict[str, Any] | None, dict[str, A
             plots[name] = figure
         parts.append(_part(record, run, None if figure is None else name))
     attempts = read_attempts(finished)
-    seed = look_up(run, "seed")
     figure = None if attempts is None else difficulty_figure(finished, attempts)
     if figure is not None:
         plots["plot-new-difficulty"] = figure
-    section = {
+    return {
+        "plots": plots,
         "rows": rows or 0,
         "parts": parts,
         "difficulty": figure is not None,
-        **_texts(finished, attempts, seed if isinstance(seed, int) else 0),
+        **_texts(finished, attempts),
     }
-    return section, plots
 
 
-def _texts(finished: Finished, attempts: Attempts | None, seed: int) -> dict[str, Any]:
+def _texts(finished: Finished, attempts: Attempts | None) -> dict[str, Any]:
     if attempts is None:
-        return {"kept": Absent(_NO_TABLE), "refused": Absent(_NO_TABLE)}
-    pairs, every = kept_pairs(attempts, seed)
-    refused = refused_pairs(finished, attempts, seed)
+        return {"kept": _NO_TABLE, "refused": _NO_TABLE}
+    pairs, every = kept_pairs(attempts, finished.seed)
+    refused = refused_pairs(finished, attempts)
     return {
-        "kept": {"pairs": pairs, "all": every} if pairs else Absent("No new problem was kept."),
-        "refused": refused or Absent("Every new problem was kept."),
+        "kept": {"pairs": pairs, "all": every} if pairs else "No new problem was kept.",
+        "refused": refused or "Every new problem was kept.",
     }
 
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.console.formatting import count, one_line
 from curate.data.json_text import loads
 from curate.report.finished_run import (
     Finished,
@@ -38,12 +37,12 @@ __all__ = [
     "Example",
     "Field",
     "Rejection",
+    "beginning",
     "cells_at",
     "cells_by_id",
     "extremes",
     "labelled",
     "rejections",
-    "shown_text",
 ]
 
 EXAMPLES = 20
@@ -85,18 +84,20 @@ class Example:
     source: str
     copies: int | None
     suspect: bool
-    title: str
     fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Rows rejected by one stage for one reason, with the first few as (row, example_id, content)."""
+    """Rows rejected by one stage for one reason, with the first few as (row, example_id, content).
+
+    row: its number in the input, None where it was not read from there.
+    """
 
     stage: str
     reason: str
     rows: int
-    examples: tuple[tuple[str, str, Field], ...]
+    examples: tuple[tuple[int | None, str, Field], ...]
 
 
 def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example]]:
@@ -125,13 +126,12 @@ def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], 
     source = -1 if rows.source is None else int(rows.source[row])
     return Example(
         rank=rank,
-        identity=one_line(identity),
+        identity=identity,
         difficulty=float(rows.difficulty[row]),
         hard=bool(rows.hard[row]),
-        source="" if source < 0 else one_line(rows.source_names[source], 60),
+        source="" if source < 0 else rows.source_names[source],
         copies=None if rows.copies is None else int(rows.copies[row]),
         suspect=rows.noise_suspect is not None and bool(rows.noise_suspect[row]),
-        title=one_line(fields[0].text, 110) if fields else one_line(identity),
         fields=tuple(fields),
     )
 
@@ -202,10 +202,9 @@ def labelled(values: Iterable[tuple[str, Any]]) -> list[Field]:
     return fields
 
 
-def shown_text(cells: dict[str, Any], column: str, limit: int) -> str:
-    """The beginning of a text cell on one line; "" where there is none."""
-    cell = cells.get(column)
-    return one_line(cell.text, limit) if isinstance(cell, Cell) else ""
+def beginning(cell: Any) -> str:
+    """What was read of a text cell; "" where it is none."""
+    return cell.text if isinstance(cell, Cell) else ""
 
 
 def _field(label: str, cell: Cell, limit: int) -> Field:
@@ -213,7 +212,7 @@ def _field(label: str, cell: Cell, limit: int) -> Field:
     if len(text) == len(cell.text) and cell.size <= CELL_BYTES:
         return Field(label, text, "")
     size = f"{cell.size / 1e6:.1f} MB" if cell.size >= 1e6 else f"{cell.size / 1e3:.1f} kB"
-    return Field(label, text, f"Cut: the first {count(len(text))} characters of {size}.")
+    return Field(label, text, f"Cut: the first {len(text):,} characters of {size}.")
 
 
 def _texts(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
@@ -224,7 +223,7 @@ def _texts(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
         for turn in (loads(each) if isinstance(each, str) and each[:1] == "{" else each for each in value):
             who = look_up(turn, "role") or look_up(turn, "from") or role
             said = look_up(turn, "content") or look_up(turn, "value")
-            yield one_line(str(who), 30), _whole(said if isinstance(said, str) else _plain(turn))
+            yield str(who), _whole(said if isinstance(said, str) else _plain(turn))
     else:
         yield role, _whole(_plain(value))
 
@@ -237,15 +236,17 @@ def _whole(text: str) -> Cell:
     return Cell(text[:CELL_BYTES], len(text.encode("utf-8", "replace")))
 
 
-def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejection], int] | None:
+def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejection], int] | str:
     """The `most` most frequent (stage, reason) pairs with `examples` rows each, and how many pairs there are.
 
-    None if the run left no tables/rejected.parquet.
+    Or why there are none.
     """
     path = finished.directory / "tables" / "rejected.parquet"
     table = read_table(path, "stage", "reason")
     if table is None:
-        return None
+        return "This folder has no tables/rejected.parquet."
+    if not len(table):
+        return "No row was rejected."
     stage, stages = numbered(table["stage"])
     reason, reasons = _without_details(*numbered(table["reason"]), np.isin(stage, _codes(stages, _DETAILED)))
     both = (stage + 1) * (len(reasons) + 1) + reason + 1
@@ -278,8 +279,7 @@ def _without_details(codes: IntArray, names: tuple[str, ...], rows: BoolArray) -
     return np.where(rows & (codes >= 0), shortened[codes], codes), every
 
 
-def _rejected(cells: dict[str, Any]) -> tuple[str, str, Field]:
-    row, identity, content = (cells.get(name) for name in ("row", "example_id", "content"))
-    name = one_line(identity.text) if isinstance(identity, Cell) else ""
+def _rejected(cells: dict[str, Any]) -> tuple[int | None, str, Field]:
+    content = cells.get("content")
     cell = content if isinstance(content, Cell) else _whole("" if content is None else _plain(content))
-    return count(row), name, _field("content", cell, 600)
+    return cells.get("row"), beginning(cells.get("example_id")), _field("content", cell, 600)

@@ -20,9 +20,9 @@ from tests.fixtures.reports import page_of, rows_of
 def test_the_histogram_holds_every_scored_row(finished_run: Path) -> None:
     _, rows = rows_of(finished_run)
     rows = replace(rows, difficulty=np.where(np.arange(400) == 0, 1e6, rows.difficulty).astype(np.float32))
-    figure, beyond = figures.histogram(rows)
-    drawn = {bar["name"]: sum(bar["y"]) for bar in figure["data"]}
-    assert beyond == 1
+    found = figures.histogram(rows)
+    drawn = {bar["name"]: sum(bar["y"]) for bar in found["plot"]["data"]}
+    assert found["beyond"] == 1
     assert drawn == {"easy": int((rows.valid & ~rows.hard).sum()), "hard": int(rows.hard.sum()) - 1}
 
 
@@ -69,14 +69,14 @@ def test_plots_are_sampled_with_the_seed_and_bounded() -> None:
         left_out=(),
         trajectories=Trajectories(np.array([1, 2]), rng.random((n, 2)).astype(np.float32)),
     )
-    assert rows.tokens is not None
     assert rows.trajectories is not None
     drawn, _ = figures.groups(rows, rows.trajectories)
     for seed in (0, 1):
-        lengths, sample = figures.lengths(rows, rows.tokens, seed)
-        assert sample == figures.POINTS == sum(len(cloud["x"]) for cloud in lengths["data"])
-        assert lengths == figures.lengths(rows, rows.tokens, seed)[0]
-        assert lengths != figures.lengths(rows, rows.tokens, seed + 1)[0]
+        lengths = figures.lengths(rows, seed)
+        assert not isinstance(lengths, str)
+        assert lengths["sample"] == figures.POINTS == sum(len(cloud["x"]) for cloud in lengths["plot"]["data"])
+        assert lengths == figures.lengths(rows, seed)
+        assert lengths != figures.lengths(rows, seed + 1)
         bands = figures.bands(rows, rows.trajectories, drawn, seed)
         assert bands == figures.bands(rows, rows.trajectories, drawn, seed)
         assert len(as_json(bands)) < 20_000

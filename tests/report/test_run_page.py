@@ -10,9 +10,14 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
 
 from curate.report import write_report
-from tests.fixtures.reports import ACTING, page_of, rewrite_run, write_run
+from tests.fixtures.reports import ACTING, page_of, rewrite, rewrite_run, write_run
 
 
 def test_the_same_folder_gives_the_same_bytes_and_nothing_else(run_copy: Path) -> None:
@@ -73,3 +78,61 @@ def test_importing_the_report_loads_neither_torch_nor_plotly() -> None:
     code = "import sys, curate.report; print(*{'torch', 'plotly', 'sklearn', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+# ---- what it says
+
+
+def test_the_headline_says_what_was_done(finished_run: Path) -> None:
+    text = page_of(finished_run).text
+    assert text.count("400 rows in, 479 rows out") == 2
+    assert (
+        "80 rows (20.4 % of the scored rows) were learned late by the proxy EleutherAI/pythia-70m and are shown "
+        "twice. 1 row was left out."
+    ) in text
+
+
+def test_the_headline_tells_unequal_copies_as_an_average_and_names_no_proxy_from_scratch(run_copy: Path) -> None:
+    def half_of_them_thrice(table: pa.Table) -> pa.Table:
+        count = table["count"].to_numpy().copy()
+        twice = np.flatnonzero(count == 2)
+        count[twice[: len(twice) // 2]] = 3
+        return table.set_column(table.schema.get_field_index("count"), "count", [count])
+
+    rewrite(run_copy / "tables/plan.parquet", half_of_them_thrice)
+    rewrite_run(run_copy, lambda run: run["proxy"].update(model="scratch"))
+    text = page_of(run_copy).text
+    assert "were learned late by a proxy trained from scratch and are shown 2.5 times on average. 1 row" in text
+
+
+def quality_of(run_copy: Path, diagnostics: dict[str, Any]) -> list[str]:
+    """The words of the section on the split."""
+    rewrite_run(run_copy, lambda run: run.update(diagnostics=diagnostics))
+    text = page_of(run_copy).text
+    start = text.index("Quality of the split")
+    return text[start : text.index("Examples", start)].split()
+
+
+def test_quality_says_what_was_not_measured(run_copy: Path) -> None:
+    found = quality_of(run_copy, {"silhouette": None, "seed_agreement": None, "length_correlation": None})
+    assert found.count("–") == 3
+    assert "--stability" in found
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "says"),
+    [
+        ({"silhouette": 0.71}, "Strong structure"),
+        ({"silhouette": 0.10, "silhouette_rows": 4000}, "No substantial structure, on a sample of 4,000 rows"),
+        ({"length_correlation": -0.62}, "largely a matter of length: short completions"),
+        ({"diverged": {"ok": False, "fall": 0.01}}, "have not fallen"),
+        ({"diverged": {"ok": True, "fall": 0.5, "apart_by": 2}}, "proxy trained. Fall 0.500; apart by 2"),
+        ({"noise": {"suspects": 0}}, "Rows whose loss stays high 0.0 % No row"),
+        (
+            {"seed_agreement": {"seeds": 3, "jaccard": 0.5, "jaccard_min": 0.4, "ari": 0.25}},
+            "50.0 % are hard in both (the mean over the pairs of 3 seeds; the worst pair 40.0 %). Adjusted",
+        ),
+    ],
+)
+def test_quality_is_told_in_words(run_copy: Path, diagnostics: dict[str, Any], says: str) -> None:
+    assert says in " ".join(quality_of(run_copy, diagnostics))

@@ -52,12 +52,12 @@ def test_message_lists_are_shown_turn_by_turn(run_copy: Path) -> None:
 
 def test_rejected_rows_are_counted_by_reason(finished_run: Path) -> None:
     found = rejections(rows_of(finished_run)[0], most=30, examples=3)
-    assert found is not None
+    assert not isinstance(found, str)
     assert [(group.reason, group.stage, group.rows, len(group.examples)) for group in found[0]] == [
         ("completion is empty", "read", 5, 3),
         ("prompt is not text", "read", 2, 2),
     ]
-    assert found[0][1].examples[0][:2] == ("5", "bad-5")
+    assert found[0][1].examples[0][:2] == (5, "bad-5")
     assert json.loads(found[0][1].examples[0][2].text) == {"question": "q 5"}
     assert found[1] == 2
 
