@@ -106,7 +106,7 @@ def write_model(
 def _found(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, Any] | None:
     """expo.json of a folder that holds this very result. InputError for one that holds anything else."""
     check_place(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(".partial-" in path.name for path in out.iterdir())):
         return None
     record = peek(out / RECORD) if peek(out / RECORD).get("kind") == "expo" else None
     inside = [folder for folder in (*models.folders, models.base.folder) if folder.resolve() == out.resolve()]

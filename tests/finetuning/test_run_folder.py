@@ -11,7 +11,9 @@ import pytest
 from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
 from curate.finetuning import Finetuning, finetune, read_run
+from curate.finetuning.run_folder import RunFolder
 from curate.optimizers import SAM
+from curate.storage.folders import check_directory
 from curate.storage.records import record_text
 from tests.fixtures.finetuning import ROWS, losses, settings, table
 
@@ -59,6 +61,18 @@ def test_other_files_are_left_alone(model: str, tmp_path: Path) -> None:
             finetune(table(), settings(model), tmp_path, fresh=fresh)
     with pytest.raises(InputError, match="is a file"):
         finetune(table(), settings(model), tmp_path / "mine.txt")
+
+
+def test_what_another_process_writes_for_a_moment_is_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ranks look at the folder at once, and each tries whether it can be written."""
+    with monkeypatch.context() as patched:
+        patched.setattr("curate.storage.places.os.rmdir", lambda place: None)  # as if it were there still
+        assert not RunFolder(tmp_path, "a").finished()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not RunFolder(tmp_path, "a").finished()
+    assert not check_directory(tmp_path, "a")
 
 
 def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
