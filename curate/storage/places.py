@@ -142,7 +142,7 @@ def visible_start(path: Path, limit: int = 120) -> str:
 def _write_failure(place: Path) -> OSError | None:
     """Why no file can be made in a folder: tried, since modes do not tell about /proc, quotas or mounts."""
     try:
-        # Other processes may look into the folder now, or after this one was killed here: they ignore this form of name.
+        # Other processes may see it, even later if this one is killed here; they ignore names of this form.
         os.rmdir(tempfile.mkdtemp(prefix=".curate.partial-", dir=place))
     except OSError as error:
         return error
