@@ -10,8 +10,8 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.data.examples import Examples
-from curate.data.json_values import type_name
 from curate.data.readers import Loaded, name_of, read_for
+from curate.data.wording import type_name
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import Demand, NewRows, Plan, Realized

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from curate.data.column_hashes import hash_columns
+from curate.data.examples import hash_columns
 from curate.data.sources import open_data
 from curate.errors import DataWarning, InputError
 
@@ -137,7 +137,7 @@ def public_path(kind: Any) -> str:
 
 def _content(rows: Any) -> str:
     """32 hex digits over every cell of a table, frame or dataset in memory."""
-    table = open_data(rows, {}, None, None).read.table
+    table = open_data(rows, {}, None, None).table
     return hash_columns([(name, table[name]) for name in table.column_names])
 
 

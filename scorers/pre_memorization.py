@@ -10,8 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from curate.component import Component
-from curate.data.column_hashes import hash_columns
-from curate.data.examples import Examples
+from curate.data.examples import Examples, hash_columns
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.evaluation.answers import graded, grading

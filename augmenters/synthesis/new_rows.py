@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from augmenters.synthesis.variants import KEPT, Family, Variant
+from curate.data.columns import is_text
 from curate.data.examples import Examples
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, loads
 from curate.data.json_values import is_json
-from curate.data.messages import is_text
 from curate.errors import InputError
 from curate.generators.requests import Sampling, prompt_digest
 from curate.mixture.plan import NewRows

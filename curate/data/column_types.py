@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.json_values import JSON, is_json, type_name
+from curate.data.json_values import JSON, is_json
+from curate.data.wording import type_name
 from curate.errors import InputError
 
 __all__ = ["check_buffers", "conformed", "converted", "is_any_list", "storable", "with_children"]

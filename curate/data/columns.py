@@ -1,27 +1,37 @@
-"""Which column plays which role: the shape of a dataset, recognised from column names and types, or given."""
+"""What a model reads in a table: the columns with a role, by their names and types, and the turns of conversations."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate.data.json_text import short
-from curate.data.json_values import is_json, type_name
-from curate.data.messages import is_messages, is_text
+from curate.data.json_text import encodable, loads
+from curate.data.json_values import is_json
+from curate.data.wording import listed, nearest, type_name
 from curate.errors import InputError
+from curate.types import IntArray
 
 __all__ = [
+    "KEYS",
     "RESERVED",
     "ROLES",
     "SHAPES",
+    "Turns",
+    "are_whole",
+    "concatenated_turns",
     "content_roles",
+    "decoded",
+    "is_messages",
+    "is_text",
     "known_names",
-    "listed",
-    "nearest",
+    "message_dicts",
     "parse_columns",
     "recognise",
+    "turns",
 ]
 
 # Required roles of each shape and the column names they go by, most specific first: where a worked solution and
@@ -37,7 +47,6 @@ _REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "text": {"text": ("text", "content")},
 }
 _INPUT = ("input", "context")
-_LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
 _AS_LIST = 'python -c "import json, sys; json.dump(list(json.load(sys.stdin).values()), sys.stdout)" < FILE > rows.json'
 _OPTIONAL = {
     "id": ("id", "uuid"),
@@ -69,21 +78,6 @@ def known_names() -> frozenset[str]:
     """Every column name that recognition looks for."""
     required = (name for roles in _REQUIRED.values() for names in roles.values() for name in names)
     return frozenset([*required, *_INPUT, *(name for names in _OPTIONAL.values() for name in names)])
-
-
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
-    """ " (did you mean 'x'?)" for the valid name closest to `name`, or nothing where none is close."""
-    lowered = {candidate.casefold(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
-    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message: as many as are quickly read, and how many there are."""
-    shown = [short(name) for name in names[:_LISTED]]
-    while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
-        shown.pop()
-    return ", ".join(shown) + (f", ... ({len(names):,} in all)" if len(shown) < len(names) else "")
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -246,3 +240,114 @@ def _no_fit(schema: pa.Schema, shape: str | None) -> str:
     return (
         f"columns {names} do not have what shape {shape} needs; name them with --columns {roles}, or leave out --shape"
     )
+
+
+# --- conversations: lists of structs or of JSON objects -----------------------------------------------------------
+
+KEYS = (("role", "content"), ("from", "value"))  # who speaks, and what is said
+_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
+
+# (n + 1,) int64 offsets of the rows, then role and content of every turn as large_string arrays.
+Turns = tuple[IntArray, pa.Array, pa.Array]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings (an all-null column does: its rows are the fault)."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind in (pa.string_view(), pa.null())
+
+
+def is_messages(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds conversations of text; the rows of a list of JSON may be at fault."""
+    return _is_list(kind) and (_keys(kind.value_type) is not None or is_json(kind.value_type))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _keys(kind: pa.DataType) -> tuple[str, str] | None:
+    """Names of the role and the content in a struct of this type."""
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    return next((keys for keys in KEYS if all(key in fields and is_text(fields[key]) for key in keys)), None)
+
+
+def turns(array: pa.Array) -> Turns:
+    """Turns of n conversations (no chunks); a null conversation has none. Role names are OpenAI's."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(array)
+    roles, contents = _spoken(flat) if pa.types.is_struct(flat.type) else _spoken_json(flat)
+    encoded = roles.dictionary_encode()
+    names = [_ROLES.get(name, name) for name in decoded(encoded.dictionary)]
+    roles = pa.array(names, pa.large_string()).take(encoded.indices)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), roles, contents
+
+
+def _spoken(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
+    keys = _keys(flat.type)
+    assert keys is not None, flat.type
+    roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in keys)
+    return roles, contents
+
+
+def _spoken_json(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
+    spoken = [_turn(text) for text in flat.cast(pa.large_string()).to_pylist()]
+    valid = ([part if isinstance(part, str) and encodable([part]) else None for part in pair] for pair in spoken)
+    roles, contents = zip(*valid, strict=True) if spoken else ((), ())
+    return pa.array(roles, pa.large_string()), pa.array(contents, pa.large_string())
+
+
+def _turn(text: str | None) -> tuple[Any, Any]:
+    """Role and content of the JSON text of a message, None for what it lacks."""
+    try:
+        turn = loads(text or "null")
+    except (ValueError, RecursionError):  # a row at fault, which is found for that elsewhere
+        turn = None
+    keys = next((keys for keys in KEYS if isinstance(turn, dict) and keys[1] in turn), None)
+    return (None, None) if keys is None else (turn.get(keys[0]), turn[keys[1]])
+
+
+def are_whole(array: pa.Array, answered: bool) -> bool:
+    """Whether every one of n conversations (no chunks, none null) has turns, and every turn a role and content.
+
+    answered: and an assistant's turn among them. `curate.data.invalid_rows` says what is missing where.
+    """
+    offsets, roles, contents = turns(array)
+    if roles.null_count or contents.null_count or not np.diff(offsets).all():
+        return False
+    spoken = np.concatenate([[0], np.cumsum(pc.equal(roles, "assistant").to_numpy(zero_copy_only=False))])
+    return not answered or bool((np.diff(spoken[offsets]) > 0).all())
+
+
+def decoded(names: pa.Array) -> list[str]:
+    """Strings as Python has them; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
+    return [raw.decode(errors="replace") for raw in names.cast(pa.large_binary()).to_pylist()]
+
+
+def concatenated_turns(first: Turns, second: Turns) -> Turns:
+    """Row by row, the turns of `first` followed by those of `second`."""
+    offsets = first[0] + second[0]
+    starts = np.concatenate([first[0][:-1], second[0][:-1] + first[0][-1]])
+    lengths = np.concatenate([np.diff(first[0]), np.diff(second[0])])
+    n = len(offsets) - 1
+    pairs = np.arange(2 * n).reshape(2, n).T.reshape(-1)  # row 0 of first, row 0 of second, row 1 of first, ...
+    begins = np.concatenate([[0], np.cumsum(lengths[pairs])])
+    index = pa.array(np.repeat(starts[pairs] - begins[:-1], lengths[pairs]) + np.arange(begins[-1]))
+    roles, contents = (pa.concat_arrays([first[k], second[k]]).take(index) for k in (1, 2))
+    return offsets, roles, contents
+
+
+def message_dicts(conversation: list[Any]) -> list[dict[str, str]]:
+    """One conversation as `{"role": ..., "content": ...}` turns; other fields of a turn are left out.
+
+    conversation: of dicts, or of their JSON texts where the column is a list of JSON.
+    """
+    found = []
+    for turn in conversation:
+        if isinstance(turn, str):
+            role, content = _turn(turn)
+        else:
+            role, content = (turn["role"], turn["content"]) if "content" in turn else (turn["from"], turn["value"])
+        found.append({"role": _ROLES.get(role, role), "content": content})
+    return found

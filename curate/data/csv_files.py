@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.columns import known_names
-from curate.data.text_files import Read, block_size, file_bytes, first_line, suffix
+from curate.data.wording import first_line
 from curate.errors import InputError
 
 __all__ = ["read_csv"]
 
+_LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time
 _BOOLEANS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|-?inf"
@@ -23,14 +24,18 @@ _NUMBER = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|-?inf"
 _LIKE_A_NUMBER = r"\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[-+]?inf(inity)?|-?nan|#?n/?a|<na>|null|none)\s*"
 
 
-def read_csv(paths: Sequence[Path], text_columns: Sequence[str]) -> Read:
-    """Rows below a header. text_columns: columns of text beside those that go by a known name.
+def read_csv(
+    files: Iterable[tuple[Path, pa.Buffer, str]], text_columns: Sequence[str]
+) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """Rows below a header, and (column, line) for every column that is text though it looks like something else.
 
+    files: the path, the content (UTF-8) and the delimiter of each. text_columns: columns of text beside those that go
+    by a known name.
     A column is integers, floating-point numbers or booleans if all cells of all files are that, spelled as they would
     be written again (no leading zeros or plus signs, no spaces); an empty cell is null then. All others are text, with
     the characters of the file. Raises InputError naming the line at fault.
     """
-    tables = [_texts(path) for path in paths]
+    tables = [_texts(*file) for file in files]
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
     known = {name.casefold() for name in [*known_names(), *text_columns]}
     columns, notes = [], []
@@ -38,20 +43,19 @@ def read_csv(paths: Sequence[Path], text_columns: Sequence[str]) -> Read:
         column, note = (cells, None) if name.casefold() in known else _typed(cells)
         columns.append(column)
         notes += [] if note is None else [(name, f"column {name!r} is kept as text: {note}")]
-    return Read(pa.table(columns, names=table.column_names), notes)
+    return pa.table(columns, names=table.column_names), notes
 
 
-def _texts(path: Path) -> pa.Table:
+def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
     """All cells as strings."""
     import pyarrow.csv as pv
 
-    data = file_bytes(path)
     if not data.size:
         raise InputError(f"{path} is empty; give a file with a header and at least one row")
-    parse = pv.ParseOptions(delimiter="\t" if suffix(path) == ".tsv" else ",", newlines_in_values=True)
+    parse = pv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
     def read(threads: bool) -> pa.Table:
-        options = pv.ReadOptions(block_size=block_size(data), use_threads=threads)
+        options = pv.ReadOptions(block_size=max(_LEAST_BLOCK, min(data.size // 16, _MOST_BLOCK)), use_threads=threads)
         header = pv.open_csv(pa.BufferReader(data), read_options=options, parse_options=parse).schema.names
         convert = pv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
         return pv.read_csv(pa.BufferReader(data), options, parse, convert)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import content_roles
-from curate.data.messages import is_messages, is_text, turns
+from curate.data.columns import content_roles, is_messages, is_text, turns
 from curate.data.row_store import rows_of
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray

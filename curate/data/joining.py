@@ -1,13 +1,50 @@
-"""Which type holds the values of two columns of different types, so that their rows can be joined."""
+"""Rows of several tables joined where a type holds the values of both as they are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import pyarrow as pa
 
-from curate.data.column_types import is_any_list
+from curate.data.column_types import converted, is_any_list
 from curate.data.json_values import is_json
+from curate.data.wording import first_line, type_name
+from curate.errors import InputError
 
-__all__ = ["common_type"]
+__all__ = ["common_type", "joined"]
+
+
+def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
+    """The rows of the tables of files; types may differ in what does not change a value.
+
+    Raises InputError naming the column whose type changes between files.
+    """
+    known: dict[str, pa.DataType] = {}
+    for table, path in zip(tables, paths, strict=True):
+        for field in table.schema:
+            before = known.setdefault(field.name, field.type)
+            kind = common_type(before, field.type)
+            if kind is None:
+                here, there = type_name(field.type), type_name(before)
+                raise InputError(
+                    f"{path}: column {field.name!r} holds {here}, but {there} in the files before; "
+                    "write both with one type"
+                )
+            known[field.name] = kind
+    try:
+        return pa.concat_tables([_widened(table, known) for table in tables], promote_options="default")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{paths[0].parent}: the files cannot be joined ({first_line(error)})") from error
+
+
+def _widened(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    for k, field in enumerate(table.schema):
+        kind = types[field.name]
+        if field.type != kind:
+            chunks = [converted(chunk, kind) for chunk in table.column(k).chunks]
+            table = table.set_column(k, field.with_type(kind), pa.chunked_array(chunks, kind))
+    return table
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,47 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.column_types import with_children
+from curate.data.columns import KEYS
 from curate.data.json_text import encodable, fault_of, items_of, loads
 from curate.data.json_values import JSON, holds_json, is_json
-from curate.data.messages import KEYS
 from curate.types import IntArray
 
-__all__ = ["described", "json_faults", "opened", "plain_text", "with_json_as"]
+__all__ = ["described", "json_faults", "opened", "plain_text", "with_json_as", "with_json_opened"]
 
 Rows = IntArray
+
+
+def with_json_opened(
+    table: pa.Table,
+    rows: IntArray,
+    content: Sequence[str],
+    notes: Sequence[tuple[str, str]],
+) -> tuple[pa.Table, dict[str, dict[int, str]], list[tuple[str, str]]]:
+    """The table with JSON columns as they can be used, {column: {row: fault}} of the content, and notes on columns.
+
+    What a model reads becomes text or messages. Other JSON that `datasets` would not open as what it says becomes text.
+    rows: (m,) position of each row of `table` in the input. content: the columns that a model reads. notes: what was
+    said of columns before.
+    """
+    odd: dict[str, dict[int, str]] = {}
+    said = list(notes)
+    for k, field in enumerate(table.schema):
+        if not holds_json(field.type):
+            continue
+        column = table.column(k)
+        faults = json_faults(column, digits=field.name not in content)
+        if field.name in content:
+            column, strange = opened(column)
+            odd[field.name] = strange | faults
+        elif faults:
+            column = column.cast(with_json_as(field.type, pa.string()))
+            row, why = next(iter(faults.items()))
+            said.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
+        if column.type != field.type:
+            table = table.set_column(k, field.with_type(column.type), column)
+            if not holds_json(column.type):
+                said = [(name, line) for name, line in said if name != field.name or "kept as JSON" not in line]
+    return table, odd, said
 
 
 def with_json_as(kind: pa.DataType, other: pa.DataType) -> pa.DataType:

@@ -1,41 +1,50 @@
-"""JSON Lines and JSON files as Arrow tables: fast where the fast parser is right, and right everywhere."""
+"""JSON Lines and JSON files as Arrow tables: fast where pyarrow's parser is right, and right everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
-from itertools import pairwise
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate.data.json_fast import parsed
-from curate.data.json_scan import TooDeep, plain_rows
-from curate.data.json_text import RepeatedKey, encodable, items_of, loads, loads_from, members_of
-from curate.data.json_values import MOST_LEVELS, column_of
-from curate.data.text_files import Read, file_bytes
+from curate.data.json_exact import exact
+from curate.data.json_values import MOST_LEVELS
 from curate.errors import InputError
+from curate.types import IntArray
 
-__all__ = ["read_json"]
+__all__ = ["TooDeep", "long_integers", "plain_rows", "read_json"]
 
-_BLANKS = " \t\r\n"
+_PIECE = 16 << 20  # bytes parsed at a time
+_BLOCK = 1 << 20  # bytes looked at together: what fits a cache
+_QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _OBJECT, _LIST = b'"\\\n\r{['
+_SPACES = list(b" \t\r\n")
+_BEFORE_NUMBERS = list(b"-:,[ \t\r\n")
+_UNDERFLOW = re.compile(rb"[0-9][eE]-0*[1-9][0-9]{2}")
+_ZEROS = b"0" * 300
+_INTEGER = re.compile(rb"[0-9]{16,}(?=[\s,\]}]|\Z)")
+
+Bytes = npt.NDArray[np.uint8]
+Places = IntArray
 
 
-def read_json(paths: Sequence[Path]) -> Read:
-    """Rows of one object per line, or of a list of objects; types are those that fit the rows of all files.
+def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """Rows of one object per line, or of a list of objects, and (column, line) for what has another form than usual.
+
+    Types are those that fit the rows of all files. files: the path and the content, UTF-8, of each.
 
     Raises InputError naming the line or item at fault.
     """
-    files = [(path, file_bytes(path)) for path in paths]
     rows = [_plain_rows(path, data) for path, data in files]
-    found = None if None in rows else parsed([data for _, data in files], sum(row or 0 for row in rows))
+    found = None if None in rows else _parsed([data for _, data in files], sum(row or 0 for row in rows))
     if found is None:
-        return _exact(files)
+        return exact(files)
     table, dated = found
-    return Read(table, [(name, f"column {name!r} is kept as text, though it looks like dates") for name in dated])
+    return table, [(name, f"column {name!r} is kept as text, though it looks like dates") for name in dated]
 
 
 def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
@@ -54,94 +63,260 @@ def _plain_rows(path: Path, data: pa.Buffer) -> int | None:
         ) from None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """records: the objects of a file. texts: gives the text of each."""
-
-    records: list[dict[str, Any]]
-    texts: Callable[[], list[str]]
+# --- the fast parser -----------------------------------------------------------------------------------------------
 
 
-def _exact(files: Sequence[tuple[Path, pa.Buffer]]) -> Read:
-    parts = [_rows(path, data.to_pybytes().decode()) for path, data in files]
-    records = [record for part in parts for record in part.records]
-    names = list(dict.fromkeys(name for record in records for name in record))
-    if not encodable(names):
-        raise InputError(f"{files[0][0]}: the name of a column is not valid UTF-8; rename it")
+def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]] | None:
+    """The rows of texts for which `plain_rows` is not None, and the columns in which dates stay text.
 
-    @cache
-    def members() -> list[dict[str, str]]:
-        return [members_of(text) for part in parts for text in part.texts()]
-
-    def texts(name: str) -> list[str | None]:
-        found = (row.get(name) for row in members())
-        return [None if text == "null" else text for text in found]
-
-    columns, notes = [], []
-    for name in names:
-        column, lines = column_of(name, [record.get(name) for record in records], partial(texts, name))
-        columns.append(column)
-        notes += [(name, line) for line in lines]
-    return Read(pa.table(columns, names=names), notes)
-
-
-def _rows(path: Path, text: str) -> _Rows:
-    try:
-        return _list(path, text) if text.lstrip().startswith("[") else _lines(path, text)
-    except RecursionError:
-        raise InputError(f"{path} nests more than {MOST_LEVELS} levels deep; flatten it") from None
-
-
-def _list(path: Path, text: str) -> _Rows:
-    try:
-        records = loads(text.strip(_BLANKS))
-    except RepeatedKey as error:
-        raise InputError(f"{path}: {error} in one object; remove one of them") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); write a list of objects, or one object per line") from error
-    for row, record in enumerate(records):
-        _check_object(record, f"{path}, item {row}")
-    return _Rows(records, lambda: items_of(text))
-
-
-def _check_object(record: Any, place: str) -> None:
-    if not isinstance(record, dict):
-        raise InputError(f"{place}: holds {type(record).__name__}, not an object; write {{...}}")
-
-
-def _lines(path: Path, text: str) -> _Rows:
-    records: list[dict[str, Any]] = []
-    lines: list[str] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip(_BLANKS):
-            continue
-        try:
-            record = loads(line)
-        except RepeatedKey as error:
-            raise InputError(f"{path}, line {number}: {error}; remove one of them") from error
-        except ValueError as error:
-            spread = None if records else _spread(path, text)
-            if spread is not None:
-                return spread
-            raise InputError(f"{path}, line {number}: not JSON ({error}); write one object per line") from error
-        _check_object(record, f"{path}, line {number}")
-        records.append(record)
-        lines.append(line)
-    return _Rows(records, lambda: lines)
-
-
-def _spread(path: Path, text: str) -> _Rows | None:
-    """The rows of a text that writes its objects over several lines; None where it does not."""
-    records: list[dict[str, Any]] = []
-    places = [0]
-    try:
-        while places[-1] < len(text):
-            record, place = loads_from(text, places[-1])
-            _check_object(record, f"{path}, item {len(records)}")
-            records.append(record)
-            places.append(place)
-    except RepeatedKey as error:
-        raise InputError(f"{path}, item {len(records)}: {error}; remove one of them") from error
-    except ValueError:
+    None where the table might hold something else than the texts: where a key may be missing or a number rounded, and
+    where values are of several kinds. rows: how many there are.
+    """
+    pieces = [piece for data in files for piece in _pieces(data)]
+    tables = _tables(pieces, None)
+    if None in tables:
         return None
-    return _Rows(records, lambda: [text[low:high] for low, high in pairwise(places)])
+    read = [table.schema for table in tables if table is not None]
+    schema = _union(read)
+    if schema is None:
+        return None
+    others = [k for k, each in enumerate(read) if not each.equals(schema)]
+    for k, table in zip(others, _tables([pieces[k] for k in others], schema), strict=True):
+        tables[k] = table
+    if None in tables:
+        return None
+    whole = pa.concat_tables([table.select(schema.names) for table in tables if table is not None])
+    if len(whole) != rows or not all(_is_certain(chunk) for column in whole.columns for chunk in column.chunks):
+        return None
+    if any(_holds_doubles(field.type) for field in schema):
+        held = sum(_long_integers(chunk) for column in whole.columns for chunk in column.chunks)
+        found = [long_integers(np.frombuffer(data, np.uint8)) for data in files]
+        if None in found or sum(count or 0 for count in found) != held:
+            return None
+    dated = {name for each in read for name in each.names if _undated(each.field(name).type) != each.field(name).type}
+    return whole, [name for name in schema.names if name in dated]
+
+
+def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
+    """The text in pieces of whole lines: pyarrow dies on some texts whose types differ between its own blocks."""
+    content = np.frombuffer(data, np.uint8)
+    low = 0
+    while low < len(content):
+        high = low + _PIECE
+        while high < len(content):
+            ends = np.flatnonzero(content[high - 1 : high + _PIECE] == ord("\n"))
+            high += int(ends[0]) if len(ends) else _PIECE
+            if len(ends):
+                break
+        yield data.slice(low, min(high, len(content)) - low)
+        low = high
+
+
+def _tables(pieces: Iterable[pa.Buffer], schema: pa.Schema | None) -> list[pa.Table | None]:
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        return list(pool.map(lambda piece: _table(piece, schema), pieces))
+
+
+def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
+    import pyarrow.json as pj
+
+    read = pj.ReadOptions(use_threads=False, block_size=piece.size + 1)
+    try:
+        table = pj.read_json(pa.BufferReader(piece), read, pj.ParseOptions(explicit_schema=schema))
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return table
+
+
+# --- types -----------------------------------------------------------------------------------------------------
+
+
+def _union(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
+    """Types that hold the values of all pieces; None where there are none."""
+    kinds: dict[str, pa.DataType | None] = {}
+    for schema in schemas:
+        for field in schema:
+            kind = _undated(field.type)
+            kinds[field.name] = _common(kinds[field.name], kind) if field.name in kinds else kind
+    return None if None in kinds.values() else pa.schema(list(kinds.items()))
+
+
+def _common(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:
+    if one is None or one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one) or {one, other} == {pa.int64(), pa.float64()}:
+        return other if pa.types.is_null(one) else pa.float64()
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        items = _common(one.value_type, other.value_type)
+        return None if items is None else pa.list_(items)
+    if pa.types.is_struct(one) and pa.types.is_struct(other) and sorted(one.names) == sorted(other.names):
+        kinds = {name: _common(one.field(name).type, other.field(name).type) for name in one.names}
+        return None if None in kinds.values() else pa.struct(list(kinds.items()))
+    return None
+
+
+def _undated(kind: pa.DataType) -> pa.DataType:
+    """The type with strings where a parser took text for a point in time: the text is the data."""
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_undated(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([child.with_type(_undated(child.type)) for child in kind])
+    return kind
+
+
+def _holds_doubles(kind: pa.DataType) -> bool:
+    return pa.types.is_float64(kind) or any(_holds_doubles(kind.field(k).type) for k in range(kind.num_fields))
+
+
+def _is_certain(array: pa.Array) -> bool:
+    """Whether the values can be no other than those of the file: no key was added, no number was cut."""
+    if pa.types.is_struct(array.type):
+        parts = array.flatten()
+        return bool(parts) and all(part.null_count == array.null_count and _is_certain(part) for part in parts)
+    if pa.types.is_list(array.type):
+        return _is_certain(pc.list_flatten(array))
+    if pa.types.is_float64(array.type):  # the parser knows more names of infinity than JSON
+        return bool(np.isfinite(array.drop_null().to_numpy(zero_copy_only=False)).all())
+    return True
+
+
+def _long_integers(array: pa.Array) -> int:
+    """How many integers of the array lie beyond 2^53."""
+    if pa.types.is_int64(array.type):
+        numbers = array.drop_null().to_numpy()
+        return int(((numbers > 2**53) | (numbers < -(2**53))).sum())
+    if pa.types.is_struct(array.type):
+        return sum(map(_long_integers, array.flatten()))
+    return _long_integers(pc.list_flatten(array)) if pa.types.is_list(array.type) else 0
+
+
+# --- whether it may be trusted with a text -------------------------------------------------------------------------
+
+
+class TooDeep(ValueError):
+    """Lists and objects nest deeper than allowed, first at byte `place`."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"nests too deep at byte {place}")
+        self.place = place
+
+
+def plain_rows(data: Bytes, most_levels: int) -> int | None:
+    """Number of rows, if every line that is not empty is one whole object and no list begins with null; else None.
+
+    pyarrow's parser ends the process, or moves values to other rows, on some data where this is None.
+    data: (n,) bytes of UTF-8. Raises TooDeep where lists and objects nest deeper than `most_levels`.
+    """
+    rows, level, in_string = 0, 0, False
+    plain = _start_lines(data, np.zeros(1, np.int64))
+    for low in range(0, len(data), _BLOCK):
+        block = data[low : low + _BLOCK]
+        quotes = _unescaped(data, np.flatnonzero(block == _QUOTE) + low)
+        folded = block | 32  # the brackets of lists become those of objects
+        marks = np.flatnonzero((folded == 123) | (folded == 125)) + low
+        marks = marks[(np.searchsorted(quotes, marks) + in_string) % 2 == 0]
+        opens = data[marks] & 2 == 2
+        levels = np.concatenate([[level], level + np.cumsum(np.where(opens, 1, -1))])
+        if levels.max() > most_levels:
+            raise TooDeep(int(marks[np.argmax(levels[1:] > most_levels)]))
+        if plain:
+            newlines = np.flatnonzero(block == _NEWLINE) + low
+            first = marks[opens & (levels[1:] == 1)]
+            rows += len(first)
+            plain = (
+                not levels[np.searchsorted(marks, newlines)].any()
+                and not ((np.searchsorted(quotes, newlines) + in_string) % 2).any()
+                and _start_lines(data, newlines + 1)
+                and bool((_at(data, first[first > 0] - 1) == _NEWLINE).all())
+                and _end_lines(data, marks[~opens & (levels[1:] == 0)] + 1)
+                and not _begin_with_null(data, marks[data[marks] == _LIST] + 1)
+            )
+        level, in_string = int(levels[-1]), bool((in_string + len(quotes)) % 2)
+    return rows if plain and level == 0 and not in_string else None
+
+
+def _at(data: Bytes, places: Places) -> Bytes:
+    """(m,) the bytes at places, a newline behind the end."""
+    found = np.full(len(places), _NEWLINE, np.uint8)
+    inside = places < len(data)
+    found[inside] = data[places[inside]]
+    return found
+
+
+def _start_lines(data: Bytes, places: Places) -> bool:
+    """Whether at each place either an object begins or the line ends."""
+    return bool((_at(data, places) == _OBJECT).all()) or _end_lines(data, places[_at(data, places) != _OBJECT])
+
+
+def _end_lines(data: Bytes, places: Places) -> bool:
+    found = _at(data, places)
+    returns = found == _RETURN
+    return bool((returns | (found == _NEWLINE)).all() and (_at(data, places[returns] + 1) == _NEWLINE).all())
+
+
+def _begin_with_null(data: Bytes, places: Places) -> bool:
+    """Whether the first value of a list is null, for the places behind the brackets; yes where that is hard to say."""
+    for _ in range(16):
+        found = _at(data, places)
+        if (found == ord("n")).any():
+            return True
+        places = places[np.isin(found, _SPACES) & (places < len(data))] + 1
+        if not len(places):
+            return False
+    return True
+
+
+def _unescaped(data: Bytes, quotes: Places) -> Places:
+    """The quotes that no backslash escapes: those with an even number of backslashes before them."""
+    escaped = np.zeros(len(quotes), np.bool_)
+    left = np.arange(len(quotes))  # those whose run of backslashes has not ended yet
+    for length in range(1, 17):
+        left = left[(quotes[left] >= length) & (data[quotes[left] - length] == _BACKSLASH)]
+        if not len(left):
+            break
+        escaped[left] = length % 2 == 1
+    for each in left.tolist():
+        escaped[each] = _backslashes(data, int(quotes[each])) % 2 == 1
+    return quotes[~escaped]
+
+
+def _backslashes(data: Bytes, place: int) -> int:
+    """Length of the run of backslashes that ends before `place`."""
+    reach = 64
+    while True:
+        part = data[max(place - reach, 0) : place].tobytes()
+        count = len(part) - len(part.rstrip(b"\\"))
+        if count < len(part) or reach > place:
+            return count
+        reach *= 4
+
+
+def long_integers(data: Bytes) -> int | None:
+    """How many integers of the text lie beyond 2^53; None where a double may not hold a number for its exponent.
+
+    A few strings may count as numbers.
+    """
+    count = 0
+    for low in range(0, len(data), _BLOCK):
+        block = data[max(low - 1, 0) : low + _BLOCK + 512]  # a number at the edge is seen whole
+        digits = (block - 48) < 10
+        small = digits[:-2] & (block[1:-1] | 32 == ord("e")) & (block[2:] == ord("-"))
+        if small.any() and _UNDERFLOW.search(block.tobytes()):
+            return None
+        runs = digits
+        for step in (1, 2, 4, 8):  # runs of 16 digits
+            runs = runs[step:] & runs[:-step]
+        begins = np.flatnonzero(runs[1:] & ~digits[: max(len(runs) - 1, 0)]) + 1
+        begins = begins[begins <= _BLOCK - (low == 0)]
+        before = block[begins - 1]
+        integers = begins[np.isin(before, _BEFORE_NUMBERS)]
+        fractions = begins[(before == ord(".")) & (block[begins] == ord("0"))]
+        text = block.tobytes() if len(integers) or len(fractions) else b""
+        if any(text.startswith(_ZEROS, begin) for begin in fractions.tolist()):
+            return None
+        found = [_INTEGER.match(text, begin) for begin in integers.tolist()]
+        count += sum(len(match[0]) > 16 or int(match[0]) > 2**53 for match in found if match)
+    return count

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from curate.data.wording import short
+
 __all__ = [
     "RepeatedKey",
     "Unheld",
@@ -19,7 +21,6 @@ __all__ = [
     "loads",
     "loads_from",
     "members_of",
-    "short",
 ]
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -185,8 +186,3 @@ def fault_of(text: str, digits: bool = True) -> str | None:
     except ValueError as error:
         return f"is not JSON ({error})"
     return None
-
-
-def short(text: str, most: int = 40) -> str:
-    """The beginning of a text, for a message."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."

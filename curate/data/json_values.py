@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.data.json_text import Unheld, dumps, encodable, fault_of, items_of, loads, members_of, short
+from curate.data.json_text import Unheld, dumps, encodable, fault_of, items_of, loads, members_of
+from curate.data.wording import short
 from curate.errors import InputError
 
-__all__ = ["JSON", "MOST_LEVELS", "column_of", "holds_json", "is_json", "type_name"]
+__all__ = ["JSON", "MOST_LEVELS", "column_of", "holds_json", "is_json"]
 
 # What `datasets` calls Json: JSON text (extension arrow.json), opened as the value it stands for.
 JSON = pa.json_()
@@ -40,11 +41,6 @@ def is_json(kind: pa.DataType) -> bool:
 def holds_json(kind: pa.DataType) -> bool:
     """Whether a type is arrow.json or has it inside."""
     return is_json(kind) or any(holds_json(kind.field(k).type) for k in range(kind.num_fields))
-
-
-def type_name(kind: pa.DataType) -> str:
-    """A type as messages call it."""
-    return short(str(kind).replace("extension<arrow.json>", "JSON"), 80)
 
 
 def column_of(

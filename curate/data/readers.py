@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,15 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import RESERVED, content_roles, listed, nearest, parse_columns, recognise
+from curate.data.columns import (
+    RESERVED,
+    are_whole,
+    content_roles,
+    decoded,
+    is_messages,
+    parse_columns,
+    recognise,
+)
 from curate.data.examples import Examples, example_ids
 from curate.data.invalid_rows import without_bad_rows
-from curate.data.json_columns import described, json_faults, opened, plain_text, with_json_as
-from curate.data.json_text import short
-from curate.data.json_values import holds_json, is_json, type_name
-from curate.data.messages import decoded
+from curate.data.json_columns import described, plain_text, with_json_opened
+from curate.data.json_values import holds_json, is_json
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, open_data
+from curate.data.wording import listed, nearest, short, type_name
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
@@ -93,19 +100,26 @@ def read(
         raise InputError(f"limit is {limit}; give a number of rows of at least 1")
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
     source = open_data(data, roles, split, config)
-    table = source.read.table
+    table = source.table
     _check_columns(table, source.description, allow_curated)
     if allow_curated and "example_id" in table.column_names:
         roles.setdefault("id", "example_id")
-    rows = _matching(table, where, source.description)
-    kept = rows_of(table, rows)
+    kept, rows = table, np.arange(table.num_rows)
+    if where is not None:
+        rows = _matching(table, where, source.description)
+        kept = rows_of(table, rows)
     _warn_of_splits(kept, where)
-    shape, found = _recognized(kept, roles, shape)
+    shape, found = recognise(kept.schema, roles, shape) if source.plain else _recognized(kept, roles, shape)
     notes = [source.note] if source.note else []
     notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
-    kept, odd, lines = _with_json_opened(kept, rows, content_roles(shape, found), found, source.read.notes)
-    notes += lines
-    kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
+    odd: dict[str, dict[int, str]] = {}
+    said = source.column_notes
+    if not source.plain:
+        kept, odd, said = with_json_opened(kept, rows, [found[role] for role in content_roles(shape, found)], said)
+    notes += [line for _, line in said]
+    rejected: list[dict[str, Any]] = []
+    if not (source.plain and _all_usable(kept, shape, found)):
+        kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
     examples = Examples(kept, ids, shape, found)
@@ -159,38 +173,15 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
     return shape, found
 
 
-def _with_json_opened(
-    table: pa.Table,
-    rows: IntArray,
-    roles: Sequence[str],
-    columns: Mapping[str, str],
-    notes: Sequence[tuple[str, str]],
-) -> tuple[pa.Table, dict[str, dict[int, str]], list[str]]:
-    """The table with JSON columns as they can be used, {column: {row: fault}} of the content, and notes.
-
-    What a model reads becomes text or messages. Other JSON that `datasets` would not open as what it says becomes text.
-    rows: (m,) position of each row of `table` in the input. notes: what reading said of each column.
-    """
-    odd: dict[str, dict[int, str]] = {}
-    said = list(notes)
-    content = {columns[role] for role in roles}
-    for k, field in enumerate(table.schema):
-        if not holds_json(field.type):
-            continue
-        column = table.column(k)
-        faults = json_faults(column, digits=field.name not in content)
-        if field.name in content:
-            column, strange = opened(column)
-            odd[field.name] = strange | faults
-        elif faults:
-            column = column.cast(with_json_as(field.type, pa.string()))
-            row, why = next(iter(faults.items()))
-            said.append((field.name, f"column {field.name!r} is kept as text: as JSON, row {rows[row]} {why}"))
-        if column.type != field.type:
-            table = table.set_column(k, field.with_type(column.type), column)
-            if not holds_json(column.type):
-                said = [(name, line) for name, line in said if name != field.name or "kept as JSON" not in line]
-    return table, odd, [line for _, line in said]
+def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str]) -> bool:
+    """Whether `without_bad_rows` would find nothing in a plain table."""
+    for role in content_roles(shape, columns):
+        column = table[columns[role]]
+        if column.null_count and role != "input":
+            return False
+        if is_messages(column.type) and not all(are_whole(chunk, role != "prompt") for chunk in column.chunks):
+            return False
+    return True
 
 
 def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:

@@ -1,12 +1,11 @@
-"""Whatever names or holds a dataset, opened as one Arrow table."""
+"""Whatever names or holds a dataset, opened as one Arrow table; local files are read here."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +13,29 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.data.column_types import check_buffers, conformed
-from curate.data.columns import listed
-from curate.data.formats import SUFFIXES, data_files, read_files
-from curate.data.json_values import column_of
-from curate.data.text_files import Read, suffix
-from curate.errors import ExternalError, InputError
+from curate.data.csv_files import read_csv
+from curate.data.joining import joined
+from curate.data.json_files import read_json
+from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
+from curate.data.wording import first_line, nearest_path
+from curate.errors import InputError
 from curate.storage.places import expanded
 
-__all__ = ["Kind", "Opened", "open_data"]
+__all__ = ["SUFFIXES", "Kind", "Opened", "open_data", "read_files"]
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+_FORMATS = {
+    "parquet": (".parquet", ".pq"),
+    "json": (".jsonl", ".ndjson", ".json"),
+    "csv": (".csv", ".tsv"),
+    "arrow": (".arrow", ".feather", ".ipc"),
+}
+SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+_COMPRESSED = (".gz", ".bz2", ".zst")
+# Files that lie beside the data of a dataset folder and describe it.
+_DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
+_SPLIT_NAME = re.compile(r"(train|test|validation|valid|val|dev|eval)(?=[-_.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,15 +43,19 @@ class Opened:
     """The rows of one input before any filter.
 
     original: the object that came in, None for files and the hub. split: name of the split that was read, where
-    there are several. note: a line to show to the user.
+    there are several. note: a line to show to the user. column_notes: columns that are kept in another form than
+    usual, each with a line that says so. plain: every column holds text, numbers, or lists and objects of these, and
+    all text is UTF-8; then nothing in it needs to be opened, and no cell is at fault but for being null.
     """
 
-    read: Read
+    table: pa.Table
     description: str
     kind: Kind
     original: Any = None
     split: str | None = None
     note: str | None = None
+    column_notes: Sequence[tuple[str, str]] = ()
+    plain: bool = False
 
 
 def open_data(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
@@ -50,9 +64,37 @@ def open_data(data: Any, roles: Mapping[str, str], split: str | None, config: st
     roles: columns of CSV named here are text.
     """
     opened = _open(data, roles, split, config)
-    check_buffers(opened.read.table, opened.description)
-    table, notes = conformed(opened.read.table, opened.description)
-    return replace(opened, read=Read(table, [*opened.read.notes, *notes]))
+    if _is_plain(opened.table):
+        return replace(opened, plain=True)
+    check_buffers(opened.table, opened.description)
+    table, notes = conformed(opened.table, opened.description)
+    return replace(opened, table=table, column_notes=[*opened.column_notes, *notes])
+
+
+_INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+_PLAIN = frozenset([pa.null(), pa.bool_(), pa.string(), pa.large_string(), pa.float32(), pa.float64(), *_INTEGERS])
+
+
+def _is_plain(table: pa.Table) -> bool:
+    """Whether `check_buffers` and `conformed` have nothing to do, and all text is UTF-8."""
+    try:
+        table.validate(full=True)
+        return _is_plain_type(pa.struct(list(table.schema)))
+    except (pa.ArrowException, NotImplementedError, UnicodeDecodeError):
+        return False
+
+
+def _is_plain_type(kind: pa.DataType, levels: int = 8) -> bool:
+    """levels: how deep lists and objects may nest, well within what Parquet takes."""
+    if not kind.num_fields:
+        return kind in _PLAIN
+    fields = [kind.field(k) for k in range(kind.num_fields)]
+    return (
+        levels > 0
+        and (pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+        and len({field.name for field in fields}) == len(fields)
+        and all(_is_plain_type(field.type, levels - 1) for field in fields)
+    )
 
 
 def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
@@ -63,176 +105,188 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
     # Whoever passes such an object has imported its library; nobody else should wait for the import.
     datasets, pandas = sys.modules.get("datasets"), sys.modules.get("pandas")
     if datasets is not None and isinstance(data, datasets.DatasetDict):
-        return _open_dataset_dict(data, split)
+        table, chosen, note = from_dataset_dict(data, split)
+        return Opened(table, "datasets.DatasetDict", "dataset_dict", data, chosen, note)
     if split is not None:
         raise InputError(f"split={split} is for datasets of several splits; choose rows with where=split={split}")
     if isinstance(data, pa.Table):
-        return Opened(Read(data), "pyarrow.Table", "table", data)
+        return Opened(data, "pyarrow.Table", "table", data)
     if pandas is not None and isinstance(data, pandas.DataFrame):
-        return Opened(_from_pandas(data), "pandas.DataFrame", "pandas", data)
+        table, notes = from_pandas(data)
+        return Opened(table, "pandas.DataFrame", "pandas", data, column_notes=notes)
     if datasets is not None and isinstance(data, datasets.Dataset):
-        return Opened(Read(_from_dataset(data)), "datasets.Dataset", "dataset", data)
+        return Opened(from_dataset(data), "datasets.Dataset", "dataset", data)
     raise InputError(
         f"data is a {type(data).__module__}.{type(data).__qualname__}; give a path, a hub id, a pandas.DataFrame, a "
         "pyarrow.Table, a datasets.Dataset or a DatasetDict"
     )
 
 
-def _from_pandas(frame: Any) -> Read:
-    names = list(frame.columns)
-    if any(not isinstance(name, str) for name in names):
-        raise InputError(
-            f"column names {listed([str(name) for name in names])} are not all strings; rename them with "
-            "frame.columns = [...]"
-        )
-    arrays, notes = [], []
-    for position, name in enumerate(names):
-        values = frame.iloc[:, position]
-        if values.dtype == object:
-            # Arrow would give every object the keys of all others, and round integers.
-            try:
-                column, lines = column_of(name, [_plain(name, value) for value in values.tolist()])
-            except RecursionError:
-                raise InputError(f"column {name!r} nests too deep; flatten it") from None
-            notes += [(name, line) for line in lines]
-        else:
-            column = _of_dtype(name, values)
-        arrays.append(column)
-    return Read(pa.Table.from_arrays(arrays, names=names), notes)
-
-
-def _of_dtype(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
-    """A column of a dtype other than object."""
-    try:
-        return pa.array(values, from_pandas=True)
-    except pa.ArrowException:
-        try:
-            return pa.array(values.to_numpy(), from_pandas=True)  # such as sparse values
-        except pa.ArrowException as error:
-            raise InputError(
-                f"column {name!r} holds {values.dtype}, for which Arrow has no type; convert it"
-            ) from error
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None."""
-    if isinstance(value, str | bool | int | None):
-        return value
-    if isinstance(value, dict):
-        if any(not isinstance(key, str) for key in value):
-            raise InputError(f"column {name!r} holds a dict with keys that are not strings; make them strings")
-        return {key: _plain(name, each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(name, each) for each in value]
-    if isinstance(value, set | frozenset):
-        raise InputError(f"column {name!r} holds a set, whose items have no order; make it a list")
-    if type(value).__module__ == "numpy":
-        return _plain(name, value.tolist())
-    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value
-
-
-def _from_dataset(dataset: Any) -> pa.Table:
-    table = dataset.with_format("arrow")[:]
-    # Features such as class labels live in the metadata, which a filtered or mapped dataset may have lost.
-    return table.replace_schema_metadata(dataset.features.arrow_schema.metadata)
-
-
-def _open_dataset_dict(data: Any, split: str | None) -> Opened:
-    splits = list(data)
-    chosen = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
-    if chosen not in splits:
-        raise InputError(f"the DatasetDict has no split {chosen!r}; it has {listed(splits)}: pass split=NAME")
-    note = f"split {chosen} of {listed(splits)}" if len(splits) > 1 else None
-    return Opened(Read(_from_dataset(data[chosen])), "datasets.DatasetDict", "dataset_dict", data, chosen, note)
-
-
 def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
-    path = expanded(data)
-    name = str(data)
+    name, path = str(data), Path(data)
+    # What is there by this very name needs neither to be expanded nor to be explained.
+    if name.startswith("~") or not name.strip() or not os.path.exists(path):
+        path = expanded(data)
     if not path.exists():
         if isinstance(data, Path) or _looks_like_path(name):
-            raise InputError(f"{name} does not exist{_near(path)}")
-        return _open_hub(name, split, config)
+            raise InputError(f"{name} does not exist{nearest_path(path)}")
+        table, description, split = from_hub(name, split, config)
+        return Opened(table, description, "hub", split=split)
     if config is not None:
         raise InputError(f"config={config} is for hub datasets, but {name} is a local path; leave it out")
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
-        return _open_saved(path, split)
+        table, split, note = from_disk(path, split)
+        return Opened(table, str(path), "file", split=split, note=note)
     if path.is_dir():
-        files, note = data_files(path, split)
+        files, note = _data_files(path, split)
     elif split is not None:
         raise InputError(f"split={split} is for folders and hub datasets; choose rows with --where split={split}")
     else:
         files, note = [path], None
-    return Opened(read_files(files, list(roles.values())), name, "file", split=split, note=note)
-
-
-def _open_saved(path: Path, split: str | None) -> Opened:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise InputError(f"{path} is not a readable saved dataset ({_line(error)}); save it again") from error
-    if isinstance(data, DatasetDict):
-        opened = _open_dataset_dict(data, split)
-        return Opened(opened.read, str(path), "file", split=opened.split, note=opened.note)
-    if split is not None:
-        raise InputError(f"split={split}: {path} holds one split only; leave it out")
-    return Opened(Read(_from_dataset(data)), str(path), "file")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    table, notes = read_files(files, list(roles.values()))
+    return Opened(table, name, "file", split=split, note=note, column_notes=notes)
 
 
 def _looks_like_path(name: str) -> bool:
     path = Path(name)
     return (
         name.startswith((".", "~", os.sep))
-        or suffix(path) in SUFFIXES
+        or _suffix(path) in SUFFIXES
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )
 
 
-def _near(path: Path) -> str:
-    """What to try instead of a path that is not there."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f": there is no folder {folder}; check the path"
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    if found:
-        return f": did you mean {', '.join(str(folder / name) for name in found)}?"
-    return f": {folder} holds no file of a similar name; check the path"
+# --- local files -----------------------------------------------------------------------------------------------
 
 
-def _open_hub(name: str, split: str | None, config: str | None) -> Opened:
-    """A dataset of the Hugging Face hub; split: train unless named."""
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
+def _suffix(path: Path) -> str:
+    """The suffix that tells the format, compression aside: `.jsonl` of `x.jsonl.gz`."""
+    name = path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path
+    return name.suffix.lower()
 
-    chosen = split or "train"
-    what = f"{name}{f' ({config})' if config else ''}, split {chosen}"
-    tried = f"{name} is neither a local path nor a dataset that can be loaded from the Hugging Face hub"
-    try:
-        data = datasets.load_dataset(name, config, split=chosen)
-    except datasets.exceptions.DatasetNotFoundError as error:
+
+def _format(path: Path) -> str:
+    return next((name for name, suffixes in _FORMATS.items() if _suffix(path) in suffixes), "")
+
+
+def _data_files(folder: Path, split: str | None) -> tuple[list[Path], str | None]:
+    """The sorted data files of a folder, and a note where only those of one split are taken.
+
+    Files in a subfolder `data` are preferred: everything beside it describes them. Where file names start with
+    names of splits (train-00000-of-00001.parquet), only those of `split` (default train) are taken.
+    Raises InputError for a folder without data files, of several formats, or without that split.
+    """
+    for place in (folder / "data", folder):
+        found = sorted(
+            path
+            for path in (place.iterdir() if place.is_dir() else ())
+            if path.is_file() and _suffix(path) in SUFFIXES and not path.name.startswith((".", "_"))
+            if path.name not in _DESCRIPTIONS
+        )
+        if found:
+            break
+    else:
+        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(SUFFIXES)}")
+    formats = sorted({_format(path) for path in found})
+    if len(formats) > 1:
         raise InputError(
-            f"{tried}: {_line(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
+            f"folder {folder} mixes {' and '.join(formats)} files; name one file, or a folder of one format"
+        )
+    named = {path: match[1].lower() for path in found if (match := _SPLIT_NAME.match(path.name))}
+    splits = sorted(set(named.values()))
+    if not splits or len(named) < len(found) or (len(splits) == 1 and split is None):
+        if split is not None and splits != [split]:
+            raise InputError(f"folder {folder} is not divided into splits by file name; leave out split={split}")
+        return found, None
+    wanted = split or "train"
+    if wanted not in splits:
+        raise InputError(
+            f"folder {folder} has no files of split {wanted!r}; it has {', '.join(splits)}: choose one of them"
+        )
+    return [path for path in found if named[path] == wanted], f"split {wanted} of {', '.join(splits)}"
+
+
+def read_files(paths: Sequence[Path], text_columns: Sequence[str]) -> tuple[pa.Table, Sequence[tuple[str, str]]]:
+    """All rows of files of one format, in order, and what to say of columns, as in `Opened`.
+
+    text_columns: further columns of CSV that hold text.
+    Raises InputError naming the file (and the line, where there is one) that cannot be read, or the column whose type
+    changes between files.
+    """
+    for path in paths:
+        if not _format(path):
+            raise InputError(f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}")
+    match _format(paths[0]):
+        case "json":
+            return read_json([(path, _file_bytes(path)) for path in paths])
+        case "csv":
+            # Opened one by one, since of each only the cells are kept.
+            opened = ((path, _file_bytes(path), "\t" if _suffix(path) == ".tsv" else ",") for path in paths)
+            return read_csv(opened, text_columns)
+        case "parquet":
+            tables = [_parquet(path) for path in paths]
+        case _:
+            tables = [_arrow(path) for path in paths]
+    return (tables[0] if len(tables) == 1 else joined(tables, paths)), ()
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            try:
+                return file.read()
+            except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
+                return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        _raise_denied(path, error)
+        raise InputError(
+            f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
         ) from error
-    except FileNotFoundError as error:
-        raise InputError(f"{what} holds no data that can be loaded: {_line(error)}; give a file") from error
-    except (OSError, HfHubHTTPError) as error:
-        offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]
-        if offline:
-            raise InputError(
-                f"{tried}: {offline[0]} is set and it is not in the local cache; unset {offline[0]}, or give a file"
-            ) from error
-        raise ExternalError(
-            f"the Hugging Face hub did not answer for {what} ({_line(error)}), and {name} is no local path; run the "
-            "same command again when it does, or give a file"
+
+
+def _arrow(path: Path) -> pa.Table:
+    try:
+        source = pa.memory_map(str(path))
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        _raise_denied(path, error)
+        raise InputError(
+            f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
         ) from error
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{what} cannot be loaded: {_line(error)}; choose another split or config") from error
-    return Opened(Read(_from_dataset(data)), what, "hub", split=chosen)
+
+
+def _file_bytes(path: Path) -> pa.Buffer:
+    """Content of a text file, decompressed, checked to be UTF-8 and without a byte order mark."""
+    try:
+        if path.suffix.lower() in _COMPRESSED:
+            with pa.input_stream(str(path), compression="detect") as stream:
+                data = stream.read_buffer()
+        else:
+            data = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
+    except (pa.ArrowException, OSError) as error:
+        _raise_denied(path, error)
+        raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
+    offsets = pa.array([0, data.size], pa.int64()).buffers()[1]
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, data]).validate(full=True)
+    except pa.ArrowInvalid:
+        raw = data.to_pybytes()
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            raise InputError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from error
+    return data.slice(3) if data.size >= 3 and data.slice(0, 3).to_pybytes() == b"\xef\xbb\xbf" else data
+
+
+def _raise_denied(path: Path, error: Exception) -> None:
+    """Raise InputError for a PermissionError: pyarrow's own errors are OSErrors too, but mean a damaged file."""
+    if isinstance(error, PermissionError):
+        raise InputError(f"{path} cannot be read: permission denied; change its mode") from error

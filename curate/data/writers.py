@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.data.json_values import type_name
 from curate.data.readers import Loaded
 from curate.data.row_store import row_store
+from curate.data.wording import type_name
 from curate.errors import InputError
 from curate.storage.atomic import disk_errors, sync
 from curate.types import IntArray

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.data.json_values import type_name
+from curate.data.wording import type_name
 from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file

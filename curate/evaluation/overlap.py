@@ -9,8 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.data.column_hashes import whole
-from curate.data.examples import Examples
+from curate.data.examples import Examples, whole
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.evaluation.sets import Questions
 from curate.finetuning.data import training_data

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.data.column_hashes import hash_columns
-from curate.data.examples import Examples
+from curate.data.examples import Examples, hash_columns
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions

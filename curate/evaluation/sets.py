@@ -14,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.column_hashes import hash_columns
-from curate.data.columns import nearest, parse_columns, recognise
-from curate.data.examples import Examples
-from curate.data.json_values import type_name
+from curate.data.columns import parse_columns, recognise
+from curate.data.examples import Examples, hash_columns
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
+from curate.data.wording import nearest, type_name
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
 from curate.verify import extract, reference_answer
@@ -119,7 +118,7 @@ def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
             DataWarning,
             stacklevel=2,
         )
-    table = _numbers_as_text(opened.read.table, roles)
+    table = _numbers_as_text(opened.table, roles)
     place = f"evaluation set {given.title} ({opened.description})"
     try:
         shape, found = _recognised(table, roles, given.shape)

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.data.column_hashes import whole
-from curate.data.columns import content_roles, parse_columns, recognise
-from curate.data.messages import is_messages, message_dicts
+from curate.data.columns import content_roles, is_messages, message_dicts, parse_columns, recognise
+from curate.data.examples import whole
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
 from curate.errors import InputError
@@ -86,7 +85,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     columns = reading.pop("columns", None)
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
     opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None))
-    table, wanted = opened.read.table, reading.pop("shape", None)
+    table, wanted = opened.table, reading.pop("shape", None)
     if _COLUMN in table.column_names:
         raise InputError(f"{opened.description}: column {_COLUMN!r} has a name that is needed here; rename it")
     if not table.num_rows:

@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.clusterers.assignment import assign
-from curate.data.columns import listed
 from curate.data.examples import Examples
-from curate.data.json_values import type_name
+from curate.data.wording import listed, type_name
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import INVALID
 from curate.errors import InputError

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.data.column_types import conformed
-from curate.data.formats import read_files
 from curate.data.joining import common_type
-from curate.data.json_values import type_name
 from curate.data.readers import read
 from curate.data.row_store import row_store
+from curate.data.sources import read_files
+from curate.data.wording import type_name
 from curate.data.writers import write_parquet_shards
 from curate.errors import InputError
 
@@ -231,7 +231,7 @@ def test_files_join_value_by_value(tmp_path: Path) -> None:
     second = pa.table({"x": pa.array([[2**40, None]]), "d": pa.array(["b"]), "more": [1.5]})
     for number, table in enumerate((first, second)):
         pq.write_table(table, tmp_path / f"{number}.parquet")
-    joined = read_files(sorted(tmp_path.glob("*.parquet")), []).table
+    joined, _ = read_files(sorted(tmp_path.glob("*.parquet")), [])
     assert joined.to_pylist() == [{"x": [1], "d": "a", "more": None}, {"x": [2**40, None], "d": "b", "more": 1.5}]
 
 

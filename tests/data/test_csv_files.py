@@ -12,7 +12,7 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from curate.data.csv_files import read_csv
+from curate.data.sources import read_files
 from curate.errors import InputError
 
 INT, FLOAT, TEXT, BOOL = pa.int64(), pa.float64(), pa.string(), pa.bool_()
@@ -22,8 +22,8 @@ def column(folder: Path, cells: list[str]) -> tuple[pa.ChunkedArray, list[str]]:
     """Column x of a file with these cells as they stand between commas, and its notes."""
     path = folder / "d.csv"
     path.write_text("x,y\n" + "".join(f"{cell},-\n" for cell in cells), encoding="utf-8", newline="")
-    read = read_csv([path], [])
-    return read.table["x"], [line for _, line in read.notes]
+    table, notes = read_files([path], [])
+    return table["x"], [line for _, line in notes]
 
 
 TYPED = [
@@ -101,9 +101,9 @@ def test_other_cells_are_text_without_a_word(cells: list[str], tmp_path: Path) -
 def test_text_columns_are_never_typed_and_empty_ones_are_null(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("id,answer,q,empty\n007,1,2,\n008,,3,\n", encoding="utf-8")
-    read = read_csv([path], ["q"])
-    assert read.notes == []
-    assert read.table.to_pylist() == [
+    table, notes = read_files([path], ["q"])
+    assert notes == []
+    assert table.to_pylist() == [
         {"id": "007", "answer": "1", "q": "2", "empty": None},
         {"id": "008", "answer": "", "q": "3", "empty": None},
     ]
@@ -113,7 +113,7 @@ def test_types_are_those_that_fit_all_files_and_all_rows(tmp_path: Path) -> None
     for second, kind in (("3", INT), ("0.5", FLOAT), ("x", TEXT), ("03", TEXT)):
         (tmp_path / "a.csv").write_text("x,y\n1,a\n2,b\n", encoding="utf-8")
         (tmp_path / "b.csv").write_text(f"y,x\nc,{second}\n", encoding="utf-8")
-        table = read_csv([tmp_path / "a.csv", tmp_path / "b.csv"], []).table
+        table, _ = read_files([tmp_path / "a.csv", tmp_path / "b.csv"], [])
         assert table["x"].type == kind
         assert table["y"].to_pylist() == ["a", "b", "c"]
 
@@ -123,7 +123,7 @@ def test_a_type_is_not_decided_by_the_first_block(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     line = f"1,{'x' * 1000}\n"
     path.write_text("n,t\n" + line * 20_000 + "001,y\n", encoding="utf-8")
-    table = read_csv([path], []).table
+    table, _ = read_files([path], [])
     assert table["n"].type == TEXT
     assert table["n"][-1].as_py() == "001"
 
@@ -155,7 +155,7 @@ def test_cells_are_those_of_the_standard_library(tmp_path: Path) -> None:
         csv.writer(text, quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerows([["a", "b", "c"], *rows])
         path = tmp_path / "d.csv"
         path.write_text(text.getvalue(), encoding="utf-8", newline="")
-        found = read_csv([path], ["a", "b"]).table
+        found, _ = read_files([path], ["a", "b"])
         assert [list(row.values()) for row in found.to_pylist()] == rows
 
 
@@ -164,4 +164,4 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for text, message in (("", "is empty"), ("a,b\n1\n", "Row #2: Expected 2 columns, got 1")):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message):
-            read_csv([path], [])
+            read_files([path], [])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from curate.data.readers import read
+from curate.errors import InputError
 from tests.fixtures.tables import TABLE, fails
 
 # --- unusable rows ---------------------------------------------------------------------------------------------
@@ -21,6 +24,8 @@ def not_utf8(texts: list[bytes]) -> pa.Array:
 
 
 TURN = {"role": "assistant", "content": "r"}
+ROLES = ["user", "assistant", "assistant", "gpt"]
+TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 BAD_ROWS = [
@@ -57,6 +62,40 @@ def test_bad_rows_are_an_error_or_are_recorded(table: pa.Table, first: int, reas
         assert (record["stage"], record["example_id"]) == ("read", None)
         assert len(record["content"]) < 1000
         json.loads(record["content"])
+
+
+def outcome(table: pa.Table) -> Any:
+    """What comes of a table: its ids and notes, or the error."""
+    try:
+        loaded = read(table)
+    except InputError as error:
+        return str(error)
+    return loaded.examples.ids.to_pylist(), loaded.notes, loaded.rejected
+
+
+def test_a_quick_look_and_a_search_for_faults_agree() -> None:
+    """Ordinary tables are searched only where the quick look finds something; beside a column of dates all are."""
+    draw = random.Random(0)
+    found = []
+    for _ in range(300):
+        texts = [*"abc", *draw.choices(["", None, "d"], [8, 1, 8], k=2)]
+        turns = [
+            {"role": role, "content": draw.choice(texts)} for role in [*ROLES, *draw.choices([None, "tool"], [1, 5])]
+        ]
+        size = draw.randint(1, 3)
+        rows = [
+            draw.choice([None, []]) if draw.random() < 0.1 else draw.choices(turns, k=draw.randint(1, 3))
+            for _ in range(size)
+        ]
+        for table in (
+            pa.table({"messages": pa.array(rows, TURNS)}),
+            pa.table({"prompt": pa.array(rows, TURNS), "completion": pa.array([[TURN]] * size, TURNS)}),
+            pa.table({"prompt": draw.choices(texts, k=size), "completion": draw.choices(texts, k=size)}),
+        ):
+            plain = outcome(table)
+            assert plain == outcome(table.append_column("day", pa.nulls(size, pa.date32())))
+            found.append(isinstance(plain, str))
+    assert 200 < sum(found) < 700
 
 
 def test_a_clean_chunk_after_a_bad_one_and_row_numbers_under_a_filter() -> None:

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import curate.data.json_scan
-from curate.data.json_files import read_json
-from curate.data.json_scan import TooDeep, long_integers, plain_rows
+import curate.data.json_files
+from curate.data.json_files import TooDeep, long_integers, plain_rows
 from curate.data.json_text import fault_of, items_of, members_of
 from curate.data.json_values import JSON, MOST_LEVELS, column_of
-from curate.data.text_files import Read
+from curate.data.sources import read_files
 from curate.errors import InputError
 
 TEXT = pa.string()
@@ -31,8 +30,8 @@ def written(folder: Path, *lines: str, name: str = "d.jsonl") -> Path:
 
 def column(folder: Path, *cells: str) -> tuple[pa.ChunkedArray, list[str]]:
     """Column x of a file with these JSON texts as cells, and its notes."""
-    read = read_json([written(folder, *(f'{{"x": {cell}}}' for cell in cells))])
-    return read.table["x"], [line for _, line in read.notes]
+    table, notes = read_files([written(folder, *(f'{{"x": {cell}}}' for cell in cells))], [])
+    return table["x"], [line for _, line in notes]
 
 
 # --- types -------------------------------------------------------------------------------------------------------
@@ -97,7 +96,7 @@ def test_long_integers_beside_floats_of_another_column_stay_integers(tmp_path: P
     path = written(
         tmp_path, '{"id": 9007199254740993, "s": "12345678901234567", "x": 0.5}', '{"id": 1, "s": "", "x": 2}'
     )
-    table = read_json([path]).table
+    table, _ = read_files([path], [])
     assert table.to_pylist() == [json.loads(line) for line in path.read_text().splitlines()]
     assert table["id"].type == pa.int64()
 
@@ -113,10 +112,10 @@ def test_text_that_looks_like_dates_stays_text_and_is_named(tmp_path: Path) -> N
     for cells in (['"2020-01-01"', '"2021-02-03"'], ['"2020-01-01 10:00:00"', "null"]):
         for extra in ("1", "[null, 1]"):  # by the fast parser, and by the other
             path = written(tmp_path, *(f'{{"x": {cell}, "y": {extra}}}' for cell in cells))
-            read = read_json([path])
-            assert read.table["x"].type == TEXT
-            assert read.table["x"].to_pylist() == [json.loads(cell) for cell in cells]
-            assert [line for name, line in read.notes] == ["column 'x' is kept as text, though it looks like dates"]
+            table, notes = read_files([path], [])
+            assert table["x"].type == TEXT
+            assert table["x"].to_pylist() == [json.loads(cell) for cell in cells]
+            assert [line for name, line in notes] == ["column 'x' is kept as text, though it looks like dates"]
 
 
 # --- objects -----------------------------------------------------------------------------------------------------
@@ -216,11 +215,13 @@ def test_nesting_of_python_values_is_bounded() -> None:
 def test_the_fast_and_the_exact_parser_agree(tmp_path: Path) -> None:
     """A list that begins with null, in a column of its own, is what the fast one is not trusted with."""
     for cells, kind in [*KEPT, *AS_JSON]:
-        plain = read_json([written(tmp_path, *(f'{{"x": {cell}, "z": [1]}}' for cell in cells))])
-        exact = read_json([written(tmp_path, *(f'{{"x": {cell}, "z": [null, 1]}}' for cell in cells))])
-        assert plain.table["x"].type == exact.table["x"].type == kind
-        assert plain.table["x"].to_pylist() == exact.table["x"].to_pylist()
-        assert plain.notes == exact.notes
+        plain, plain_notes = read_files([written(tmp_path, *(f'{{"x": {cell}, "z": [1]}}' for cell in cells))], [])
+        exact, exact_notes = read_files(
+            [written(tmp_path, *(f'{{"x": {cell}, "z": [null, 1]}}' for cell in cells))], []
+        )
+        assert plain["x"].type == exact["x"].type == kind
+        assert plain["x"].to_pylist() == exact["x"].to_pylist()
+        assert plain_notes == exact_notes
 
 
 def test_types_are_those_that_fit_all_files(tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_types_are_those_that_fit_all_files(tmp_path: Path) -> None:
     ]
     for first, second, kind in pairs:
         paths = [written(tmp_path, first, name="a.jsonl"), written(tmp_path, second, name="b.jsonl")]
-        table = read_json(paths).table
+        table, _ = read_files(paths, [])
         assert table["x"].type == kind
         assert len(table) == 2
         table.validate(full=True)
@@ -254,7 +255,7 @@ def test_types_are_those_that_fit_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 def test_ways_to_write_rows(text: str, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert read_json([tmp_path / name]).table.to_pylist() == [{"x": 1.0}, {"x": 2.0}]
+    assert read_files([tmp_path / name], [])[0].to_pylist() == [{"x": 1.0}, {"x": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_ways_to_write_rows(text: str, name: str, tmp_path: Path) -> None:
 def test_what_is_no_table_is_one_line(lines: list[str], message: str, tmp_path: Path) -> None:
     path = written(tmp_path, *lines)
     with pytest.raises(InputError, match=message) as caught:
-        read_json([path])
+        read_files([path], [])
     assert "\n" not in str(caught.value)
 
 
@@ -325,7 +326,7 @@ def test_plain_rows(text: str, expected: int | None) -> None:
 
 @pytest.mark.parametrize("block", [5, 7, 64, 1 << 20])
 def test_plain_rows_of_random_values(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.data.json_scan, "_BLOCK", block)
+    monkeypatch.setattr(curate.data.json_files, "_BLOCK", block)
     draw = random.Random(block)
 
     def value(depth: int) -> Any:
@@ -359,7 +360,7 @@ def test_depth_is_counted_across_lines_and_not_in_strings() -> None:
 
 @pytest.mark.parametrize("block", [20, 64, 1 << 20])
 def test_long_integers_are_counted_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.data.json_scan, "_BLOCK", block)
+    monkeypatch.setattr(curate.data.json_files, "_BLOCK", block)
     draw = random.Random(block)
     for _ in range(100):
         numbers = [draw.choice([1, 2**53, 2**53 + 1, -(2**60), 10**25, 0.1234567890123456, 12]) for _ in range(9)]
@@ -383,6 +384,6 @@ def test_values_of_random_files_are_those_of_the_standard_library(tmp_path: Path
     for _ in range(60):
         makers = [draw.choice(kinds) for _ in range(3)]
         rows = [{f"c{k}": make() for k, make in enumerate(makers)} for _ in range(draw.randrange(1, 8))]
-        read: Read = read_json([written(tmp_path, *map(json.dumps, rows))])
-        read.table.validate(full=True)
-        assert read.table.to_pylist() == rows
+        table, _ = read_files([written(tmp_path, *map(json.dumps, rows))], [])
+        table.validate(full=True)
+        assert table.to_pylist() == rows

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import datasets
@@ -407,3 +409,33 @@ def test_text_that_is_not_utf8_is_told_of_and_not_stumbled_over(where: str) -> N
             read(table, where=where)
     with pytest.warns(DataWarning, match="\ufffd"), pytest.raises(InputError):
         read(table)
+
+
+# --- how little an ordinary file needs ---------------------------------------------------------------------------
+
+MOST_MODULES = 5
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.parquet", "messages.jsonl", "messages.parquet"])
+def test_an_ordinary_file_passes_through_five_modules(name: str, tmp_path: Path) -> None:
+    """The others are for what is unusual: JSON of several kinds, other types, rows at fault, hubs and frames."""
+    table = TABLE.append_column("weight", pa.array([None, *np.linspace(0.5, 1, len(TABLE) - 1)]))
+    if name.startswith("messages"):
+        turns = [[{"role": "user", "content": "p"}, {"role": "assistant", "content": str(k)}] for k in range(3)]
+        table = pa.table({"messages": turns, "source": ["a", None, "b"]})
+    path = write(tmp_path / name, table)
+    entered: set[str] = set()
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(ROOT / "curate")) and code.co_name != "<module>":
+            entered.add(code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(enter)
+    try:
+        loaded = read(path)
+    finally:
+        sys.setprofile(before)
+    assert loaded.examples.table.num_rows == table.num_rows
+    assert len(entered) <= MOST_MODULES, sorted(entered)

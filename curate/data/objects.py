@@ -1,0 +1,141 @@
+"""Datasets that other libraries hold or fetch, as Arrow tables: pandas, datasets and the hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.data.json_values import column_of
+from curate.data.wording import listed
+from curate.errors import ExternalError, InputError
+
+__all__ = ["from_dataset", "from_dataset_dict", "from_disk", "from_hub", "from_pandas"]
+
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def from_pandas(frame: Any) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """The rows of a DataFrame, and (column, line) for every column that is kept in another form than usual."""
+    names = list(frame.columns)
+    if any(not isinstance(name, str) for name in names):
+        raise InputError(
+            f"column names {listed([str(name) for name in names])} are not all strings; rename them with "
+            "frame.columns = [...]"
+        )
+    arrays, notes = [], []
+    for position, name in enumerate(names):
+        values = frame.iloc[:, position]
+        if values.dtype == object:
+            # Arrow would give every object the keys of all others, and round integers.
+            try:
+                column, lines = column_of(name, [_plain(name, value) for value in values.tolist()])
+            except RecursionError:
+                raise InputError(f"column {name!r} nests too deep; flatten it") from None
+            notes += [(name, line) for line in lines]
+        else:
+            column = _of_dtype(name, values)
+        arrays.append(column)
+    return pa.Table.from_arrays(arrays, names=names), notes
+
+
+def _of_dtype(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    """A column of a dtype other than object."""
+    try:
+        return pa.array(values, from_pandas=True)
+    except pa.ArrowException:
+        try:
+            return pa.array(values.to_numpy(), from_pandas=True)  # such as sparse values
+        except pa.ArrowException as error:
+            raise InputError(
+                f"column {name!r} holds {values.dtype}, for which Arrow has no type; convert it"
+            ) from error
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None."""
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, dict):
+        if any(not isinstance(key, str) for key in value):
+            raise InputError(f"column {name!r} holds a dict with keys that are not strings; make them strings")
+        return {key: _plain(name, each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(name, each) for each in value]
+    if isinstance(value, set | frozenset):
+        raise InputError(f"column {name!r} holds a set, whose items have no order; make it a list")
+    if type(value).__module__ == "numpy":
+        return _plain(name, value.tolist())
+    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value
+
+
+def from_dataset(dataset: Any) -> pa.Table:
+    """The rows of a datasets.Dataset."""
+    table = dataset.with_format("arrow")[:]
+    # Features such as class labels live in the metadata, which a filtered or mapped dataset may have lost.
+    return table.replace_schema_metadata(dataset.features.arrow_schema.metadata)
+
+
+def from_dataset_dict(data: Any, split: str | None) -> tuple[pa.Table, str, str | None]:
+    """The rows of one split of a DatasetDict, the name of the split, and a note where there are others.
+
+    split: train, or the only one, unless named.
+    """
+    splits = list(data)
+    chosen = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
+    if chosen not in splits:
+        raise InputError(f"the DatasetDict has no split {chosen!r}; it has {listed(splits)}: pass split=NAME")
+    note = f"split {chosen} of {listed(splits)}" if len(splits) > 1 else None
+    return from_dataset(data[chosen]), chosen, note
+
+
+def from_disk(path: Path, split: str | None) -> tuple[pa.Table, str | None, str | None]:
+    """As `from_dataset_dict`, of a folder that `save_to_disk` wrote; its split is None where it holds one Dataset."""
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        data = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{path} is not a readable saved dataset ({_line(error)}); save it again") from error
+    if isinstance(data, DatasetDict):
+        return from_dataset_dict(data, split)
+    if split is not None:
+        raise InputError(f"split={split}: {path} holds one split only; leave it out")
+    return from_dataset(data), None, None
+
+
+def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table, str, str]:
+    """The rows of a dataset of the Hugging Face hub, what was read, and of which split: train unless named."""
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    chosen = split or "train"
+    what = f"{name}{f' ({config})' if config else ''}, split {chosen}"
+    tried = f"{name} is neither a local path nor a dataset that can be loaded from the Hugging Face hub"
+    try:
+        data = datasets.load_dataset(name, config, split=chosen)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(
+            f"{tried}: {_line(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"{what} holds no data that can be loaded: {_line(error)}; give a file") from error
+    except (OSError, HfHubHTTPError) as error:
+        offline = [name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "TRUE", "ON", "YES")]
+        if offline:
+            raise InputError(
+                f"{tried}: {offline[0]} is set and it is not in the local cache; unset {offline[0]}, or give a file"
+            ) from error
+        raise ExternalError(
+            f"the Hugging Face hub did not answer for {what} ({_line(error)}), and {name} is no local path; run the "
+            "same command again when it does, or give a file"
+        ) from error
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{what} cannot be loaded: {_line(error)}; choose another split or config") from error
+    return from_dataset(data), what, chosen
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

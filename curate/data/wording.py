@@ -1,0 +1,55 @@
+"""What messages call things: types, names, and texts too long for one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+__all__ = ["first_line", "listed", "nearest", "nearest_path", "short", "type_name"]
+
+_LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
+
+
+def short(text: str, most: int = 40) -> str:
+    """The beginning of a text, for a message."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message, shortened: errors of ours are one line."""
+    return str(error).strip().split("\n")[0][:200]
+
+
+def type_name(kind: pa.DataType) -> str:
+    """A type as messages call it."""
+    return short(str(kind).replace("extension<arrow.json>", "JSON"), 80)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: as many as are quickly read, and how many there are."""
+    shown = [short(name) for name in names[:_LISTED]]
+    while len(shown) > 1 and sum(map(len, shown)) > _LISTED_CHARACTERS:
+        shown.pop()
+    return ", ".join(shown) + (f", ... ({len(names):,} in all)" if len(shown) < len(names) else "")
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
+    """ " (did you mean 'x'?)" for the valid name closest to `name`, or nothing where none is close."""
+    lowered = {candidate.casefold(): candidate for candidate in names}
+    found = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
+    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+
+
+def nearest_path(path: Path) -> str:
+    """What to try instead of a path that is not there, as the rest of a sentence that says so."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f": there is no folder {folder}; check the path"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    found = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    if found:
+        return f": did you mean {', '.join(str(folder / name) for name in found)}?"
+    return f": {folder} holds no file of a similar name; check the path"
