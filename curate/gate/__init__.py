@@ -1,4 +1,4 @@
-"""The gate every row passes before it enters a dataset: near-duplicates, and contamination by evaluation sets."""
+"""Near-duplicate detection and decontamination against evaluation sets."""
 
 from curate.gate.compared_text import compared_texts, read_texts
 from curate.gate.gate import Gate, GateIndex, Hit

@@ -1,4 +1,4 @@
-"""What is compared of a dataset: its prompts, or all that a model reads."""
+"""Extract the text of each row that the gate compares: its prompt, or all that a model reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from curate.data.examples import whole
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
 from curate.errors import InputError
-
-__all__ = ["Part", "Texts", "compared_texts", "read_texts"]
 
 Part = Literal["prompt", "all"]
 _COLUMN = "text compared by the gate"
@@ -69,14 +67,14 @@ def _conversation(cell: list[dict[str, Any]], part: Part) -> str | None:
         roles = [turn["role"] for turn in turns]
         end = roles.index("assistant") if "assistant" in roles else len(turns)
         turns = [turn for turn in turns[:end] if turn["role"] == "user"]
-    said = [turn["content"] for turn in turns if turn["content"]]
-    return "\n".join(said) if said else None
+    contents = [turn["content"] for turn in turns if turn["content"]]
+    return "\n".join(contents) if contents else None
 
 
 def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **reading: Any) -> Texts:
-    """The texts of whatever `curate.read` takes; answers need not be there, and rows without a text are left out.
+    """The texts of anything `curate.read` takes; answers may be missing, and rows without a text are left out.
 
-    name: what hits call it; None = the name of the file or dataset. reading: columns, shape, where, split, config,
+    name: label in hits; None = the name of the file or dataset. reading: columns, shape, where, split, config,
     limit, seed as for `curate.read`. Raises InputError where nothing can be compared.
     """
     for key in reading:
@@ -91,18 +89,18 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        shape, found = recognise(table.schema, roles, wanted)
+        shape, named = recognise(table.schema, roles, wanted)
     except InputError as error:
         raise InputError(
             f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"
         ) from error
-    table = table.append_column(_COLUMN, compared_texts(table, shape, found, part))
+    table = table.append_column(_COLUMN, compared_texts(table, shape, named, part))
     if table[_COLUMN].null_count == len(table):
         raise InputError(f"{opened.description}: no row has a text to compare; name the column: columns text=COLUMN")
-    names = {"text": _COLUMN, **{role: found[role] for role in ("id",) if role in roles}}
+    names = {"text": _COLUMN, **{role: named[role] for role in ("id",) if role in roles}}
     # A column that curation added is as good as any other here: nothing is added to this table.
     loaded = read(table, columns=names, shape="text", on_bad_row="drop", allow_curated=True, **reading)
-    kept = loaded.examples
-    texts = whole(kept.table[_COLUMN])
+    examples = loaded.examples
+    texts = whole(examples.table[_COLUMN])
     label = name or (Path(data).name if isinstance(data, str | Path) and os.path.exists(data) else opened.description)
-    return Texts(label, texts, kept.ids, kept.table.drop_columns([_COLUMN]), len(loaded.rejected), loaded)
+    return Texts(label, texts, examples.ids, examples.table.drop_columns([_COLUMN]), len(loaded.rejected), loaded)

@@ -1,4 +1,4 @@
-"""One gate for every row that is to enter a dataset.
+"""The gate that every new row of a dataset has to pass.
 
 index = Gate(evaluation=("test.parquet",)).open(examples)
 index.check(["A new problem ..."])      # what each text hits; nothing is remembered
@@ -16,14 +16,11 @@ from pydantic import Field, field_validator
 from curate.component import Component
 from curate.data.examples import Examples
 from curate.errors import ExternalError, InputError
-from curate.gate.admission import admit
 from curate.gate.compared_text import Part, compared_texts, read_texts
-from curate.gate.minhash import Match, NearIndex, Pairs
+from curate.gate.minhash import Pairs, Sketches, shingles, sketches
+from curate.gate.near_index import Match, NearIndex, admit
 from curate.gate.ngrams import EvaluationSet, Rules, Views
 from curate.gate.normalization import Words, split_words, word_blocks
-from curate.gate.shingles import Sketches, shingles, sketches
-
-__all__ = ["Gate", "GateIndex", "Hit"]
 
 _READING = {"data", "name", "columns", "shape", "where", "split", "config"}
 
@@ -33,7 +30,7 @@ class Hit(NamedTuple):
 
     kind: "evaluation exact", "evaluation 13-gram" (of any size asked for), "evaluation template", "near-duplicate of
     source" or "near-duplicate of new". dataset: its name; "source" or "new" where it has none. id: of the row that was
-    hit. score: Jaccard similarity of a near-duplicate, in 0..1, else None. text: the normalised text that both have,
+    hit. score: Jaccard similarity of a near-duplicate, in 0..1, else None. text: the normalized text that both have,
     numbers as # in a template; None for a near-duplicate.
     """
 
@@ -85,9 +82,9 @@ class Gate(Component):
     @field_validator("evaluation")
     @classmethod
     def _known_options(cls, sets: tuple[str | dict[str, Any], ...]) -> tuple[str | dict[str, Any], ...]:
-        for each in sets:
-            if isinstance(each, dict) and ("data" not in each or not set(each) <= _READING):
-                raise ValueError(f"evaluation set {each} must have data, and else only {', '.join(sorted(_READING))}")
+        for item in sets:
+            if isinstance(item, dict) and ("data" not in item or not set(item) <= _READING):
+                raise ValueError(f"evaluation set {item} must have data, and else only {', '.join(sorted(_READING))}")
         return sets
 
     def open(self, source: Examples | Sequence[str] | None = None, ids: Sequence[str] | None = None) -> GateIndex:
@@ -100,14 +97,14 @@ class Gate(Component):
         """
         rules = Rules(self.ngrams, self.template, self.template_words)
         sets: list[EvaluationSet] = []
-        for each in self.evaluation:
-            options = dict(each) if isinstance(each, dict) else {"data": each}
+        for item in self.evaluation:
+            options = dict(item) if isinstance(item, dict) else {"data": item}
             data = options.pop("data")
             try:
                 read = read_texts(data, part=self.part, **options)
             except (InputError, ExternalError) as error:
                 raise type(error)(f"evaluation set {data}: {error}") from error
-            name = _unused(read.name, [known.name for known in sets])
+            name = _unused(read.name, [evaluation.name for evaluation in sets])
             sets.append(EvaluationSet(name, read.texts.to_pylist(), read.ids.to_pylist(), rules))
             if not sets[-1].readable:
                 raise InputError(
@@ -120,7 +117,7 @@ class Gate(Component):
 
 
 class GateIndex:
-    """What rows are held against; made by `Gate.open`. Not for use from several threads at once."""
+    """The texts that new rows are compared with; made by `Gate.open`. Not thread-safe."""
 
     def __init__(self, gate: Gate, evaluations: tuple[EvaluationSet, ...]) -> None:
         self.gate, self.evaluations = gate, evaluations
@@ -130,7 +127,7 @@ class GateIndex:
         self._new_ids: list[str] = []
 
     def __len__(self) -> int:
-        """How many new texts later ones are held against."""
+        """How many new texts later ones are compared with."""
         return len(self._new_ids)
 
     @property
@@ -146,33 +143,33 @@ class GateIndex:
     def add_source(
         self, source: Examples | Sequence[str], ids: Sequence[str] | None = None, name: str = "source"
     ) -> None:
-        """Add rows that new ones must not be near to, as `Gate.open` does. name: what hits call their dataset."""
+        """Add rows that new ones must not be near to, as `Gate.open` does. name: label of their dataset in hits."""
         texts: Any = source
         if isinstance(source, Examples):
             ids = source.ids.to_pylist()
             texts = compared_texts(source.table, source.shape, source.columns, self.gate.part)
-        known = [str(len(self._source_ids) + k) for k in range(len(texts))] if ids is None else ids
-        _check_ids(texts, known)
+        row_ids = [str(len(self._source_ids) + k) for k in range(len(texts))] if ids is None else ids
+        _check_ids(texts, row_ids)
         if self.gate.near_duplicate is None:
             return
-        self._source_ids += [(name, id) for id in known]
+        self._source_ids += [(name, row_id) for row_id in row_ids]
         for _, words in word_blocks(texts):
             self._source.add(self._sketches(words))
 
     def check(self, texts: Sequence[str]) -> list[list[Hit]]:
         """What each text (n,) hits, one hit per rule and dataset; [] where it may enter. Remembers nothing."""
-        found: list[list[Hit]] = []
+        all_hits: list[list[Hit]] = []
         for _, words in word_blocks(texts):
             hits, sketched = self._fixed_hits(words)
             if sketched is not None:
                 pairs = self._new.search(sketched)[0]
                 for query, match in _first(pairs).items():
                     hits[query].append(self._new_hit(match))
-            found += hits
-        return found
+            all_hits += hits
+        return all_hits
 
     def add(self, text: str, id: str) -> None:
-        """Let later texts be held against this one, whatever it hits itself."""
+        """Compare later texts with this one, whatever it hits itself."""
         if self.gate.near_duplicate is not None:
             self._new.add(self._sketches(split_words([text])))
         self._new_ids.append(id)
@@ -180,16 +177,16 @@ class GateIndex:
     def admit(self, texts: Sequence[str], ids: Sequence[str]) -> list[list[Hit]]:
         """`check` of each text in order, where each without a hit is added: of near-duplicates the first is kept.
 
-        ids (n,): what hits call the texts. The answers do not depend on how the texts are divided over calls.
+        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls.
         """
         _check_ids(texts, ids)
-        found: list[list[Hit]] = []
+        all_hits: list[list[Hit]] = []
         for low, words in word_blocks(texts):
             hits, sketched = self._fixed_hits(words)
-            free = np.array([not each for each in hits], np.bool_)
+            free = np.array([not each for each in hits], np.bool_)  # (n,) without a hit so far
             if sketched is None:
                 self._new_ids += [ids[low + k] for k in np.flatnonzero(free).tolist()]
-                found += hits
+                all_hits += hits
                 continue
             matches = admit(self._new, sketched, free)
             filled = sketched.shingles.sizes > 0
@@ -199,21 +196,21 @@ class GateIndex:
             for k, match in enumerate(matches):
                 if match is not None:
                     hits[k].append(self._new_hit(match))
-            found += hits
-        return found
+            all_hits += hits
+        return all_hits
 
     def _sketches(self, words: Words) -> Sketches:
         assert self.gate.near_duplicate is not None
         return sketches(shingles(words, self.gate.shingle), self.gate.near_duplicate)
 
     def _fixed_hits(self, words: Words) -> tuple[list[list[Hit]], Sketches | None]:
-        """Hits in what does not change, and the sketches where near-duplicates are looked for."""
+        """Hits in evaluation sets and source rows, and the sketches where near-duplicates are searched for."""
         hits: list[list[Hit]] = [[] for _ in range(len(words))]
         if self.evaluations:
             views = Views(words)
-            for each in self.evaluations:
-                for shared in each.shared(views):
-                    hit = Hit(f"evaluation {shared.rule}", each.name, each.ids[shared.row], None, shared.text)
+            for held_out in self.evaluations:
+                for shared in held_out.shared(views):
+                    hit = Hit(f"evaluation {shared.rule}", held_out.name, held_out.ids[shared.row], None, shared.text)
                     hits[shared.query].append(hit)
         if self.gate.near_duplicate is None:
             return hits, None
@@ -232,8 +229,8 @@ class GateIndex:
 def _first(pairs: Pairs) -> dict[int, Match]:
     """The first match of each query."""
     queries, first = np.unique(pairs.query, return_index=True)
-    found = zip(queries.tolist(), pairs.row[first].tolist(), pairs.score[first].tolist(), strict=True)
-    return {query: Match(row, score) for query, row, score in found}
+    matches = zip(queries.tolist(), pairs.row[first].tolist(), pairs.score[first].tolist(), strict=True)
+    return {query: Match(row, score) for query, row, score in matches}
 
 
 def _check_ids(texts: Sequence[str], ids: Sequence[str]) -> None:
@@ -243,6 +240,6 @@ def _check_ids(texts: Sequence[str], ids: Sequence[str]) -> None:
 
 def _unused(name: str, taken: Sequence[str]) -> str:
     number = 1
-    while (found := name if number == 1 else f"{name} ({number})") in taken:
+    while (label := name if number == 1 else f"{name} ({number})") in taken:
         number += 1
-    return found
+    return label

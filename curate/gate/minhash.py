@@ -1,36 +1,64 @@
-"""Near-duplicates: candidates from MinHash bands, each verified by the exact Jaccard similarity of the shingle sets.
-
-What is found is true: nothing below the threshold is reported. What is missed is a matter of chance that
-`bands_for` bounds, with one exception: of the texts that share a key only the first `BUCKET` are compared with, so that
-a million texts of one pattern do not mean a million comparisons each. Such texts are usually found under another
-key; how many searches met a longer list than that is counted in `crowded`. Equal sets are always found.
-"""
+"""MinHash: texts as sets of shingles, their sketches, and the exact Jaccard similarity of candidate pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.gate.normalization import Hashes, Positions
-from curate.gate.shingles import Shingles, Sketches, overlaps
-from curate.types import BoolArray, Float64Array
+from curate.gate.normalization import Hashes, Positions, Words, mixed, sequence_hashes, window_hashes
+from curate.types import BoolArray, Float64Array, IntArray
 
-__all__ = ["BUCKET", "Match", "NearIndex", "Pairs", "verified"]
-
-BUCKET = 64  # texts compared with per key
+_MOST_HASHES = 128  # minima per text
+_FOUND_AT_THRESHOLD = 0.9  # least share of the pairs exactly at the threshold that bands must propose
+_SEED = 0x6761_7465
 _DEVIATIONS = 3.5  # an estimate this far below the threshold is not worth the exact number: misses 1 in 4,000
 _PAIRS_AT_ONCE = 32_768
+# Shingles, and products of shingles and factors, that stay in the processor's cache until the minima are taken.
+_SHINGLES_AT_ONCE, _PRODUCTS_AT_ONCE = 2_048, 1 << 20
 
 
-class Match(NamedTuple):
-    """A text of the index, by its row there, and the Jaccard similarity with it."""
+@dataclass(frozen=True)
+class Shingles:
+    """The sets of shingles of n texts: text k has hashes[offsets[k]:offsets[k + 1]], ascending, from 0 on."""
 
-    row: int
-    score: float
+    hashes: IntArray
+    offsets: Positions
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> Positions:
+        """(n,) how many different shingles each text has."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: Positions) -> Shingles:
+        """The sets of those rows (m,), in that order."""
+        lengths = self.sizes[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Shingles(self.hashes[index], offsets)
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Of n texts with their shingles: minima (n, bands * rows) uint8, the lowest byte of each minimum, and keys
+    (n, bands + 1) uint64. Two texts are candidates where a key is equal; the last key stands for the whole set, so
+    that equal sets always are."""
+
+    shingles: Shingles
+    minima: npt.NDArray[np.uint8]
+    keys: Hashes
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, rows: Positions) -> Sketches:
+        """Those of the rows (m,), in that order."""
+        return Sketches(self.shingles.take(rows), self.minima[rows], self.keys[rows])
 
 
 @dataclass(frozen=True)
@@ -45,97 +73,79 @@ class Pairs:
         return len(self.query)
 
 
-@dataclass
-class _Grown:
-    """An array that rows are appended to, with room to spare."""
-
-    array: npt.NDArray[Any]
-    length: int = 0
-
-    def append(self, rows: npt.NDArray[Any]) -> None:
-        needed = self.length + len(rows)
-        if needed > len(self.array):
-            larger = np.empty((max(needed, len(self.array) * 3 // 2), *self.array.shape[1:]), self.array.dtype)
-            larger[: self.length] = self.filled
-            self.array = larger
-        self.array[self.length : needed] = rows
-        self.length = needed
-
-    @property
-    def filled(self) -> npt.NDArray[Any]:
-        return self.array[: self.length]
+def shingles(words: Words, size: int) -> Shingles:
+    """The different runs of `size` words of each text; one shingle of a text with fewer, none of one without words."""
+    windows, starts = window_hashes(words.hashes, words.offsets, size)
+    lengths = np.diff(words.offsets)
+    short = np.flatnonzero((lengths > 0) & (lengths < size))
+    rows = np.concatenate([np.searchsorted(words.offsets, starts, "right") - 1, short])
+    hashes = np.concatenate([windows, sequence_hashes(words.hashes, words.offsets)[short]])
+    hashes >>= np.uint64(1)  # SciPy counts columns with signed numbers
+    order = np.lexsort((hashes, rows))
+    rows, hashes = rows[order], hashes[order]
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
+    counts = np.bincount(rows[new], minlength=len(words))
+    return Shingles(hashes[new].astype(np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
-@dataclass
-class NearIndex:
-    """Texts in the order they were added, found again by their keys.
+def overlaps(one: Shingles, other: Shingles) -> Float64Array:
+    """(p,) exact Jaccard similarity of the sets one[k] and other[k]: shared shingles by all shingles."""
+    from scipy.sparse import csr_array
 
-    compared: pairs whose exact similarity was computed; crowded: searched texts that met a key of more than BUCKET
-    texts.
+    def matrix(sets: Shingles) -> csr_array:
+        shape = (len(sets), np.iinfo(np.int64).max)
+        return csr_array((np.ones(len(sets.hashes), np.int8), sets.hashes, sets.offsets), shape=shape)
+
+    if not len(one):
+        return np.zeros(0)
+    left, right = matrix(one), matrix(other)
+    left.has_canonical_format = right.has_canonical_format = True  # ascending and without repeats
+    shared = np.diff(left.multiply(right).tocsr().indptr)
+    return np.asarray(shared / (one.sizes + other.sizes - shared))
+
+
+@cache
+def bands_for(threshold: float) -> tuple[int, int]:
+    """How many bands of how many minima: the most selective that propose enough of the pairs at the threshold.
+
+    Texts of Jaccard similarity s agree in all r minima of one of b bands with probability 1 - (1 - s^r)^b.
     """
+    for rows in range(16, 0, -1):
+        bands = _MOST_HASHES // rows
+        if 1 - (1 - threshold**rows) ** bands >= _FOUND_AT_THRESHOLD:
+            return bands, rows
+    return _MOST_HASHES, 1
 
-    threshold: float
-    compared: int = 0
-    crowded: int = 0
-    _hashes: _Grown = field(default_factory=lambda: _Grown(np.empty(1024, np.int64)))
-    _offsets: _Grown = field(default_factory=lambda: _Grown(np.zeros(1024, np.int64), 1))
-    _minima: _Grown | None = None
-    # Sorted runs of (keys, rows), the oldest and longest first, as in a log-structured merge tree.
-    _runs: list[tuple[Hashes, npt.NDArray[np.int32]]] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        return self._offsets.length - 1
-
-    def add(self, added: Sketches) -> None:
-        """Append the texts (m,); rows len(self) .. len(self) + m - 1."""
-        base, filled = len(self), np.flatnonzero(added.shingles.sizes)
-        if self._minima is None:
-            self._minima = _Grown(np.empty((1024, added.minima.shape[1]), np.uint8))
-        self._minima.append(added.minima)
-        self._offsets.append(added.shingles.offsets[1:] + self._hashes.length)
-        self._hashes.append(added.shingles.hashes)
-        if not len(filled):
-            return
-        run = added.keys[filled].ravel(), (base + np.repeat(filled, added.keys.shape[1])).astype(np.int32)
-        self._runs.append(_sorted(*run))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
-            newer, older = self._runs.pop(), self._runs.pop()
-            keys, rows = np.concatenate([older[0], newer[0]]), np.concatenate([older[1], newer[1]])
-            self._runs.append(_sorted(keys, rows))
-
-    def search(self, wanted: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
-        """All near-duplicates of the texts (m,) that the keys lead to, and how many texts have each key (m, keys)."""
-        counts = np.zeros(wanted.keys.shape, np.int32)
-        filled = np.flatnonzero(wanted.shingles.sizes)
-        if not len(filled) or not self._runs:
-            return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)), counts
-        flat = wanted.keys[filled].ravel()
-        order = np.argsort(flat)
-        width, keys = wanted.keys.shape[1], flat[order]
-        met = np.zeros(len(keys), np.int32)
-        queries, rows = [], []
-        for run_keys, run_rows in self._runs:
-            left = np.searchsorted(run_keys, keys)
-            there = np.flatnonzero(run_keys[np.minimum(left, len(run_keys) - 1)] == keys)
-            left = left[there]
-            length = np.searchsorted(run_keys, keys[there], "right") - left
-            taken = np.minimum(length, np.maximum(BUCKET - met[there], 0))
-            met[there] += length.astype(np.int32)
-            queries.append(np.repeat(filled[order[there] // width], taken))
-            rows.append(run_rows[_ranges(left, taken)])
-        whole = np.zeros(len(keys), np.int32)
-        whole[order] = met
-        counts[filled] = whole.reshape(-1, width)
-        self.crowded += int((counts > BUCKET).any(axis=1).sum())
-        return self._verified(wanted, np.concatenate(queries), np.concatenate(rows).astype(np.int64)), counts
-
-    def _verified(self, wanted: Sketches, query: Positions, row: Positions) -> Pairs:
-        assert self._minima is not None
-        texts = Shingles(self._hashes.filled, self._offsets.filled)
-        mine = Sketches(texts, self._minima.filled, np.zeros((0, 0), np.uint64))
-        pairs, compared = verified(wanted, mine, query, row, self.threshold)
-        self.compared += compared
-        return pairs
+def sketches(sets: Shingles, threshold: float) -> Sketches:
+    """MinHash sketches of sets; those of empty sets mean nothing."""
+    bands, rows = bands_for(threshold)
+    count = bands * rows
+    random = np.random.default_rng(_SEED)
+    factors = random.integers(0, 2**32, (count, 2), np.uint32) | np.array([1, 0], np.uint32)
+    narrow = (sets.hashes.view(np.uint64) >> np.uint64(31)).astype(np.uint32)
+    minima = np.zeros((len(sets), count), np.uint32)
+    filled = np.flatnonzero(sets.sizes)
+    starts, low = sets.offsets[filled], 0
+    while low < len(filled):
+        begin = starts[low]
+        high = max(int(np.searchsorted(starts, begin + _SHINGLES_AT_ONCE)), low + 1)
+        texts = filled[low:high]
+        part = narrow[begin : sets.offsets[texts[-1] + 1]]
+        step = max(_PRODUCTS_AT_ONCE // len(part), 1)  # all, unless a text is very long
+        for first in range(0, count, step):
+            some = slice(first, first + step)
+            product = (part ^ factors[some, 1:]) * factors[some, :1]
+            minima[texts, some] = np.minimum.reduceat(product, starts[low:high] - begin, axis=1).T
+        low = high
+    keys = np.empty((len(sets), bands + 1), np.uint64)
+    keys[:, :bands] = np.arange(1, bands + 1, dtype=np.uint64)
+    for row in range(rows):
+        keys[:, :bands] = mixed(keys[:, :bands] + minima[:, row::rows])
+    whole = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(sets.hashes.view(np.uint64)))])
+    keys[:, bands] = mixed(whole[sets.offsets[1:]] - whole[sets.offsets[:-1]])
+    return Sketches(sets, ((minima >> 8) ^ minima).astype(np.uint8), keys)
 
 
 def verified(one: Sketches, other: Sketches, query: Positions, row: Positions, threshold: float) -> tuple[Pairs, int]:
@@ -166,15 +176,3 @@ def verified(one: Sketches, other: Sketches, query: Positions, row: Positions, t
     score = np.concatenate(scores)
     near = score >= threshold
     return Pairs(query[near], row[near], score[near]), len(query)
-
-
-def _sorted(keys: Hashes, rows: npt.NDArray[np.int32]) -> tuple[Hashes, npt.NDArray[np.int32]]:
-    # Stable: under each key the rows stay in the order they came in. Two sorted runs merge in linear time.
-    order = np.argsort(keys, kind="stable")
-    return keys[order], rows[order]
-
-
-def _ranges(starts: Positions, lengths: Sequence[int] | Positions) -> Positions:
-    """starts[0] .. starts[0] + lengths[0] - 1, then those of starts[1], ..."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)

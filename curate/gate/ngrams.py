@@ -1,4 +1,4 @@
-"""Contamination: what a text shares with an evaluation set, found by hashes and verified word for word."""
+"""Contamination by evaluation sets: shared n-grams, texts and templates, found by hash and verified word by word."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from curate.gate.normalization import (
 )
 from curate.types import BoolArray, IntArray
 
-__all__ = ["EvaluationSet", "Rules", "SharedText", "Views"]
-
-_REMEMBERED = 4096  # rows whose words are kept for the next text that hits them
+_CACHED_ROWS = 4096  # whose words are kept for the next text that hits them
 _SIEVE_BITS = (16, 27)
 
 
@@ -72,16 +70,16 @@ class Views:
         low, high = int(words.offsets[row]), int(words.offsets[row + 1])
         if name.endswith("-gram"):
             low, high = start, min(start + int(name.partition("-")[0]), high)
-        found = words.strings(low, high)
+        strings = words.strings(low, high)
         if name == "template":
-            found = [MASK if self.masks[low + k] else word for k, word in enumerate(found)]
-        return " ".join(found)
+            strings = [MASK if self.masks[low + k] else word for k, word in enumerate(strings)]
+        return " ".join(strings)
 
 
 @dataclass(frozen=True)
 class SharedText:
     """query: position of the text; rule: see `Rules.names`; row: the first row of the evaluation set that has it
-    too; text: what both have, normalised."""
+    too; text: what both have, normalized."""
 
     query: int
     rule: str
@@ -99,16 +97,16 @@ class _Table:
 
     def find(self, hashes: Hashes) -> tuple[Positions, Positions]:
         """Which of `hashes` are there, ascending, and the rows they are of."""
-        maybe = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])
-        place = np.minimum(np.searchsorted(self.hashes, hashes[maybe]), len(self.hashes) - 1)
-        sure = self.hashes[place] == hashes[maybe]
-        return maybe[sure], self.rows[place[sure]]
+        maybe = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])  # (c,) that pass the sieve
+        place = np.minimum(np.searchsorted(self.hashes, hashes[maybe]), len(self.hashes) - 1)  # (c,)
+        present = self.hashes[place] == hashes[maybe]  # (c,)
+        return maybe[present], self.rows[place[present]]
 
 
 class EvaluationSet:
     """The texts (n,) of one evaluation set, hashed once.
 
-    name: what hits call it; ids: (n,) of its rows. readable: how many texts have any words.
+    name: label in hits; ids: (n,) of its rows. readable: how many texts have any words.
     """
 
     def __init__(self, name: str, texts: Sequence[str], ids: Sequence[str], rules: Rules) -> None:
@@ -120,12 +118,12 @@ class EvaluationSet:
             self.readable += int(np.count_nonzero(np.diff(block.offsets)))
             for rule, words, hashes, starts in rules.hashed(views):
                 parts[rule].append((hashes, low + _row_of(words, starts)))
-        self._known: dict[int, tuple[str, str, str]] = {}  # what `_has` made of a row, for the next text that hits it
-        self._tables = {rule: _table(found) for rule, found in parts.items()}
+        self._row_texts: dict[int, tuple[str, str, str]] = {}  # row -> its exact text, template and plain words
+        self._tables = {rule: _table(part) for rule, part in parts.items()}
 
     def shared(self, views: Views) -> list[SharedText]:
         """Per text and rule at most one thing that it shares with the set: the first in the text."""
-        found: list[SharedText] = []
+        shared: list[SharedText] = []
         for rule, words, hashes, starts in self.rules.hashed(views):
             places, rows = self._tables[rule].find(hashes)
             queries = _row_of(words, starts[places])
@@ -135,22 +133,22 @@ class EvaluationSet:
                     continue
                 text = views.text(rule, words, start, query)
                 if self._has(rule, row, text):
-                    found.append(SharedText(query, rule, row, text))
+                    shared.append(SharedText(query, rule, row, text))
                     done = query
-        return found
+        return shared
 
     def _has(self, rule: str, row: int, text: str) -> bool:
-        """Whether the words themselves are there: two texts may have one hash."""
-        if row not in self._known:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
+        """Whether the row has these very words: two texts may have one hash."""
+        if row not in self._row_texts:
+            if len(self._row_texts) >= _CACHED_ROWS:
+                self._row_texts.clear()
             views = Views(split_words([self.texts[row]]))
             plain = " ".join(views.plain.strings(0, len(views.plain.hashes)))
             whole = [
                 views.text(name, words, 0, 0) for name, words in (("exact", views.words), ("template", views.masked))
             ]
-            self._known[row] = (whole[0], whole[1], f" {plain} ")
-        exact, template, plain = self._known[row]
+            self._row_texts[row] = (whole[0], whole[1], f" {plain} ")
+        exact, template, plain = self._row_texts[row]
         if rule.endswith("-gram"):
             return f" {text} " in plain
         return text == (template if rule == "template" else exact)
@@ -163,7 +161,7 @@ def _row_of(words: Words, starts: Positions) -> Any:
 def _table(parts: list[tuple[Hashes, IntArray]]) -> _Table:
     hashes = np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)])
     rows = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
-    hashes, first = np.unique(hashes, return_index=True)  # of equal ones the first
+    hashes, first = np.unique(hashes, return_index=True)  # (h,) each; of equal hashes the first row
     low, high = _SIEVE_BITS
     bits = min(max(len(hashes).bit_length() + 4, low), high)
     sieve = np.zeros(2**bits, np.bool_)

@@ -1,11 +1,11 @@
-"""Texts as words, hashed: what every rule of the gate compares.
+"""Normalize texts and split them into hashed words, which every rule of the gate compares.
 
-The commonest HTML entities are taken for what they stand for, and what is not seen is left out: format and control
+The commonest HTML entities are decoded, and invisible characters are dropped: format and control
 characters, variation selectors, and all else that Unicode calls default-ignorable. The rest is put into NFKC form and
 case-folded. Its words are runs of letters, runs of digits (`3.5` is one
 number, `1,000` is `1000`), single signs of scripts that are written without spaces, and the operators of mathematics
 (`+ - / ^ = < >` and the like; a hyphen or slash between letters is none). Punctuation and space, line breaks and tabs
-included, separate words. All texts of a call are worked on as one array.
+included, separate words. All texts of a call are processed as one array.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.types import BoolArray, IntArray
-
-__all__ = ["MASK", "Words", "mixed", "number_words", "sequence_hashes", "split_words", "window_hashes", "word_blocks"]
 
 Hashes = npt.NDArray[np.uint64]
 Positions = IntArray
@@ -55,7 +53,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)  # any odd number with its bits well sprea
 class Words:
     """The words of n texts.
 
-    codes: (c,) code points of the normalised texts. starts, ends: (w,) where each word lies in them.
+    codes: (c,) code points of the normalized texts. starts, ends: (w,) where each word lies in them.
     kinds: (w,) uint8 LETTERS, DIGITS, SINGLE or OPERATOR. hashes: (w,) 64-bit hash of each word.
     offsets: (n + 1,) text k has words offsets[k] .. offsets[k + 1] - 1.
     """
@@ -94,6 +92,7 @@ class Words:
 
         Numbers in a row make one mask, so that `twenty five` is as `25` and a longer list is as a shorter one.
         """
+        # (w,) masks over all words
         number = (self.kinds == DIGITS) | np.isin(self.hashes, number_words())
         first = np.zeros(len(number), np.bool_)
         first[self.offsets[:-1][np.diff(self.offsets) > 0]] = True
@@ -148,7 +147,7 @@ def _normal(text: str) -> str:
 
 
 def mixed(values: Hashes) -> Hashes:
-    """Each 64-bit number scrambled, one to one, so that all bits depend on all bits (the finaliser of MurmurHash3)."""
+    """Each 64-bit number scrambled, one to one, so that all bits depend on all bits (the finalizer of MurmurHash3)."""
     mixing = values ^ (values >> np.uint64(33))
     mixing *= np.uint64(0xFF51AFD7ED558CCD)
     mixing ^= mixing >> np.uint64(33)
@@ -177,14 +176,14 @@ def word_blocks(texts: Any) -> Iterator[tuple[int, Words]]:
 def split_words(texts: Sequence[str]) -> Words:
     """The words of each text; a text without any has none."""
     normal = [_normal(text) for text in texts]
-    # A line break after each text: a separator, so that nothing is ever looked at across two texts.
+    # A line break after each text is a separator, so that no word spans two texts.
     joined = "\n".join([*normal, ""])
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32)
     bounds = np.cumsum([0, *(len(text) + 1 for text in normal)], dtype=np.int64)
     codes[(codes == 0x2212) | ((codes >= 0x2010) & (codes <= 0x2013))] = ord("-")
     codes, classes, bounds = _without_dropped(codes, _classes()[codes], bounds)
     codes, classes, bounds = _without_dropped(codes, _in_context(codes, classes), bounds)
-    inside = classes != SEPARATOR
+    inside = classes != SEPARATOR  # (c,), as the masks below
     previous = np.concatenate([[SEPARATOR], classes[:-1]])
     begins = inside & ((classes != previous) | (classes == SINGLE) | (classes == OPERATOR))
     starts = np.flatnonzero(begins)
@@ -205,7 +204,7 @@ def _without_dropped(
 
 
 def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The classes with those of points, commas, hyphens and slashes as their neighbours make them."""
+    """The classes with those of points, commas, hyphens and slashes as decided by their neighbors."""
     around = np.concatenate([[SEPARATOR], classes, [SEPARATOR] * 4])
 
     def near(places: Positions, distance: int, kind: int) -> BoolArray:
@@ -226,17 +225,17 @@ def _in_context(codes: npt.NDArray[np.uint32], classes: npt.NDArray[np.uint8]) -
 def sequence_hashes(values: Hashes, offsets: Positions) -> Hashes:
     """(n,) one hash of each sequence values[offsets[k]:offsets[k + 1]], 0 where it is empty; order counts."""
     lengths = np.diff(offsets)
-    found = np.zeros(len(lengths), np.uint64)
+    hashes = np.zeros(len(lengths), np.uint64)  # (n,)
     if not len(values):
-        return found
+        return hashes
     powers = np.full(int(lengths.max()), _STEP)
     powers[0] = 1
-    powers = np.cumprod(powers, dtype=np.uint64)
-    place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)
-    there = lengths > 0
-    found[there] = np.add.reduceat(mixed(values + _STEP) * powers[place], offsets[:-1][there])
-    found[there] = mixed(found[there] + lengths[there].astype(np.uint64))
-    return found
+    powers = np.cumprod(powers, dtype=np.uint64)  # (longest,) _STEP ** k
+    place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths)  # (v,) position of each value in its sequence
+    filled = lengths > 0  # (n,)
+    hashes[filled] = np.add.reduceat(mixed(values + _STEP) * powers[place], offsets[:-1][filled])
+    hashes[filled] = mixed(hashes[filled] + lengths[filled].astype(np.uint64))
+    return hashes
 
 
 def window_hashes(hashes: Hashes, offsets: Positions, size: int) -> tuple[Hashes, Positions]:
@@ -244,10 +243,10 @@ def window_hashes(hashes: Hashes, offsets: Positions, size: int) -> tuple[Hashes
     count = len(hashes) - size + 1
     if count <= 0:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    last = np.repeat(offsets[1:] - size, np.diff(offsets))[:count]
-    starts = np.flatnonzero(np.arange(count) <= last)
-    found = np.zeros(count, np.uint64)
+    last = np.repeat(offsets[1:] - size, np.diff(offsets))[:count]  # (count,) last start in the text of each word
+    starts = np.flatnonzero(np.arange(count) <= last)  # (g,)
+    rolling = np.zeros(count, np.uint64)  # (count,) polynomial hash of the window that starts at each word
     for k in range(size):
-        found *= _STEP
-        found += hashes[k : k + count]
-    return mixed(found[starts]), starts
+        rolling *= _STEP
+        rolling += hashes[k : k + count]
+    return mixed(rolling[starts]), starts

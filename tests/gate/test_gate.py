@@ -1,8 +1,7 @@
-"""The gate as a component: its parameters, its evaluation sets, and which texts of a row are compared."""
+"""The gate as a component: its parameters and its evaluation sets."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from curate.component import fingerprint
-from curate.data.readers import read
 from curate.errors import InputError
-from curate.gate import Gate, compared_texts, read_texts
+from curate.gate import Gate, read_texts
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds
 
 
@@ -76,44 +74,6 @@ def test_parameters_decide_the_fingerprint() -> None:
     assert Gate.model_validate(Gate(evaluation=({"data": "a"},)).model_dump()) == Gate(evaluation=({"data": "a"},))
 
 
-# -- what is compared -------------------------------------------------------------------------------------------
-TURNS = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "One?"},
-    {"role": "assistant", "content": "Two."},
-    {"role": "user", "content": "Three?"},
-]
-
-
-@pytest.mark.parametrize(
-    ("columns", "prompt", "everything"),
-    [
-        ({"prompt": ["p"], "completion": ["c"]}, "p", "p\nc"),
-        ({"instruction": ["i"], "input": [None], "output": ["o"]}, "i", "i\no"),
-        ({"instruction": ["i"], "input": ["n"], "output": ["o"]}, "i\nn", "i\nn\no"),
-        ({"text": ["t"]}, "t", "t"),
-        ({"messages": [[*TURNS, TURNS[2]]]}, "One?", "Be brief.\nOne?\nTwo.\nThree?\nTwo."),
-        ({"prompt": [TURNS[:2]], "completion": [TURNS[2:3]]}, "One?", "Be brief.\nOne?\nTwo."),
-    ],
-    ids=["prompt", "instruction", "with input", "text", "messages", "two halves"],
-)
-def test_what_is_compared(columns: dict[str, Any], prompt: str, everything: str) -> None:
-    examples = read(pa.table({key: pa.array(value) for key, value in columns.items()})).examples
-    found = [compared_texts(examples.table, examples.shape, examples.columns, part) for part in ("prompt", "all")]
-    assert [array.to_pylist() for array in found] == [[prompt], [everything]]
-    (hits,) = Gate().open(examples).check([prompt])
-    assert [hit.id for hit in hits] == examples.ids.to_pylist()
-
-
-def test_answers_are_not_needed_and_rows_without_a_prompt_are_left_out() -> None:
-    table = pa.table({"question": [STORY, None, OTHER], "answer": pa.nulls(3, pa.string()), "id": ["a", "b", "c"]})
-    found = read_texts(table)
-    assert (found.texts.to_pylist(), found.ids.to_pylist(), found.missing) == ([STORY, OTHER], ["a", "c"], 1)
-    assert found.table.column_names == table.column_names
-    curated = table.append_column("example_id", pa.array(["x", "y", "z"]))
-    assert read_texts(curated).ids.to_pylist() == ["x", "z"]
-
-
 # -- real data --------------------------------------------------------------------------------------------------
 
 
@@ -133,3 +93,16 @@ def test_what_public_sets_share(shared_data: Path) -> None:
     assert train["evaluation exact"] == 4
     assert 180 <= train["evaluation template"] <= 220
     assert 58 <= rows_hit(str(shared_data / "sws_synthetic.parquet"), None, False)["evaluation 13-gram"] <= 67
+
+
+def test_case_punctuation_and_form_make_no_difference() -> None:
+    index = Gate().open([STORY])
+    changed = STORY.upper().replace(",", " ;").replace(" ", "\n\t")
+    assert [hit.score for hit in index.check([changed])[0]] == [1.0]
+
+
+def test_off_means_off() -> None:
+    index = Gate(near_duplicate=None).open([STORY])
+    assert index.admit([STORY, STORY], "ab") == [[], []]
+    index.add(STORY, "c")
+    assert index.check([STORY]) == [[]]

@@ -1,0 +1,238 @@
+"""Index of near-duplicates: candidates share a MinHash band, and each is verified by its exact Jaccard similarity.
+
+What is found is true: nothing below the threshold is reported. What is missed is a matter of chance that
+`minhash.bands_for` bounds, with one exception: of the texts that share a key only the first `BUCKET` are compared, so
+that a million texts of one pattern do not mean a million comparisons each. Such texts are usually found under another
+key; how many searches met a longer list than that is counted in `crowded`. Equal sets are always found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.gate.minhash import Pairs, Shingles, Sketches, verified
+from curate.gate.normalization import Hashes, Positions
+from curate.types import BoolArray
+
+BUCKET = 64  # texts compared per key
+_BLOCK = 1024
+# A block whose texts share few keys has few pairs; a block of texts of one pattern is halved until it has.
+_MOST_PAIRS = 100_000
+_SMALLEST = 4 * BUCKET
+
+
+class Match(NamedTuple):
+    """A text of the index, by its row there, and the Jaccard similarity with it."""
+
+    row: int
+    score: float
+
+
+@dataclass
+class _Grown:
+    """An array that rows are appended to, with room to spare."""
+
+    array: npt.NDArray[Any]
+    length: int = 0
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        needed = self.length + len(rows)
+        if needed > len(self.array):
+            larger = np.empty((max(needed, len(self.array) * 3 // 2), *self.array.shape[1:]), self.array.dtype)
+            larger[: self.length] = self.filled
+            self.array = larger
+        self.array[self.length : needed] = rows
+        self.length = needed
+
+    @property
+    def filled(self) -> npt.NDArray[Any]:
+        return self.array[: self.length]
+
+
+@dataclass
+class NearIndex:
+    """Texts in the order they were added, searchable by their keys.
+
+    compared: pairs whose exact similarity was computed; crowded: searched texts that met a key of more than BUCKET
+    texts.
+    """
+
+    threshold: float
+    compared: int = 0
+    crowded: int = 0
+    _hashes: _Grown = field(default_factory=lambda: _Grown(np.empty(1024, np.int64)))
+    _offsets: _Grown = field(default_factory=lambda: _Grown(np.zeros(1024, np.int64), 1))
+    _minima: _Grown | None = None
+    # Sorted runs of (keys, rows), the oldest and longest first, as in a log-structured merge tree.
+    _runs: list[tuple[Hashes, npt.NDArray[np.int32]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self._offsets.length - 1
+
+    def add(self, added: Sketches) -> None:
+        """Append the texts (m,); rows len(self) .. len(self) + m - 1."""
+        base, filled = len(self), np.flatnonzero(added.shingles.sizes)
+        if self._minima is None:
+            self._minima = _Grown(np.empty((1024, added.minima.shape[1]), np.uint8))
+        self._minima.append(added.minima)
+        self._offsets.append(added.shingles.offsets[1:] + self._hashes.length)
+        self._hashes.append(added.shingles.hashes)
+        if not len(filled):
+            return
+        run = added.keys[filled].ravel(), (base + np.repeat(filled, added.keys.shape[1])).astype(np.int32)
+        self._runs.append(_sorted(*run))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
+            newer, older = self._runs.pop(), self._runs.pop()
+            keys, rows = np.concatenate([older[0], newer[0]]), np.concatenate([older[1], newer[1]])
+            self._runs.append(_sorted(keys, rows))
+
+    def search(self, wanted: Sketches) -> tuple[Pairs, npt.NDArray[np.int32]]:
+        """All near-duplicates of the texts (m,) that the keys lead to, and how many texts have each key (m, keys)."""
+        counts = np.zeros(wanted.keys.shape, np.int32)
+        filled = np.flatnonzero(wanted.shingles.sizes)
+        if not len(filled) or not self._runs:
+            return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)), counts
+        flat = wanted.keys[filled].ravel()
+        order = np.argsort(flat)  # (f * width,), as `keys` and `met`
+        width, keys = wanted.keys.shape[1], flat[order]
+        met = np.zeros(len(keys), np.int32)
+        queries, rows = [], []
+        for run_keys, run_rows in self._runs:
+            left = np.searchsorted(run_keys, keys)
+            present = np.flatnonzero(run_keys[np.minimum(left, len(run_keys) - 1)] == keys)  # (p,), as those below
+            left = left[present]
+            length = np.searchsorted(run_keys, keys[present], "right") - left
+            taken = np.minimum(length, np.maximum(BUCKET - met[present], 0))
+            met[present] += length.astype(np.int32)
+            queries.append(np.repeat(filled[order[present] // width], taken))
+            rows.append(run_rows[_ranges(left, taken)])
+        whole = np.zeros(len(keys), np.int32)
+        whole[order] = met
+        counts[filled] = whole.reshape(-1, width)
+        self.crowded += int((counts > BUCKET).any(axis=1).sum())
+        return self._verified(wanted, np.concatenate(queries), np.concatenate(rows).astype(np.int64)), counts
+
+    def _verified(self, wanted: Sketches, query: Positions, row: Positions) -> Pairs:
+        assert self._minima is not None
+        texts = Shingles(self._hashes.filled, self._offsets.filled)
+        mine = Sketches(texts, self._minima.filled, np.zeros((0, 0), np.uint64))
+        pairs, compared = verified(wanted, mine, query, row, self.threshold)
+        self.compared += compared
+        return pairs
+
+
+def _sorted(keys: Hashes, rows: npt.NDArray[np.int32]) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    # Stable: under each key the rows stay in the order they came in. Two sorted runs merge in linear time.
+    order = np.argsort(keys, kind="stable")
+    return keys[order], rows[order]
+
+
+def _ranges(starts: Positions, lengths: Sequence[int] | Positions) -> Positions:
+    """starts[0] .. starts[0] + lengths[0] - 1, then those of starts[1], ..."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def admit(index: NearIndex, texts: Sketches, candidate: BoolArray) -> list[Match | None]:
+    """The earliest near-duplicate of each text (m,) among those admitted before; None where there is none.
+
+    Texts without one are added to the index where `candidate` (m,) holds. Rows of the index number the texts that
+    were added.
+    """
+    matches: list[Match | None] = []
+    low, size = 0, _BLOCK
+    while low < len(texts):
+        high = min(low + size, len(texts))
+        block = _admit_block(index, texts.take(np.arange(low, high)), candidate[low:high])
+        if block is None:
+            size = max(size // 2, _SMALLEST)
+            continue
+        matches += block
+        low, size = high, min(size * 2, _BLOCK)
+    return matches
+
+
+def _admit_block(index: NearIndex, block: Sketches, candidate: BoolArray) -> list[Match | None] | None:
+    """`admit` for one block; None, with nothing done, where it is too large for the texts in it."""
+    crowded = index.crowded
+    older, counts = index.search(block)
+    matches: list[Match | None] = [None] * len(block)
+    first = np.unique(older.query, return_index=True)[1]
+    for k in first.tolist():
+        matches[int(older.query[k])] = Match(int(older.row[k]), float(older.score[k]))
+    # Texts with a match take part in nothing below; the others may match each other, the candidates as earlier ones.
+    fresh = np.flatnonzero(np.array([match is None for match in matches]) & (block.shingles.sizes > 0))  # (f,)
+    rest, counts = block.take(fresh), counts[fresh]
+    pairs = _pairs_within(rest)
+    if pairs is None:
+        index.crowded = crowded
+        return None
+    near, compared = verified(rest, rest, pairs[0], pairs[1], index.threshold)
+    index.compared += compared
+    kept, within = _in_order(rest, near, candidate[fresh], counts)  # (f,), and the later texts among them
+    number = len(index) + np.cumsum(kept) - 1  # (f,) row that each kept text gets in the index
+    for k, match in within.items():
+        matches[int(fresh[k])] = Match(int(number[match.row]), match.score)
+    if kept.any():
+        index.add(rest.take(np.flatnonzero(kept)))
+    return matches
+
+
+def _pairs_within(texts: Sketches) -> tuple[Positions, Positions] | None:
+    """(p,) later and (p,) earlier text of all pairs that share a key, with repeats; None where they are too many."""
+    width = texts.keys.shape[1]
+    flat = texts.keys.ravel()
+    order = np.argsort(flat, kind="stable")  # (m * width,)
+    keys = flat[order]  # (m * width,) ascending
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
+    sizes = np.diff(np.append(starts, len(keys)))
+    rank = np.arange(len(keys)) - np.repeat(starts, sizes)  # (m * width,) texts of the same key before this one
+    total = int(rank.sum())
+    if total > _MOST_PAIRS and len(texts) > _SMALLEST:
+        return None
+    text = order // width
+    ends = np.cumsum(rank)
+    earlier = np.repeat(np.repeat(starts, sizes) - ends + rank, rank) + np.arange(total)
+    return np.repeat(text, rank), text[earlier]
+
+
+def _in_order(
+    texts: Sketches, near: Pairs, candidate: BoolArray, counts: npt.NDArray[np.int32]
+) -> tuple[BoolArray, dict[int, Match]]:
+    """Which texts (m,) are kept, and the earliest kept one that each of the others hits.
+
+    counts: (m, keys) how many texts the index has under each key. A text is found under a key only if it was among the
+    first BUCKET of that key, as it would be had it been added to the index.
+    """
+    kept = candidate.copy()
+    matches: dict[int, Match] = {}
+    if not len(near):
+        return kept, matches
+    _, group, sizes = np.unique(texts.keys, return_inverse=True, return_counts=True)
+    tight = bool((counts + sizes[group].reshape(counts.shape) > BUCKET).any())
+    keys = texts.keys.tolist() if tight else []
+    chosen = set(np.flatnonzero(kept).tolist())
+    found_under: dict[int, set[int]] = {}
+    filled: dict[int, int] = {}
+    earlier, scores = near.row.tolist(), near.score.tolist()
+    later, begins = np.unique(near.query, return_index=True)
+    bounds = zip(begins.tolist(), [*begins.tolist()[1:], len(near)], strict=True)
+    neighbors = dict(zip(later.tolist(), bounds, strict=True))
+    for text in range(len(texts)) if tight else sorted(neighbors):
+        for place in range(*neighbors.get(text, (0, 0))):
+            row = earlier[place]
+            if row in chosen and (not tight or not found_under[row].isdisjoint(keys[text])):
+                matches[text] = Match(row, scores[place])
+                chosen.discard(text)
+                kept[text] = False
+                break
+        if tight and kept[text]:
+            before = [filled.get(key, count) for key, count in zip(keys[text], counts[text].tolist(), strict=True)]
+            found_under[text] = {key for key, count in zip(keys[text], before, strict=True) if count < BUCKET}
+            filled.update(zip(keys[text], (count + 1 for count in before), strict=True))
+    return kept, matches
