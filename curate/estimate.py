@@ -32,8 +32,8 @@ from curate.run import MeasuringScorer, Run
 from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
+from curate.tokenization.cached import AUTO
 from curate.tokenization.encoding import tokenize
-from curate.tokenization.whole_rows import AUTO
 
 __all__ = ["estimate", "mean_tokens"]
 

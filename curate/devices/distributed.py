@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["any_rank", "barrier", "broadcast_", "local_device", "rank", "start", "sum_", "sum_gradients_", "world_size"]
-
 _BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link, small beside a model
 
 

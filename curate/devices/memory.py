@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["OutOfMemory", "on_all_ranks", "out_of_memory"]
-
-
 class OutOfMemory(Exception):
     """Some part of a step did not fit, on one rank at least: all of them raise this."""
 

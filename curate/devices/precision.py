@@ -1,16 +1,16 @@
-"""Which number format a device computes in, and how many tokens it takes at once."""
+"""Number format, batch size and numerics of a device."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import shutil
+from typing import TYPE_CHECKING, Any, Literal
 
+from curate.devices.distributed import world_size
 from curate.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["CPU_TOKENS", "Precision", "default_token_budget", "resolve_precision"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -51,3 +51,21 @@ def default_token_budget(device: torch.device) -> int:
     if device.type != "cpu":
         return GPU_TOKENS
     return max(CPU_TOKENS, min(8 * CPU_TOKENS, CPU_TOKENS // 2 * torch.get_num_threads()))
+
+
+def numerics(precision: Precision, device: torch.device) -> dict[str, Any]:
+    """Device, precision, threads and versions that a proxy is trained and measured under, as JSON."""
+    import torch
+    import transformers
+
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": device.type,
+        "kind": kind,
+        "precision": str(resolve_precision(precision, device)),
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "compiler": shutil.which("g++") is not None,
+        "world": world_size(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

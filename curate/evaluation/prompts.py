@@ -19,8 +19,8 @@ from curate.evaluation.sets import Questions
 from curate.generators.requests import Prompt
 from curate.models.trained_template import warn_of_other_template
 from curate.seeds import derive_seed
-from curate.tokenization.layouts import Layout, Piece, RefusedRow, fixed, joined, only_last
-from curate.tokenization.templates import layouts, renderer
+from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
+from curate.tokenization.templates import fixed, layouts, renderer
 from curate.verify import reference_answer
 
 __all__ = [

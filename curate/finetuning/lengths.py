@@ -13,8 +13,7 @@ from curate.models.loading import context_length, identify, load_tokenizer
 from curate.models.scratch import scratch_tokenizer
 from curate.models.trained_template import settle_template
 from curate.seeds import derive_seed
-from curate.tokenization.cached import Tokenised
-from curate.tokenization.whole_rows import auto_length
+from curate.tokenization.cached import Tokenised, auto_length
 
 __all__ = ["tokenised", "with_length"]
 

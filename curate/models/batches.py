@@ -13,8 +13,6 @@ from curate.errors import InputError
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
-__all__ = ["Batch", "make_batch", "pack_batch", "plan_batches", "plan_packs", "shared_prefix"]
-
 SHORTEST_PREFIX = 8  # sharing fewer tokens does not pay for putting rows together again in attention
 
 

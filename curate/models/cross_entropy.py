@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["HeadPoint", "LogitMap", "token_losses"]
-
 CPU_BLOCK = 1 << 21  # logits in flight; 8 MB of float32. Time is flat below and grows slowly above
 GPU_BLOCK = 1 << 27
 SMALLEST_BLOCK = 512  # vocabulary entries; narrower blocks waste the matmul

@@ -22,8 +22,6 @@ from curate.models.modes import restored
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
-__all__ = ["check_embeddable", "embed", "embedded_losses", "embeddings_of"]
-
 
 def embed(hidden: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Tensor:
     """(b, d) float32 embeddings of the rows of a batch, detached.

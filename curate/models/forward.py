@@ -22,17 +22,6 @@ from curate.models.batches import Batch
 from curate.models.cross_entropy import HeadPoint, LogitMap, token_losses
 from curate.models.varlen_attention import VARLEN, register_varlen
 
-__all__ = [
-    "allow_packing",
-    "anchor_losses",
-    "anchored_losses",
-    "batch_losses",
-    "decoder_states",
-    "head_losses",
-    "logit_map",
-    "supervised_states",
-]
-
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
 GENERIC_LOGITS = 1 << 25  # logits in flight where the model runs whole; 128 MB of float32
 

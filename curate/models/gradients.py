@@ -17,8 +17,6 @@ from curate.models.modes import restored
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
-__all__ = ["mean_gradient"]
-
 
 def mean_gradient(
     model: Any,

@@ -16,8 +16,6 @@ from curate.errors import ExternalError, InputError
 from curate.models.model_files import SUFFIXES, TOKENIZER_FILES, unreadable
 from curate.storage.places import expanded
 
-__all__ = ["Place", "explained", "locate"]
-
 # Said by every command that takes a model, whether as proxy, to fine-tune or to ask.
 _SCRATCH = "--proxy scratch (to fine-tune: --model scratch)"
 _REMEDY = f"give a local folder, or, where one may be trained from nothing, {_SCRATCH}, which needs no download"

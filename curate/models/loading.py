@@ -15,8 +15,6 @@ from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
 from curate.storage.places import files_under
 
-__all__ = ["context_length", "context_of", "identify", "load_model", "load_tokenizer", "parameter_count", "quiet"]
-
 
 def identify(name: str, revision: str | None = None, cache: Cache | None = None) -> str:
     """A string that changes when the weights or tokenizer files do, without loading them.

@@ -13,19 +13,6 @@ from typing import Any
 from curate.errors import DataWarning, InputError
 from curate.storage.records import peek
 
-__all__ = [
-    "TOKENIZER_FILES",
-    "adapter_types",
-    "check_files",
-    "check_layers",
-    "check_tokenizer",
-    "check_vocabulary",
-    "check_weights",
-    "tensor_types",
-    "unreadable",
-    "weight_files",
-]
-
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _AGAIN = "fetch or save the model again"

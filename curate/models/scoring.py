@@ -23,8 +23,6 @@ from curate.models.forward import allow_packing, batch_losses, logit_map
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
-__all__ = ["Layout", "LossEngine", "score_losses"]
-
 Layout = Literal["auto", "padded", "packed"]
 
 # Floating-point operations from which compiling pays: it takes one to two minutes and saves some 8 % in float32 on

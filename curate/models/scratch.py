@@ -10,8 +10,6 @@ from typing import Any
 from curate.data.examples import Examples
 from curate.seeds import derive_seed
 
-__all__ = ["SCRATCH", "scratch_identity", "scratch_model", "scratch_tokenizer"]
-
 SCRATCH = "scratch"
 
 

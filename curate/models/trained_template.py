@@ -12,8 +12,6 @@ from curate.models.hub import Place, locate
 from curate.tokenization.chat_template import HAD_TEMPLATE
 from curate.tokenization.templates import resolve_template
 
-__all__ = ["KEY", "keep_template", "kept_template", "settle_template", "warn_of_other_template"]
-
 # In tokenizer_config.json, beside the chat template. transformers hands on keys that it does not know, so this one
 # survives whatever loads a tokenizer and saves it again.
 KEY = "training_template"

@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["VARLEN", "register_varlen", "varlen_attention"]
-
 VARLEN = "curate_varlen"
 
 

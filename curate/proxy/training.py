@@ -19,7 +19,7 @@ from curate.component import fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.devices.distributed import barrier, rank
-from curate.devices.numerics import numerics
+from curate.devices.precision import numerics
 from curate.errors import DivergenceError, ExternalError, InputError
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
@@ -28,8 +28,7 @@ from curate.models.trained_template import settle_template
 from curate.proxy.proxy import Proxy, Schedule
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
-from curate.tokenization.cached import Tokenised, truncation_facts
-from curate.tokenization.whole_rows import auto_length
+from curate.tokenization.cached import Tokenised, auto_length, truncation_facts
 
 __all__ = ["CODE_VERSION", "ProxyRun"]
 

@@ -10,8 +10,6 @@ from typing import Any
 from curate.errors import InputError
 from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
 
-__all__ = ["HAD_TEMPLATE", "Chat", "check_not_lost"]
-
 # In tokenizer_config.json of a model that was trained with its tokenizer's chat template, and not with role headings.
 HAD_TEMPLATE = "trained_with_chat_template"
 

@@ -10,12 +10,10 @@ import numpy as np
 
 from curate.data.examples import Examples
 from curate.errors import InputError
-from curate.tokenization.layouts import CONTEXT, Layout, Piece, RefusedRow, fixed
-from curate.tokenization.templates import layouts, refused_remedy
+from curate.tokenization.layouts import CONTEXT, Layout, Piece, RefusedRow
+from curate.tokenization.templates import REFUSED_REMEDY, fixed, layouts
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.truncation import KINDS, Cut, Encoded, Ends, encode_batch
-
-__all__ = ["Refuse", "encode_rows", "tokenize"]
 
 Refuse = Callable[[int, str], None]
 
@@ -63,7 +61,7 @@ def _encode(
 ) -> Tokens:
     def refused(row: int, reason: str) -> None:
         if refuse is None:
-            raise InputError(f"row {row}: {reason}; {refused_remedy()}")
+            raise InputError(f"row {row}: {reason}; {REFUSED_REMEDY}")
         refuse(row, reason)
 
     rules = _Rules(tokenizer, max_length)

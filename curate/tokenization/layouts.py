@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CONTEXT", "Layout", "Part", "Piece", "RefusedRow", "fixed", "joined", "last_completion", "only_last"]
-
 # What the model is given: wording that may be cut last of all, marks of a chat template that never are if it can be
 # helped, text of the system or of tools, and the question itself. Then what it is asked to predict, and the mark with
 # which it ends a turn, also predicted.
@@ -31,11 +29,6 @@ class Layout:
 
     pieces: Callable[[int], list[Piece]]
     older: Sequence[int] = ()
-
-
-def fixed(pieces: Sequence[Piece]) -> Layout:
-    """A row of which no turn can be left out."""
-    return Layout(lambda _: list(pieces))
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:

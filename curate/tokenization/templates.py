@@ -7,25 +7,16 @@ across it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.tokenization.chat_template import Chat
-from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow, fixed, joined, last_completion
+from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined
 
-__all__ = [
-    "Layouts",
-    "Part",
-    "Piece",
-    "Template",
-    "last_completion",
-    "layouts",
-    "refused_remedy",
-    "renderer",
-    "resolve_template",
-]
+# What helps against a row that a chat template refuses.
+REFUSED_REMEDY = "change the row, or choose a model whose template accepts it"
 
 Layouts = Callable[[int, int], list[Layout]]
 Template = Literal["auto", "alpaca", "plain", "chat"]
@@ -74,15 +65,10 @@ def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int
             try:
                 found.append(joined(row.pieces(0)))
             except RefusedRow as error:
-                raise InputError(f"row {low + k}: {error}; {refused_remedy()}") from error
+                raise InputError(f"row {low + k}: {error}; {REFUSED_REMEDY}") from error
         return found
 
     return render
-
-
-def refused_remedy() -> str:
-    """What helps against a row that a chat template refuses, whatever reads it."""
-    return "change the row, or choose a model whose template accepts it"
 
 
 def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
@@ -109,6 +95,11 @@ def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
     return lambda low, high: [
         fixed([*wrap(prompt, ""), (completion, "completion")]) for prompt, completion in _prompts(examples, low, high)
     ]
+
+
+def fixed(pieces: Sequence[Piece]) -> Layout:
+    """A row of which no turn can be left out."""
+    return Layout(lambda _: list(pieces))
 
 
 def _alpaca(instruction: str, given: str) -> list[Piece]:

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from curate.types import BoolArray, IntArray
 
-__all__ = ["Tokens"]
-
 
 @dataclass(frozen=True)
 class Tokens:

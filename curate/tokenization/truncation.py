@@ -19,8 +19,6 @@ import numpy as np
 from curate.tokenization.layouts import CONTEXT, Layout, Part, Piece, RefusedRow
 from curate.types import BoolArray, IntArray
 
-__all__ = ["CHARACTERS_PER_TOKEN", "KINDS", "SPARE_TOKENS", "Cut", "Encoded", "Ends", "encode_batch"]
-
 CHARACTERS_PER_TOKEN = 16  # more than text has; where it is not, a longer piece of the text is tried
 SPARE_TOKENS = 64  # a cut through a text changes how the characters next to it are tokenized
 _RUN = 256  # characters of a word that no tokenizer knows, or of white space that it passes over, as good as more

@@ -14,8 +14,6 @@ from curate.errors import InputError
 from curate.tokenization.cached import Rows
 from curate.types import BoolArray, IntArray
 
-__all__ = ["MAX_INVALID", "Rules", "check_usable", "refused_records", "without_refused"]
-
 # A few rows without an answer are to be expected; of more than this share, a setting or a column is wrong.
 MAX_INVALID = 0.05
 _ROUND = 64  # tokens; to whose multiples a length that would do is rounded up

@@ -17,9 +17,8 @@ import torch
 
 from curate.devices import distributed
 from curate.errors import DivergenceError, InputError
-from curate.models.dropout import draws_at_random
 from curate.models.forward import allow_packing
-from curate.models.modes import lent, restored
+from curate.models.modes import draws_at_random, lent, restored
 from curate.optimizers import SteppedOptimizer
 from curate.tokenization.tokens import Tokens
 from curate.training.checkpoint import Checkpoint, load_checkpoint

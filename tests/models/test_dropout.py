@@ -19,7 +19,7 @@ from curate import Proxy, read
 from curate.console.progress import Progress
 from curate.finetuning import Finetuning, LoRA, finetune, read_run
 from curate.finetuning.lora import with_adapter
-from curate.models.dropout import draws_at_random
+from curate.models.modes import draws_at_random
 from curate.optimizers import AdamW
 from curate.proxy.training import ProxyRun
 from curate.run import Run

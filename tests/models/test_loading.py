@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.models import hub, identify, load_model, load_tokenizer
-from curate.models import loading as models
+from curate.models import identify, load_model, load_tokenizer
 from curate.models.loading import parameter_count
 from tests.fixtures.models import LOADERS, same, saved, tiny_model, weights
 from tests.fixtures.tokenizers import CHATML, byte_level
@@ -238,7 +237,3 @@ def test_importing_loads_neither_torch_nor_transformers() -> None:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = result.stdout
     assert all(f"'{name}'" not in loaded for name in ("torch", "transformers", "huggingface_hub", "tokenizers"))
-
-
-def test_public_names() -> None:
-    assert all(hasattr(module, name) for module in (models, hub) for name in module.__all__)

@@ -9,7 +9,6 @@ import pytest
 
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.tokenization import templates
 from curate.tokenization.layouts import Piece
 from curate.tokenization.templates import renderer, resolve_template
 from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, byte_level
@@ -306,7 +305,3 @@ def test_resolved_template(template: Any, shape: str, scratch: bool, resolved: s
 def test_messages_take_no_prompt_wording(template: Any) -> None:
     with pytest.raises(InputError, match="template: chat"):
         resolve_template(template, "messages", False)
-
-
-def test_public_names() -> None:
-    assert all(hasattr(templates, name) for name in templates.__all__)

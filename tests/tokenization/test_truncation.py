@@ -13,7 +13,7 @@ from curate.data.readers import read
 from curate.tokenization import truncation
 from curate.tokenization.chat_template import Chat
 from curate.tokenization.encoding import encode_rows, tokenize
-from curate.tokenization.layouts import fixed
+from curate.tokenization.templates import fixed
 from curate.tokenization.tokens import Tokens
 from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, byte_level, word_level
 from tests.tokenization.test_encoding import TOKENIZERS

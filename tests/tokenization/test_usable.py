@@ -22,10 +22,9 @@ from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
 from curate.proxy.training import ProxyRun
 from curate.run import Run
-from curate.tokenization.cached import Rows
+from curate.tokenization.cached import Rows, length_for
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.usable import Rules, check_usable
-from curate.tokenization.whole_rows import length_for
 from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import CHATML, FAMILIES, byte_level
 
