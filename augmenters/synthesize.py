@@ -55,21 +55,21 @@ class Synthesize(Component):
     """
 
     generator: Any
-    of: Kind = "hard"
-    rows: int | None = Field(default=None, ge=1)
-    variants: int = Field(default=2, ge=1, le=1000)
-    samples: int = Field(default=8, ge=1, le=1000)
-    band: tuple[int, int] = (1, 5)
+    of: Kind = Field(default="hard", description="rows to start from")
+    rows: int | None = Field(default=None, ge=1, description="at most N rows to start from, a seeded sample")
+    variants: int = Field(default=2, ge=1, le=1000, description="problems proposed per row")
+    samples: int = Field(default=8, ge=1, le=1000, description="solutions drawn per problem")
+    band: tuple[int, int] = Field(default=(1, 5), description="how many of them must be right (1-5)")
     variation_sampling: Sampling = Sampling(max_tokens=512)
     solution_sampling: Sampling = Sampling(max_tokens=1024)
     variation_prompt: str = DEFAULT_VARIATION_PROMPT
     solution_prompt: str = DEFAULT_SOLUTION_PROMPT
     longest_problem: int = Field(default=2000, ge=1)
-    budget: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1, description="most generated tokens, earlier runs included")
     noise_guard: float = Field(default=0.05, ge=0, lt=1)
     originals: Literal["keep", "drop"] = "keep"
-    keep: Literal["all", "hard"] = "all"
-    run_programs: bool = False
+    keep: Literal["all", "hard"] = Field(default="all", description="all new problems, or those measured as hard")
+    run_programs: bool = Field(default=False, description="run Python solutions in a sandbox for their answer")
     consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
 
     @field_validator("generator")

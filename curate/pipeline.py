@@ -73,9 +73,9 @@ class Pipeline(Component):
     augmenters: tuple[Any, ...] = ()
     order: Order = "shuffle"
     copies: Copies = "rows"
-    stability: int = Field(default=1, ge=1)
+    stability: int = Field(default=1, ge=1, description="repeat the split over N proxy seeds")
     gate: Gate = Field(default_factory=Gate)
-    seed: int = 0
+    seed: int = Field(default=0, description="seed of everything random (the recipe's, else 0)")
 
     @field_validator("scorer")
     @classmethod

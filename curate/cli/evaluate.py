@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from curate.cli.fields import add_field_options, field_values
 from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import share, visible
 from curate.console.printing import show
@@ -23,11 +24,10 @@ SET_HELP = (
     "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "
     "level: COLUMN, name: NAME}"
 )
-# Option -> the parameter of `Evaluation` it sets.
-_PARAMETERS = (
-    *("style", "template", "shots", "samples", "temperature", "top_p", "max_tokens", "max_length", "seed", "generator"),
-    *("vllm", "batch_size", "precision", "revision"),
-)
+# Options that are settings of the same name.
+_ASKED = ("style", "template", "shots")
+_DRAWN = ("samples", "temperature", "top_p", "max_tokens", "stop", "max_length", "seed")
+_MEANS = ("generator", "vllm", "url", "batch_size", "precision", "revision", "trust_remote_code")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,37 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     """How answers are asked for, drawn and scored."""
     asked = parser.add_argument_group("how questions are asked")
-    asked.add_argument(
-        "--style",
-        choices=("auto", "template", "chat", "question"),
-        help="text around a question: the training template, the chat template, or Question: and Answer: "
-        "(the training template where the model's run or folder says it; question for other models)",
-    )
-    asked.add_argument(
-        "--template",
-        choices=("alpaca", "plain"),
-        help="the training template (what the model was trained with, else alpaca)",
-    )
-    asked.add_argument("--shots", type=int, metavar="K", help="solved examples before each question (0)")
+    add_field_options(asked, Evaluation, _ASKED, {"shots": "K"})
     asked.add_argument("--shots-from", metavar="DATA", help="where they are drawn from, named as for --data")
     drawn = parser.add_argument_group("how answers are drawn and scored")
-    drawn.add_argument("--samples", type=int, metavar="K", help="answers per question (1)")
-    drawn.add_argument("--temperature", type=float, metavar="T", help="0 = greedy (0)")
-    drawn.add_argument("--top-p", type=float, metavar="P", help="smallest set of tokens of that probability (1)")
-    drawn.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of an answer (512)")
-    drawn.add_argument("--stop", action="append", metavar="TEXT", help="text that ends an answer (repeatable)")
-    drawn.add_argument("--max-length", type=int, metavar="N", help="tokens of question and completion scored (1024)")
+    add_field_options(drawn, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
     drawn.add_argument("--no-generate", action="store_true", help="score reference completions only")
     drawn.add_argument("--no-nll", action="store_true", help="draw and grade answers only")
-    drawn.add_argument("--seed", type=int, metavar="N", help="seed of shots, samples and --limit (0)")
     means = parser.add_argument_group("by what")
-    means.add_argument("--generator", choices=("transformers", "vllm"), help="what draws answers (transformers)")
-    means.add_argument("--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH)")
-    means.add_argument("--url", action="append", metavar="URL", help="vLLM server that has the model; repeatable")
-    means.add_argument("--batch-size", type=int, metavar="N", help="answers at a time, without vLLM (32)")
-    means.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of arithmetic, without vLLM")
-    means.add_argument("--revision", metavar="NAME", help="revision of a model from the hub")
-    means.add_argument("--trust-remote-code", action="store_true", help="let its repository run its own code here")
+    add_field_options(means, Evaluation, _MEANS, {"vllm": "PATH", "url": "URL", "revision": "NAME"})
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
@@ -127,20 +104,14 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
     """The settings that `add_settings_arguments` reads."""
     if options.vllm is not None and options.url is not None:
         raise InputError("--vllm starts a server and --url names one that runs; give one of them")
-    given = {name: getattr(options, name) for name in _PARAMETERS}
-    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    fields = field_values(options, (*_ASKED, *_DRAWN, *_MEANS))
     if options.vllm is not None or options.url is not None:
         if options.generator == "transformers":
             raise InputError("--vllm and --url are for --generator vllm")
         fields["generator"] = "vllm"
-    if options.url is not None:
-        fields["url"] = tuple(options.url)
-    if options.stop is not None:
-        fields["stop"] = tuple(options.stop)
     if options.shots_from is not None:
         fields["shots_from"] = parse_set(options.shots_from, "--shots-from")
     fields["generate"], fields["nll"] = not options.no_generate, not options.no_nll
-    fields["trust_remote_code"] = options.trust_remote_code
     found: Evaluation = construct(Evaluation, fields, "evaluation", permissions(options))
     return found
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from curate.cli.fields import add_field_options, field_values
 from curate.cli.options import add_machine_arguments, add_reading_arguments, permissions, reading
 from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
@@ -13,6 +14,7 @@ from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, parse_recipe
 from curate.storage.places import local_path
 
@@ -33,9 +35,10 @@ REWEIGHTER_HELP = (
     "how much each row of a batch counts: dynamicloss, irdro, selective, givenweights, adapt or dga, their settings by "
     "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'"
 )
-# Options that are settings of the same name.
-_TUNING = ("model", "revision", "batch_size", "learning_rate", "optimizer", "precision", "max_length")
-_MORE = ("steps", "seed", "template", "micro_batch_tokens", "sharding", "save_every", "log_every", "saved_dtype")
+# Options that are settings of the same name: of every command that fine-tunes, and of this one.
+_TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
+_TRAINING = ("steps", "template", "micro_batch_tokens", "gradient_checkpointing", "sharding", "saved_dtype")
+_RUN = ("seed", "log_every", "save_every")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = parser.add_argument_group("about the run")
     about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")
     about.add_argument("--budget", choices=("steps", "epochs"), help="what the arms of a comparison have in common")
-    about.add_argument("--seed", type=int, metavar="N", help="seed of row order, dropout and first LoRA factors (0)")
     about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard or wandb (key: WANDB_API_KEY)")
-    about.add_argument("--log-every", type=int, metavar="N", help="steps between lines of metrics.jsonl (1)")
-    about.add_argument("--save-every", type=int, metavar="N", help="steps between resumable checkpoints (5 minutes)")
+    add_field_options(about, Finetuning, _RUN)
     about.add_argument(
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
     )
@@ -68,18 +69,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
     )
     training.add_argument("--reweighter", metavar="NAME|YAML", help=REWEIGHTER_HELP)
-    training.add_argument("--steps", metavar="LENGTH", help='optimizer steps such as 500, or "3 epochs" (the default)')
-    training.add_argument(
-        "--template",
-        choices=("auto", "alpaca", "plain", "chat"),
-        help="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
-    )
-    training.add_argument("--micro-batch-tokens", type=int, metavar="N", help="most tokens in the model at once")
-    training.add_argument("--gradient-checkpointing", action="store_true", help="less memory, about a third slower")
-    training.add_argument(
-        "--sharding", choices=("none", "fsdp"), help="fsdp: under torchrun, each process keeps a part of the weights"
-    )
-    training.add_argument("--saved-dtype", choices=("float32", "bfloat16"), help="of the weights in RUN (float32)")
+    add_field_options(training, Finetuning, _TRAINING, {"steps": "LENGTH"})
     training.add_argument(
         "--set",
         action="append",
@@ -94,40 +84,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PACKAGE",
         help="package an optimizer or reweighter may come from",
     )
-    training.add_argument(
-        "--trust-remote-code", action="store_true", help="let the model's repository run its own code here"
-    )
+    add_field_options(training, Finetuning, ("trust_remote_code",))
 
 
 def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:
     """What every command takes that fine-tunes, see `tuning_settings`. optimizer: help for --optimizer."""
-    group.add_argument("--model", required=True, metavar="MODEL", help="hub id, folder, GGUF file, or scratch")
-    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
-    group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
-    group.add_argument("--lora-rank", type=int, metavar="N", help="their rank (8); implies --lora")
-    group.add_argument("--batch-size", type=int, metavar="N", help="rows per optimizer step (32)")
-    group.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
-    )
+    add_field_options(group, Finetuning, _TUNING, {"model": "MODEL", "revision": "NAME", "learning_rate": "RATE"})
     group.add_argument("--optimizer", metavar="NAME", help=optimizer)
-    group.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="of the arithmetic (auto)")
-    group.add_argument(
-        "--max-length",
-        type=_max_length,
-        metavar="N|auto",
-        help="tokens per row; of a longer one the prompt is cut first. auto: as many as 99 %% of the rows need (512)",
-    )
-
-
-def _max_length(text: str) -> int | str:
-    if text != "auto" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of tokens nor auto")
-    return text if text == "auto" else int(text)
+    group.add_argument("--lora", action="store_true", help="train low-rank adapters instead of all weights")
+    rank = LoRA.model_fields["rank"]
+    group.add_argument("--lora-rank", type=int, metavar="N", help=f"{rank.description} ({rank.default})")
 
 
 def tuning_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_tuning_arguments`, and --trust-remote-code, as plain settings for `finetuning_from`."""
-    settings = _given(options, _TUNING)
+    settings = field_values(options, (*_TUNING, "optimizer"))
     if "optimizer" in settings:
         settings["optimizer"] = {"use": settings["optimizer"]}  # so that a path such as optimizer.rho finds its place
     if options.lora or options.lora_rank is not None:
@@ -148,23 +119,14 @@ def given_component(text: str, option: str) -> dict[str, Any]:
     return value
 
 
-def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
-    values = {name: getattr(options, name, None) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def given_settings(options: argparse.Namespace) -> Finetuning:
     """Settings from the options of `add_model_arguments`, and where a command has them seed, save_every, log_every.
 
     --set comes last. Raises InputError that names the setting.
     """
-    settings = tuning_settings(options) | _given(options, _MORE)
-    if str(settings.get("steps", "")).strip().isdigit():
-        settings["steps"] = int(settings["steps"])
+    settings = tuning_settings(options) | field_values(options, (*_TRAINING, *_RUN))
     if options.reweighter is not None:
         settings["reweighter"] = given_component(options.reweighter, "--reweighter")
-    if options.gradient_checkpointing:
-        settings["gradient_checkpointing"] = True
     if options.lora_targets is not None:
         names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
         targets = "all-linear" if names == ["all-linear"] else names

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.cli.fields import add_field_options, field_values
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -41,14 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--near-duplicate",
         default="0.7",
         metavar="SHARE|off",
-        help="Jaccard similarity of word shingles that makes near-duplicates (0.7)",
+        help=f"{Gate.model_fields['near_duplicate'].description} (0.7)",
     )
-    rules.add_argument("--shingle", type=int, default=3, metavar="N", help="words per shingle (3)")
-    rules.add_argument(
-        "--ngrams", default="8,13", metavar="N,...", help="runs of words not to be shared with an evaluation set (8,13)"
-    )
+    add_field_options(rules, Gate, ("shingle",))
+    rules.add_argument("--ngrams", default="8,13", metavar="N,...", help=Gate.model_fields["ngrams"].description)
     rules.add_argument("--no-template", action="store_true", help="allow what is equal but for its numbers")
-    rules.add_argument("--part", choices=("prompt", "all"), default="prompt", help="what is compared (prompt)")
+    add_field_options(rules, Gate, ("part",))
     results = parser.add_argument_group("results")
     results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")
     results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
@@ -69,7 +68,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     _check_results(options)
     progress = Progress()
     with progress.stage("read"):
-        texts = read_texts(options.data, part=options.part, **{name: getattr(options, name) for name in _READING})
+        texts = read_texts(options.data, part=_part(options), **{name: getattr(options, name) for name in _READING})
         index = _index(options)
     progress.note(f"{len(texts.texts):,} rows of {visible(texts.name)}")
     if texts.missing:
@@ -105,6 +104,10 @@ def hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Tab
     return pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)], names=list(names))
 
 
+def _part(options: argparse.Namespace) -> Any:
+    return options.part or Gate.model_fields["part"].default
+
+
 def _index(options: argparse.Namespace) -> GateIndex:
     from pydantic import ValidationError
 
@@ -112,10 +115,9 @@ def _index(options: argparse.Namespace) -> GateIndex:
     settings: dict[str, Any] = {
         "evaluation": sets,
         "near_duplicate": _number(options.near_duplicate),
-        "shingle": options.shingle,
         "ngrams": [size for size in options.ngrams.split(",") if size.strip()],
         "template": not options.no_template,
-        "part": options.part,
+        **field_values(options, ("shingle", "part")),
     }
     if settings["near_duplicate"] is None and not sets:
         raise InputError("with --near-duplicate off there is nothing to look for; name a set with --evaluation DATA3")
@@ -132,7 +134,7 @@ def _index(options: argparse.Namespace) -> GateIndex:
     if options.against:
         described = named_dataset(options.against, "--against")
         reading = dict(described) if isinstance(described, dict) else {"data": described}
-        source = read_texts(reading.pop("data", None), part=options.part, **reading)
+        source = read_texts(reading.pop("data", None), part=_part(options), **reading)
         index.add_source(source.texts, source.ids.to_pylist(), source.name)
     return index
 

@@ -6,7 +6,9 @@ import argparse
 import json
 from typing import Any
 
+from curate.cli.fields import add_field_options
 from curate.errors import InputError
+from curate.own_packages import own_module
 
 __all__ = ["add_generator_arguments", "recipe_settings", "summary"]
 
@@ -24,16 +26,8 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
     )
-    group.add_argument("--of", choices=("hard", "easy", "random"), help="rows to start from (hard)")
-    group.add_argument("--rows", type=int, metavar="N", help="at most N rows to start from, a seeded sample")
-    group.add_argument("--variants", type=int, metavar="N", help="problems proposed per row (2)")
-    group.add_argument("--samples", type=int, metavar="N", help="solutions drawn per problem (8)")
-    group.add_argument("--band", metavar="LOW-HIGH", help="how many of them must be right (1-5)")
-    group.add_argument("--budget", type=int, metavar="TOKENS", help="most generated tokens, earlier runs included")
-    group.add_argument("--keep", choices=("all", "hard"), help="all new problems, or those measured as hard (all)")
-    group.add_argument(
-        "--run-programs", action="store_true", default=None, help="run Python solutions in a sandbox for their answer"
-    )
+    metavars = {"rows": "N", "band": "LOW-HIGH", "budget": "TOKENS"}
+    add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
     group.add_argument(
         "--weak-sandbox",
         action="store_true",

@@ -14,7 +14,6 @@ from curate.storage.places import check_cache, check_place, local_path
 __all__ = [
     "READING",
     "add_consent_arguments",
-    "add_data_arguments",
     "add_machine_arguments",
     "add_reading_arguments",
     "check_places",
@@ -69,45 +68,6 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
         "--cache", type=local_path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)"
     )
     group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
-
-
-def add_data_arguments(
-    parser: argparse.ArgumentParser,
-    default: str = "quick",
-    evaluation: str = "evaluation set that no new row may share text with; repeat for several",
-) -> None:
-    """What the commands take that curate DATA. default: recipe. evaluation: help of --evaluation."""
-    parser.add_argument(
-        "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
-    )
-    recipe = parser.add_argument_group("what to do")
-    recipe.add_argument(
-        "--recipe", default=default, metavar="NAME|FILE", help=f"shipped recipe or YAML file ({default})"
-    )
-    recipe.add_argument(
-        "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
-    )
-    recipe.add_argument(
-        "--scores", type=local_path, metavar="FILE", help="difficulty measured earlier; no proxy is run"
-    )
-    recipe.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
-    )
-    recipe.add_argument(
-        "--evaluation",
-        action="append",
-        metavar="DATA",
-        help=evaluation,
-    )
-    recipe.add_argument("--seed", type=int, metavar="N", help="seed of everything random (the recipe's, else 0)")
-    recipe.add_argument("--stability", type=int, metavar="N", help="repeat the split over N proxy seeds")
-    add_consent_arguments(recipe)
-    add_reading_arguments(parser)
-    add_machine_arguments(parser)
 
 
 def permissions(options: argparse.Namespace) -> tuple[str, ...]:

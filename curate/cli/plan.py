@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from curate.cli.generator_options import add_generator_arguments
-from curate.cli.options import add_data_arguments
-from curate.cli.steps import loaded_from, new_progress, pipeline_from, run_from, scores_from
+from curate.cli.steps import add_data_arguments, loaded_from, new_progress, pipeline_from, run_from, scores_from
 from curate.console.printing import show
 from curate.estimate import estimate
 from curate.storage.places import local_path

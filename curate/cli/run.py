@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.generator_options import add_generator_arguments, summary
-from curate.cli.options import add_data_arguments
-from curate.cli.steps import is_first_rank, loaded_from, new_progress, pipeline_from, run_from, scores_from
+from curate.cli.steps import (
+    add_data_arguments,
+    is_first_rank,
+    loaded_from,
+    new_progress,
+    pipeline_from,
+    run_from,
+    scores_from,
+)
 from curate.console.printing import say, show
 from curate.run_record import inputs_fingerprint
 from curate.storage.folders import check_directory

@@ -6,8 +6,8 @@ import argparse
 import shlex
 from typing import Any
 
-from curate.cli.options import READING, add_data_arguments
-from curate.cli.steps import is_first_rank, loaded_from, new_progress, pipeline_from, run_from
+from curate.cli.options import READING
+from curate.cli.steps import add_data_arguments, is_first_rank, loaded_from, new_progress, pipeline_from, run_from
 from curate.console.printing import say
 from curate.difficulty.score_files import check_scores_file, write_scores
 from curate.errors import InputError

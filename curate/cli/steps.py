@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from curate.cli.fields import add_field_options
 from curate.cli.generator_options import recipe_settings
-from curate.cli.options import permissions, reading
+from curate.cli.options import add_consent_arguments, add_machine_arguments, add_reading_arguments, permissions, reading
 from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
 from curate.dataset_reference import named_dataset
@@ -16,8 +17,55 @@ from curate.difficulty.split import join_scores
 from curate.pipeline import Pipeline
 from curate.recipe import load_recipe
 from curate.run import Run
+from curate.storage.places import local_path
 
-__all__ = ["is_first_rank", "loaded_from", "new_progress", "pipeline_from", "run_from", "scores_from"]
+__all__ = [
+    "add_data_arguments",
+    "is_first_rank",
+    "loaded_from",
+    "new_progress",
+    "pipeline_from",
+    "run_from",
+    "scores_from",
+]
+
+
+def add_data_arguments(
+    parser: argparse.ArgumentParser,
+    default: str = "quick",
+    evaluation: str = "evaluation set that no new row may share text with; repeat for several",
+) -> None:
+    """What the commands take that curate DATA. default: recipe. evaluation: help of --evaluation."""
+    parser.add_argument(
+        "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
+    )
+    recipe = parser.add_argument_group("what to do")
+    recipe.add_argument(
+        "--recipe", default=default, metavar="NAME|FILE", help=f"shipped recipe or YAML file ({default})"
+    )
+    recipe.add_argument(
+        "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
+    )
+    recipe.add_argument(
+        "--scores", type=local_path, metavar="FILE", help="difficulty measured earlier; no proxy is run"
+    )
+    recipe.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change the recipe, e.g. proxy.steps=500 or copies=weights",
+    )
+    recipe.add_argument(
+        "--evaluation",
+        action="append",
+        metavar="DATA",
+        help=evaluation,
+    )
+    add_field_options(recipe, Pipeline, ("seed", "stability"))
+    add_consent_arguments(recipe)
+    add_reading_arguments(parser)
+    add_machine_arguments(parser)
 
 
 def pipeline_from(options: argparse.Namespace) -> Pipeline:

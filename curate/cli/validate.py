@@ -8,10 +8,11 @@ from typing import Any
 
 from curate.cli.comparison_table import print_comparison
 from curate.cli.evaluate import named_sets
+from curate.cli.fields import add_field_options, field_values
 from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
 from curate.cli.generator_options import add_generator_arguments
-from curate.cli.options import add_data_arguments, permissions
-from curate.cli.steps import loaded_from, new_progress, pipeline_from, scores_from
+from curate.cli.options import permissions
+from curate.cli.steps import add_data_arguments, loaded_from, new_progress, pipeline_from, scores_from
 from curate.console.formatting import count, duration, visible
 from curate.console.printing import show
 from curate.errors import InputError
@@ -63,18 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     design.add_argument(
         "--seeds", default="3", metavar="S|N,N,...", help="how many seeds of fine-tuning, or which (3, that is 0,1,2)"
     )
-    design.add_argument("--epochs", type=float, default=3.0, metavar="N", help="passes over the hard arm's rows (3)")
+    add_field_options(design, Validation, ("epochs",), {"epochs": "N"})
     design.add_argument(
         "--budgets", default="steps,epochs", metavar="NAME,...", help="equal steps, equal epochs (both)"
     )
-    design.add_argument("--rho", type=float, metavar="RADIUS", help="of the arm sam (0.05)")
+    add_field_options(design, Validation, ("rho",), {"rho": "RADIUS"})
     asked = parser.add_argument_group("how models are evaluated")
-    asked.add_argument("--held-out", type=float, metavar="SHARE", help="of DATA, without --evaluation (0.1)")
-    asked.add_argument(
-        "--drop-contaminated", action="store_true", help="leave out rows of DATA that an evaluation set has too"
-    )
+    add_field_options(asked, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
     asked.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
-    asked.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of an answer (512)")
+    add_field_options(asked, Evaluation, ("max_tokens",))
     asked.add_argument(
         "--evaluate", action="append", default=[], metavar="PATH=VALUE", help="any setting of curate evaluate"
     )
@@ -126,12 +124,10 @@ def _settings(options: argparse.Namespace) -> Validation:
         "reweighters": _reweighters(options),
         "additions": tuple(_addition(text, recipe) for text in options.arm),
         "seeds": _seeds(options.seeds),
-        "epochs": options.epochs,
         "budgets": _names(options.budgets),
-        "drop_contaminated": options.drop_contaminated,
         "keep_weights": not options.drop_weights,
     }
-    fields |= {name: getattr(options, name) for name in ("rho", "held_out") if getattr(options, name) is not None}
+    fields |= field_values(options, ("epochs", "rho", "held_out", "drop_contaminated"))
     found: Validation = construct(Validation, fields, "validate")
     return found
 

@@ -88,27 +88,33 @@ class Evaluation(Component):
     """
 
     version: ClassVar[int] = 2
-    style: Style = "auto"
-    template: Literal["alpaca", "plain"] | None = None
-    shots: int = Field(default=0, ge=0, le=64)
+    style: Style = Field(
+        default="auto",
+        description="text around a question: the training template, the chat template, or Question: and Answer: "
+        "(the training template where it is known; question for other models)",
+    )
+    template: Literal["alpaca", "plain"] | None = Field(
+        default=None, description="the training template (what the model was trained with, else alpaca)"
+    )
+    shots: int = Field(default=0, ge=0, le=64, description="solved examples before each question")
     shots_from: EvaluationSet | None = None
-    samples: int = Field(default=1, ge=1)
-    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(default=512, ge=1)
-    stop: tuple[str, ...] = ()
-    max_length: int = Field(default=1024, ge=8)
+    samples: int = Field(default=1, ge=1, description="answers per question")
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="0 = greedy")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="smallest set of tokens of that probability")
+    max_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
+    stop: tuple[str, ...] = Field(default=(), description="text that ends an answer (repeatable)")
+    max_length: int = Field(default=1024, ge=8, description="tokens of question and completion scored")
     generate: bool = True
     nll: bool = True
-    seed: int = 0
-    generator: Literal["transformers", "vllm"] = "transformers"
-    url: str | tuple[str, ...] | None = None
-    vllm: str = "vllm"
+    seed: int = Field(default=0, description="seed of shots, samples and --limit")
+    generator: Literal["transformers", "vllm"] = Field(default="transformers", description="what draws answers")
+    url: str | tuple[str, ...] | None = Field(default=None, description="vLLM server that has the model; repeatable")
+    vllm: str = Field(default="vllm", description="vllm executable to start a server with (the one on the PATH)")
     vllm_arguments: tuple[str, ...] = ()
-    batch_size: int = Field(default=32, ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    revision: str | None = None
-    trust_remote_code: bool = False
+    batch_size: int = Field(default=32, ge=1, description="answers at a time, without vLLM")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="of arithmetic, without vLLM")
+    revision: str | None = Field(default=None, description="revision of a model from the hub")
+    trust_remote_code: bool = Field(default=False, description="let its repository run its own code here")
     consents: ClassVar[Mapping[str, Consent]] = {"vllm": COMMAND, "vllm_arguments": ARGUMENTS}
 
     @model_validator(mode="after")

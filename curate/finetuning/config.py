@@ -51,29 +51,40 @@ class Finetuning(Component):
         than the spacing of bfloat16 numbers: rounding would blur the small differences that runs are compared for.
     """
 
-    model: str
-    revision: str | None = None
-    trust_remote_code: bool = False
+    model: str = Field(description="hub id, folder, GGUF file, or scratch")
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub id")
+    trust_remote_code: bool = Field(default=False, description="let the model's repository run its own code here")
     lora: LoRA | None = None
-    steps: int | str = "3 epochs"
+    steps: int | str = Field(default="3 epochs", description='optimizer steps such as 500, or "3 epochs" (the default)')
     horizon: int | str | None = None
-    batch_size: int = Field(default=32, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=1, description="rows per optimizer step")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     optimizer: Any = Field(default_factory=_adamw)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_batch_tokens: int | None = Field(default=None, ge=1)
-    gradient_checkpointing: bool = False
-    sharding: Literal["none", "fsdp"] = "none"
-    max_length: MaxLength = 512
-    template: Template = "auto"
-    seed: int = 0
-    save_every: int | None = Field(default=None, ge=1)
-    log_every: int = Field(default=1, ge=1)
-    saved_dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="of the arithmetic")
+    micro_batch_tokens: int | None = Field(default=None, ge=1, description="most tokens in the model at once")
+    gradient_checkpointing: bool = Field(default=False, description="less memory, about a third slower")
+    sharding: Literal["none", "fsdp"] = Field(
+        default="none", description="fsdp: under torchrun, each process keeps a part of the weights"
+    )
+    max_length: MaxLength = Field(
+        default=512,
+        description="tokens per row; of a longer one the prompt is cut first. auto: as many as 99 % of the rows need "
+        "(512)",
+    )
+    template: Template = Field(
+        default="auto",
+        description="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
+    )
+    seed: int = Field(default=0, description="seed of row order, dropout and first LoRA factors")
+    save_every: int | None = Field(default=None, ge=1, description="steps between resumable checkpoints (5 minutes)")
+    log_every: int = Field(default=1, ge=1, description="steps between lines of metrics.jsonl")
+    saved_dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the weights in RUN")
     reweighter: Any = None
 
     @field_validator("steps", "horizon")

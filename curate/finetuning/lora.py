@@ -31,7 +31,7 @@ class LoRA(Component):
         routers, however the architecture stores them), or names of modules, such as q_proj and v_proj.
     """
 
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, description="rank of the adapters; implies --lora")
     alpha: float = Field(default=16.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"

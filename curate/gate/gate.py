@@ -72,12 +72,16 @@ class Gate(Component):
     """
 
     evaluation: tuple[str | dict[str, Any], ...] = ()
-    near_duplicate: float | None = Field(0.7, gt=0, le=1)
-    shingle: int = Field(3, ge=1, le=64)
-    ngrams: tuple[Annotated[int, Field(ge=2, le=256)], ...] = (8, 13)
+    near_duplicate: float | None = Field(
+        0.7, gt=0, le=1, description="Jaccard similarity of word shingles that makes near-duplicates"
+    )
+    shingle: int = Field(3, ge=1, le=64, description="words per shingle")
+    ngrams: tuple[Annotated[int, Field(ge=2, le=256)], ...] = Field(
+        default=(8, 13), description="runs of words not to be shared with an evaluation set (8,13)"
+    )
     template: bool = True
     template_words: int = Field(5, ge=1)
-    part: Part = "prompt"
+    part: Part = Field(default="prompt", description="what is compared")
 
     @field_validator("evaluation")
     @classmethod

@@ -97,11 +97,11 @@ class Validation(Component):
     reweighters: dict[str, Any] = Field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
     budgets: tuple[Budget, ...] = ("steps", "epochs")
-    epochs: float = Field(default=3.0, gt=0)
+    epochs: float = Field(default=3.0, gt=0, description="passes over the hard arm's rows")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    held_out: float = Field(default=0.1, gt=0, lt=1)
-    drop_contaminated: bool = False
-    rho: float = Field(default=0.05, gt=0)
+    held_out: float = Field(default=0.1, gt=0, lt=1, description="share of DATA, without --evaluation")
+    drop_contaminated: bool = Field(default=False, description="leave out rows of DATA that an evaluation set has too")
+    rho: float = Field(default=0.05, gt=0, description="radius of the arm sam")
     keep_weights: bool = True
 
     @field_validator("seeds")

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, on a small file and with a shorter proxy run."""
+"""The Python of the README and the docs runs as it stands, on a small file and with a shorter proxy run."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,12 @@ import pytest
 from tests import ROOT
 
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MOST_WORDS = 1200
 
 
-def _blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+def _blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.mark.slow
@@ -21,8 +23,8 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": f"What is {i} + {i % 9}?", "completion": f"{i + i % 9}"} for i in range(60)]
     pq.write_table(pa.Table.from_pylist(rows), "rows.parquet")
-    blocks = [block for block in _blocks() if "load_dataset" not in block]
-    assert len(blocks) >= 4
+    blocks = [block for page in PAGES for block in _blocks(page) if "load_dataset" not in block]
+    assert len(blocks) >= 6
     names: dict[str, object] = {"__name__": "readme"}
     for block in blocks:
         exec(compile(block.replace('model="scratch"', 'model="scratch", steps=6'), "README.md", "exec"), names)
@@ -30,8 +32,13 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert names["dataset"].num_rows > 60
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    text = README.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (README.parent / target).exists(), target
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_readme_is_read_to_its_end() -> None:
+    text = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(text.split()) <= MOST_WORDS

@@ -1,0 +1,84 @@
+"""Command-line options made from the fields of components: name, type, choices, default and help stand at the field."""
+
+from __future__ import annotations
+
+import argparse
+import types
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from curate.component import Component
+
+__all__ = ["add_field_options", "field_values", "option_of"]
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def option_of(name: str) -> str:
+    """The option that sets a field: --batch-size for batch_size."""
+    return "--" + name.replace("_", "-")
+
+
+def add_field_options(
+    group: argparse._ArgumentGroup | argparse.ArgumentParser,
+    component: type[Component],
+    names: Iterable[str],
+    metavars: Mapping[str, str] | None = None,
+) -> None:
+    """An option for each of the fields `names` of a component class; without it, the field has its own default.
+
+    metavars: name -> what stands for the value in --help, where its type says too little. A field without a default is
+    a required option. A field of several strings is an option to be repeated.
+    """
+    for name in names:
+        field = component.model_fields[name]
+        known = _types(field.annotation)
+        options: dict[str, Any] = {"default": None, "help": _help(field)}
+        choices = [value for each in known if get_origin(each) is Literal for value in get_args(each)]
+        plain = [each for each in known if get_origin(each) is not Literal]
+        if plain == [bool]:
+            options["action"] = "store_true"
+        elif any(get_origin(each) is tuple and get_args(each)[0] is str for each in plain):
+            options |= {"action": "append", "metavar": "TEXT"}
+        elif not plain:
+            options["choices"] = choices
+        else:
+            simple = len(plain) == 1 and not choices and plain[0] in _METAVARS
+            options["type"] = plain[0] if simple else _number_or_text
+            options["metavar"] = "|".join([_METAVARS.get(plain[0], "VALUE"), *choices])
+        if metavars and name in metavars and "choices" not in options:
+            options["metavar"] = metavars[name]
+        if field.is_required():
+            options["required"] = True
+        group.add_argument(option_of(name), **options)
+
+
+def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The fields that were set on the command line."""
+    values = {name: getattr(options, name, None) for name in names}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
+    }
+
+
+def _types(annotation: Any) -> list[Any]:
+    """The alternatives of an annotation, without None and what Annotated adds."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [each for part in get_args(annotation) for each in _types(part) if each is not type(None)]
+    return [annotation]
+
+
+def _help(field: FieldInfo) -> str:
+    assert field.description, "a field that is an option needs a description"
+    nothing = field.is_required() or field.default is None or field.default is False or field.default == ()
+    shown = "" if nothing else f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+    default = f" ({shown})" if shown and not field.description.endswith(")") else ""
+    return (field.description + default).replace("%", "%%")
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if text.isdigit() else text

@@ -1,0 +1,87 @@
+"""Every script in examples/ runs as it stands, on 200 rows and with shorter training."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from curate.word_problems import generate
+from tests import ROOT
+from tests.fixtures.models import saved
+from tests.fixtures.server import FakeServer
+
+EXAMPLES = ROOT / "examples"
+ROWS = 200
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "rows.parquet"
+    pq.write_table(generate(n=ROWS), path)
+    return path
+
+
+def run(name: str, *arguments: object, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CURATE_CACHE": str(cwd / "cache")}
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_page_lists_every_script() -> None:
+    listed = re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.slow
+def test_curate_jsonl(data: Path, tmp_path: Path) -> None:
+    pq.read_table(data).to_pandas().to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    out = run("curate_jsonl.py", tmp_path / "rows.jsonl", tmp_path / "curated", "--steps", 6, cwd=tmp_path)
+    assert f"{ROWS} rows in" in out
+    assert (tmp_path / "curated" / "run.json").is_file()
+
+
+@pytest.mark.slow
+def test_chain_by_hand(data: Path, tmp_path: Path) -> None:
+    out = run("chain_by_hand.py", data, "--steps", 6, cwd=tmp_path)
+    assert "hard rows" in out
+    assert "example_id" in out
+
+
+@pytest.mark.slow
+def test_own_scorer(data: Path, tmp_path: Path) -> None:
+    assert "example_id" in run("own_scorer.py", data, "--steps", 6, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_synthesize_with_server(data: Path, tmp_path: Path) -> None:
+    with FakeServer(lambda body: "I would rather not.") as server:
+        out = run(
+            *("synthesize_with_server.py", data, tmp_path / "problems", "--model", server.model, "--url", server.url),
+            *("--rows", 4, "--steps", 6),
+            cwd=tmp_path,
+        )
+    assert "no problem in the proposal" in out
+
+
+@pytest.mark.slow
+def test_reweight_sft_trainer(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pq.write_table(pq.read_table(data, columns=["question", "answer"]), folder / "train.parquet")
+    saved(tmp_path / "model")
+    out = run("reweight_sft_trainer.py", folder, tmp_path / "model", tmp_path / "out", "--steps", 2, cwd=tmp_path)
+    assert "16 rows drawn" in out
+
+
+@pytest.mark.slow
+def test_validate(data: Path, tmp_path: Path) -> None:
+    out = run("validate.py", data, tmp_path / "proof", "--seeds", 1, "--epochs", 0.2, "--steps", 6, cwd=tmp_path)
+    assert "hard against original" in out
+    assert (tmp_path / "proof" / "report.html").is_file()
