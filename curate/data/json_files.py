@@ -36,7 +36,6 @@ def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[t
     """Rows of one object per line, or of a list of objects, and (column, line) for what has another form than usual.
 
     Types are those that fit the rows of all files. files: the path and the content, UTF-8, of each.
-
     Raises InputError naming the line or item at fault.
     """
     rows = [_plain_rows(path, data) for path, data in files]

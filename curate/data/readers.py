@@ -202,7 +202,7 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
 # --- row filter ------------------------------------------------------------------------------------------------
 
 
-def _matching(table: pa.Table, where: str | None, description: str) -> IntArray:
+def _matching(table: pa.Table, where: str, description: str) -> IntArray:
     """(m,) int64 positions of the rows that fulfil every condition."""
     keep = np.ones(table.num_rows, np.bool_)
     for name, equal, value in _conditions(where):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import sys
@@ -15,37 +14,15 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
 
 from curate.data.readers import Loaded, read
-from curate.errors import DataWarning, ExternalError, InputError
+from curate.errors import DataWarning, InputError
 from tests import ROOT
-from tests.fixtures.tables import ROWS, TABLE, fails
+from tests.fixtures.tables import ROWS, TABLE, fails, write
 
 SHARED = Path(os.environ.get("CURATE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-
-
-def write(path: Path, table: pa.Table = TABLE) -> Path:
-    suffix = path.suffix
-    if suffix == ".parquet":
-        pq.write_table(table, path, row_group_size=5)
-    elif suffix == ".jsonl":
-        path.write_text("\n\n".join(json.dumps(row) for row in table.to_pylist()) + "\n", encoding="utf-8")
-    elif suffix == ".json":
-        path.write_text(json.dumps(table.to_pylist(), indent=1), encoding="utf-8")
-    elif suffix == ".csv":
-        pv.write_csv(table, path)
-    elif suffix == ".arrow":
-        with pa.ipc.new_file(path, table.schema) as writer:
-            writer.write_table(table, max_chunksize=5)
-    elif suffix == ".ipc":
-        with pa.ipc.new_stream(path, table.schema) as writer:
-            writer.write_table(table)
-    elif suffix == ".gz":
-        path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in table.to_pylist()).encode()))
-    return path
 
 
 def values(loaded: Loaded) -> list[Any]:
@@ -257,115 +234,6 @@ def test_repeated_and_missing_columns_and_rows(tmp_path: Path) -> None:
     fails("on_bad_row is 'skip'", TABLE, on_bad_row="skip")
 
 
-# --- files that cannot be read ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', "a.jsonl, line 3: not JSON"),
-        ("a.jsonl", b'{"text": "x"}\n[1]\n', "a.jsonl, line 2: holds list, not an object"),
-        ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl, line 2: not valid UTF-8"),
-        ("a.jsonl", b'{"text": "x", "text": "y"}\n', "a.jsonl, line 1: key 'text' appears twice"),
-        ("a.json", b'[{"text": "x"}, 3]', "a.json, item 1: holds int"),
-        ("a.json", b'[{"text": "x"}', "a.json is not JSON"),
-        ("a.csv", b"text,n\nx,1\ny\n", "a.csv: .*Row #3: Expected 2 columns, got 1"),
-        ("a.csv", b"text\nx\n\xff\n", "a.csv, line 3: not valid UTF-8"),
-        ("a.csv", b"", "a.csv is empty"),
-        ("a.csv", b'text,n\nx,1\ny,"2\n', "a.csv, last row: the last cell begins with a quote that nothing closes"),
-        ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet is not a readable Parquet file"),
-        ("a.arrow", b"nonsense", "a.arrow is not a readable Arrow file"),
-        ("a.jsonl.gz", b"nonsense", "a.jsonl.gz cannot be read"),
-        ("a.txt", b"x", "unknown format '.txt'; data files end in .parquet"),
-    ],
-)
-def test_unreadable_files_name_the_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    fails(message, tmp_path / name)
-
-
-def test_lone_surrogates_are_a_bad_row(tmp_path: Path) -> None:
-    path = tmp_path / "s.jsonl"
-    path.write_bytes(b'{"text": "fine"}\n{"text": "\\ud800"}\n')
-    fails("row 1 .*'text' is not valid UTF-8", path)
-    assert read(path, on_bad_row="drop").rows.tolist() == [0]
-
-
-def test_truncated_parquet(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.parquet")
-    path.write_bytes(path.read_bytes()[:-20])
-    fails("t.parquet is not a readable Parquet file", path)
-
-
-def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
-    fails("holds no data files", tmp_path)
-    write(tmp_path / "a.parquet")
-    write(tmp_path / "b.jsonl")
-    fails("mixes json and parquet files", tmp_path)
-    (tmp_path / "b.jsonl").unlink()
-    write(tmp_path / "b.parquet", TABLE.set_column(2, "level", pa.array(["x"] * 12)))
-    fails("b.parquet: column 'level' holds string, but int64 in the files before", tmp_path)
-    fails("not divided into splits", tmp_path, split="train")
-
-
-def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
-    write(tmp_path / "train.parquet")
-    fails("does not exist: did you mean .*train.parquet", str(tmp_path / "trian.parquet"))
-    fails("no folder", str(tmp_path / "x" / "y.parquet"))
-    fails("no file of a similar name", tmp_path / "zzzz")
-    fails("missing.jsonl does not exist", "missing.jsonl")
-    fails("split=train is for folders", tmp_path / "train.parquet", split="train")
-
-
-def test_objects_of_unknown_types() -> None:
-    fails("data is a builtins.list; give a path", ROWS)
-    fails("split=x is for datasets of several splits", TABLE, split="x")
-    pair = datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)})
-    fails("no split 'train'; it has a, b: pass split=NAME", pair)
-    assert read(pair, split="b").split == "b"
-
-
-# --- the hub ---------------------------------------------------------------------------------------------------
-
-
-def test_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def load(name: str, config: str | None, split: str) -> Any:
-        asked.append((name, config, split))
-        return datasets.Dataset.from_list(ROWS)
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    assert read("someone/some-data").kind == "hub"
-    loaded = read("someone/some-data", config="main", split="test")
-    assert asked == [("someone/some-data", None, "train"), ("someone/some-data", "main", "test")]
-    assert loaded.description == "someone/some-data (main), split test"
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        (datasets.exceptions.DatasetNotFoundError("no such"), InputError, "neither a local path nor a dataset"),
-        (ValueError('Unknown split "train".\nMore.'), InputError, "split train cannot be loaded: Unknown split"),
-        (FileNotFoundError("no files"), InputError, "no data that can be loaded"),
-        (ConnectionError("timed out"), ExternalError, "did not answer.*run the same command again"),
-    ],
-)
-def test_hub_errors(error: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*_: Any, **__: Any) -> Any:
-        raise error
-
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(kind, match=message) as caught:
-        read("someone/some-data")
-    assert "\n" not in str(caught.value)
-    if kind is ExternalError:
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        fails("HF_HUB_OFFLINE is set and it is not in the local cache; unset", "someone/some-data")
-
-
 # --- real files ------------------------------------------------------------------------------------------------
 
 
@@ -384,18 +252,6 @@ def test_real_files_read_as_question_answer() -> None:
         assert loaded.examples.columns["id"] == "id"
         assert loaded.rows_read == len(loaded.examples) + len(loaded.rejected)
         assert loaded.examples.table.schema.equals(schema)
-
-
-def test_a_column_of_pandas_that_arrow_does_not_know_is_read_by_its_values_or_refused() -> None:
-    frame = pd.DataFrame({"prompt": ["a", "b"], "completion": ["c", "d"]})
-    loaded = read(frame.assign(x=pd.arrays.SparseArray([0, 7])))
-    assert loaded.examples.table["x"].to_pylist() == [0, 7]
-    for values, message in (
-        (np.array([1j, 2j]), "column 'x' holds complex128, for which Arrow has no type"),
-        (pd.Series([{"u", "v"}, {"w"}]), "column 'x' holds a set"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read(frame.assign(x=values))
 
 
 @pytest.mark.parametrize("where", ["split=", "split=none", "other=x"])
