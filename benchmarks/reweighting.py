@@ -38,7 +38,7 @@ from benchmarks.reproduction.problems import LEVELS, problems
 from benchmarks.reproduction.settings import FROZEN
 from curate.models.scoring import score_losses
 from curate.reweighters import ADAPT, DGA, GivenWeights
-from curate.reweighters.dga_basis import importance_basis
+from curate.reweighters.dga import importance_basis
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.tokens import Tokens

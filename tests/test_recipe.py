@@ -1,5 +1,7 @@
 """A recipe is a pipeline written down: lossless both ways, safe to load, helpful when wrong."""
 
+from __future__ import annotations
+
 import functools
 import re
 import textwrap
@@ -24,6 +26,7 @@ from curate.errors import DataWarning, InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
 from curate.recipe import apply_settings, decode, dump_recipe, encode, parse_recipe, recipe_names
+from curate.reweighters import DGA, IRDRO, reweighter_from
 from scorers import (
     EarlyOutput,
     ErrorNorm,
@@ -382,3 +385,11 @@ def test_a_package_that_is_allowed_lends_its_trust_to_no_other(tmp_path: Path, m
     with pytest.raises(InputError, match="--allow-plugin inner_plugin"):
         decode(use, "scorer", ("outer_plugin",))
     assert type(decode(use, "scorer", ("outer_plugin", "inner_plugin"))).__name__ == "Mine"
+
+
+def test_reweighters_by_name() -> None:
+    assert reweighter_from("irdro", "reweighter") == IRDRO()
+    found = reweighter_from({"use": "DGA", "target": "t.parquet", "eta": 0.5}, "reweighter")
+    assert found == DGA(target="t.parquet", eta=0.5)
+    with pytest.raises(InputError, match="there is no reweighter 'drift'; choose one of ADAPT, DGA, DynamicLoss"):
+        reweighter_from("drift", "reweighter")

@@ -10,7 +10,7 @@ from pydantic import Field
 from curate.component import Component
 from curate.dataset_reference import GivenData
 from curate.errors import InputError
-from curate.reweighters.dga_basis import importance_basis
+from curate.reweighters.bm25 import token_counts
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training
@@ -18,12 +18,14 @@ from curate.types import Float64Array, IntArray
 
 if TYPE_CHECKING:
     import torch
+    from scipy import sparse
 
 
 __all__ = ["DGA"]
 
 _UNNAMED = "(none)"  # the domain of rows whose column is empty
 _SMALLEST_WEIGHT = 1e-300
+_BASIS_SMOOTHING = 0.05  # part of every mixture that is the data's own, so that no domain is out of reach
 
 
 class DGA(Component):
@@ -178,3 +180,48 @@ def _norm(tensors: list[torch.Tensor]) -> float:
     import torch
 
     return float(torch.nn.utils.get_total_norm(tensors))
+
+
+def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: int, seed: int) -> Float64Array:
+    """(count, k) mixtures of k domains: the data's own, and count - 1 importance samples of parts of the target.
+
+    Rows are compared by the tf-idf of their token ids. The target's rows are put into count - 1 groups by k-means, and
+    a group's mixture is how often each domain's centroid is the nearest (by cosine) to a row of it, smoothed by 5 % of
+    the data's own. All of that is ours; of the paper's basis is known that it comes from importance sampling.
+
+    domains: (n,) index of each row's domain, -1 for rows that do not count. Raises InputError where the target has
+    fewer rows than groups.
+    """
+    from scipy import sparse
+    from sklearn.cluster import KMeans
+
+    if len(target) < count - 1:
+        raise InputError(
+            f"DGA: basis={count} wants {count - 1} groups of the target, which has {len(target)} rows; lower basis"
+        )
+    width = int(max(tokens.ids.max(initial=0), target.ids.max(initial=0))) + 1
+    counted = token_counts(tokens, width)
+    containing = np.bincount(counted.indices, minlength=width)
+    rarity = sparse.diags_array(np.log((1 + len(tokens)) / (1 + containing)) + 1)
+    kept = np.flatnonzero(domains >= 0)
+    k = int(domains.max()) + 1
+    member = sparse.coo_array((np.ones(len(kept)), (domains[kept], kept)), shape=(k, len(tokens))).tocsr()
+    centroids = _unit_rows(member @ _unit_rows(counted @ rarity))
+    rows = _unit_rows(token_counts(target, width) @ rarity)
+    nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)
+    own = np.bincount(domains[kept], tokens.completion_tokens[kept], k)
+    own = own / own.sum()
+    groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)
+    basis = [own]
+    for group in range(count - 1):
+        histogram = np.bincount(nearest[groups == group], minlength=k).astype(np.float64)
+        basis.append((1 - _BASIS_SMOOTHING) * histogram / max(histogram.sum(), 1) + _BASIS_SMOOTHING * own)
+    found = np.stack(basis)
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def _unit_rows(rows: sparse.csr_array) -> sparse.csr_array:
+    """Rows of length 1; an empty row stays."""
+    from sklearn.preprocessing import normalize
+
+    return normalize(rows)

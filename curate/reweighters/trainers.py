@@ -36,9 +36,9 @@ from curate.reweighters.trainer_batches import (
     has_positions,
     micro_batch,
     numbered,
+    weigh,
 )
 from curate.reweighters.trainer_checks import check_trainer
-from curate.reweighters.trainer_step import weigh
 from curate.tokenization.tokens import Tokens
 from curate.training.checkpoint import load_reweighting, save_reweighting
 from curate.training.reweighting import BeginningReweighter, Reweighting, Training, TrainingRows, mean_weights

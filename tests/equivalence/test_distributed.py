@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from curate.devices import distributed
-from curate.errors import DivergenceError, InputError
+from curate.errors import DivergenceError
 from curate.optimizers import SAM, AdamW, FunctionalSAM, Muon
 from curate.reweighters import ADAPT, DGA, IRDRO, Selective
 from curate.training.config import TrainConfig
@@ -221,11 +221,6 @@ def test_a_sharded_run_resumes_bitwise_and_its_checkpoint_serves_unsharded_ones(
     model = tiny_model(seed=5)
     *_, last = train(model, random_tokens(LENGTHS), config, checkpoint_steps=[4], resume=Path(ranks[0]["folder"]))
     np.testing.assert_allclose(last.losses, losses, rtol=1e-5)
-
-
-def test_sharding_needs_several_processes() -> None:
-    with pytest.raises(InputError, match='sharding="fsdp" needs several processes; start them with torchrun'):
-        train_case({"sharding": "fsdp"})
 
 
 def test_one_process_needs_no_process_group() -> None:

@@ -224,24 +224,6 @@ def test_a_model_without_trainable_matrices_is_refused() -> None:
         built(Muon(), model)
 
 
-def test_sharded_matrices_are_refused() -> None:
-    from torch import distributed as dist
-    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
-
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        model = Layers((4, 6))
-        mesh = init_device_mesh("cpu", (1,))
-        linear = model.layers[0]
-        linear.weight = torch.nn.Parameter(distribute_tensor(linear.weight.detach(), mesh, [Replicate()]))
-        with pytest.raises(InputError, match=r"Muon needs whole weights .* use AdamW"):
-            built(Muon(), model)
-        with pytest.raises(InputError, match="SAM needs whole weights"):
-            SAM().build(model, learning_rate=RATE, weight_decay=0.0)
-    finally:
-        dist.destroy_process_group()
-
-
 # -- in the training loop ------------------------------------------------------------------------------------------
 
 

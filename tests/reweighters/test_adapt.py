@@ -9,43 +9,16 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.models.forward import allow_packing
 from curate.reweighters import (
     ADAPT,
     DGA,
     Training,
     TrainingRows,
 )
-from curate.reweighters.bm25 import bm25_scores
-from curate.tokenization.tokens import Tokens
 from tests.fixtures.models import random_tokens, tiny_model
-from tests.fixtures.reweighting import ANCHORS, TOKENS, asked, flat, rows_of, run, training
+from tests.fixtures.reweighting import ANCHORS, TOKENS, asked, flat, naive_embedding, rows_of, run, training
 
 # -- ADAPT -------------------------------------------------------------------------------------------------------
-
-
-def naive_embedding(model: Any, tokens: Tokens, row: int) -> torch.Tensor:
-    """By transformers alone, one row at a time."""
-    ids = torch.from_numpy(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].astype(np.int64))[None]
-    with torch.no_grad():
-        states = model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, :-1]
-    place = torch.arange(1, len(states) + 1, dtype=torch.float32)
-    return (place / place.sum()) @ states
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_embeddings_weigh_later_states_more(packed: bool) -> None:
-    model = tiny_model()
-    shared = random_tokens([(30, 5), (30, 9), (30, 2)], seed=1)
-    start = shared.ids[:20].copy()
-    for row in range(3):  # a prompt prefix that packed rows share
-        shared.ids[shared.offsets[row] : shared.offsets[row] + 20] = start
-    if packed:
-        assert allow_packing(model)
-    for tokens in (TOKENS, shared):
-        found = training(model, tokens, packed=packed).embeddings(tokens)
-        expected = torch.stack([naive_embedding(tiny_model(), tokens, row) for row in range(len(tokens))])
-        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_adapt_is_a_sigmoid_of_the_mean_cosine_with_the_anchors() -> None:
@@ -93,22 +66,6 @@ def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     assert torch.allclose(kept, sigmoids / sigmoids.mean())
     far = ADAPT(anchors="a", tau=1e-3, mean_one=True)._weigh(torch.tensor([-0.2, -0.2, -0.5]), alike)
     assert far.tolist() == [1.5, 1.5, 0]  # all three sigmoids are 0 in float32
-
-
-def test_bm25_is_the_formula() -> None:
-    documents, queries = random_tokens([(3, 4), (2, 9), (5, 1), (1, 1)], vocabulary=12), ANCHORS
-    queries = random_tokens([(2, 3), (4, 4)], seed=3, vocabulary=12)
-    rows = [documents.ids[a:b].tolist() for a, b in zip(documents.offsets, documents.offsets[1:], strict=False)]
-    wanted = [set(queries.ids[a:b].tolist()) for a, b in zip(queries.offsets, queries.offsets[1:], strict=False)]
-    mean = np.mean([len(row) for row in rows])
-    expected = np.zeros(4)
-    for i, row in enumerate(rows):
-        for query in wanted:
-            for t in query:
-                n_t, f = sum(t in other for other in rows), row.count(t)
-                damping = 1.5 * (1 - 0.75 + 0.75 * len(row) / mean)
-                expected[i] += np.log(1 + (4 - n_t + 0.5) / (n_t + 0.5)) * f * 2.5 / (f + damping) / 2
-    assert np.allclose(bm25_scores(documents, queries), expected)
 
 
 def test_adapt_by_bm25_prefers_rows_that_share_words_with_the_anchors() -> None:

@@ -14,7 +14,7 @@ from curate.reweighters import (
     DGA,
     Training,
 )
-from curate.reweighters.dga_basis import importance_basis
+from curate.reweighters.dga import importance_basis
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import mean_weights
 from tests.fixtures.models import tiny_model

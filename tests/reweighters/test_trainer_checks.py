@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
 
 from curate.errors import InputError
 from curate.reweighters import DynamicLoss
 from curate.reweighters.trainers import reweight
-from tests.fixtures.trainers import TOKENIZER, dataset, drawn, model, others_may_warn, sft, trained, trainer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Accelerate collects garbage at the start of every run, which looks at all that was ever imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
+from tests.fixtures.trainers import model, others_may_warn, sft, trainer
 
 # -- what cannot be ----------------------------------------------------------------------------------------------------
 
@@ -95,37 +82,3 @@ def test_a_trainer_takes_one_reweighter(tmp_path: Path) -> None:
     reweight(ready, DynamicLoss())
     with pytest.raises(InputError, match="reweighted, or its methods replaced, already; make a new trainer"):
         reweight(ready, DynamicLoss())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda batch: batch.pop("labels"), "have no labels"),
-        (lambda batch: batch.update(position_ids=batch["input_ids"]), "also hold position_ids; .* turn packing"),
-        (lambda batch: batch.update(input_ids=batch["input_ids"].view(1, -1)), "do not hold one example per row"),
-        (lambda batch: batch["attention_mask"][:, 1].zero_(), "has a hole inside a row"),
-        (lambda batch: batch.update(attention_mask=batch["attention_mask"][:, None]), "masks are not .rows, tokens."),
-    ],
-)
-def test_batches_that_are_not_padded_rows_are_refused(change: Any, message: str, tmp_path: Path) -> None:
-    stock = transformers.DataCollatorForSeq2Seq(TOKENIZER)
-
-    def collate(rows: list[Any]) -> Any:
-        batch = stock(rows)
-        change(batch)
-        return batch
-
-    ready = trainer(tmp_path, data_collator=collate)
-    reweight(ready, DynamicLoss())
-    with pytest.raises(InputError, match=message):
-        trained(ready)
-
-
-def test_a_loss_that_is_not_finite_names_its_rows(tmp_path: Path) -> None:
-    ready = trainer(tmp_path, 2)
-    row = drawn()[5]
-    with torch.no_grad():
-        ready.model.get_input_embeddings().weight[dataset()[row]["input_ids"][0]] = torch.nan
-    reweight(ready, DynamicLoss())
-    with pytest.raises(InputError, match=f"is not finite after . optimizer steps .*{row}.* lower learning_rate"):
-        trained(ready)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,18 @@ from curate.errors import InputError
 from curate.optimizers import AdamW
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, GivenWeights
 from curate.reweighters.trainers import reweight
-from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
-from curate.training.reweighting import BatchOutputs, OptimizerBatch
 from tests.fixtures.tokenizers import byte_level
 from tests.fixtures.trainers import (
     BATCH,
-    COLUMNS,
     LENGTHS,
     METHODS,
     ROWS,
     STEPS,
     TOKENIZER,
     WORDS,
+    Recording,
     adapted,
     assert_close,
     dataset,
@@ -44,25 +40,6 @@ from tests.fixtures.trainers import (
     weights_of,
 )
 from tests.fixtures.training import Ones
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Accelerate collects garbage at the start of every run, which looks at all that was ever imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-class Recording:
-    """IRDRO, and a record of what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[OptimizerBatch, BatchOutputs]] = []
-
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        self.asked.append((batch, outputs))
-        return IRDRO().weights(batch, outputs)
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
@@ -212,67 +189,7 @@ def test_the_look_at_a_batch_sees_the_dropout_that_the_training_pass_sees(tmp_pa
         assert said["loss"] == pytest.approx(float(weighed), rel=1e-4)
 
 
-def test_rows_without_anything_to_learn_are_not_asked_about(tmp_path: Path) -> None:
-    data = dataset()
-    data = data.map(lambda row, at: {"labels": [-100] * len(row["labels"])} if at % 3 == 0 else row, with_indices=True)
-    ready, recording = trainer(tmp_path, 2, data=data), Recording()
-    weighing = reweight(ready, recording)
-    alone = trainer(tmp_path, 2, data=data)
-    trained(ready)
-    trained(alone)
-    asked = [row for batch, _ in recording.asked if batch.rows is not None for row in batch.rows.tolist()]
-    assert asked == [row for row in drawn() if row % 3]
-    _, times = weighing.mean_weights()
-    assert times[::3].tolist() == [0] * 8
-    assert ready.state.log_history[0]["loss"] > alone.state.log_history[0]["loss"]  # IRDRO looks at the worst
-
-
 # -- where rows come from ----------------------------------------------------------------------------------------------
-class Mapped(torch.utils.data.Dataset[dict[str, Any]]):
-    def __init__(self) -> None:
-        self.rows = dataset(**COLUMNS).to_list()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return dict(self.rows[row])
-
-
-def formatted() -> Any:
-    return dataset(**COLUMNS).with_format("torch", columns=["input_ids", "labels"])
-
-
-@pytest.mark.filterwarnings("ignore:Creating a tensor from a list")  # the collator's way with tensors
-@pytest.mark.parametrize(
-    ("data", "options"),
-    [
-        (lambda: dataset(**COLUMNS).to_list(), {}),
-        (Mapped, {}),
-        (lambda: dataset(**COLUMNS).with_transform(lambda rows: rows), {}),
-        (formatted, {}),
-        (lambda: dataset(**COLUMNS).with_format("torch"), {}),
-        (lambda: dataset(**COLUMNS), {"dataloader_num_workers": 1}),
-        (dataset, {"remove_unused_columns": False}),
-    ],
-    ids=["list", "map style", "transform", "some columns", "torch", "worker", "all columns"],
-)
-def test_rows_keep_their_numbers_through_any_dataset(data: Any, options: dict[str, Any], tmp_path: Path) -> None:
-    ready, recording = trainer(tmp_path, 2, data=data(), **options), Recording()
-    reweight(ready, recording)
-    trained(ready)
-    asked = [row for batch, _ in recording.asked if batch.rows is not None for row in batch.rows.tolist()]
-    assert asked == drawn()
-    assert ready.train_dataset[0].keys() == data()[0].keys()  # what the user gave is as it was
-
-
-def test_columns_of_the_dataset_serve_though_the_trainer_removes_them(tmp_path: Path) -> None:
-    found = []
-    for rows in (None, ROWS):
-        ready = trainer(tmp_path, 2, kind=transformers.Trainer)
-        reweight(ready, GivenWeights(), rows=rows)
-        found.append(trained(ready))
-    assert torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
@@ -290,24 +207,6 @@ def test_an_iterable_dataset_serves_reweighters_that_look_at_losses(accumulated:
         weighing.mean_weights()
     with pytest.raises(InputError, match="GivenWeights has to know the rows"):
         reweight(trainer(tmp_path, data=dataset().to_iterable_dataset()), GivenWeights())
-
-
-def test_sft_rows_and_further_rows_are_tokenised_alike(tmp_path: Path) -> None:
-    """Anchors that are training rows come out as those rows did, token by token."""
-    ready = sft(tmp_path)
-    found: list[Tokens] = []
-
-    class Looking:
-        def begin(self, training: Any) -> Any:
-            asked = pa.table({name: ready.train_dataset[:5][name] for name in ("prompt", "completion")})
-            found.extend([training.tokens, training.rows.tokens_of(asked, {}, "this test")])
-            assert list(training.rows.columns["domain"])[:4] == ["a", "b", "b", "c"]
-            return Ones()
-
-    reweight(ready, Looking())
-    ours, further = found[0].take(np.arange(5)), found[1]
-    assert ours.ids.tolist() == further.ids.tolist()
-    assert ours.supervised.tolist() == further.supervised.tolist()
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])

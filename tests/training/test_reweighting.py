@@ -11,6 +11,7 @@ import torch
 
 from curate.errors import InputError
 from curate.models.batches import make_batch
+from curate.models.forward import allow_packing
 from curate.models.gradients import mean_gradient
 from curate.reweighters import (
     ADAPT,
@@ -22,7 +23,7 @@ from curate.reweighters import (
 from curate.training.loop import train
 from curate.training.reweighting import Reweighting
 from tests.fixtures.models import random_tokens, tiny_model
-from tests.fixtures.reweighting import TOKENS, asked, config, flat, rows_of, run, training
+from tests.fixtures.reweighting import TOKENS, asked, config, flat, naive_embedding, rows_of, run, training
 
 # -- in a run ----------------------------------------------------------------------------------------------------
 STATEFUL = {
@@ -156,3 +157,23 @@ def test_a_loop_that_does_not_know_its_rows_is_told() -> None:
     live = GivenWeights(column="w").begin(training(tiny_model(), rows=rows_of(w=[1.0] * 41)))
     with pytest.raises(InputError, match="GivenWeights weighs rows by their place in the training data"):
         asked(live, [0.5, 0.7])
+
+
+def test_what_has_no_weights_is_no_reweighter() -> None:
+    with pytest.raises(InputError, match=r"a reweighter has a method weights\(batch, outputs\)"):
+        run(tiny_model(), object())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_embeddings_weigh_later_states_more(packed: bool) -> None:
+    model = tiny_model()
+    shared = random_tokens([(30, 5), (30, 9), (30, 2)], seed=1)
+    start = shared.ids[:20].copy()
+    for row in range(3):  # a prompt prefix that packed rows share
+        shared.ids[shared.offsets[row] : shared.offsets[row] + 20] = start
+    if packed:
+        assert allow_packing(model)
+    for tokens in (TOKENS, shared):
+        found = training(model, tokens, packed=packed).embeddings(tokens)
+        expected = torch.stack([naive_embedding(tiny_model(), tokens, row) for row in range(len(tokens))])
+        assert torch.allclose(found, expected, atol=1e-5)
