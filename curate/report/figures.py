@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.console.formatting import plot_text
 from curate.report.finished_run import Rows, Trajectories
 from curate.seeds import derive_seed
-from curate.types import Float64Array, IntArray
+from curate.types import Float64Array, FloatArray, IntArray
 
 __all__ = [
     "EASY",
@@ -24,6 +24,7 @@ __all__ = [
     "HARD",
     "Group",
     "bands",
+    "bin_edges",
     "framed",
     "groups",
     "histogram",
@@ -201,15 +202,17 @@ def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, s
     }
 
 
-def histogram(rows: Rows) -> dict[str, Any]:
-    """The plot of the difficulty of valid rows, hard and easy stacked; how many rows lie beyond the drawn range.
-
-    The range ends at the 99.9th percentile, so that one outlier cannot squeeze everything into one bar.
-    """
-    values, hard = rows.difficulty[rows.valid], rows.hard[rows.valid]
+def bin_edges(values: FloatArray, bins: int) -> Float64Array:
+    """(bins + 1,) edges; up to the 99.9th percentile, so that one outlier cannot squeeze everything into one bar."""
     low, high = (float(value) for value in np.percentile(values, (0, 99.9)))
-    beyond = int((values > high).sum()) if high > low else 0
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return np.linspace(low, high if high > low else low + 1, bins + 1)
+
+
+def histogram(rows: Rows) -> dict[str, Any]:
+    """The plot of the difficulty of valid rows, hard and easy stacked; how many rows lie beyond the drawn range."""
+    values, hard = rows.difficulty[rows.valid], rows.hard[rows.valid]
+    edges = bin_edges(values, BINS)
+    beyond = int((values > edges[-1]).sum())
     bars = []
     for name, mask, color in (("easy", ~hard, EASY), ("hard", hard, HARD)):
         sizes, _ = np.histogram(values[mask], edges)

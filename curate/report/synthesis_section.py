@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from curate.console.formatting import count, duration, one_line, real, share
 from curate.report import figures
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
 from curate.verify.pass_rate import Band
 
-__all__ = ["new_problems", "rescored_sentences"]
+__all__ = ["new_problems"]
 
 NEW = "#2a9079"
 FEWEST_DRAWN = 5  # measured problems; fewer make no distribution
@@ -24,9 +23,8 @@ _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
 def new_problems(finished: Finished) -> dict[str, Any] | None:
     """What the template shows, with the plotly figures by element id; None where nothing was synthesised."""
-    run = finished.run
-    found = funnel.records(run)
-    rows = real(finished.counts.get("synthetic"))
+    found = funnel.records(finished.run)
+    rows = finished.counts.get("synthetic")
     if not found and not rows:
         return None
     plots: dict[str, Any] = {}
@@ -36,7 +34,7 @@ def new_problems(finished: Finished) -> dict[str, Any] | None:
         figure = right_figure(record)
         if figure is not None:
             plots[name] = figure
-        parts.append(_part(record, run, None if figure is None else name))
+        parts.append({**_part(record), "plot": None if figure is None else name})
     attempts = read_attempts(finished)
     figure = None if attempts is None else difficulty_figure(finished, attempts)
     if figure is not None:
@@ -61,46 +59,29 @@ def _texts(finished: Finished, attempts: Attempts | None) -> dict[str, Any]:
     }
 
 
-def _part(record: dict[str, Any], run: dict[str, Any], plot: str | None) -> dict[str, Any]:
-    steps = funnel.steps(record)
-    again = funnel.rescored(record)
-    asked = next((step.count for step in steps if step.name == "new problems asked for"), None)
-    kept = int(real(look_up(record, "outcomes", "kept")) or 0)
-    generated = real(look_up(record, "tokens", "generated"))
+def _part(record: dict[str, Any]) -> dict[str, Any]:
+    """One synthesis: what the funnel says of it, and what was recorded of its settings and cost."""
+    steps, band = funnel.steps(record), _band(record)
+    tokens, requests, verdicts = (mapping(record, key) for key in ("tokens", "requests", "verdicts"))
+    settings = ("generator", "of", "seconds", "budget", "budget_reached", "variants_per_row")
     return {
-        "lead": _lead(record),
+        **{key: record.get(key) for key in (*settings, "variation_prompt", "solution_prompt")},
         "advice": funnel.advice(record),
         "steps": steps,
         "lost_rows": funnel.lost_rows(record),
         "lost_problems": funnel.lost_problems(record),
-        "kept": kept,
-        "asked": asked,
-        "rescored": again,
-        "rescored_says": rescored_sentences(again, kept, real(look_up(run, "diagnostics", "hard_share"))),
-        "tokens_per_kept": generated / kept if generated and kept else None,
-        "generated": generated,
-        "seconds": look_up(record, "seconds"),
-        "plot": plot,
-        "undecided": look_up(record, "verdicts", "undecided"),
-        "high": _band(record).high,
-        "samples": _band(record).samples,
-        "facts": facts(record),
+        "kept": look_up(record, "outcomes", "kept"),
+        "asked": next((step.count for step in steps if step.name == "new problems asked for"), None),
+        "rescored": funnel.rescored(record),
+        "prompt_tokens": tokens.get("prompt"),
+        "generated": tokens.get("generated"),
+        "generated_now": tokens.get("generated in this run"),
+        "requests": requests.get("made"),
+        "from_the_store": requests.get("from the store"),
+        "verdicts": {key: verdicts.get(key) for key in ("right", "wrong", "undecided")},
+        "band": band,
+        "in_band": _of_band(band),
     }
-
-
-def _lead(record: dict[str, Any]) -> str:
-    band = _band(record)
-    model = one_line(str(record.get("generator") or "A language model"), 80)
-    kinds = {"easy": "easy rows", "random": "rows drawn at random"}
-    rows = kinds.get(str(record.get("of")), "hard rows")
-    if not band.samples:
-        return f"{model} wrote new problems from the solutions of {rows}."
-    return (
-        f"{model} read the solutions of {rows}, without their problems, and wrote new problems that they answer. It "
-        f"then solved each up to {count(band.samples)} times. A new problem is kept if {_of_band(band)} of these "
-        "solutions reach the final answer of the original row: none right means that it is broken or out of reach, "
-        "most right that it is easy."
-    )
 
 
 def _of_band(band: Band) -> str:
@@ -110,71 +91,9 @@ def _of_band(band: Band) -> str:
 def _band(record: dict[str, Any]) -> Band:
     """The band of the record; all zeros where it has none."""
     values = record.get("band")
-    if isinstance(values, list) and len(values) == 3 and all(real(value) is not None for value in values):
-        return Band(*(int(value) for value in values))
+    if isinstance(values, list) and len(values) == 3 and all(type(value) is int for value in values):
+        return Band(*values)
     return Band(0, 0, 0)
-
-
-def rescored_sentences(again: funnel.Rescored | None, kept: int, hard_share: float | None) -> str:
-    """What the share of new problems that are hard again means. hard_share: of the input's scored rows."""
-    if again is None and not kept:
-        return "No new problem was left to be measured."
-    if again is None:
-        return (
-            "It is not known how many new problems are hard: none was measured. They are measured only where the run "
-            "trains a proxy itself, and not where its scores come from a file."
-        )
-    said = [
-        f"{count(again.hard)} of the {count(again.measured)} new problems that were measured at the proxy's "
-        "checkpoints, like the input, fall into a hard cluster."
-    ]
-    if hard_share is not None:
-        base = f"rows of the input ({share(hard_share)})"
-        if again.low > hard_share:
-            said.append(f"New problems are hard more often than {base}: difficulty is handed on.")
-        elif again.high < hard_share:
-            said.append(
-                f"New problems are hard less often than {base}: what was made is easier than what it is made from."
-            )
-        else:
-            said.append(
-                f"That cannot be told apart from the share among {base}; more problems would narrow the interval."
-            )
-    said.append("Published work on this method saw about half.")
-    if again.invalid:
-        said.append(f"{count(again.invalid)} more could not be measured.")
-    return " ".join(said)
-
-
-def facts(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of cost and settings."""
-    tokens, requests, verdicts = (mapping(record, key) for key in ("tokens", "requests", "verdicts"))
-    band, kept = _band(record), real(look_up(record, "outcomes", "kept")) or 0
-    generated, fresh = real(tokens.get("generated")), real(tokens.get("generated in this run"))
-    seconds = real(record.get("seconds"))
-    reached = "reached" if record.get("budget_reached") else "not reached"
-    budget = record.get("budget")
-    return [
-        ("Generator", one_line(str(record.get("generator") or "not recorded"), 120)),
-        (
-            "Requests",
-            f"{count(requests.get('made'))} made, {count(requests.get('from the store'))} taken from the store",
-        ),
-        ("Prompt tokens", count(tokens.get("prompt"))),
-        ("Generated tokens", f"{count(generated)}, of which {count(fresh)} in this run"),
-        (
-            "Generated tokens per kept problem",
-            count(generated / kept) if generated is not None and kept else "none kept",
-        ),
-        ("Time at the generator", f"{duration(seconds)}" if fresh else "none: everything came from the store"),
-        ("Generated tokens per second", count(fresh / seconds if fresh and seconds else None)),
-        ("Budget", "none set" if budget is None else f"{count(budget)} generated tokens, {reached}"),
-        ("Solutions graded", ", ".join(f"{count(verdicts.get(key))} {key}" for key in ("right", "wrong", "undecided"))),
-        ("Band", f"{_of_band(band)} right of {band.samples}" if band.samples else "not recorded"),
-        ("New problems per row", count(record.get("variants_per_row"))),
-        ("Digest of the variation prompt", one_line(str(record.get("variation_prompt") or "not recorded"))),
-        ("Digest of the solution prompt", one_line(str(record.get("solution_prompt") or "not recorded"))),
-    ]
 
 
 def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -227,8 +146,7 @@ def difficulty_figure(finished: Finished, attempts: Attempts) -> dict[str, Any] 
         ("new problems", new, NEW, "solid"),
     ]
     every = np.concatenate([values for _, values, _, _ in groups])
-    low, high = (float(value) for value in np.percentile(every, (0, 99.9)))
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    edges = figures.bin_edges(every, BINS)
     lines = [
         {
             "type": "scatter",

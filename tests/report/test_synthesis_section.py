@@ -24,7 +24,7 @@ from curate.report.finished_run import read_finished
 from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_pairs
 from curate.report.reasons import REASONS, kind_of, outcome_of
 from curate.report.synthesis_funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
-from curate.report.synthesis_section import difficulty_figure, rescored_sentences, right_figure
+from curate.report.synthesis_section import difficulty_figure, right_figure
 from curate.report.texts import rejections
 from tests import ROOT
 from tests.fixtures.reports import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
@@ -153,14 +153,28 @@ def test_the_share_hard_again_is_told_with_its_interval(made: Path) -> None:
     assert "hard more often than rows of the input (20.4 %)" in text
 
 
-def test_what_the_share_means_depends_on_the_interval() -> None:
-    again = rescored({"rescored": {"measured": 100, "hard": 40, "invalid": 2}})
-    assert "more often" in rescored_sentences(again, 100, 0.2)
-    assert "cannot be told apart" in rescored_sentences(again, 100, 0.45)
-    assert "less often" in rescored_sentences(again, 100, 0.6)
-    assert "2 more could not be measured" in rescored_sentences(again, 100, None)
-    assert "none was measured" in rescored_sentences(None, 3, 0.2)
-    assert "No new problem was left" in rescored_sentences(None, 0, 0.2)
+@pytest.mark.parametrize(
+    ("found", "kept", "hard_share", "says"),
+    [
+        ({"measured": 100, "hard": 40, "invalid": 2}, 100, 0.2, "more often than rows of the input (20.0 %)"),
+        ({"measured": 100, "hard": 40, "invalid": 2}, 100, 0.45, "cannot be told apart"),
+        ({"measured": 100, "hard": 40, "invalid": 2}, 100, 0.6, "less often"),
+        ({"measured": 100, "hard": 40, "invalid": 2}, 100, None, "hard cluster. Published work on this method saw"),
+        ({"measured": 100, "hard": 40, "invalid": 2}, 100, None, "about half. 2 more could not be measured."),
+        (None, 3, 0.2, "none was measured"),
+        (None, 0, 0.2, "No new problem was left"),
+    ],
+)
+def test_what_the_share_means_depends_on_the_interval(
+    made_copy: Path, found: Any, kept: int, hard_share: float | None, says: str
+) -> None:
+    def change(run: dict[str, Any]) -> None:
+        run["diagnostics"]["hard_share"] = hard_share
+        run["synthesis"][0]["rescored"] = found
+        run["synthesis"][0]["outcomes"]["kept"] = kept
+
+    rewrite_run(made_copy, change)
+    assert says in section_of(made_copy)
 
 
 @pytest.mark.parametrize("found", [None, {}, {"measured": 0, "hard": 0}, {"measured": 2, "hard": 3}, {"measured": "x"}])
