@@ -29,14 +29,14 @@ _ROW_HEIGHT = 42
 
 
 def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]:
-    """Colour and dash of each arm, the same in every plot; the baseline is grey."""
+    """Color and dash of each arm, the same in every plot; the baseline is grey."""
     others = [arm for arm in arms if arm != baseline]
     palette = {arm: (_COLORS[k % len(_COLORS)], _DASHES[k % len(_DASHES)]) for k, arm in enumerate(others)}
     return {baseline: (GREY, "solid"), **palette}
 
 
 def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tuple[dict[str, Any], int]:
-    """Differences with their intervals, one row each, coloured by verdict; and the height that this needs."""
+    """Differences with their intervals, one row each, colored by verdict; and the height that this needs."""
     scale = 100 if metric == "accuracy" else 1
     sets = len({row["set"] for row in rows}) > 1
     labels = []
@@ -46,32 +46,22 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
         # Above its interval and not beside the axis, where it would take half of a narrow screen.
         place_of = {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yshift": 13, "showarrow": False}
         labels.append({**place_of, "text": f"<b>{label}</b>" if row["primary"] else label})
-    data = []
+    data: list[dict[str, Any]] = []
     for verdict, (color, symbol) in _VERDICTS.items():
         part = [k for k, row in enumerate(rows) if row["verdict"] == verdict]
         if not part:
             continue
-        middle = np.array([rows[k]["difference"] for k in part]) * scale
-        low = np.array([rows[k]["low"] for k in part]) * scale
-        high = np.array([rows[k]["high"] for k in part]) * scale
+        middle, reach = _intervals([rows[k] for k in part], scale)
         text = [f"{signed(metric, rows[k]['difference'])} ({interval(metric, rows[k])})" for k in part]
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": verdict,
-                "x": rounded(middle),
+                "x": middle,
                 "y": part,
                 "text": text,
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rounded(high - middle),
-                    "arrayminus": rounded(middle - low),
-                    "color": color,
-                    "thickness": 2,
-                    "width": 5,
-                },
+                "error_x": {**reach, "color": color, "thickness": 2, "width": 5},
                 "marker": {"color": color, "size": 10, "symbol": symbol, "line": {"color": color, "width": 2}},
                 "hovertemplate": "%{text}<extra></extra>",
             }
@@ -83,6 +73,13 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
     layout = framed(UNITS[metric], "", xaxis=x_axis, yaxis=axis, shapes=[line], annotations=labels)
     layout["margin"]["l"] = 12
     return {"data": data, "layout": layout}, 110 + _ROW_HEIGHT * len(rows)
+
+
+def _intervals(rows: Sequence[dict[str, Any]], scale: int = 1) -> tuple[list[float], dict[str, Any]]:
+    """The differences of the rows times `scale`, and the error bars from the low to the high end of each."""
+    middle, low, high = (np.array([row[key] for row in rows]) * scale for key in ("difference", "low", "high"))
+    reach = {"array": rounded(high - middle), "arrayminus": rounded(middle - low)}
+    return rounded(middle), {"type": "data", "symmetric": False, **reach}
 
 
 def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
@@ -149,12 +146,12 @@ def bars(
 def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
     names = list(dict.fromkeys(row[label] for row in rows))
     shown = [plot_text(name, 24) for name in names]
-    data = []
+    data: list[dict[str, Any]] = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = {row[label]: row for row in rows if row["arm"] == arm}
         places = [place for place, name in enumerate(names) if name in own]
         part = [own[names[place]] for place in places]
-        middle, low, high = (np.array([row[key] for row in part]) for key in ("difference", "low", "high"))
+        middle, reach = _intervals(part)
         text = [
             f"{shown[k]}: {signed('nll', row['difference'])} ({interval('nll', row)})"
             for k, row in zip(places, part, strict=True)
@@ -164,18 +161,10 @@ def _difference_bars(rows: Sequence[dict[str, Any]], label: str, colors: dict[st
                 "type": "bar",
                 "name": plot_text(arm, 30),
                 "x": places,
-                "y": rounded(middle),
+                "y": middle,
                 "text": text,
                 "textposition": "none",
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": rounded(high - middle),
-                    "arrayminus": rounded(middle - low),
-                    "color": GREY,
-                    "thickness": 1.5,
-                    "width": 3,
-                },
+                "error_y": {**reach, "color": GREY, "thickness": 1.5, "width": 3},
                 "marker": {"color": colors[arm][0]},
                 "hovertemplate": f"{plot_text(arm, 30)}, %{{text}}<extra></extra>",
             }

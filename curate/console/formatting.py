@@ -35,13 +35,8 @@ __all__ = [
 
 MISSING = "–"
 _JOINERS = "\u200c\u200d"  # shape letters and emoji; they cannot reorder or hide text
-_ACTING = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # Unicode general categories of characters that do not show themselves
+# Unicode general categories of characters that do not show themselves.
+_ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def visible(text: str, limit: int = 4_000) -> str:

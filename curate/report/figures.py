@@ -1,7 +1,7 @@
-"""The plots of the page, as plotly figures in plain dictionaries.
+"""The sections "Loss trajectories" and "Difficulty", and what all plots share: plotly figures in plain dictionaries.
 
 Every array is aggregated or sampled with a seed here, so that the page does not grow with the data.
-Colours are chosen to stand out on white and on near-black alike; text and grid are coloured by the page.
+Colors are chosen to stand out on white and on near-black alike; text and grid are colored by the page.
 """
 
 from __future__ import annotations
@@ -71,11 +71,7 @@ def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
 
 
 def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
-    """The groups to draw, and all clusters.
-
-    The same list twice unless there are too many clusters to tell apart: then the easy and the hard rows are
-    drawn.
-    """
+    """The groups to draw, and all clusters; of more clusters than can be told apart only easy and hard rows."""
     usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
     order = np.flatnonzero(usable)
     order = order[np.argsort(rows.cluster[order], kind="stable")]
@@ -117,32 +113,14 @@ def rounded(values: npt.ArrayLike) -> list[float]:
 
 def framed(x: str, y: str, **more: Any) -> dict[str, Any]:
     """A layout with these titles of the axes, as all plots of the page have it."""
-    x_axis = {
-        "title": {"text": x, "font": {"size": 13}},
-        "zeroline": False,
-        "automargin": True,
-        **more.pop("xaxis", {}),
-    }
-    y_axis = {
-        "title": {"text": y, "font": {"size": 13}},
-        "zeroline": False,
-        "automargin": True,
-        **more.pop("yaxis", {}),
-    }
-    legend = {
-        "orientation": "h",
-        "x": 0,
-        "xanchor": "left",
-        "y": 1.02,
-        "yanchor": "bottom",
-        "traceorder": "normal",
-    }
-    margin = {"l": 52, "r": 12, "t": 12, "b": 48}
+    axis = {"zeroline": False, "automargin": True}
+    x_title, y_title = ({"text": title, "font": {"size": 13}} for title in (x, y))
+    place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     return {
-        "xaxis": x_axis,
-        "yaxis": y_axis,
-        "legend": legend,
-        "margin": margin,
+        "xaxis": {"title": x_title, **axis, **more.pop("xaxis", {})},
+        "yaxis": {"title": y_title, **axis, **more.pop("yaxis", {})},
+        "legend": {"orientation": "h", **place, "traceorder": "normal"},
+        "margin": {"l": 52, "r": 12, "t": 12, "b": 48},
         "hovermode": "closest",
         **more,
     }
@@ -159,10 +137,7 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
         low, middle, high = (rounded(row) for row in group.quantiles)
         shared = {"x": steps, "type": "scatter", "legendgroup": group.name}
         edge = {**shared, "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-        areas += [
-            {**edge, "y": low},
-            {**edge, "y": high, "fill": "tonexty", "fillcolor": _faint(color, 0.16)},
-        ]
+        areas += [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": _faint(color, 0.16)}]
         lines.append(
             {
                 **shared,
@@ -216,17 +191,14 @@ def histogram(rows: Rows) -> dict[str, Any]:
     bars = []
     for name, mask, color in (("easy", ~hard, EASY), ("hard", hard, HARD)):
         sizes, _ = np.histogram(values[mask], edges)
-        bar = {"type": "bar", "name": name, "x": ((edges[:-1] + edges[1:]) / 2).tolist(), "y": sizes.tolist()}
-        shape = {
-            "shape": "/" if name == "hard" else "",
-            "size": 5,
-            "solidity": 0.3,
-            "fillmode": "overlay",
-            "fgcolor": "#ffffff",
-        }
+        hatch = {"size": 5, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "#ffffff"}
+        shape = {"shape": "/" if name == "hard" else "", **hatch}
         bars.append(
             {
-                **bar,
+                "type": "bar",
+                "name": name,
+                "x": ((edges[:-1] + edges[1:]) / 2).tolist(),
+                "y": sizes.tolist(),
                 "marker": {"color": color, "pattern": shape, "line": {"width": 0}},
                 "width": float(edges[1] - edges[0]),
                 "hovertemplate": "%{y:,} rows at about %{x:.3f}<extra>" + name + "</extra>",

@@ -1,6 +1,10 @@
 """report.html: one page, without any network access, that shows what a finished run did.
 
-It is written from the folder of the run alone, so it can be written again at any time. Nothing the data holds
+It is written from the folder of the run alone, so it can be written again at any time. `finished_run` reads the
+folder; `sizes`, `figures`, `texts` and `synthesis_section` give the plain values of their sections; numbers are
+formatted and sentences written by the template, which has everything else from run.json.
+
+Nothing the data holds
 can act in it: HTML is escaped by the template engine, the acting characters of every string are made visible
 (`curate.console.formatting.visible`), and a Content-Security-Policy runs no script but the two whose hashes it names
 and allows no request at all.

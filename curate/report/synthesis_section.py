@@ -97,7 +97,7 @@ def _band(record: dict[str, Any]) -> Band:
 
 
 def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Problems by right solutions, coloured by where that lies to the band; None where no problem was solved."""
+    """Problems by right solutions, colored by where that lies to the band; None where no problem was solved."""
     band, listed = _band(record), record.get("right_of_drawn")
     triples = [each for each in listed if isinstance(each, list) and len(each) == 3] if isinstance(listed, list) else []
     if not triples or not band.samples:

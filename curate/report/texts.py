@@ -1,4 +1,4 @@
-"""The texts that a page shows: the easiest and hardest rows, some whose loss stays high and flat, and rejected ones.
+"""The sections "Examples" and "Rejected rows": easiest and hardest rows, some whose loss stays high, rejected ones.
 
 Only the cells that are shown are kept, and only the beginning of each is decoded, so that a million rows or
 cells of many megabytes cost little more than a small dataset.
