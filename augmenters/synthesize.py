@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from augmenters.synthesis.cost import price
+from augmenters.synthesis.new_rows import kept_variants, new_id, new_rows
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
-from augmenters.synthesis.source_rows import check_examples
-from augmenters.synthesis.synthesize import synthesize
+from augmenters.synthesis.record import rejected_variants, summarize
+from augmenters.synthesis.request_queue import SynthesisQueue
+from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, source_rows
+from augmenters.synthesis.variants import SynthesisSettings, VariantGroup
 from curate.component import Component, Consent
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
+from curate.gate import GateIndex
+from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
 from curate.mixture.plan import Demand, Kind, Plan, Price, Readiness, Realized
 from curate.run import Run
-
-__all__ = ["Synthesize"]
+from curate.verify import grade
+from curate.verify.pass_rate import Band
+from curate.verify.sandbox import sandbox_layers
 
 
 class Synthesize(Component):
@@ -46,7 +53,7 @@ class Synthesize(Component):
         what the request store holds is used all the same.
     noise_guard: share of the chosen rows, those of highest final loss, that are not started from: a new problem
         is graded by the answer of its row, which may be wrong there. On clean data these are the rarest rows, and what
-        the method is for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are left
+        the settings is for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are left
         out too. 0 = off.
     originals: "keep"; or "drop", so that the result holds nothing but new problems.
     keep: "all" new problems; or those that are "hard" when they are measured like the input.
@@ -121,13 +128,99 @@ class Synthesize(Component):
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""
-        return price(self, _own(plan), examples, run)
+        (demand,) = plan.demands
+        _, sources, queue = self._begin(demand, examples, run)
+        queue.replay()
+        left = queue.left()
+        expected = [group.expected_tokens() for group in queue.groups if not group.finished]
+        return Price(
+            rows=len(sources.rows),
+            skipped=sources.skipped.total(),
+            stored=queue.stored,
+            requests=left.requests,
+            generated_tokens=min(int(sum(generated for generated, _ in expected)), left.completion_tokens),
+            prompt_tokens=int(sum(prompts for _, prompts in expected)),
+            most_tokens=left.completion_tokens,
+        )
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
-        """Write, screen, solve and grade. Interrupted, the same call goes on from the request store in the cache."""
-        return synthesize(self, _own(plan), examples, run)
+        """Write, screen, solve and grade. Interrupted, the same call resumes from the request store in the cache."""
+        (demand,) = plan.demands
+        settings, sources, queue = self._begin(demand, examples, run)
+        groups = queue.groups
+        with run.progress.stage("synthesise", len(groups), "rows") as stage:
+            queue.on_finished = lambda _: stage.advance(1)
+            queue.replay()
+            if queue.left().requests:
+                self.generator.serve(queue)
+            stage.cost.tokens = queue.made_tokens
+        queue.close()
+        _reject_near_duplicates(groups, run)
+        name = _label(self.generator, queue.model)
+        sandbox = list(sandbox_layers()) if self.run_programs else None
+        return Realized(
+            new_rows(groups, examples, queue.model, name),
+            rejected_variants(groups),
+            partial(summarize, settings, demand, sources, queue, name, sandbox),
+        )
+
+    def _begin(
+        self, demand: Demand, examples: Examples, run: Run
+    ) -> tuple[SynthesisSettings, SourceRows, SynthesisQueue]:
+        """How variants are made, the rows that can have some, and the queue of requests, none of them asked yet."""
+        assert demand.rows is not None
+        check_shape(examples)
+        sources = source_rows(examples, demand.rows, run_programs=self.run_programs)
+        if len(demand.rows) and not sources.rows:
+            raise InputError(
+                f"Synthesize: none of the {len(demand.rows):,} rows to start from can have variants "
+                f"({sources.reasons}); name the column of final answers with --columns final_answer=COLUMN"
+            )
+        settings = self._settings(run.gate_index(examples))
+        groups = [VariantGroup(source, settings, demand.seed, demand.number) for source in sources.rows]
+        # Which rows are reached before a budget ends must not depend on how the file is sorted.
+        order = np.random.default_rng(demand.seed).permutation(len(groups))
+        queue = SynthesisQueue(
+            [groups[place] for place in order],
+            RequestStore.under(run.store),
+            self.generator.identity(),
+            budget=self.budget,
+            note=run.progress.note,
+        )
+        return settings, sources, queue
+
+    def _settings(self, index: GateIndex) -> SynthesisSettings:
+        def screen(problems: Sequence[str]) -> list[tuple[str, str] | None]:
+            return [(hits[0].kind, hits[0].what) if hits else None for hits in index.check(problems)]
+
+        return SynthesisSettings(
+            variants=self.variants,
+            band=Band(*self.band, self.samples),
+            variation_sampling=self.variation_sampling,
+            solution_sampling=self.solution_sampling,
+            variation_prompt=self.variation_prompt,
+            solution_prompt=self.solution_prompt,
+            longest_problem=self.longest_problem,
+            # The prompt asks for a marked answer; a mere last number may be anything.
+            grade=partial(grade, strong_only=True, run_programs=self.run_programs),
+            screen=screen,
+        )
 
 
-def _own(plan: Plan) -> Demand:
-    (demand,) = plan.demands
-    return demand
+def _label(generator: Generator, identity: str) -> str:
+    """Name of the model, and what tells its versions apart."""
+    model = getattr(generator, "model", None)
+    if not isinstance(model, str) or model in identity:
+        return identity
+    return f"{Path(model).name} ({identity})"
+
+
+def _reject_near_duplicates(groups: Sequence[VariantGroup], run: Run) -> None:
+    """Of kept problems that are near-duplicates of each other keep the first, in the order of the groups."""
+    kept = kept_variants(groups)
+    # Only against each other: what each collides with in the input was seen before it was solved.
+    index = run.new_rows_index()
+    hits = index.admit([v.problem or "" for _, v in kept], [new_id(group, v) for group, v in kept])
+    for (_, variant), collisions in zip(kept, hits, strict=True):
+        if collisions:
+            variant.reject(collisions[0].kind, collisions[0].what)

@@ -70,7 +70,7 @@ class Curated:
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
         """About the split, the input and what was made, each with what to do."""
-        made = [warning for part in self.realized for warning in part.warnings]
+        made = [warning for part in self.realized for warning in part.summary.warnings]
         return (*self.diagnostics.warnings, *contamination_warnings(self.contaminated, len(self.split)), *made)
 
     @property
@@ -159,7 +159,7 @@ class Curated:
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
             "counts": count_rows(self.mixture, *made, self.rejected.num_rows),
-            "synthesis": [part.record for part in self.realized if part.record],
+            "synthesis": [part.summary.record for part in self.realized if part.summary.record],
             "diagnostics": self.diagnostics.to_json(),
             "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
             "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # as it was used, its derived seed included
@@ -181,7 +181,7 @@ class Curated:
         names = pa.array(list(plan.reasons) or [""], pa.string())
         tables["plan"] = pa.table({"example_id": ids, "count": plan.counts, "reason": names.take(reason)})
         tables["rejected"] = self.rejected
-        attempts = [part.attempts for part in self.realized if part.attempts is not None]
+        attempts = [part.summary.attempts for part in self.realized if part.summary.attempts is not None]
         if attempts:
             tables["synthesis"] = pa.concat_tables(attempts)
         for name, table in tables.items():

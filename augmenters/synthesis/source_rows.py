@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from augmenters.synthesis.new_rows import check_schema
-from augmenters.synthesis.variants import Parent
+from augmenters.synthesis.variants import SourceRow
 from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.types import IntArray
 from curate.verify import Verdict, grade, reference_answer
 from curate.verify.sandbox import check_sandbox, printed_answer, program_in
-
-__all__ = ["Parents", "check_examples", "check_shape", "parents"]
 
 NO_ANSWER = "no verifiable answer"
 DISAGREES = "solution and final answer disagree"
@@ -28,10 +26,10 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Parents:
-    """parents: rows to start from, in row order; skipped: rows that cannot serve, by reason."""
+class SourceRows:
+    """rows: to start from, in row order; skipped: rows that cannot serve, by reason."""
 
-    parents: list[Parent]
+    rows: list[SourceRow]
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -58,23 +56,23 @@ def check_examples(examples: Examples, *, run_programs: bool) -> None:
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
     skipped: Counter[str] = Counter()
     for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):
-        found = parents(examples, np.sort(part), run_programs=run_programs)
-        if found.parents:  # the first that can will do: programs take their time
+        sample = source_rows(examples, np.sort(part), run_programs=run_programs)
+        if sample.rows:  # one row is enough: programs take their time
             return
-        skipped += found.skipped
+        skipped += sample.skipped
     raise InputError(
         "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
-        f"({Parents([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN"
+        f"({SourceRows([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN"
     )
 
 
-def parents(examples: Examples, rows: IntArray, *, run_programs: bool = False) -> Parents:
+def source_rows(examples: Examples, rows: IntArray, *, run_programs: bool = False) -> SourceRows:
     """The rows at the given positions that can have variants.
 
     The final answer is the cell of the column with that role, else the one that the solution marks as final (a mere
     last number is not enough to grade by); with `run_programs`, what a solution that is a Python program prints.
     """
-    found: list[Parent] = []
+    usable: list[SourceRow] = []
     skipped: Counter[str] = Counter()
     for low in range(0, len(rows), _BLOCK):
         block = examples.take(rows[low : low + _BLOCK])
@@ -95,8 +93,8 @@ def parents(examples: Examples, rows: IntArray, *, run_programs: bool = False) -
             elif cell is not None and _contradicts(solution, answer):
                 skipped[DISAGREES] += 1
             else:
-                found.append(Parent(row, example_id, problem, solution, answer))
-    return Parents(found, skipped)
+                usable.append(SourceRow(row, example_id, problem, solution, answer))
+    return SourceRows(usable, skipped)
 
 
 def _pairs(examples: Examples) -> list[tuple[str, str] | None]:

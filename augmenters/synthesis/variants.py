@@ -6,22 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from augmenters.synthesis.parsing import has_control_characters, parse_problem, problem_fault
-from augmenters.synthesis.prompts import chat
+from augmenters.synthesis.prompts import chat, has_control_characters, parse_problem, problem_fault
 from curate.generators.requests import Completion, Request, Sampling
 from curate.seeds import derive_seed
 from curate.verify import Verdict
-from curate.verify.pass_rate import Band
+from curate.verify.pass_rate import Band, Decision
 
-__all__ = ["Drawn", "Family", "Method", "Parent", "Variant"]
-
-# Outcomes of a variant that later stages give; the others are the reasons that stand here below.
+_CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
+# Outcomes of a variant besides the reasons for rejection below.
 KEPT = "kept"
 UNFINISHED = "budget reached"
 
 
 @dataclass(frozen=True)
-class Parent:
+class SourceRow:
     """A row of the input to write variants of. row: its position; answer: its final answer."""
 
     row: int
@@ -32,7 +30,7 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Method:
+class SynthesisSettings:
     """How variants are made; see `augmenters.Synthesize` for the meaning of each.
 
     grade: (completion, answer) -> Verdict. screen: problems -> for each (reason, what it collides with), or None.
@@ -48,9 +46,13 @@ class Method:
     grade: Callable[[str, str], Verdict]
     screen: Callable[[Sequence[str]], Sequence[tuple[str, str] | None]]
 
+    def decide(self, variant: Variant) -> Decision | None:
+        """What the solutions drawn so far say of a variant; None = nothing yet."""
+        return self.band.decide(variant.count(Verdict.right), variant.count(Verdict.undecided), len(variant.drawn))
+
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledSolution:
     """One sampled solution and how its final answer compares with the original one."""
 
     request: Request
@@ -70,7 +72,7 @@ class Variant:
     request: Request
     proposal: Completion | None = None
     problem: str | None = None
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[SampledSolution] = field(default_factory=list)
     screened: bool = False
     outcome: str | None = None
     detail: str | None = None
@@ -79,7 +81,7 @@ class Variant:
         return sum(each.verdict == verdict for each in self.drawn)
 
     @property
-    def solution(self) -> Drawn | None:
+    def solution(self) -> SampledSolution | None:
         """The first right sample that is plain text: the new row's completion."""
         right = (each for each in self.drawn if each.verdict == Verdict.right)
         return next((each for each in right if not has_control_characters(each.completion.text)), None)
@@ -94,8 +96,8 @@ class Variant:
         self.outcome, self.detail = reason, detail
 
 
-class Family:
-    """All variants of one parent.
+class VariantGroup:
+    """All variants of one source row.
 
     `begin` says what to ask first; `receive` takes a completion and says what to ask next. Proposals are looked at
     when all of them are there, and samples when a whole round is, so that what is asked never depends on the order
@@ -104,13 +106,13 @@ class Family:
     demand: number of earlier demands for synthetic rows, which the ids of new rows tell apart.
     """
 
-    def __init__(self, parent: Parent, method: Method, seed: int, demand: int = 0) -> None:
-        self.parent, self.method, self.demand = parent, method, demand
-        prompt = chat(method.variation_prompt, "solution", parent.solution)
-        drawn_with = derive_seed(seed, "variation", parent.example_id)
+    def __init__(self, source: SourceRow, settings: SynthesisSettings, seed: int, demand: int = 0) -> None:
+        self.source, self.settings, self.demand = source, settings, demand
+        prompt = chat(settings.variation_prompt, "solution", source.solution)
+        drawn_with = derive_seed(seed, "variation", source.example_id)
         self.variants = [
-            Variant(number, Request(prompt, method.variation_sampling, drawn_with, number))
-            for number in range(method.variants)
+            Variant(number, Request(prompt, settings.variation_sampling, drawn_with, number))
+            for number in range(settings.variants)
         ]
         self.seed = seed
         self._round: dict[int, dict[int, tuple[Request, Completion]]] = {}
@@ -122,16 +124,34 @@ class Family:
 
     @property
     def untouched(self) -> bool:
-        """Whether no completion of the family is there yet."""
+        """Whether no completion of the group is there yet."""
         return all(variant.proposal is None for variant in self.variants)
 
+    def expected_tokens(self) -> tuple[float, float]:
+        """Tokens (generated, of prompts) still to come, if texts are about as long as the source row's."""
+        settings = self.settings
+        problem = len(self.source.problem) / _CHARACTERS_PER_TOKEN
+        solution = len(self.source.solution) / _CHARACTERS_PER_TOKEN
+        around = [len(text) / _CHARACTERS_PER_TOKEN for text in (settings.variation_prompt, settings.solution_prompt)]
+        generated = prompts = 0.0
+        for variant in self.variants:
+            if variant.outcome is not None:
+                continue
+            samples = settings.band.samples - len(variant.drawn)
+            generated += samples * min(1.5 * solution, settings.solution_sampling.max_tokens)
+            prompts += samples * (problem + around[1])
+            if variant.proposal is None:
+                generated += min(problem, settings.variation_sampling.max_tokens)
+                prompts += solution + around[0]
+        return generated, prompts
+
     def begin(self) -> list[tuple[Request, Any]]:
-        """The first requests, each with the ticket to hand back with its completion."""
+        """The first requests, each with the request_id to hand back with its completion."""
         return [(variant.request, (variant.number, None)) for variant in self.variants]
 
-    def receive(self, ticket: Any, request: Request, completion: Completion) -> list[tuple[Request, Any]]:
+    def receive(self, request_id: Any, request: Request, completion: Completion) -> list[tuple[Request, Any]]:
         """Take the completion of a request; returns the requests that follow from it."""
-        number, sample = ticket
+        number, sample = request_id
         variant = self.variants[number]
         if sample is None:
             variant.proposal = completion
@@ -144,8 +164,8 @@ class Family:
         for variant in self.variants:
             self._judge_proposal(variant, seen)
         open_ones = [variant for variant in self.variants if variant.outcome is None]
-        found = self.method.screen([variant.problem or "" for variant in open_ones])
-        for variant, collision in zip(open_ones, found, strict=True):
+        collisions = self.settings.screen([variant.problem or "" for variant in open_ones])
+        for variant, collision in zip(open_ones, collisions, strict=True):
             if collision is not None:
                 variant.reject(*collision)
             variant.screened = collision is None
@@ -160,7 +180,7 @@ class Family:
         if problem is None:
             return variant.reject("proposal cut off" if cut else "no problem in the proposal")
         variant.problem = problem
-        fault = problem_fault(problem, self.parent.answer, self.parent.problem, self.method.longest_problem)
+        fault = problem_fault(problem, self.source.answer, self.source.problem, self.settings.longest_problem)
         plain = " ".join(problem.lower().split())
         if fault is None and plain in seen:
             fault = "same as another variant of its parent"
@@ -168,27 +188,29 @@ class Family:
         return variant.reject(fault) if fault else None
 
     def _next_round(self, variant: Variant) -> list[tuple[Request, Any]]:
-        band, drawn = self.method.band, len(variant.drawn)
+        band, drawn = self.settings.band, len(variant.drawn)
         asked = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), drawn)
         assert variant.problem is not None
-        prompt = chat(self.method.solution_prompt, "problem", variant.problem)
-        seed = derive_seed(self.seed, "solution", self.parent.example_id, variant.number)
+        prompt = chat(self.settings.solution_prompt, "problem", variant.problem)
+        seed = derive_seed(self.seed, "solution", self.source.example_id, variant.number)
         self._round[variant.number], self._asked[variant.number] = {}, asked
         samples = range(drawn, drawn + asked)
         return [
-            (Request(prompt, self.method.solution_sampling, seed, index), (variant.number, index)) for index in samples
+            (Request(prompt, self.settings.solution_sampling, seed, index), (variant.number, index))
+            for index in samples
         ]
 
     def _judge_round(self, variant: Variant) -> list[tuple[Request, Any]]:
         arrived = [each for _, each in sorted(self._round[variant.number].items())]
         served = [each for each in arrived if each[1].finish_reason != "refused"]
-        variant.drawn += [Drawn(request, completion, self._verdict(completion)) for request, completion in served]
+        variant.drawn += [
+            SampledSolution(request, completion, self._verdict(completion)) for request, completion in served
+        ]
         if len(served) < len(arrived):
             refusal = next(completion.refusal for _, completion in arrived if completion.finish_reason == "refused")
             variant.reject("request refused", refusal)
             return []
-        right, undecided = variant.count(Verdict.right), variant.count(Verdict.undecided)
-        decision = self.method.band.decide(right, undecided, len(variant.drawn))
+        decision = self.settings.decide(variant)
         if decision is None:
             return self._next_round(variant)
         if decision != "in the band":
@@ -203,4 +225,4 @@ class Family:
         # A solution that was cut off is none, whatever number its last line happens to hold.
         if completion.finish_reason == "length":
             return Verdict.wrong
-        return self.method.grade(completion.text, self.parent.answer)
+        return self.settings.grade(completion.text, self.source.answer)

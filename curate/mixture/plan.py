@@ -6,8 +6,9 @@ augmenters is complete (`realize`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -189,24 +190,55 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Realized:
-    """What a Realizer made: the rows, and the rejected ones as dictionaries with a `reason` each.
+class Screened:
+    """What became of new rows after they were made, by their example ids.
 
-    record: JSON about how they were made (counts, settings, cost), for run.json and the report.
+    left_out: why a row did not enter, in short (what is counted) and in full.
+    measured: (hard, difficulty) of the rows that were measured like the input; difficulty is NaN where invalid.
+    """
+
+    left_out: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    measured: Mapping[str, tuple[bool, float]] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Counts of what was measured, for run.json; empty where nothing was."""
+        if not self.measured:
+            return {}
+        valid = sum(not np.isnan(difficulty) for _, difficulty in self.measured.values())
+        hard = sum(hard for hard, _ in self.measured.values())
+        return {"rescored": {"measured": valid, "hard": hard, "invalid": len(self.measured) - valid}}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How rows were made.
+
+    record: JSON (counts, settings, cost), for run.json and the report.
     attempts: Arrow table with a row for each thing that was tried, with `example_id` where it became a row.
-    advice: the warnings that such a record deserves; asked once all stages have had their say in it.
+    warnings: about the settings.
+    """
+
+    record: dict[str, Any] = field(default_factory=dict)
+    attempts: Any = None
+    warnings: Sequence[RunWarning] = ()
+
+
+@dataclass(frozen=True)
+class Realized:
+    """New rows, and the rejected ones as dictionaries with a `reason` each.
+
+    summarize: called once, after screening, for `summary`.
     """
 
     rows: NewRows
     rejected: list[dict[str, Any]] = field(default_factory=list)
-    record: dict[str, Any] = field(default_factory=dict)
-    attempts: Any = None
-    advice: Callable[[dict[str, Any]], Sequence[RunWarning]] = lambda record: ()
+    summarize: Callable[[Screened], Summary] = lambda screened: Summary(screened.record)
+    screened: Screened = field(default_factory=Screened)
 
-    @property
-    def warnings(self) -> Sequence[RunWarning]:
-        """What the record says about the settings."""
-        return self.advice(self.record)
+    @cached_property
+    def summary(self) -> Summary:
+        return self.summarize(self.screened)
 
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:

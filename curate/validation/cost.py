@@ -29,7 +29,7 @@ def curation_cost(
         tokens = known = None
     elif facts and proxy:
         tokens, known = _through_proxy(curated, facts, trained, measured, seconds)
-    written = [part.record for part in curated.realized if part.record]
+    written = [part.summary.record for part in curated.realized if part.summary.record]
     return {
         "seconds": None if known is None else round(known, 3),
         "tokens": tokens,

@@ -54,7 +54,7 @@ def test_rows_that_cannot_serve_are_counted_by_reason(tmp_path: Path) -> None:
     data = read(pa.table(table), columns=COLUMNS).examples
     plan = fold([Synthesize(generator=Writer(), noise_guard=0, variants=1)], all_hard(data))
     (made,) = realize(plan, data, Run(cache=tmp_path))
-    assert made.record["rows"] == {
+    assert made.summary.record["rows"] == {
         "chosen": 60,
         "marked by the noise guard": 0,
         "not in the sample": 0,

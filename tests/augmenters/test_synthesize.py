@@ -33,14 +33,14 @@ def test_it_keeps_the_contract_of_an_augmenter() -> None:
 def test_every_proposal_is_accounted_for(cache: Path) -> None:
     curated = run(cache, Synthesize(generator=Writer(0.4), variants=3))
     (part,) = curated.realized
-    outcomes = part.record["outcomes"]
-    assert sum(outcomes.values()) == part.attempts.num_rows == 3 * part.record["rows"]["started from"]
-    assert outcomes["kept"] == len(part.rows) == dict(part.record["funnel"])["kept"]
+    outcomes = part.summary.record["outcomes"]
+    assert sum(outcomes.values()) == part.summary.attempts.num_rows == 3 * part.summary.record["rows"]["started from"]
+    assert outcomes["kept"] == len(part.rows) == dict(part.summary.record["funnel"])["kept"]
     reasons = [r for r in curated.rejected.to_pylist() if r["stage"] in ("synthesise", "measure", "gate")]
-    assert len(reasons) == part.attempts.num_rows - len(part.rows)
-    counts = [count for _, count in part.record["funnel"]]
+    assert len(reasons) == part.summary.attempts.num_rows - len(part.rows)
+    counts = [count for _, count in part.summary.record["funnel"]]
     assert counts == sorted(counts, reverse=True)
-    kept = [row for row in part.attempts.to_pylist() if row["outcome"] == "kept"]
+    kept = [row for row in part.summary.attempts.to_pylist() if row["outcome"] == "kept"]
     assert [row["example_id"] for row in kept] == part.rows.ids
     for row in kept:
         assert row["rescored_hard"] is not None
@@ -56,7 +56,7 @@ def test_the_same_store_gives_the_same_bytes_and_asks_nothing(cache: Path, tmp_p
     augmenters = (Duplicate(), Synthesize(generator=Writer()))
     first = run(cache, *augmenters, out=tmp_path / "a")
     again = run(cache, *augmenters, out=tmp_path / "b")
-    made = [each.realized[0].record["requests"]["made"] for each in (first, again)]
+    made = [each.realized[0].summary.record["requests"]["made"] for each in (first, again)]
     assert made[1] == 0
     for folder in ("data", "tables"):
         names = sorted(path.name for path in (tmp_path / "a" / folder).iterdir())
@@ -86,7 +86,7 @@ def test_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", Synthesize(generator=Dying(left=[])))
     rest = run(tmp_path / "cut", Synthesize(generator=Writer()))
-    assert rest.realized[0].record["requests"]["from the store"] == 22
+    assert rest.realized[0].summary.record["requests"]["from the store"] == 22
     assert rest.dataset.to_pylist() == whole.dataset.to_pylist()
 
 
@@ -99,7 +99,7 @@ def test_rows_that_hit_an_evaluation_set_never_get_through(cache: Path, tmp_path
     pq.write_table(pa.table({"question": [free[0]["question"]], "answer": ["1"]}), held_out)
     curated = run(cache, Synthesize(generator=Writer()), gate=Gate(evaluation=(str(held_out),)))
     assert free[0]["question"] not in {row["question"] for row in synthetic(curated)}
-    hits = [row for row in curated.realized[0].attempts.to_pylist() if "evaluation" in row["outcome"]]
+    hits = [row for row in curated.realized[0].summary.attempts.to_pylist() if "evaluation" in row["outcome"]]
     assert hits
     assert all("test.parquet" in row["detail"] for row in hits)
 
@@ -141,12 +141,12 @@ def test_near_copies_of_the_input_and_of_each_other_are_rejected(cache: Path) ->
         .set_column(1, "answer", pa.array([f"Think hard about {k} + {k}, then say it." for k in range(60)]))
     )
     curated = run(cache, Synthesize(generator=Copier(text=source + " Say.", name="copier"), variants=1), table=table)
-    assert set(curated.realized[0].record["outcomes"]) == {"near-duplicate of source"}
+    assert set(curated.realized[0].summary.record["outcomes"]) == {"near-duplicate of source"}
     fresh = "On which day does the tide at the northern harbour wall reach its lowest mark, counted from today?"
     curated = run(cache, Synthesize(generator=Copier(text=fresh, name="repeater"), variants=2), table=table)
-    outcomes = curated.realized[0].record["outcomes"]
+    outcomes = curated.realized[0].summary.record["outcomes"]
     assert outcomes["kept"] == 1
-    started = curated.realized[0].record["rows"]["started from"]
+    started = curated.realized[0].summary.record["rows"]["started from"]
     assert outcomes["same as another variant of its parent"] == started
     assert outcomes["near-duplicate of new"] == started - 1
 
@@ -173,8 +173,10 @@ def test_only_those_still_hard_are_kept_if_asked_for(cache: Path) -> None:
     expected = [row["example_id"] for row in synthetic(every) if row["rescored_hard"]]
     assert sorted(row["example_id"] for row in synthetic(only)) == sorted(expected)
     assert 0 < len(expected) < len(synthetic(every))
-    assert only.realized[0].record["outcomes"]["not hard when measured"] == len(synthetic(every)) - len(expected)
-    assert only.realized[0].record["rescored"] == every.realized[0].record["rescored"]
+    assert only.realized[0].summary.record["outcomes"]["not hard when measured"] == len(synthetic(every)) - len(
+        expected
+    )
+    assert only.realized[0].summary.record["rescored"] == every.realized[0].summary.record["rescored"]
 
 
 def test_with_given_scores_new_rows_are_not_measured_and_it_says_so(cache: Path) -> None:
@@ -223,7 +225,7 @@ def test_nothing_but_new_problems_if_asked_for(cache: Path) -> None:
 def test_no_problem_kept_is_a_result_too(cache: Path, tmp_path: Path) -> None:
     curated = run(cache, Synthesize(generator=Writer(0.0), originals="drop"), out=tmp_path / "none")
     assert len(curated.dataset) == 0
-    assert set(curated.realized[0].record["outcomes"]) == {"too hard"}
+    assert set(curated.realized[0].summary.record["outcomes"]) == {"too hard"}
     record = json.loads((tmp_path / "none" / "run.json").read_text())
     assert record["counts"]["output"] == 0
     assert "too hard" in (tmp_path / "none" / "report.html").read_text()
@@ -246,12 +248,12 @@ def test_programs_are_run_in_a_sandbox_that_the_record_describes(tmp_path: Path)
     settings = {"noise_guard": 0, "rows": 3, "variants": 1, "samples": 2, "band": (1, 2)}
     plan = fold([Synthesize(generator=Programmer(), run_programs=True, **settings)], all_hard(data))
     first, again = (realize(plan, data, Run(cache=tmp_path))[0] for _ in range(2))
-    assert first.record["sandbox"] == list(sandbox_layers())
+    assert first.summary.record["sandbox"] == list(sandbox_layers())
     assert first.rows == again.rows  # from the store, programs and all
-    assert again.record["requests"]["made"] == 0
-    assert sum(first.record["verdicts"].values()) > first.record["verdicts"]["undecided"]
+    assert again.summary.record["requests"]["made"] == 0
+    assert sum(first.summary.record["verdicts"].values()) > first.summary.record["verdicts"]["undecided"]
     plan = fold([Synthesize(generator=Writer(), **settings)], all_hard(data))
-    assert realize(plan, data, Run(cache=tmp_path))[0].record["sandbox"] is None
+    assert realize(plan, data, Run(cache=tmp_path))[0].summary.record["sandbox"] is None
 
 
 def test_where_no_program_can_be_run_it_says_so_before_anything_is_trained(
@@ -303,5 +305,5 @@ def test_it_works_alone_too(tmp_path: Path) -> None:
     data = read(rows(), columns=COLUMNS).examples
     plan = fold([Synthesize(generator=Writer(), noise_guard=0, rows=6)], all_hard(data))
     (made,) = realize(plan, data, Run(cache=tmp_path))
-    assert len(made.rows) == made.record["outcomes"]["kept"] > 0
+    assert len(made.rows) == made.summary.record["outcomes"]["kept"] > 0
     assert made.rows.measured is None
