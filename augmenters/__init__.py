@@ -1,8 +1,6 @@
 """Ways to rebuild a mixture."""
 
-from augmenters.duplicate import Duplicate
-from augmenters.replay import Replay
-from augmenters.subset import Subset
-from augmenters.synthesize import Synthesize
+import lazy_loader
 
-__all__ = ["Duplicate", "Replay", "Subset", "Synthesize"]
+# Loaded when first used; the names are in __init__.pyi, a line each.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,6 +24,7 @@ from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, 
 __all__ = [
     "apply_settings",
     "built_in",
+    "component_names",
     "decode",
     "dump_recipe",
     "encode",
@@ -47,13 +48,18 @@ def built_in(module: str, name: str, what: str) -> str:
 
     what: it is, for the InputError that names those there are.
     """
-    loaded = own_module(module)
-    public = {each: getattr(loaded, each) for each in loaded.__all__}
-    known = [each for each, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component)]
+    known = component_names(module)
     exact = next((each for each in known if each.lower() == name.lower()), None)
     if exact is None:
-        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(sorted(known))}")
+        raise InputError(f"there is no {what} {name!r}; choose one of {', '.join(known)}")
     return f"{module}.{exact}"
+
+
+def component_names(module: str) -> list[str]:
+    """Names of the components that a module of ours offers, in the order of the alphabet."""
+    loaded = own_module(module)
+    public = {name: getattr(loaded, name) for name in loaded.__all__}
+    return sorted(name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Component))
 
 
 def reweighter_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:

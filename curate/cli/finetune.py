@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.finetuning.finetune import finetune
 from curate.finetuning.lora import LoRA
-from curate.recipe import apply_settings, parse_recipe
+from curate.recipe import apply_settings, component_names, parse_recipe
 from curate.storage.places import local_path
 
 __all__ = [
@@ -27,14 +27,6 @@ __all__ = [
     "tuning_settings",
 ]
 
-OPTIMIZER_HELP = (
-    "adamw, muon, sam or functionalsam (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
-    "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and optimizer.weight_decay"
-)
-REWEIGHTER_HELP = (
-    "how much each row of a batch counts: dynamicloss, irdro, selective, givenweights, adapt or dga, their settings by "
-    "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'"
-)
 # Options that are settings of the same name: of every command that fine-tunes, and of this one.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
 _TRAINING = ("steps", "template", "micro_batch_tokens", "gradient_checkpointing", "sharding", "saved_dtype")
@@ -64,11 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What is trained and how; further settings go through --set."""
     training = parser.add_argument_group("what to train and how")
-    add_tuning_arguments(training, OPTIMIZER_HELP)
+    add_tuning_arguments(
+        training,
+        f"{offered('curate.optimizers')} (adamw); their own settings by --set: optimizer.rho=0.1, optimizer.base=muon, "
+        "and for the hidden matrices of muon optimizer.learning_rate (2e-4; from scratch 0.02) and "
+        "optimizer.weight_decay",
+    )
     training.add_argument(
         "--lora-targets", metavar="NAME,...", help="modules that get one, e.g. q_proj,v_proj (all linear ones)"
     )
-    training.add_argument("--reweighter", metavar="NAME|YAML", help=REWEIGHTER_HELP)
+    training.add_argument(
+        "--reweighter",
+        metavar="NAME|YAML",
+        help=f"how much each row of a batch counts: {offered('curate.reweighters')}, their settings by "
+        "--set reweighter.r=0.5; or all in one: '{use: DGA, target: target.parquet, domains: topic}'",
+    )
     add_field_options(training, Finetuning, _TRAINING, {"steps": "LENGTH"})
     training.add_argument(
         "--set",
@@ -85,6 +87,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="package an optimizer or reweighter may come from",
     )
     add_field_options(training, Finetuning, ("trust_remote_code",))
+
+
+def offered(module: str) -> str:
+    """The components of a module as they are named on the command line."""
+    return ", ".join(name.lower() for name in component_names(module))
 
 
 def add_tuning_arguments(group: argparse._ArgumentGroup, optimizer: str) -> None:

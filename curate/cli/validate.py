@@ -9,7 +9,7 @@ from typing import Any
 from curate.cli.comparison_table import print_comparison
 from curate.cli.evaluate import named_sets
 from curate.cli.fields import add_field_options, field_values
-from curate.cli.finetune import add_tuning_arguments, given_component, tuning_settings
+from curate.cli.finetune import add_tuning_arguments, given_component, offered, tuning_settings
 from curate.cli.generator_options import add_generator_arguments
 from curate.cli.options import permissions
 from curate.cli.steps import add_data_arguments, loaded_from, new_progress, pipeline_from, scores_from
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME|YAML",
-        help="an arm NAME and an arm hard+NAME whose rows weigh what it says: dynamicloss, irdro, selective, "
-        "givenweights, or 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
+        help=f"an arm NAME and an arm hard+NAME whose rows it weights: {offered('curate.reweighters')}, or with "
+        "settings 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
     )
     design.add_argument(
         "--arm", action="append", default=[], metavar="NAME=DATA|RECIPE", help="an arm of your own: a dataset or recipe"

@@ -1,6 +1,6 @@
 """What draws completions from a language model: a vLLM server, or transformers in this process."""
 
-from curate.generators.local import Transformers
-from curate.generators.vllm import VLLMServer
+import lazy_loader
 
-__all__ = ["Transformers", "VLLMServer"]
+# Loaded when first used; the names are in __init__.pyi, a line each.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,24 +4,7 @@ THE training loop always steps with a closure (see `Closure`). An optimizer that
 gradient of another kind, asks the closure for it, and the loop has no branch for it.
 """
 
-from curate.optimizers.adamw import AdamW
-from curate.optimizers.functional_sam import FunctionalSAM, FunctionalSharpnessAwareOptimizer
-from curate.optimizers.muon import Muon, MuonWithAdamW
-from curate.optimizers.protocols import Closure, DescentOptimizer, Optimizer, SteppedOptimizer, trainable
-from curate.optimizers.sam import SAM, SharpnessAwareOptimizer, ascent
+import lazy_loader
 
-__all__ = [
-    "SAM",
-    "AdamW",
-    "Closure",
-    "DescentOptimizer",
-    "FunctionalSAM",
-    "FunctionalSharpnessAwareOptimizer",
-    "Muon",
-    "MuonWithAdamW",
-    "Optimizer",
-    "SharpnessAwareOptimizer",
-    "SteppedOptimizer",
-    "ascent",
-    "trainable",
-]
+# Loaded when first used; the names are in __init__.pyi, a line each.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

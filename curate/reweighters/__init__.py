@@ -27,24 +27,7 @@ Parameters are frozen components. `curate.training.reweighting` says what a rewe
 Several micro-batches or processes: gather the losses and tokens of the whole optimizer batch before asking.
 """
 
-from curate.recipe import reweighter_from
-from curate.reweighters.adapt import ADAPT
-from curate.reweighters.dga import DGA
-from curate.reweighters.given_weights import GivenWeights
-from curate.reweighters.loss_based import IRDRO, DynamicLoss, Selective, example_losses
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
+import lazy_loader
 
-__all__ = [
-    "ADAPT",
-    "DGA",
-    "IRDRO",
-    "BatchOutputs",
-    "DynamicLoss",
-    "GivenWeights",
-    "OptimizerBatch",
-    "Selective",
-    "Training",
-    "TrainingRows",
-    "example_losses",
-    "reweighter_from",
-]
+# Loaded when first used; the names are in __init__.pyi, a line each.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from .local import Transformers as Transformers
+from .vllm import VLLMServer as VLLMServer

@@ -1,0 +1,13 @@
+from .adamw import AdamW as AdamW
+from .functional_sam import FunctionalSAM as FunctionalSAM
+from .functional_sam import FunctionalSharpnessAwareOptimizer as FunctionalSharpnessAwareOptimizer
+from .muon import Muon as Muon
+from .muon import MuonWithAdamW as MuonWithAdamW
+from .protocols import Closure as Closure
+from .protocols import DescentOptimizer as DescentOptimizer
+from .protocols import Optimizer as Optimizer
+from .protocols import SteppedOptimizer as SteppedOptimizer
+from .protocols import trainable as trainable
+from .sam import SAM as SAM
+from .sam import SharpnessAwareOptimizer as SharpnessAwareOptimizer
+from .sam import ascent as ascent

@@ -1,0 +1,12 @@
+from .adapt import ADAPT as ADAPT
+from .dga import DGA as DGA
+from .given_weights import GivenWeights as GivenWeights
+from .loss_based import IRDRO as IRDRO
+from .loss_based import DynamicLoss as DynamicLoss
+from .loss_based import Selective as Selective
+from .loss_based import example_losses as example_losses
+from .public import BatchOutputs as BatchOutputs
+from .public import OptimizerBatch as OptimizerBatch
+from .public import Training as Training
+from .public import TrainingRows as TrainingRows
+from .public import reweighter_from as reweighter_from

@@ -1,0 +1,9 @@
+"""What reweighters are asked with, and how recipes name them, for users to import from this package."""
+
+from curate.recipe import reweighter_from as reweighter_from
+from curate.training.reweighting import BatchOutputs as BatchOutputs
+from curate.training.reweighting import OptimizerBatch as OptimizerBatch
+from curate.training.reweighting import Training as Training
+from curate.training.reweighting import TrainingRows as TrainingRows
+
+__all__ = ["BatchOutputs", "OptimizerBatch", "Training", "TrainingRows", "reweighter_from"]

@@ -1,0 +1,13 @@
+from .combinations import Product as Product
+from .combinations import RankAverage as RankAverage
+from .early_output import EarlyOutput as EarlyOutput
+from .error_norm import ErrorNorm as ErrorNorm
+from .forgetting import ForgettingCount as ForgettingCount
+from .gradient_alignment import GradientAlignment as GradientAlignment
+from .instruction_following import InstructionFollowingDifficulty as InstructionFollowingDifficulty
+from .learnability import Learnability as Learnability
+from .length import Length as Length
+from .loss_trajectory import FinalLoss as FinalLoss
+from .loss_trajectory import LossTrajectory as LossTrajectory
+from .pre_memorization import PreMemorizationAccuracy as PreMemorizationAccuracy
+from .sam_sharpness import SAMSharpness as SAMSharpness
