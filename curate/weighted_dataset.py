@@ -18,8 +18,7 @@ from curate.data.readers import Loaded, read
 from curate.data.writers import hand_back, write_parquet_shards
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
-from curate.finetuning.run_weights import RunWeights, run_weights
-from curate.finetuning.weights import spread
+from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
 from curate.report.dataset_card import content_version, weighed_card
 from curate.run_record import data_record

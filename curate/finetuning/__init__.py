@@ -1,4 +1,4 @@
-"""The reference fine-tuning runner: one command, one folder per run, by the training loop that proxies use too."""
+"""Reference fine-tuning: one command, one folder per run, with the training loop that proxies use too."""
 
 from curate.finetuning.config import Finetuning, finetuning_from
 from curate.finetuning.finetune import finetune

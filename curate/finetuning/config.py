@@ -1,4 +1,4 @@
-"""What a fine-tuning run is made of, as one frozen component."""
+"""Settings of a fine-tuning run, as one frozen component."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from curate.recipe import construct, encode, optimizer_from, reweighter_from
 from curate.tokenization.templates import Template
 from curate.training.config import TrainConfig
 
-__all__ = ["Finetuning", "finetuning_from"]
-
-# Settings that lay out memory or the run folder and change no result beyond rounding.
+# Settings of memory use and of the run folder, which change no result beyond rounding.
 _FREE = ("micro_batch_tokens", "gradient_checkpointing", "save_every", "log_every")
 # What names the model; its identity is what counts.
 _NAMES = ("model", "revision")
@@ -97,7 +95,7 @@ class Finetuning(Component):
     @model_validator(mode="after")
     def _tested(self) -> Finetuning:
         if self.lora is not None and self.sharding != "none":
-            raise ValueError("LoRA and sharding are not tried together; leave one of them out")
+            raise ValueError("LoRA with sharding is not supported; leave one of them out")
         return self
 
     @property
@@ -112,16 +110,17 @@ class Finetuning(Component):
     def resolved_optimizer(self) -> Any:
         """The optimizer as it is used: from scratch, Muon has the rate that suits that, where it is given none."""
 
-        def suited(one: Any) -> Any:
-            wanting = isinstance(one, Muon) and one.learning_rate is None and one.adjust == "original"
-            return one.model_copy(update={"learning_rate": SCRATCH_RATE}) if wanting else one
+        def with_rate(optimizer: Any) -> Any:
+            if isinstance(optimizer, Muon) and optimizer.learning_rate is None and optimizer.adjust == "original":
+                return optimizer.model_copy(update={"learning_rate": SCRATCH_RATE})
+            return optimizer
 
         if not self.scratch:
             return self.optimizer
         base = getattr(self.optimizer, "base", None)
         if isinstance(base, Muon):
-            return self.optimizer.model_copy(update={"base": suited(base)})
-        return suited(self.optimizer)
+            return self.optimizer.model_copy(update={"base": with_rate(base)})
+        return with_rate(self.optimizer)
 
     def total_steps(self, rows: int) -> int:
         """Optimizer steps for `rows` valid rows."""
@@ -181,5 +180,5 @@ def finetuning_from(settings: Mapping[str, Any], allowed: tuple[str, ...] = ()) 
         fields["reweighter"] = reweighter_from(fields["reweighter"], "reweighter", allowed)
     if lora:
         fields["lora"] = construct(LoRA, {k: v for k, v in dict(lora).items() if k != "use"}, "lora")
-    found: Finetuning = construct(Finetuning, fields, "settings", allowed)
-    return found
+    settings_read: Finetuning = construct(Finetuning, fields, "settings", allowed)
+    return settings_read

@@ -1,8 +1,8 @@
-"""The rows of a fine-tuning run: where they come from, what they are, and what curating them cost."""
+"""Training rows of a fine-tuning run: read, described with their curation cost, and offered to reweighters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.component import Component
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
+from curate.dataset_reference import FurtherData
 from curate.errors import InputError
 from curate.storage.places import expanded
 from curate.storage.records import peek, read_record
+from curate.tokenization.tokens import Tokens
+from curate.training.reweighting import TrainingRows
 from curate.types import IntArray
-
-__all__ = ["TrainingData", "curated_reading", "training_data"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class TrainingData:
     curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
     weighted: whether curation gave the rows weights that count for nothing without GivenWeights.
-    rows: (n,) int64 position of each example in the input as read; None = in that order. drop: whether rows that turn
-    out unusable are left out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
+    rows: (n,) int64 position of each example in the input as read. drop: whether rows that turn out unusable are left
+    out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
     """
 
     examples: Examples
@@ -37,17 +39,12 @@ class TrainingData:
     name: str
     origins: dict[str, int]
     curation: dict[str, Any] | None
+    rows: IntArray
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
-    rows: IntArray | None = None
     drop: bool = False
     rejected: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def numbers(self) -> IntArray:
-        """(n,) position of each example in the input as read."""
-        return np.arange(len(self.examples)) if self.rows is None else self.rows
 
 
 def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
@@ -56,7 +53,7 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
     A folder that `curate run` left is read by the columns and shape it was curated with.
     """
     if isinstance(data, Examples):
-        return TrainingData(data, "examples", "data", _origins(data.table), None)
+        return TrainingData(data, "examples", "data", _origins(data.table), None, np.arange(len(data)))
     record: dict[str, Any] = {}
     options: dict[str, Any] = {}
     if not isinstance(data, Loaded):
@@ -64,12 +61,19 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
         data, name = read(data, allow_curated=True, **options), _name(data)
     else:
         name = _name(data.description)
-    curation = _curation(record) if record else None
-    origins = _origins(data.examples.table)
-    given = {key: value for key, value in options.items() if value is not None}
-    weighted = "output_weighted" in record.get("counts", {})
-    about = (tuple(data.notes), given, weighted, data.rows, data.on_bad_row == "drop", tuple(data.rejected))
-    return TrainingData(data.examples, data.description, name, origins, curation, *about)
+    return TrainingData(
+        data.examples,
+        data.description,
+        name,
+        origins=_origins(data.examples.table),
+        curation=_curation(record) if record else None,
+        rows=data.rows,
+        notes=tuple(data.notes),
+        reading={key: value for key, value in options.items() if value is not None},
+        weighted="output_weighted" in record.get("counts", {}),
+        drop=data.on_bad_row == "drop",
+        rejected=tuple(data.rejected),
+    )
 
 
 def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,7 +102,7 @@ def _origins(table: pa.Table) -> dict[str, int]:
     if "origin" not in table.column_names or not pa.types.is_string(table.schema.field("origin").type):
         return {"original": table.num_rows}
     counts = pc.value_counts(table["origin"].combine_chunks()).to_pylist()
-    return {str(each["values"]): int(each["counts"]) for each in sorted(counts, key=lambda each: str(each["values"]))}
+    return dict(sorted((str(count["values"]), int(count["counts"])) for count in counts))
 
 
 def _curated(folder: Path) -> dict[str, Any]:
@@ -133,4 +137,43 @@ def _curation(record: dict[str, Any]) -> dict[str, Any]:
         "proxy_parameters": proxy.get("parameters", cost.get("parameters")),
         "requests": sum(sum(each["requests"].values()) for each in synthesis if "requests" in each),
         "generated_tokens": sum(int(each["tokens"]["generated"]) for each in synthesis if "tokens" in each),
+    }
+
+
+def training_rows(examples: Examples, tokenize: Callable[[Examples], Tokens]) -> TrainingRows:
+    """What a reweighter may read of the rows of a run. tokenize: further examples, as those were tokenized."""
+
+    def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
+        return tokenize(read(data, allow_curated=True, **reading).examples)
+
+    return TrainingRows(_Columns(examples.table), examples.columns.get("source"), further)
+
+
+class _Columns(Mapping[str, list[Any]]):
+    """A table's columns by name, turned into Python values when asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self.table.column_names:
+            raise KeyError(name)
+        return list(self.table[name].to_pylist())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.column_names)
+
+    def __len__(self) -> int:
+        return len(self.table.column_names)
+
+
+def further_data(reweighter: Any) -> dict[str, str]:
+    """Name of a parameter that is a dataset -> fingerprint of its rows, so that a changed file is another run."""
+    if not isinstance(reweighter, Component):
+        return {}
+    given = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
+    return {
+        name: read(each.data, allow_curated=True, **each.reading).examples.fingerprint()
+        for name, each in given.items()
+        if isinstance(each, FurtherData)
     }

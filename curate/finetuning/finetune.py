@@ -1,28 +1,40 @@
-"""One fine-tuning run, from data and settings to a folder with weights, metrics and a record."""
+"""Fine-tuning runs: train on a dataset, keep checkpoints and metrics, save the weights and a record in one folder."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from curate import training
 from curate.component import fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
-from curate.devices.distributed import barrier, rank
+from curate.devices.distributed import any_rank, barrier, rank
+from curate.devices.precision import resolve_precision
+from curate.errors import DivergenceError, ExternalError
 from curate.finetuning.config import Finetuning
 from curate.finetuning.data import training_data
-from curate.finetuning.job import Job
-from curate.finetuning.lengths import with_length
-from curate.finetuning.metrics import check_loggers
+from curate.finetuning.flops import flop_counts, peak_rate
+from curate.finetuning.job import Job, with_length
+from curate.finetuning.metrics import Metrics, Monitor, check_loggers
+from curate.finetuning.record import run_record
 from curate.finetuning.run_folder import read_run
-from curate.finetuning.training_run import carry_out
+from curate.finetuning.saving import save_model, write_rejected
+from curate.finetuning.signals import StopSignals
+from curate.finetuning.weights import write_weights
+from curate.optimizers import Muon
+from curate.recipe import encode
 from curate.reweighters import GivenWeights
 from curate.storage.places import check_place, local_path
+from curate.training.config import TrainConfig, learning_rate_factor
 
-__all__ = ["finetune"]
+_SAVE_SECONDS = 300.0
+_SAVE_RATIO = 20  # writing checkpoints may take 1 / _SAVE_RATIO of the time
 
 
 def finetune(
@@ -49,11 +61,11 @@ def finetune(
     comparison have in common; curation: what making the data cost (None = read from the data where it says so).
     cache: folder, or Cache; holds the lock by which two processes do not write one run.
     log: further places for metrics: "tensorboard", "wandb".
-    time_limit: seconds from now after which a checkpoint is saved and ExternalError raised; the same call goes on.
+    time_limit: seconds from now after which a checkpoint is saved and ExternalError raised; the same call resumes.
 
-    The same call goes on from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number
+    The same call resumes from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number
     of processes, and does nothing where the run is finished. Under torchrun every rank makes this call.
-    SIGTERM and Ctrl-C are obeyed once the step under way is saved, a second one at once.
+    SIGTERM and Ctrl-C are obeyed once the current step is saved, a second one at once.
     Raises InputError for what cannot be trained, for a folder that holds something else (unless `fresh`), and where
     loss or weights are no longer finite: diverged.json in the folder then names the rows. ExternalError: disk or hub.
     """
@@ -62,44 +74,187 @@ def finetune(
     out = local_path(out)
     check_place(out)
     context = Context(cache=cache, device=device, seed=settings.seed, progress=progress or Progress())
-    context.torch_device()  # joins the other processes, and names a device that is not there before any work
+    context.torch_device()  # joins the other processes, and names a missing device before any work
     with context.progress.stage("read"):
-        found = training_data(data, reading)
-    settings = with_length(settings, found.examples, context)
-    job = Job(found, settings, out, context, arm or found.name, budget, curation or found.curation)
-    for note in found.notes:
+        rows = training_data(data, reading)
+    settings = with_length(settings, rows.examples, context)
+    job = Job(rows, settings, out, context, arm or rows.name, budget, curation or rows.curation)
+    for note in rows.notes:
         context.progress.note(f"  {note}")
-    if found.weighted and not _reads_weights(settings):
+    if rows.weighted and not isinstance(settings.reweighter, GivenWeights):
         context.progress.note(
             "  warning: its column `weight` counts for nothing here; --reweighter GivenWeights uses it"
         )
-    with _alone(job):
+    with _locked(job):
         if job.folder.finished(fresh=fresh):
             context.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
-            if _first():
-                job.folder.tidy()
+            if rank() == 0:
+                job.folder.remove_checkpoints()
             return read_run(out)
-
-        return carry_out(job, fresh=fresh, log=log, deadline=deadline)
-
-
-def _reads_weights(settings: Finetuning) -> bool:
-    return isinstance(settings.reweighter, GivenWeights)
-
-
-def _first() -> bool:
-    return rank() == 0
+        return _train_run(job, fresh=fresh, log=log, deadline=deadline)
 
 
 @contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """No other process trains into this folder meanwhile; one rank holds the lock for all."""
+def _locked(job: Job) -> Iterator[None]:
+    """No other process trains into this folder meanwhile. Every rank enters; rank 0 holds the lock for all."""
 
     def waiting() -> None:
         job.context.progress.note(f"another process trains into {job.out}; waiting for it")
 
     key = fingerprint(str(job.out.absolute()))
-    with job.context.store.lock("finetune", key, waiting=waiting) if _first() else nullcontext():
+    with job.context.store.lock("finetune", key, waiting=waiting) if rank() == 0 else nullcontext():
         barrier()
         yield
         barrier()
+
+
+def _train_run(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | None) -> dict[str, Any]:
+    """Train the remaining steps and finish the folder; returns the record of the run. Every rank runs this.
+
+    deadline: on the monotonic clock; after it a checkpoint is saved and ExternalError raised.
+    """
+    valid = np.flatnonzero(job.tokens.valid)
+    config = job.settings.train_config(len(valid))
+    model, whole = job.load()
+    barrier()  # every rank has looked at the folder before rank 0 changes it
+    begun = job.folder.mark_started(fresh=fresh) if rank() == 0 else 0
+    barrier()
+    resume = job.folder.newest_checkpoint()
+    done = 0 if resume is None else int(resume.name.removeprefix("step-"))
+    if done:
+        job.context.progress.note(f"resuming from step {done:,} of {config.steps:,}")
+    for note in _notes(config):
+        job.context.progress.note(note)
+    peak = peak_rate(model, job.device, resolve_precision(config.precision, job.device))
+    operations = flop_counts(model).total(job.tokens, valid) / len(valid) * config.batch_size
+    monitor = Monitor(config.steps, config.batch_size, len(valid), job.settings.log_every, operations, peak)
+    with StopSignals() as signals:
+        schedule = _CheckpointSchedule(config.steps, done, job.settings.save_every, deadline, signals)
+        last = _train(job, model, config, monitor, schedule, resume, log)
+        record = run_record(job, config, model, last, begun, peak, monitor.gradients)
+        if rank() == 0:
+            with job.context.progress.stage("save"):
+                save_model(job, model, whole)
+                if last.reweighting is not None:
+                    write_weights(last.reweighting, job.data.examples.ids, job.out)
+                write_rejected(job)
+                job.folder.finalize(record)
+        barrier()
+    return read_run(job.out)
+
+
+def _notes(config: TrainConfig) -> list[str]:
+    """What the user may not expect of the learning rate."""
+    notes = []
+    base = getattr(config.optimizer, "base", None)
+    muon, path = (base, "optimizer.base") if isinstance(base, Muon) else (config.optimizer, "optimizer")
+    if isinstance(muon, Muon):
+        rest = muon.adamw
+        rate = config.learning_rate if rest.learning_rate is None else rest.learning_rate
+        decay = config.weight_decay if rest.weight_decay is None else rest.weight_decay
+        notes.append(
+            f"Muon moves hidden matrices at a peak rate of {muon.peak(config.learning_rate):g} with weight decay "
+            f"{muon.weight_decay:g} (--set {path}.learning_rate=..., {path}.weight_decay=...); AdamW moves the rest at "
+            f"{rate:g} with {decay:g} (--learning-rate, --set weight_decay=...)"
+        )
+    if not any(learning_rate_factor(config, step) for step in range(config.steps)):
+        notes.append(
+            f"the learning rate is 0 in all {config.steps} steps, because it is still warming up: nothing will be "
+            "learned; set warmup_ratio=0 or more steps"
+        )
+    return notes
+
+
+def _train(
+    job: Job,
+    model: Any,
+    config: TrainConfig,
+    monitor: Monitor,
+    schedule: _CheckpointSchedule,
+    resume: Path | None,
+    log: Sequence[str],
+) -> training.Checkpoint:
+    """The checkpoint after the last step; earlier ones are kept in the folder. Every rank runs this."""
+    progress = job.context.progress
+
+    def metrics_file() -> Metrics:
+        described = {"arm": job.arm, **encode(job.settings)}
+        return Metrics(job.folder.metrics, schedule.start, log, job.out.name, described)
+
+    started = nullcontext() if rank() else closing(metrics_file())
+    with started as metrics, progress.stage("fine-tune", config.steps, "steps") as stage:
+        stage.advance(schedule.start)
+
+        def log_step(record: training.StepRecord) -> None:
+            for note in record.notes:
+                progress.note(note)
+            stage.advance(1, monitor.step(record, metrics))
+
+        checkpoints = training.train(
+            model,
+            job.tokens,
+            config,
+            checkpoint_steps=schedule,
+            reweighter=job.settings.reweighter,
+            rows=job.rows,
+            resume=resume,
+            device=job.device,
+            log=log_step,
+        )
+        try:
+            for checkpoint in checkpoints:
+                stage.cost.tokens = checkpoint.tokens_seen
+                if checkpoint.step == config.steps:
+                    last = checkpoint
+                    continue
+                schedule.saved(_save(job, checkpoint, metrics))
+                if schedule.stopped:
+                    schedule.signals.raise_signal()
+                if schedule.time_is_up:
+                    raise ExternalError(
+                        f"the time limit is reached after {checkpoint.step:,} of {config.steps:,} steps; rerun the "
+                        "same command to resume"
+                    )
+        except DivergenceError as error:
+            raise job.diverged(error) from error
+    return last
+
+
+def _save(job: Job, checkpoint: training.Checkpoint, metrics: Metrics | None) -> float:
+    """Save a checkpoint on rank 0, while the others wait; returns the seconds that took."""
+    began = time.monotonic()
+    if metrics is not None:
+        metrics.sync()
+        job.folder.save(checkpoint)
+    barrier()
+    return time.monotonic() - began
+
+
+class _CheckpointSchedule:
+    """Which steps end with a checkpoint: the last, and those after which a resumable one is kept. All ranks agree.
+
+    The clock is that of rank 0. time_is_up, stopped: the checkpoint that is due is the last before the time limit, or
+    before a signal is raised.
+    """
+
+    def __init__(self, steps: int, start: int, every: int | None, deadline: float | None, signals: StopSignals) -> None:
+        self.steps, self.start, self.every, self.deadline, self.signals = steps, start, every, deadline, signals
+        self.time_is_up = self.stopped = False
+        self._pause, self._last = _SAVE_SECONDS, time.monotonic()
+
+    def __call__(self, step: int) -> bool:
+        if step in (self.start, self.steps):  # a time limit too short for one step must still make one
+            return step == self.steps
+        self.stopped = self.signals.received()
+        if self.stopped:
+            return True
+        now = time.monotonic()
+        if self.deadline is not None:
+            self.time_is_up = any_rank(rank() == 0 and now >= self.deadline)
+        if self.every is not None:
+            return self.time_is_up or step % self.every == 0
+        return self.time_is_up or any_rank(rank() == 0 and now - self._last >= self._pause)
+
+    def saved(self, seconds: float) -> None:
+        """A checkpoint took this long to write."""
+        self._pause, self._last = max(_SAVE_SECONDS, _SAVE_RATIO * seconds), time.monotonic()

@@ -1,9 +1,8 @@
-"""How much arithmetic training takes, and how much the device could do: the share of its peak that a run reaches."""
+"""Floating-point operations of training, and the measured peak rate of the device."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,6 @@ from curate.types import IntArray
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["Arithmetic", "arithmetic", "peak_rate"]
-
 _TIMED_SHAPES = 6  # distinct shapes of a model's matrices; there are seldom more
 _TIMED_ROWS = {"cpu": 512}
 _TIMED_ROWS_ELSEWHERE = 8192
@@ -26,7 +22,7 @@ _TIMED_SECONDS = 0.3  # per shape
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class FlopCounts:
     """Floating-point operations of one forward and backward pass, recomputation and optimizer left out.
 
     per_token: of the decoder's matrices, for each token. per_completion_token: of the LM head, which runs on
@@ -38,18 +34,18 @@ class Arithmetic:
     per_completion_token: float
     per_square: float
 
-    def of(self, tokens: Tokens, rows: IntArray) -> float:
+    def total(self, tokens: Tokens, rows: IntArray) -> float:
         """For these rows of `tokens`; repeats count each time.
 
         As if each row ran by itself: a prompt prefix that packed rows share runs once on a CPU, and counts in each.
         """
-        lengths = tokens.lengths[rows].astype(np.float64)
-        completion = tokens.completion_tokens[rows].astype(np.float64)
+        lengths = tokens.lengths[rows].astype(np.float64)  # (rows,)
+        completion = tokens.completion_tokens[rows].astype(np.float64)  # (rows,)
         decoder = self.per_token * lengths.sum() + self.per_square * (lengths**2).sum()
         return float(decoder + self.per_completion_token * completion.sum())
 
 
-def arithmetic(model: Any) -> Arithmetic:
+def flop_counts(model: Any) -> FlopCounts:
     """Of a causal language model, by its shapes: 6 per weight and token, 6 * layers * width per squared length.
 
     Experts of a mixture all count, so its numbers are too high.
@@ -62,7 +58,7 @@ def arithmetic(model: Any) -> Arithmetic:
     layers = int(getattr(config, "num_hidden_layers", 0))
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
     width = heads * int(getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0))
-    return Arithmetic(
+    return FlopCounts(
         per_token=float(sum(_passes(p) * p.numel() for p in matrices)),
         per_completion_token=float(sum(_passes(p) * p.numel() for p in own_head.values())),
         per_square=6.0 * layers * width,
@@ -94,32 +90,20 @@ def _measured(shapes: tuple[tuple[tuple[int, ...], int], ...], device: str, dtyp
     operations = seconds = 0.0
     try:
         for (out, width), count in shapes:
-            x = torch.randn(rows, width, generator=generator).to(place, dtype)
-            weight = torch.randn(min(out, 16384), width, generator=generator).to(place, dtype)
-            took = _seconds(x, weight)
+            x = torch.randn(rows, width, generator=generator).to(place, dtype)  # (rows, width)
+            weight = torch.randn(min(out, 16384), width, generator=generator).to(place, dtype)  # (out, width)
             operations += count * 2.0 * rows * width * len(weight)
-            seconds += count * took
+            seconds += count * _seconds(x, weight)
     except (RuntimeError, torch.OutOfMemoryError):  # no room beside the model, or no such product on the device
         return None
     return operations / seconds
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Least time of one product among several, after one to warm up."""
+    """Least time of one product; the timer warms up, and waits for the device."""
     import torch
+    from torch.utils.benchmark import Timer
 
-    def once(times: int) -> float:
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-        began = time.perf_counter()
-        for _ in range(times):
-            torch.mm(x, weight.t())
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-        return (time.perf_counter() - began) / times
-
-    once(1)
-    first = max(once(1), 1e-6)
-    times = max(1, round(_TIMED_SECONDS / 5 / first))
-    repeats = 5 if times * first < _TIMED_SECONDS else 1
-    return min(once(times) for _ in range(repeats))
+    names = {"torch": torch, "x": x, "weight": weight}
+    timer = Timer("torch.mm(x, weight.t())", globals=names, num_threads=torch.get_num_threads())
+    return min(timer.blocked_autorange(min_run_time=_TIMED_SECONDS).times)

@@ -1,4 +1,4 @@
-"""What is to be trained on what, and everything that it needs."""
+"""The inputs of a fine-tuning run, each loaded when first used: model, tokenizer, tokens and folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,61 @@ from curate.data.examples import Examples
 from curate.devices.distributed import rank
 from curate.errors import DataWarning, InputError
 from curate.finetuning.config import Finetuning
-from curate.finetuning.data import TrainingData
+from curate.finetuning.data import TrainingData, further_data, training_rows
 from curate.finetuning.lora import with_adapter
 from curate.finetuning.run_folder import RunFolder
-from curate.finetuning.weights import further_data, training_rows
-from curate.models.loading import identify, load_model, load_tokenizer
+from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
 from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.models.trained_template import settle_template
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.storage.places import expanded
-from curate.tokenization.cached import Rows, truncation_facts
-from curate.tokenization.encoding import Refuse, tokenize
+from curate.tokenization.cached import Tokenised, auto_length, truncation_facts
+from curate.tokenization.encoding import tokenize
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import Rules, check_usable
 from curate.training.reweighting import TrainingRows
 
-__all__ = ["Job"]
+_CODE_VERSION = 2  # raise when the same data and settings come to mean another run
+_TOKENS_VERSION = 2  # raise when the same rows come to be other tokens
 
-CODE_VERSION = 2  # raise when the same data and settings come to mean another run
+
+def with_length(settings: Finetuning, examples: Examples, context: Context) -> Finetuning:
+    """The settings with a number for `max_length: auto`, that of these examples."""
+    if isinstance(settings.max_length, int):
+        return settings
+    most = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
+    template = settle_template(settings, examples.shape)
+    key = fingerprint(_tokens_key(settings, examples, context))
+    make_tokenizer = partial(_tokenizer, settings, examples)
+    length = auto_length(examples, make_tokenizer, template, most, context.store, key, context.progress)
+    context.progress.note(f"  max_length auto: {length:,} tokens")
+    return settings.model_copy(update={"max_length": length})
+
+
+def tokenized(
+    settings: Finetuning, examples: Examples, context: Context, tokenizer: Callable[[], Any] | None = None
+) -> Tokenised:
+    """The examples as the run trains on them; of settings `with_length`."""
+    assert isinstance(settings.max_length, int)
+    key = fingerprint([*_tokens_key(settings, examples, context), settings.max_length])
+    template = settle_template(settings, examples.shape)
+    make_tokenizer = tokenizer or cache(partial(_tokenizer, settings, examples))
+    return Tokenised(examples, make_tokenizer, template, settings.max_length, context.store, key, context.progress)
+
+
+def _tokenizer(settings: Finetuning, examples: Examples) -> Any:
+    if settings.scratch:
+        return scratch_tokenizer(examples, derive_seed(settings.seed, "scratch"))
+    return load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+
+
+def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> list[Any]:
+    """What decides the tokens of the rows, but for the length."""
+    files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
+    template = settle_template(settings, examples.shape)
+    return ["fine-tuning", _TOKENS_VERSION, examples.fingerprint(), files, template]
 
 
 @dataclass(frozen=True)
@@ -72,7 +107,7 @@ class Job:
 
     @cached_property
     def folder(self) -> RunFolder:
-        decided_by = [CODE_VERSION, self.data_key, self.identity, self.settings.decisive(), self.arm, self.budget]
+        decided_by = [_CODE_VERSION, self.data_key, self.identity, self.settings.decisive(), self.arm, self.budget]
         decided_by += [further_data(self.settings.reweighter)]
         if self.settings.reweighter is not None:  # it may read any column, as GivenWeights does
             decided_by += [self.data.examples.table_fingerprint()]
@@ -84,65 +119,52 @@ class Job:
 
     @cached_property
     def tokenizer(self) -> Any:
-        settings = self.settings
-        if settings.scratch:
-            return scratch_tokenizer(self.data.examples, self._scratch_seed)
-        found = load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
-        if found.eos_token_id is None:
+        tokenizer = _tokenizer(self.settings, self.data.examples)
+        if self.settings.scratch:
+            return tokenizer
+        if tokenizer.eos_token_id is None:
             warnings.warn(
-                f"the tokenizer of {settings.model} has no end-of-sequence token: rows get none, so the trained model "
-                "will not stop by itself; set tokenizer.eos_token and save the model with it",
+                f"the tokenizer of {self.settings.model} has no end-of-sequence token: rows get none, so the trained "
+                "model will not stop by itself; set tokenizer.eos_token and save the model with it",
                 DataWarning,
                 stacklevel=2,
             )
-        return found
+        return tokenizer
 
     @cached_property
     def tokens(self) -> Tokens:
         """Raises InputError for rows that cannot be trained on, see `curate.tokenization.usable`."""
-        return self._tokens_and_refused[0]
+        tokens, examples = self._tokenized.tokens, self.data.examples
+        rules = Rules(self.data.drop, self.max_length, "--max-length N")
+        check_usable(self._tokenized.rows, examples, self.data.rows, rules)
+        for line in _remarks(tokens, self.refused, self.max_length):
+            self.context.progress.note(line)
+        return tokens
 
     @property
     def refused(self) -> dict[int, str]:
         """Row -> why the chat template cannot render it; such a row has no tokens."""
-        return self._tokens_and_refused[1]
+        return self._tokenized.refused
 
     @cached_property
-    def _tokens_and_refused(self) -> tuple[Tokens, dict[int, str]]:
-        examples, refused = self.data.examples, dict[int, str]()
-        with self.context.progress.stage("tokenise", len(examples)) as stage:
-            tokens = self._tokenise(examples, self.template, stage.advance, refused.__setitem__)
-            stage.cost.tokens = len(tokens.ids)
-        rules = Rules(self.data.drop, self.max_length, "--max-length N")
-        check_usable(Rows.of(tokens, refused), examples, self.data.numbers, rules)
-        for line in _remarks(tokens, refused, self.max_length):
-            self.context.progress.note(line)
-        return tokens, refused
+    def _tokenized(self) -> Tokenised:
+        return tokenized(self.settings, self.data.examples, self.context, lambda: self.tokenizer)
 
     @property
     def max_length(self) -> int:
-        """Tokens per row; the settings of a job name a number, see `curate.finetuning.lengths`."""
+        """Tokens per row; the settings of a job name a number, see `with_length`."""
         assert isinstance(self.settings.max_length, int)
         return self.settings.max_length
 
-    def _tokenise(
-        self,
-        examples: Examples,
-        template: str,
-        advance: Callable[[int], None] | None = None,
-        refuse: Refuse | None = None,
-    ) -> Tokens:
-        about: dict[str, Any] = {"template": template, "max_length": self.max_length}
-        return tokenize(examples, self.tokenizer, **about, advance=advance, refuse=refuse)
-
     @property
     def rows(self) -> TrainingRows:
-        """What a reweighter may ask of the rows."""
+        """What a reweighter may read of the rows."""
 
-        def further(examples: Examples) -> Tokens:
-            return self._tokenise(examples, settle_template(self.settings, examples.shape))
+        def tokenize_further(examples: Examples) -> Tokens:
+            template = settle_template(self.settings, examples.shape)
+            return tokenize(examples, self.tokenizer, template=template, max_length=self.max_length)
 
-        return training_rows(self.data.examples, further)
+        return training_rows(self.data.examples, tokenize_further)
 
     def load(self) -> tuple[Any, Any]:
         """The model to train, in float32, and what is saved of it in the end: itself, or peft's wrapper around it.
@@ -184,7 +206,7 @@ def _remarks(tokens: Tokens, refused: dict[int, str], max_length: int) -> Iterat
 
 
 def _refuse_run(folder: Path) -> None:
-    """InputError for what is no model by itself, with what to name instead."""
+    """InputError for a run or adapter in place of a model, with what to name instead."""
     if (folder / "config.json").is_file() or not folder.is_dir():
         return
     if (folder / "model" / "config.json").is_file():

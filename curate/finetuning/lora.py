@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al., 2021) by peft: put in, saved, read back and merged."""
+"""Low-rank adapters (LoRA, Hu et al., 2021) with peft: inserted, saved, loaded and merged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from curate.finetuning.run_folder import AGAIN, read_run
 from curate.models.loading import identify, load_model
 from curate.models.model_files import adapter_types
 from curate.seeds import derive_seed
-
-__all__ = ["LoRA", "merged", "save_adapter", "with_adapter"]
 
 # What peft takes for the layers of an expert as older releases of transformers had them, wherever they are.
 _EXPERT_NAMES = frozenset(["gate", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"])
@@ -152,7 +150,7 @@ def save_adapter(
         config.target_parameters = sorted(config.target_parameters)
     with _quiet():
         adapted.save_pretrained(directory, save_embedding_layers=False, state_dict=state)
-    (directory / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
+    (directory / "README.md").unlink(missing_ok=True)  # an empty template
 
 
 def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
@@ -167,7 +165,7 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
     settings = record["settings"]
     name, revision = settings["model"], settings.get("revision")
     if identify(name, revision) != record["model"]["identity"]:
-        raise InputError(f"{run}: the model {name} has changed since the adapter was trained; put back what it was")
+        raise InputError(f"{run}: the model {name} has changed since the adapter was trained; restore it")
     model = load_model(name, revision=revision, trust_remote_code=trust_remote_code)
     adapted = _with_saved_adapter(model, run / "adapter")
     with _quiet():
@@ -180,7 +178,7 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def _with_saved_adapter(model: Any, folder: Path) -> Any:
-    """The factors of a saved adapter in `model`; peft would go on with first ones where some are missing."""
+    """`model` with a saved adapter; InputError where factors are missing, which peft would draw anew."""
     peft = _peft()
     stored = adapter_types(str(folder), folder / "adapter_model.safetensors")
     with _quiet(), warnings.catch_warnings():
@@ -199,7 +197,7 @@ def _with_saved_adapter(model: Any, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what peft and transformers have to tell each other about names of each other that will change."""
+    """Ignore the FutureWarnings that peft and transformers raise about each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

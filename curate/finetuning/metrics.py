@@ -1,4 +1,4 @@
-"""Numbers of a run while it is under way: a JSON Lines file always, TensorBoard and Weights & Biases where asked."""
+"""Training metrics: a JSON Lines file, TensorBoard, Weights & Biases, and a progress line on the terminal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import importlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from curate.console.formatting import duration
 from curate.errors import ExternalError, InputError
 from curate.storage.atomic import disk_errors, publish_file
+from curate.training.config import StepRecord
 
-__all__ = ["LOGGERS", "Metrics", "check_loggers", "read_metrics"]
-
-LOGGERS = ("tensorboard", "wandb")
+_LOGGERS = ("tensorboard", "wandb")
+_RECENT_STEPS = 20  # over which the rate on the terminal is taken
 _ALWAYS = ("step", "loss", "tokens", "seconds")
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
@@ -29,18 +31,18 @@ class Metrics:
     """One line per logged step, on the disk when `write` returns; no step stands twice, however often a run is resumed.
 
     path: of metrics.jsonl. step: steps already done; later lines of a run that went further before it was killed are
-    removed. loggers: further places, of LOGGERS. name, settings: of the run, for those that show them.
+    removed. loggers: further places, "tensorboard" or "wandb". name, settings: of the run, for those that show them.
     """
 
     def __init__(
         self, path: Path, step: int, loggers: Sequence[str], name: str, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.path = path
-        kept = [line for line in read_metrics(path) if line["step"] <= step]
-        # Only what is before it: lines after the point where a run goes on are written again, as they were.
-        publish_file(path, "".join(json.dumps(line) + "\n" for line in kept), replace=True)
-        self._tokens: int = kept[-1]["tokens"] if kept else 0
-        self._seconds: float = kept[-1]["seconds"] if kept else 0.0
+        lines = [line for line in read_metrics(path) if line["step"] <= step]
+        # Lines after the step from which a run resumes are written again, as they were.
+        publish_file(path, "".join(json.dumps(line) + "\n" for line in lines), replace=True)
+        self._tokens: int = lines[-1]["tokens"] if lines else 0
+        self._seconds: float = lines[-1]["seconds"] if lines else 0.0
         self._loggers = [_logger(each, path.parent, name, step, settings or {}) for each in loggers]
         with disk_errors(path):
             self._file: IO[str] = path.open("a", encoding="utf-8")
@@ -50,12 +52,8 @@ class Metrics:
         tokens, seconds = values["tokens"] - self._tokens, values["seconds"] - self._seconds
         self._tokens, self._seconds = int(values["tokens"]), float(values["seconds"])
         rate = round(tokens / seconds, 1) if seconds > 0 else 0.0
-        ordered = {**values, "seconds": round(values["seconds"], 4)}
-        line = {
-            **{name: value for name, value in ordered.items() if name != "seconds"},
-            "tokens_per_second": rate,
-            "seconds": ordered["seconds"],
-        }
+        line = {name: value for name, value in values.items() if name != "seconds"}
+        line |= {"tokens_per_second": rate, "seconds": round(values["seconds"], 4)}
         with disk_errors(self.path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -71,6 +69,53 @@ class Metrics:
         self._file.close()
         for logger in self._loggers:
             logger.close()
+
+
+class Monitor:
+    """Turns the records of optimizer steps into lines of metrics and a progress line.
+
+    steps: of the run. rows: valid ones, an epoch. log_every: steps between lines of metrics. operations:
+    floating-point operations of one gradient of a batch of mean rows. peak: see `curate.finetuning.flops.peak_rate`.
+    gradients: of the last step recorded.
+    """
+
+    def __init__(
+        self, steps: int, batch_size: int, rows: int, log_every: int, operations: float, peak: float | None
+    ) -> None:
+        self.steps, self.batch_size, self.rows, self.log_every = steps, batch_size, rows, log_every
+        self.operations, self.peak = operations, peak
+        self.gradients = 1
+        self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT_STEPS + 1)  # tokens and seconds after a step
+
+    def step(self, record: StepRecord, metrics: Metrics | None) -> str:
+        """Log a step to `metrics`, where that is due; returns the progress line."""
+        self.gradients = record.gradients
+        if metrics is not None and (record.step % self.log_every == 0 or record.step == self.steps):
+            metrics.write(
+                {
+                    "step": record.step,
+                    "epoch": round(record.step * self.batch_size / self.rows, 4),
+                    "loss": record.loss,
+                    "learning_rate": record.learning_rate,
+                    "gradient_norm": record.gradient_norm,
+                    "tokens": record.tokens,
+                    "seconds": record.seconds,
+                }
+            )
+        self._recent.append((record.tokens, record.seconds))
+        return self._line(record)
+
+    def _line(self, record: StepRecord) -> str:
+        """loss 1.234, 5,678 tokens/s, 43 % of peak, 3 min 20 s left"""
+        line = f"loss {record.loss:.3f}"
+        (tokens, seconds), steps = self._recent[0], len(self._recent) - 1
+        if steps and record.seconds > seconds:
+            step_seconds = (record.seconds - seconds) / steps
+            line += f", {(record.tokens - tokens) / steps / step_seconds:,.0f} tokens/s"
+            if self.peak:
+                line += f", {self.gradients * self.operations / step_seconds / self.peak:.0%} of peak"
+            line += f", {duration((self.steps - record.step) * step_seconds)} left"
+        return line
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -121,7 +166,7 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """Offline unless the environment holds a key or says otherwise: nobody is asked to log in, and nothing waits."""
+    """Offline unless the environment holds a key or sets a mode, so that no login prompt blocks the run."""
 
     def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
         wandb = _module("wandb")
@@ -143,9 +188,9 @@ class _WeightsAndBiases:
 def check_loggers(kinds: Iterable[str]) -> None:
     """InputError for a logger that does not exist or is not installed, before any time is spent."""
     for kind in kinds:
-        if kind not in LOGGERS:
+        if kind not in _LOGGERS:
             raise InputError(
-                f"log {kind!r} is unknown; choose from {', '.join(LOGGERS)} (metrics.jsonl is always written)"
+                f"log {kind!r} is unknown; choose from {', '.join(_LOGGERS)} (metrics.jsonl is always written)"
             )
         _module(kind)
 

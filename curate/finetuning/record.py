@@ -1,4 +1,4 @@
-"""run.json of a fine-tuning run."""
+"""The record of a fine-tuning run, as run.json holds it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from curate import training
 from curate.devices.distributed import world_size
 from curate.devices.precision import resolve_precision
-from curate.finetuning.flops import arithmetic
+from curate.finetuning.flops import flop_counts
 from curate.finetuning.job import Job
 from curate.finetuning.weights import weight_facts
 from curate.recipe import encode
@@ -18,8 +18,6 @@ from curate.tokenization.cached import truncation_facts
 from curate.training.config import TrainConfig
 from curate.training.row_order import RowOrder
 
-__all__ = ["run_record"]
-
 _PACKAGES = ("curate-lm", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
 _ENDS = 20  # the first and the last loss are means over this part of the steps: one batch alone says little
 
@@ -27,12 +25,15 @@ _ENDS = 20  # the first and the last loss are means over this part of the steps:
 def run_record(
     job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
 ) -> dict[str, Any]:
-    """Everything but `inputs`. begun: how often the run was begun before; peak: operations per second of the device."""
+    """Everything but `inputs`, the same on all ranks.
+
+    begun: how often the run was started before. peak: operations per second of the device. gradients: per step.
+    """
     settings, tokens = job.settings, job.tokens
     valid = np.flatnonzero(tokens.valid)
     order = RowOrder(valid, config.batch_size, config.seed)
-    seen = np.concatenate([order.batch(step) for step in range(config.steps)])
-    operations = gradients * arithmetic(model).of(tokens, seen)
+    seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
+    operations = gradients * flop_counts(model).total(tokens, seen)
     ends = max(1, config.steps // _ENDS)
     return {
         "kind": "finetune",
@@ -70,7 +71,9 @@ def run_record(
             "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,
             "gradients_per_step": gradients,
             "flops": operations,
-            **_micro_batches(last),
+            "micro_batch_tokens": last.micro_batch_tokens,
+            "micro_batch_lowered": last.lowered,
+            "drops_out": last.drops_out,
             "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
             "device": str(job.device),
             "world_size": world_size(),
@@ -83,13 +86,4 @@ def run_record(
         "max_length": job.max_length,
         "curation": job.curation,
         "versions": versions(_PACKAGES),
-    }
-
-
-def _micro_batches(last: training.Checkpoint) -> dict[str, Any]:
-    """Their size at the end, whether memory made it less than was asked for, and whether the result depends on it."""
-    return {
-        "micro_batch_tokens": last.micro_batch_tokens,
-        "micro_batch_lowered": last.lowered,
-        "drops_out": last.drops_out,
     }

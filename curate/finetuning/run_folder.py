@@ -1,7 +1,7 @@
-"""The folder of one fine-tuning run: whose it is, how far it came, and what it says when it is finished.
+"""The folder of a fine-tuning run: ownership, resumable checkpoints and the final record.
 
-run.json is there if and only if the run finished. Until then a hidden file of the same content marks the folder as
-ours and says which run it is.
+run.json exists if and only if the run has finished. Until then a hidden file marks the folder as that of a run and
+holds the fingerprint of its data and settings.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from curate.storage.records import check_files, file_checksums, peek, read_recor
 
 if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
-
-
-__all__ = ["AGAIN", "RunFolder", "read_run"]
 
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 _OURS = {
@@ -45,7 +42,7 @@ class RunFolder:
     def finished(self, *, fresh: bool = False) -> bool:
         """Whether the folder holds this very run, finished; with `fresh` no finished run counts.
 
-        Raises InputError if it holds another run (unless `fresh`) or files that are not ours, and ExternalError if it
+        Raises InputError if it holds another run (unless `fresh`) or other files, and ExternalError if it
         cannot be written.
         """
         check_place(self.out)
@@ -65,29 +62,29 @@ class RunFolder:
         if fresh and ours:
             return False
         remedy = "pass --fresh to train anew" if ours else "name another folder, or remove this one"
-        found = read_record(place, remedy, "finetune")
-        if found.get("inputs") != self.inputs:
+        record = read_record(place, remedy, "finetune")
+        if record.get("inputs") != self.inputs:
             state = "holds" if place.name == "run.json" else "holds the beginning of"
             raise InputError(
                 f"--out {self.out} {state} a run of other data or settings; name another folder, or pass --fresh"
             )
         if place.name == "run.json":
-            check_files(self.out, found, remedy)
+            check_files(self.out, record, remedy)
         return place.name == "run.json"
 
-    def claim(self, *, fresh: bool) -> int:
+    def mark_started(self, *, fresh: bool) -> int:
         """Mark the folder as that of this run; returns how often the run was begun before."""
         before = 0
         if fresh and self.out.exists():
-            self._empty()
-        self._clear()
+            self._remove_run()
+        self._remove_leftovers()
         if (self.out / _UNFINISHED).exists():
             before = int(peek(self.out / _UNFINISHED).get("begun", 0))
         mark = {"kind": "finetune", "inputs": self.inputs, "begun": before + 1}
         publish_file(self.out / _UNFINISHED, record_text(mark))
         return before
 
-    def _empty(self) -> None:
+    def _remove_run(self) -> None:
         """Remove an earlier run; run.json first, so that what is left of it never looks finished."""
         with disk_errors(self.out):
             if (self.out / "run.json").exists():
@@ -96,17 +93,16 @@ class RunFolder:
                 remove(self.out / name)
             (self.out / _UNFINISHED).unlink(missing_ok=True)
 
-    def _clear(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Remove what a killed run left besides its newest checkpoint; each is larger than the model."""
-        newest, place = self.checkpoint(), self.out / "checkpoints"
+        newest, place = self.newest_checkpoint(), self.out / "checkpoints"
         for path in place.iterdir() if place.is_dir() else ():
             if path != newest:
                 remove(path)
 
-    def checkpoint(self) -> Path | None:
+    def newest_checkpoint(self) -> Path | None:
         """The newest resumable checkpoint."""
-        found = self._checkpoints()
-        return found[-1] if found else None
+        return max(self._checkpoints(), key=_step, default=None)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Keep this checkpoint and no earlier one."""
@@ -119,16 +115,15 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         place = self.out / "checkpoints"
-        found = [path for path in place.iterdir() if _STEP.fullmatch(path.name)] if place.is_dir() else []
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+        return [path for path in place.iterdir() if _STEP.fullmatch(path.name)] if place.is_dir() else []
 
     def _drop(self, path: Path) -> None:
-        doomed = path.with_name(f".{path.name}.dropped-{os.getpid()}")
+        dropped = path.with_name(f".{path.name}.dropped-{os.getpid()}")
         with disk_errors(path):
-            os.replace(path, doomed)  # vanishes at once, so that nobody resumes from half of it
-        remove(doomed)
+            os.replace(path, dropped)  # at once, so that no run resumes from half of it
+        remove(dropped)
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finalize(self, record: dict[str, Any]) -> None:
         """Write run.json, after which the run is finished, and drop what was kept to resume it."""
         files = file_checksums(self.out, ("weights.parquet", self.metrics.name))
         publish_file(self.out / _UNFINISHED, record_text({**record, "inputs": self.inputs, "files": files}))
@@ -136,14 +131,18 @@ class RunFolder:
             (self.out / "diverged.json").unlink(missing_ok=True)
             os.replace(self.out / _UNFINISHED, self.out / "run.json")
             sync(self.out)
-        self.tidy()
+        self.remove_checkpoints()
 
-    def tidy(self) -> None:
+    def remove_checkpoints(self) -> None:
         """Remove the checkpoints of a finished run."""
         remove(self.out / "checkpoints")
 
 
-AGAIN = "run its `curate finetune` command again with --fresh"  # where what it wrote is lost
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+AGAIN = "rerun its `curate finetune` command with --fresh"  # the remedy where what it wrote is lost
 
 
 def read_run(directory: Path | str) -> dict[str, Any]:
@@ -157,7 +156,7 @@ def read_run(directory: Path | str) -> dict[str, Any]:
                 "and a lower learning rate"
             )
         if (directory / _UNFINISHED).is_file():
-            raise InputError(f"the run in {directory} is not finished; run its `curate finetune` command again first")
+            raise InputError(f"the run in {directory} is not finished; rerun its `curate finetune` command first")
         raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")
     record = read_record(path, "remove the folder and rerun its `curate finetune` command, or name another")
     if record.get("kind") != "finetune":

@@ -1,4 +1,4 @@
-"""The trained weights as a folder that others can load: a Hugging Face model, or peft's adapter files."""
+"""Save what a run leaves besides metrics and record: a Hugging Face model or a peft adapter, and rejected rows."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.data.invalid_rows import rejected_table
 from curate.finetuning.job import Job
 from curate.finetuning.lora import save_adapter
 from curate.models.loading import quiet
 from curate.models.trained_template import keep_template
-from curate.storage.atomic import publish
+from curate.storage.atomic import publish, publish_file
 from curate.tokenization.tokens import Tokens
+from curate.tokenization.usable import refused_records
 
 if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["ending_tokens", "save_model"]
-
-
 def save_model(job: Job, model: Any, whole: Any) -> None:
-    """Write model/ or adapter/ of the run folder; the weights in memory stay as they are.
+    """Write model/ or adapter/ of the run folder; the weights in memory stay as they are. Rank 0 runs this.
 
     whole: peft's wrapper around `model`, or `model` itself.
     """
@@ -37,7 +39,7 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
             model.generation_config = generation
             model.save_pretrained(folder, state_dict=rounded)
             if rounded is not None:
-                _say_dtype(folder / "config.json")
+                _set_dtype(folder / "config.json")
         else:
             save_adapter(whole, folder, settings.model, settings.revision, rounded)
             generation.save_pretrained(folder)
@@ -51,15 +53,17 @@ def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:
     """The state in bfloat16, tied tensors still tied; of an adapter the factors alone, as nothing else is saved."""
     import torch
 
-    made: dict[int, torch.Tensor] = {}
+    converted: dict[int, torch.Tensor] = {}
     return {
-        name: made.setdefault(id(tensor), tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor)
+        name: converted.setdefault(
+            id(tensor), tensor.detach().to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        )
         for name, tensor in whole.state_dict(keep_vars=True).items()
         if not adapter or "lora_" in name
     }
 
 
-def _say_dtype(path: Path) -> None:
+def _set_dtype(path: Path) -> None:
     """bfloat16 as the dtype of a config.json; transformers writes that of the weights in memory."""
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "dtype": "bfloat16"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -70,10 +74,10 @@ def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
     import transformers
 
     before = getattr(model, "generation_config", None)
-    given = None if before is None else before.eos_token_id
-    known = [] if given is None else [given] if isinstance(given, int) else list(given)
-    own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    ends = list(dict.fromkeys([*ending_tokens(tokens, tokenizer), *own, *known]))
+    eos = None if before is None else before.eos_token_id
+    of_model = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    of_tokenizer = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    ends = list(dict.fromkeys([*_ending_tokens(tokens, tokenizer), *of_tokenizer, *of_model]))
     pad = tokenizer.pad_token_id
     if pad is None:
         pad = ends[0] if ends else None
@@ -84,10 +88,19 @@ def _generation(model: Any, tokenizer: Any, tokens: Tokens) -> Any:
     )
 
 
-def ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
+def _ending_tokens(tokens: Tokens, tokenizer: Any) -> list[int]:
     """Special tokens with which rows end that were not cut, the most frequent first: EOS, or the end of a chat turn."""
-    whole = tokens.valid & (tokens.completion_cut == 0)
-    last = tokens.ids[tokens.offsets[1:][whole] - 1]
-    special = {int(each) for each in (*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder)}
-    counted = Counter(int(each) for each in last if int(each) in special)
-    return [each for each, _ in counted.most_common()]
+    whole = tokens.valid & (tokens.completion_cut == 0)  # (n,) bool
+    last = tokens.ids[tokens.offsets[1:][whole] - 1]  # (whole rows,)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return [token for token, _ in Counter(token for token in last.tolist() if token in special).most_common()]
+
+
+def write_rejected(job: Job) -> None:
+    """rejected.parquet, as `curate run` has it in tables/; nothing where no row was left out."""
+    data = job.data
+    records = [*data.rejected, *refused_records(job.refused, data.examples, data.rows)]
+    if records:
+        sink = pa.BufferOutputStream()
+        pq.write_table(rejected_table(records), sink, compression="zstd")
+        publish_file(job.out / "rejected.parquet", sink.getvalue().to_pybytes(), replace=True)

@@ -1,8 +1,8 @@
-"""What a reweighter of a fine-tuning run reads, and the weights it gave."""
+"""The weights that a reweighter gave the rows of a run: written to a table, read back and joined to a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.component import Component
 from curate.data.examples import Examples
-from curate.data.readers import read
-from curate.dataset_reference import FurtherData
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
-from curate.tokenization.tokens import Tokens
-from curate.training.reweighting import Reweighting, TrainingRows, mean_weights
-from curate.types import Float64Array, FloatArray, IntArray
+from curate.storage.records import peek, read_record
+from curate.training.reweighting import Reweighting, mean_weights
+from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
-__all__ = ["WEIGHTS", "further_data", "read_weights", "spread", "training_rows", "weight_facts", "write_weights"]
-
-WEIGHTS = "weights.parquet"
+_WEIGHTS = "weights.parquet"
 _SCHEMA = pa.schema({"example_id": pa.large_string(), "weight": pa.float32(), "times": pa.int64()})
-
-
-def training_rows(examples: Examples, tokenise: Callable[[Examples], Tokens]) -> TrainingRows:
-    """What a reweighter may ask of the rows of a run. tokenise: further examples, as those were tokenised."""
-
-    def further(data: Any, reading: Mapping[str, Any]) -> Tokens:
-        return tokenise(read(data, allow_curated=True, **reading).examples)
-
-    return TrainingRows(_Columns(examples.table), examples.columns.get("source"), further)
-
-
-class _Columns(Mapping[str, list[Any]]):
-    """A table's columns by name, turned into Python values when asked for."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def __getitem__(self, name: str) -> list[Any]:
-        if name not in self.table.column_names:
-            raise KeyError(name)
-        return list(self.table[name].to_pylist())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table.column_names)
-
-    def __len__(self) -> int:
-        return len(self.table.column_names)
-
-
-def further_data(reweighter: Any) -> dict[str, str]:
-    """Name of a parameter that is a dataset -> fingerprint of its rows, so that a changed file is another run."""
-    if not isinstance(reweighter, Component):
-        return {}
-    given = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
-    return {
-        name: read(each.data, allow_curated=True, **each.reading).examples.fingerprint()
-        for name, each in given.items()
-        if isinstance(each, FurtherData)
-    }
 
 
 def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
@@ -71,15 +27,15 @@ def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
 
     averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.RowReweighter`).
     """
-    means, times = mean_weights(reweighting.state())
-    drawn = means[times > 0].astype(np.float64)
+    means, times = mean_weights(reweighting.state())  # (n,) each
+    drawn = means[times > 0].astype(np.float64)  # (drawn rows,)
     return {"rows_drawn": len(drawn), "averages": reweighting.averages, **spread(drawn)}
 
 
 def spread(weights: Float64Array) -> dict[str, float]:
     """Mean, smallest and largest of m weights, and the effective share of the rows.
 
-    The effective share is (sum w)^2 / (m sum w^2): 1 where all weigh alike.
+    The effective share is (sum w)^2 / (m sum w^2): 1 where all weights are equal.
     """
     squares = float((weights**2).sum())
     return {
@@ -97,7 +53,7 @@ def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None
     columns = {"example_id": ids, "weight": pa.array(means, mask=times == 0), "times": pa.array(times)}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
-    publish_file(folder / WEIGHTS, sink.getvalue().to_pybytes(), replace=True)
+    publish_file(folder / _WEIGHTS, sink.getvalue().to_pybytes(), replace=True)
 
 
 def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
@@ -105,13 +61,113 @@ def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
 
     Raises InputError where there are none.
     """
-    path = run / WEIGHTS if run.is_dir() else run
+    path = run / _WEIGHTS if run.is_dir() else run
     if not path.is_file():
-        raise InputError(f"{run} holds no weights ({WEIGHTS}); name a run of `curate finetune --reweighter ...`")
+        raise InputError(f"{run} holds no weights ({_WEIGHTS}); name a run of `curate finetune --reweighter ...`")
     try:
         table = pq.read_table(path, columns=_SCHEMA.names).cast(_SCHEMA)
     except (OSError, pa.ArrowException, KeyError) as error:
-        what = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not a table of weights ({what}); name one that `curate finetune` wrote") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{path} is not a table of weights ({reason}); name one that `curate finetune` wrote"
+        ) from error
     times = pc.fill_null(table["times"], 0).to_numpy().astype(np.int64)
     return table["example_id"].combine_chunks(), table["weight"].to_numpy().astype(np.float32), times
+
+
+@dataclass(frozen=True)
+class RunWeights:
+    """Weights of a run or file, in the order of the n rows.
+
+    weights: (n,) float64, NaN where no step drew the row, or where the run did not have it. times: (n,) steps that drew
+    it. absent: rows that the run did not have. run: its run.json; empty where the file came without one. same_text:
+    whether its rows were these, as far as it had them; None where no run.json says.
+    """
+
+    path: Path
+    weights: Float64Array
+    times: IntArray
+    absent: int
+    run: dict[str, Any]
+    same_text: bool | None = None
+
+    @property
+    def drawn(self) -> BoolArray:
+        return self.times > 0
+
+    @property
+    def mean(self) -> float:
+        """Over the rows drawn."""
+        return float(self.weights[self.drawn].mean())
+
+    @property
+    def averages(self) -> str:
+        """What the method averages with these weights: "tokens" or "rows"."""
+        return str(((self.run.get("training") or {}).get("weights") or {}).get("averages", "tokens"))
+
+    def filled(self) -> Float64Array:
+        """(n,) weights; of a row that was not drawn nothing is known, so it counts as much as the mean row."""
+        return np.where(self.drawn, self.weights, self.mean)
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        settings = self.run.get("settings") or {}
+        return {
+            "weights": str(self.path),
+            "model": settings.get("model"),
+            "reweighter": settings.get("reweighter"),
+            "seed": self.run.get("seed"),
+            "rows_drawn": int(self.drawn.sum()),
+            "rows_absent": self.absent,
+            "averages": self.averages,
+            "mean": round(self.mean, 6),
+        }
+
+
+def run_weights(path: Path, examples: Examples) -> RunWeights:
+    """The weights in a run's folder, or a file of the same columns, for these n rows.
+
+    Joined by id, never by position. Raises InputError for a file that cannot be read, holds an id twice or one that no
+    row has, has no row that was drawn, or holds a weight that is no number of at least 0.
+    """
+    run_ids, weights, times = read_weights(path)  # (m,) each
+    run_ids, ids = run_ids.cast(pa.large_string()), examples.ids.cast(pa.large_string())
+    rows = pc.index_in(run_ids, value_set=ids)  # (m,) row of each id
+    if rows.null_count:
+        raise InputError(
+            f"{rows.null_count:,} of the {len(run_ids):,} ids in {path} belong to no row of the data, such as "
+            f"{run_ids.filter(rows.is_null())[0].as_py()!r}; name the data that the run was trained on, and "
+            "the --columns and --where it was read with"
+        )
+    if pc.count_distinct(run_ids).as_py() < len(run_ids):
+        raise InputError(f"{path} has an id twice; name a file that `curate finetune` wrote")
+    drawn = times > 0
+    bad = drawn & ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}: the weight of {run_ids[row].as_py()!r} is {weights[row]:g}; a weight is a number of at least 0, "
+            "so name a run whose reweighter gives such"
+        )
+    if not drawn.any():
+        raise InputError(f"{path}: no row was drawn, so it holds no weight; name a run that trained for some steps")
+    indices = pc.index_in(ids, value_set=run_ids)  # (n,) place of each row in the table
+    present = indices.is_valid().to_numpy(zero_copy_only=False)  # (n,) bool
+    at = indices.fill_null(0).to_numpy()
+    times = np.where(present, times[at], 0)  # (n,)
+    aligned = np.where(times > 0, weights[at].astype(np.float64), np.nan)  # (n,)
+    run = _run(path)
+    key = (run.get("data") or {}).get("fingerprint")
+    same = None if key is None else examples.take(rows.to_numpy().astype(np.int64)).fingerprint() == key
+    return RunWeights(path, aligned, times, int((~present).sum()), run, same)
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """run.json of the run that a folder or its file of weights belongs to; empty where there is none."""
+    folder = path if path.is_dir() else path.parent
+    record = folder / "run.json"
+    if (path.is_file() and path.name != _WEIGHTS) or not record.is_file():
+        return {}
+    if peek(record).get("kind") != "finetune":
+        return {}
+    return read_record(record, "rerun its `curate finetune` command with --fresh")

@@ -17,7 +17,7 @@ from curate.difficulty.scores import Scores
 from curate.errors import DataWarning, InputError
 from curate.evaluation import evaluate
 from curate.finetuning import finetune
-from curate.finetuning.lengths import tokenised, with_length
+from curate.finetuning.job import tokenized, with_length
 from curate.mixture.plan import Realizer
 from curate.models.trained_template import settle_template
 from curate.run import Run
@@ -160,7 +160,7 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
         return settings, loaded  # no other refuses anything
     assert isinstance(tuning.max_length, int)
-    rows = tokenised(tuning, loaded.examples, run.context).rows
+    rows = tokenized(tuning, loaded.examples, run.context).rows
     rules = Rules(loaded.on_bad_row == "drop", tuning.max_length, "--max-length N")
     check_usable(rows, loaded.examples, loaded.rows, rules)
     if rows.refused:

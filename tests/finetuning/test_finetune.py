@@ -1,9 +1,8 @@
-"""A fine-tuning run: the training loop on these rows, and a record that says what was done."""
+"""A run is the training loop on its rows; stopped, killed or short of memory it resumes as if nothing had happened."""
 
 from __future__ import annotations
 
 import json
-import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torch.distributed.fsdp import fully_shard
+from safetensors.torch import load_file
 
 import curate
 import curate.training.step
 from curate.console.progress import Progress
-from curate.errors import InputError
-from curate.finetuning import Finetuning, LoRA, finetune, finetuning_from, read_run
-from curate.finetuning.flops import arithmetic
-from curate.finetuning.metrics import read_metrics
-from curate.finetuning.saving import save_model
+from curate.errors import ExternalError, InputError
+from curate.finetuning import LoRA, finetune, read_run
 from curate.models import load_model
 from curate.models.batches import make_batch
 from curate.models.forward import batch_losses
-from curate.optimizers import SAM, AdamW, Muon
+from curate.optimizers import SAM, Muon
 from curate.tokenization.encoding import tokenize
-from curate.training.fsdp import whole
 from curate.training.loop import train
+from curate.training.row_order import RowOrder
 from tests.fixtures.finetuning import ROWS, losses, same, settings, table, weights
 
 # -- what a run leaves ----------------------------------------------------------------------------------------------
@@ -55,106 +51,6 @@ def test_a_run_is_the_training_loop_on_these_rows(model: str, tmp_path: Path) ->
     assert record == read_run(tmp_path / "run")
 
 
-def test_the_record_says_what_was_done(model: str, tmp_path: Path) -> None:
-    curation = {"seconds": 1.5, "tokens": 9, "proxy_parameters": 3, "requests": 0, "generated_tokens": 0}
-    chosen = settings(model, steps="1 epoch", optimizer=SAM())
-    record = finetune(table(), chosen, tmp_path / "run", arm="hard", budget="epochs", curation=curation)
-    assert {name: record[name] for name in ("kind", "arm", "seed", "budget", "template", "max_length", "curation")} == {
-        "kind": "finetune",
-        "arm": "hard",
-        "seed": 0,
-        "budget": "epochs",
-        "template": "alpaca",
-        "max_length": 64,
-        "curation": curation,
-    }
-    assert record["data"] == {
-        "description": "pyarrow.Table",
-        "fingerprint": curate.read(table()).examples.fingerprint(),
-        "rows": ROWS,
-        "valid": ROWS,
-        "refused": 0,
-        **{name: record["data"][name] for name in ("truncated", "prompts_cut", "completions_cut")},
-        "origins": {"original": ROWS},
-        "reading": {},
-    }
-    found = record["training"]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    tokens = tokenize(curate.read(table()).examples, tokenizer, template="alpaca", max_length=64)
-    assert (found["steps"], found["epochs"], found["rows_seen"]) == (5, 1.0, ROWS)
-    assert found["tokens"] == len(tokens.ids)
-    assert found["completion_tokens"] == int(tokens.supervised.sum())
-    assert found["gradients_per_step"] == 2
-    assert found["flops"] == pytest.approx(2 * arithmetic(load_model(model)).of(tokens, np.arange(ROWS)))
-    assert (found["precision"], found["device"], found["world_size"], found["resumed"]) == ("float32", "cpu", 1, 0)
-    assert (found["loss_first"], found["loss_last"]) == (losses(tmp_path / "run")[0], losses(tmp_path / "run")[-1])
-    assert finetuning_from(record["settings"]) == chosen
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.jsonl", "model", "run.json"]
-
-
-def test_metrics_are_those_of_the_step(model: str, tmp_path: Path) -> None:
-    """One optimizer batch that is the whole data, against transformers alone."""
-    data = table(8)
-    finetune(data, settings(model, steps=2, schedule="linear", warmup_ratio=0), tmp_path / "run")
-    first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    own = load_model(model)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    tokens = tokenize(curate.read(data).examples, tokenizer, template="alpaca", max_length=64)
-    batch = make_batch(tokens, np.arange(8))
-    labels = batch.labels[:, 1:]
-    logits = own(input_ids=batch.input_ids).logits[:, :-1]
-    loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100)
-    loss.backward()
-    norm = torch.nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
-    assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    assert first["gradient_norm"] == pytest.approx(norm.item(), rel=1e-4)
-    assert (first["learning_rate"], second["learning_rate"]) == (0.01, 0.005)
-    assert (first["epoch"], second["epoch"]) == (1.0, 2.0)
-    assert (first["tokens"], second["tokens"]) == (len(tokens.ids), 2 * len(tokens.ids))
-
-
-def test_bfloat16_weights_are_the_rounded_ones(model: str, tmp_path: Path) -> None:
-    for dtype in ("float32", "bfloat16"):
-        finetune(table(), settings(model, steps=2, saved_dtype=dtype), tmp_path / dtype)
-        finetune(table(), settings(model, steps=2, saved_dtype=dtype, lora=LoRA()), tmp_path / f"{dtype} adapter")
-    for kind in ("", " adapter"):
-        exact, rounded = weights(tmp_path / f"float32{kind}"), weights(tmp_path / f"bfloat16{kind}")
-        assert exact.keys() == rounded.keys()
-        assert all(torch.equal(rounded[name], exact[name].bfloat16()) for name in exact)
-    assert transformers.AutoConfig.from_pretrained(tmp_path / "bfloat16" / "model").dtype == torch.bfloat16
-    assert (tmp_path / "float32" / "model").is_dir()
-    targets = json.loads((tmp_path / "bfloat16 adapter/adapter/adapter_config.json").read_text())["target_modules"]
-    assert targets == sorted(targets)
-
-
-def test_weights_that_were_sharded_are_rounded_too(model: str, tmp_path: Path) -> None:
-    """In a process group of one; FSDP2 lets nobody convert such a model in place."""
-    own = load_model(model)
-    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        fully_shard(own)
-        with whole(own, keep=True):
-            pass
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        tokens = tokenize(curate.read(table()).examples, tokenizer, template="alpaca", max_length=64)
-        job: Any = types.SimpleNamespace(
-            settings=settings(model, saved_dtype="bfloat16"),
-            tokenizer=tokenizer,
-            template="alpaca",
-            tokens=tokens,
-            out=tmp_path,
-        )
-        save_model(job, own, own)
-    finally:
-        torch.distributed.destroy_process_group()
-    found = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert found.dtype == torch.bfloat16
-    assert found.config.architectures == load_model(model).config.architectures
-    assert all(torch.equal(found.state_dict()[name], before[name].bfloat16()) for name in before)
-    assert all(torch.equal(own.state_dict()[name], before[name]) for name in before)
-
-
 def test_the_seed_decides_and_nothing_else_does(model: str, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.manual_seed(hash(name) % 1000)
@@ -168,50 +64,6 @@ def test_from_scratch(tmp_path: Path) -> None:
     assert record["template"] == "plain"
     assert record["model"]["trainable"] == record["model"]["parameters"] > 10_000
     assert load_model(str(tmp_path / "run" / "model")).config.vocab_size > 100
-
-
-# -- settings -------------------------------------------------------------------------------------------------------
-
-
-def test_lengths_and_rates() -> None:
-    assert Finetuning(model="m").total_steps(1000) == 94  # three epochs of 31.25
-    assert Finetuning(model="m", steps=7).total_steps(1000) == 7
-    assert Finetuning(model="m", steps="1/2 epoch", batch_size=10).train_config(1000).horizon_steps == 50
-    assert Finetuning(model="m", steps=5, horizon="2 epochs", batch_size=10).train_config(100).horizon_steps == 20
-    assert Finetuning(model="m", steps=50, horizon=3).train_config(100).horizon_steps == 50
-    rates = [Finetuning(model="m"), Finetuning(model="m", lora=LoRA()), Finetuning(model="scratch")]
-    assert [each.peak_learning_rate for each in rates] == [2e-5, 2e-4, 1e-3]
-    with pytest.raises(ValueError, match="write a number of steps"):
-        Finetuning(model="m", steps="three epochs")
-    with pytest.raises(ValueError, match="leave one of them out"):
-        Finetuning(model="m", lora=LoRA(), sharding="fsdp")
-
-
-def test_the_record_holds_defaults_too(model: str, tmp_path: Path) -> None:
-    chosen = settings(model, steps=1, optimizer=SAM(base=Muon()), lora=LoRA(), learning_rate=None)
-    record = finetune(table(), chosen, tmp_path / "run")
-    found = record["settings"]
-    assert set(found) == set(Finetuning.model_fields)
-    assert (found["lora"]["rank"], found["optimizer"]["rho"]) == (8, 0.05)
-    assert found["optimizer"]["base"]["momentum"] == 0.95
-    assert found["optimizer"]["base"]["adamw"]["betas"] == [0.9, 0.999]
-    assert record["training"]["learning_rate"] == 2e-4
-    assert finetuning_from(json.loads(json.dumps(found))) == chosen
-
-
-def test_muon_from_scratch_has_a_rate_of_its_own() -> None:
-    def rate(**changes: Any) -> float | None:
-        optimizer = Finetuning(**changes).train_config(100).optimizer
-        found: float | None = getattr(optimizer, "base", optimizer).learning_rate
-        return found
-
-    for given in (Muon(), SAM(base=Muon())):
-        assert rate(model="scratch", optimizer=given) == 0.02
-        assert rate(model="m", optimizer=given) is None
-    assert rate(model="scratch", optimizer=Muon(learning_rate=0.1)) == 0.1
-    assert rate(model="scratch") is None
-    own, named = (Finetuning(model="scratch", optimizer=Muon(learning_rate=each)) for each in (None, 0.02))
-    assert own.decisive() == named.decisive()
 
 
 def test_learning_rates_that_nobody_expects_are_told(
@@ -231,35 +83,135 @@ def test_learning_rates_that_nobody_expects_are_told(
     assert "nothing will be learned" not in found
 
 
-def test_a_run_is_not_taken_for_a_model(model: str, tmp_path: Path) -> None:
-    finetune(table(), settings(model, steps=1), tmp_path / "whole")
-    finetune(table(), settings(model, steps=1, lora=LoRA()), tmp_path / "adapted")
-    with pytest.raises(InputError, match=r"is a run, not a model; its weights are --model .*whole/model"):
-        finetune(table(), settings(str(tmp_path / "whole")), tmp_path / "out")
-    for place in (tmp_path / "adapted", tmp_path / "adapted" / "adapter"):
-        with pytest.raises(InputError, match=r"holds an adapter.*curate expo .* --alpha 0"):
-            finetune(table(), settings(str(place)), tmp_path / "out")
-
-
-def test_settings_are_read_as_they_are_written() -> None:
-    found = finetuning_from(
-        {
-            "model": "m",
-            "lora": {"targets": ["q_proj"]},
-            "optimizer": {"use": "SAM", "rho": 0.1, "base": {"use": "Muon"}},
-        }
-    )
-    assert found == Finetuning(model="m", lora=LoRA(targets=("q_proj",)), optimizer=SAM(rho=0.1, base=Muon()))
-    assert finetuning_from({"model": "m", "optimizer": "adamw"}).optimizer == AdamW()
-    assert finetuning_from({"model": "m", "optimizer": {"eps": 1e-6}}).optimizer == AdamW(eps=1e-6)
-    with pytest.raises(InputError, match="did you mean 'batch_size'"):
-        finetuning_from({"model": "m", "batchsize": 3})
-    with pytest.raises(InputError, match="there is no optimizer 'lion'; choose one of AdamW"):
-        finetuning_from({"model": "m", "optimizer": "lion"})
-
-
 def test_no_warning_of_other_libraries_comes_through(model: str, tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         finetune(table(), settings(model, steps=1, lora=LoRA()), tmp_path / "run")
     assert [str(each.message) for each in caught] == []
+
+
+@pytest.mark.parametrize("lora", [None, LoRA()])
+def test_gradient_checkpointing_changes_no_loss(lora: LoRA | None, model: str, tmp_path: Path) -> None:
+    found = []
+    for wanted in (False, True):
+        run = tmp_path / str(wanted)
+        finetune(table(), settings(model, lora=lora, gradient_checkpointing=wanted), run)
+        found.append(losses(run))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    assert found[0][-1] < found[0][0]
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "adapter with dropout": {"lora": LoRA(dropout=0.3)},
+    "SAM": {"optimizer": SAM()},
+    "Muon": {"optimizer": Muon()},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_stopped_after_every_step_and_begun_again(way: str, model: str, tmp_path: Path) -> None:
+    """A time limit that is always reached: every call makes one step, and the last finds nothing left."""
+    chosen = settings(model, steps=4, **WAYS[way])
+    whole = finetune(table(), chosen, tmp_path / "whole", arm="same")
+    part = tmp_path / "part"
+    for step in (1, 2, 3):
+        with pytest.raises(ExternalError, match=f"after {step} of 4 steps"):
+            finetune(table(), chosen, part, arm="same", time_limit=0)
+        assert [path.name for path in (part / "checkpoints").iterdir()] == [f"step-{step:06d}"]
+        with pytest.raises(InputError, match="is not finished"):
+            read_run(part)
+    record = finetune(table(), chosen, part, arm="same", time_limit=0)
+    assert losses(part) == losses(tmp_path / "whole")
+    assert same(weights(part), weights(tmp_path / "whole"))
+    assert record["training"]["resumed"] == 3
+    assert record["training"]["tokens"] == whole["training"]["tokens"]
+    assert not (part / "checkpoints").exists()
+
+
+def test_when_checkpoints_are_made_leaves_no_trace(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, every in (("never", None), ("often", 1)):
+        finetune(table(), settings(model, save_every=every), tmp_path / name, arm="same")
+    monkeypatch.setattr("curate.finetuning.finetune._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("curate.finetuning.finetune._SAVE_RATIO", 0)
+    finetune(table(), settings(model), tmp_path / "clock", arm="same")
+    for name in ("often", "clock"):
+        assert same(weights(tmp_path / name), weights(tmp_path / "never"))
+        assert losses(tmp_path / name) == losses(tmp_path / "never")
+
+
+def test_an_adapter_run_keeps_no_frozen_weights(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model, lora=LoRA()), tmp_path / "run", time_limit=0)
+    kept = load_file(tmp_path / "run" / "checkpoints" / "step-000001" / "model.safetensors")
+    assert kept
+    assert all("lora" in name for name in kept)
+
+
+def test_a_run_that_diverges_names_its_rows_and_keeps_its_checkpoint(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, planted = tmp_path / "run", 7
+    real = curate.training.step.batch_losses
+    assert planted in RowOrder(np.arange(ROWS), 8, 0).batch(2)  # so that there are checkpoints before it
+
+    def broken(model: Any, batch: Any) -> torch.Tensor:
+        sums = real(model, batch)
+        return sums * torch.where(batch.rows == planted, torch.inf, 1.0)
+
+    monkeypatch.setattr(curate.training.step, "batch_losses", broken)
+    with pytest.raises(InputError, match=r"lower learning_rate.*row ids saved in") as caught:
+        finetune(table(), settings(model, save_every=1, steps=20), run)
+    found = json.loads(Path(str(caught.value).split("row ids saved in ")[1]).read_text())
+    assert found["example_ids"] == [curate.read(table()).examples.ids[planted].as_py()]
+    assert (run / "checkpoints" / f"step-{found['step']:06d}").is_dir()
+    assert not (run / "run.json").exists()
+    with pytest.raises(InputError, match=r"diverged, at the rows that diverged\.json names"):
+        read_run(run)
+    monkeypatch.undo()
+    finetune(table(), settings(model, steps=1), run, fresh=True)
+    assert not (run / "diverged.json").exists()
+
+
+def test_a_last_update_that_breaks_the_weights_is_no_success(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    changes = {"warmup_ratio": 0, "schedule": "constant", "weight_decay": 1e5}
+    with pytest.raises(InputError, match=r"weights .* not finite after 1 optimizer steps.*row ids saved in"):
+        finetune(table(), settings(model, learning_rate=1e38, steps=1, **changes), run)
+    ids = curate.read(table()).examples.ids
+    last = RowOrder(np.arange(ROWS), 8, 0).batch(0)
+    found = json.loads((run / "diverged.json").read_text())
+    assert found == {"step": 1, "example_ids": [ids[row].as_py() for row in last]}
+    assert not (run / "run.json").exists()
+    assert not (run / "model").exists()
+
+
+def test_smaller_micro_batches_after_running_out_of_memory_are_kept(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, sizes = curate.training.step.batch_losses, []
+
+    def limited(model: Any, batch: Any) -> torch.Tensor:
+        sizes.append(batch.input_ids.numel())
+        if sizes[-1] > 120:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(model, batch)
+
+    monkeypatch.setattr(curate.training.step, "batch_losses", limited)
+    run = tmp_path / "run"
+    chosen = settings(model, steps=3)
+    with pytest.raises(ExternalError):
+        finetune(table(), chosen, run, time_limit=0, progress=Progress("lines"))
+    assert max(sizes) > 120
+    assert "out of memory" in capsys.readouterr().err
+    sizes.clear()
+    record = finetune(table(), chosen, run)
+    assert max(sizes) <= 120  # not tried again at the size that did not fit
+    assert record["training"]["micro_batch_tokens"] < 4096
+
+
+def test_larger_micro_batches_count_when_a_run_goes_on(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model, micro_batch_tokens=100), tmp_path / "run", time_limit=0)
+    record = finetune(table(), settings(model, micro_batch_tokens=900), tmp_path / "run")
+    assert record["training"]["micro_batch_tokens"] == 900

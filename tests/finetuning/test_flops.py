@@ -1,4 +1,4 @@
-"""The arithmetic of a step is counted from its matrices, and the peak of the machine is measured."""
+"""The operations of a step are counted from its matrices, and the peak of the machine is measured."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from curate.finetuning import LoRA
-from curate.finetuning.flops import arithmetic, peak_rate
+from curate.finetuning.flops import flop_counts, peak_rate
 from curate.finetuning.lora import with_adapter
 from tests.fixtures.models import random_tokens, tiny_model
 
 
 @pytest.mark.parametrize("lora", [None, LoRA()])
-def test_arithmetic_is_what_the_matrices_do(lora: LoRA | None) -> None:
+def test_operations_are_what_the_matrices_do(lora: LoRA | None) -> None:
     """Against torch's own counter, on one row whose tokens all count. Its attention is not causal: twice the work."""
     model = tiny_model("llama", attn_implementation="eager")
     if lora is not None:
@@ -24,13 +24,13 @@ def test_arithmetic_is_what_the_matrices_do(lora: LoRA | None) -> None:
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids).logits.sum().backward()
     counts = {str(op).split(".")[-1]: count for op, count in counter.get_flop_counts()["Global"].items()}
-    found = arithmetic(model)
+    found = flop_counts(model)
     assert counts["mm"] + counts.get("addmm", 0) == 20 * (found.per_token + found.per_completion_token)
     # Some versions of transformers multiply positions and rotary frequencies as matrices, 0.05 % of the rest here.
     assert counts["bmm"] == pytest.approx(2 * 400 * found.per_square, rel=1e-3)
     tokens = random_tokens([(4, 6), (1, 3)])
     expected = 14 * found.per_token + 9 * found.per_completion_token + (100 + 16) * found.per_square
-    assert found.of(tokens, np.array([0, 1])) == pytest.approx(expected)
+    assert found.total(tokens, np.array([0, 1])) == pytest.approx(expected)
 
 
 def test_the_peak_is_measured_once_and_draws_nothing() -> None:

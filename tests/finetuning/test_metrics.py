@@ -1,4 +1,4 @@
-"""The lines of a run: to its file, to loggers and to the terminal."""
+"""Metrics: their numbers, the loggers that get them, and the line on the terminal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,43 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import transformers
 
-import curate.finetuning.training_run as training
-from curate.errors import InputError
+import curate
+import curate.training.step
+from curate.errors import ExternalError, InputError
 from curate.finetuning import finetune
-from curate.finetuning.metrics import read_metrics
-from curate.training.config import StepRecord, TrainConfig
-from tests.fixtures.finetuning import settings, table
+from curate.finetuning.metrics import Monitor, read_metrics
+from curate.models import load_model
+from curate.models.batches import make_batch
+from curate.tokenization.encoding import tokenize
+from curate.training.config import StepRecord
+from tests.fixtures.finetuning import losses, settings, table
+
+
+def test_metrics_are_those_of_the_step(model: str, tmp_path: Path) -> None:
+    """One optimizer batch that is the whole data, against transformers alone."""
+    data = table(8)
+    finetune(data, settings(model, steps=2, schedule="linear", warmup_ratio=0), tmp_path / "run")
+    first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    own = load_model(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokens = tokenize(curate.read(data).examples, tokenizer, template="alpaca", max_length=64)
+    batch = make_batch(tokens, np.arange(8))
+    labels = batch.labels[:, 1:]
+    logits = own(input_ids=batch.input_ids).logits[:, :-1]
+    loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in own.parameters() if p.grad is not None])
+    assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert first["gradient_norm"] == pytest.approx(norm.item(), rel=1e-4)
+    assert (first["learning_rate"], second["learning_rate"]) == (0.01, 0.005)
+    assert (first["epoch"], second["epoch"]) == (1.0, 2.0)
+    assert (first["tokens"], second["tokens"]) == (len(tokens.ids), 2 * len(tokens.ids))
+
 
 # -- metrics elsewhere, and arithmetic ------------------------------------------------------------------------------
 
@@ -84,10 +113,18 @@ def test_lines_are_as_far_apart_as_asked(every: int, model: str, tmp_path: Path)
 
 @pytest.mark.parametrize(("gradients", "share"), [(1, "25%"), (2, "50%")])
 def test_the_line_on_the_terminal_has_loss_rate_share_of_peak_and_time_left(gradients: int, share: str) -> None:
-    watch = training._Watch(
-        None, TrainConfig(steps=10), operations=1000.0, peak=8000.0, stage=None, gradients=gradients
-    )  # type: ignore[arg-type]
+    monitor = Monitor(10, batch_size=8, rows=40, log_every=1, operations=1000.0, peak=8000.0)
     first, second = (StepRecord(k, 1.25, 1e-3, 1.0, gradients, 100 * k, 0.5 * k, 4096) for k in (1, 2))
-    watch._recent.append((first.tokens, first.seconds))
-    watch._recent.append((second.tokens, second.seconds))
-    assert watch._line(second) == f"loss 1.250, 200 tokens/s, {share} of peak, 4.0 s left"
+    assert monitor.step(first, None) == "loss 1.250"
+    assert monitor.step(second, None) == f"loss 1.250, 200 tokens/s, {share} of peak, 4.0 s left"
+
+
+def test_metrics_of_steps_that_are_done_again_are_replaced(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model), run, time_limit=0)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "epoch": 1.0, "loss": 99.0, "tokens": 5, "seconds": 1.0}\n{"step": 3, "lo')
+    finetune(table(), settings(model), run)
+    assert len(losses(run)) == 6
+    assert 99.0 not in losses(run)

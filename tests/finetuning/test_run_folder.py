@@ -82,5 +82,16 @@ def test_read_run_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not that of a fine-tuning run"):
         read_run(tmp_path)
     (tmp_path / "run.json").write_text(record_text({"kind": "finetune"}))
-    with pytest.raises(InputError, match=r"weights .*run its `curate finetune` command again with --fresh"):
+    with pytest.raises(InputError, match=r"weights .*rerun its `curate finetune` command with --fresh"):
         read_run(tmp_path)
+
+
+def test_halves_of_checkpoints_are_cleared_when_a_run_goes_on(model: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ExternalError):
+        finetune(table(), settings(model), run, time_limit=0)
+    for left in (".step-000002.partial-0-1-ab", ".step-000000.dropped-7", "step-000000"):
+        (run / "checkpoints" / left).mkdir()
+    with pytest.raises(ExternalError, match="after 2 of 6"):
+        finetune(table(), settings(model), run, time_limit=0)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000002"]
