@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,9 @@ def test_stopped_after_every_step_and_begun_again(way: str, model: str, tmp_path
 def test_when_checkpoints_are_made_leaves_no_trace(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, every in (("never", None), ("often", 1)):
         finetune(table(), settings(model, save_every=every), tmp_path / name, arm="same")
-    monkeypatch.setattr("curate.finetuning.finetune._SAVE_SECONDS", 0.0)
-    monkeypatch.setattr("curate.finetuning.finetune._SAVE_RATIO", 0)
+    module = sys.modules[finetune.__module__]  # its name in the package is that of the function
+    monkeypatch.setattr(module, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_SAVE_RATIO", 0)
     finetune(table(), settings(model), tmp_path / "clock", arm="same")
     for name in ("often", "clock"):
         assert same(weights(tmp_path / name), weights(tmp_path / "never"))
