@@ -30,11 +30,6 @@ def run_record(
     begun: how often the run was started before. peak: operations per second of the device. gradients: per step.
     """
     settings, tokens = job.settings, job.tokens
-    valid = np.flatnonzero(tokens.valid)
-    order = RowOrder(valid, config.batch_size, config.seed)
-    seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
-    operations = gradients * flop_counts(model).total(tokens, seen)
-    ends = max(1, config.steps // _ENDS)
     return {
         "kind": "finetune",
         "version": own_version(),
@@ -47,7 +42,7 @@ def run_record(
             "fingerprint": job.data_key,
             "reading": encode(dict(job.data.reading), "reading"),
             "rows": len(tokens),
-            "valid": len(valid),
+            "valid": int(tokens.valid.sum()),
             **truncation_facts(tokens, "truncated"),
             "refused": len(job.refused),
             "origins": job.data.origins,
@@ -58,32 +53,44 @@ def run_record(
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         },
-        "training": {
-            "steps": config.steps,
-            "epochs": round(len(seen) / len(valid), 6),
-            "rows_seen": len(seen),
-            "learning_rate": config.learning_rate,
-            "optimizer": encode(config.optimizer, "optimizer"),
-            "tokens": last.tokens_seen,
-            "completion_tokens": int(tokens.completion_tokens[seen].astype(np.int64).sum()),
-            "seconds": round(last.seconds, 3),
-            "tokens_per_second": round(last.tokens_seen / last.seconds, 1) if last.seconds else None,
-            "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,
-            "gradients_per_step": gradients,
-            "flops": operations,
-            "micro_batch_tokens": last.micro_batch_tokens,
-            "micro_batch_lowered": last.lowered,
-            "drops_out": last.drops_out,
-            "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
-            "device": str(job.device),
-            "world_size": world_size(),
-            "resumed": begun,
-            "loss_first": float(np.mean(last.losses[:ends])),
-            "loss_last": float(np.mean(last.losses[-ends:])),
-            "weights": None if last.reweighting is None else weight_facts(last.reweighting),
-        },
+        "training": _training(job, config, model, last, begun, peak, gradients),
         "template": job.template,
         "max_length": job.max_length,
         "curation": job.curation,
         "versions": versions(_PACKAGES),
+    }
+
+
+def _training(
+    job: Job, config: TrainConfig, model: Any, last: training.Checkpoint, begun: int, peak: float | None, gradients: int
+) -> dict[str, Any]:
+    tokens = job.tokens
+    valid = np.flatnonzero(tokens.valid)
+    order = RowOrder(valid, config.batch_size, config.seed)
+    seen = np.concatenate([order.batch(step) for step in range(config.steps)])  # (rows seen,) with repeats
+    operations = gradients * flop_counts(model).total(tokens, seen)
+    ends = max(1, config.steps // _ENDS)
+    return {
+        "steps": config.steps,
+        "epochs": round(len(seen) / len(valid), 6),
+        "rows_seen": len(seen),
+        "learning_rate": config.learning_rate,
+        "optimizer": encode(config.optimizer, "optimizer"),
+        "tokens": last.tokens_seen,
+        "completion_tokens": int(tokens.completion_tokens[seen].astype(np.int64).sum()),
+        "seconds": round(last.seconds, 3),
+        "tokens_per_second": round(last.tokens_seen / last.seconds, 1) if last.seconds else None,
+        "peak_share": round(operations / last.seconds / peak / world_size(), 4) if peak and last.seconds else None,
+        "gradients_per_step": gradients,
+        "flops": operations,
+        "micro_batch_tokens": last.micro_batch_tokens,
+        "micro_batch_lowered": last.lowered,
+        "drops_out": last.drops_out,
+        "precision": str(resolve_precision(config.precision, job.device)).removeprefix("torch."),
+        "device": str(job.device),
+        "world_size": world_size(),
+        "resumed": begun,
+        "loss_first": float(np.mean(last.losses[:ends])),
+        "loss_last": float(np.mean(last.losses[-ends:])),
+        "weights": None if last.reweighting is None else weight_facts(last.reweighting),
     }
