@@ -23,10 +23,9 @@ from curate.data.readers import read
 from curate.difficulty.scores import Split, as_scores
 from curate.generators.requests import Completion, Generator, Request, Sampling
 from curate.mixture.plan import Augmenter, Realizer, identity, share_counts
-from curate.proxy.measures import KeyedMeasure
 from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
-from curate.run import MeasuringScorer, Run, Scorer
+from curate.run import MeasuringScorer, Run, Scorer, check_schedule
 
 __all__ = [
     "check_augmenter",
@@ -136,11 +135,12 @@ def check_scorer(
     assert np.array_equal(first.difficulty, again.difficulty, equal_nan=True), "the same call gives another answer"
     assert examples.fingerprint() == before, "the scorer changed the examples"
     if isinstance(scorer, MeasuringScorer):
-        scorer.check_schedule(run.proxy.schedule(n))
+        check_schedule(scorer, run.proxy.schedule(n))
         for measure in scorer.measures():
             assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
-            if isinstance(measure, KeyedMeasure):
-                assert measure.key_of(examples) == measure.key_of(examples), "a measure's key changes from call to call"
+            key_of = getattr(measure, "key_of", None)
+            if key_of is not None:
+                assert key_of(examples) == key_of(examples), "a measure's key changes from call to call"
 
 
 def check_clusterer(clusterer: Any) -> None:

@@ -26,8 +26,8 @@ from curate.models.scratch import scratch_tokenizer
 from curate.models.trained_template import settle_template
 from curate.pipeline import Pipeline
 from curate.proxy.measures import passes_of
-from curate.proxy.trace import stored
-from curate.proxy.training import ProxyRun
+from curate.proxy.trace import cached_state
+from curate.proxy.training import ProxyTraining
 from curate.run import MeasuringScorer, Run
 from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
@@ -146,13 +146,13 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     examples = loaded.examples
     assert isinstance(pipeline.scorer, MeasuringScorer)
     measures = pipeline.scorer.measures()
-    proxy_run = ProxyRun(examples, pipeline.proxy, run.context)
-    proxy = proxy_run.proxy
-    state = stored(examples, proxy, measures, run.context)
+    proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
+    proxy = proxy_training.proxy
+    state = cached_state(examples, proxy, measures, run.context)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
-    per_row = float(proxy_run.tokenised.rows.lengths.mean())
-    tokenizer = proxy_run.tokenizer if proxy.scratch else None
+    per_row = float(proxy_training.tokenised.rows.lengths.mean())
+    tokenizer = proxy_training.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
     rate = _matrix_rate(run)
@@ -184,7 +184,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
             f"{state.measured} of {state.shards} shards",
         ),
     ]
-    return stages, state.measured == state.shards, proxy_run.max_length
+    return stages, state.measured == state.shards, proxy_training.max_length
 
 
 def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[float, Any]:

@@ -32,7 +32,7 @@ from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
 from curate.proxy.proxy import Proxy
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.recipe import (
     apply_settings,
     construct,
@@ -43,7 +43,7 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
-from curate.run import MeasuringScorer, Run, Scorer, Tokenizing
+from curate.run import MeasuringScorer, Run, Scorer, check_schedule
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
@@ -181,7 +181,7 @@ class Pipeline(Component):
             if isinstance(part, Preflight):
                 part.check_examples(examples)
         if not scored and isinstance(self.scorer, MeasuringScorer):
-            self.scorer.check_schedule(self.proxy.schedule(len(examples)))
+            check_schedule(self.scorer, self.proxy.schedule(len(examples)))
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
         """The rows that the proxy's template renders, where there is a proxy.
@@ -189,13 +189,14 @@ class Pipeline(Component):
         Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
         read with on_bad_row="drop"; see `curate.tokenization.usable`.
         """
-        reads = self.scorer.tokenizes() if isinstance(self.scorer, Tokenizing) else False
+        tokenizes = getattr(self.scorer, "tokenizes", None)
+        reads = tokenizes is not None and tokenizes()
         if not reads and not (isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()):
             return loaded
 
-        proxy_run = ProxyRun(loaded.examples, run.proxy, run.context)
-        rows = proxy_run.tokenised.rows
-        rules = Rules(loaded.on_bad_row == "drop", proxy_run.max_length)
+        proxy_training = ProxyTraining(loaded.examples, run.proxy, run.context)
+        rows = proxy_training.tokenised.rows
+        rules = Rules(loaded.on_bad_row == "drop", proxy_training.max_length)
         check_usable(rows, loaded.examples, loaded.rows, rules)
         if rows.refused:
             run.progress.note(f"  {len(rows.refused):,} rows that the proxy's chat template refuses are left out")
@@ -253,7 +254,7 @@ class Pipeline(Component):
         if isinstance(self.scorer, MeasuringScorer):
             measures = self.scorer.measures()
             if measures:
-                self.scorer.check_schedule(run.proxy.schedule(len(examples)))
+                check_schedule(self.scorer, run.proxy.schedule(len(examples)))
                 run.trace(examples, measures)
         scores = as_scores(self.scorer.score(examples, run), len(examples))
         return scores if scores.ids is not None else scores.with_ids(examples.ids)

@@ -7,8 +7,8 @@ run them on a class of your own.
 from curate.clusterers.per_source import AssigningClusterer, Clusterer, SourceClusterer
 from curate.generators.requests import Generator
 from curate.mixture.plan import Augmenter, Preflight, Priced, Readiness, Realizer
-from curate.proxy.measures import CostedMeasure, DemandingMeasure, KeyedMeasure, Measure
-from curate.run import MeasuringScorer, Scorer, Tokenizing
+from curate.proxy.measures import Measure
+from curate.run import MeasuringScorer, Scorer
 from curate.training.reweighting import (
     BeginningReweighter,
     EmbeddingReweighter,
@@ -23,11 +23,8 @@ __all__ = [
     "Augmenter",
     "BeginningReweighter",
     "Clusterer",
-    "CostedMeasure",
-    "DemandingMeasure",
     "EmbeddingReweighter",
     "Generator",
-    "KeyedMeasure",
     "Measure",
     "MeasuringScorer",
     "Preflight",
@@ -40,5 +37,4 @@ __all__ = [
     "RowReweighter",
     "Scorer",
     "SourceClusterer",
-    "Tokenizing",
 ]

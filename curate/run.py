@@ -20,10 +20,10 @@ from curate.errors import InputError
 from curate.gate import Gate, GateIndex
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.trace import Trace, extend, trace
+from curate.proxy.trace import Trace, measure_checkpoints, measure_new_rows
 from curate.storage.cache import Cache
 
-__all__ = ["MeasuringScorer", "Run", "Scorer", "standalone"]
+__all__ = ["MeasuringScorer", "Run", "Scorer", "check_schedule", "standalone", "trace_for"]
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Run:
         if known is None or missing:
             wanted = list(missing.values())
             if self.trained_on is None:
-                found = trace(examples, self.proxy, wanted, self.context)
+                found = measure_checkpoints(examples, self.proxy, wanted, self.context)
             else:
                 found = self._extended(self.trained_on, examples, wanted)
             if known is not None:
@@ -90,8 +90,9 @@ class Run:
                 "new rows are measured behind the examples that the proxy was trained on, but values of others are "
                 "asked for; let the scorer pass on the examples it is given"
             )
-        traced = replace(self, trained_on=None).trace(originals, measures)
-        return extend(traced, originals, examples.slice(n, len(examples)), self.proxy, measures, self.context)
+        trace = replace(self, trained_on=None).trace(originals, measures)
+        new = examples.slice(n, len(examples))
+        return measure_new_rows(trace, originals, new, self.proxy, measures, self.context)
 
     def gate_index(self, examples: Examples) -> GateIndex:
         """The gate over these examples and its evaluation sets; built once."""
@@ -140,9 +141,31 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
     return data, run or Run()
 
 
+def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
+    """What `scorer` measures of the data, after its checks of examples and schedule. data, run: as of `standalone`."""
+    examples, run = standalone(data, run)
+    check_examples = getattr(scorer, "check_examples", None)
+    if check_examples is not None:
+        check_examples(examples)
+    trace = run.trace(examples, scorer.measures())
+    check_schedule(scorer, trace.schedule)
+    return trace
+
+
+def check_schedule(scorer: MeasuringScorer, schedule: Schedule) -> None:
+    """Raise InputError where the proxy's checkpoints cannot serve `scorer`, see `MeasuringScorer`."""
+    check = getattr(scorer, "check_schedule", None)
+    if check is not None:
+        check(schedule)
+
+
 @runtime_checkable
 class Scorer(Protocol):
-    """Says how late each example is learned."""
+    """Difficulty of every example. Optional methods:
+
+    tokenizes() -> bool: whether a scorer without measures reads the proxy's tokens.
+    check_examples(examples): raises InputError for data that it cannot score; called before a proxy is trained.
+    """
 
     def score(self, examples: Examples, run: Run) -> Scores | npt.NDArray[Any]:
         """`Scores` for the n examples, or a bare (n,) array of difficulties (higher = learned later)."""
@@ -151,24 +174,12 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class MeasuringScorer(Scorer, Protocol):
-    """A scorer that looks at checkpoints of the proxy.
+    """A scorer that looks at checkpoints of the proxy. It names its measures, so that one proxy serves every scorer.
 
-    It names its measures, so that one proxy run can serve every scorer, and reduces what they found.
+    An optional method check_schedule(schedule) raises InputError, naming the remedy, where the proxy's checkpoints
+    cannot serve it.
     """
 
     def measures(self) -> Sequence[Measure]:
         """What `score` will ask `run.trace` for."""
-        ...
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Raise InputError where the proxy's checkpoints cannot serve this scorer, naming the remedy."""
-        ...
-
-
-@runtime_checkable
-class Tokenizing(Protocol):
-    """A scorer without measures that may look at the proxy's tokens all the same. Optional."""
-
-    def tokenizes(self) -> bool:
-        """Whether it does."""
         ...

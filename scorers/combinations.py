@@ -1,4 +1,4 @@
-"""Several scorers as one."""
+"""Combinations of several scorers into one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from curate.errors import InputError
 from curate.mixture.plan import Preflight
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Schedule
-from curate.run import MeasuringScorer, Run, Scorer, standalone
+from curate.run import MeasuringScorer, Run, Scorer, check_schedule, standalone
 from curate.types import BoolArray, Float64Array, FloatArray
-
-__all__ = ["Product", "RankAverage"]
 
 
 def _score(scorers: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -129,7 +127,7 @@ def _measures(scorers: tuple[Any, ...]) -> list[Measure]:
 
 def _check_schedule(scorers: tuple[Any, ...], schedule: Schedule) -> None:
     for scorer in _measuring(scorers):
-        scorer.check_schedule(schedule)
+        check_schedule(scorer, schedule)
 
 
 def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:

@@ -1,4 +1,4 @@
-"""Model outputs early in training, to be clustered themselves (USEFUL)."""
+"""Model outputs early in training as features for clustering (USEFUL)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import MeanLoss, Measure
-from curate.proxy.predictions import Predictions, completion_means
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure
+from curate.proxy.predictions import Predictions, completion_means, projection
 from curate.proxy.proxy import Schedule
-from curate.proxy.random_projection import projection
-from curate.run import Run, standalone
+from curate.run import Run, trace_for
 from curate.seeds import derive_seed
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-
-__all__ = ["EarlyOutput"]
 
 
 class EarlyOutput(Component):
@@ -46,7 +41,7 @@ class EarlyOutput(Component):
     output:
         hidden: mean last hidden state, of which the next-token distributions are a function.
         distribution: mean next-token distribution, what the model says rather than how; also where the hidden states
-            cannot be had. Costs the LM head and a product of that size times dimensions / hidden size.
+            are not available. Costs the LM head and a product of that size times dimensions / hidden size.
     dimensions: of the features, to which outputs are brought by a random projection, drawn from the proxy's seed, that
         nearly keeps distances.
     within: share of the proxy's schedule (`horizon`) that counts as early; the last checkpoint in it is used.
@@ -63,9 +58,9 @@ class EarlyOutput(Component):
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Raises InputError where no checkpoint is early enough."""
-        self._place(schedule)
+        self._early_checkpoint(schedule)
 
-    def _place(self, schedule: Schedule) -> int:
+    def _early_checkpoint(self, schedule: Schedule) -> int:
         """Position among the checkpoints of the last one within the early share of the schedule."""
         early = np.flatnonzero(schedule.steps <= self.within * schedule.horizon_steps)
         if len(early) == 0:
@@ -81,10 +76,10 @@ class EarlyOutput(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, dimensions) projected mean outputs at the early checkpoint; NaN, and no pass, at the others.
 
-        Raises InputError for hidden states of a model that can only be run whole.
+        Raises InputError for hidden states of a model whose head is not known.
         """
-        schedule, model = checkpoint.proxy_run.schedule, checkpoint.model
-        if checkpoint.step != schedule.steps[self._place(schedule)]:
+        schedule, model = checkpoint.proxy_training.schedule, checkpoint.model
+        if checkpoint.step != schedule.steps[self._early_checkpoint(schedule)]:
             return np.full((len(examples), self.dimensions), np.nan, np.float32)
         if self.output == "hidden" and models.logit_map(model) is None:
             raise InputError(
@@ -97,24 +92,21 @@ class EarlyOutput(Component):
         def outputs(part: Predictions) -> torch.Tensor:
             if self.output == "hidden":
                 assert part.hidden is not None
-                found: torch.Tensor = part.hidden.float()
+                output: torch.Tensor = part.hidden.float()  # (m, d)
             else:
-                found = part.logits().softmax(1)
+                output = part.logits().softmax(1)  # (m, v)
             if key not in checkpoint.memo:
-                checkpoint.memo[key] = projection(found.shape[1], self.dimensions, seed, checkpoint.device)
-            return found @ checkpoint.memo[key]
+                checkpoint.memo[key] = projection(output.shape[1], self.dimensions, seed, checkpoint.device)
+            return output @ checkpoint.memo[key]
 
         return completion_means(checkpoint, outputs, self.dimensions)
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`."""
+        """See `curate.protocols.Measure`."""
         return 1.0
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, dimensions); the trajectory is that of all checkpoints."""
-        examples, run = standalone(examples, run)
-        found = run.trace(examples, self.measures())
-        place = self._place(found.schedule)
-        losses = found.of(MeanLoss())[:, :, 0]
-        features = found.of(self)[:, place]
-        return found.to_scores(examples, losses, features, what="output", difficulty=losses[:, place])
+        trace = trace_for(self, examples, run)
+        early = self._early_checkpoint(trace.schedule)
+        return trace.to_scores(trace.of(self)[:, early], what="output", difficulty=trace.losses[:, early])

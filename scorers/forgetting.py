@@ -1,4 +1,4 @@
-"""Forgetting events: how often an example is unlearned on the way."""
+"""Forgetting events: how often an example is learned and unlearned again during training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure
 from curate.proxy.predictions import Predictions, completion_means
 from curate.proxy.proxy import Schedule
-from curate.run import Run, standalone
+from curate.run import Run, trace_for
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-
-__all__ = ["ForgettingCount", "TokenAccuracy"]
 
 
 class TokenAccuracy(Component):
@@ -64,10 +60,8 @@ class ForgettingCount(Component):
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, 1). Raises InputError where no row is ever learned."""
-        examples, run = standalone(examples, run)
-        found = run.trace(examples, self.measures())
-        self.check_schedule(found.schedule)
-        accuracy = found.of(TokenAccuracy())[:, :, 0]
+        trace = trace_for(self, examples, run)
+        accuracy = trace.scalars(TokenAccuracy())  # (n, K)
         learned = accuracy >= self.threshold
         if not learned.any():
             raise InputError(
@@ -76,4 +70,4 @@ class ForgettingCount(Component):
             )
         events = (learned[:, :-1] & ~learned[:, 1:]).sum(axis=1)
         count = np.where(learned.any(axis=1), events, learned.shape[1]).astype(np.float32)
-        return found.to_scores(examples, found.of(MeanLoss())[:, :, 0], count[:, None])
+        return trace.to_scores(count[:, None])

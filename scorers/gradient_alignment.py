@@ -1,4 +1,4 @@
-"""Gradient alignment: how far a step on an example would lower the loss on a target set (LESS)."""
+"""Gradient alignment: how much a step on an example would lower the loss on a target set (LESS)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from curate.data.readers import read_for
 from curate.dataset_reference import GivenData
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.example_gradients import GradientParts, example_gradients
-from curate.proxy.measures import MeanLoss
+from curate.proxy.measures import LiveCheckpoint, MeanLoss
 from curate.proxy.proxy import Proxy, Schedule
 from curate.run import Run, standalone
 from curate.tokenization.tokens import Tokens
@@ -25,9 +24,6 @@ from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-
-__all__ = ["Alignment", "GradientAlignment"]
 
 
 class Alignment(Component):
@@ -53,40 +49,40 @@ class Alignment(Component):
         if key not in checkpoint.memo:
             checkpoint.memo[key] = self._target_gradient(checkpoint)
         target, size = checkpoint.memo[key]
-        found = np.full((len(examples), 1), np.nan, np.float32)
+        alignments = np.full((len(examples), 1), np.nan, np.float32)
         for rows, gradients in example_gradients(checkpoint, checkpoint.tokens, self.of):
-            dots = _dots(gradients, target)
+            dots = _dots(gradients, target)  # (b,)
             if self.similarity == "cosine":
                 # A gradient of zero changes nothing: aligned with nothing, hence 0.
                 dots /= (_dots(gradients, gradients).sqrt() * size).clamp_min(1e-30)
-            found[rows, 0] = dots.cpu().numpy()
-        return found
+            alignments[rows, 0] = dots.cpu().numpy()
+        return alignments
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`; as if the target's rows were as long as those to be measured."""
-        each = 1 if self.of.parameters == "last-layer" else 3
-        return checkpoints * each * (1 + len(self.target) / max(rows, 1))
+        """See `curate.protocols.Measure`; as if the target's rows were as long as those to be measured."""
+        passes = 1 if self.of.parameters == "last-layer" else 3  # a backward pass counts two
+        return checkpoints * passes * (1 + len(self.target) / max(rows, 1))
 
     def _target_gradient(self, checkpoint: LiveCheckpoint) -> tuple[list[torch.Tensor], float]:
         """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its length."""
         key = f"tokens of {fingerprint(self)}"
-        if key not in checkpoint.kept:
-            tokenised = checkpoint.proxy_run.tokenise(self.target)
+        if key not in checkpoint.run_memo:
+            tokenised = checkpoint.proxy_training.tokenise(self.target)
             for row, reason in tokenised.refused.items():
                 raise InputError(f"{self.name}: row {row}: {reason}; leave it out of the target, or change it")
-            checkpoint.kept[key] = tokenised.tokens
-        tokens: Tokens = checkpoint.kept[key]
+            checkpoint.run_memo[key] = tokenised.tokens
+        tokens: Tokens = checkpoint.run_memo[key]
         count = int(tokens.valid.sum())
         if count == 0:
             raise InputError(
                 f"{self.name}: no completion text of its {len(tokens):,} rows survives proxy.max_length = "
-                f"{checkpoint.proxy_run.max_length}; raise it, or give a target of shorter rows"
+                f"{checkpoint.proxy_training.max_length}; raise it, or give a target of shorter rows"
             )
         total: list[torch.Tensor] = []
         for _, gradients in example_gradients(checkpoint, tokens, self.of):
             sums = [gradient.sum(0, keepdim=True) for gradient in gradients]
-            total = [one.add_(other) for one, other in zip(total, sums, strict=True)] if total else sums
-        total = [each.div_(count) for each in total]
+            total = [part.add_(more) for part, more in zip(total, sums, strict=True)] if total else sums
+        total = [part.div_(count) for part in total]
         size = float(_dots(total, total).sqrt())
         if not np.isfinite(size) or size == 0:
             what = "zero" if size == 0 else "not finite"
@@ -101,7 +97,7 @@ def _dots(gradients: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> 
     """(b,) float64 inner products of the gradients of b rows with those of as many, or of one."""
     import torch
 
-    products = [(one * other).flatten(1).sum(1).double() for one, other in zip(gradients, others, strict=True)]
+    products = [(a * b).flatten(1).sum(1).double() for a, b in zip(gradients, others, strict=True)]
     return torch.stack(products).sum(0)
 
 
@@ -144,36 +140,26 @@ class GradientAlignment(Component):
 
     def measures(self) -> Sequence[MeanLoss | Alignment]:
         """Reads the target. Raises InputError where that cannot be read."""
-        return [MeanLoss(), self._alignment()]
-
-    def _alignment(self) -> Alignment:
         target = read_for("GradientAlignment.target", "data", self.target.data, **self.target.reading).examples
-        return Alignment(
+        alignment = Alignment(
             target=target,
             name=f"GradientAlignment target {self.target.name}",
             of=GradientParts(parameters=self.parameters, rank=self.rank),
             similarity=self.similarity,
         )
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
+        return [MeanLoss(), alignment]
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K)."""
         examples, run = standalone(examples, run)
-        alignment = self._alignment()
-        found = run.trace(examples, [MeanLoss(), alignment])
-        features = found.of(alignment)[:, :, 0]
-        rates = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, found.schedule)
-        if not rates.any():  # the only step of a run of one step is that of rate 0
-            rates = np.ones_like(rates)
-        return found.to_scores(
-            examples,
-            found.of(MeanLoss())[:, :, 0],
-            features,
-            what="alignment",
-            difficulty=(features @ (rates / rates.sum())).astype(np.float32),
-        )
+        loss, alignment = self.measures()
+        trace = run.trace(examples, [loss, alignment])
+        features = trace.scalars(alignment)  # (n, K)
+        weights = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, trace.schedule)
+        if not weights.any():  # the only step of a run of one step is that of rate 0
+            weights = np.ones_like(weights)
+        difficulty = (features @ (weights / weights.sum())).astype(np.float32)
+        return trace.to_scores(features, what="alignment", difficulty=difficulty)
 
 
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:

@@ -12,14 +12,10 @@ from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import MeanLoss, Measure
-from curate.proxy.proxy import Schedule
-from curate.run import Run, standalone
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure
+from curate.run import Run, trace_for
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-__all__ = ["InstructionFollowingDifficulty", "without_prompt"]
 
 
 class InstructionFollowingDifficulty(Component):
@@ -38,9 +34,6 @@ class InstructionFollowingDifficulty(Component):
     def measures(self) -> Sequence[Measure]:
         return [MeanLoss(), self]
 
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
-
     def check_examples(self, examples: Examples) -> None:
         """Raises InputError for rows without prompts."""
         if examples.shape == "text":
@@ -51,26 +44,22 @@ class InstructionFollowingDifficulty(Component):
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 3): loss with the prompt and without, nats per token, over the same tokens; how many tokens these are."""
-        same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_run.tokenizer.bos_token_id)
+        same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_training.tokenizer.bos_token_id)
         counts = same.completion_tokens.astype(np.float32)
         return np.stack([checkpoint.losses(same), checkpoint.losses(alone), counts], axis=1)
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`; as if completions alone were as long as rows."""
+        """See `curate.protocols.Measure`; as if completions alone were as long as rows."""
         return 2.0 * checkpoints
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K). Raises InputError for rows without prompts."""
-        examples, run = standalone(examples, run)
-        self.check_examples(examples)
-        found = run.trace(examples, self.measures())
-        values = found.of(self)
-        valid = found.valid & (values[:, 0, 2] > 0)
+        trace = trace_for(self, examples, run)
+        values = trace.of(self)  # (n, K, 3)
+        valid = trace.valid & (values[:, 0, 2] > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             features = values[:, :, 0] / values[:, :, 1]
-        return found.to_scores(
-            examples,
-            found.of(MeanLoss())[:, :, 0],
+        return trace.to_scores(
             features,
             what="ratio of losses with and without prompt",
             remedy="lower proxy.steps, so that no completion is known by heart, or leave the row out",

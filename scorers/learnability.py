@@ -1,4 +1,4 @@
-"""Learnability: what the proxy has still to learn of an example and a reference model has learned."""
+"""Learnability: loss that the proxy has still to lose and a reference model has lost (RHO-LOSS)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.models.loading import identify, load_model, load_tokenizer
 from curate.models.trained_template import kept_template, warn_of_other_template
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import MeanLoss
-from curate.proxy.proxy import Schedule
-from curate.proxy.training import ProxyRun
+from curate.proxy.measures import LiveCheckpoint, MeanLoss
+from curate.proxy.training import ProxyTraining
 from curate.run import Run, standalone
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-__all__ = ["Learnability", "ReferenceLoss"]
 
 
 class ReferenceLoss(Component):
@@ -41,37 +37,37 @@ class ReferenceLoss(Component):
         Raises InputError where the model takes shorter rows than the proxy.
         """
         key = f"{self!r} {_digest(checkpoint.tokens)}"
-        if key not in checkpoint.kept:
-            if repr(self) not in checkpoint.kept:
-                checkpoint.kept[repr(self)] = self._engine(checkpoint)
-            checkpoint.kept[key] = checkpoint.kept[repr(self)].losses(checkpoint.tokens)[:, None]
-        losses: FloatArray = checkpoint.kept[key]
+        if key not in checkpoint.run_memo:
+            if repr(self) not in checkpoint.run_memo:
+                checkpoint.run_memo[repr(self)] = self._engine(checkpoint)
+            checkpoint.run_memo[key] = checkpoint.run_memo[repr(self)].losses(checkpoint.tokens)[:, None]
+        losses: FloatArray = checkpoint.run_memo[key]
         return losses
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`; as if the reference were as large as the proxy."""
+        """See `curate.protocols.Measure`; as if the reference were as large as the proxy."""
         return 1.0
 
-    def check_proxy(self, proxy_run: ProxyRun) -> None:
+    def check_proxy(self, proxy_training: ProxyTraining) -> None:
         """Raises InputError where the reference has another tokenizer than the proxy."""
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
-        if own.get_vocab() != proxy_run.tokenizer.get_vocab():
+        if own.get_vocab() != proxy_training.tokenizer.get_vocab():
             raise InputError(
-                f"the reference model {self.model} has another tokenizer than the proxy {proxy_run.proxy.model}, so "
-                "their losses per token cannot be compared; choose a reference of the proxy's family, or that model as "
-                "the proxy"
+                f"the reference model {self.model} has another tokenizer than the proxy {proxy_training.proxy.model}, "
+                "so their losses per token cannot be compared; choose a reference of the proxy's family, or that model "
+                "as the proxy"
             )
         remedy = "give both models the template they know"
-        warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_run.template, remedy)
+        warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_training.template, remedy)
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
-        longest = checkpoint.proxy_run.max_length
+        longest = checkpoint.proxy_training.max_length
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
-        most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        if most is not None and most < longest:
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and limit < longest:
             raise InputError(
-                f"the reference model {self.model} takes {most} tokens but rows have up to {longest}; set "
-                f"proxy.max_length to at most {most}"
+                f"the reference model {self.model} takes {limit} tokens but rows have up to {longest}; set "
+                f"proxy.max_length to at most {limit}"
             )
         return models.LossEngine(model.to(checkpoint.device), precision=checkpoint.precision, device=checkpoint.device)
 
@@ -100,26 +96,20 @@ class Learnability(Component):
     trust_remote_code: bool = False
 
     def measures(self) -> Sequence[MeanLoss | ReferenceLoss]:
-        """Raises InputError where the reference is not there, ExternalError where the hub does not answer."""
-        return [MeanLoss(), self._reference_loss()]
-
-    def _reference_loss(self) -> ReferenceLoss:
-        return ReferenceLoss(
+        """Raises InputError where the reference is missing, ExternalError where the hub does not answer."""
+        reference_loss = ReferenceLoss(
             model=self.reference,
             identity=identify(self.reference, self.revision),
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
         )
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
+        return [MeanLoss(), reference_loss]
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K)."""
         examples, run = standalone(examples, run)
-        reference = self._reference_loss()
-        found = run.trace(examples, [MeanLoss(), reference])
-        losses = found.of(MeanLoss())[:, :, 0]
-        features = losses - found.of(reference)[:, :, 0]
+        loss, reference = self.measures()
+        trace = run.trace(examples, [loss, reference])
+        features = trace.losses - trace.scalars(reference)
         remedy = f"look at the reference model {self.reference}"
-        return found.to_scores(examples, losses, features, what="learnability", remedy=remedy)
+        return trace.to_scores(features, what="learnability", remedy=remedy)

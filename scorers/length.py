@@ -9,10 +9,9 @@ import numpy as np
 from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import COUNTS, Scores
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.run import Run, standalone
-
-__all__ = ["Length"]
+from curate.types import FloatArray
 
 _ROWS = 4096  # cells read at once
 
@@ -32,7 +31,7 @@ class Length(Component):
     unit: Literal["characters", "tokens"] = "characters"
 
     def tokenizes(self) -> bool:
-        """See `curate.protocols.Tokenizing`."""
+        """See `curate.protocols.Scorer`."""
         return self.unit == "tokens"
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
@@ -41,7 +40,7 @@ class Length(Component):
         if self.unit == "tokens":
             # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
             trained_on = examples if run.trained_on is None else run.trained_on
-            rows = ProxyRun(trained_on, run.proxy, run.context).tokenise(examples).rows
+            rows = ProxyTraining(trained_on, run.proxy, run.context).tokenise(examples).rows
             length, valid = rows.tokens.astype(np.float32), rows.valid
             counts = {name: getattr(rows, name) for name in COUNTS}
         else:
@@ -56,15 +55,16 @@ class Length(Component):
         )
 
 
-def _characters(examples: Examples) -> Any:
+def _characters(examples: Examples) -> FloatArray:
     """(n,) float32."""
-    found = np.zeros(len(examples), np.float32)
+    lengths = np.zeros(len(examples), np.float32)
     role = "messages" if examples.shape == "messages" else _COMPLETION.get(examples.shape, "text")
     for low in range(0, len(examples), _ROWS):
         cells = examples.texts(role, low, min(low + _ROWS, len(examples)))
-        found[low : low + len(cells)] = [_said(cell) if role == "messages" else len(cell or "") for cell in cells]
-    return found
+        counts = [_assistant_characters(cell) if role == "messages" else len(cell or "") for cell in cells]
+        lengths[low : low + len(cells)] = counts
+    return lengths
 
 
-def _said(conversation: list[dict[str, str]]) -> int:
+def _assistant_characters(conversation: list[dict[str, str]]) -> int:
     return sum(len(turn["content"]) for turn in conversation if turn["role"] == "assistant")

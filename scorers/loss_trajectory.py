@@ -1,4 +1,4 @@
-"""Loss trajectories: how the loss of an example falls while a proxy is trained."""
+"""Loss trajectories: the loss of an example at every checkpoint of the proxy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Schedule
-from curate.run import Run, standalone
+from curate.run import Run, trace_for
 from curate.types import FloatArray
-
-__all__ = ["FinalLoss", "LossTrajectory"]
 
 
 class LossTrajectory(Component):
@@ -28,7 +26,7 @@ class LossTrajectory(Component):
         final: the last loss alone.
     Difficulty is the mean of the features: mean loss, mean ratio, or last loss.
 
-    Departures from the authors' code: prompt and completion are tokenised apart, so that the border between them is
+    Departures from the authors' code: prompt and completion are tokenized apart, so that the border between them is
     exact; a row whose completion is cut off altogether is invalid, where theirs counts it as one of loss 0.
     """
 
@@ -50,25 +48,20 @@ class LossTrajectory(Component):
         examples: Examples, or any dataset `curate.read` takes. Raises InputError where the loss of a valid row
         is not finite.
         """
-        examples, run = standalone(examples, run)
-        found = run.trace(examples, self.measures())
-        self.check_schedule(found.schedule)
-        losses = found.of(MeanLoss())[:, :, 0]
-        return found.to_scores(examples, losses, _features(losses, self.features))
+        trace = trace_for(self, examples, run)
+        return trace.to_scores(_features(trace.losses, self.features))
 
 
 class FinalLoss(Component):
-    """Loss at the last checkpoint in nats per token: what is left of a trajectory without its history."""
+    """Loss at the last checkpoint in nats per token, without the history of the trajectory."""
 
     def measures(self) -> Sequence[MeanLoss]:
         return [MeanLoss()]
 
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
-
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, 1)."""
-        return LossTrajectory(features="final").score(examples, run)
+        trace = trace_for(self, examples, run)
+        return trace.to_scores(trace.losses[:, -1:])
 
 
 def _features(trajectory: FloatArray, kind: str) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Pre-memorization accuracy: how often a model solved an example before it knew the example's solution by heart."""
+"""Pre-memorization accuracy: how often a model solves an example before it memorizes the example's solution."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from curate.evaluation.answers import graded, grading
 from curate.evaluation.prompts import stops_of
 from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import MeanLoss, Measure
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure
 from curate.proxy.proxy import Schedule
 from curate.run import Run, standalone
 from curate.seeds import derive_seed
@@ -29,19 +28,11 @@ from curate.types import Float64Array, FloatArray
 from curate.verify import Verdict, grade_many, reference_answer
 from curate.verify.symbolic import algebra_is_here
 
-__all__ = [
-    "PreMemorizationAccuracy",
-    "SampledAccuracy",
-    "masked_accuracy",
-    "pre_memorization_accuracy",
-    "sampled_accuracy",
-]
-
 _BLOCK = 1024  # rows looked at together for the first that can be graded
 
 
 def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> Float64Array:
-    """Accuracies (K, n), with 0 where an example was memorised: ln ln perplexity < threshold, nll < e^threshold.
+    """Accuracies (K, n), with 0 where an example was memorized: ln ln perplexity < threshold, nll < e^threshold.
 
     nll: (K, n) mean negative log-likelihood of the worked solution, nats per token. NaN of either stays NaN.
     """
@@ -52,10 +43,10 @@ def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: floa
 
 
 def pre_memorization_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> Float64Array:
-    """(K, n) accuracy before memorisation at K checkpoints, one per epoch (arXiv 2411.07681).
+    """(K, n) accuracy before memorization at K checkpoints, one per epoch (arXiv 2411.07681).
 
     PreMem[m] = min(max over m' <= m of masked[m'], accuracy[m]), with the arguments of `masked_accuracy`. So an
-    example that is memorised from the first epoch on has 0.
+    example that is memorized from the first epoch on has 0.
     """
     best = np.maximum.accumulate(masked_accuracy(accuracy, nll, threshold), axis=0)
     return np.minimum(best, np.asarray(accuracy, np.float64))
@@ -106,13 +97,13 @@ class SampledAccuracy(Component):
     batch_size: int = Field(default=64, ge=1)
 
     def key_of(self, examples: Examples) -> str:
-        """Final answers and how they are graded; see `curate.protocols.KeyedMeasure`."""
+        """Final answers and how they are graded; see `curate.protocols.Measure`."""
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []
         return f"{hash_columns(answers)} {grading()}"
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`; as if samples were as long as the rows' own completions."""
+        """See `curate.protocols.Measure`; as if samples were as long as the rows' own completions."""
         return float(self.samples * checkpoints)
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
@@ -127,8 +118,8 @@ class SampledAccuracy(Component):
             return values
         ids, tokenizer, template = (
             examples.ids.to_pylist(),
-            checkpoint.proxy_run.tokenizer,
-            checkpoint.proxy_run.template,
+            checkpoint.proxy_training.tokenizer,
+            checkpoint.proxy_training.template,
         )
         rendered = renderer(examples.take(np.array(rows)), template, tokenizer)(0, len(rows))
         stop = stops_of(template, tokenizer)
@@ -157,12 +148,12 @@ def _shown(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any) 
 
 
 class PreMemorizationAccuracy(Component):
-    """Accuracy of sampled answers before an example is memorised (Kang et al., arXiv 2411.07681).
+    """Accuracy of sampled answers before an example is memorized (Kang et al., arXiv 2411.07681).
 
     Difficulty is 1 - PreMem at the last epoch: hard is what was never solved, or only recited. Features are PreMem at
     the K epochs, see `pre_memorization_accuracy`. The proxy must be looked at after every whole epoch.
 
-    threshold: p of "memorised where ln ln perplexity < p"; the loss of the row's completion, end included, stands
+    threshold: p of "memorized where ln ln perplexity < p"; the loss of the row's completion, end included, stands
         for ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's for GSM8K; it took -1.7 for MATH. It
         depends on task and model: another one costs nothing, samples being kept.
     samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; the paper's.
@@ -216,15 +207,15 @@ class PreMemorizationAccuracy(Component):
         examples, run = standalone(examples, run)
         self.check_examples(examples)
         self.check_schedule(run.proxy.schedule(len(examples)))  # before a long wait
-        found = run.trace(examples, self.measures())
-        self.check_schedule(found.schedule)
-        accuracy, loss = (found.of(measure)[:, :, 0] for measure in self.measures())
-        valid = found.valid & np.isfinite(accuracy).all(axis=1)
+        trace = run.trace(examples, self.measures())
+        self.check_schedule(trace.schedule)
+        accuracy, loss = trace.scalars(self.measures()[0]), trace.losses  # (n, K) each
+        valid = trace.valid & np.isfinite(accuracy).all(axis=1)
         if not np.isfinite(loss[valid]).all():
             row = int(np.flatnonzero(valid & ~np.isfinite(loss).all(axis=1))[0])
             which = f"row {row} (id {examples.ids[row].as_py()})"
             raise InputError(f"the loss of {which} is not finite; lower proxy.learning_rate")
-        left_out = int((found.valid & ~valid).sum())
+        left_out = int((trace.valid & ~valid).sum())
         if left_out:
             run.progress.note(f"{left_out:,} of {len(examples):,} rows have no answer to grade by and are not scored")
         solved = pre_memorization_accuracy(accuracy.T, loss.T, self.threshold).T
@@ -233,8 +224,8 @@ class PreMemorizationAccuracy(Component):
             difficulty=np.where(valid, 1 - solved[:, -1], np.nan).astype(np.float32),
             valid=valid,
             trajectory=loss,
-            steps=found.schedule.steps,
-            tokens=found.tokens,
+            steps=trace.schedule.steps,
+            tokens=trace.tokens,
             ids=examples.ids,
         )
 

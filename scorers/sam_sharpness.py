@@ -16,20 +16,17 @@ from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.optimizers import ascent
 from curate.optimizers.sam import moved
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.proxy import Schedule
-from curate.run import Run, standalone
+from curate.proxy.measures import LiveCheckpoint
+from curate.run import Run, trace_for
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
-
-__all__ = ["SAMSharpness"]
 
 
 class SAMSharpness(Component):
     """Loss at w + eps minus loss at w, nats per token: how much it rises where the weights are moved uphill.
 
-    eps = rho * g / (||g||_2 + 1e-12), the ascent of sharpness-aware minimisation, g the gradient of the mean loss per
+    eps = rho * g / (||g||_2 + 1e-12), the ascent of sharpness-aware minimization, g the gradient of the mean loss per
     token at w; adaptive: eps = rho * w^2 g / (|| |w| g ||_2 + 1e-12) (Foret et al., arXiv 2010.01412, eq. 2; Kwon et
     al., arXiv 2102.11600).
 
@@ -52,9 +49,6 @@ class SAMSharpness(Component):
     def measures(self) -> Sequence[SAMSharpness]:
         return [self]
 
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Any schedule serves."""
-
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 2) float32: loss at w, loss at w + eps, nats per token; NaN for rows without completion text.
 
@@ -70,19 +64,17 @@ class SAMSharpness(Component):
         return np.stack([flat, uphill], axis=1)
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.CostedMeasure`; beside the losses a gradient of the rows that the ascent reads."""
+        """See `curate.protocols.Measure`; beside the losses a gradient of the rows that the ascent reads."""
         read = min(self.rows, rows) / max(rows, 1) if self.ascent == "dataset" else 1.0
         forward = 1 if self.ascent == "example" else 2  # there the loss at w comes with its gradient
         return checkpoints * (forward + 3 * read)
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K); the trajectory is that of the loss at w."""
-        examples, run = standalone(examples, run)
-        found = run.trace(examples, self.measures())
-        pair = found.of(self)
+        trace = trace_for(self, examples, run)
+        flat, uphill = np.moveaxis(trace.of(self), 2, 0)  # (n, K) each
         remedy = f"lower SAMSharpness.rho (now {self.rho:g})"
-        sharpness = pair[:, :, 1] - pair[:, :, 0]
-        return found.to_scores(examples, pair[:, :, 0], sharpness, what="sharpness", remedy=remedy)
+        return trace.to_scores(uphill - flat, losses=flat, what="sharpness", remedy=remedy)
 
 
 def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> FloatArray:
@@ -91,7 +83,7 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
 
     tokens, model = checkpoint.tokens, checkpoint.model
     counts = tokens.completion_tokens
-    found = np.full((len(tokens), 2), np.nan, np.float32)
+    losses = np.full((len(tokens), 2), np.nan, np.float32)
     for row in np.flatnonzero(tokens.valid):
         batch = models.make_batch(tokens, [row]).to(checkpoint.device)
         with torch.enable_grad():
@@ -100,8 +92,8 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
         eps = ascent(parameters, gradient, scorer.rho, scorer.adaptive)
         with moved(parameters, eps), torch.no_grad():
             uphill = models.batch_losses(model, batch)[0] / int(counts[row])
-        found[row] = flat.item(), uphill.item()
-    return found
+        losses[row] = flat.item(), uphill.item()
+    return losses
 
 
 def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> list[Any]:

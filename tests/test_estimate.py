@@ -15,7 +15,7 @@ from curate.clusterers import KMeans
 from curate.data.readers import read
 from curate.estimate import estimate
 from curate.pipeline import Pipeline
-from curate.proxy.measures import CostedMeasure, MeanLoss
+from curate.proxy.measures import MeanLoss, passes_of
 from curate.proxy.proxy import Proxy
 from curate.run import Run
 from scorers import (
@@ -79,7 +79,7 @@ def test_as_many_tokens_go_through_a_layer_as_its_passes_say(scorer: Any) -> Non
             tokenised=SimpleNamespace(tokens=tokens),
         )
         measure.measure(replace(lent, step=step), [None] * ROWS)
-    passes = measure.passes(ROWS, len(STEPS)) if isinstance(measure, CostedMeasure) else len(STEPS)
+    passes = passes_of(measure, ROWS, len(STEPS))
     assert seen / (ROWS * LENGTH) == pytest.approx(passes, rel=0.1)
 
 

@@ -275,16 +275,14 @@ def test_stability_repeats_the_split_under_other_proxy_seeds(planted_cache: Path
 
 
 def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import curate.proxy.trace as trace_module
-
     asked = []
-    real = trace_module.trace
+    real = curate.run.measure_checkpoints
 
     def spy(examples: Any, proxy: Any, measures: Any, run: Any) -> Any:
         asked.append([type(measure).__name__ for measure in measures])
         return real(examples, proxy, measures, run)
 
-    monkeypatch.setattr(trace_module, "trace", spy)
+    monkeypatch.setattr(curate.run, "measure_checkpoints", spy)
     table, _ = _planted(16)
     proxy = TINY.model_copy(update={"steps": 3, "horizon": 9})
     scorer = RankAverage(scorers=(FinalLoss(), LossTrajectory(), SAMSharpness(rows=8)))

@@ -1,4 +1,4 @@
-"""Gradients of single examples, one after the other: what alignment with a target is made of."""
+"""Per-example gradients at a checkpoint of the proxy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pydantic import Field
 from curate import models
 from curate.component import Component, fingerprint
 from curate.errors import InputError
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.predictions import batches, predictions
-from curate.proxy.random_projection import projection
+from curate.proxy.measures import LiveCheckpoint
+from curate.proxy.predictions import batches, predictions, projection
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from curate.models.batches import Batch
 
-
-__all__ = ["GradientParts", "example_gradients"]
 
 _TOKENS = {"cpu": 1024}  # of a batch whose activations are kept for the backward pass
 _TOKENS_ELSEWHERE = 8192
@@ -70,11 +67,11 @@ def _last_layer(checkpoint: LiveCheckpoint, tokens: Tokens) -> Iterator[tuple[In
         missing = 0
         for part in predictions(checkpoint, batch):
             assert part.hidden is not None
-            rows, positions = (each.tolist() for each in part.rows.unique_consecutive(return_counts=True))
+            rows, positions = (values.tolist() for values in part.rows.unique_consecutive(return_counts=True))
             errors, hidden = part.product_gradients().split(positions), part.hidden.float().split(positions)
             # The first row of a part may have begun in the part before.
             for row, error, state in zip(rows, errors, hidden, strict=True):
-                product = error.t() @ state
+                product = error.t() @ state  # (v, d)
                 total = product if total is None else total.add_(product)
                 missing = (missing or int(counts[row])) - len(error)
                 if missing == 0:
@@ -92,9 +89,9 @@ def _lora(
     import torch
 
     modules = _attention_projections(checkpoint.model)
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # module -> A x (b, t, rank), output (b, t, o)
 
-    def watch(name: str) -> Any:
+    def record(name: str) -> Any:
         def hook(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             x = inputs[0].detach().float()
             seen[name] = (x @ _adapter(checkpoint, of, name, x.shape[-1]), output)
@@ -102,13 +99,14 @@ def _lora(
         return hook
 
     for batch in batches(checkpoint, tokens, _TOKENS.get(checkpoint.device.type, _TOKENS_ELSEWHERE)):
-        handles = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+        handles = [module.register_forward_hook(record(name)) for name, module in modules.items()]
         try:
             losses = _mean_losses(checkpoint, tokens, batch)
         finally:
             for handle in handles:
                 handle.remove()
         gradients = torch.autograd.grad(losses.sum(), [output for _, output in seen.values()], materialize_grads=True)
+        # one (b, o, rank) per projection
         parts = [d.float().transpose(1, 2) @ x for (x, _), d in zip(seen.values(), gradients, strict=True)]
         seen.clear()
         yield batch.rows.cpu().numpy(), parts
@@ -138,10 +136,10 @@ def _mean_losses(checkpoint: LiveCheckpoint, tokens: Tokens, batch: Batch) -> to
 def _adapter(checkpoint: LiveCheckpoint, of: GradientParts, name: str, inputs: int) -> torch.Tensor:
     """A^T (inputs, rank) of the adapter on one projection, drawn once."""
     key = f"{fingerprint(of)} {name}"
-    if key not in checkpoint.kept:
+    if key not in checkpoint.run_memo:
         seed = derive_seed(checkpoint.seed, "adapter", name)
-        checkpoint.kept[key] = projection(inputs, of.rank, seed, checkpoint.device)
-    factor: torch.Tensor = checkpoint.kept[key]
+        checkpoint.run_memo[key] = projection(inputs, of.rank, seed, checkpoint.device)
+    factor: torch.Tensor = checkpoint.run_memo[key]
     return factor
 
 
@@ -149,15 +147,15 @@ def _attention_projections(model: Any) -> dict[str, Any]:
     """The linear layers inside attention modules, by name."""
     import torch
 
-    found = {
+    projections = {
         name: module
         for name, module in model.named_modules()
         if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D")
         and any("attn" in part or "attention" in part for part in name.split("."))
     }
-    if not found:
+    if not projections:
         raise InputError(
             f"{type(model).__name__} has no linear layers inside modules named attention; choose "
             "parameters='last-layer'"
         )
-    return found
+    return projections

@@ -1,34 +1,81 @@
-"""Measures that more than one scorer uses."""
+"""Measures: what is recorded of every example at every checkpoint of the proxy."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from curate import models
 from curate.component import Component
 from curate.data.examples import Examples
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
+from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
-__all__ = ["CostedMeasure", "DemandingMeasure", "KeyedMeasure", "MeanLoss", "Measure", "passes_of"]
 
+@dataclass
+class LiveCheckpoint:
+    """The proxy as it was after `step` optimizer steps, lent to a measure.
 
-class MeanLoss(Component):
-    """Loss of an example: mean cross-entropy over its completion tokens and EOS, nats per token."""
+    Not to be confused with `curate.training.Checkpoint`, which the training loop yields and which can be resumed.
 
-    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
-        """(n, 1) losses in eval mode; NaN for rows without completion text."""
-        return checkpoint.losses()[:, None]
+    model: float32 weights, eval mode, on `device`. A measure that changes them must put them back bit for bit.
+    tokens: of the shard being measured. proxy_training: where it comes from, with the tokenizer and the schedule.
+    expected_tokens: tokens that all passes over all rows to be measured come to, whatever a cache may hold of them.
+    memo: shared by the shards of one checkpoint, for what a measure computes once.
+    run_memo: shared by all checkpoints, for what does not depend on the proxy's weights.
+    """
 
+    model: Any
+    step: int
+    tokens: Tokens
+    device: Any
+    seed: int
+    precision: Literal["auto", "float32", "bfloat16"]
+    expected_tokens: int
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    run_memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    proxy_training: ProxyTraining = field(kw_only=True, repr=False)
+    _engines: dict[str, Any] = field(default_factory=dict, repr=False)
 
-def passes_of(measure: Measure, rows: int, checkpoints: int) -> float:
-    """Forward passes over a row that a measure costs, see `CostedMeasure`; one per checkpoint where it does not say."""
-    return measure.passes(rows, checkpoints) if isinstance(measure, CostedMeasure) else float(checkpoints)
+    @property
+    def all_tokens(self) -> Tokens:
+        """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
+        return self.proxy_training.tokenised.tokens
+
+    def losses(
+        self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None
+    ) -> FloatArray:
+        """(n,) loss in nats per token of the shard (or of `tokens`) under the weights the model holds now.
+
+        precision: "float32" for a measure that looks at small changes of the weights, which bfloat16 rounds away.
+        """
+        name = precision or self.precision
+        if name not in self._engines:
+            # What all passes will cost decides whether compiling pays; what a cache holds of it must not.
+            self._engines[name] = models.LossEngine(
+                self.model, precision=name, expected_tokens=self.expected_tokens, device=self.device
+            )
+        else:
+            self._engines[name].refresh()
+        result: FloatArray = self._engines[name].losses(self.tokens if tokens is None else tokens)
+        return result
 
 
 @runtime_checkable
 class Measure(Protocol):
-    """One number or vector per example at one checkpoint."""
+    """One number or vector per example at one checkpoint.
+
+    A measure may also have these methods:
+
+    key_of(examples) -> str: for values that depend on more than the tokens, such as final answers. A string that
+        changes when the values may, with ids, content and checkpoint unchanged; it becomes part of their name in the
+        cache. Among the other columns it may look only at those with a role.
+    passes(rows, checkpoints) -> float: forward passes per row at all checkpoints together, for cost estimates; a
+        backward pass counts two, a generated completion one. rows: of the dataset, which share what is done once.
+        Without it, one pass per checkpoint.
+    check_proxy(proxy_training): raises InputError where it cannot be measured on this proxy; called before training.
+    """
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, d) float32 for the n examples of one shard; NaN rows where the example cannot be measured.
@@ -38,30 +85,15 @@ class Measure(Protocol):
         ...
 
 
-@runtime_checkable
-class KeyedMeasure(Measure, Protocol):
-    """A measure that looks at more of the examples than a model reads: their final answers, say. Optional."""
-
-    def key_of(self, examples: Examples) -> str:
-        """A string that changes when its values may, ids, content and checkpoint being the same; part of the name of
-        its values in the cache. Of the other columns it may look at those of a role only."""
-        ...
+def passes_of(measure: Measure, rows: int, checkpoints: int) -> float:
+    """Forward passes per row that `measure` costs, see `Measure`."""
+    passes = getattr(measure, "passes", None)
+    return float(checkpoints if passes is None else passes(rows, checkpoints))
 
 
-@runtime_checkable
-class CostedMeasure(Measure, Protocol):
-    """A measure that costs something else than a forward pass per row and checkpoint. Optional."""
+class MeanLoss(Component):
+    """Loss of an example: mean cross-entropy over its completion tokens and EOS, nats per token."""
 
-    def passes(self, rows: int, checkpoints: int) -> float:
-        """Forward passes over a row, those at all checkpoints together; a backward pass counts two, a generated
-        completion one. rows: of the dataset, over which is shared what is done once."""
-        ...
-
-
-@runtime_checkable
-class DemandingMeasure(Measure, Protocol):
-    """A measure that not every proxy can serve. Optional."""
-
-    def check_proxy(self, proxy_run: ProxyRun) -> None:
-        """Raise InputError where this one cannot; called before it is trained."""
-        ...
+    def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
+        """(n, 1) losses in eval mode; NaN for rows without completion text."""
+        return checkpoint.losses()[:, None]

@@ -1,26 +1,25 @@
-"""What a checkpoint predicts at every supervised position, never with the logits of more than a few at once."""
+"""Next-token predictions of a checkpoint at every supervised position, a few positions at a time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curate import models
 from curate.devices.precision import default_token_budget, resolve_precision
-from curate.proxy.checkpoints import LiveCheckpoint
+from curate.proxy.measures import LiveCheckpoint
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["Predictions", "batches", "completion_means", "predictions"]
 
 CPU_LOGITS = 1 << 22  # logits alive at once; 16 MB of float32
 GPU_LOGITS = 1 << 27
@@ -31,7 +30,7 @@ class Predictions:
     """m consecutive supervised positions of a batch, row after row.
 
     rows: (m,) int64, the row of each in the Tokens of the batch. targets: (m,) int64, the token that follows.
-    hidden: (m, d) last hidden states; None for a model that can only be run whole.
+    hidden: (m, d) last hidden states; None for a model whose head is not known.
     logit_map: what is done to the product of hidden states and head.
     """
 
@@ -57,13 +56,13 @@ class Predictions:
     def _errors(self, logits: torch.Tensor) -> torch.Tensor:
         import torch
 
-        found = logits.softmax(1)
-        found[torch.arange(len(found), device=found.device), self.targets] -= 1
-        return found
+        errors = logits.softmax(1)
+        errors[torch.arange(len(errors), device=errors.device), self.targets] -= 1
+        return errors
 
 
 def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None = None) -> Iterator[models.Batch]:
-    """The valid rows of `tokens`, padded, on the checkpoint's device; rows of like length together."""
+    """The valid rows of `tokens`, padded, on the checkpoint's device; rows of similar length together."""
     rows = np.flatnonzero(tokens.valid)
     for part in models.plan_batches(tokens.lengths[rows], token_budget or default_token_budget(checkpoint.device)):
         yield models.make_batch(tokens, rows[part]).to(checkpoint.device)
@@ -72,35 +71,36 @@ def batches(checkpoint: LiveCheckpoint, tokens: Tokens, token_budget: int | None
 def predictions(checkpoint: LiveCheckpoint, batch: models.Batch) -> Iterator[Predictions]:
     """The supervised positions of a batch, without gradient, in the checkpoint's precision."""
     model = checkpoint.model
-    labels = batch.labels[:, 1:]
+    labels = batch.labels[:, 1:]  # (b, t - 1), the token that follows each position
     supervised = labels != -100
-    rows = batch.rows[supervised.nonzero()[:, 0]]
-    targets = labels[supervised]
-    path = models.logit_map(model)
+    rows = batch.rows[supervised.nonzero()[:, 0]]  # (m,)
+    targets = labels[supervised]  # (m,)
+    logit_map = models.logit_map(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    most = CPU_LOGITS if checkpoint.device.type == "cpu" else GPU_LOGITS
-    if path is None:
-        yield from _whole(checkpoint, batch, rows, targets, max(1, most // (batch.labels.shape[1] * vocabulary)))
+    limit = CPU_LOGITS if checkpoint.device.type == "cpu" else GPU_LOGITS
+    if logit_map is None:
+        rows_at_once = max(1, limit // (batch.labels.shape[1] * vocabulary))
+        yield from _from_whole_model(checkpoint, batch, rows, targets, rows_at_once)
         return
     with _numerics(checkpoint):
-        hidden = models.supervised_states(model, batch)
+        hidden = models.supervised_states(model, batch)  # (m, d)
 
     def logits(part: torch.Tensor) -> torch.Tensor:
         with _numerics(checkpoint):
-            return path.apply_(model.get_output_embeddings()(part).float())
+            return logit_map.apply_(model.get_output_embeddings()(part).float())
 
-    each = max(1, most // vocabulary)
-    for low in range(0, len(targets), each):
-        part = hidden[low : low + each]
-        yield Predictions(rows[low : low + each], targets[low : low + each], part, path, partial(logits, part))
+    positions = max(1, limit // vocabulary)
+    for low in range(0, len(targets), positions):
+        part = slice(low, low + positions)
+        yield Predictions(rows[part], targets[part], hidden[part], logit_map, partial(logits, hidden[part]))
 
 
-def _whole(
-    checkpoint: LiveCheckpoint, batch: models.Batch, rows: torch.Tensor, targets: torch.Tensor, each: int
+def _from_whole_model(
+    checkpoint: LiveCheckpoint, batch: models.Batch, rows: torch.Tensor, targets: torch.Tensor, rows_at_once: int
 ) -> Iterator[Predictions]:
-    """By the model's own logits, `each` rows at a time."""
+    """Predictions from the logits of the whole model, for one whose head is not known."""
     done = 0
-    for ids, labels in zip(batch.input_ids.split(each), batch.labels.split(each), strict=True):
+    for ids, labels in zip(batch.input_ids.split(rows_at_once), batch.labels.split(rows_at_once), strict=True):
         supervised = labels[:, 1:] != -100
         with _numerics(checkpoint):
             logits = checkpoint.model(input_ids=ids, use_cache=False).logits[:, :-1][supervised].float()
@@ -133,6 +133,18 @@ def completion_means(
     for batch in batches(checkpoint, tokens):
         for part in predictions(checkpoint, batch):
             sums.index_add_(0, part.rows, values(part).double())
-    found = (sums.cpu().numpy() / np.maximum(tokens.completion_tokens, 1)[:, None]).astype(np.float32)
-    found[~tokens.valid] = np.nan
-    return found
+    means = (sums.cpu().numpy() / np.maximum(tokens.completion_tokens, 1)[:, None]).astype(np.float32)
+    means[~tokens.valid] = np.nan
+    return means
+
+
+def projection(size: int, dimensions: int, seed: int, device: Any) -> torch.Tensor:
+    """(size, dimensions) float32 random projection R that nearly keeps lengths and angles of rows x, as x @ R.
+
+    Entries are +-1 / sqrt(dimensions), each sign even (Johnson and Lindenstrauss, 1984), the same numbers on every
+    device. For unit vectors the error of an inner product is about 1 / sqrt(dimensions).
+    """
+    import torch
+
+    signs = np.random.default_rng(seed).integers(0, 2, (size, dimensions), dtype=np.int8) * 2 - 1
+    return torch.from_numpy(signs).to(device, torch.float32) / math.sqrt(dimensions)

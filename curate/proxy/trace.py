@@ -1,22 +1,21 @@
-"""Train the proxy once, look at every example at every checkpoint, keep both.
+"""Train the proxy once, measure every example at every checkpoint, cache both.
 
-Two phases. First the proxy is trained and its float32 checkpoints are stored (`curate.proxy.training`); then each
-checkpoint is loaded and measured, shard by shard. Measuring after training rather than during it costs a reload per
-checkpoint and buys a lot: a measure cannot disturb the run, one that is added later never retrains, rows that are
-written later are measured on the same checkpoints, and what a killed run still owes is exactly the shards that are
-not there.
+The proxy is trained first and its float32 checkpoints are stored (`curate.proxy.training`); then each checkpoint is
+loaded and measured, shard by shard. That costs one reload per checkpoint, but a measure cannot disturb the training,
+a measure that is added later does not retrain, new rows are measured on the same checkpoints, and after a kill exactly
+the missing shards are measured.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curate import training
 from curate.component import fingerprint
@@ -25,14 +24,12 @@ from curate.data.examples import Examples
 from curate.devices.distributed import any_rank, barrier, rank, world_size
 from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
-from curate.proxy.checkpoints import LiveCheckpoint
-from curate.proxy.measures import DemandingMeasure, KeyedMeasure, Measure, passes_of
+from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
 from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
+from curate.tokenization.cached import Tokenised
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
-
-__all__ = ["SHARD_ROWS", "Stored", "Trace", "extend", "stored", "trace"]
 
 # Rows per shard: what a killed run may lose, and the pool from which batches of equal length are composed. Part of
 # the numbers' identity, since batches never cross a shard.
@@ -41,13 +38,15 @@ SHARD_ROWS = 2048
 
 @dataclass(frozen=True)
 class Trace:
-    """What was measured.
+    """The values of measures for n examples at the K checkpoints of the proxy.
 
+    ids: (n,) example ids (Arrow strings).
     values: fingerprint of a measure -> (n, K, d) float32.
     valid, tokens, prompt_cut, completion_cut: (n,) each, see `curate.tokenization.cached.Rows`.
-    proxy_key: names the proxy run in the cache; facts: what is worth reporting about it.
+    proxy_key: names the trained proxy in the cache; facts: what is reported about it.
     """
 
+    ids: pa.Array
     schedule: Schedule
     values: dict[str, FloatArray]
     valid: BoolArray
@@ -61,114 +60,112 @@ class Trace:
         """(n, K, d) values of a measure."""
         return self.values[fingerprint(measure)]
 
+    def scalars(self, measure: Measure) -> FloatArray:
+        """(n, K) first values of a measure: all of one that gives a number per example."""
+        return self.of(measure)[:, :, 0]
+
+    @property
+    def losses(self) -> FloatArray:
+        """(n, K) losses in nats per token, where `MeanLoss` was measured."""
+        return self.scalars(MeanLoss())
+
     def to_scores(
         self,
-        examples: Examples,
-        losses: FloatArray,
         features: FloatArray,
         *,
         what: str = "feature",
         remedy: str = "lower proxy.learning_rate",
         difficulty: FloatArray | None = None,
         valid: BoolArray | None = None,
+        losses: FloatArray | None = None,
     ) -> Scores:
-        """Scores of the n examples with features (n, f); difficulty (n,) is their mean unless it is given.
+        """Scores of the n examples with features (n, f); difficulty (n,) is their mean unless given.
 
-        losses: (n, K) nats per token at the K checkpoints, the trajectory. valid: (n,), the rows with completion text
-        unless given. Raises InputError, naming row, id, step and remedy, where a loss or a feature (called `what`) of a
-        valid row is not finite.
+        valid: (n,), the rows with completion text unless given. losses: (n, K) nats per token, the trajectory; those
+        of `MeanLoss` unless given. Raises InputError, naming row, id, step and remedy, where a loss or a feature
+        (called `what`) of a valid row is not finite.
         """
         valid = self.valid if valid is None else valid
-        steps = self.schedule.steps
-        _check_finite(
-            losses, valid, examples, steps, "loss", "lower proxy.learning_rate, or set proxy.precision to float32"
-        )
-        _check_finite(features, valid, examples, steps, what, remedy)
-        kept = np.where(valid[:, None], features, 0).astype(np.float32)
-        mean = kept.mean(axis=1) if difficulty is None else difficulty
+        losses = self.losses if losses is None else losses
+        precision = "lower proxy.learning_rate, or set proxy.precision to float32"
+        self._check_finite(losses, valid, "loss", precision)
+        self._check_finite(features, valid, what, remedy)
+        features = np.where(valid[:, None], features, 0).astype(np.float32)
+        mean = features.mean(axis=1) if difficulty is None else difficulty
         return Scores(
-            features=kept,
+            features=features,
             difficulty=np.where(valid, mean, np.nan).astype(np.float32),
             valid=valid,
             trajectory=losses,
-            steps=steps,
+            steps=self.schedule.steps,
             tokens=self.tokens,
             prompt_cut=self.prompt_cut,
             completion_cut=self.completion_cut,
-            ids=examples.ids,
+            ids=self.ids,
         )
 
-
-def _check_finite(
-    values: FloatArray,
-    valid: BoolArray,
-    examples: Examples,
-    steps: IntArray,
-    what: str,
-    remedy: str,
-) -> None:
-    bad = valid & ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        column = int(np.flatnonzero(~np.isfinite(values[row]))[0])
-        where = f" at step {steps[column]}" if values.shape[1] == len(steps) else ""
-        raise InputError(
-            f"the {what} of {int(bad.sum())} valid rows is not finite, first row {row} (id {examples.ids[row].as_py()})"
-            f"{where}; {remedy}"
-        )
+    def _check_finite(self, values: FloatArray, valid: BoolArray, what: str, remedy: str) -> None:
+        bad = valid & ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            row, steps = int(np.argmax(bad)), self.schedule.steps
+            column = int(np.argmin(np.isfinite(values[row])))
+            where = f" at step {steps[column]}" if values.shape[1] == len(steps) else ""
+            raise InputError(
+                f"the {what} of {int(bad.sum())} valid rows is not finite, first row {row} "
+                f"(id {self.ids[row].as_py()}){where}; {remedy}"
+            )
 
 
-def trace(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Trace:
+def measure_checkpoints(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Trace:
     """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
-    proxy_run = ProxyRun(examples, proxy, context)
+    proxy_training = ProxyTraining(examples, proxy, context)
     for measure in measures:
-        if isinstance(measure, DemandingMeasure):
-            measure.check_proxy(proxy_run)
-    rows, schedule = proxy_run.tokenised.rows, proxy_run.schedule
-    values = _Measuring(proxy_run, examples, measures, schedule).values(lambda: proxy_run.tokenised.tokens)
-    proxy_run.tokenised.tell_refused()
-    about = (rows.valid, rows.tokens, rows.prompt_cut, rows.completion_cut)
-    return Trace(schedule, values, *about, proxy_run.key, proxy_run.facts())
+        check_proxy = getattr(measure, "check_proxy", None)
+        if check_proxy is not None:
+            check_proxy(proxy_training)
+    tokenised, schedule = proxy_training.tokenised, proxy_training.schedule
+    rows = tokenised.rows
+    values = _Measurement(proxy_training, examples, measures, schedule).values(tokenised)
+    tokenised.tell_refused()
+    counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
+    return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, proxy_training.facts())
 
 
-def extend(
-    traced: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
+def measure_new_rows(
+    trace: Trace, examples: Examples, new: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
 ) -> Trace:
-    """`traced`, that of `examples`, with m `new` rows behind them, measured at the checkpoints that are kept.
+    """`trace`, that of `examples`, followed by m `new` rows that are measured at the same checkpoints.
 
     Nothing is trained, unless checkpoints have vanished from the cache; asked again, nothing is measured. Only rows
     with completion text are measured, the others are NaN.
     """
-    proxy_run = ProxyRun(examples, proxy, context)
-    tokenised = proxy_run.tokenise(new)
+    proxy_training = ProxyTraining(examples, proxy, context)
+    tokenised = proxy_training.tokenise(new)
     rows = tokenised.rows
-    kept = np.flatnonzero(rows.valid)
-    measurable = new if len(kept) == len(new) else new.take(kept)
+    valid = np.flatnonzero(rows.valid)
+    measurable = new if len(valid) == len(new) else new.take(valid)
     place = f"beside-{measurable.fingerprint()}"
-    measuring = _Measuring(proxy_run, measurable, measures, traced.schedule, place)
-    found = measuring.values(lambda: tokenised.tokens.take(kept)) if len(kept) else {}
+    measurement = _Measurement(proxy_training, measurable, measures, trace.schedule, place)
+    measured = measurement.values(tokenised, valid) if len(valid) else {}
     values = {}
     for name in (fingerprint(measure) for measure in measures):
-        old = traced.values[name]
-        behind = np.full((len(new), *old.shape[1:]), np.nan, np.float32)
-        if name in found:
-            behind[kept] = found[name]
-        values[name] = np.concatenate([old, behind])
-    return replace(
-        traced,
-        values=values,
-        valid=np.concatenate([traced.valid, rows.valid]),
-        tokens=np.concatenate([traced.tokens, rows.tokens]),
-        prompt_cut=np.concatenate([traced.prompt_cut, rows.prompt_cut]),
-        completion_cut=np.concatenate([traced.completion_cut, rows.completion_cut]),
-    )
+        old = trace.values[name]  # (n, K, d)
+        appended = np.full((len(new), *old.shape[1:]), np.nan, np.float32)
+        if name in measured:
+            appended[valid] = measured[name]
+        values[name] = np.concatenate([old, appended])
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(trace, name), getattr(rows, name)])
+        for name in ("valid", "tokens", "prompt_cut", "completion_cut")
+    }
+    return replace(trace, ids=pa.concat_arrays([examples.ids, new.ids]), values=values, **arrays)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What the cache holds of a proxy run.
+class CachedState:
+    """What the cache holds of a proxy's training and measurements.
 
-    rows: whether the rows are known; checkpoints: steps whose weights are stored; measured of shards: values.
+    rows: whether the rows are tokenized; checkpoints: steps whose weights are stored; measured of shards: values.
     """
 
     schedule: Schedule
@@ -183,122 +180,128 @@ class Stored:
         return len(self.checkpoints) == len(self.schedule.steps)
 
 
-def stored(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Stored:
-    """What a call of `trace` with the same arguments would find; loads and runs nothing."""
-    proxy_run = ProxyRun(examples, proxy, context)
-    known = proxy_run.tokenised.known
-    schedule = proxy_run.schedule if known else proxy.schedule(len(examples))
-    measuring = _Measuring(proxy_run, examples, measures, schedule)
-    shards = len(schedule.steps) * len(measuring.shards) * len(measures)
-    missing = sum(len(owed) for owed in measuring.missing().values())
-    return Stored(schedule, known, proxy_run.checkpoints(schedule), shards - missing, shards)
+def cached_state(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> CachedState:
+    """What `measure_checkpoints` with the same arguments would find in the cache; loads and runs nothing."""
+    proxy_training = ProxyTraining(examples, proxy, context)
+    rows_known = proxy_training.tokenised.known
+    schedule = proxy_training.schedule if rows_known else proxy.schedule(len(examples))
+    measurement = _Measurement(proxy_training, examples, measures, schedule)
+    shards = len(schedule.steps) * len(measurement.shards) * len(measures)
+    missing = sum(len(pairs) for pairs in measurement.missing().values())
+    return CachedState(schedule, rows_known, proxy_training.checkpoints(schedule), shards - missing, shards)
 
 
-class _Measuring:
-    """Values of measures for n examples at the checkpoints of a proxy run.
+class _Measurement:
+    """Values of measures for n examples at the checkpoints of a proxy.
 
-    place: where in the run's part of the cache the values lie; "" for the rows that it was trained on.
+    place: where in the proxy's part of the cache the values lie; "" for the rows that it was trained on.
     """
 
     def __init__(
-        self, proxy_run: ProxyRun, examples: Examples, measures: Sequence[Measure], schedule: Schedule, place: str = ""
+        self,
+        proxy_training: ProxyTraining,
+        examples: Examples,
+        measures: Sequence[Measure],
+        schedule: Schedule,
+        place: str = "",
     ) -> None:
-        self.proxy_run, self.examples, self.measures, self.place = proxy_run, examples, list(measures), place
-        self.cache = proxy_run.cache
+        self.proxy_training, self.examples, self.place = proxy_training, examples, place
+        self.cache = proxy_training.cache
         self.steps: list[int] = schedule.steps.tolist()
-        self.names = {
-            fingerprint(m): fingerprint([m, m.key_of(examples)] if isinstance(m, KeyedMeasure) else m) for m in measures
-        }
+        self.measures = {fingerprint(measure): measure for measure in measures}
+        self.names = {name: _cache_name(name, measure, examples) for name, measure in self.measures.items()}
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
-    def values(self, tokens: Callable[[], Tokens]) -> dict[str, FloatArray]:
-        """Fingerprint of a measure -> (n, K, d); what is not in the cache is measured, trained first if need be.
+    def values(self, tokenised: Tokenised, rows: IntArray | None = None) -> dict[str, FloatArray]:
+        """Fingerprint of a measure -> (n, K, d); measures what is not in the cache, and trains first if need be.
 
-        tokens: gives those of the n examples; called only if something is missing.
+        tokenised, rows: the n examples are `rows` of these, None = all of them. Runs on every rank.
         """
         if any_rank(bool(self.missing())):  # a complete cache may be read-only, and needs no lock
-            with self.proxy_run.exclusively():
+            with self.proxy_training.exclusively():
                 missing = self.missing()
                 barrier()  # every rank has looked before any adds, so that all share out the same list
                 if any_rank(bool(missing)):
-                    self.proxy_run.train()
-                    self._measure(missing, tokens())
-        return {fingerprint(measure): self._collect(measure) for measure in self.measures}
+                    self.proxy_training.train()
+                    self._measure(missing, tokenised.tokens if rows is None else tokenised.tokens.take(rows))
+        return {name: self._collect(name) for name in self.measures}
 
-    def missing(self) -> dict[int, list[tuple[Measure, int]]]:
-        """step -> (measure, shard) still to be measured."""
-        wanted: dict[int, list[tuple[Measure, int]]] = {}
+    def missing(self) -> dict[int, list[tuple[str, int]]]:
+        """step -> (fingerprint of a measure, shard) still to be measured."""
+        missing: dict[int, list[tuple[str, int]]] = {}
         for step in self.steps:
-            for measure in self.measures:
+            for name in self.measures:
                 for shard in range(len(self.shards)):
-                    if self.cache.get(*self._entry(measure, step, shard)) is None:
-                        wanted.setdefault(step, []).append((measure, shard))
-        return wanted
+                    if self.cache.get(*self._entry(name, step, shard)) is None:
+                        missing.setdefault(step, []).append((name, shard))
+        return missing
 
-    def _entry(self, measure: Measure, step: int, shard: int) -> tuple[str, ...]:
+    def _entry(self, name: str, step: int, shard: int) -> tuple[str, ...]:
         place = (self.place,) if self.place else ()
-        name = self.names[fingerprint(measure)]
-        return ("measures", self.proxy_run.key, name, f"step-{step:06d}", *place, f"shard-{shard:05d}")
+        key = self.proxy_training.key
+        return ("measures", key, self.names[name], f"step-{step:06d}", *place, f"shard-{shard:05d}")
 
-    def _collect(self, measure: Measure) -> FloatArray:
+    def _collect(self, name: str) -> FloatArray:
         """(n, K, d) from the cache."""
-        columns = []
+        columns = []  # K arrays (n, d)
         for step in self.steps:
             parts = []
             for shard in range(len(self.shards)):
-                entry = self.cache.get(*self._entry(measure, step, shard))
+                entry = self.cache.get(*self._entry(name, step, shard))
                 if entry is None:
                     raise ExternalError(
-                        f"shard {shard} of step {step} vanished from the cache {self.cache.root}; run the command again"
+                        f"shard {shard} of step {step} vanished from the cache {self.cache.root}; rerun the command"
                     )
                 parts.append(np.load(entry / "values.npy", allow_pickle=False))
             columns.append(np.concatenate(parts))
         return np.stack(columns, axis=1)
 
-    def _measure(self, missing: dict[int, list[tuple[Measure, int]]], tokens: Tokens) -> None:
-        proxy_run = self.proxy_run
-        model = proxy_run.model.to(proxy_run.device).float().eval()
-        engines: dict[str, Any] = {}
-        kept: dict[str, Any] = {}
+    def _measure(self, missing: dict[int, list[tuple[str, int]]], tokens: Tokens) -> None:
+        """Fill the missing entries. Runs on every rank: of the shards in their order, each rank takes its own."""
+        proxy_training = self.proxy_training
+        model = proxy_training.model.to(proxy_training.device).float().eval()
         sizes = [high - low for low, high in self.shards]
-        total = sum(sizes[shard] for owed in missing.values() for _, shard in owed)
+        total = sum(sizes[shard] for pairs in missing.values() for _, shard in pairs)
+        checkpoint = LiveCheckpoint(
+            model,
+            0,
+            tokens,
+            proxy_training.device,
+            proxy_training.seed,
+            proxy_training.proxy.precision,
+            len(self.steps) * len(tokens.ids),
+            proxy_training=proxy_training,
+        )
         done = 0
-        with proxy_run.progress.stage("measure", total, "rows") as stage:
-            for step, owed in missing.items():
-                training.load_weights(model, proxy_run.checkpoint(step))
-                checkpoint = LiveCheckpoint(
-                    model,
-                    step,
-                    tokens,
-                    proxy_run.device,
-                    proxy_run.seed,
-                    proxy_run.proxy.precision,
-                    len(self.steps) * len(tokens.ids),
-                    kept=kept,
-                    proxy_run=proxy_run,
-                    _engines=engines,
-                )
-                for measure, shard in owed:
+        with proxy_training.progress.stage("measure", total, "rows") as stage:
+            for step, pairs in missing.items():
+                training.load_weights(model, proxy_training.checkpoint(step))
+                checkpoint = replace(checkpoint, step=step, memo={})
+                for name, shard in pairs:
                     if done % world_size() == rank():
                         low, high = self.shards[shard]
                         checkpoint.tokens = tokens.slice(low, high)
-                        passes = passes_of(measure, len(self.examples), len(self.steps)) / len(self.steps)
+                        passes = passes_of(self.measures[name], len(self.examples), len(self.steps)) / len(self.steps)
                         stage.cost.tokens += math.ceil(len(checkpoint.tokens.ids) * passes)
-                        values = self._measured(measure, checkpoint, low, high)
-                        self.cache.put(*self._entry(measure, step, shard), write=_saver(values))
+                        self._store(name, checkpoint, shard)
                     done += 1
                     stage.advance(sizes[shard])
 
-    def _measured(self, measure: Measure, checkpoint: LiveCheckpoint, low: int, high: int) -> FloatArray:
+    def _store(self, name: str, checkpoint: LiveCheckpoint, shard: int) -> None:
+        """Measure one shard and put its values (rows of the shard, d) in the cache."""
+        measure, (low, high) = self.measures[name], self.shards[shard]
         values = np.asarray(measure.measure(checkpoint, self.examples.take(np.arange(low, high))), np.float32)
         if values.ndim != 2 or len(values) != high - low:
             raise InputError(
                 f"{type(measure).__name__}.measure returned shape {values.shape} for {high - low} rows; "
                 f"it must return ({high - low}, d)"
             )
-        return values
+        entry = self._entry(name, checkpoint.step, shard)
+        self.cache.put(*entry, write=lambda folder: np.save(folder / "values.npy", values, allow_pickle=False))
 
 
-def _saver(values: FloatArray) -> Callable[[Path], None]:
-    return lambda folder: np.save(folder / "values.npy", values, allow_pickle=False)
+def _cache_name(name: str, measure: Measure, examples: Examples) -> str:
+    """Name of a measure's values in the cache. name: its fingerprint."""
+    key_of = getattr(measure, "key_of", None)
+    return name if key_of is None else fingerprint([measure, key_of(examples)])

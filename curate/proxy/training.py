@@ -30,12 +30,12 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import Tokenised, auto_length, truncation_facts
 
-__all__ = ["CODE_VERSION", "ProxyRun"]
+__all__ = ["CODE_VERSION", "ProxyTraining"]
 
 CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
 
 
-class ProxyRun:
+class ProxyTraining:
     """The training of `proxy` on `examples` with the seed, device and cache of `context`."""
 
     def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:

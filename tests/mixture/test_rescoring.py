@@ -26,7 +26,7 @@ from curate.errors import InputError
 from curate.mixture.rescoring import Rescored, behind, rescore
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Proxy
-from curate.proxy.trace import stored
+from curate.proxy.trace import cached_state
 from curate.run import Run
 from scorers import (
     EarlyOutput,
@@ -162,12 +162,12 @@ def test_new_rows_leave_the_originals_as_they_are(cache: Path) -> None:
 
 def test_a_vanished_checkpoint_is_trained_again(cache: Path) -> None:
     scores, split = split_of(LossTrajectory(), KMeans(), Run(PROXY, cache))
-    (proxy_run,) = [path for path in (cache / "proxies").iterdir() if path.is_dir()]
-    shutil.rmtree(proxy_run / "step-000003")
-    assert not stored(ORIGINALS, PROXY, [MeanLoss()], Run(PROXY, cache)).trained
+    (proxy_training,) = [path for path in (cache / "proxies").iterdir() if path.is_dir()]
+    shutil.rmtree(proxy_training / "step-000003")
+    assert not cached_state(ORIGINALS, PROXY, [MeanLoss()], Run(PROXY, cache)).trained
     found, stages = again(COPIES, split, cache)
     assert "train the proxy" in stages
-    assert stored(ORIGINALS, PROXY, [MeanLoss()], Run(PROXY, cache)).trained
+    assert cached_state(ORIGINALS, PROXY, [MeanLoss()], Run(PROXY, cache)).trained
     assert np.allclose(found.difficulty, scores.difficulty, atol=1e-5, equal_nan=True)
 
 

@@ -21,7 +21,7 @@ from curate.finetuning import Finetuning, LoRA, finetune, read_run
 from curate.finetuning.lora import with_adapter
 from curate.models.modes import draws_at_random
 from curate.optimizers import AdamW
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.training.config import TrainConfig
 from curate.training.loop import train
@@ -184,7 +184,9 @@ def test_a_proxy_is_the_same_in_micro_batches_of_any_size(
     found = []
     for size in (4096, 90):
         monkeypatch.setitem(curate.training.step._MICRO_BATCH_TOKENS, "cpu", size)
-        run = ProxyRun(read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")).context)
+        run = ProxyTraining(
+            read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")).context
+        )
         run.train()
         found.append(load_file(run.checkpoint(5) / "model.safetensors"))
     for name, tensor in found[0].items():

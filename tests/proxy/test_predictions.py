@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from curate.proxy import predictions as module
-from curate.proxy.predictions import batches, completion_means, predictions
-from curate.proxy.random_projection import projection
+from curate.proxy.predictions import batches, completion_means, predictions, projection
 from tests.fixtures.checkpoints import checkpoint_of, row_logits
 from tests.fixtures.models import FAMILIES, VOCABULARY, random_tokens, tiny_model
 
@@ -20,7 +19,7 @@ def test_parts_are_the_models_own_predictions(
 ) -> None:
     monkeypatch.setattr(module, "CPU_LOGITS", most)
     if whole:
-        monkeypatch.setattr(module, "logit_map", lambda _model: None)
+        monkeypatch.setattr(module.models, "logit_map", lambda _model: None)
     model = tiny_model(family)
     checkpoint = checkpoint_of(model, TOKENS)
     rows, logits, targets = [], [], []

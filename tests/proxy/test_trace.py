@@ -18,8 +18,8 @@ from curate.data.readers import read
 from curate.errors import CacheDamage, InputError
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Proxy
-from curate.proxy.trace import stored, trace
-from curate.proxy.training import ProxyRun
+from curate.proxy.trace import cached_state, measure_checkpoints
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.storage.cache import Cache
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
@@ -55,7 +55,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shapes_steps_and_validity(tmp_path: Path) -> None:
     examples = _examples()
-    found = trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
+    found = measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
     values = found.of(MeanLoss())
     assert values.shape == (40, 3, 1)
     assert values.dtype == np.float32
@@ -66,11 +66,11 @@ def test_shapes_steps_and_validity(tmp_path: Path) -> None:
 
 def test_everything_comes_from_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = _examples()
-    first = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
+    first = measure_checkpoints(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     assert len(CALLS) == 9
-    monkeypatch.setattr(ProxyRun, "tokenizer", property(lambda self: pytest.fail("tokenizer was made")))
-    monkeypatch.setattr(ProxyRun, "model", property(lambda self: pytest.fail("model was loaded")))
-    second = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
+    monkeypatch.setattr(ProxyTraining, "tokenizer", property(lambda self: pytest.fail("tokenizer was made")))
+    monkeypatch.setattr(ProxyTraining, "model", property(lambda self: pytest.fail("model was loaded")))
+    second = measure_checkpoints(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     assert len(CALLS) == 9
     assert np.array_equal(first.of(Spied()), second.of(Spied()))
     assert first.facts == second.facts
@@ -78,16 +78,16 @@ def test_everything_comes_from_the_cache_the_second_time(tmp_path: Path, monkeyp
 
 def test_a_measure_added_later_does_not_retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = _examples()
-    trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
-    monkeypatch.setattr("curate.training.loop.train", lambda *a, **k: pytest.fail("trained again"))
-    found = trace(examples, PROXY, [MeanLoss(), Spied()], Run(PROXY, tmp_path))
+    measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
+    monkeypatch.setattr("curate.training.train", lambda *a, **k: pytest.fail("trained again"))
+    found = measure_checkpoints(examples, PROXY, [MeanLoss(), Spied()], Run(PROXY, tmp_path))
     assert np.array_equal(found.of(Spied()), found.of(MeanLoss()))
 
 
 def test_one_proxy_run_serves_several_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    real = ProxyRun.train
-    monkeypatch.setattr(ProxyRun, "train", lambda self: (runs.append(1), real(self))[1])
+    real = ProxyTraining.train
+    monkeypatch.setattr(ProxyTraining, "train", lambda self: (runs.append(1), real(self))[1])
     scorer = RankAverage(scorers=(LossTrajectory(), FinalLoss(), SAMSharpness(rows=16)))
     scorer.score(_examples(), Run(PROXY, tmp_path))
     assert runs == [1]
@@ -95,8 +95,8 @@ def test_one_proxy_run_serves_several_scorers(tmp_path: Path, monkeypatch: pytes
 
 def test_a_perturbing_measure_leaves_the_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     examples = _examples()
-    alone = trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "a")).of(MeanLoss())
-    both = trace(examples, PROXY, [SAMSharpness(rho=5.0), MeanLoss()], Run(PROXY, tmp_path / "b"))
+    alone = measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "a")).of(MeanLoss())
+    both = measure_checkpoints(examples, PROXY, [SAMSharpness(rho=5.0), MeanLoss()], Run(PROXY, tmp_path / "b"))
     assert np.array_equal(both.of(MeanLoss()), alone)
     pair = both.of(SAMSharpness(rho=5.0))
     assert np.array_equal(pair[:, :, 0], alone[:, :, 0])
@@ -109,13 +109,13 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
 
     examples = _examples(12)
     run = Run(PROXY, tmp_path)
-    pair = trace(examples, PROXY, [SAMSharpness(rho=0.7)], run).of(SAMSharpness(rho=0.7))[:, -1]
-    proxy_run = ProxyRun(examples, PROXY, run.context)
-    tokens = proxy_run.tokenised.tokens
-    model = scratch_model(scratch_tokenizer(examples, proxy_run.seed), 64, proxy_run.seed)
+    pair = measure_checkpoints(examples, PROXY, [SAMSharpness(rho=0.7)], run).of(SAMSharpness(rho=0.7))[:, -1]
+    proxy_training = ProxyTraining(examples, PROXY, run.context)
+    tokens = proxy_training.tokenised.tokens
+    model = scratch_model(scratch_tokenizer(examples, proxy_training.seed), 64, proxy_training.seed)
     from curate.training.checkpoint import load_weights
 
-    load_weights(model, proxy_run.checkpoint(6))
+    load_weights(model, proxy_training.checkpoint(6))
 
     def row_loss(i: int) -> torch.Tensor:
         part = tokens.slice(i, i + 1)
@@ -138,7 +138,7 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = _examples()
-    whole = trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "whole"))
+    whole = measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "whole"))
     cache = Cache(tmp_path / "killed")
     real_put = Cache.put
 
@@ -150,21 +150,21 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monk
 
     monkeypatch.setattr(Cache, "put", dies)
     with pytest.raises(KeyboardInterrupt):
-        trace(examples, PROXY, [MeanLoss()], Run(PROXY, cache))
+        measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, cache))
     monkeypatch.setattr(Cache, "put", real_put)
-    state = stored(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
+    state = cached_state(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
     assert state.checkpoints == [2, 4]
     assert not state.trained
     trained = []
-    import curate.training.loop as train_module
+    from curate import training
 
-    real_train = train_module.train
+    real_train = training.train
 
     def spy(*args, advance, **kwargs):
         return real_train(*args, advance=lambda k: (trained.append(k), advance(k)), **kwargs)
 
-    monkeypatch.setattr(train_module, "train", spy)
-    again = trace(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
+    monkeypatch.setattr(training, "train", spy)
+    again = measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
     assert sum(trained) == 2
     assert np.array_equal(again.of(MeanLoss()), whole.of(MeanLoss()))
     assert not [p for p in (cache.root / "proxies" / again.proxy_key).iterdir() if p.name.startswith("resume")]
@@ -172,14 +172,14 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monk
 
 def test_only_missing_and_damaged_shards_are_measured_again(tmp_path: Path) -> None:
     examples = _examples()
-    first = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
+    first = measure_checkpoints(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     shard = tmp_path / "measures" / first.proxy_key / fingerprint(Spied()) / "step-000004" / "shard-00001"
     data = bytearray((shard / "values.npy").read_bytes())
     data[-1] ^= 1
     (shard / "values.npy").write_bytes(data)
     CALLS.clear()
     with pytest.warns(CacheDamage):
-        again = trace(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
+        again = measure_checkpoints(examples, PROXY, [Spied()], Run(PROXY, tmp_path))
     assert CALLS == [(4, 16)]
     assert np.array_equal(again.of(Spied()), first.of(Spied()))
 
@@ -188,15 +188,15 @@ def test_losses_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     """The same checkpoint measures a row alike wherever it stands: only batching differs."""
     examples = _examples()
     run = Run(PROXY, tmp_path)
-    values = trace(examples, PROXY, [MeanLoss()], run).of(MeanLoss())[:, -1, 0]
-    proxy_run = ProxyRun(examples, PROXY, run.context)
+    values = measure_checkpoints(examples, PROXY, [MeanLoss()], run).of(MeanLoss())[:, -1, 0]
+    proxy_training = ProxyTraining(examples, PROXY, run.context)
     from curate.models.scoring import LossEngine
 
     order = np.random.default_rng(0).permutation(40)
     from curate.training.checkpoint import load_weights
 
-    load_weights(proxy_run.model, proxy_run.checkpoint(6))
-    shuffled = LossEngine(proxy_run.model, precision="float32").losses(proxy_run.tokenised.tokens.take(order))
+    load_weights(proxy_training.model, proxy_training.checkpoint(6))
+    shuffled = LossEngine(proxy_training.model, precision="float32").losses(proxy_training.tokenised.tokens.take(order))
     assert np.allclose(shuffled, values[order], atol=1e-4)
 
 
@@ -208,14 +208,14 @@ def test_what_changes_the_numbers_changes_the_key(tmp_path: Path, change: dict) 
     examples = _examples(8)
     seed = change.pop("seed", 0)
     proxy = Proxy(**{**PROXY.model_dump(), **change})
-    one = ProxyRun(examples, PROXY, Run(PROXY, tmp_path).context).key
-    other = ProxyRun(examples, proxy, Run(proxy, tmp_path, seed=seed).context).key
+    one = ProxyTraining(examples, PROXY, Run(PROXY, tmp_path).context).key
+    other = ProxyTraining(examples, proxy, Run(proxy, tmp_path, seed=seed).context).key
     assert one != other
 
 
 def test_data_changes_the_key_and_a_copy_of_it_does_not(tmp_path: Path) -> None:
     keys = [
-        ProxyRun(examples, PROXY, Run(PROXY, tmp_path).context).key
+        ProxyTraining(examples, PROXY, Run(PROXY, tmp_path).context).key
         for examples in (_examples(8), _examples(8), _examples(9))
     ]
     assert keys[0] == keys[1] != keys[2]
@@ -224,7 +224,7 @@ def test_data_changes_the_key_and_a_copy_of_it_does_not(tmp_path: Path) -> None:
 def test_all_rows_invalid_is_refused(tmp_path: Path) -> None:
     examples = read(pa.table({"prompt": ["a", "b"], "completion": ["", ""]})).examples
     with pytest.raises(InputError, match="all 2 rows are invalid"):
-        trace(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
+        measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path))
 
 
 def test_a_measure_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
@@ -233,13 +233,13 @@ def test_a_measure_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
             return checkpoint.losses()
 
     with pytest.raises(InputError, match=r"Flat\.measure returned shape"):
-        trace(_examples(), PROXY, [Flat()], Run(PROXY, tmp_path))
+        measure_checkpoints(_examples(), PROXY, [Flat()], Run(PROXY, tmp_path))
 
 
 def test_a_diverging_proxy_saves_the_ids_of_its_rows(tmp_path: Path) -> None:
     wild = Proxy(**{**PROXY.model_dump(), "learning_rate": 1e18, "max_grad_norm": 1e18})
     with pytest.raises(InputError, match="row ids saved in") as caught:
-        trace(_examples(), wild, [MeanLoss()], Run(wild, tmp_path))
+        measure_checkpoints(_examples(), wild, [MeanLoss()], Run(wild, tmp_path))
     path = Path(str(caught.value).split("row ids saved in ")[1])
 
     ids = json.loads(path.read_text())["example_ids"]
@@ -273,7 +273,7 @@ def test_a_proxy_begun_under_other_numerics_is_not_begun_anew_in_silence(
 ) -> None:
     def noted(threads: int) -> list[str]:
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        trace(_examples(), PROXY, [MeanLoss()], Run(PROXY, tmp_path, progress=Progress("lines")))
+        measure_checkpoints(_examples(), PROXY, [MeanLoss()], Run(PROXY, tmp_path, progress=Progress("lines")))
         return [line for line in capsys.readouterr().err.splitlines() if "the cache holds" in line]
 
     assert noted(1) == []

@@ -8,8 +8,8 @@ import torch
 
 from curate.errors import InputError
 from curate.proxy.measures import MeanLoss
+from curate.proxy.predictions import projection
 from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.random_projection import projection
 from curate.seeds import derive_seed
 from scorers import (
     EarlyOutput,
@@ -27,8 +27,7 @@ def test_early_outputs_are_projected_means_over_completion_tokens(
     output: Any, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if whole:
-        monkeypatch.setattr("curate.models.forward.logit_map", lambda _model: None)
-        monkeypatch.setattr("curate.models.forward.logit_map", lambda _model: None)
+        monkeypatch.setattr("curate.models.logit_map", lambda _model: None)
     model = tiny_model("gemma3")
     scorer = EarlyOutput(output=output, dimensions=5)
     checkpoint = checkpoint_of(model, TOKENS)
@@ -55,7 +54,7 @@ def test_outputs_are_taken_at_the_last_early_checkpoint_and_nowhere_else() -> No
     scorer = EarlyOutput(dimensions=3)
     checkpoint = checkpoint_of(tiny_model(), TOKENS)
     assert np.isfinite(scorer.measure(checkpoint, ROWS)[VALID]).all()  # step 2 of a schedule of 40
-    checkpoint.proxy_run.schedule = Schedule(np.array([2, 3]), 40, 10.0)
+    checkpoint.proxy_training.schedule = Schedule(np.array([2, 3]), 40, 10.0)
     assert np.isnan(scorer.measure(checkpoint, ROWS)).all()  # 3 is early too
     outputs = np.arange(2 * 4 * 3).reshape(2, 4, 3)
     losses = np.arange(8.0).reshape(2, 4, 1)

@@ -16,8 +16,8 @@ from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy import example_gradients as module
 from curate.proxy import predictions
-from curate.proxy.checkpoints import LiveCheckpoint
 from curate.proxy.example_gradients import GradientParts, example_gradients
+from curate.proxy.measures import LiveCheckpoint
 from curate.proxy.proxy import Proxy, Schedule
 from curate.run import Run
 from curate.run_record import inputs_fingerprint
@@ -77,14 +77,14 @@ def test_adapters(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(family)
     checkpoint, of = checkpoint_of(model, TOKENS), parts_of(parameters="lora", rank=3)
     found = found_for(checkpoint, of)
-    names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.kept]
+    names = [key.removeprefix(f"{fingerprint(of)} ") for key in checkpoint.run_memo]
     assert len(names) == 2 * {"llama": 4, "gpt2": 2, "gpt_neox": 2, "gemma3": 4, "phi3": 2}[family]
     assert sorted(found) == VALID.tolist()
     for row, gradient in found.items():
         whole = row_gradient(model, TOKENS, row)
         by_weight = [whole[f"{name}.weight"] for name in names]
         by_weight = [each.t() for each in by_weight] if family == "gpt2" else by_weight
-        factors = [checkpoint.kept[f"{fingerprint(of)} {name}"] for name in names]
+        factors = [checkpoint.run_memo[f"{fingerprint(of)} {name}"] for name in names]
         assert_close(gradient, [each @ factor for each, factor in zip(by_weight, factors, strict=True)])
 
 
@@ -217,7 +217,7 @@ def test_a_target_without_gradient_is_refused() -> None:
 
 @pytest.mark.parametrize("parameters", ["last-layer", "lora"])
 def test_a_model_without_a_known_head_is_refused(parameters: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.models.forward.logit_map", lambda _model: None)
+    monkeypatch.setattr("curate.models.logit_map", lambda _model: None)
     with pytest.raises(InputError, match="choose parameters='all'"):
         alignment(parameters=parameters)
     assert np.isfinite(alignment(parameters="all")[VALID]).all()

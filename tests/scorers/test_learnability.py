@@ -25,11 +25,11 @@ def proxy_of(family: Path) -> Proxy:
 
 def test_learnability_is_the_loss_less_that_of_the_reference(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from curate.models import load_model
-    from curate.proxy.training import ProxyRun
+    from curate.proxy.training import ProxyTraining
 
     examples = examples_of(9, completion=[" ".join(["word"] * (k % 4 + 1)) for k in range(8)] + [""])
     run = Run(proxy_of(family), family / "cache")
-    tokens = ProxyRun(examples, run.proxy, run.context).tokenised.tokens
+    tokens = ProxyTraining(examples, run.proxy, run.context).tokenised.tokens
     asked = []
     real = LossEngine.losses
     monkeypatch.setattr(LossEngine, "losses", lambda self, given: (asked.append(self._model), real(self, given))[1])
@@ -60,7 +60,7 @@ def test_a_proxy_has_nothing_to_learn_from_itself(family: Path) -> None:
 )
 def test_references_that_cannot_serve(reference: str, says: str, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if reference != "short":  # how long its rows may be is known once it is loaded, the rest before any training
-        monkeypatch.setattr("curate.training.loop.train", lambda *_, **__: pytest.fail("the proxy was trained"))
+        monkeypatch.setattr("curate.training.train", lambda *_, **__: pytest.fail("the proxy was trained"))
     with pytest.raises(InputError, match=says):
         Learnability(reference=str(family / reference)).score(examples_of(4), Run(proxy_of(family), family / "cache"))
 

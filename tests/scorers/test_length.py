@@ -46,9 +46,9 @@ def test_length_in_characters(columns: dict[str, Any], expected: list[float], tm
 
 
 def test_length_in_tokens_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate.proxy.training import ProxyRun
+    from curate.proxy.training import ProxyTraining
 
-    monkeypatch.setattr(ProxyRun, "train", lambda self: pytest.fail("trained"))
+    monkeypatch.setattr(ProxyTraining, "train", lambda self: pytest.fail("trained"))
     proxy = Proxy(model="scratch", steps=4, checkpoints=2, max_length=8)
     examples = examples_of(3, completion=["one", "one two three " * 30, ""])
     run = Run(proxy, tmp_path)

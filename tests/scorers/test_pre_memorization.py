@@ -16,8 +16,8 @@ from curate.generators.decoding import encode_prompt, sample
 from curate.generators.requests import Request, Sampling
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.proxy.trace import trace
-from curate.proxy.training import ProxyRun
+from curate.proxy.trace import measure_checkpoints
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from scorers import PreMemorizationAccuracy
 from scorers.pre_memorization import (
@@ -96,7 +96,7 @@ FEW = SampledAccuracy(samples=3, max_tokens=6, batch_size=8)
 
 
 def _measured(examples: Examples, cache: Path, proxy: Proxy = TWO_EPOCHS, measure: SampledAccuracy = FEW) -> np.ndarray:
-    return trace(examples, proxy, [measure], Run(proxy, cache)).of(measure)[:, :, 0]
+    return measure_checkpoints(examples, proxy, [measure], Run(proxy, cache)).of(measure)[:, :, 0]
 
 
 def test_a_row_is_sampled_alike_whatever_its_shard_and_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_samples_are_drawn_from_the_row_as_it_was_trained_on(tmp_path: Path, mon
     for template, stop in (("plain", ()), ("alpaca", ("### Instruction:",)), ("chat", ("### User:", "### System:"))):
         proxy = TWO_EPOCHS.model_copy(update={"template": template, "max_length": 256})
         _measured(_sums(), tmp_path, proxy)
-        tokens = ProxyRun(_sums(), proxy, Run(proxy, tmp_path).context).tokenised.tokens
+        tokens = ProxyTraining(_sums(), proxy, Run(proxy, tmp_path).context).tokenised.tokens
         ids = [tokens.ids[tokens.offsets[k] : tokens.offsets[k + 1]] for k in range(len(tokens))]
         first = [
             int(np.argmax(tokens.supervised[tokens.offsets[k] : tokens.offsets[k + 1]])) for k in range(len(tokens))
@@ -182,7 +182,7 @@ def test_rows_without_an_answer_to_grade_by_are_invalid_and_counted(
 def test_data_that_cannot_be_graded_is_refused_before_anything_is_trained(
     examples: Examples, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.training.loop.train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("curate.training.train", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(InputError, match=says):
         PreMemorizationAccuracy().score(examples, Run(TWO_EPOCHS, tmp_path))
     pipeline = Pipeline.from_recipe({"scorer": {"use": "PreMemorizationAccuracy"}, "clusterer": {"use": "KMeans"}})

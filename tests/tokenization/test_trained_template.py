@@ -25,7 +25,7 @@ from curate.generators.chat import resolve_mode
 from curate.generators.decoding import mode_of
 from curate.models import load_tokenizer
 from curate.models.trained_template import kept_template
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from scorers import Learnability
 from tests.fixtures.models import saved
@@ -129,7 +129,7 @@ def test_fine_tuning_goes_on_where_it_stopped(scratch: Path, tmp_path: Path) -> 
 def test_a_proxy_a_plan_and_an_evaluation_use_it(scratch: Path, tmp_path: Path) -> None:
     proxy = Proxy(model=str(scratch), steps=1, checkpoints=1)
     examples = read(TABLE).examples
-    run = ProxyRun(examples, proxy, Run(cache=tmp_path / "cache", progress=QUIET).context)
+    run = ProxyTraining(examples, proxy, Run(cache=tmp_path / "cache", progress=QUIET).context)
     assert (run.template, run.tokenised.template, run.tokenise(examples).template) == ("plain",) * 3
     plain = proxy.model_copy(update={"template": "plain"})
     assert mean_tokens(examples, proxy, 0)[0] == mean_tokens(examples, plain, 0)[0]
@@ -150,23 +150,23 @@ def _questions() -> pa.Table:
 def test_what_is_given_wins_and_one_line_says_so(scratch: Path, base: str, tmp_path: Path) -> None:
     examples, run = read(TABLE).examples, Run(cache=tmp_path / "cache", progress=QUIET)
     with pytest.warns(DataWarning, match="is given alpaca"):
-        assert ProxyRun(examples, Proxy(model=str(scratch), template="alpaca"), run.context).template == "alpaca"
+        assert ProxyTraining(examples, Proxy(model=str(scratch), template="alpaca"), run.context).template == "alpaca"
     with pytest.warns(DataWarning, match="messages take the chat template"):
-        assert ProxyRun(read(CHAT).examples, Proxy(model=str(scratch)), run.context).template == "chat"
+        assert ProxyTraining(read(CHAT).examples, Proxy(model=str(scratch)), run.context).template == "chat"
     with pytest.warns(DataWarning, match=r"is given alpaca.*leave --template out"):
         evaluate(scratch, {"q": _questions()}, Evaluation(template="alpaca", generate=False), device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert ProxyRun(examples, Proxy(model=str(scratch), template="plain"), run.context).template == "plain"
-        assert ProxyRun(read(TEXT).examples, Proxy(model=str(scratch)), run.context).template == "none"
-        assert ProxyRun(examples, Proxy(model=base), run.context).template == "alpaca"
-        assert ProxyRun(examples, Proxy(model="scratch"), run.context).template == "plain"
+        assert ProxyTraining(examples, Proxy(model=str(scratch), template="plain"), run.context).template == "plain"
+        assert ProxyTraining(read(TEXT).examples, Proxy(model=str(scratch)), run.context).template == "none"
+        assert ProxyTraining(examples, Proxy(model=base), run.context).template == "alpaca"
+        assert ProxyTraining(examples, Proxy(model="scratch"), run.context).template == "plain"
 
 
 def test_a_reference_that_knows_another_template_is_told_of(scratch: Path, tmp_path: Path) -> None:
     tuned(str(scratch), tmp_path / "run")
     proxy = Proxy(model=str(scratch), template="plain")
-    run = ProxyRun(read(TABLE).examples, proxy, Run(cache=tmp_path / "cache", progress=QUIET).context)
+    run = ProxyTraining(read(TABLE).examples, proxy, Run(cache=tmp_path / "cache", progress=QUIET).context)
     (_, measure) = Learnability(reference=str(tmp_path / "run" / "model")).measures()
     measure.check_proxy(run)
     path = tmp_path / "run" / "model" / "tokenizer_config.json"

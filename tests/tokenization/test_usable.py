@@ -20,7 +20,7 @@ from curate.errors import InputError
 from curate.mixture.rescoring import behind
 from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.tokenization.cached import Rows, length_for
 from curate.tokenization.encoding import tokenize
@@ -235,14 +235,14 @@ def test_auto_is_resolved_in_the_key_of_the_run_and_known_again(model: Path, tmp
     examples = read(conversations(bad=False)).examples
     run = Run(cache=tmp_path / "cache")
 
-    def proxy_run(length: Any) -> ProxyRun:
-        return ProxyRun(examples, Proxy(model=str(model), max_length=length, steps=2, checkpoints=2), run.context)
+    def proxy_training(length: Any) -> ProxyTraining:
+        return ProxyTraining(examples, Proxy(model=str(model), max_length=length, steps=2, checkpoints=2), run.context)
 
-    auto = proxy_run("auto")
+    auto = proxy_training("auto")
     assert auto.max_length == 48
-    assert auto.key == proxy_run(48).key != proxy_run(49).key
+    assert auto.key == proxy_training(48).key != proxy_training(49).key
     assert not auto.tokenised.rows.truncated.any()
-    assert proxy_run("auto").max_length == 48
+    assert proxy_training("auto").max_length == 48
 
 
 def test_plan_and_run_tell_what_auto_comes_to(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from curate.finetuning import Finetuning
 from curate.optimizers import SAM
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.proxy.training import ProxyRun
+from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.validation import ARMS, Addition, Validation
 from curate.validation.arms import Arm, Arms
@@ -228,9 +228,9 @@ def test_cost_of_curation_is_that_of_the_whole_proxy_also_where_it_is_cached(
 def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path: Path, small_models: None) -> None:
     proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
     run = Run(proxy, tmp_path / "cache")
-    proxy_run = ProxyRun(loaded().examples, proxy, run.context)
-    proxy_run.train()
-    facts = proxy_run.facts()
+    proxy_training = ProxyTraining(loaded().examples, proxy, run.context)
+    proxy_training.train()
+    facts = proxy_training.facts()
     assert facts["seconds"] > 0
     for path in (tmp_path / "cache").glob("proxies/*/step-*/facts.json"):
         record = json.loads(path.read_text()) | {"seconds": 1000.0}
