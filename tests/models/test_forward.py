@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from curate.errors import InputError
 from curate.models import cross_entropy as head
 from curate.models import forward
-from curate.models.batches import Batch, make_batch, pack_batch, shared_prefix
-from curate.models.cross_entropy import LogitMap, token_losses
+from curate.models.batches import Batch, make_batch, pack_batch
 from curate.models.forward import allow_packing, batch_losses, logit_map
 from curate.models.varlen_attention import VARLEN
-from curate.tokenization.tokens import Tokens
-from tests.fixtures.models import FAMILIES, VOCABULARY, random_tokens, tiny_model
+from tests.fixtures.models import FAMILIES, VOCABULARY, random_tokens, tiny_model, with_prefix
 
 TOKENS = random_tokens([(5, 7), (3, 30), (10, 1), (20, 40), (4, 4), (1, 2)], invalid=[4])
 ROWS = np.arange(len(TOKENS))
@@ -72,14 +69,6 @@ def test_packed_rows_do_not_see_their_neighbours(family: str) -> None:
             torch.testing.assert_close(found, expected[torch.from_numpy(rows)], rtol=1e-5, atol=1e-4)
 
 
-def with_prefix(length: int) -> Tokens:
-    """Rows that begin with the same `length` tokens, the last of their prompts being their own."""
-    tokens = random_tokens([(length + 5, 7), (length + 1, 40), (length + 20, 1), (length + 2, 9)])
-    for start in tokens.offsets[:-1]:
-        tokens.ids[start : start + length] = np.arange(length) + 3
-    return tokens
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_shared_prefix_is_computed_once_and_counts_for_every_row(family: str) -> None:
     model, tokens = tiny_model(family), with_prefix(20)
@@ -91,19 +80,6 @@ def test_a_shared_prefix_is_computed_once_and_counts_for_every_row(family: str) 
     found = batch_losses(model, batch)
     torch.testing.assert_close(found, losses, rtol=1e-5, atol=1e-4)
     assert_same_gradients(gradients(model, found), expected, rtol=1e-4)
-
-
-def test_a_shared_prefix_stops_before_the_first_prediction() -> None:
-    tokens = with_prefix(20)
-    assert shared_prefix(tokens, np.arange(4)) == 20
-    assert shared_prefix(tokens, np.array([1, 1])) == 20  # 21 prompt tokens; the last predicts the completion
-    assert shared_prefix(tokens, np.array([2, 2])) == 39
-    assert shared_prefix(tokens, np.array([2, 0])) == 20
-    assert shared_prefix(with_prefix(7), np.arange(4)) == 0  # too few to matter
-    everything = replace(tokens, supervised=np.arange(len(tokens.ids))[:, None].ravel() >= 0)
-    assert shared_prefix(everything, np.arange(4)) == 0
-    nothing = replace(tokens, supervised=np.zeros(len(tokens.ids), bool))
-    assert shared_prefix(nothing, np.array([3, 3])) == 30
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2", "gpt2"])
@@ -135,39 +111,6 @@ def test_gradients_are_the_models_own(family: str, layout: str) -> None:
     else:
         batch = make_batch(TOKENS, ROWS)
     assert_same_gradients(gradients(model, batch_losses(model, batch)), expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize("logit_map", [LogitMap(), LogitMap(0.3), LogitMap(1.0, 2.0), LogitMap(0.5, 3.0)])
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_token_losses_over_blocks_of_the_vocabulary(
-    monkeypatch: pytest.MonkeyPatch, logit_map: LogitMap, with_bias: bool
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    leaves = [torch.randn(shape, generator=generator) for shape in ((17, 8), (301, 8), (301,))]
-    hidden, weight, bias = (leaf.requires_grad_() for leaf in leaves)
-    targets = torch.randint(0, 301, (17,), generator=generator)
-    upstream = torch.randn(17, generator=generator)
-    logits = hidden @ weight.t() + (bias if with_bias else 0)
-    logits = logits * logit_map.scale
-    if logit_map.softcap is not None:
-        logits = logit_map.softcap * torch.tanh(logits / logit_map.softcap)
-    wanted = [hidden, weight, bias] if with_bias else [hidden, weight]
-    expected = F.cross_entropy(logits, targets, reduction="none")
-    expected_gradients = torch.autograd.grad(expected, wanted, upstream)
-    for smallest, budget in ((1, 1), (64, 1), (512, 1 << 20)):  # many blocks, some, one
-        monkeypatch.setattr(head, "SMALLEST_BLOCK", smallest)
-        monkeypatch.setattr(head, "CPU_BLOCK", budget)
-        found = token_losses(hidden, weight, bias if with_bias else None, targets, logit_map)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-        for ours, theirs in zip(torch.autograd.grad(found, wanted, upstream), expected_gradients, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_token_losses_survive_extreme_logits() -> None:
-    hidden = torch.tensor([[1e4], [-1e4], [0.0]])
-    weight = torch.tensor([[1.0], [-1.0], [0.5]])
-    found = token_losses(hidden, weight, None, torch.tensor([0, 0, 2]), LogitMap())
-    torch.testing.assert_close(found, torch.tensor([0.0, 2e4, np.log(3.0)], dtype=torch.float32))
 
 
 class LargestTensor(TorchDispatchMode):
@@ -234,28 +177,6 @@ def test_rows_without_supervised_tokens_lose_nothing_and_can_be_trained_on() -> 
         losses = batch_losses(model, batch)
         assert torch.equal(losses, torch.zeros(len(batch.rows)))
         losses.sum().backward()
-
-
-def test_batches_hold_the_rows_asked_for() -> None:
-    rows = [3, 0, 3]
-    padded, packed = make_batch(TOKENS, rows), pack_batch(TOKENS, rows)
-    assert padded.rows.tolist() == packed.rows.tolist() == rows
-    assert padded.input_ids.shape == (3, 60)
-    assert packed.cu_seqlens is not None
-    assert packed.cu_seqlens.tolist() == [0, 60, 72, 132]
-    for place, row in enumerate(rows):
-        low, high = TOKENS.offsets[row : row + 2]
-        ids, supervised = TOKENS.ids[low:high], TOKENS.supervised[low:high]
-        labels = np.where(supervised, ids, -100)
-        for found_ids, found_labels in (
-            (padded.input_ids[place, : high - low], padded.labels[place, : high - low]),
-            (packed.input_ids[0, packed.cu_seqlens[place] :], packed.labels[0, packed.cu_seqlens[place] :]),
-        ):
-            assert found_ids[: high - low].tolist() == ids.tolist()
-            assert found_labels[: high - low].tolist() == labels.tolist()
-    assert (padded.labels[1, 12:] == -100).all()
-    with pytest.raises(InputError, match="pad_to is 59"):
-        make_batch(TOKENS, rows, 59)
 
 
 class DoubledHead(torch.nn.Module):

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from curate.devices.precision import resolve_precision
 from curate.errors import InputError
 from curate.models import forward, scoring
-from curate.models.batches import plan_batches, plan_packs
 from curate.models.scoring import LossEngine, score_losses
 from curate.tokenization.tokens import Tokens
 from tests.fixtures.models import FAMILIES, random_tokens, tiny_model
@@ -208,31 +206,6 @@ def test_rows_share_a_template_only_in_packed_batches(monkeypatch: pytest.Monkey
 def test_bad_arguments(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         score_losses(tiny_model(), TOKENS, **bad)
-
-
-@pytest.mark.parametrize("fast", ["_is_amx_tile_supported", "_is_avx512_bf16_supported", None])
-def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fast: str | None) -> None:
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == fast)
-    cpu = torch.device("cpu")
-    assert resolve_precision("auto", cpu) == (torch.float32 if fast is None else torch.bfloat16)
-    assert resolve_precision("float32", cpu) == torch.float32
-    for capability, dtype in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((10, 0), torch.bfloat16)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, found=capability: found)
-        assert resolve_precision("auto", torch.device("cuda")) == dtype
-
-
-def test_batches_hold_every_row_once_within_the_budget() -> None:
-    lengths = np.random.default_rng(0).integers(1, 80, 200)
-    for budget in (1, 64, 300, 10**6):
-        padded = list(plan_batches(lengths, budget))
-        packed = list(plan_packs(lengths, budget))
-        for batches in (padded, packed):
-            assert sorted(np.concatenate(batches)) == list(range(200))
-        assert all(len(rows) == 1 or len(rows) * lengths[rows].max() <= budget for rows in padded)
-        assert all(len(rows) == 1 or lengths[rows].sum() <= budget for rows in packed)
-    assert [len(rows) for rows in plan_packs(np.full(5, 20), 50, prefix=10)] == [4, 1]
-    assert list(plan_packs(np.zeros(0, np.int64), 50)) == []
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # inside torch._inductor

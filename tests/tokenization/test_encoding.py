@@ -15,22 +15,9 @@ from curate.tokenization import encoding as tokenization
 from curate.tokenization import truncation
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.tokens import Tokens
-from tests.fixtures.tokenizers import CHATML, CHATS, byte_level, metaspace, word_level
+from tests.fixtures.tokenizers import CHATML, CHATS, TOKENIZERS, byte_level, word_level
+from tests.fixtures.tokens import equal_tokens, row_of
 
-
-def slow() -> Any:
-    """A tokenizer in Python: one token per byte, no beginning-of-sequence."""
-    from transformers import ByT5Tokenizer
-
-    return ByT5Tokenizer()
-
-
-TOKENIZERS: dict[str, Any] = {
-    "byte level": byte_level,
-    "byte level, bos": lambda: byte_level(auto_bos=True),
-    "metaspace, bos": metaspace,
-    "slow": slow,
-}
 NAMES = list(TOKENIZERS)
 
 
@@ -43,13 +30,8 @@ def chats(rows: list[list[tuple[str, str]]]) -> Any:
     return read(pa.table({"messages": messages})).examples
 
 
-def row(tokens: Tokens, k: int) -> tuple[list[int], list[bool]]:
-    low, high = tokens.offsets[k], tokens.offsets[k + 1]
-    return tokens.ids[low:high].tolist(), tokens.supervised[low:high].tolist()
-
-
 def supervised_text(tokenizer: Any, tokens: Tokens, k: int) -> str:
-    ids, supervised = row(tokens, k)
+    ids, supervised = row_of(tokens, k)
     text: str = tokenizer.decode([number for number, counts in zip(ids, supervised, strict=True) if counts])
     return text
 
@@ -57,13 +39,6 @@ def supervised_text(tokenizer: Any, tokens: Tokens, k: int) -> str:
 def plain_encode(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def equal(a: Tokens, b: Tokens) -> bool:
-    return all(
-        np.array_equal(getattr(a, name), getattr(b, name)) and getattr(a, name).dtype == getattr(b, name).dtype
-        for name in ("ids", "supervised", "offsets", "valid", "prompt_cut", "completion_cut")
-    )
 
 
 def same_rows(a: Tokens, b: Tokens) -> bool:
@@ -107,7 +82,7 @@ def test_a_row_is_bos_prompt_completion_eos_each_tokenised_alone(name: str, temp
     for k, pieces in enumerate(rendered):
         prompt, completion = (plain_encode(tokenizer, text) for text, _ in pieces)
         end = [tokenizer.eos_token_id] if completion else []
-        ids, supervised = row(tokens, k)
+        ids, supervised = row_of(tokens, k)
         assert ids == begin + prompt + completion + end
         assert supervised == [False] * len(begin + prompt) + [True] * len(completion + end)
 
@@ -123,12 +98,12 @@ def test_a_cut_text_is_the_beginning_of_the_whole_one(name: str, max_length: int
     assert not cut.prompt_cut.any()
     assert cut.completion_cut.tolist() == np.maximum(whole.lengths - max_length, 0).tolist()
     for k in range(len(ROWS)):
-        ids, supervised = row(whole, k)
+        ids, supervised = row_of(whole, k)
         text = np.array(supervised[:max_length]) & (np.array(ids[:max_length]) != tokenizer.eos_token_id)
-        assert row(cut, k)[0] == ids[:max_length]
+        assert row_of(cut, k)[0] == ids[:max_length]
         assert cut.valid[k] == text.any()
-        assert row(cut, k)[1] == (supervised[:max_length] if cut.valid[k] else [False] * len(row(cut, k)[0]))
-        assert (tokenizer.eos_token_id in row(cut, k)[0]) == bool(cut.valid[k] and not cut.truncated[k])
+        assert row_of(cut, k)[1] == (supervised[:max_length] if cut.valid[k] else [False] * len(row_of(cut, k)[0]))
+        assert (tokenizer.eos_token_id in row_of(cut, k)[0]) == bool(cut.valid[k] and not cut.truncated[k])
 
 
 def test_a_row_that_just_fits_keeps_its_eos_and_one_token_less_is_truncated() -> None:
@@ -153,7 +128,7 @@ def test_the_first_token_of_text_is_not_supervised_unless_bos_stands_before_it(a
     for k, text in enumerate(texts):
         inner = plain_encode(tokenizer, text)
         expected = (inner if auto_bos else inner[1:]) + [tokenizer.eos_token_id]
-        ids, supervised = row(tokens, k)
+        ids, supervised = row_of(tokens, k)
         found = [number for number, counts in zip(ids, supervised, strict=True) if counts]
         assert found == (expected if len(expected) > 1 else [])
     assert tokens.valid.tolist() == [True, auto_bos, False, True]  # nothing predicts a first and only token
@@ -168,7 +143,7 @@ def test_bos_and_eos_stand_once(chat: str, auto_bos: bool, template: str) -> Non
     tokens = tokenize(pairs(rows), tokenizer, template=template, max_length=500)
     in_template = template == "chat" and chat == "begins with bos"
     for k in range(len(rows)):
-        ids, supervised = row(tokens, k)
+        ids, supervised = row_of(tokens, k)
         assert ids.count(tokenizer.bos_token_id) == (auto_bos or in_template)
         assert ids[0] == tokenizer.bos_token_id or not (auto_bos or in_template)
         ends = ids.count(tokenizer.eos_token_id) + ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>"))
@@ -183,7 +158,7 @@ def test_the_end_of_a_turn_is_supervised_and_stands_for_eos(eos: str) -> None:
     turns = [("system", "Be brief."), ("user", "Yes."), ("assistant", "Yes."), ("user", "b"), ("assistant", "two\n")]
     tokens = tokenize(chats([turns]), tokenizer, template="chat", max_length=500)
     assert supervised_text(tokenizer, tokens, 0) == "Yes.<|im_end|>two\n<|im_end|>"
-    ids, supervised = row(tokens, 0)
+    ids, supervised = row_of(tokens, 0)
     assert ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 5
     assert (tokenizer.eos_token_id in ids) == (eos == "<|im_end|>")
     before = [number for number, counts in zip(ids, supervised, strict=True) if not counts]
@@ -217,7 +192,7 @@ def test_an_unknown_word_is_completion_text() -> None:
     tokenizer = word_level()
     tokens = tokenize(pairs([("What is", "xyzzy"), ("What is", "   ")]), tokenizer, template="plain", max_length=50)
     assert tokens.valid.tolist() == [True, False]  # white space alone has no token here
-    assert row(tokens, 0)[0][-2:] == [tokenizer.unk_token_id, tokenizer.eos_token_id]
+    assert row_of(tokens, 0)[0][-2:] == [tokenizer.unk_token_id, tokenizer.eos_token_id]
     assert tokens.completion_tokens.tolist() == [2, 0]
 
 
@@ -249,11 +224,11 @@ def test_the_result_does_not_depend_on_chunks(name: str, monkeypatch: pytest.Mon
     for rows in (1, 5, 23):
         monkeypatch.setattr(tokenization, "_CHUNK_ROWS", rows)
         seen.clear()
-        assert equal(tokenize(examples, tokenizer, template="alpaca", max_length=90, advance=seen.append), whole)
+        assert equal_tokens(tokenize(examples, tokenizer, template="alpaca", max_length=90, advance=seen.append), whole)
         assert sum(seen) == len(examples)
     alone = [tokenize(examples.take(np.array([k])), tokenizer, template="alpaca", max_length=90) for k in range(23)]
     for k, tokens in enumerate(alone):
-        assert equal(tokens, whole.slice(k, k + 1))
+        assert equal_tokens(tokens, whole.slice(k, k + 1))
 
 
 def test_no_rows_have_no_tokens() -> None:
@@ -266,7 +241,7 @@ def test_no_rows_have_no_tokens() -> None:
 def test_truncation_and_padding_left_on_in_a_tokenizer_do_not_matter() -> None:
     examples, fresh, used = pairs(ROWS), byte_level(), byte_level()
     used(["a", "a longer text"], truncation=True, max_length=2, padding="max_length")
-    assert equal(
+    assert equal_tokens(
         tokenize(examples, used, template="plain", max_length=90),
         tokenize(examples, fresh, template="plain", max_length=90),
     )
@@ -308,7 +283,7 @@ def test_text_after_many_characters_of_few_tokens_counts(long: str, short: str, 
         tokenize(pairs([placed(text, side)]), word_level(), template="plain", max_length=64) for text in (long, short)
     )
     assert not found.truncated[0]
-    assert equal(found, expected)
+    assert equal_tokens(found, expected)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "word level"])
@@ -342,53 +317,6 @@ def test_a_word_at_the_cut_is_tokenised_as_a_whole(monkeypatch: pytest.MonkeyPat
     whole = tokenize(pairs(rows), tokenizer, template="plain", max_length=64)
     monkeypatch.setattr(truncation, "CHARACTERS_PER_TOKEN", 1)
     assert same_rows(tokenize(pairs(rows), tokenizer, template="plain", max_length=64), whole)
-
-
-# -- Tokens --------------------------------------------------------------------------------------------------------
-
-
-def random_rows(seed: int, n: int = 40) -> Tokens:
-    """Rows of 0 to 9 tokens, so that empty rows stand at the beginning, the end and side by side."""
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(0, 10, n)
-    lengths[[0, 1, 17, 18, n - 1]] = 0
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = rng.integers(0, 1000, offsets[-1]).astype(np.int32)
-    return Tokens(
-        ids, rng.random(len(ids)) < 0.5, offsets, rng.random(n) < 0.7, *rng.integers(0, 3, (2, n)).astype(np.int32)
-    )
-
-
-def as_rows(tokens: Tokens) -> list[tuple[Any, ...]]:
-    cuts = (tokens.prompt_cut, tokens.completion_cut)
-    return [(*row(tokens, k), tokens.valid[k], *(cut[k] for cut in cuts)) for k in range(len(tokens))]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_tokens_agree_with_a_list_of_rows(seed: int) -> None:
-    tokens = random_rows(seed)
-    rows = as_rows(tokens)
-    rng = np.random.default_rng(seed)
-    assert tokens.lengths.tolist() == [len(ids) for ids, *_ in rows]
-    assert tokens.completion_tokens.tolist() == [sum(supervised) for _, supervised, *_ in rows]
-    for chosen in (rng.integers(0, 40, 60), rng.permutation(40), np.array([3]), np.array([], np.int64)):
-        taken = tokens.take(chosen)
-        assert as_rows(taken) == [rows[k] for k in chosen]
-        assert taken.completion_tokens.tolist() == [sum(rows[k][1]) for k in chosen]
-    for low, high in ((0, 40), (0, 0), (40, 40), (5, 6), (17, 19), (2, 31)):
-        piece = tokens.slice(low, high)
-        assert as_rows(piece) == rows[low:high]
-        assert piece.completion_tokens.tolist() == [sum(supervised) for _, supervised, *_ in rows[low:high]]
-        assert equal(piece, tokens.take(np.arange(low, high)))
-        assert as_rows(piece.take(np.arange(high - low)[::-1])) == rows[low:high][::-1]
-
-
-def test_a_slice_shares_memory_and_types_stay() -> None:
-    tokens = random_rows(9)
-    assert np.shares_memory(tokens.slice(5, 30).ids, tokens.ids)
-    for each in (tokens, tokens.slice(3, 9), tokens.take(np.array([4, 4, 2]))):
-        assert (each.ids.dtype, each.supervised.dtype, each.offsets.dtype) == (np.int32, np.bool_, np.int64)
-        assert each.completion_tokens.dtype == np.int32
 
 
 def test_types_of_tokenised_data() -> None:

@@ -15,8 +15,8 @@ from curate.tokenization.chat_template import Chat
 from curate.tokenization.encoding import encode_rows, tokenize
 from curate.tokenization.templates import fixed
 from curate.tokenization.tokens import Tokens
-from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, byte_level, word_level
-from tests.tokenization.test_encoding import TOKENIZERS
+from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, TOKENIZERS, byte_level, word_level
+from tests.fixtures.tokens import row_of
 
 WORDS = ["The", "answer", "is", "42,", "because", "\n\n", "    ", "é🙂雪", "=" * 9, "xyzzy", "1234567", "a", "<|end|>"]
 
@@ -28,11 +28,6 @@ def random_text(rng: Any, longest: int) -> str:
 
 def encoded(rows: list[Any], tokenizer: Any, max_length: int) -> Tokens:
     return encode_rows(rows, tokenizer, max_length)
-
-
-def row_of(tokens: Tokens, k: int = 0) -> tuple[list[int], list[bool]]:
-    low, high = tokens.offsets[k : k + 2]
-    return tokens.ids[low:high].tolist(), tokens.supervised[low:high].tolist()
 
 
 def is_cut_from_left(prompt: list[int], kept: list[int]) -> bool:

@@ -20,9 +20,8 @@ from curate.errors import InputError
 from curate.mixture.rescoring import behind
 from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
-from curate.proxy.training import ProxyTraining
 from curate.run import Run
-from curate.tokenization.cached import Rows, length_for
+from curate.tokenization.cached import Rows
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.usable import Rules, check_usable
 from tests.fixtures.models import write_model
@@ -219,48 +218,6 @@ def test_no_length_is_named_for_rows_without_an_answer_though_their_prompts_are_
 
 
 # -- max_length: auto ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_auto_is_the_least_length_at_which_ninety_nine_in_a_hundred_rows_are_whole(seed: int) -> None:
-    lengths = np.random.default_rng(seed).integers(1, 3000, 700)
-    found = length_for(lengths, None)
-    assert (lengths <= found).mean() >= 0.99
-    assert (lengths <= found - 65).mean() < 0.99
-    assert length_for(lengths, 512) == 512
-    assert length_for(np.array([5, 6, 7]), None) == 8
-
-
-def test_auto_is_resolved_in_the_key_of_the_run_and_known_again(model: Path, tmp_path: Path) -> None:
-    examples = read(conversations(bad=False)).examples
-    run = Run(cache=tmp_path / "cache")
-
-    def proxy_training(length: Any) -> ProxyTraining:
-        return ProxyTraining(examples, Proxy(model=str(model), max_length=length, steps=2, checkpoints=2), run.context)
-
-    auto = proxy_training("auto")
-    assert auto.max_length == 48
-    assert auto.key == proxy_training(48).key != proxy_training(49).key
-    assert not auto.tokenised.rows.truncated.any()
-    assert proxy_training("auto").max_length == 48
-
-
-def test_plan_and_run_tell_what_auto_comes_to(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "data.parquet"
-    pq.write_table(conversations(bad=False), path)
-    words = [str(path), "--proxy", str(model), "--set", "proxy.steps=2", "--set", "proxy.checkpoints=2"]
-    words += ["--set", "proxy.max_length=auto", "--cache", str(tmp_path / "cache")]
-    assert main(["plan", *words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["max_length"] == 48
-    assert main(["plan", *words]) == 0
-    assert "max_length auto: 48 tokens" in " ".join(capsys.readouterr().out.split())
-    assert main(["run", *words, "--out", str(tmp_path / "out")]) == 0
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["proxy"]["max_length"] == 48
-    assert record["recipe"]["proxy"]["max_length"] == "auto"
-    tuned = ["finetune", str(path), "--model", str(model), "--out", str(tmp_path / "tuned"), "--steps", "1"]
-    assert main([*tuned, "--max-length", "auto"]) == 0
-    assert json.loads((tmp_path / "tuned" / "run.json").read_text())["max_length"] == 48
 
 
 @pytest.mark.parametrize("words", [["--max-length", "automatic"], ["--max-length", "1"]])

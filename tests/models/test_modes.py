@@ -1,9 +1,10 @@
-"""Proxies know no dropout, whatever their configuration says; fine-tuning keeps it and says what depends on it."""
+"""A model is put back as it was lent; proxies know no dropout, fine-tuning keeps it and says what depends on it."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from safetensors.torch import load_file
 import curate.training.step
 from curate import Proxy, read
 from curate.console.progress import Progress
+from curate.errors import InputError
 from curate.finetuning import Finetuning, LoRA, finetune, read_run
 from curate.finetuning.lora import with_adapter
-from curate.models.modes import draws_at_random
+from curate.models.modes import draws_at_random, lent, restored, state_tensors
 from curate.optimizers import AdamW
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
@@ -226,3 +228,54 @@ def test_running_out_of_memory_says_that_the_result_is_of_neither_size(
     record = finetune(ROWS, settings, tmp_path / "run", progress=Progress("lines"))["training"]
     assert "the result is that of neither" in capsys.readouterr().err
     assert (record["drops_out"], record["micro_batch_lowered"]) == (True, True)
+
+
+# -- a model lent and put back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_gradients_and_random_states_are_put_back(fails: bool) -> None:
+    model = tiny_model().train()
+    model.model.layers[0].eval()
+    model.lm_head.weight.requires_grad_(False)
+    modes = [part.training for part in model.modules()]
+
+    def draws() -> list[Any]:
+        return [random.random(), np.random.rand(), torch.rand(2).tolist()]  # noqa: NPY002 - what a model may use
+
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    expected = draws()
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), restored(model):
+        model.eval()
+        model.requires_grad_(True)
+        draws()
+        if fails:
+            _ = 1 / 0
+    assert [part.training for part in model.modules()] == modes
+    assert not model.lm_head.weight.requires_grad
+    assert draws() == expected
+
+
+def test_weights_that_change_while_a_model_is_lent_are_noticed() -> None:
+    model = tiny_model()
+    weight = model.model.norm.weight
+    with lent(model, 3):
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.mul_(3)
+            weight.copy_(before)
+        model(input_ids=torch.arange(4)[None]).logits.sum().backward()
+    assert weight.grad is None
+    with pytest.raises(InputError, match="weights changed while the checkpoint of step 3"), lent(model, 3):
+        weight.data[0] = weight.data[0].nextafter(torch.tensor(2.0))  # by one bit
+
+
+def test_what_two_names_share_is_one_tensor() -> None:
+    tied, untied = state_tensors(tiny_model("llama_tied")), state_tensors(tiny_model("llama"))
+    assert set(untied) - set(tied) == {"lm_head.weight"}
+    assert not any(tensor.requires_grad for tensor in tied.values())
