@@ -13,8 +13,7 @@ import torch
 
 from curate.checks import small_examples
 from curate.data.readers import read
-from curate.models import loading as models
-from curate.models import scratch_model, scratch_tokenizer
+from curate.models import scratch, scratch_model, scratch_tokenizer
 from curate.models.loading import parameter_count
 from curate.models.scratch import scratch_identity
 from tests.fixtures.models import same, weights
@@ -65,7 +64,7 @@ def test_scratch_tokenizer_reads_every_content_role_and_no_more_than_its_sample(
         words = scratch_tokenizer(read(pa.table(table)).examples, 0).get_vocab()
         assert "zebra" in words
         assert words.keys() & {"giraffe", "Ġgiraffe"}
-    monkeypatch.setattr(models, "_SCRATCH_TEXT_ROWS", 10)
+    monkeypatch.setattr(scratch, "_SCRATCH_TEXT_ROWS", 10)
     many = read(pa.table({"text": [f"row {chr(97 + k % 26)}{chr(97 + k // 26)}" for k in range(300)]})).examples
     sampled = [scratch_tokenizer(many, seed).get_vocab() for seed in (0, 0, 1)]
     assert sampled[0] == sampled[1]
@@ -100,9 +99,9 @@ def test_scratch_model_is_drawn_from_its_seed_and_nothing_else() -> None:
 def test_scratch_identity_changes_with_all_that_decides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {scratch_identity("data", 64, 0), scratch_identity("other", 64, 0)}
     seen |= {scratch_identity("data", 65, 0), scratch_identity("data", 64, 1)}
-    monkeypatch.setattr(models, "_SCRATCH_VOCABULARY", 500)
+    monkeypatch.setattr(scratch, "_SCRATCH_VOCABULARY", 500)
     seen.add(scratch_identity("data", 64, 0))
-    monkeypatch.setattr(models, "_SCRATCH_SHAPE", {**models._SCRATCH_SHAPE, "hidden_size": 64})
+    monkeypatch.setattr(scratch, "_SCRATCH_SHAPE", {**scratch._SCRATCH_SHAPE, "hidden_size": 64})
     seen.add(scratch_identity("data", 64, 0))
     assert len(seen) == 6
     assert scratch_identity("data", 64, 0) == scratch_identity("data", 64, 0)
