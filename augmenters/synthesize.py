@@ -26,8 +26,8 @@ from curate.generators.requests import Generator, Sampling
 from curate.mixture.plan import Demand, Kind, Plan, Price, Readiness, Realized
 from curate.run import Run
 from curate.verify import grade
-from curate.verify.pass_rate import Band
 from curate.verify.sandbox import sandbox_layers
+from curate.verify.verdict import PassRateBand
 
 
 class Synthesize(Component):
@@ -195,7 +195,7 @@ class Synthesize(Component):
 
         return SynthesisSettings(
             variants=self.variants,
-            band=Band(*self.band, self.samples),
+            band=PassRateBand(*self.band, self.samples),
             variation_sampling=self.variation_sampling,
             solution_sampling=self.solution_sampling,
             variation_prompt=self.variation_prompt,

@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.generators import VLLMServer
-from curate.generators.request_store import RequestStore, complete
+from curate.generators.request_queue import complete
+from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request, Sampling
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ from augmenters.synthesis.prompts import chat, has_control_characters, parse_pro
 from curate.generators.requests import Completion, Request, Sampling
 from curate.seeds import derive_seed
 from curate.verify import Verdict
-from curate.verify.pass_rate import Band, Decision
+from curate.verify.verdict import Decision, PassRateBand
 
 _CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
 # Outcomes of a variant besides the reasons for rejection below.
@@ -37,7 +37,7 @@ class SynthesisSettings:
     """
 
     variants: int
-    band: Band
+    band: PassRateBand
     variation_sampling: Sampling
     solution_sampling: Sampling
     variation_prompt: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import unicodedata
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "duration",
     "one_line",
     "plot_text",
+    "printable_line",
     "real",
     "share",
     "shown",
@@ -65,6 +67,13 @@ def one_line(text: str, limit: int = 80) -> str:
     """The beginning of `text` on one line, at most about `limit` characters."""
     flat = " ".join(text[: 4 * limit].split())
     return visible(flat, len(flat)) if len(flat) <= limit else visible(flat[:limit], limit) + "…"
+
+
+def printable_line(text: str, limit: int = 300) -> str:
+    """Untrusted text as one line of printable characters: without terminal escapes, at most `limit` characters."""
+    plain = "".join(c if c.isprintable() else " " for c in re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text))
+    line = " ".join(plain.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 def plot_text(text: str, limit: int = 60) -> str:

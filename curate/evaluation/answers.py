@@ -15,8 +15,8 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.target import Target
 from curate.generators import VLLMServer
-from curate.generators.decoding import decode, evaluated, mode_of
-from curate.generators.local import Begun
+from curate.generators.chat import mode_of
+from curate.generators.decoding import decode
 from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.seeds import derive_seed
 from curate.storage.cache import Cache
@@ -140,8 +140,7 @@ class _InProcess:
 
         model = self.target.load(self.device).to(self._dtype)
         tokenizer = self.target.tokenizer
-        with evaluated(model):
-            decode(model, tokenizer, Begun(queue, first), mode_of(tokenizer, "auto"), self.settings.batch_size)
+        decode(model, tokenizer, queue, mode_of(tokenizer, "auto"), self.settings.batch_size, first)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generati
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, as_sets, read_set
 from curate.evaluation.target import Target, check_out, find_target
-from curate.generators.request_store import RequestStore, complete
+from curate.generators.request_queue import complete
+from curate.generators.request_store import RequestStore
 from curate.generators.requests import Request
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import local_path

@@ -1,4 +1,4 @@
-"""How messages reach a model: through its chat template, or as plain text."""
+"""Prompt formatting: messages through a chat template, or as plain text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from curate.errors import InputError
 from curate.generators.requests import Prompt
 from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
 from curate.tokenization.chat_template import check_not_lost
-
-__all__ = ["Mode", "Template", "as_text", "resolve_mode"]
 
 Mode = Literal["chat", "plain"]
 Template = Literal["auto", "chat", "plain"]
@@ -36,6 +35,31 @@ def resolve_mode(model: str, template: Template) -> Mode:
     if path.is_dir() or path.is_file():
         return "chat" if load_tokenizer(model).chat_template else "plain"
     return "chat"
+
+
+def mode_of(tokenizer: Any, template: Template) -> Mode:
+    """What "auto" stands for; InputError for "chat" without a chat template."""
+    has = bool(tokenizer.chat_template)
+    if not has and template != "plain":
+        check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
+    if template == "chat" and not has:
+        raise InputError("the tokenizer has no chat template; set template: plain")
+    return template if template != "auto" else ("chat" if has else "plain")
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
+    """Token ids of a prompt. Text that begins with a beginning of sequence gets no second one."""
+    if mode == "chat" and not isinstance(prompt, str):
+        messages = [dict(message) for message in prompt]
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # Jinja raises whatever the template's author chose
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the chat template refused the messages ({reason}); change their roles") from error
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    text = as_text(prompt)
+    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
 
 
 def _has_chat_template(folder: Path) -> bool:

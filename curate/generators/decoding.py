@@ -1,28 +1,25 @@
-"""Sampling from a model in this process, several requests at a time, each as if it were alone."""
+"""Batched sampling from a model in this process: a completion depends on its request and not on its neighbors."""
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import InputError
-from curate.generators.chat import Mode, Template, as_text
+from curate.generators.chat import Mode, Template, encode_prompt, mode_of
 from curate.generators.payloads import encodable
-from curate.generators.requests import Completion, Prompt, Queue, Request
-from curate.generators.steps import Steps
+from curate.generators.request_queue import RequestQueue
+from curate.generators.requests import Completion, Queue, Request
 from curate.models.loading import context_of
 from curate.seeds import derive_seed
-from curate.tokenization.chat_template import check_not_lost
 
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["decode", "draw", "encode_prompt", "evaluated", "mode_of", "sample"]
 
 _PREFIX = 6  # tokens of the prompt before a completion that can change how its first token is written
 
@@ -30,40 +27,49 @@ _PREFIX = 6  # tokens of the prompt before a completion that can change how its 
 def sample(
     model: Any, tokenizer: Any, requests: Sequence[Request], *, template: Template = "auto", batch_size: int = 16
 ) -> list[Completion]:
-    """Completions of `requests`, in their order, by a transformers model as it is, on the device it is on.
+    """Completions of `requests`, in their order, by a loaded transformers model, on the device it is on.
 
-    The model is in evaluation mode meanwhile, and every module of it in its own mode again afterwards; no gradient
-    is kept and no global random state used, so that a model may be sampled in the middle of its training.
-    template: see `curate.generators.Transformers`.
+    See `decode` for the state of the model; template: see `curate.generators.Transformers`.
     """
-    queue = _Listed(requests)
-    with evaluated(model):
-        decode(model, tokenizer, queue, mode_of(tokenizer, template), batch_size)
+    queue = RequestQueue[int]()
+    for place, request in enumerate(requests):
+        queue.add(request, place)
+    decode(model, tokenizer, queue, mode_of(tokenizer, template), batch_size)
     return [queue.completions[place] for place in range(len(requests))]
 
 
-class _Listed:
-    """A queue of requests in memory; equal ones are drawn each for itself."""
+def decode(
+    model: Any, tokenizer: Any, queue: Queue, mode: Mode, batch_size: int, first: Sequence[Request] = ()
+) -> None:
+    """Serve `queue`, up to `batch_size` requests at a time; each completion is handed back as soon as it has ended.
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.completions: dict[int, Completion] = {}
-        self._waiting = deque(enumerate(requests))
-        self._places: dict[int, list[int]] = {}  # by the identity of a request: equal ones may be another's
+    The numbers of a row depend on its neighbors only by the rounding of matrix products. A row that has ended leaves
+    the batch, and once a quarter of the places is free other requests join, where the model's cache allows that. The
+    model is in evaluation mode meanwhile, and every module in its own mode again afterwards; no gradient is kept and no
+    global random state used, so that a model may be sampled in the middle of its training.
 
-    def take(self, most: int) -> list[Request]:
-        taken: list[Request] = []
-        while self._waiting and len(taken) < most:
-            place, request = self._waiting.popleft()
-            self._places.setdefault(id(request), []).append(place)
-            taken.append(request)
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        self.completions[self._places[id(request)].pop()] = completion
+    first: requests that were taken from the queue already, up to `batch_size`.
+    """
+    batch = _Batch(model, tokenizer, queue)
+    enough = max(1, batch_size // 4)
+    done_when_asked = -1
+    with _evaluation_mode(model):
+        while True:
+            free = batch_size - len(batch.rows)
+            if not batch.rows or (free >= enough and batch.done > done_when_asked and batch.steps.joinable):
+                # An empty answer of the queue holds until another row is done.
+                done_when_asked = batch.done
+                requests, first = first or queue.take(free), ()
+                batch.begin(requests, mode)
+                if not batch.rows:
+                    if not requests:
+                        return
+                    continue
+            batch.step()
 
 
 @contextmanager
-def evaluated(model: Any) -> Iterator[None]:
+def _evaluation_mode(model: Any) -> Iterator[None]:
     """The model in evaluation mode without gradients; every module's own mode comes back."""
     import torch
 
@@ -77,19 +83,9 @@ def evaluated(model: Any) -> Iterator[None]:
             module.training = training
 
 
-def mode_of(tokenizer: Any, template: Template) -> Mode:
-    """What "auto" stands for; InputError for "chat" without a chat template."""
-    has = bool(tokenizer.chat_template)
-    if not has and template != "plain":
-        check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
-    if template == "chat" and not has:
-        raise InputError("the tokenizer has no chat template; set template: plain")
-    return template if template != "auto" else ("chat" if has else "plain")
-
-
 @dataclass
 class _Row:
-    """A request under way. prompt: its token ids; most: tokens that it may grow by; ids: those it has grown by."""
+    """A request under way. prompt: its token ids; most: tokens that may be drawn; ids: those drawn so far."""
 
     request: Request
     prompt: list[int]
@@ -102,49 +98,22 @@ class _Row:
         return Completion(text, reason, len(self.prompt), len(self.ids), cap=cap)
 
 
-def decode(model: Any, tokenizer: Any, queue: Queue, mode: Mode, batch_size: int) -> None:
-    """Serve `queue`, up to `batch_size` requests at a time; each completion is handed back as soon as it has ended.
-
-    A row's numbers depend on its neighbours only by the rounding of matrix products. A row that has ended leaves the
-    batch, and once a quarter of the places is free others take them, where the model's cache allows that.
-    """
-    batch = _Batch(model, tokenizer, queue)
-    enough = max(1, batch_size // 4)
-    done_when_asked = -1
-    while True:
-        room = batch_size - len(batch.rows)
-        if not batch.rows or (room >= enough and batch.done > done_when_asked and batch.takes_more):
-            # An empty answer holds until another row is done.
-            done_when_asked = batch.done
-            requests = queue.take(room)
-            batch.begin(requests, mode)
-            if not batch.rows:
-                if not requests:
-                    return
-                continue
-        batch.step()
-
-
 class _Batch:
-    """The rows under way, one forward pass after the other. done: how many have left."""
+    """The rows under way, advanced by one forward pass at a time. done: how many have left."""
 
     def __init__(self, model: Any, tokenizer: Any, queue: Queue) -> None:
         self.model, self.tokenizer, self.queue = model, tokenizer, queue
         self.ends, self.context = _ends(model, tokenizer), context_of(model.config)
         self.rows: list[_Row] = []
-        self.steps = Steps(model, [])
+        self.steps = _Steps(model, [])
         self.done = 0
-
-    @property
-    def takes_more(self) -> bool:
-        return self.steps.joinable
 
     def begin(self, requests: Sequence[Request], mode: Mode) -> None:
         """Read the prompts, and draw the first token of each."""
         rows = [row for row in (self._admitted(request, mode) for request in requests) if row is not None]
         if not rows:
             return
-        steps = Steps(self.model, [row.prompt for row in rows])
+        steps = _Steps(self.model, [row.prompt for row in rows])
         rows = self._advance(rows, steps)
         if self.rows and rows:
             self.steps.join(steps)
@@ -165,8 +134,8 @@ class _Batch:
         most = request.sampling.max_tokens if context is None else min(request.sampling.max_tokens, context - len(ids))
         return _Row(request, ids, most, random.Random(derive_seed(request.seed, request.index)))
 
-    def _advance(self, rows: list[_Row], steps: Steps) -> list[_Row]:
-        """Draw one token of each row; those that go on."""
+    def _advance(self, rows: list[_Row], steps: _Steps) -> list[_Row]:
+        """Draw one token of each row; returns the rows that are not finished."""
         import torch
 
         sampling = [row.request.sampling for row in rows]
@@ -177,20 +146,117 @@ class _Batch:
             torch.tensor([each.top_p for each in sampling], dtype=torch.float64),
             torch.tensor([row.randoms.random() for row in rows], dtype=torch.float64),
         )
-        going = []
+        unfinished = []
         for k, (row, token) in enumerate(zip(rows, drawn.tolist(), strict=True)):
             row.ids.append(token)
             completion = _ended(row, self.tokenizer, token in self.ends)
             if completion is None:
-                going.append(k)
+                unfinished.append(k)
             else:
                 self._hand_back(row.request, completion)
-        steps.append(drawn[going], going)
-        return [rows[k] for k in going]
+        steps.append(drawn[unfinished], unfinished)
+        return [rows[k] for k in unfinished]
 
     def _hand_back(self, request: Request, completion: Completion) -> None:
         self.queue.done(request, completion)
         self.done += 1
+
+
+class _Steps:
+    """Rows padded on the left, with the keys and values of all their tokens but the newest.
+
+    mask: (b, t) 1 for tokens and 0 for padding; ids: (b, t) before the first pass, then (b, 1); cache: per layer keys
+    and values (b, heads, t, d).
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        import torch
+
+        self.model = model
+        device = model.get_input_embeddings().weight.device
+        longest = max(map(len, prompts), default=0)  # t
+        self.mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        self.ids = torch.tensor([[ids[0]] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
+        self.cache: Any = None
+        known = inspect.signature(model.forward).parameters
+        if "past_key_values" not in known:
+            raise _cannot_sample(model)
+        self.takes_positions = "position_ids" in known
+        # Of the prompt, only the prediction of its last token is needed.
+        self.options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+
+    @property
+    def joinable(self) -> bool:
+        """Whether rows may join: every layer keeps every token, and the model takes position ids."""
+        from transformers.cache_utils import DynamicLayer
+
+        layers = getattr(self.cache, "layers", [])
+        return self.takes_positions and bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+    def logits(self) -> torch.Tensor:
+        """(b, V) float32 of the next token of each row."""
+        options: dict[str, Any] = dict(self.options)
+        if self.takes_positions:
+            positions = (self.mask.cumsum(1) - 1).clamp(min=0)  # (b, t)
+            options["position_ids"] = positions[:, -self.ids.shape[1] :]
+        out = self.model(
+            input_ids=self.ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
+        )
+        self.cache = out.past_key_values
+        if self.cache is None:
+            raise _cannot_sample(self.model)
+        logits: torch.Tensor = out.logits[:, -1].float()
+        if logits.isnan().any():
+            raise InputError("the model's logits are not numbers; check its weights, or set precision: float32")
+        return logits
+
+    def append(self, tokens: torch.Tensor, unfinished: Sequence[int]) -> None:
+        """Append the next tokens (b',) of the rows at the positions `unfinished`; the other rows leave."""
+        import torch
+
+        index = torch.tensor(unfinished, dtype=torch.int64, device=self.mask.device)
+        if len(unfinished) < len(self.mask) and unfinished:
+            self.cache.reorder_cache(index)
+            self.mask = self.mask[index]
+            if self.joinable:
+                self._trim()
+        self.ids = tokens.to(self.mask.device)[:, None]
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+
+    def join(self, others: _Steps) -> None:
+        """Append the rows of `others`, of the same model; both have their newest token appended already."""
+        import torch
+
+        missing = others.mask.shape[1] - self.mask.shape[1]
+        mine, theirs = max(missing, 0), max(-missing, 0)  # columns of padding that each side gets
+        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
+            layer.keys = torch.cat([_padded(layer.keys, mine), _padded(other.keys, theirs)])
+            layer.values = torch.cat([_padded(layer.values, mine), _padded(other.values, theirs)])
+        pad = torch.nn.functional.pad
+        self.mask = torch.cat([pad(self.mask, (mine, 0)), pad(others.mask, (theirs, 0))])
+        self.ids = torch.cat([self.ids, others.ids])
+
+    def _trim(self) -> None:
+        """Drop leading columns that are padding in every remaining row."""
+        empty = int(self.mask.any(dim=0).int().argmax())
+        if empty:
+            self.mask = self.mask[:, empty:]
+            for layer in self.cache.layers:
+                layer.keys, layer.values = layer.keys[..., empty:, :], layer.values[..., empty:, :]
+
+
+def _cannot_sample(model: Any) -> InputError:
+    return InputError(
+        f"no text can be drawn from a {type(model).__name__}: it does not keep the keys and values of earlier tokens; "
+        "choose a causal language model (a decoder, such as a Llama or a Qwen)"
+    )
+
+
+def _padded(tensor: torch.Tensor, columns: int) -> torch.Tensor:
+    """(b, heads, t, d) with that many columns of zeros before the first."""
+    import torch
+
+    return torch.nn.functional.pad(tensor, (0, 0, columns, 0)) if columns else tensor
 
 
 def draw(
@@ -203,7 +269,7 @@ def draw(
     """
     import torch
 
-    tokens = logits.argmax(dim=1).cpu()  # where they are: the logits of a batch are tens of megabytes
+    tokens = logits.argmax(dim=1).cpu()  # (b,), on the device: the logits of a batch are tens of megabytes
     if not (temperature > 0).any():
         return tokens
     logits = logits.cpu()
@@ -211,7 +277,7 @@ def draw(
     for rows in (torch.nonzero((temperature > 0) & ~filtered)[:, 0], torch.nonzero((temperature > 0) & filtered)[:, 0]):
         if len(rows) == 0:
             continue
-        # Less the largest first: a temperature near zero must not overflow.
+        # The largest is subtracted first: a temperature near zero must not overflow. From here on (rows, V).
         shifted = logits[rows].double() - logits[rows].double().amax(dim=1, keepdim=True)
         weights = (shifted / temperature[rows, None]).softmax(dim=1)
         order = None
@@ -219,7 +285,7 @@ def draw(
             weights, order = weights.sort(dim=1, descending=True, stable=True)
             weights = _cut(weights, top_k[rows], top_p[rows])
         cumulative = weights.cumsum(dim=1)
-        total = cumulative[:, -1:]
+        total = cumulative[:, -1:]  # (rows, 1)
         last = (cumulative < total).sum(dim=1)  # rounding must not lead beyond the last token that has any weight
         places = torch.searchsorted(cumulative, uniform[rows, None] * total, right=True)[:, 0].minimum(last)
         tokens[rows] = places if order is None else order.gather(1, places[:, None])[:, 0]
@@ -230,7 +296,7 @@ def _cut(weights: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> tor
     """Weights (b, V), sorted downwards, with zeros where tokens are left out."""
     import torch
 
-    rank = torch.arange(weights.shape[1])
+    rank = torch.arange(weights.shape[1])  # (V,)
     weights = weights.where((top_k[:, None] == 0) | (rank < top_k[:, None]), 0.0)
     share = weights / weights.sum(dim=1, keepdim=True)
     before = share.cumsum(dim=1) - share
@@ -248,9 +314,9 @@ def _ended(row: _Row, tokenizer: Any, end: bool) -> Completion | None:
         tail = tokenizer.decode(row.ids[-recent:], skip_special_tokens=True)
         if any(each in tail for each in stop):
             text = _text(tokenizer, row, row.ids)
-            found = [text.index(each) for each in stop if each in text]
-            if found:
-                return row.completion(text[: min(found)], "stop")
+            ends = [text.index(each) for each in stop if each in text]
+            if ends:
+                return row.completion(text[: min(ends)], "stop")
     if len(row.ids) >= row.most:
         # A character of which the last bytes are missing is none.
         return row.completion(_text(tokenizer, row, row.ids).rstrip("\ufffd"), "length")
@@ -266,26 +332,11 @@ def _text(tokenizer: Any, row: _Row, ids: list[int]) -> str:
     return encodable(both[len(before) :] if both.startswith(before) else str(tokenizer.decode(ids, **options)))
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt, mode: Mode) -> list[int]:
-    """Token ids of a prompt. Text that begins with a beginning of sequence gets no second one."""
-    if mode == "chat" and not isinstance(prompt, str):
-        messages = [dict(message) for message in prompt]
-        try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # Jinja raises whatever the template's author chose
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the chat template refused the messages ({reason}); change their roles") from error
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    text = as_text(prompt)
-    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
-    return list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
-
-
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end a completion."""
-    given: int | Sequence[int] | None = None
+    ids: int | Sequence[int] | None = None
     if model.generation_config is not None:
-        given = model.generation_config.eos_token_id
-    if given is None:
-        given = tokenizer.eos_token_id
-    return frozenset([] if given is None else [given] if isinstance(given, int) else given)
+        ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    return frozenset([] if ids is None else [ids] if isinstance(ids, int) else ids)

@@ -1,10 +1,13 @@
-"""Between a queue, whose methods block, and requests under way in an event loop."""
+"""The bridge from a queue, whose methods block, to requests in flight in an event loop.
+
+Three threads take part: the caller of `run_in_thread`, which only waits; the thread of the event loop; and the worker,
+in which alone the queue is called.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import functools
 import threading
 import time
 from collections import deque
@@ -14,78 +17,79 @@ from typing import Any
 
 from curate.generators.requests import Completion, Queue, Request
 
-__all__ = ["pump", "run_apart"]
-
 _SLICE = 0.05  # seconds of handing completions back before asking for more: grading must not starve the server
-GRACE = 5.0  # seconds that requests under way have to finish after one has failed: their answers may be paid for
+GRACE = 5.0  # seconds that requests in flight have to finish after one has failed: their answers may be paid for
 
 
-async def pump(
+async def drive_requests(
     queue: Queue,
     ask: Callable[[Request], Coroutine[Any, Any, Completion]],
     room: Callable[[], int],
     wake: asyncio.Event,
     worker: ThreadPoolExecutor,
 ) -> None:
-    """Keep up to `room()` requests of the queue under way until it has no more.
+    """Keep up to `room()` requests of the queue in flight until it has no more.
 
-    wake: set by whoever knows that there is more room.
-    worker: one thread, in which alone the queue is called; all that is finished by then goes in one visit.
-    What is finished is handed back before an error of `ask`, or a cancellation, goes on; before an error, also what
-    finishes within `GRACE` seconds of it.
+    wake: set when there is more room; worker: one thread, in which alone the queue is called.
+    Finished completions are handed back before an error of `ask`, or a cancellation, is raised; before an error, also
+    those that finish within `GRACE` seconds of it.
     """
-    flow = _Flow(queue, ask, wake)
+    flight = _Flight(queue, ask, wake)
     try:
-        while not flow.faults:
-            flow.wake.clear()
-            idle = not flow.tasks and not flow.finished
-            busy = len(flow.tasks)
-            # Completions may wait to be graded, but no more of them than requests that are under way at best.
-            most = min(room() - busy, 2 * room() - busy - len(flow.finished))
-            taken = await flow.loop.run_in_executor(worker, flow.visit, most)
+        while not flight.faults:
+            wake.clear()
+            idle = not flight.tasks and not flight.finished
+            busy = len(flight.tasks)
+            # Completions may wait to be graded, but no more of them than requests that are in flight at best.
+            most = min(room() - busy, 2 * room() - busy - len(flight.finished))
+            taken = await flight.loop.run_in_executor(worker, flight.exchange, most)
             if idle and not taken:
                 return
-            if not flow.finished and flow.tasks:
-                await flow.wake.wait()
-        await _last_answers(flow, worker)
+            if not flight.finished and flight.tasks:
+                await wake.wait()
+        await _last_answers(flight, worker)
     except asyncio.CancelledError:
-        await _cancelled(flow.tasks)
-        await flow.loop.run_in_executor(worker, flow.hand_back)
+        await _cancel(flight.tasks)
+        await flight.loop.run_in_executor(worker, flight.hand_back)
         raise
     finally:
-        await _cancelled(flow.tasks)
-    raise flow.faults[0]
+        await _cancel(flight.tasks)
+    raise flight.faults[0]
 
 
-class _Flow:
-    """Requests under way and completions that wait for the queue. `visit` and `hand_back` run in the worker."""
+class _Flight:
+    """Requests in flight and completions that wait for the queue.
+
+    `exchange` and `hand_back` run in the worker, all else in the event loop. They share `finished` alone, a deque: the
+    loop appends to it and the worker pops.
+    """
 
     def __init__(
         self, queue: Queue, ask: Callable[[Request], Coroutine[Any, Any, Completion]], wake: asyncio.Event
     ) -> None:
         self.queue, self.ask, self.wake = queue, ask, wake
         self.loop = asyncio.get_running_loop()
-        self.tasks: set[asyncio.Task[Completion]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.finished: deque[tuple[Request, Completion]] = deque()
-        self.faults: list[BaseException] = []
+        self.faults: list[Exception] = []
 
     def begin(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            task = self.loop.create_task(self.ask(request))
+            task = self.loop.create_task(self._answer(request))
             self.tasks.add(task)
-            task.add_done_callback(functools.partial(self.end, request))
+            task.add_done_callback(self._end)
 
-    def end(self, request: Request, task: asyncio.Task[Completion]) -> None:
+    async def _answer(self, request: Request) -> None:
+        try:
+            self.finished.append((request, await self.ask(request)))
+        except Exception as error:  # raised by `drive_requests`
+            self.faults.append(error)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled():
-            fault = task.exception()
-            if fault is None:
-                self.finished.append((request, task.result()))
-            else:
-                self.faults.append(fault)
         self.wake.set()
 
-    def visit(self, most: int) -> int:
+    def exchange(self, most: int) -> int:
         """Take up to `most` requests, then hand completions back for a while."""
         taken = self.queue.take(most) if most > 0 else []
         self.loop.call_soon_threadsafe(self.begin, taken)
@@ -99,30 +103,30 @@ class _Flow:
             self.queue.done(*self.finished.popleft())
 
 
-async def _last_answers(flow: _Flow, worker: ThreadPoolExecutor) -> None:
-    """Hand back what is finished, and what is so within `GRACE` seconds; nothing more is taken."""
+async def _last_answers(flight: _Flight, worker: ThreadPoolExecutor) -> None:
+    """Hand back what is finished, or finishes within `GRACE` seconds; no further request is taken."""
     until = time.monotonic() + GRACE
     while True:
-        await flow.loop.run_in_executor(worker, flow.hand_back)
+        await flight.loop.run_in_executor(worker, flight.hand_back)
         left = until - time.monotonic()
-        if flow.finished:
+        if flight.finished:
             continue
-        if not flow.tasks or left <= 0:
+        if not flight.tasks or left <= 0:
             return
-        await asyncio.wait(flow.tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(flight.tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     every = list(tasks)
     for task in every:
         task.cancel()
     await asyncio.gather(*every, return_exceptions=True)
 
 
-def run_apart(main: Callable[[], Awaitable[None]]) -> None:
+def run_in_thread(main: Callable[[], Awaitable[None]]) -> None:
     """Run a coroutine in an event loop on a thread of its own, so that it works where a loop runs already.
 
-    An interrupt of the calling thread cancels it and waits until it has put things in order.
+    An interrupt of the calling thread cancels it and waits until it has cleaned up.
     """
     outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
     ready = threading.Event()
@@ -136,7 +140,7 @@ def run_apart(main: Callable[[], Awaitable[None]]) -> None:
     def thread() -> None:
         try:
             asyncio.run(entry())
-        except BaseException as error:  # handed to the calling thread, whatever it is
+        except BaseException as error:  # raised in the calling thread, whatever it is
             outcome.set_exception(error)
         else:
             outcome.set_result(None)

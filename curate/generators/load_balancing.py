@@ -16,16 +16,6 @@ from urllib.parse import urlsplit
 from curate.errors import InputError
 from curate.generators.payloads import Served
 
-__all__ = [
-    "KEY_VARIABLE",
-    "Endpoint",
-    "Endpoints",
-    "check_key_travels_safely",
-    "check_url",
-    "key_in",
-    "key_refusal",
-]
-
 KEY_VARIABLE = "OPENAI_API_KEY"  # in which everybody's clients look for the key
 FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
 
@@ -122,7 +112,7 @@ class Endpoint:
     cut_at: float = 0.0
     paused_until: float = 0.0
 
-    def coped(self, most: int) -> None:
+    def grow_window(self, most: int) -> None:
         """An answer came. A window that is not used does not grow."""
         if self.in_flight + 1 >= self.window / 2:
             self.window = min(float(most), self.window + (1.0 if self.starting else 1.0 / self.window))
@@ -191,7 +181,7 @@ class Endpoints:
         endpoint.overloaded(asked_at, seconds)
         asyncio.get_running_loop().call_later(seconds + 0.001, self.wake)
 
-    def fell(self, endpoint: Endpoint) -> None:
+    def mark_down(self, endpoint: Endpoint) -> None:
         """The server cannot be reached."""
         endpoint.served = None
         if self.down_since is None and not any(each.served for each in self.all):
@@ -204,7 +194,7 @@ class Endpoints:
             endpoint.hung, endpoint.served = True, None
         return endpoint.hung
 
-    def rose(self, endpoint: Endpoint, served: Served) -> None:
+    def mark_up(self, endpoint: Endpoint, served: Served) -> None:
         endpoint.served = served
         endpoint.window, endpoint.starting, endpoint.paused_until = FIRST_WINDOW, True, 0.0
         self.down_since = None

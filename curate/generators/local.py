@@ -1,8 +1,7 @@
-"""Completions from a transformers model in this process: no server, for small models and checkpoints."""
+"""A generator that samples from a transformers model in this process, for small models and checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -10,12 +9,10 @@ from pydantic import Field
 from curate.component import Component
 from curate.devices.precision import resolve_precision
 from curate.errors import InputError
-from curate.generators.chat import Template
-from curate.generators.decoding import decode, evaluated, mode_of
-from curate.generators.requests import Completion, Queue, Request
+from curate.generators.chat import Template, mode_of
+from curate.generators.decoding import decode
+from curate.generators.requests import Queue
 from curate.models.loading import identify, load_model, load_tokenizer
-
-__all__ = ["Begun", "Transformers"]
 
 
 class Transformers(Component):
@@ -54,23 +51,4 @@ class Transformers(Component):
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"device {self.device!r} cannot be used ({reason}); try cpu") from error
-        with evaluated(model):
-            decode(model, tokenizer, Begun(queue, first), mode, self.batch_size)
-
-
-class Begun:
-    """A queue of which the first requests were taken already."""
-
-    def __init__(self, queue: Queue, first: Sequence[Request]) -> None:
-        self.queue, self.first = queue, list(first)
-
-    def take(self, most: int) -> list[Request]:
-        """As `Queue` has it."""
-        if not self.first:
-            return self.queue.take(most)
-        taken, self.first = self.first[:most], self.first[most:]
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        """As `Queue` has it."""
-        self.queue.done(request, completion)
+        decode(model, tokenizer, queue, mode, self.batch_size, first)

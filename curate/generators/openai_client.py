@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from curate.console.formatting import printable_line
 from curate.errors import ExternalError, InputError
-from curate.generators.body import OF_AN_ERROR, Bodies, TooMuch, coding_of, most_bytes
 from curate.generators.chat import Mode
-from curate.generators.failures import Again, destination, given_up, pause_seconds, wanted_seconds, why
 from curate.generators.load_balancing import Endpoint, Endpoints
 from curate.generators.payloads import (
     LONGEST_MESSAGE,
@@ -28,14 +27,24 @@ from curate.generators.payloads import (
     wants_other_cap,
 )
 from curate.generators.requests import Completion, Request
+from curate.generators.responses import (
+    OF_AN_ERROR,
+    Again,
+    Bodies,
+    TooMuch,
+    coding_of,
+    destination,
+    given_up,
+    most_bytes,
+    pause_seconds,
+    wanted_seconds,
+    why,
+)
 from curate.generators.room import Room, concerns_length, fills_context
-from curate.generators.server import one_line
 
 if TYPE_CHECKING:
     import aiohttp
 
-
-__all__ = ["Client"]
 
 FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each further one
 LONGEST_BACKOFF = 30.0
@@ -187,10 +196,10 @@ class Client:
         status, headers, content = await self._post(endpoint, path, body, most_bytes(room.asked), patience)
         if status == 200:
             completion = self._completion(endpoint, served, room.asked, content)
-            endpoint.coped(self.endpoints.most)
+            endpoint.grow_window(self.endpoints.most)
             return replace(completion, cap=room.cap) if room.accepted(completion) else None
         told = self._clean(message_of(content), LONGEST_MESSAGE)
-        message = one_line(told)
+        message = printable_line(told)
         if cap != OTHER_CAP and self.mode == "chat" and wants_other_cap(status, told):
             self._other_cap.add(endpoint.url)
             return None
@@ -221,7 +230,7 @@ class Client:
                 content = await self._content(endpoint, response, most)
         except self._unreachable as error:
             endpoint.fault = why(error)
-            self.endpoints.fell(endpoint)
+            self.endpoints.mark_down(endpoint)
             raise Again(f"no connection ({endpoint.fault})", waited=True) from error
         except TimeoutError as error:
             raise self._late(endpoint, asked_at, seconds) from error
@@ -232,7 +241,7 @@ class Client:
                 self.endpoints.pause(endpoint, asked_at, 0.0)
             raise Again(str(error)) from error
         except ValueError as error:
-            raise Again(one_line(str(error), 120)) from error
+            raise Again(printable_line(str(error), 120)) from error
         self.heard_at = endpoint.heard_at = time.monotonic()
         return response.status, response.headers, content
 
@@ -305,4 +314,4 @@ class Client:
             self.note(text)
 
     def _clean(self, text: str, most: int = 300) -> str:
-        return one_line(text.replace(self.key, "***") if self.key else text, most)
+        return printable_line(text.replace(self.key, "***") if self.key else text, most)

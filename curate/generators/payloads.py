@@ -7,25 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from curate.console.formatting import printable_line
 from curate.generators.chat import Mode, as_text
 from curate.generators.requests import Completion, Request
-from curate.generators.server import one_line
 from curate.seeds import derive_seed
-
-__all__ = [
-    "LONGEST_MESSAGE",
-    "OTHER_CAP",
-    "Answer",
-    "Served",
-    "completion_of",
-    "encodable",
-    "encode",
-    "message_of",
-    "names_no_chat_template",
-    "served_as",
-    "speaks_for",
-    "wants_other_cap",
-]
 
 LONGEST_MESSAGE = 2_000
 OTHER_CAP = "max_completion_tokens"
@@ -122,7 +107,7 @@ def completion_of(content: bytes, most: int) -> Answer:
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the answer has no {_missing(error)}") from error
     except ValueError as error:
-        began = one_line(content[:200].decode(errors="replace"), 60)
+        began = printable_line(content[:200].decode(errors="replace"), 60)
         raise ValueError(f"no JSON, it begins with {began}" if began else "it is empty") from error
     if text is not None and not isinstance(text, str):
         raise ValueError("the answer's text is no text")
@@ -138,7 +123,7 @@ def completion_of(content: bytes, most: int) -> Answer:
         return Answer(Completion("", "refused", *counts, refusal=withheld), *told)
     finish: dict[Any, Literal["stop", "length"]] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
     if not isinstance(reason, str) or reason not in finish:
-        raise ValueError(f"the answer ended with finish_reason {one_line(repr(reason), 40)}")
+        raise ValueError(f"the answer ended with finish_reason {printable_line(repr(reason), 40)}")
     whole = encodable(text or "")
     kept = _within(whole, completion_tokens, _hidden_tokens(used), most)
     cut = len(kept) < len(whole)
@@ -146,7 +131,7 @@ def completion_of(content: bytes, most: int) -> Answer:
 
 
 def _missing(error: Exception) -> str:
-    return "choices" if isinstance(error, IndexError | TypeError) else one_line(str(error), 60)
+    return "choices" if isinstance(error, IndexError | TypeError) else printable_line(str(error), 60)
 
 
 def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
@@ -188,7 +173,7 @@ def message_of(content: bytes) -> str:
     except (ValueError, RecursionError):
         if page := _PAGE_TITLE.search(text):  # of a proxy, say
             text = page[1]
-    return one_line(text, LONGEST_MESSAGE) or "no reason given"
+    return printable_line(text, LONGEST_MESSAGE) or "no reason given"
 
 
 def wants_other_cap(status: int, message: str) -> bool:

@@ -7,7 +7,6 @@ processes may read and write at once. Nothing is ever deleted here, damaged or n
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import sqlite3
@@ -18,15 +17,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
 from curate.generators.payloads import encodable
-from curate.generators.requests import Completion, Generator, Request, prompt_digest
+from curate.generators.requests import Completion, Request, prompt_digest
 from curate.storage.atomic import disk_errors, make_folder, publish_file
 from curate.storage.cache import Cache
 from curate.storage.private import check_regular, make_private
-
-__all__ = ["RequestStore", "complete"]
 
 _APPLICATION = 0x43757261  # marks the file as ours
 _VERSION = 2  # since 2 with caps
@@ -225,75 +221,3 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 def _checksum(key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None) -> bytes:
     rest = (reason, prompt_tokens, tokens, *(() if cap is None else (cap,)))  # as before there were caps
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()
-
-
-def complete(
-    generator: Generator,
-    requests: Sequence[Request],
-    store: RequestStore | None = None,
-    progress: Progress | None = None,
-) -> list[Completion]:
-    """Completions of `requests`, in their order. Equal requests are asked once, those in the store not at all.
-
-    Every completion is in the store before the next is waited for. Raises what the generator and the store raise.
-    """
-    queue = _Requests(generator.identity(), requests, store, progress or Progress())
-    with queue.progress.stage("generation", len(requests), "requests") as stage:
-        queue.advance = stage.advance
-        generator.serve(queue)
-        stage.cost.tokens += queue.tokens
-    missing = sum(completion is None for completion in queue.completions)
-    if missing:
-        raise InputError(
-            f"{type(generator).__name__}.serve() returned with {missing} of {len(requests)} requests undone; "
-            "it must take until there are none"
-        )
-    return [completion for completion in queue.completions if completion is not None]
-
-
-class _Requests:
-    """The queue of `complete`."""
-
-    def __init__(self, model: str, requests: Sequence[Request], store: RequestStore | None, progress: Progress) -> None:
-        self.model, self.requests, self.store, self.progress = model, requests, store, progress
-        self.completions: list[Completion | None] = [None] * len(requests)
-        self.places: dict[str, list[int]] = {}  # of every request with a key
-        for place, request in enumerate(requests):
-            self.places.setdefault(request.key(model), []).append(place)
-        self._waiting = iter(list(self.places))
-        self._under_way: set[str] = set()
-        self.tokens = 0
-        self.advance = lambda count: None
-
-    def take(self, most: int) -> list[Request]:
-        taken: list[Request] = []
-        while len(taken) < most:
-            keys = list(itertools.islice(self._waiting, most - len(taken)))
-            if not keys:
-                break
-            known = self.store.get_many(keys) if self.store is not None else {}
-            for key in keys:
-                if key in known:
-                    self._fill(key, known[key])
-                else:
-                    self._under_way.add(key)
-                    taken.append(self.requests[self.places[key][0]])
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        key = request.key(self.model)
-        if key not in self._under_way:
-            raise InputError("the generator answered a request that it had not taken, or answered it twice")
-        if self.store is not None:
-            self.store.put(key, request, self.model, completion)
-        self._under_way.remove(key)
-        self.tokens += completion.completion_tokens
-        self._fill(key, completion)
-
-    def note(self, text: str) -> None:
-        self.progress.note(text)
-
-    def _fill(self, key: str, completion: Completion) -> None:
-        for place in self.places[key]:
-            self.completions[place] = completion
-        self.advance(len(self.places[key]))

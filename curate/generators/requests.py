@@ -1,8 +1,8 @@
-"""What a generator is asked, what it answers, and the queue between the two.
+"""Requests, completions, the queue protocol and the generator protocol.
 
-A generator pulls: it takes as many requests from a queue as it has room for and hands each completion back when it
-is there. Who asks decides what comes next, whether there is still budget, and what is already known; a generator
-knows nothing of that, and one of a few lines is enough:
+A generator pulls: it takes as many requests from a queue as it has room for and hands each completion back as soon as
+it is finished. The queue decides what comes next, whether the budget allows it and what is stored already, so that a
+generator can be as short as this:
 
     def serve(self, queue):
         while batch := queue.take(16):
@@ -21,8 +21,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import Field
 
 from curate.component import Component
-
-__all__ = ["Completion", "Generator", "Notes", "Prompt", "Queue", "Request", "Sampling", "prompt_digest"]
 
 # Text to be continued as it stands, or the messages of a chat ({"role": ..., "content": ...}), to be put into the
 # model's own chat template.
@@ -93,7 +91,11 @@ class Completion:
 
 
 class Queue(Protocol):
-    """Where a generator gets its requests. Its methods are never called by two threads at once."""
+    """The source of a generator's requests. Its methods are never called by two threads at once.
+
+    A queue may have one more method, `note(text: str) -> None`: one line for the user about what a generator is busy
+    with, such as a server that takes minutes to start.
+    """
 
     def take(self, most: int) -> list[Request]:
         """Up to `most` requests to begin now. Empty = none now: more may come when one under way is done; with none
@@ -102,15 +104,6 @@ class Queue(Protocol):
 
     def done(self, request: Request, completion: Completion) -> None:
         """The completion of a request that was taken. Kept on disk when this returns, where the queue keeps any."""
-        ...
-
-
-@runtime_checkable
-class Notes(Protocol):
-    """A queue that can also tell the user what a generator is busy with. Optional."""
-
-    def note(self, text: str) -> None:
-        """One line: a server that is started, say, which takes minutes."""
         ...
 
 

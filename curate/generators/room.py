@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from curate.generators.requests import Completion
 
-__all__ = ["Room", "Told", "concerns_length", "fills_context", "told_lengths"]
-
 _REFUSING = {400, 404, 413, 422}
 _BODY_TOO_LARGE = 413
 _CONTEXT_NAMED = re.compile(r"context[ _-]?(?:length|window|size|limit)", re.I)

@@ -1,7 +1,8 @@
-"""A server of our own: a command in a process that we start, watch and end."""
+"""Servers while requests are under way: health checks of remote ones, start and restart of a local one."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -10,12 +11,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from curate.errors import InputError
-
-__all__ = ["ServerProcess", "find_command", "free_port", "one_line"]
+from curate.console.formatting import printable_line
+from curate.errors import ExternalError, InputError
+from curate.generators.load_balancing import Endpoint
+from curate.generators.openai_client import Client
+from curate.generators.responses import HOPELESS
 
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 _GRACE = 15.0  # seconds a server has to end by itself
@@ -23,6 +27,12 @@ _TAIL = 1 << 16  # bytes of the log in which its last words are looked for
 # vLLM's words on a CPU where the prefill of a request with a seed is cut in pieces, as of 0.32.
 _SEEDED_IN_PIECES = "CPU Generator does not use offset"
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
+LOOK_EVERY = 0.5  # seconds between two looks at a server that is down
+FIRST_WAIT = 90.0  # seconds for a server that somebody is just starting
+FIRST_SILENCE = 60.0  # seconds without any answer that need words; then twice as many, and so on
+_WATCH_EVERY = 0.1  # seconds between two looks at a process of our own
+_TELL_EVERY = 30.0
+_REMEDY = "fix that and run the same command again"
 
 
 def find_command(command: str | tuple[str, ...]) -> list[str]:
@@ -42,13 +52,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Text of somebody else's as one line without control characters, at most `most` characters."""
-    plain = "".join(c if c.isprintable() else " " for c in re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text))
-    line = " ".join(plain.split())
-    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 class ServerProcess:
@@ -77,7 +80,7 @@ class ServerProcess:
         """Why it ended, as far as its log tells, in one line, with the remedy where it is known."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
-            lines = [one_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
+            lines = [printable_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
         lines = [line for line in lines if line]
         errors = list(dict.fromkeys(line for line in lines if _ERROR.search(line)))
         told = errors if len(errors) <= 3 else [errors[0], *errors[-2:]]
@@ -100,3 +103,122 @@ class ServerProcess:
             self.process.wait()
         if not keep_log:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def monitor_servers(client: Client, outage_timeout: float) -> None:
+    """Take servers back that are there again; never returns.
+
+    ExternalError if none comes in time: at first within `FIRST_WAIT`, and at once where waiting changes nothing;
+    later within `outage_timeout` seconds. InputError from `Client.probe`.
+    """
+    endpoints = client.endpoints
+    endpoints.down_since = time.monotonic()
+    first, told, patience = True, False, min(FIRST_WAIT, outage_timeout)
+    while True:
+        if not any(endpoint.served for endpoint in endpoints.all):
+            for endpoint in endpoints.all:
+                endpoint.hung = False
+        down = [endpoint for endpoint in endpoints.all if endpoint.served is None and not endpoint.hung]
+        for endpoint, served in zip(down, await asyncio.gather(*map(client.probe, down)), strict=True):
+            if served:
+                endpoints.mark_up(endpoint, served)
+        if endpoints.down_since is None:
+            first, told, patience = False, False, outage_timeout
+        else:
+            faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in endpoints.all)
+            hopeless = first and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
+            if hopeless or time.monotonic() - endpoints.down_since > patience:
+                raise ExternalError(_gone(faults, first, patience))
+            if not told:
+                told = True
+                client.note(f"no server answers at {faults}; waiting up to {patience:g} s for it")
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _gone(faults: str, first: bool, patience: float) -> str:
+    if first:
+        remedy = "start it, or leave url out to have one started, and run the same command again"
+        return f"no server answers at {faults}; {remedy}"
+    return f"no server has answered for {patience:g} s at {faults}; start it and run the same command again"
+
+
+async def report_silence(client: Client) -> None:
+    """Say that servers are waited for, as long as none of them answers anything; never returns."""
+    limit = FIRST_SILENCE
+    while True:
+        await asyncio.sleep(FIRST_SILENCE / 20)
+        silence = time.monotonic() - client.heard_at
+        if silence < FIRST_SILENCE or not client.endpoints.in_flight:
+            limit = FIRST_SILENCE
+        elif silence >= limit:
+            limit *= 2
+            under_way = f"{client.endpoints.in_flight:,} requests under way"
+            client.note(
+                f"waiting: no answer for {silence:.0f} s, {under_way}, given up after {client.patience:g} s each"
+            )
+
+
+async def run_own_server(
+    client: Client,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    start_timeout: float,
+    restarts: int,
+) -> None:
+    """Start the server, start it again where it dies, and end it when this is cancelled; never returns.
+
+    ExternalError if it does not become ready, or dies more than `restarts` times.
+    """
+    (endpoint,) = client.endpoints.all
+    for start in range(restarts + 1):
+        port = free_port()
+        endpoint.url = f"http://127.0.0.1:{port}"
+        process = ServerProcess([*command, "--host", "127.0.0.1", "--port", str(port)], environment)
+        endpoint.log, keep_log = str(process.log), False
+        try:
+            client.note(f"{'starting' if start == 0 else 'starting again'}: {command[0]}, log {process.log}")
+            keep_log = True
+            await _until_ready(client, endpoint, process, start_timeout)
+            await _until_dead(client, endpoint, process)
+            client.endpoints.mark_down(endpoint)
+            if start == restarts:
+                raise ExternalError(f"{_death(process, f'died {restarts + 1} times')}; {_REMEDY}")
+            client.note(_death(process, "died"))
+        except asyncio.CancelledError:
+            keep_log = client.failed
+            raise
+        finally:
+            process.close(keep_log=keep_log)
+
+
+async def _until_ready(client: Client, endpoint: Endpoint, process: ServerProcess, start_timeout: float) -> None:
+    started = told = time.monotonic()
+    while True:
+        served = await client.probe(endpoint)
+        now = time.monotonic()
+        if served:
+            client.note(f"server ready after {now - started:.0f} s")
+            client.endpoints.mark_up(endpoint, served)
+            return
+        if process.status() is not None:
+            raise ExternalError(f"{_death(process, 'did not start')}; {_REMEDY}")
+        if now - started > start_timeout:
+            raise ExternalError(
+                f"the server was not ready after {start_timeout:g} s ({process.last_words()}; log {process.log}); "
+                "raise start_timeout or fix what holds it up"
+            )
+        if now - told >= _TELL_EVERY:
+            told = now
+            client.note(f"waiting for the server, {now - started:.0f} s")
+        await asyncio.sleep(_WATCH_EVERY if now - started < 5 else 0.5)
+
+
+async def _until_dead(client: Client, endpoint: Endpoint, process: ServerProcess) -> None:
+    while process.status() is None:
+        if endpoint.served is None and (served := await client.probe(endpoint)):
+            client.endpoints.mark_up(endpoint, served)  # a connection failed, but it was not the server
+        await asyncio.sleep(_WATCH_EVERY)
+
+
+def _death(process: ServerProcess, event: str) -> str:
+    return f"the server {event} (status {process.status()}): {process.last_words()}; log {process.log}"

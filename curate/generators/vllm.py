@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from collections.abc import Callable, Container, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -14,8 +13,7 @@ from pydantic import Field, field_validator
 from curate.component import Component, Consent
 from curate.errors import InputError
 from curate.generators.chat import Mode, Template, resolve_mode
-from curate.generators.event_loop import pump, run_apart
-from curate.generators.keepers import keep_servers, run_own_server, tell_silence
+from curate.generators.event_loop import drive_requests, run_in_thread
 from curate.generators.load_balancing import (
     KEY_VARIABLE,
     Endpoint,
@@ -26,44 +24,11 @@ from curate.generators.load_balancing import (
     key_refusal,
 )
 from curate.generators.openai_client import Client
-from curate.generators.requests import Completion, Notes, Queue, Request
-from curate.generators.server import find_command
-from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, option_of
+from curate.generators.requests import Completion, Queue, Request
+from curate.generators.server import find_command, monitor_servers, report_silence, run_own_server
+from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, OWN, deciding, option_of
 from curate.models.loading import identify
 from curate.storage.places import expanded
-
-__all__ = ["VLLMServer"]
-
-_OURS = ("--api-key", "--host", "--model", "--port", "--served-model-name")
-# Arguments of `vllm serve` that change what the model says, and not only how fast: its weights, tokens and template,
-# and what is made of its text. Precision, kernels, parallelism and batching change a completion too, by their rounding,
-# but not what it is a completion of: a paid one must not be lost by them.
-_DECIDING = (
-    "--chat-template",  # and --chat-template-content-format
-    "--code-revision",
-    "--config",  # any argument, in a file; and --config-format
-    "--default-chat-template-kwargs",
-    "--disable-sliding-window",
-    "--generation-config",
-    "--hf-config-path",
-    "--hf-overrides",
-    "--logits-processor",  # and --logits-processors
-    "--lora-modules",
-    "--lora-target-modules",
-    "--model-class-overrides",
-    "--model-impl",
-    "--model-loader-extra-config",
-    "--override-generation-config",
-    "--quantization",  # and --quantization-config
-    "--reasoning-config",
-    "--reasoning-parser",
-    "--revision",
-    "--rope-scaling",
-    "--rope-theta",
-    "--tokenizer",  # and --tokenizer-mode, --tokenizer-revision
-    "--watermark",  # and --watermark-config
-    "-q",
-)
 
 
 class VLLMServer(Component):
@@ -124,7 +89,7 @@ class VLLMServer(Component):
     @classmethod
     def _allowed(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
         for word in arguments:
-            if (option := option_of(word)) in _OURS:
+            if (option := option_of(word)) in OWN:
                 raise InputError(f"arguments: {option} is set by VLLMServer itself; leave it out")
         return arguments
 
@@ -136,7 +101,7 @@ class VLLMServer(Component):
         arguments name, a chat template say, count by their names. Of a server at `url` the arguments are unknown.
         """
         name = identify(self.model) if expanded(self.model).exists() else self.model
-        return " ".join([name, self._mode(), *(self._deciding_arguments() if self.url is None else ())])
+        return " ".join([name, self._mode(), *(deciding(self.arguments) if self.url is None else ())])
 
     def check_ready(self) -> None:
         """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
@@ -151,26 +116,25 @@ class VLLMServer(Component):
             async with client:
                 await asyncio.gather(*map(client.probe, client.endpoints.all))
 
-        run_apart(look)
+        run_in_thread(look)
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
         mode = self._mode()
         if self.url is not None:
             client = self._remote(mode)
-            run_apart(lambda: _serve(queue, client, lambda note: keep_servers(client, self.outage_timeout, note)))
-        else:
-            endpoints = Endpoints([Endpoint("")], self.connections)
-            token = os.urandom(24).hex()  # a port of this machine is open to everybody who is logged in on it
-            environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
-            environment |= {"VLLM_API_KEY": token}
-            client = self._client(mode, endpoints, token)
+            run_in_thread(lambda: _serve(queue, client, lambda: monitor_servers(client, self.outage_timeout)))
+            return
+        token = os.urandom(24).hex()  # a port of this machine is open to every user who is logged in on it
+        environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
+        environment |= {"VLLM_API_KEY": token}
+        client = self._client(mode, Endpoints([Endpoint("")], self.connections), token)
 
-            def run_own(note: Callable[[str], None]) -> Coroutine[Any, Any, None]:
-                command = [*find_command(self.command), "serve", *self._serve_arguments()]
-                return run_own_server(client, command, environment, self.start_timeout, self.restarts, note)
+        async def run_own() -> None:
+            command = [*find_command(self.command), "serve", *self._serve_arguments()]
+            await run_own_server(client, command, environment, self.start_timeout, self.restarts)
 
-            run_apart(lambda: _serve(queue, client, run_own))
+        run_in_thread(lambda: _serve(queue, client, run_own))
 
     def _remote(self, mode: Mode) -> Client:
         """A client of the servers at `url`."""
@@ -205,20 +169,9 @@ class VLLMServer(Component):
         named = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
         return [model, *named, *self.arguments]
 
-    def _deciding_arguments(self) -> list[str]:
-        deciding, taking = [], False
-        for word in self.arguments:
-            if word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
-                taking = re.sub("^--no-", "--", option_of(word)).startswith(_DECIDING)
-            if taking:
-                deciding.append(word)
-        return deciding
 
-
-async def _serve(
-    queue: Queue, client: Client, keep: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
-) -> None:
-    """Pump while `keep` sees to the servers; the first of the two that fails ends both.
+async def _serve(queue: Queue, client: Client, keep: Callable[[], Awaitable[None]]) -> None:
+    """Drive the requests while `keep` looks after the servers; the first of the two that fails ends both.
 
     Nothing is started, or asked whether it is there, before there is a request.
     """
@@ -230,32 +183,23 @@ async def _serve(
 
     async def keep_when_needed() -> None:
         await needed.wait()
-        telling = asyncio.ensure_future(tell_silence(client, note))
-        try:
-            await keep(note)
-        finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+        await keep()
 
     with ThreadPoolExecutor(1, thread_name_prefix="curate-queue") as worker:
 
         def note(text: str) -> None:
-            if isinstance(queue, Notes):
-                worker.submit(queue.note, text)
+            if (tell := getattr(queue, "note", None)) is not None:
+                worker.submit(tell, text)
 
         client.note = note
         async with client:
             endpoints = client.endpoints
-            pumping = asyncio.ensure_future(pump(queue, ask, endpoints.room, endpoints.changed, worker))
-            keeping = asyncio.ensure_future(keep_when_needed())
             try:
-                await asyncio.wait({pumping, keeping}, return_when=asyncio.FIRST_COMPLETED)
-                if not pumping.done():
-                    pumping.cancel()
-                    await asyncio.wait({pumping})
-                    await keeping
-                await pumping
-            finally:
-                for task in (pumping, keeping):  # the queue gets what is finished before a server is ended
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                async with asyncio.TaskGroup() as group:
+                    keeping = [group.create_task(keep_when_needed()), group.create_task(report_silence(client))]
+                    # An error of `keep` cancels this; the queue gets what is finished before a server is ended.
+                    await drive_requests(queue, ask, endpoints.room, endpoints.changed, worker)
+                    for task in keeping:
+                        task.cancel()
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from errors.exceptions[0].__cause__

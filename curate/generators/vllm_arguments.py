@@ -1,13 +1,43 @@
-"""Arguments of `vllm serve`: which a recipe may give unasked, because they load no code and no pickles."""
+"""Arguments of `vllm serve`: those set here, those that change completions, those that need no consent."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from curate.component import Consent
 
-__all__ = ["ARGUMENTS", "COMMAND", "option_of"]
-
+OWN = ("--api-key", "--host", "--model", "--port", "--served-model-name")
+# Arguments of `vllm serve` that change what the model says, and not only how fast: its weights, tokens and template,
+# and what is made of its text. Precision, kernels, parallelism and batching change a completion too, by their rounding,
+# but not what it is a completion of: a paid one must not be lost by them.
+_DECIDING = (
+    "--chat-template",  # and --chat-template-content-format
+    "--code-revision",
+    "--config",  # any argument, in a file; and --config-format
+    "--default-chat-template-kwargs",
+    "--disable-sliding-window",
+    "--generation-config",
+    "--hf-config-path",
+    "--hf-overrides",
+    "--logits-processor",  # and --logits-processors
+    "--lora-modules",
+    "--lora-target-modules",
+    "--model-class-overrides",
+    "--model-impl",
+    "--model-loader-extra-config",
+    "--override-generation-config",
+    "--quantization",  # and --quantization-config
+    "--reasoning-config",
+    "--reasoning-parser",
+    "--revision",
+    "--rope-scaling",
+    "--rope-theta",
+    "--tokenizer",  # and --tokenizer-mode, --tokenizer-revision
+    "--watermark",  # and --watermark-config
+    "-q",
+)
 # Limits, arithmetic, memory, parallelism and revisions. Everything else may name a module, a file of code, a format of
 # weights or --trust-remote-code: whoever wants it says so.
 _HARMLESS = frozenset(
@@ -33,6 +63,17 @@ _HARMLESS = frozenset(
 def option_of(word: str) -> str:
     """The name of the option in an argument; vLLM takes underscores for hyphens, and options of options after a dot."""
     return word.partition("=")[0].partition(".")[0].replace("_", "-")
+
+
+def deciding(arguments: Sequence[str]) -> list[str]:
+    """The arguments that change completions, with their values."""
+    words, taking = [], False
+    for word in arguments:
+        if word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
+            taking = re.sub("^--no-", "--", option_of(word)).startswith(_DECIDING)
+        if taking:
+            words.append(word)
+    return words
 
 
 def _harmless(arguments: Any) -> bool:

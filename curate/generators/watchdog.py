@@ -17,8 +17,6 @@ import subprocess
 import sys
 import time
 
-__all__ = ["main"]
-
 _LOOK_EVERY = 0.1  # seconds
 _AFTERWARDS = 1.0  # seconds that what the command left behind has to end by itself
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become children of this process

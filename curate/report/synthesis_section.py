@@ -11,7 +11,7 @@ from curate.report import figures
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
-from curate.verify.pass_rate import Band
+from curate.verify.verdict import PassRateBand
 
 __all__ = ["new_problems"]
 
@@ -84,16 +84,16 @@ def _part(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_band(band: Band) -> str:
+def _of_band(band: PassRateBand) -> str:
     return f"{band.low} to {band.high}" if band.low < band.high else f"exactly {band.low}"
 
 
-def _band(record: dict[str, Any]) -> Band:
+def _band(record: dict[str, Any]) -> PassRateBand:
     """The band of the record; all zeros where it has none."""
     values = record.get("band")
     if isinstance(values, list) and len(values) == 3 and all(type(value) is int for value in values):
-        return Band(*values)
-    return Band(0, 0, 0)
+        return PassRateBand(*values)
+    return PassRateBand(0, 0, 0)
 
 
 def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:

@@ -39,9 +39,9 @@ The rules by which answers are the same:
 from curate.verify.extraction import Found, extract, reference_answer
 from curate.verify.grading import grade, grade_many, same_answer
 from curate.verify.sandbox import run_program, weak_sandbox
+from curate.verify.sandbox_limits import ProgramLimits, ProgramResult
 from curate.verify.symbolic import close_workers
 from curate.verify.verdict import Verdict
-from curate.verify.watch import ProgramLimits, ProgramResult
 
 __all__ = [
     "Found",

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import mpmath
 import sympy
 
-__all__ = ["Arithmetic", "Ball", "NoValue", "Number"]
-
 # Fractions are exact up to so many bits in numerator or denominator.
 _EXACT_BITS = 200_000
 # Numbers beyond 2 to this power, or below its inverse, have no value.

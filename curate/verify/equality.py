@@ -11,8 +11,6 @@ from sympy import Eq, Interval, MatrixBase, S, Set
 from curate.verify.expressions import is_expression, same_expressions
 from curate.verify.verdict import Verdict
 
-__all__ = ["same"]
-
 RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
 # Of a relation that says what is below zero: whether it says so strictly.
 _INEQUALITIES = {sympy.StrictLessThan: True, sympy.LessThan: False}

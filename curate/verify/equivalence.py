@@ -10,8 +10,6 @@ from curate.verify.notations import has_ellipsis, may_count, with_counts, with_f
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
-__all__ = ["LONGEST_ANSWER", "Symbolic", "compare"]
-
 # Longer answers are not parsed, in characters.
 LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50

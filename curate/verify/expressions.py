@@ -19,8 +19,6 @@ from curate.verify.arithmetic import NoValue
 from curate.verify.values import Evaluator
 from curate.verify.verdict import Verdict
 
-__all__ = ["is_expression", "nearly", "same_expressions", "value_near"]
-
 RIGHT, WRONG, UNDECIDED = Verdict.right, Verdict.wrong, Verdict.undecided
 # Bits of the first look, bits beyond those that heights account for, and most bits.
 _FIRST_BITS = 320

@@ -20,8 +20,6 @@ from curate.verify.normalization import braced
 from curate.verify.numbers import plain_number
 from curate.verify.turns import own_words
 
-__all__ = ["Found", "How", "extract", "reference_answer"]
-
 How = Literal["marker", "boxed", "tag", "phrase", "choice", "whole", "number"]
 
 # An answer stands near the end; of a longer text only so many last characters are read.

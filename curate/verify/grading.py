@@ -13,8 +13,6 @@ from curate.verify.sandbox import printed_answer, program_in
 from curate.verify.symbolic import Worker, workers
 from curate.verify.verdict import Verdict
 
-__all__ = ["WALL_SECONDS", "grade", "grade_many", "same_answer"]
-
 # Longest comparison of two expressions.
 WALL_SECONDS = 5.0
 

@@ -7,8 +7,6 @@ from collections import deque
 
 from curate.verify.numbers import plain_number, scales
 
-__all__ = ["last_match", "last_number"]
-
 _LAST_NUMBER = re.compile(
     r"(?:(?<![\w.)\]}])-)?(?:(?:US)?[$€£]\s?)?(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?"
     r"(?:\s?\\?%|\s(?:percent|per cent)\b)?",

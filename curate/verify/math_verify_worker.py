@@ -25,8 +25,6 @@ from curate.verify.numbers import plain_number
 from curate.verify.parsing import both_cases, parsed
 from curate.verify.verdict import Verdict
 
-__all__ = ["main"]
-
 # Exit status of a child that answered but wants to be replaced, because it came near its memory limit.
 _WORN = 3
 # Decimals that may have been rounded, to 10 places or more; and logarithms of ten, or of e in some books.

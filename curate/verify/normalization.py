@@ -6,8 +6,6 @@ import re
 
 from curate.verify.turns import without_marks
 
-__all__ = ["braced", "clean", "join_thousands", "split_top", "unwrap"]
-
 _LOOK_ALIKES = str.maketrans(
     {
         "\u2212": "-",

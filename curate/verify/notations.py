@@ -11,8 +11,6 @@ import math
 import re
 from fractions import Fraction
 
-__all__ = ["has_ellipsis", "may_count", "with_counts", "with_fractions"]
-
 _LARGEST = 1_000
 
 _ELLIPSIS = re.compile(

@@ -14,8 +14,6 @@ from typing import NamedTuple
 from curate.verify.normalization import clean
 from curate.verify.verdict import Verdict
 
-__all__ = ["Plain", "compare_numbers", "plain_number", "scales", "split_unit"]
-
 # A number may not take more room than this, however short it is written.
 _MAX_DIGITS = 1_000
 _MAX_EXPONENT = 5_000

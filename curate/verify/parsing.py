@@ -11,8 +11,6 @@ from typing import Any
 
 from curate.verify.normalization import braced, join_thousands
 
-__all__ = ["both_cases", "parsed"]
-
 # Words: they are no products of variables, even the short ones.
 _PROSE = re.compile(
     r"(?<![\\A-Za-z])(?:[A-Za-z]{3,}|(?:to|of|is|at|by|if|or|in|st|nd|rd|th|ft|km|cm|mm|kg|hr|lb|oz)(?![A-Za-z]))"

@@ -33,19 +33,7 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 from curate.storage.temporary import new_folder
-from curate.verify.watch import ProgramLimits, ProgramResult, Watch
-from curate.verify.work_folder import remove_folder
-
-__all__ = [
-    "ProgramLimits",
-    "ProgramResult",
-    "check_sandbox",
-    "printed_answer",
-    "program_in",
-    "run_program",
-    "sandbox_layers",
-    "weak_sandbox",
-]
+from curate.verify.sandbox_limits import ProgramLimits, ProgramResult, Watch, remove_folder
 
 _FENCE = re.compile(r"```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
 _CODE_START = re.compile(r"\s*(?:#[^\n]*\n\s*)*(?:import \w|from \w+ import |def \w+\(|[A-Za-z_]\w*\s*=[^=]|print\()")

@@ -22,8 +22,6 @@ import struct
 import sys
 from typing import Any
 
-__all__ = ["LAYERS", "OPEN_FILES", "REFUSED", "main"]
-
 # Exit status when the sandbox cannot be had; the reason is on standard error. OPEN_FILES: it is one that the setting
 # `weak` overrules.
 REFUSED, OPEN_FILES = 125, 124

@@ -23,8 +23,6 @@ from typing import Any
 from curate.errors import ExternalError, InputError
 from curate.verify.verdict import Verdict
 
-__all__ = ["MEMORY_BYTES", "Worker", "algebra_is_here", "close_workers", "workers"]
-
 # Address space of a worker's child.
 MEMORY_BYTES = 2 * 2**30
 # How long a new worker may take to load math-verify, on a machine that is busy with other things.

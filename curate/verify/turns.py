@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["own_words", "without_marks"]
-
 _MARK = re.compile(
     r"""<\|[ ]?/?[A-Za-z][\w\u2581 .:/-]{1,40}[ ]?\|> | <\uff5c[\w\u2581 .:-]{2,40}\uff5c>
       | <\|[a-z_]{3,20}> | <[a-z_]{3,20}\|> | </?s>

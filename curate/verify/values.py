@@ -16,8 +16,6 @@ from sympy import S
 
 from curate.verify.arithmetic import Arithmetic, Ball, NoValue, Number
 
-__all__ = ["Evaluator"]
-
 # Larger arguments of factorials are left to the gamma function.
 _EXACT_FACTORIAL = 10_000
 _MOST_FACTORS = 1_000

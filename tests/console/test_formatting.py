@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from curate.console.formatting import compact, count, decimal, duration, one_line, plot_text, share, times, visible
+from curate.console.formatting import (
+    compact,
+    count,
+    decimal,
+    duration,
+    one_line,
+    plot_text,
+    printable_line,
+    share,
+    times,
+    visible,
+)
 
 
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F, 0x85, 0xAD, 0x61C, 0x200E, 0x202A, 0x202E, 0x2069, 0xE0001])
@@ -45,4 +56,8 @@ def test_numbers_read_well_and_never_invent() -> None:
 def test_lines_are_cut_and_plot_labels_escaped() -> None:
     assert one_line("a\n b\tc") == "a b c"
     assert one_line("x" * 100, 10) == "x" * 10 + "…"
+
+
+def test_untrusted_text_is_one_line_of_printable_characters() -> None:
+    assert printable_line("a\x1b[1;31mb\x00c\n\n d" + "x" * 500, 20) == "ab c dxxxxxxxxxxx..."
     assert plot_text("<a href='javascript:1'>b</a>&") == "&lt;a href=&#x27;javascript:1&#x27;&gt;b&lt;/a&gt;&amp;"

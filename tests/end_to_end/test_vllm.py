@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from curate.generators import Transformers, VLLMServer
-from curate.generators.request_store import complete
+from curate.generators.request_queue import complete
 from curate.generators.requests import Completion, Request, Sampling
 from tests import ROOT
 

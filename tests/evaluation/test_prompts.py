@@ -13,7 +13,7 @@ import pytest
 from curate.errors import InputError
 from curate.evaluation import Evaluation, EvaluationSet
 from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces
-from curate.generators.decoding import encode_prompt
+from curate.generators.chat import encode_prompt
 from curate.tokenization.encoding import encode_rows, tokenize
 from tests.fixtures.evaluation import TOKENIZER, asked, table
 from tests.fixtures.tokenizers import CHATS, byte_level, metaspace

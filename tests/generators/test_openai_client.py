@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curate.checks import check_component
-from curate.errors import ExternalError
-from curate.generators import VLLMServer, failures
-from curate.generators import load_balancing as endpoints
-from curate.generators.request_store import RequestStore, complete
-from curate.generators.requests import Completion, Generator, Request
+from curate.errors import ExternalError, InputError
+from curate.generators import VLLMServer
+from curate.generators.request_queue import complete
+from curate.generators.requests import Completion, Generator
 from curate.seeds import derive_seed
-from tests.fixtures.completions import MESSAGES, Pulled, _interruptible, _until, ask, connect, failing, many, texts
+from tests.fixtures.completions import MESSAGES, ask, connect, failing, many, texts
 from tests.fixtures.server import FakeServer, Fault, asked
 
 
@@ -32,7 +24,7 @@ def first_time(fault: Fault, every: int = 1) -> Callable[[dict[str, Any], int], 
     return lambda body, attempt: fault if attempt == 0 and int(asked(body).split()[-1]) % every == 0 else None
 
 
-# -- what is sent and what comes back ---------------------------------------------------------------------------------
+# -- what is sent and what comes back ----------------------------------------------------------------------------------
 def test_it_is_a_generator_and_a_component() -> None:
     generator = VLLMServer(model="m", url="http://127.0.0.1:1")
     assert isinstance(generator, Generator)
@@ -87,7 +79,7 @@ def test_lengths_reasons_and_counts_come_back() -> None:
     assert found == Completion("cut o", "length", len("question 0"), 5)
 
 
-# -- faults that pass -------------------------------------------------------------------------------------------------
+# -- faults that pass --------------------------------------------------------------------------------------------------
 PASSING = [
     Fault("status", 500),
     Fault("status", 502),
@@ -138,122 +130,54 @@ def test_retry_after_is_honoured() -> None:
             assert server.times[1] - server.times[0] > 0.35
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"), [("1e9", 120), ("-3", 0), ("soon", 0), ("inf", 0), ("nan", 0), ("1e400", 0), (None, 0)]
-)
-def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
-    assert failures.pause_seconds(header) == seconds
+# -- how much at a time ------------------------------------------------------------------------------------------------
 
 
-# -- how much at a time -----------------------------------------------------------------------------------------------
-def test_there_are_never_more_requests_in_flight_than_connections() -> None:
-    with FakeServer(delay=0.02) as server:
-        complete(connect(server, connections=8), many(64))
-    assert server.most_under_way == 8
-    assert server.most_connections <= 9  # the first question, for the model, included
+# -- interruptions -----------------------------------------------------------------------------------------------------
 
 
-def test_concurrency_grows_while_the_server_copes() -> None:
-    with FakeServer(delay=0.05) as server:
-        complete(connect(server), many(600))
-    assert server.most_under_way > 2 * endpoints.FIRST_WINDOW
+# -- what no repeat can fix --------------------------------------------------------------------------------------------
 
 
-def test_concurrency_settles_below_what_the_server_refuses() -> None:
-    with FakeServer(delay=0.02, most=10) as server:
-        assert len(complete(connect(server, retries=50), many(300))) == 300
-    refused = sum(server.arrived.values()) - sum(server.answered.values())
-    assert set(server.answered.values()) == {1}
-    assert refused < 300
+def test_a_server_with_another_model_is_refused_with_both_names() -> None:
+    with FakeServer(model="other/model") as server:
+        message = failing(InputError, VLLMServer(model="my/model", url=server.url), [ask(0)])
+    assert "serves other/model, not my/model" in message
+    assert not server.requests
 
 
-def test_one_cut_for_all_that_were_under_way_together() -> None:
-    endpoint = endpoints.Endpoint("", window=64)
-    for _ in range(40):
-        endpoint.overloaded(asked_at=1.0, pause=0)
-    assert endpoint.window == 32
-    endpoint.overloaded(asked_at=time.monotonic(), pause=0)
-    assert endpoint.window == 16
+@pytest.mark.parametrize("served", ["org/my-model", "my-model"])
+def test_a_model_may_be_served_by_the_last_part_of_its_name(served: str) -> None:
+    with FakeServer(model=served) as server:
+        assert len(complete(VLLMServer(model="org/my-model", url=server.url), [ask(0)])) == 1
+    assert server.requests[0]["model"] == served
 
 
-def test_follow_ups_are_asked_too_and_one_thread_alone_calls_the_queue() -> None:
-    queue = Pulled(30)
+def test_what_is_no_such_server_is_said() -> None:
     with FakeServer() as server:
-        connect(server).serve(queue)
-    assert sorted(queue.done_) == sorted([f"about question {k}" for k in [*range(30), *range(1000, 1030, 3)]])
-    assert len(queue.threads) == 1
-    assert threading.get_ident() not in queue.threads
+        message = failing(InputError, connect(server, url=server.url + "/elsewhere"), [ask(0)])
+    assert "does not list models (status 404)" in message
 
 
-def test_what_is_taken_is_bounded_and_slow_grading_does_not_starve_the_server() -> None:
-    queue = Pulled(100, seconds=0.01)
-    with FakeServer(delay=0.1) as server:
-        started = time.monotonic()
-        connect(server, connections=20).serve(queue)
-    assert queue.largest <= 40
-    assert time.monotonic() - started < 2.2  # 134 x 0.01 s of grading, 7 rounds of 0.1 s: side by side
+@pytest.mark.parametrize("status", [400, 404, 422, 418])
+def test_a_request_that_is_not_accepted_is_the_users_turn(status: int) -> None:
+    with FakeServer(faults=lambda body, _: Fault("status", status, "top_p must be\n\x1b[1m in (0, 1]")) as server:
+        message = failing(InputError, connect(server), [ask(0)])
+    assert f"(status {status}): top_p must be in (0, 1]" in message
+    assert server.paths["/v1/completions"] == 1
 
 
-def test_it_works_inside_a_running_event_loop() -> None:
-    async def notebook() -> list[str]:
-        return texts(complete(connect(server), many(3)))
-
-    with FakeServer() as server:
-        assert asyncio.run(notebook()) == ["about question 0", "about question 1", "about question 2"]
+def test_no_chat_template_names_the_remedy() -> None:
+    with FakeServer(chat_template=False) as server:
+        assert "set template: plain" in failing(InputError, connect(server), [ask(0, MESSAGES)])
+        assert complete(connect(server, template="plain"), [ask(0, MESSAGES)])
 
 
-class Full(Pulled):
-    def done(self, request: Request, completion: Completion) -> None:
-        raise ExternalError("the disk is full")
-
-
-def test_what_the_queue_raises_comes_out() -> None:
-    with FakeServer() as server, pytest.raises(ExternalError, match="the disk is full"):
-        connect(server).serve(Full(30))
-    assert threading.active_count() < 10
-
-
-# -- interruptions ----------------------------------------------------------------------------------------------------
-ASKER = """
-import sys
-from curate.generators.requests import Request, Sampling
-from curate.generators import VLLMServer
-from curate.generators.request_store import RequestStore, complete
-requests = [Request(f"question {k}", Sampling(max_tokens=50), 3, k) for k in range(int(sys.argv[3]))]
-generator = VLLMServer(model="fake-model", url=sys.argv[1], connections=4)
-print(len(complete(generator, requests, RequestStore(sys.argv[2]))))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle_and_resumed_asks_for_what_is_missing_only(tmp_path: Path, number: int) -> None:
-    store = RequestStore(tmp_path / "requests.sqlite")
-    with FakeServer(delay=0.005) as server:
-        command = [sys.executable, "-c", ASKER, server.url, str(store.path), "300"]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
-            _until(lambda: len(server.answered) > 60)
-            process.send_signal(number)
-            process.wait()
-        kept = store.count()
-        assert 40 < kept < 300
-        arrived = len(server.requests)
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        assert done.stdout == "300\n"
-        assert len(server.requests) - arrived == 300 - kept
-    # What was answered as it died may be lost with it, and nothing else.
-    assert sum(count - 1 for count in server.answered.values()) <= 3 * 4
-
-
-def test_an_interrupt_hands_back_what_is_finished_and_leaves_no_thread() -> None:
-    queue = Pulled(10_000)
-    with FakeServer(delay=0.002) as server:
-        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer.start()
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                connect(server, connections=16).serve(queue)
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert sum(server.answered.values()) - len(queue.done_) <= 3 * 16
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("curate")]
+def test_redirects_are_not_followed() -> None:
+    with (
+        FakeServer() as other,
+        FakeServer(faults=lambda body, _: Fault("redirect", message=other.url + "/x")) as server,
+    ):
+        message = failing(ExternalError, connect(server), [ask(0)])
+        assert "redirects to http://127.0.0.1/x, which is not followed" in message
+        assert not other.headers

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate.errors import InputError
 from curate.generators.payloads import (
@@ -18,10 +20,12 @@ from curate.generators.payloads import (
     speaks_for,
     wants_other_cap,
 )
-from curate.generators.request_store import RequestStore, complete
+from curate.generators.request_queue import complete
+from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request
 from curate.generators.room import concerns_length, fills_context
 from tests.fixtures.completions import Pulled, ask, connect, failing, texts
+from tests.fixtures.raw_answers import HEAD, Noted, sending
 from tests.fixtures.server import FakeServer, Fault
 
 
@@ -201,3 +205,53 @@ class Charged(Pulled):
     def done(self, request: Request, completion: Completion) -> None:
         super().done(request, completion)
         self.completions.append(completion)
+
+
+# -- texts that are longer than they may be ----------------------------------------------------------------------------
+
+
+def whole(content: bytes, *headers: str) -> Fault:
+    lines = "".join(f"{header}\r\n" for header in headers).encode()
+    return sending(HEAD + lines + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+
+
+def ignoring(text: str, tokens: int | None, **usage: Any) -> bytes:
+    counted = {} if tokens is None else {"usage": {"prompt_tokens": 3, "completion_tokens": tokens, **usage}}
+    return json.dumps({"choices": [{"text": text, "finish_reason": "stop"}], **counted}).encode()
+
+
+def test_texts_far_beyond_max_tokens_are_cut_to_their_share_and_told_once() -> None:
+    content = ignoring("one two three 12345 " * 500, 2500)
+    queue = Noted(4)
+    with FakeServer(faults=lambda body, _: whole(content)) as server:
+        connect(server).serve(queue)
+    for each in queue.completions.values():
+        assert each.finish_reason == "length"
+        assert each.completion_tokens == 2500, "that is what was paid for"
+        assert 180 < len(each.text) <= 200
+    assert queue.notes == ["the server does not heed max_tokens; texts that are far longer are cut"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab 1234567890.,é\n", max_size=3000), st.integers(1, 50), st.none() | st.integers(1, 3000))
+def test_a_text_is_cut_only_where_it_must_be_and_never_inside_a_number(
+    text: str, most: int, tokens: int | None
+) -> None:
+    found = completion_of(ignoring(text, tokens), most)
+    kept = found.completion.text
+    assert text.startswith(kept)
+    assert len(kept) <= 128 * most
+    assert found.cut == (kept != text) == (found.completion.finish_reason == "length")
+    if len(text) <= 128 * most and (tokens is None or tokens <= 2 * most):
+        assert kept == text
+    if found.cut and kept:
+        assert not kept[-1].isdigit()
+
+
+def test_reasoning_is_no_part_of_the_text() -> None:
+    hidden = {"completion_tokens_details": {"reasoning_tokens": 990}}
+    assert completion_of(ignoring("It is 42.", 1000, **hidden), 20).completion.text == "It is 42."
+    for odd in (None, [], {"reasoning_tokens": "many"}, {"reasoning_tokens": -1}):
+        assert (
+            completion_of(ignoring("It is 42.", 10, completion_tokens_details=odd), 20).completion.text == "It is 42."
+        )

@@ -10,15 +10,13 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from curate.errors import DataWarning, ExternalError, InputError
-from curate.generators.request_store import RequestStore, complete
-from curate.generators.requests import Completion, Queue, Request, Sampling
+from curate.generators.request_store import RequestStore
+from curate.generators.requests import Completion, Request, Sampling
 from curate.storage.cache import Cache
 
 MODEL = "a-model chat"
@@ -39,7 +37,7 @@ def store(tmp_path: Path) -> RequestStore:
     return RequestStore(tmp_path / "deep" / "requests.sqlite")
 
 
-# -- the store --------------------------------------------------------------------------------------------------------
+# -- the store ---------------------------------------------------------------------------------------------------------
 
 ODD = ["", "two\nlines", "nul \0 inside", "\u2028 \U0001f40d", "x" * 3_000_000]
 
@@ -100,7 +98,7 @@ def test_nothing_is_opened_before_it_is_needed(store: RequestStore) -> None:
     assert not store.path.parent.exists()
 
 
-# -- who may read it --------------------------------------------------------------------------------------------------
+# -- who may read it ---------------------------------------------------------------------------------------------------
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -152,7 +150,7 @@ def test_what_cannot_be_made_private_is_told(store: RequestStore, monkeypatch: p
         assert store.count() == 1
 
 
-# -- caps -------------------------------------------------------------------------------------------------------------
+# -- caps --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_cap_is_kept_and_checked(store: RequestStore) -> None:
@@ -242,7 +240,7 @@ def test_a_forked_child_opens_its_own(store: RequestStore) -> None:
     assert store.count() == 2
 
 
-# -- what can go wrong with it ----------------------------------------------------------------------------------------
+# -- what can go wrong with it -----------------------------------------------------------------------------------------
 
 
 def _overwrite(path: Path, old: bytes, new: bytes) -> None:
@@ -366,85 +364,4 @@ def test_a_full_disk_is_an_external_error_and_what_was_put_stays(store: RequestS
     put(again, ask(1000))
 
 
-# -- complete ---------------------------------------------------------------------------------------------------------
-
-
-class Echo:
-    """A generator that answers in the opposite order and counts what it is asked."""
-
-    def __init__(self, batch: int = 7) -> None:
-        self.batch = batch
-        self.asked: Counter[Request] = Counter()
-
-    def identity(self) -> str:
-        return MODEL
-
-    def serve(self, queue: Queue) -> None:
-        while batch := queue.take(self.batch):
-            assert len(batch) <= self.batch
-            for request in reversed(batch):
-                self.asked[request] += 1
-                queue.done(request, Completion(f"to {request.prompt}", "stop", 1, 2))
-
-
-def test_completions_come_in_the_order_of_the_requests() -> None:
-    requests = [ask(k) for k in range(50)]
-    assert [each.text for each in complete(Echo(), requests)] == [f"to What is {k}?" for k in range(50)]
-
-
-def test_equal_requests_are_asked_once_and_stored_ones_not_at_all(store: RequestStore) -> None:
-    requests = [ask(k % 20) for k in range(60)]
-    first, second = Echo(), Echo()
-    answers = complete(first, requests[:30], store)
-    assert [each.text for each in answers] == [f"to What is {k % 20}?" for k in range(30)]
-    assert set(first.asked.values()) == {1}
-    assert complete(second, requests, store) == complete(Echo(), requests)
-    assert not second.asked
-    assert [each.text for each in complete(second, [ask(3), ask(99), ask(4)], store)][1] == "to What is 99?"
-    assert second.asked == {ask(99): 1}
-
-
-def test_no_requests_no_answers() -> None:
-    assert complete(Echo(), []) == []
-
-
-class Broken(Echo):
-    """Fails after nine requests."""
-
-    def serve(self, queue: Queue) -> None:
-        for request in queue.take(9):
-            queue.done(request, Completion("done", "stop"))
-        raise ExternalError("gone")
-
-
-def test_each_completion_is_in_the_store_before_the_next_is_waited_for(store: RequestStore) -> None:
-    with pytest.raises(ExternalError, match="gone"):
-        complete(Broken(), [ask(k) for k in range(20)], store)
-    assert store.count() == 9
-
-
-class Forgetful(Echo):
-    def serve(self, queue: Queue) -> None:
-        queue.take(3)
-
-
-class Twice(Echo):
-    def serve(self, queue: Queue) -> None:
-        (request,) = queue.take(1)
-        queue.done(request, Completion("", "stop"))
-        queue.done(request, Completion("", "stop"))
-
-
-def test_a_generator_that_breaks_its_contract_is_named() -> None:
-    with pytest.raises(InputError, match=r"Forgetful.serve\(\) returned with 5 of 5 requests undone"):
-        complete(Forgetful(), [ask(k) for k in range(5)])
-    with pytest.raises(InputError, match="answered it twice"):
-        complete(Twice(), [ask(0)])
-
-
-def test_many_stored_requests_are_read_fast(store: RequestStore) -> None:
-    requests = [ask(k) for k in range(3000)]
-    started = time.process_time()
-    complete(Echo(100), requests, store)
-    complete(Echo(100), requests, store)
-    assert time.process_time() - started < 5
+# -- complete ----------------------------------------------------------------------------------------------------------

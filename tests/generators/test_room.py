@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from curate.errors import InputError
 from curate.generators import openai_client as client
 from curate.generators.decoding import sample
-from curate.generators.request_store import RequestStore, complete
+from curate.generators.request_queue import complete
+from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request, Sampling
 from curate.generators.room import Room, Told, concerns_length, fills_context, told_lengths
 from tests.fixtures.completions import connect
@@ -244,7 +245,7 @@ def test_whatever_a_server_says_the_room_is_found_in_few_requests(
         assert room.asked >= min(left // 2, left - kept)
 
 
-# -- servers ----------------------------------------------------------------------------------------------------------
+# -- servers -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
+import re
+import socket
 import stat
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +18,17 @@ import pytest
 
 from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
-from curate.generators import VLLMServer, keepers
+from curate.generators import VLLMServer
 from curate.generators import openai_client as client
 from curate.generators import server as server_process
-from curate.generators.request_store import RequestStore, complete
-from curate.generators.requests import Completion, Request, Sampling
-from curate.generators.server import ServerProcess, find_command, one_line
+from curate.generators.request_queue import complete
+from curate.generators.request_store import RequestStore
+from curate.generators.requests import Request, Sampling
+from curate.generators.server import ServerProcess, find_command
 from tests import ROOT
-from tests.fixtures.completions import _interruptible
+from tests.fixtures.completions import Pulled, _until, ask, connect
+from tests.fixtures.raw_answers import HEAD, Noted, sending
+from tests.fixtures.server import FakeServer, Fault
 
 FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
 
@@ -35,7 +38,7 @@ def _in_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     """Logs of servers lie in tmp_path/logs; quick retries; nothing that the test started is left running."""
     before = set(psutil.Process().children(recursive=True))  # such as the graders of other tests, which serve them all
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
-    monkeypatch.setattr(keepers, "_WATCH_EVERY", 0.02)
+    monkeypatch.setattr(server_process, "_WATCH_EVERY", 0.02)
     (tmp_path / "logs").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "logs"))
     yield
@@ -183,77 +186,6 @@ def test_a_server_that_keeps_dying_is_given_up_and_what_came_back_is_kept(tmp_pa
     assert 5 <= store.count() < 200
 
 
-def test_what_the_server_started_is_ended_with_it_even_in_another_session(tmp_path: Path) -> None:
-    complete(server("--child", str(tmp_path / "pids")), many(3))
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
-
-
-def test_a_server_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(server_process, "_GRACE", 0.3)
-    complete(server("--stubborn", "--child", str(tmp_path / "pids")), many(3))
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
-
-
-class Failing:
-    """A queue that fails with the third completion."""
-
-    def __init__(self) -> None:
-        self.waiting = many(20)
-
-    def take(self, most: int) -> list[Request]:
-        taken, self.waiting = self.waiting[:most], self.waiting[most:]
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        if request.index >= 3:
-            raise ExternalError("the disk is full")
-
-
-def test_an_error_ends_the_server_too(tmp_path: Path) -> None:
-    with pytest.raises(ExternalError, match="the disk is full"):
-        server("--child", str(tmp_path / "pids")).serve(Failing())
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
-
-
-ASKER = """
-import sys
-from curate.generators.requests import Request, Sampling
-from curate.generators import VLLMServer
-from curate.generators.request_store import RequestStore, complete
-requests = [Request(f"question {k}", Sampling(max_tokens=50), 0, k) for k in range(20_000)]
-generator = VLLMServer(model="org/fake-model", command=tuple(sys.argv[2:4]), arguments=tuple(sys.argv[4:]))
-complete(generator, requests, RequestStore(sys.argv[1]))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_process_is_left_when_ours_ends_however_it_ends(tmp_path: Path, number: int) -> None:
-    store = RequestStore(tmp_path / "requests.sqlite")
-    command = [sys.executable, "-c", ASKER, str(store.path), *FAKE, "--child", str(tmp_path / "pids")]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_interruptible) as process:
-        end = time.monotonic() + 30
-        while store.path.exists() is False or store.count() < 5:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        pids = json.loads((tmp_path / "pids").read_text())
-        pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-        assert len(set(pids)) == 3  # watchdog, server, and what that started
-        assert all(map(_alive, pids))
-        process.send_signal(number)
-        process.wait()
-    assert _gone(pids)
-
-
-def test_a_killed_watchdog_is_no_reason_to_hang(tmp_path: Path) -> None:
-    process = ServerProcess(["sleep", "600"], dict(os.environ))
-    time.sleep(0.2)
-    os.kill(process.process.pid, signal.SIGKILL)
-    process.process.wait()
-    assert process.status() == -signal.SIGKILL
-    process.close()
-    assert _gone([process.process.pid], 1)
-
-
 def test_last_words_are_the_errors_or_else_the_last_lines() -> None:
     script = "\n".join(f"print('line {k}')" for k in range(9))
     process = ServerProcess([sys.executable, "-c", script], dict(os.environ))
@@ -272,4 +204,127 @@ def test_last_words_are_the_errors_or_else_the_last_lines() -> None:
     process.process.wait()
     assert "--no-enable-chunked-prefill --max-num-batched-tokens N, with N at least max-m" in process.last_words()
     process.close()
-    assert one_line("a\x1b[1;31mb\x00c\n\n d" + "x" * 500, 20) == "ab c dxxxxxxxxxxx..."
+
+
+# -- servers that are watched ------------------------------------------------------------------------------------------
+
+
+def test_all_servers_gone_for_too_long_is_an_external_error_and_what_was_finished_is_kept(tmp_path: Path) -> None:
+    store = RequestStore(tmp_path / "requests.sqlite")
+    with FakeServer(delay=0.01) as server:
+        threading.Thread(target=lambda: (_until(lambda: len(server.answered) > 20), server.stop())).start()
+        with pytest.raises(ExternalError, match=r"no server has answered for 0.5 s at http://127.0.0.1:\d+ \(conn"):
+            complete(connect(server, outage_timeout=0.5, connections=4), many(500), store)
+        assert store.count() >= 20
+        server.start()
+        assert len(complete(connect(server), many(500), store)) == 500
+    paid_twice = sum(count - 1 for count in server.answered.values())
+    assert paid_twice <= 4  # answered, but killed with the connection
+
+
+def test_no_server_at_all_is_said_at_once_and_waited_for_a_little() -> None:
+    with FakeServer() as server:
+        url = server.url
+    queue = Pulled(1)
+    with pytest.raises(ExternalError, match=rf"no server answers at {url} \(connection refused\); start it, or"):
+        VLLMServer(model="m", url=url).serve(queue)
+    assert queue.notes == [f"no server answers at {url} (connection refused); waiting up to 0.2 s for it"]
+
+
+def test_silence_is_told_and_told_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "FIRST_SILENCE", 0.1)
+    queue = Noted(3)
+    with FakeServer(faults=lambda body, _: Fault("hang")) as server, pytest.raises(ExternalError):
+        connect(server, request_timeout=1.2, patience=1.2).serve(queue)
+    told = [note for note in queue.notes if note.startswith("waiting: no answer for")]
+    assert 1 <= len(told) <= 5, "at 0.1, 0.2, 0.4 and 0.8 s; a busy machine may miss some"
+    assert all(note.endswith("3 requests under way, given up after 1.2 s each") for note in told)
+
+
+def test_a_server_at_work_is_no_silent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "FIRST_SILENCE", 1.0)
+    queue = Noted(80)
+    with FakeServer(delay=0.03) as server:
+        connect(server, connections=2).serve(queue)
+    assert queue.notes == []
+
+
+def test_a_hanging_list_of_models_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PROBE_SECONDS", 0.1)
+    with FakeServer(listing=sending(HEAD + b"Content-Length: 9\r\n\r\n")) as server:
+        connect(server).check_ready()  # it may be there when it is needed
+        with pytest.raises(
+            ExternalError, match=r"no server answers at http://127.0.0.1:\d+ \(it does not answer\); st"
+        ):
+            complete(connect(server), [ask(0)])
+
+
+def test_a_server_that_is_just_being_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "FIRST_WAIT", 10.0)
+    with FakeServer() as server:
+        server.stop()
+        queue = Noted(5)
+        timer = threading.Timer(0.4, server.start)
+        timer.start()
+        connect(server).serve(queue)
+        timer.join()
+    assert len(queue.completions) == 5
+    assert len(queue.notes) == 1
+    assert queue.notes[0].startswith(f"no server answers at {server.url} (connection refused); waiting up to 10 s")
+
+
+@pytest.mark.parametrize("status", [503, 502])
+def test_a_server_that_still_loads_its_model_is_waited_for(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "FIRST_WAIT", 10.0)
+    queue = Noted(2)
+    with FakeServer(listing=Fault("status", status, "Loading model")) as server:
+        timer = threading.Timer(0.3, lambda: setattr(server, "listing", None))
+        timer.start()
+        connect(server).serve(queue)
+        timer.join()
+    assert len(queue.completions) == 2
+    assert f"(status {status}: Loading model); waiting" in queue.notes[0]
+
+
+def test_a_name_that_nobody_knows_is_said_at_once() -> None:
+    started = time.monotonic()
+    with pytest.raises(
+        ExternalError, match=r"no server answers at http://no-such.invalid:8000 \(its name is not known\)"
+    ):
+        complete(VLLMServer(model="m", url="http://no-such.invalid:8000"), [ask(0)])
+    assert time.monotonic() - started < 30
+
+
+def test_a_server_without_encryption_at_an_encrypted_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "FIRST_WAIT", 30.0)
+
+    def answer_in_the_clear() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer_in_the_clear)
+        thread.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(ExternalError, match=r"\(no encrypted connection can be made\); start"):
+            complete(VLLMServer(model="m", url=url), [ask(0)])
+        thread.join()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".y"])
+def test_what_is_no_address_is_said_at_once(host: str) -> None:
+    generator = VLLMServer(model="m", url=f"http://{host}:8000")
+    for use in (generator.check_ready, lambda: complete(generator, [ask(0)])):
+        with pytest.raises(InputError, match=rf"http://{re.escape(host)}:8000 is no address; write it like http"):
+            use()
+
+
+def test_too_many_numbers_for_an_address_are_said_at_once() -> None:
+    generator = VLLMServer(model="m", url="http://1.2.3.4.5.6:8000")
+    started = time.monotonic()
+    # Older releases of aiohttp take them for a name, and look it up.
+    with pytest.raises((InputError, ExternalError), match=r"is no address; write it like|its name is not known"):
+        complete(generator, [ask(0)])
+    assert time.monotonic() - started < 30

@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from curate.errors import ExternalError, InputError
 from curate.generators import VLLMServer
-from curate.generators import load_balancing as endpoints
-from curate.generators.request_store import complete
+from curate.generators.request_queue import complete
 from tests.fixtures.completions import Pulled, ask, connect, failing
 from tests.fixtures.server import FakeServer, Fault
 
 KEY = "sk-very-secret-key"
 
 
-# -- keys -------------------------------------------------------------------------------------------------------------
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_key_comes_from_the_environment_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,66 +61,7 @@ def test_a_key_in_the_servers_own_words_is_not_repeated(monkeypatch: pytest.Monk
         assert KEY not in message
 
 
-def test_a_key_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = VLLMServer(model="m", url=("http://127.0.0.1:9", "http://10.255.255.1:8000"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    message = failing(InputError, generator, [ask(0)])
-    assert "http://10.255.255.1:8000 is not encrypted" in message
-    assert KEY not in message
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]", "localhost"])
-def test_this_machine_and_https_are_safe(host: str) -> None:
-    endpoints.check_key_travels_safely(f"http://{host}:80", "K")
-    endpoints.check_key_travels_safely("https://example.org", "K")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://h:8000/", "http://h:8000"),
-        ("http://h:8000/v1", "http://h:8000"),
-        (" https://h/api/v1/ ", "https://h/api"),
-        ("http://[::1]:8000", "http://[::1]:8000"),
-    ],
-)
-def test_addresses_are_brought_into_one_form(url: str, expected: str) -> None:
-    assert VLLMServer(model="m", url=url).url == expected
-    assert VLLMServer(model="m", url=(url, url)).url == (expected,)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *[f"http://user:{KEY}@h:8000", f"https://{KEY}@h", f"https://h/v1?key={KEY}", f"https://h#{KEY}"],
-        *[f"ftp://h/{KEY}", KEY, f"http:///{KEY}", f"http://h:port/{KEY}", f"file:///etc/{KEY}", ""],
-    ],
-)
-def test_addresses_that_cannot_be_used_are_refused_without_repeating_what_may_be_secret(url: str) -> None:
-    for given in (url, ("http://fine:80", url)):
-        with pytest.raises(InputError) as caught:
-            VLLMServer(model="m", url=given)
-        assert KEY not in str(caught.value)
-
-
-def test_arguments_that_are_ours_to_give_are_refused_and_not_repeated() -> None:
-    for word in (
-        "--api-key",
-        "--api_key",
-        "--served_model_name=x",
-        "--api-key=" + KEY,
-        "--port=1",
-        "--host",
-        "--served-model-name",
-    ):
-        with pytest.raises(InputError, match=r"is set by VLLMServer itself") as caught:
-            VLLMServer(model="m", arguments=(word, KEY))
-        assert KEY not in str(caught.value)
-    with pytest.raises(ValidationError):
-        VLLMServer(model="m", connections=513)
-
-
-# -- identity ---------------------------------------------------------------------------------------------------------
+# -- identity ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_identity_is_that_of_the_model_and_its_template_alone(tmp_path: Path) -> None:
@@ -137,26 +76,6 @@ def test_the_identity_is_that_of_the_model_and_its_template_alone(tmp_path: Path
         VLLMServer(model="org/model", arguments=("--quantization=fp8",)),
     ]
     assert len({generator.identity() for generator in [one, *others]}) == 6
-
-
-DECIDING = """-q fp8; --reasoning-parser qwen3; --reasoning-parser deepseek_r1; --tokenizer-mode slow;
-    --lora-modules a=b c=d; --rope-scaling {}; --hf-overrides.rope_theta 3; --config a.yaml; --chat-template a.jinja;
-    --logits-processors x.Y; --no-disable-sliding-window; --disable-sliding-window"""
-
-
-FAST = """--dtype=float16; --kv-cache-dtype fp8; --max-model-len 2048; --max-model-len -1; --tensor-parallel-size 2;
-    --enforce-eager; --no-enable-chunked-prefill --max-num-batched-tokens 8192; --gpu-memory-utilization 0.5;
-    --max-num-seqs 4; --seed -1; --disable-log-stats; --enable-prefix-caching"""
-
-
-def test_what_changes_the_text_changes_the_identity_and_what_changes_the_pace_does_not() -> None:
-    def identity(arguments: str) -> str:
-        return VLLMServer(model="org/model", arguments=tuple(arguments.split())).identity()
-
-    deciding, fast = DECIDING.split(";"), FAST.split(";")
-    assert len({identity(arguments) for arguments in [*deciding, ""]}) == len(deciding) + 1
-    assert {identity(arguments) for arguments in fast} == {identity("")}
-    assert identity("--seed -1 --quantization fp8 --max-num-seqs 4") == identity("--quantization fp8")
 
 
 def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:

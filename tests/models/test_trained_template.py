@@ -21,8 +21,7 @@ from curate.evaluation import Evaluation, evaluate
 from curate.expo import extrapolate
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
-from curate.generators.chat import resolve_mode
-from curate.generators.decoding import mode_of
+from curate.generators.chat import mode_of, resolve_mode
 from curate.models import load_tokenizer
 from curate.models.trained_template import kept_template
 from curate.proxy.training import ProxyTraining

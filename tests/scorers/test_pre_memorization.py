@@ -12,7 +12,8 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.evaluation.answers import graded
-from curate.generators.decoding import encode_prompt, sample
+from curate.generators.chat import encode_prompt
+from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy

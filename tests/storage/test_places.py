@@ -16,7 +16,7 @@ from curate.clusterers import KMeans
 from curate.errors import InputError
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import check_cache, check_place, expanded, files_under, local_path
-from curate.verify.work_folder import remove_folder
+from curate.verify.sandbox_limits import remove_folder
 from scorers import Length
 
 ROWS = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "dd"}\n{"prompt": "e", "completion": "fff"}\n'

@@ -21,7 +21,7 @@ from curate.errors import InputError
 from curate.verify import ProgramLimits, weak_sandbox
 from curate.verify.sandbox import _run, check_sandbox, printed_answer
 from curate.verify.sandbox_child import LAYERS
-from curate.verify.work_folder import remove_folder
+from curate.verify.sandbox_limits import remove_folder
 from tests import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")

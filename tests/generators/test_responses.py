@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import time
 import tracemalloc
 import zlib
@@ -14,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import CurateError, ExternalError, InputError
-from curate.generators import body, keepers
 from curate.generators import openai_client as client
-from curate.generators.payloads import completion_of
-from curate.generators.request_store import complete
-from tests.fixtures.completions import connect
-from tests.fixtures.raw_answers import HEAD, PAGE, Noted, answer, ask, sending
+from curate.generators import responses
+from curate.generators import server as server_process
+from curate.generators.request_queue import complete
+from curate.generators.responses import destination, pause_seconds, wanted_seconds
+from tests.fixtures.completions import ask, connect
+from tests.fixtures.raw_answers import HEAD, PAGE, Noted, answer, sending
 from tests.fixtures.server import FakeServer, Fault, asked
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.timeout(60)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
     monkeypatch.setattr(client, "LONGEST_BACKOFF", 0.02)
-    monkeypatch.setattr(keepers, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(keepers, "FIRST_WAIT", 0.3)
+    monkeypatch.setattr(server_process, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(server_process, "FIRST_WAIT", 0.3)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -39,7 +39,7 @@ def whole(content: bytes, *headers: str) -> Fault:
     return sending(HEAD + lines + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
 
 
-# -- memory -----------------------------------------------------------------------------------------------------------
+# -- memory ------------------------------------------------------------------------------------------------------------
 FLOODS = {
     "body": sending(HEAD + b"\r\n", forever=b"x" * 65536),
     "chunks": sending(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", forever=b"10000\r\n" + b"x" * 65536 + b"\r\n"),
@@ -71,17 +71,17 @@ def test_answers_without_end_take_bounded_memory_and_time(kind: str) -> None:
 
 
 def test_all_answers_together_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "MOST_HELD", 2 << 20)
+    monkeypatch.setattr(responses, "MOST_HELD", 2 << 20)
     largest: list[int] = []
-    read = body.Bodies.read
+    read = responses.Bodies.read
 
-    async def watched(self: body.Bodies, *arguments: Any, **more: Any) -> bytes:
+    async def watched(self: responses.Bodies, *arguments: Any, **more: Any) -> bytes:
         try:
             return await read(self, *arguments, **more)
         finally:
             largest.append(self.held)
 
-    monkeypatch.setattr(body.Bodies, "read", watched)
+    monkeypatch.setattr(responses.Bodies, "read", watched)
     slow = sending(HEAD + b"\r\n", forever=b"x" * 65536, seconds=0.001)
     with (
         FakeServer(faults=lambda body, _: slow) as server,
@@ -109,47 +109,7 @@ def test_a_compression_that_is_not_known_is_one_line() -> None:
     assert len(server.requests) == 1
 
 
-# -- texts that are longer than they may be ---------------------------------------------------------------------------
-def ignoring(text: str, tokens: int | None, **usage: Any) -> bytes:
-    counted = {} if tokens is None else {"usage": {"prompt_tokens": 3, "completion_tokens": tokens, **usage}}
-    return json.dumps({"choices": [{"text": text, "finish_reason": "stop"}], **counted}).encode()
-
-
-def test_texts_far_beyond_max_tokens_are_cut_to_their_share_and_told_once() -> None:
-    content = ignoring("one two three 12345 " * 500, 2500)
-    queue = Noted(4)
-    with FakeServer(faults=lambda body, _: whole(content)) as server:
-        connect(server).serve(queue)
-    for each in queue.completions.values():
-        assert each.finish_reason == "length"
-        assert each.completion_tokens == 2500, "that is what was paid for"
-        assert 180 < len(each.text) <= 200
-    assert queue.notes == ["the server does not heed max_tokens; texts that are far longer are cut"]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text("ab 1234567890.,é\n", max_size=3000), st.integers(1, 50), st.none() | st.integers(1, 3000))
-def test_a_text_is_cut_only_where_it_must_be_and_never_inside_a_number(
-    text: str, most: int, tokens: int | None
-) -> None:
-    found = completion_of(ignoring(text, tokens), most)
-    kept = found.completion.text
-    assert text.startswith(kept)
-    assert len(kept) <= 128 * most
-    assert found.cut == (kept != text) == (found.completion.finish_reason == "length")
-    if len(text) <= 128 * most and (tokens is None or tokens <= 2 * most):
-        assert kept == text
-    if found.cut and kept:
-        assert not kept[-1].isdigit()
-
-
-def test_reasoning_is_no_part_of_the_text() -> None:
-    hidden = {"completion_tokens_details": {"reasoning_tokens": 990}}
-    assert completion_of(ignoring("It is 42.", 1000, **hidden), 20).completion.text == "It is 42."
-    for odd in (None, [], {"reasoning_tokens": "many"}, {"reasoning_tokens": -1}):
-        assert (
-            completion_of(ignoring("It is 42.", 10, completion_tokens_details=odd), 20).completion.text == "It is 42."
-        )
+# -- texts that are longer than they may be ----------------------------------------------------------------------------
 
 
 LINES = st.sampled_from(
@@ -229,3 +189,26 @@ def test_whatever_a_server_sends_is_an_answer_or_one_line(line: bytes, headers: 
     assert errors or len(queue.completions) == 3
     others = {queue.completions[k].text for k in queue.completions if k != 1}
     assert others <= {"about question 0", "about question 2"}
+
+
+# -- Retry-After and redirects -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.one_of(st.none(), st.text(max_size=40), st.floats().map(str), st.integers().map(str)))
+def test_whatever_retry_after_says_the_pause_is_bounded(header: str | None) -> None:
+    assert 0 <= pause_seconds(header) <= responses.LONGEST_PAUSE
+    assert 0 <= wanted_seconds(header) < float("inf")
+
+
+@given(st.text(max_size=60))
+def test_whatever_location_says_is_a_text(location: str) -> None:
+    assert isinstance(destination(location), str)
+    assert destination("http://[not-an-address") == "an address that cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("1e9", 120), ("-3", 0), ("soon", 0), ("inf", 0), ("nan", 0), ("1e400", 0), (None, 0)]
+)
+def test_retry_after_is_capped(header: str | None, seconds: float) -> None:
+    assert responses.pause_seconds(header) == seconds

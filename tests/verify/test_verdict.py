@@ -6,16 +6,23 @@ import itertools
 
 import pytest
 
-from curate.verify.pass_rate import Band
+from curate.verify.verdict import PassRateBand
 
-BANDS = [Band(1, 5, 8), Band(1, 1, 1), Band(2, 3, 4), Band(1, 4, 4), Band(4, 4, 4), Band(3, 6, 7)]
+BANDS = [
+    PassRateBand(1, 5, 8),
+    PassRateBand(1, 1, 1),
+    PassRateBand(2, 3, 4),
+    PassRateBand(1, 4, 4),
+    PassRateBand(4, 4, 4),
+    PassRateBand(3, 6, 7),
+]
 
 
 # -- the band -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("band", BANDS, ids=str)
-def test_a_decision_holds_whatever_the_other_samples_would_be(band: Band) -> None:
+def test_a_decision_holds_whatever_the_other_samples_would_be(band: PassRateBand) -> None:
     for verdicts in itertools.product("rw", repeat=band.samples):
         final = "too easy" if verdicts.count("r") > band.high else None
         final = final or ("too hard" if verdicts.count("r") < band.low else "in the band")
@@ -27,7 +34,7 @@ def test_a_decision_holds_whatever_the_other_samples_would_be(band: Band) -> Non
 
 
 @pytest.mark.parametrize("band", BANDS, ids=str)
-def test_an_ungraded_sample_never_decides(band: Band) -> None:
+def test_an_ungraded_sample_never_decides(band: PassRateBand) -> None:
     """Every decision but "cannot be graded" is the one that either reading of the ungraded samples leads to."""
     for right, undecided in itertools.product(range(band.samples + 1), repeat=2):
         if right + undecided > band.samples:
@@ -40,7 +47,7 @@ def test_an_ungraded_sample_never_decides(band: Band) -> None:
 
 
 @pytest.mark.parametrize("band", BANDS, ids=str)
-def test_rounds_draw_no_sample_that_could_have_been_spared(band: Band) -> None:
+def test_rounds_draw_no_sample_that_could_have_been_spared(band: PassRateBand) -> None:
     """A round is the fewest samples that can decide: one fewer never does, whatever they are."""
     for drawn in range(band.samples):
         for right in range(drawn + 1):
@@ -57,4 +64,4 @@ def test_rounds_draw_no_sample_that_could_have_been_spared(band: Band) -> None:
 
 
 def test_the_published_band_needs_four_samples_at_first() -> None:
-    assert Band(1, 5, 8).next_samples(0, 0, 0) == 4
+    assert PassRateBand(1, 5, 8).next_samples(0, 0, 0) == 4

@@ -1,4 +1,4 @@
-"""A program while it runs: what it writes is read, and what it uses is held against its limits."""
+"""Limits of a program in the sandbox: enforced while it runs, and its folder measured and removed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import selectors
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from curate.verify.sandbox_child import OPEN_FILES
-from curate.verify.work_folder import holds_too_much
-
-__all__ = ["ProgramLimits", "ProgramResult", "Watch"]
 
 _ERROR_BYTES = 4_096
 _LOOK_EVERY = 0.1  # seconds, at what the kernel may not bound
@@ -107,7 +105,7 @@ class Watch:
         self.look_at = time.monotonic() + _LOOK_EVERY
         if _threads(self.process.pid) > self.limits.threads:
             return f"started more than {self.limits.threads} threads"
-        return None if b"root" in self.layers else holds_too_much(self.folder, self.limits)
+        return None if b"root" in self.layers else _too_much_in(self.folder, self.limits)
 
     def _failure(self, status: int) -> str | None:
         last = (self.errors.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
@@ -131,3 +129,90 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # most of the real-time signals have no name
         return f"signal {number}"
+
+
+# -- the folder of a program ------------------------------------------------------------------------------------------
+
+
+def _too_much_in(folder: str, limits: ProgramLimits) -> str | None:
+    """The limit that the files in a folder break, if any; looks at no more of them than the limit allows.
+
+    What cannot be looked into (folders without permission, or nested beyond what a path can name) breaks one, too.
+    """
+    files = size = 0
+    pending = [folder]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    if files > limits.folder_files:
+                        return f"made more than {limits.folder_files} files"
+                    with suppress(FileNotFoundError):
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            return f"made a folder that cannot be looked into ({error.strerror})"
+        if size > limits.folder_bytes:
+            return f"wrote more than {limits.folder_bytes} bytes of files"
+    return None
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder and all in it, however deep it is nested and whatever its modes; never raises.
+
+    What belongs to somebody else, or is marked as immutable, stays.
+    """
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(opened)
+        finally:
+            os.close(opened)
+        os.rmdir(folder)
+
+
+def _empty(folder: int) -> None:
+    """Remove what is in an open folder: of each folder in it the files, while folders move up beside it.
+
+    So there is no recursion, no path longer than a name, and never more than two open folders.
+    """
+    stuck: set[str] = set()
+    prefix, moved = os.urandom(8).hex(), 0
+    while names := [name for name in os.listdir(folder) if name not in stuck]:
+        for name in names:
+            try:
+                if not _unlinked(name, folder):
+                    moved = _dissolve(name, folder, prefix, moved)
+            except OSError:
+                stuck.add(name)
+
+
+def _unlinked(name: str, folder: int) -> bool:
+    """Whether `name` was no folder, and is gone."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        return False
+    except FileNotFoundError:
+        pass
+    return True
+
+
+def _dissolve(name: str, folder: int, prefix: str, moved: int) -> int:
+    """Remove the folder `name` in `folder`, into which its own folders are moved; the number of those moved so far."""
+    os.chmod(name, 0o700, dir_fd=folder)
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        for each in os.listdir(inner):
+            if not _unlinked(each, inner):
+                os.chmod(each, 0o700, dir_fd=inner)  # to be moved is to be written to
+                os.rename(each, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=folder)
+                moved += 1
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=folder)
+    return moved

@@ -1,0 +1,134 @@
+"""An in-memory queue of requests in front of the request store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from curate.console.progress import Progress
+from curate.errors import InputError
+from curate.generators.request_store import RequestStore
+from curate.generators.requests import Completion, Generator, Request
+
+_Ticket = TypeVar("_Ticket")
+
+
+class RequestQueue(Generic[_Ticket]):
+    """A `curate.generators.requests.Queue`. Stored requests are answered from the store, equal ones are asked once.
+
+    Every request comes with a ticket, by which its completion is found in `completions`; a subclass that has more to do
+    with a completion, add further requests say, overrides `receive`. One thread at a time may call a queue.
+
+    model: identity of the generator, part of the key of every request.
+    store: looked up before a request is handed out; new completions are written to it before they are received.
+    budget: most completion tokens, those of received completions included. A request is handed out only if all it may
+        cost still fits.
+    note: called with what the generator reports; advance: with the number of tickets that were answered.
+    """
+
+    def __init__(
+        self,
+        model: str = "",
+        store: RequestStore | None = None,
+        *,
+        budget: int | None = None,
+        note: Callable[[str], None] = lambda text: None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.model, self.store, self.budget = model, store, budget
+        self.note, self.advance = note, advance
+        self.completions: dict[_Ticket, Completion] = {}
+        self.made = self.made_tokens = 0  # completions that the generator made, and their tokens
+        self.prompt_tokens = self.completion_tokens = 0  # of all completions that were received
+        self._open: dict[str, tuple[Request, list[_Ticket]]] = {}  # by key: waiting or handed out
+        self._waiting: deque[str] = deque()
+        self._urgent: deque[str] = deque()
+        self._handed_out: set[str] = set()
+        self._reserved = 0  # tokens that those handed out may cost
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are requests that were not handed out yet."""
+        return bool(self._urgent or self._waiting)
+
+    def add(self, request: Request, ticket: _Ticket, *, urgent: bool = False) -> None:
+        """Put a request in line; an urgent one goes before all that are not."""
+        key = request.key(self.model)
+        if key in self._open:
+            self._open[key][1].append(ticket)
+            return
+        self._open[key] = (request, [ticket])
+        (self._urgent if urgent else self._waiting).append(key)
+
+    def receive(self, ticket: _Ticket, request: Request, completion: Completion) -> None:
+        """Called once per ticket, when its completion is known."""
+        self.completions[ticket] = completion
+
+    def take(self, most: int) -> list[Request]:
+        taken: list[Request] = []
+        while len(taken) < most and (keys := self._affordable(most - len(taken))):
+            known = self.store.get_many(keys) if self.store is not None else {}
+            for key in keys:
+                if key in known:
+                    self._deliver(key, known[key])
+                else:
+                    self._handed_out.add(key)
+                    taken.append(self._open[key][0])
+        return taken
+
+    def done(self, request: Request, completion: Completion) -> None:
+        key = request.key(self.model)
+        if key not in self._handed_out:
+            raise InputError("the generator answered a request that it had not taken, or answered it twice")
+        if self.store is not None:
+            self.store.put(key, request, self.model, completion)
+        self._handed_out.remove(key)
+        self.made += 1
+        self.made_tokens += completion.completion_tokens
+        self._deliver(key, completion)
+
+    def _affordable(self, most: int) -> list[str]:
+        """The next keys, up to `most` and as far as the budget goes; their tokens are reserved."""
+        keys: list[str] = []
+        while len(keys) < most and (line := self._urgent or self._waiting):
+            cost = self._open[line[0]][0].sampling.max_tokens
+            if self.budget is not None and self.completion_tokens + self._reserved + cost > self.budget:
+                break
+            keys.append(line.popleft())
+            self._reserved += cost
+        return keys
+
+    def _deliver(self, key: str, completion: Completion) -> None:
+        request, tickets = self._open.pop(key)
+        self._reserved -= request.sampling.max_tokens
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
+        for ticket in tickets:
+            self.receive(ticket, request, completion)
+        self.advance(len(tickets))
+
+
+def complete(
+    generator: Generator,
+    requests: Sequence[Request],
+    store: RequestStore | None = None,
+    progress: Progress | None = None,
+) -> list[Completion]:
+    """Completions of `requests`, in their order. Equal requests are asked once, those in the store not at all.
+
+    Every completion is in the store before the next is waited for. Raises what the generator and the store raise.
+    """
+    progress, model = progress or Progress(), generator.identity()
+    with progress.stage("generation", len(requests), "requests") as stage:
+        queue = RequestQueue[int](model, store, note=progress.note, advance=stage.advance)
+        for place, request in enumerate(requests):
+            queue.add(request, place)
+        generator.serve(queue)
+        stage.cost.tokens += queue.made_tokens
+    if missing := len(requests) - len(queue.completions):
+        raise InputError(
+            f"{type(generator).__name__}.serve() returned with {missing} of {len(requests)} requests undone; "
+            "it must take until there are none"
+        )
+    return [queue.completions[place] for place in range(len(requests))]
