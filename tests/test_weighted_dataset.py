@@ -386,7 +386,7 @@ def test_other_weights_are_another_run(tmp_path: Path) -> None:
 
 def test_weighing_loads_no_torch(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     code = (
-        "import sys, curate.cli\n"
+        "import sys, curate.cli.main\n"
         f"status = curate.cli.main.main(['weigh', {str(inputs[0])!r}, '--weights', {str(inputs[1])!r},"
         f" '--out', {str(tmp_path / 'out')!r}])\n"
         "sys.exit(status or ('torch' in sys.modules) * 9)"

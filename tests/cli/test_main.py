@@ -42,7 +42,7 @@ def test_help_is_readable(command: str, call: Call, monkeypatch: pytest.MonkeyPa
     ("given", "expected"),
     [
         (["rnu", "d"], "did you mean 'run'?"),
-        (["frobnicate"], "commands are run, plan"),
+        (["frobnicate"], "commands are demo, run, plan"),
         (["run", "d", "--outt", "x"], "did you mean --out?"),
         (["run", "d", "--out", "x", "--recipee=quick"], "did you mean --recipe?"),
         (["run", "d", "--rec", "quick", "--out", "x"], "--rec"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.fixtures.validation import Trained, identify_known, load_known, rows
 @pytest.fixture(autouse=True)
 def known_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curate.validation.folder, "identify", identify_known)
-    monkeypatch.setattr(curate.models, "load_tokenizer", load_known)
+    monkeypatch.setattr("curate.estimate.load_tokenizer", load_known)
 
 
 @pytest.fixture
@@ -49,8 +50,9 @@ def scores(tmp_path: Path, data: Path) -> Path:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
-    monkeypatch.setattr(curate.finetuning, "finetune", fake.finetune)
-    monkeypatch.setattr(curate.evaluation, "evaluate", fake.evaluate)
+    validating = import_module("curate.validation.validate")  # its package has a function of that name
+    monkeypatch.setattr(validating, "finetune", fake.finetune)
+    monkeypatch.setattr(validating, "evaluate", fake.evaluate)
     return fake
 
 
@@ -62,7 +64,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Validation:
         seen.append(settings)
         return {}
 
-    monkeypatch.setattr(curate.validation.validate, "validate", validate)
+    monkeypatch.setattr("curate.cli.validate.validate", validate)
     assert main(["validate", *words, "--json", "--out", "never"]) == 0
     return seen[0]
 

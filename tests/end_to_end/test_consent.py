@@ -322,7 +322,7 @@ def test_what_a_run_says_of_itself_lets_nothing_run(
     for name in ("run.json", "model/config.json"):
         (tmp_path / name).write_text("{}")
     run = {"settings": {"model": "m", "trust_remote_code": True}, "model": {"identity": "x"}}
-    monkeypatch.setattr("curate.finetuning.read_run", lambda directory: run)
+    monkeypatch.setattr("curate.evaluation.target.read_run", lambda directory: run)
     monkeypatch.setattr("curate.evaluation.target.identify", lambda *given: "x")
     found: Any = find_target(tmp_path, Evaluation(trust_remote_code=trusted), None)  # type: ignore[arg-type]
     assert found.trust_remote_code is trusted
