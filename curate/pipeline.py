@@ -23,9 +23,9 @@ from curate.console.progress import Progress
 from curate.curated import Curated, Stages
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
-from curate.difficulty.diagnose import diagnose
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import given_scores, make_split
+from curate.difficulty.split_warnings import diagnose
 from curate.errors import InputError
 from curate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column

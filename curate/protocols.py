@@ -4,7 +4,7 @@ Each stands beside the code that calls it; here they are on one page. `curate.ch
 run them on a class of your own.
 """
 
-from curate.clusterers.per_source import AssigningClusterer, Clusterer, SourceClusterer
+from curate.clusterers.per_source import Clusterer
 from curate.generators.requests import Generator
 from curate.mixture.plan import Augmenter, Preflight, Priced, Readiness, Realizer
 from curate.proxy.measures import Measure
@@ -19,7 +19,6 @@ from curate.training.reweighting import (
 )
 
 __all__ = [
-    "AssigningClusterer",
     "Augmenter",
     "BeginningReweighter",
     "Clusterer",
@@ -36,5 +35,4 @@ __all__ = [
     "Reweighter",
     "RowReweighter",
     "Scorer",
-    "SourceClusterer",
 ]

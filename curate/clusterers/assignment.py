@@ -1,7 +1,4 @@
-"""New rows into clusters that are there already, each clusterer by its own rule.
-
-The labels are taken as they are, whatever made them and however they are numbered: nothing is clustered again.
-"""
+"""Assign new rows to existing clusters, by each clusterer's own rule; nothing is clustered again."""
 
 from __future__ import annotations
 
@@ -11,19 +8,17 @@ from typing import Any
 import numpy as np
 
 from curate.clusterers.features import Array, Labels, source_codes
-from curate.clusterers.per_source import AssigningClusterer, PerSource
+from curate.clusterers.per_source import PerSource
 from curate.errors import InputError
 from curate.types import BoolArray
-
-__all__ = ["Assignment", "assign"]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """cluster: (m,) int32, labels among those that were given, -1 = noise.
-    rule: what decided.
-    unknown_source: (m,) bool, rows of a source that none of the clustered rows has: they took the cluster of the
-        nearest row of any source.
+    """cluster: (m,) int32, labels among the existing ones, -1 = noise.
+    rule: name of the rule that decided.
+    unknown_source: (m,) bool, rows of a source that no clustered row has: they take the cluster of the nearest row of
+        any source.
     """
 
     cluster: Labels
@@ -36,13 +31,13 @@ def assign(
 ) -> Assignment:
     """Clusters of the rows of `new` (m, f), given the rows of X (n, f) that `clusterer` labelled `labels` (n,).
 
-    sources, new_sources: (n,) and (m,) labels where it worked per source; a row then joins a cluster of its own.
+    sources, new_sources: (n,) and (m,) labels where it worked per source; a row then joins a cluster of its source.
     KMeans: the cluster of nearest mean, features scaled as it scaled them. Given its own rows this returns their
         labels, up to those on a border that k-means stopped at before the last of them had settled.
     Quantile: the upper cluster above the largest mean feature of the lower one; Threshold: above its value.
-    Any other `AssigningClusterer`: by its own rule.
-    The rest, HDBSCAN too: that of the nearest row of X, which may be noise. Most scikit-learn clusterers cannot
-        place a new row, and those that can are fitted on a copy that is not kept.
+    Any other clusterer with a method `assign`: by its own rule.
+    The rest, HDBSCAN too: the cluster of the nearest row of X, which may be noise. Most scikit-learn clusterers
+        cannot assign a new row, and those that can are fitted on a copy that is not kept.
     A source that is one cluster, and a side of the edge where no row of X is, leave no choice.
 
     InputError: a feature of `new` is not finite.
@@ -55,15 +50,15 @@ def assign(
     if sources is not None:
         codes, _ = source_codes(np.concatenate([sources, new_sources]), n + m)
     inner = clusterer.clusterer if isinstance(clusterer, PerSource) else clusterer
+    assign_rows = getattr(inner, "assign", _nearest_row)
     cluster = np.empty(m, np.int32)
     unknown = ~np.isin(codes[n:], codes[:n])
     if unknown.any():
         cluster[unknown] = _nearest_row(X, labels, new[unknown])
     for code in np.unique(codes[n:][~unknown]):
         old, rows = codes[:n] == code, codes[n:] == code
-        given = X[old], labels[old], new[rows]
-        cluster[rows] = inner.assign(*given) if isinstance(inner, AssigningClusterer) else _nearest_row(*given)
-    rule = inner.assigns_by if isinstance(inner, AssigningClusterer) else "nearest row"
+        cluster[rows] = assign_rows(X[old], labels[old], new[rows])
+    rule = "nearest row" if assign_rows is _nearest_row else inner.assigns_by
     return Assignment(cluster, rule, unknown)
 
 

@@ -1,7 +1,7 @@
-"""The scikit-learn clusterers and mixtures that a recipe may name, and the parameters it may give them.
+"""Allowlist of the scikit-learn clusterers and mixtures, with their parameters, that a recipe may use.
 
 Some parameters of scikit-learn take a path that is read as a pickle (`memory`), a function or another estimator, so a
-recipe reaches those only that are listed here, by values that are checked. In Python any object can be passed.
+recipe may set only those listed here, to values that are checked. In Python any object can be passed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from curate.errors import InputError
-
-__all__ = ["checked", "estimator", "estimators"]
 
 _Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 _Many = Annotated[int, Field(strict=True, ge=2, le=10**9)]
@@ -159,8 +157,8 @@ _NAME = re.compile(r"sklearn\.(cluster|mixture)(?:\.\w+)*\.(\w+)")
 
 def estimator(name: str) -> str | None:
     """`cluster.KMeans` for sklearn.cluster.KMeans; None for what is not listed."""
-    found = _NAME.fullmatch(name)
-    key = None if found is None else f"{found[1]}.{found[2]}"
+    match = _NAME.fullmatch(name)
+    key = None if match is None else f"{match[1]}.{match[2]}"
     return key if key in _PARAMETERS else None
 
 
@@ -178,25 +176,25 @@ def checked(key: str, fields: dict[str, Any], path: str) -> Any:
     import sklearn.mixture
 
     part, _, name = key.partition(".")
-    kind = getattr(sklearn.cluster if part == "cluster" else sklearn.mixture, name)
-    known = _PARAMETERS[key]
-    for each, value in fields.items():
-        if each not in known:
-            near = difflib.get_close_matches(each, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it may set {', '.join(known)}"
-            if each in inspect.signature(kind).parameters:
+    estimator_class = getattr(sklearn.cluster if part == "cluster" else sklearn.mixture, name)
+    allowed = _PARAMETERS[key]
+    for parameter, value in fields.items():
+        if parameter not in allowed:
+            near = difflib.get_close_matches(parameter, allowed, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it may set {', '.join(allowed)}"
+            if parameter in inspect.signature(estimator_class).parameters:
                 hint = (
                     "it may lead to files or code; leave it out, or pass --allow-plugin sklearn if you trust the recipe"
                 )
-            raise InputError(f"{path}: a recipe cannot set {each!r} of {name}: {hint}")
+            raise InputError(f"{path}: a recipe cannot set {parameter!r} of {name}: {hint}")
         try:
-            TypeAdapter(known[each]).validate_python(value)
+            TypeAdapter(allowed[parameter]).validate_python(value)
         except ValidationError as error:
-            wanted = " or ".join(
+            expected = " or ".join(
                 dict.fromkeys(fault["msg"].removeprefix("Input should be ") for fault in error.errors())
             )
-            raise InputError(f"{path}: {name}.{each} should be {wanted}, not {_shown(value)}") from error
-    return kind
+            raise InputError(f"{path}: {name}.{parameter} should be {expected}, not {_shown(value)}") from error
+    return estimator_class
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Feature matrices and sources as clusterers take them."""
+"""Feature matrices and source codes, checked and converted for clusterers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ import numpy.typing as npt
 
 from curate.errors import InputError
 
-__all__ = ["source_codes"]
-
 Labels = npt.NDArray[np.int32]
-
-
 Array = npt.NDArray[Any]
-
-
 SmallSources = Literal["cluster", "all_hard"]
-
-
 NOISE = -1
 
 
@@ -40,7 +32,7 @@ def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
     encoded = array.cast(pa.string()).dictionary_encode(null_encoding="encode")
     names = encoded.dictionary.to_pylist()
     order = sorted(range(len(names)), key=lambda code: (names[code] is None, names[code] or ""))
-    rank = np.empty(len(names), np.int32)
+    rank = np.empty(len(names), np.int32)  # (s,) code in sorted order, by code in order of appearance
     rank[order] = np.arange(len(names), dtype=np.int32)
     return rank[encoded.indices.to_numpy(zero_copy_only=False)], [names[code] for code in order]
 

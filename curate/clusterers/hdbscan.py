@@ -1,4 +1,4 @@
-"""Density clustering; rows in no cluster are noise."""
+"""HDBSCAN: density clustering with noise, on a sample where there are many rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from curate.clusterers.per_source import cluster_rows
 from curate.component import Component
 from curate.errors import InputError
 
-__all__ = ["HDBSCAN"]
-
 
 class HDBSCAN(Component):
     """Density clustering with noise (Campello et al. 2013), on the `hdbscan` package.
 
     min_cluster_size: smallest cluster, as a number of rows or (float) a share of them; never under 5 rows.
-    min_samples: neighbours that make a row dense; None = the smallest cluster's size.
+    min_samples: neighbors that make a row dense; None = the smallest cluster's size.
     max_rows: above this, a seeded sample of max_rows rows is clustered (min_cluster_size shrinks with it) and
-        every other row joins its nearest sampled neighbour, noise included: the cost grows faster than rows.
+        every other row joins its nearest sampled neighbor, noise included: the cost grows faster than rows.
     random_state: of that sample; None takes a seed derived from the run's (0 when called alone).
     per, small_sources: see KMeans.
 
@@ -59,15 +57,15 @@ class HDBSCAN(Component):
         size = self.min_cluster_size
         share = size if isinstance(size, float) else size / n
         smallest = max(5, round(share * len(rows)))
-        neighbours = smallest if self.min_samples is None else self.min_samples
+        neighbors = smallest if self.min_samples is None else self.min_samples
         try:
             import hdbscan
         except ImportError as error:
             raise InputError("HDBSCAN needs the hdbscan package: pip install 'curate-lm[hdbscan]'") from error
-        if len(rows) <= max(smallest, neighbours):
+        if len(rows) <= max(smallest, neighbors):
             return np.full(n, NOISE, np.int32)  # too few rows for one dense group
         sample = matrix[rows].astype(np.float64)
-        model = hdbscan.HDBSCAN(min_cluster_size=smallest, min_samples=neighbours, core_dist_n_jobs=1)
+        model = hdbscan.HDBSCAN(min_cluster_size=smallest, min_samples=neighbors, core_dist_n_jobs=1)
         sampled = np.asarray(model.fit_predict(sample), np.int32)
         if len(rows) == n:
             return sampled

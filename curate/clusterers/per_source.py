@@ -1,14 +1,10 @@
-"""Any clusterer over all rows, or within each source.
-
-`cluster_rows` runs any clusterer, one of these or a third party's, over all rows or source by source. Which
-clusters count as hard is not decided here but by the split.
-"""
+"""Run any clusterer over all rows, or within each source."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,51 +16,20 @@ from curate.errors import InputError
 from curate.seeds import derive_seed
 from curate.types import BoolArray
 
-__all__ = [
-    "AssigningClusterer",
-    "Clusterer",
-    "Clustering",
-    "PerSource",
-    "SourceClusterer",
-    "check_rows",
-    "cluster_rows",
-    "collapsed_sources",
-    "is_per_source",
-    "seeded",
-]
-
 
 @runtime_checkable
 class Clusterer(Protocol):
-    """scikit-learn's clustering interface; -1 is noise."""
+    """scikit-learn's clustering interface; -1 is noise. Optional attributes and methods:
+
+    per: "source" where it works within each source by itself (`PerSource` makes any clusterer do so): a copy of it
+        with per = None is run over the rows of each source.
+    small_sources: what becomes of small sources, see `PerSource`.
+    assign(X, labels, new): labels (m,) of the rows of `new` (m, f), given the rows X (n, f) of one source and their
+        labels (n,), with assigns_by, the name of the rule for records. Without it a new row joins its nearest row's.
+    """
 
     def fit_predict(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Integer labels (n,) of the rows of X (n, f)."""
-        ...
-
-
-@runtime_checkable
-class SourceClusterer(Clusterer, Protocol):
-    """A clusterer that can work within each source by itself. Optional; `PerSource` makes any clusterer do so.
-
-    per: "source" where it does. A copy of it with None in its place is run over the rows of each source. An attribute
-    `small_sources`, where it has one, says what becomes of small sources, see `PerSource`.
-    """
-
-    per: Literal["source"] | None
-
-
-@runtime_checkable
-class AssigningClusterer(Clusterer, Protocol):
-    """A clusterer with a rule by which a new row joins one of its clusters. Optional; else the nearest row decides.
-
-    assigns_by: name of the rule, for records.
-    """
-
-    assigns_by: ClassVar[str]
-
-    def assign(self, X: npt.NDArray[Any], labels: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Labels (m,) of the rows of `new` (m, f), given the rows X (n, f) of one source and their labels (n,)."""
         ...
 
 
@@ -76,7 +41,7 @@ _NO_SOURCES = "the clusterer works per source but the rows have none: name a col
 class PerSource(Component):
     """Runs a clusterer within each source, so that "hard" means hard for its source.
 
-    clusterer: any object with `fit_predict(X)`: one of ours, or a scikit-learn clusterer or mixture.
+    clusterer: any object with `fit_predict(X)`, such as a scikit-learn clusterer or mixture.
     small_sources: "all_hard" leaves a source unclustered, and entirely hard, if it has fewer rows than the
         average source or fewer than 39 per cluster (its n_clusters or n_components, else 2). It repeats
         what the reference schedule does and marks most sources of an uneven dataset.
@@ -87,7 +52,7 @@ class PerSource(Component):
 
     @field_validator("clusterer")
     @classmethod
-    def _clusters(cls, value: Any) -> Any:
+    def _check_clusterer(cls, value: Any) -> Any:
         if not isinstance(value, Clusterer):
             raise ValueError(f"{type(value).__qualname__} has no method fit_predict(X)")
         if is_per_source(value):
@@ -115,7 +80,7 @@ class Clustering:
 
 def is_per_source(clusterer: Any) -> bool:
     """Whether `clusterer` works within each source."""
-    return isinstance(clusterer, PerSource) or (isinstance(clusterer, SourceClusterer) and clusterer.per == "source")
+    return isinstance(clusterer, PerSource) or getattr(clusterer, "per", None) == "source"
 
 
 def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
@@ -152,7 +117,7 @@ def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
 
 
 def check_rows(clusterer: Any, rows: int, has_sources: bool) -> None:
-    """Raise InputError where `clusterer` is bound to refuse a dataset of that many rows, with or without sources."""
+    """Raise InputError where `clusterer` cannot cluster that many rows, with or without sources."""
     if is_per_source(clusterer):
         if not has_sources:
             raise InputError(_NO_SOURCES)
@@ -164,7 +129,7 @@ def check_rows(clusterer: Any, rows: int, has_sources: bool) -> None:
 
 
 def collapsed_sources(clusterer: Any, sources: Any, n: int) -> tuple[dict[str | None, int], int, int]:
-    """({source: rows} of those with too few rows to be clustered, the rows they need, clusters in each).
+    """({source: rows} of sources too small to be clustered, the rows they need, clusters in each).
 
     sources: (n,) labels. Empty for a clusterer that does not work per source.
     """
@@ -177,7 +142,7 @@ def collapsed_sources(clusterer: Any, sources: Any, n: int) -> tuple[dict[str | 
 
 
 def _inner(clusterer: Any) -> Any:
-    """What a clusterer that works per source runs in each."""
+    """The clusterer that one that works per source runs in each."""
     if isinstance(clusterer, PerSource):
         return clusterer.clusterer
     if isinstance(clusterer, Component):

@@ -1,4 +1,4 @@
-"""Clusters by difficulty alone: the hardest share, or all beyond a value."""
+"""Two clusters by difficulty alone: the hardest share of rows, or all above a value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from curate.clusterers.features import Array, Labels, feature_matrix
 from curate.clusterers.per_source import cluster_rows
 from curate.component import Component
 
-__all__ = ["Quantile", "Threshold"]
-
 
 class Quantile(Component):
-    """The top share of rows by mean feature (with one feature: by that feature), without any model.
+    """Label 1 for the top share of rows by mean feature (with one feature: by that feature), else 0.
 
     q: share of rows that get label 1. Ties at the edge stay 0, so that never more than q are taken.
     per: "source" takes the top share of each source.
@@ -56,7 +54,7 @@ class Threshold(Component):
 
 
 def _by_edge(X: Array, labels: Labels, new: Array, edge: float | None) -> Labels:
-    """edge: None = the largest mean feature of the lower cluster."""
+    """Labels (m,) of `new`: the upper cluster above `edge`; None = the largest mean feature of the lower cluster."""
     value = X.mean(axis=1, dtype=np.float64)
     numbers = np.unique(labels)
     lower, upper = sorted((numbers[0], numbers[-1]), key=lambda number: float(value[labels == number].mean()))

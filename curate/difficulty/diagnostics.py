@@ -1,4 +1,4 @@
-"""Is the split worth acting on? Numbers about it; `split_warnings` says what they mean."""
+"""Statistics of a split: silhouette, agreement, divergence, correlations and noise suspects."""
 
 from __future__ import annotations
 
@@ -18,21 +18,6 @@ from curate.errors import InputError, RunWarning
 from curate.seeds import derive_seed
 from curate.types import BoolArray, IntArray
 
-__all__ = [
-    "MIN_FALL",
-    "MIN_SEPARATION",
-    "MIN_SPEED_SPREAD",
-    "Diagnostics",
-    "agreement",
-    "divergence",
-    "measure_split",
-    "noise_suspects",
-    "rank_correlation",
-    "silhouette",
-]
-
-Rows = BoolArray
-
 # The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
 SILHOUETTE_ROWS = 4_000
 # A row is flat if it falls by less than this share of what the median row falls: rows that were learned before the
@@ -44,6 +29,14 @@ MIN_TYPICAL_FALL = 0.05
 HIGH_DEVIATIONS = 1.0
 # Fewer rows give no usable median.
 MIN_NOISE_ROWS = 50
+# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
+MIN_FALL = 0.1
+# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
+# the first, and the split shows what the proxy knew before.
+MIN_SPEED_SPREAD = 0.1
+# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
+# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
+MIN_SEPARATION = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class Diagnostics:
     length_correlation: float | None
     diverged: dict[str, Any] | None
     noise: dict[str, float | None] | None
-    noise_suspect: Rows
+    noise_suspect: BoolArray
     warnings: tuple[RunWarning, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -90,12 +83,12 @@ def measure_split(
     seed: int = 0,
     others: Sequence[Split] = (),
 ) -> Diagnostics:
-    """The numbers about `split`, without warnings; arguments and errors as of `curate.difficulty.diagnose`."""
+    """The numbers about `split`, without warnings; arguments and errors as of `split_warnings.diagnose`."""
     scores = join_scores(scores, split.ids)
     if scores.trajectory is not None:
-        lost = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
-        if lost.any():
-            row = int(np.argmax(lost))
+        not_finite = split.valid & ~np.isfinite(scores.trajectory).all(axis=1)
+        if not_finite.any():
+            row = int(np.argmax(not_finite))
             raise InputError(
                 f"the trajectory of row {row} (example id {split.ids[row]}) is not finite; mark it invalid"
             )
@@ -118,7 +111,7 @@ def measure_split(
     )
 
 
-def _noise(scores: Scores, split: Split) -> tuple[Rows, dict[str, float | None] | None]:
+def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | None] | None]:
     if scores.trajectory is None:
         return np.zeros(len(split), bool), None
     suspects = noise_suspects(scores.trajectory, split.valid)
@@ -129,7 +122,7 @@ def _noise(scores: Scores, split: Split) -> tuple[Rows, dict[str, float | None] 
     }
 
 
-def _share(part: Rows, whole: Rows) -> float | None:
+def _share(part: BoolArray, whole: BoolArray) -> float | None:
     total = int(whole.sum())
     return float((part & whole).sum() / total) if total else None
 
@@ -167,7 +160,7 @@ def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple
     return float(np.average(values, weights=weights)), sum(weights)
 
 
-def agreement(one: Split, other: Split) -> dict[str, float | None]:
+def agreement(a: Split, b: Split) -> dict[str, float | None]:
     """{jaccard, ari} of two splits of the same rows.
 
     jaccard: of the hard sets, None if both are empty. ari: adjusted Rand index of the clusters (noise counts
@@ -175,20 +168,20 @@ def agreement(one: Split, other: Split) -> dict[str, float | None]:
     """
     from sklearn.metrics import adjusted_rand_score
 
-    if len(one) != len(other) or not (one.ids is other.ids or np.array_equal(one.ids, other.ids)):
+    if len(a) != len(b) or not (a.ids is b.ids or np.array_equal(a.ids, b.ids)):
         raise InputError("the splits to compare are of different rows; make both from the same dataset")
-    union = int((one.hard | other.hard).sum())
-    valid = one.valid & other.valid
+    union = int((a.hard | b.hard).sum())
+    valid = a.valid & b.valid
     return {
-        "jaccard": float((one.hard & other.hard).sum() / union) if union else None,
-        "ari": float(adjusted_rand_score(one.cluster[valid], other.cluster[valid])) if valid.any() else None,
+        "jaccard": float((a.hard & b.hard).sum() / union) if union else None,
+        "ari": float(adjusted_rand_score(a.cluster[valid], b.cluster[valid])) if valid.any() else None,
     }
 
 
 def _seed_agreement(splits: Sequence[Split]) -> dict[str, float | None] | None:
     if len(splits) < 2:
         return None
-    pairs = [agreement(one, other) for one, other in combinations(splits, 2)]
+    pairs = [agreement(a, b) for a, b in combinations(splits, 2)]
     jaccard = [pair["jaccard"] for pair in pairs if pair["jaccard"] is not None]
     ari = [pair["ari"] for pair in pairs if pair["ari"] is not None]
     return {
@@ -262,17 +255,17 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _separation(losses: npt.NDArray[Any], hard: Rows) -> float | None:
+def _separation(losses: npt.NDArray[Any], hard: BoolArray) -> float | None:
     if hard.all() or not hard.any():
         return None
-    centres = [losses[mask].mean(axis=0, dtype=np.float64) for mask in (~hard, hard)]
+    centers = [losses[mask].mean(axis=0, dtype=np.float64) for mask in (~hard, hard)]
     within = sum(
-        float(np.square(losses[mask] - centre).sum()) for mask, centre in zip((~hard, hard), centres, strict=True)
+        float(np.square(losses[mask] - center).sum()) for mask, center in zip((~hard, hard), centers, strict=True)
     )
-    return _ratio(float(np.linalg.norm(centres[1] - centres[0])), math.sqrt(within / len(losses)))
+    return _ratio(float(np.linalg.norm(centers[1] - centers[0])), math.sqrt(within / len(losses)))
 
 
-def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> Rows:
+def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None) -> BoolArray:
     """(n,) bool: rows whose loss stays high and flat while the others' falls.
 
     No list of wrong rows. A wrong answer's loss does this, and so does that of a right answer whose skill the proxy has
@@ -299,17 +292,3 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: Rows | None = None) -> R
     deviation = 1.4826 * np.median(np.abs(final - middle))
     suspects[valid] = (fall < FLAT_SHARE * typical) & (final > middle + HIGH_DEVIATIONS * deviation)
     return suspects
-
-
-# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
-MIN_FALL = 0.1
-
-
-# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
-# the first, and the split shows what the proxy knew before.
-MIN_SPEED_SPREAD = 0.1
-
-
-# Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
-# cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
-MIN_SEPARATION = 1.0

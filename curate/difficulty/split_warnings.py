@@ -1,21 +1,22 @@
-"""Warnings about a split, in plain words with the number and what to do.
+"""Diagnose a split: its numbers, and warnings about those that are out of range, each with its remedy.
 
 The thresholds mark where a number is worth a look, not where it is proven wrong: a warning changes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.per_source import collapsed_sources
-from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, Diagnostics
-from curate.difficulty.scores import Split
+from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, Diagnostics, measure_split
+from curate.difficulty.scores import Scores, Split
+from curate.difficulty.split import HardPolicy
 from curate.errors import RunWarning
-
-__all__ = ["Truncated", "run_warnings"]
 
 # Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
 MIN_SEED_JACCARD = 0.5
@@ -41,29 +42,58 @@ class Truncated(NamedTuple):
     completions: int
 
 
-def run_warnings(
-    found: Diagnostics,
+def diagnose(
+    scores: Scores,
     split: Split,
     *,
     clusterer: Any = None,
+    hard: HardPolicy = "highest",
+    tokens: npt.NDArray[Any] | None = None,
+    seed: int = 0,
     counts: npt.NDArray[Any] | None = None,
     uses_hard: bool = True,
     truncated: Truncated | None = None,
+    others: Sequence[Split] = (),
+) -> Diagnostics:
+    """Look at `split`, which was made from `scores` (joined by id).
+
+    clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with, and to
+        know which sources it cannot cluster.
+    tokens: (n,) completion tokens in the order of the split; default: those of the scores.
+    counts: (n,) how often each row is planned, for the share of hard rows in the new mixture; None = not known.
+    uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
+    truncated: how many rows the proxy saw only in part; None = not known.
+    others: splits of the same rows under other proxy seeds.
+
+    InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
+    """
+    diagnostics = measure_split(scores, split, clusterer=clusterer, hard=hard, tokens=tokens, seed=seed, others=others)
+    warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
+    return replace(diagnostics, warnings=warnings)
+
+
+def _split_warnings(
+    diagnostics: Diagnostics,
+    split: Split,
+    clusterer: Any,
+    counts: npt.NDArray[Any] | None,
+    uses_hard: bool,
+    truncated: Truncated | None,
 ) -> tuple[RunWarning, ...]:
-    """The warnings that the numbers `found` about `split` deserve; for the other arguments see `diagnose`."""
-    every = (
+    """The warnings for `diagnostics` of `split`; for the other arguments see `diagnose`."""
+    warnings = (
         _rows_invalid(split),
         _rows_truncated(split, truncated),
         _source_too_small(split, clusterer),
         _one_cluster(split) if uses_hard else None,
-        _split_unstable(found),
-        _not_diverged(found),
-        _hard_is_one_source(found, split),
-        _hard_is_length(found),
-        _hard_too_large(found, split, counts),
-        _likely_noise(found),
+        _split_unstable(diagnostics),
+        _not_diverged(diagnostics),
+        _hard_is_one_source(diagnostics, split),
+        _hard_is_length(diagnostics),
+        _hard_too_large(diagnostics, split, counts),
+        _likely_noise(diagnostics),
     )
-    return tuple(warning for warning in every if warning)
+    return tuple(warning for warning in warnings if warning)
 
 
 def _rows_invalid(split: Split) -> RunWarning | None:
@@ -125,8 +155,8 @@ def _one_cluster(split: Split) -> RunWarning | None:
     )
 
 
-def _split_unstable(found: Diagnostics) -> RunWarning | None:
-    value = (found.seed_agreement or {}).get("jaccard")
+def _split_unstable(diagnostics: Diagnostics) -> RunWarning | None:
+    value = (diagnostics.seed_agreement or {}).get("jaccard")
     if value is None or value >= MIN_SEED_JACCARD:
         return None
     return RunWarning(
@@ -136,8 +166,8 @@ def _split_unstable(found: Diagnostics) -> RunWarning | None:
     )
 
 
-def _not_diverged(found: Diagnostics) -> RunWarning | None:
-    numbers = found.diverged
+def _not_diverged(diagnostics: Diagnostics) -> RunWarning | None:
+    numbers = diagnostics.diverged
     if numbers is None or numbers["ok"]:
         return None
     names = {
@@ -157,8 +187,8 @@ def _not_diverged(found: Diagnostics) -> RunWarning | None:
     )
 
 
-def _hard_is_one_source(found: Diagnostics, split: Split) -> RunWarning | None:
-    by_source = found.hard_share_by_source or {}
+def _hard_is_one_source(diagnostics: Diagnostics, split: Split) -> RunWarning | None:
+    by_source = diagnostics.hard_share_by_source or {}
     hard, rows = int(split.hard.sum()), int(split.valid.sum())
     if len(by_source) < 2 or hard == 0:
         return None
@@ -173,8 +203,8 @@ def _hard_is_one_source(found: Diagnostics, split: Split) -> RunWarning | None:
     )
 
 
-def _hard_is_length(found: Diagnostics) -> RunWarning | None:
-    value = found.length_correlation
+def _hard_is_length(diagnostics: Diagnostics) -> RunWarning | None:
+    value = diagnostics.length_correlation
     if value is None or abs(value) < MAX_LENGTH_CORRELATION:
         return None
     which = "long" if value > 0 else "short"
@@ -185,7 +215,7 @@ def _hard_is_length(found: Diagnostics) -> RunWarning | None:
     )
 
 
-def _hard_too_large(found: Diagnostics, split: Split, counts: npt.NDArray[Any] | None) -> RunWarning | None:
+def _hard_too_large(diagnostics: Diagnostics, split: Split, counts: npt.NDArray[Any] | None) -> RunWarning | None:
     if counts is None or not (counts[split.hard] > 1).any():
         return None
     of_hard = counts[split.hard & (counts > 0)].astype(np.int64)
@@ -199,13 +229,13 @@ def _hard_too_large(found: Diagnostics, split: Split, counts: npt.NDArray[Any] |
         extra = f"{copies[0]:,} extra cop{'y' if copies[0] == 1 else 'ies'} each"
     return RunWarning(
         "hard_too_large",
-        f"{found.hard_share:.0%} of the rows are hard; with {extra} they fill {after:.0%} of every batch.",
+        f"{diagnostics.hard_share:.0%} of the rows are hard; with {extra} they fill {after:.0%} of every batch.",
         "Use more clusters with hard: highest, a Quantile clusterer, fewer copies, or a cap on the extra rows.",
     )
 
 
-def _likely_noise(found: Diagnostics) -> RunWarning | None:
-    value = (found.noise or {}).get("share_of_hard")
+def _likely_noise(diagnostics: Diagnostics) -> RunWarning | None:
+    value = (diagnostics.noise or {}).get("share_of_hard")
     if value is None or value < MAX_NOISE_AMONG_HARD:
         return None
     return RunWarning(

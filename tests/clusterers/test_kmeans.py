@@ -52,7 +52,7 @@ def test_centroids_are_fitted_on_every_row_and_not_on_a_sample(monkeypatch: pyte
     centroids = [X[few][KMeans().fit_predict(X[few]) == cluster].mean(axis=0) for cluster in (0, 1)]
     nearest = ((X[:, None] - np.array(centroids)) ** 2).sum(axis=2).argmin(axis=1)
     assert adjusted_rand_score(whole, nearest) < 0.98  # what fitting on a sample would give
-    monkeypatch.setattr("curate.clusterers.lloyd.START_ROWS", 200)
+    monkeypatch.setattr("curate.clusterers.kmeans.START_ROWS", 200)
     for seed in range(3):
         assert adjusted_rand_score(whole, KMeans(random_state=seed).fit_predict(X)) > 0.995
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from curate.clusterers import HDBSCAN, KMeans, Quantile
-from curate.difficulty.diagnose import diagnose
 from curate.difficulty.split import make_split
-from curate.difficulty.split_warnings import Truncated
+from curate.difficulty.split_warnings import Truncated, diagnose
 from tests.fixtures.splits import codes, curves, diagnosed, scored, with_hard
 
 
