@@ -9,20 +9,11 @@ from curate.generators.requests import Generator
 from curate.mixture.plan import Augmenter, Preflight, Priced, Readiness, Realizer
 from curate.proxy.measures import Measure
 from curate.run import MeasuringScorer, Scorer
-from curate.training.reweighting import (
-    BeginningReweighter,
-    EmbeddingReweighter,
-    RefreshedReweighter,
-    RememberingReweighter,
-    Reweighter,
-    RowReweighter,
-)
+from curate.training.reweighting import Reweighter
 
 __all__ = [
     "Augmenter",
-    "BeginningReweighter",
     "Clusterer",
-    "EmbeddingReweighter",
     "Generator",
     "Measure",
     "MeasuringScorer",
@@ -30,9 +21,6 @@ __all__ = [
     "Priced",
     "Readiness",
     "Realizer",
-    "RefreshedReweighter",
-    "RememberingReweighter",
     "Reweighter",
-    "RowReweighter",
     "Scorer",
 ]

@@ -10,21 +10,30 @@ from pydantic import Field, field_validator, model_validator
 from curate.component import Component
 from curate.finetuning.lora import LoRA
 from curate.models.scratch import SCRATCH
-from curate.optimizers import AdamW, Muon
+from curate.optimizers import Muon
 from curate.optimizers.muon import SCRATCH_RATE
 from curate.proxy.proxy import MaxLength, length_in_steps
 from curate.recipe import construct, encode, optimizer_from, reweighter_from
 from curate.tokenization.templates import Template
-from curate.training.config import TrainConfig
+from curate.training.config import (
+    DEFAULTS,
+    BatchSize,
+    LearningRateSchedule,
+    MaxGradNorm,
+    MicroBatchTokens,
+    PeakLearningRate,
+    Precision,
+    Sharding,
+    TrainConfig,
+    WarmupRatio,
+    WeightDecay,
+    shared_settings,
+)
 
 # Settings of memory use and of the run folder, which change no result beyond rounding.
 _FREE = ("micro_batch_tokens", "gradient_checkpointing", "save_every", "log_every")
 # What names the model; its identity is what counts.
 _NAMES = ("model", "revision")
-
-
-def _adamw() -> Any:
-    return AdamW()
 
 
 class Finetuning(Component):
@@ -55,20 +64,24 @@ class Finetuning(Component):
     lora: LoRA | None = None
     steps: int | str = Field(default="3 epochs", description='optimizer steps such as 500, or "3 epochs" (the default)')
     horizon: int | str | None = None
-    batch_size: int = Field(default=32, ge=1, description="rows per optimizer step")
-    learning_rate: float | None = Field(
-        default=None, gt=0, description="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
+    batch_size: BatchSize = Field(default=DEFAULTS.batch_size, description="rows per optimizer step")
+    learning_rate: PeakLearningRate | None = Field(
+        default=None, description="peak (2e-5; with LoRA 2e-4; from scratch 1e-3); not Muon's"
     )
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
-    optimizer: Any = Field(default_factory=_adamw)
-    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="of the arithmetic")
-    micro_batch_tokens: int | None = Field(default=None, ge=1, description="most tokens in the model at once")
-    gradient_checkpointing: bool = Field(default=False, description="less memory, about a third slower")
-    sharding: Literal["none", "fsdp"] = Field(
-        default="none", description="fsdp: under torchrun, each process keeps a part of the weights"
+    schedule: LearningRateSchedule = DEFAULTS.schedule
+    warmup_ratio: WarmupRatio = DEFAULTS.warmup_ratio
+    weight_decay: WeightDecay = DEFAULTS.weight_decay
+    max_grad_norm: MaxGradNorm | None = DEFAULTS.max_grad_norm
+    optimizer: Any = DEFAULTS.optimizer
+    precision: Precision = Field(default=DEFAULTS.precision, description="of the arithmetic")
+    micro_batch_tokens: MicroBatchTokens = Field(
+        default=DEFAULTS.micro_batch_tokens, description="most tokens in the model at once"
+    )
+    gradient_checkpointing: bool = Field(
+        default=DEFAULTS.gradient_checkpointing, description="less memory, about a third slower"
+    )
+    sharding: Sharding = Field(
+        default=DEFAULTS.sharding, description="fsdp: under torchrun, each process keeps a part of the weights"
     )
     max_length: MaxLength = Field(
         default=512,
@@ -79,7 +92,7 @@ class Finetuning(Component):
         default="auto",
         description="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
     )
-    seed: int = Field(default=0, description="seed of row order, dropout and first LoRA factors")
+    seed: int = Field(default=DEFAULTS.seed, description="seed of row order, dropout and first LoRA factors")
     save_every: int | None = Field(default=None, ge=1, description="steps between resumable checkpoints (5 minutes)")
     log_every: int = Field(default=1, ge=1, description="steps between lines of metrics.jsonl")
     saved_dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the weights in RUN")
@@ -104,7 +117,7 @@ class Finetuning(Component):
 
     @property
     def peak_learning_rate(self) -> float:
-        return self.learning_rate or (2e-4 if self.lora else 1e-3 if self.scratch else 2e-5)
+        return self.learning_rate or (2e-4 if self.lora else 1e-3 if self.scratch else DEFAULTS.learning_rate)
 
     @property
     def resolved_optimizer(self) -> Any:
@@ -130,22 +143,8 @@ class Finetuning(Component):
         """For the training loop, given the number of valid rows."""
         total = self.total_steps(rows)
         horizon = total if self.horizon is None else round(length_in_steps(self.horizon, rows / self.batch_size))
-        return TrainConfig(
-            steps=total,
-            horizon_steps=max(total, horizon),
-            batch_size=self.batch_size,
-            learning_rate=self.peak_learning_rate,
-            schedule=self.schedule,
-            warmup_ratio=self.warmup_ratio,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            optimizer=self.resolved_optimizer,
-            precision=self.precision,
-            micro_batch_tokens=self.micro_batch_tokens,
-            gradient_checkpointing=self.gradient_checkpointing,
-            sharding=self.sharding,
-            seed=self.seed,
-        )
+        own = {"learning_rate": self.peak_learning_rate, "optimizer": self.resolved_optimizer}
+        return TrainConfig(steps=total, horizon_steps=max(total, horizon), **{**shared_settings(self), **own})
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result, but for the model, which goes by other names too."""

@@ -15,17 +15,17 @@ from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
 from curate.storage.records import peek, read_record
-from curate.training.reweighting import Reweighting, mean_weights
+from curate.training.reweighting import ReweightingState, mean_weights
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
 _WEIGHTS = "weights.parquet"
 _SCHEMA = pa.schema({"example_id": pa.large_string(), "weight": pa.float32(), "times": pa.int64()})
 
 
-def weight_facts(reweighting: Reweighting) -> dict[str, Any]:
+def weight_facts(reweighting: ReweightingState) -> dict[str, Any]:
     """About the mean weights of the rows of a run that were drawn, see `spread`.
 
-    averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.RowReweighter`).
+    averages: "tokens" or "rows", what the method averages with its weights (`curate.protocols.Reweighter`).
     """
     means, times = mean_weights(reweighting.state())  # (n,) each
     drawn = means[times > 0].astype(np.float64)  # (drawn rows,)
@@ -46,7 +46,7 @@ def spread(weights: Float64Array) -> dict[str, float]:
     }
 
 
-def write_weights(reweighting: Reweighting, ids: pa.Array, folder: Path) -> None:
+def write_weights(reweighting: ReweightingState, ids: pa.Array, folder: Path) -> None:
     """weights.parquet: example_id, weight (the method's own, mean over the steps that drew the row; null if none did),
     times drawn."""
     means, times = mean_weights(reweighting.state())

@@ -1,4 +1,4 @@
-"""AdamW, the optimizer that everything else is compared with or built around."""
+"""AdamW."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["AdamW"]
-
-
 class AdamW(Component):
     """AdamW (Loshchilov & Hutter, 2019), fused into one pass over the weights where torch can.
 
-    `learning_rate` and `weight_decay` are those of the training configuration unless given here. Weight decay
+    `learning_rate` and `weight_decay` are those of the training configuration unless set here. Weight decay
     acts on matrices only, not on biases and norms.
     """
 

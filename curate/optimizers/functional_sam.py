@@ -1,4 +1,4 @@
-"""Functional sharpness-aware minimisation: SAM without the part that acts through the loss's own curvature."""
+"""Functional sharpness-aware minimization: SAM without the effect of the loss's curvature in the logits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["FunctionalSAM", "FunctionalSharpnessAwareOptimizer"]
-
 _DAMPING = 1e-6
 
 
@@ -29,8 +27,8 @@ class FunctionalSAM(Component):
     SAM that grows with the curvature of the loss in the logits, which dominates in language models.
 
     eps = rho * d / ||d||_2 over all parameters together, d the gradient at w; preconditioned: d = gradient / (sqrt(v) +
-    1e-6), v the second moment that AdamW holds of the steps before, bias-corrected. v is 1 before the first step and
-    for whatever AdamW does not train. The reference code takes v without bias correction. Ranks and clipping: see
+    1e-6), v AdamW's second moment of the previous steps, bias-corrected. v is 1 before the first step and for
+    parameters that AdamW does not train. The reference code takes v without bias correction. Ranks and clipping: see
     `SAM`; here, too, eps is that of the unclipped gradient of the whole optimizer batch.
     """
 
@@ -60,7 +58,7 @@ class _Stateful(DescentOptimizer, Protocol):
 
 
 class FunctionalSharpnessAwareOptimizer:
-    """What `FunctionalSAM` builds: the base optimizer, given the functional gradient."""
+    """Built by `FunctionalSAM`: steps the base optimizer with the functional gradient."""
 
     def __init__(self, base: _Stateful, *, rho: float, preconditioned: bool) -> None:
         self.base = base
@@ -83,21 +81,21 @@ class FunctionalSharpnessAwareOptimizer:
         return loss
 
     def _preconditioned(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        parts = []
-        waiting = iter(gradients)
+        directions = []
+        remaining = iter(gradients)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                gradient = next(waiting)
+                gradient = next(remaining)
                 state = self.base.state.get(parameter, {})
                 if "exp_avg_sq" in state:
                     second = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
                     gradient = gradient / (second.sqrt_() + _DAMPING)
                 else:
                     gradient = gradient / (1 + _DAMPING)
-                parts.append(gradient)
-        return parts
+                directions.append(gradient)
+        return directions
 
     def state_dict(self) -> dict[str, Any]:
         return self.base.state_dict()

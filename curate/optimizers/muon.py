@@ -1,4 +1,4 @@
-"""Muon: hidden matrices move by an orthogonalised momentum, everything else by AdamW."""
+"""Muon: orthogonalized momentum for hidden matrices, AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["SCRATCH_RATE", "Muon", "MuonWithAdamW", "hidden_matrices"]
-
 _FINE_TUNING_RATE = 2e-4
 SCRATCH_RATE = 0.02
 
@@ -35,11 +33,11 @@ class Muon(Component):
         which gives updates the size of AdamW's, so its learning rate fits.
     learning_rate: peak for the hidden matrices; None = 2e-4 for "original", that of the training configuration for
         "match_rms_adamw". An orthogonal update of rate 2e-4 changes the weights of a 1000-column matrix by 6e-6 (RMS),
-        what AdamW does at the 2e-5 to 3e-5 that is usual in fine-tuning. Training from scratch wants about
-        0.02, and `curate.finetuning` takes that there.
+        what AdamW does at the 2e-5 to 3e-5 that is usual in fine-tuning. Training from scratch needs about
+        0.02, which `curate.finetuning` uses there.
     weight_decay: of the hidden matrices, per unit of lr; their lr is larger than AdamW's, so the same number decays
         faster.
-    adamw: for the rest; what it does not say is as in the training configuration.
+    adamw: for the rest; where unset, as in the training configuration.
 
     Which matrices: weights of linear layers (also of GPT-2's Conv1D, whose transposed shape is allowed for) inside the
     model's lists of layers. LoRA factors there are such weights and go to Muon, which moves all directions of their
@@ -51,7 +49,7 @@ class Muon(Component):
     0, and it still decays).
 
     Ranks hold the same summed gradients and so compute the same update. Sharded parameters (FSDP2) are refused: a
-    matrix has to be whole to be orthogonalised.
+    matrix has to be whole to be orthogonalized.
     """
 
     learning_rate: float | None = Field(default=None, gt=0)
@@ -75,7 +73,7 @@ class Muon(Component):
         """
         import torch
 
-        refuse_sharded(model, "Muon")  # a matrix has to be whole to be orthogonalised
+        refuse_sharded(model, "Muon")  # a matrix has to be whole to be orthogonalized
         named, hidden = trainable(model), hidden_matrices(model)
         if not hidden:
             raise InputError("Muon found no trainable matrix in the layers of the model; use AdamW")
@@ -107,9 +105,9 @@ class Muon(Component):
 
 
 class MuonWithAdamW:
-    """What `Muon` builds: optimizers of different parameters, stepped, saved and loaded as one.
+    """Built by `Muon`: optimizers of different parameters, stepped, saved and loaded as one.
 
-    Positions of parameters in the state run through the groups of all parts.
+    Positions of parameters in the state count through the groups of all parts.
     """
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
@@ -119,7 +117,7 @@ class MuonWithAdamW:
     @property
     def state(self) -> Mapping[torch.Tensor, Mapping[str, Any]]:
         """State of each parameter that has moved, by the parameter."""
-        return {parameter: held for part in self.parts for parameter, held in part.state.items()}
+        return {parameter: state for part in self.parts for parameter, state in part.state.items()}
 
     def step(self, closure: Callable[[], float]) -> float:
         """One update of everything from one gradient; returns the closure's loss."""
@@ -133,7 +131,7 @@ class MuonWithAdamW:
         groups: list[dict[str, Any]] = []
         for start, part in self._starts():
             own = part.state_dict()
-            state |= {start + position: held for position, held in own["state"].items()}
+            state |= {start + position: values for position, values in own["state"].items()}
             groups += [{**group, "params": [start + i for i in group["params"]]} for group in own["param_groups"]]
         return {"state": state, "param_groups": groups}
 
@@ -142,7 +140,7 @@ class MuonWithAdamW:
         for start, part in self._starts():
             count = sum(len(group["params"]) for group in part.param_groups)
             own = [next(groups) for _ in part.param_groups]
-            inside = {p - start: held for p, held in state_dict["state"].items() if start <= p < start + count}
+            inside = {p - start: values for p, values in state_dict["state"].items() if start <= p < start + count}
             shifted = [{**group, "params": [i - start for i in group["params"]]} for group in own]
             part.load_state_dict({"state": inside, "param_groups": shifted})
         self.param_groups = [group for part in self.parts for group in part.param_groups]
@@ -157,13 +155,13 @@ class MuonWithAdamW:
 def hidden_matrices(model: torch.nn.Module) -> dict[torch.nn.Parameter, bool]:
     """Trainable matrices of the model's layers, and whether each is stored transposed (inputs, outputs).
 
-    A layer is what is in a list of modules, as the layers of every decoder of transformers are; that leaves out the
-    head and projections next to the embeddings.
+    A layer is a member of a list of modules, as the layers of every decoder of transformers are; that excludes the head
+    and projections next to the embeddings.
     """
     import torch
 
     embedding = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    found: dict[torch.nn.Parameter, bool] = {}
+    matrices: dict[torch.nn.Parameter, bool] = {}
     for layers in model.modules():
         if not isinstance(layers, torch.nn.ModuleList):
             continue
@@ -173,11 +171,11 @@ def hidden_matrices(model: torch.nn.Module) -> dict[torch.nn.Parameter, bool]:
                 continue
             weight: Any = module.weight
             if weight.requires_grad and weight.ndim == 2 and weight not in embedding:
-                found[weight] = transposed
-    return found
+                matrices[weight] = transposed
+    return matrices
 
 
 def _transposed_scale(weight: torch.Tensor) -> float:
-    """What turns sqrt(max(1, rows / columns)) of a matrix stored (inputs, outputs) into that of its transpose."""
+    """Factor from sqrt(max(1, rows / columns)) of a matrix stored (inputs, outputs) to that of its transpose."""
     inputs, outputs = weight.shape
     return math.sqrt(max(1.0, outputs / inputs) / max(1.0, inputs / outputs))

@@ -1,4 +1,4 @@
-"""What the training loop and an optimizer ask of each other."""
+"""Protocols of optimizers and of the closure that they are stepped with."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["Closure", "DescentOptimizer", "Optimizer", "SteppedOptimizer", "refuse_sharded", "trainable"]
-
-
 class Closure(Protocol):
-    """Leaves gradients of the whole optimizer batch in the parameters: added up over micro-batches and ranks,
-    and scaled down to the configured norm, which keeps their direction.
+    """Leaves the gradient of the whole optimizer batch in the parameters: summed over micro-batches and ranks, and
+    clipped to the configured norm, which keeps its direction. All ranks call it equally often.
 
-    All calls of one step see the same rows, the same weights of the rows and the same dropout draws. A call may
+    All calls of one step see the same rows, weights of the rows and dropout draws. A call may
     raise; an optimizer then leaves the weights as they were before the step and lets the error through.
     """
 
     def __call__(self, *, anchor: bool = False) -> float:
         """The gradient at the current weights; returns the loss there, nats per token, alike on all ranks.
 
-        anchor: also remember the loss's derivative by the logits, for calls of `anchored`.
+        anchor: also keep the derivative of the loss in the logits, for calls of `anchored`.
         """
         ...
 
     def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
         """J^T dL/dz with J, the logits' derivative, at the current weights and dL/dz as anchored in this step.
 
-        weights: the values that the moved parameters had when the anchor was taken; a parameter that is not in
-            it is where it was. Returns the loss there, which is the one already known.
+        weights: the values that the moved parameters had at the anchor; a parameter that is not in it is unchanged.
+            Returns the loss at the anchor.
         """
         ...
 
@@ -56,13 +53,13 @@ class DescentOptimizer(Protocol):
 
 
 class SteppedOptimizer(Protocol):
-    """What the training loop asks of a built optimizer: a `DescentOptimizer`, or one that asks more of its closure."""
+    """A built optimizer in the training loop: a `DescentOptimizer`, or one that makes more use of its closure."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]: ...
 
     def step(self, closure: Closure) -> Any:
-        """One update from the gradients that `closure` gives."""
+        """One update from the gradients of `closure`."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,7 +83,7 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
 
 
 def refuse_sharded(model: torch.nn.Module, name: str) -> None:
-    """Raise InputError where a parameter is sharded (FSDP2), which the optimizer of that name cannot update right."""
+    """Raise InputError where a parameter is sharded (FSDP2), which the optimizer of that name does not support."""
     from torch.distributed.tensor import DTensor  # slow to import
 
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient uphill of the weights, applied at the weights."""
+"""Sharpness-aware minimization: the gradient at perturbed weights, applied at the weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["SAM", "SharpnessAwareOptimizer", "ascent", "moved", "one_gradient", "takes_two_gradients", "with_gradient"]
-
-
 class SAM(Component):
-    """Sharpness-aware minimisation (Foret et al., 2021, eqs. 2 and 3): two gradients a step.
+    """Sharpness-aware minimization (Foret et al., 2021, eqs. 2 and 3): two gradients a step.
 
     eps = rho * g / ||g||_2 over all parameters together; the gradient at w + eps is applied at w by `base`, AdamW
-    or Muon. adaptive=True is ASAM (Kwon et al., 2021): eps = rho * w^2 g / || |w| g ||, which wants a rho ten times
+    or Muon. adaptive=True is ASAM (Kwon et al., 2021): eps = rho * w^2 g / || |w| g ||, which needs a rho ten times
     larger or more.
 
     m-sharpness: with several ranks g is the gradient of the whole optimizer batch, all-reduced, so m is the batch
@@ -49,19 +46,19 @@ class SAM(Component):
 
 
 def takes_two_gradients(optimizer: Any) -> bool:
-    """Whether it is one of those around a base, such as SAM; of a foreign optimizer this is not known, so False."""
+    """Whether it has a base optimizer, as SAM has; False for optimizers that are not ours, of which it is not known."""
     return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
 
 
 def one_gradient(base: Any) -> Any:
-    """`base`, if it has no base of its own: it would be given one gradient where it needs two."""
+    """`base`, unless it has a base of its own: it would get one gradient where it needs two."""
     if takes_two_gradients(base):
         raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
     return base
 
 
 class SharpnessAwareOptimizer:
-    """What `SAM` builds: the base optimizer, given the gradient at the perturbed weights."""
+    """Built by `SAM`: steps the base optimizer with the gradient at the perturbed weights."""
 
     def __init__(self, base: DescentOptimizer, *, rho: float, adaptive: bool) -> None:
         self.base = base
@@ -100,7 +97,7 @@ def with_gradient(optimizer: DescentOptimizer) -> tuple[list[torch.nn.Parameter]
 
 @contextmanager
 def moved(parameters: Sequence[torch.nn.Parameter], by: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """The parameters moved for the while, back bit for bit afterwards whatever happens; yields their old values."""
+    """Parameters moved inside the context and restored bit for bit after it; yields their old values."""
     import torch
 
     # w + eps - eps is not w in floating point, hence copies.

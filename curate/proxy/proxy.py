@@ -14,7 +14,17 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.models.scratch import SCRATCH
 from curate.tokenization.templates import Template
-from curate.training.config import TrainConfig
+from curate.training.config import (
+    DEFAULTS,
+    BatchSize,
+    MaxGradNorm,
+    PeakLearningRate,
+    Precision,
+    TrainConfig,
+    WarmupRatio,
+    WeightDecay,
+    shared_settings,
+)
 from curate.types import Float64Array, IntArray
 
 __all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
@@ -82,14 +92,14 @@ class Proxy(Component):
     checkpoints: int = Field(default=5, ge=1)
     horizon: int | str = "3 epochs"
     min_steps: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    learning_rate: PeakLearningRate | None = None
+    batch_size: BatchSize = DEFAULTS.batch_size
+    warmup_ratio: WarmupRatio = DEFAULTS.warmup_ratio
+    weight_decay: WeightDecay = DEFAULTS.weight_decay
+    max_grad_norm: MaxGradNorm = DEFAULTS.max_grad_norm
     max_length: MaxLength = 512
     template: Template = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = DEFAULTS.precision
     trust_remote_code: bool = False
 
     @field_validator("steps", "horizon")
@@ -104,7 +114,7 @@ class Proxy(Component):
 
     @property
     def peak_learning_rate(self) -> float:
-        return self.learning_rate or (1e-3 if self.scratch else 2e-5)
+        return self.learning_rate or (1e-3 if self.scratch else DEFAULTS.learning_rate)
 
     def schedule(self, rows: int) -> Schedule:
         """Checkpoints for a dataset of `rows` valid rows."""
@@ -128,18 +138,8 @@ class Proxy(Component):
 
     def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
         """For the training loop, up to `steps` of the schedule."""
-        return TrainConfig(
-            steps=steps,
-            horizon_steps=schedule.horizon_steps,
-            batch_size=self.batch_size,
-            learning_rate=self.peak_learning_rate,
-            warmup_ratio=self.warmup_ratio,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            precision=self.precision,
-            dropout=False,
-            seed=seed,
-        )
+        settings = {**shared_settings(self), "learning_rate": self.peak_learning_rate, "seed": seed}
+        return TrainConfig(steps=steps, horizon_steps=schedule.horizon_steps, dropout=False, **settings)
 
 
 def length_in_steps(value: Any, per_epoch: float) -> float:

@@ -1,7 +1,7 @@
-"""Online reweighting: how much each example of an optimizer batch counts, decided while the model trains.
+"""Online reweighting: weights for the examples of each optimizer batch, computed while the model trains.
 
-Parameters are frozen components. `curate.training.reweighting` says what a reweighter is told;
-`curate.reweighters.trainers` lets one work in a trainer of transformers or TRL, `example_losses` in any loop:
+Reweighters are frozen components. `curate.training.reweighting` defines their inputs; `curate.reweighters.trainers`
+adds one to a trainer of transformers or TRL, `example_losses` serves in any loop:
 
     import torch
     import transformers
@@ -15,7 +15,7 @@ Parameters are frozen components. `curate.training.reweighting` says what a rewe
     for step in range(5):
         input_ids = torch.randint(64, (8, 20))  # your batch
         labels = input_ids.clone()
-        labels[:, :10] = -100  # prompts are not learned
+        labels[:, :10] = -100  # prompts are not trained on
         losses, tokens = example_losses(model(input_ids=input_ids).logits, labels)
         batch, outputs = OptimizerBatch(step, tokens), BatchOutputs(losses.detach())
         weights = reweighter.weights(batch, outputs)
@@ -24,7 +24,7 @@ Parameters are frozen components. `curate.training.reweighting` says what a rewe
         optimizer.step()
         optimizer.zero_grad()
 
-Several micro-batches or processes: gather the losses and tokens of the whole optimizer batch before asking.
+Several micro-batches or processes: gather the losses and tokens of the whole optimizer batch before the call.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""ADAPT: examples count by how much they resemble a set of anchors."""
+"""ADAPT: weights by similarity to a set of anchors."""
 
 from __future__ import annotations
 
@@ -18,27 +18,24 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["ADAPT"]
-
-
 class ADAPT(Component):
     """Online per-sample reweighting by similarity to anchors (arXiv 2605.05227).
 
     w_i = sigmoid(s_i / tau), s_i = mean over anchors v of cos(phi(x_i), phi(v)); phi: see `curate.models.embeddings`,
-    at the model's weights of now for the batch, and of the last refresh for the anchors. No example is ever dropped.
-    What is averaged is tokens, so that weights of 1 are the run without weights: the paper scales the gradient of each
+    at the current weights for the batch, and at those of the last refresh for the anchors. No example is ever dropped.
+    The loss averages tokens, so that weights of 1 are the run without weights: the paper scales the gradient of each
     row's loss, and how that loss is averaged is not known. phi leaves out the state of the last token, which the
     paper's sum over all tokens has.
 
-    anchors: a dataset of what the model is to be good at, tokenised as the training rows are; its answers count too.
+    anchors: a dataset of the target task, tokenized as the training rows are, answers included.
     similarity: "embedding", or "bm25": s_i = mean BM25 score of the row's tokens with the anchors' as queries,
         divided by its highest value in the data (ours: the paper gives no scale), known before training starts.
-    tau: published neither for the paper's runs nor for its sigmoid; the smaller, the more similarities count.
+    tau: published neither for the paper's runs nor for its sigmoid; the smaller, the more similarities matter.
     centred: subtract the batch's mean from s first. Ours: hidden states of language models share a direction, so that
-        raw cosines hardly differ and the weights come to one learning rate for all.
+        raw cosines hardly differ and the weights are nearly one factor of the learning rate.
     mean_one: divide by the batch's mean weight, over its completion tokens, so that updates stay as large as without
         weights. Ours too: weights near 0.5 everywhere are half a learning rate, under SGD at least.
-    refresh_every: optimizer steps between two looks at the anchors, each a forward pass over all of them.
+    refresh_every: optimizer steps between two embeddings of the anchors, each a forward pass over all of them.
 
     Cost: that forward pass, and another one over the batch where it takes several micro-batches; "bm25": none.
     """
@@ -63,39 +60,41 @@ class ADAPT(Component):
             highest = float(scores.max(initial=0.0))
             if highest == 0:
                 where = self.anchors.name
-                raise InputError(f"ADAPT: no row shares a token with the anchors {where}; give some in its language")
+                raise InputError(
+                    f"ADAPT: no row shares a token with the anchors {where}; use anchors in the language of the data"
+                )
             return _ByRow(self, torch.from_numpy((scores / highest).astype(np.float32)))
         return _Anchored(self, training, anchors)
 
-    def _weigh(self, similarity: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def _weights(self, similarity: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(b,) weights from (b,) similarities and completion tokens."""
         import torch
 
         if self.centred:
             similarity = similarity - similarity.mean()
-        raised = similarity / self.tau
+        scaled = similarity / self.tau
         if not self.mean_one:
-            return raised.sigmoid()
-        # By logarithms and from the highest, since sigmoids of what is far from every anchor come to 0.
-        weights = torch.nn.functional.logsigmoid(raised)
+            return scaled.sigmoid()
+        # In logarithms, relative to the highest: far from every anchor all sigmoids would be 0.
+        weights = torch.nn.functional.logsigmoid(scaled)
         weights = (weights - weights.max()).exp()
         tokens = tokens.to(weights)
         return weights * tokens.sum() / (weights @ tokens)
 
 
 class _ByRow:
-    """Similarities that never change."""
+    """Similarities that are fixed before training."""
 
     def __init__(self, settings: ADAPT, similarity: torch.Tensor) -> None:
         self.settings, self.similarity = settings, similarity
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         similarity = self.similarity[batch.known_rows("ADAPT by BM25")].to(outputs.losses)
-        return self.settings._weigh(similarity, batch.tokens)
+        return self.settings._weights(similarity, batch.tokens)
 
 
 class _Anchored:
-    """The anchors as one vector: a mean of cosines is the cosine's numerator with the mean of the unit vectors."""
+    """The anchors as one (d,) vector: the mean cosine is the dot product with the mean of their unit vectors."""
 
     embeds = True
 
@@ -110,7 +109,7 @@ class _Anchored:
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         assert self.direction is not None
         assert outputs.embeddings is not None
-        return self.settings._weigh(_unit(outputs.embeddings) @ self.direction, batch.tokens)
+        return self.settings._weights(_unit(outputs.embeddings) @ self.direction, batch.tokens)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {} if self.direction is None else {"direction": self.direction}
@@ -121,7 +120,7 @@ class _Anchored:
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    """(n, d) rows of length 1; a row of length 0 stays."""
+    """(n, d) rows of length 1; a row of zeros stays."""
     import torch
 
     return torch.nn.functional.normalize(vectors.float(), dim=1)

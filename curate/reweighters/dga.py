@@ -1,4 +1,4 @@
-"""DGA: domains count by how well their gradient agrees with that of a target."""
+"""DGA: weights of domains by the alignment of their gradients with that of a target."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
-__all__ = ["DGA"]
-
 _UNNAMED = "(none)"  # the domain of rows whose column is empty
 _SMALLEST_WEIGHT = 1e-300
-_BASIS_SMOOTHING = 0.05  # part of every mixture that is the data's own, so that no domain is out of reach
+_BASIS_SMOOTHING = 0.05  # share of the data's own mixture in all of them, so that every domain can be reached
 
 
 class DGA(Component):
@@ -34,11 +32,11 @@ class DGA(Component):
     Every `refresh_every` steps: a_i = <g_i, g_z>, the gradients of the mean loss over one mini-batch of domain i and
     one of the target, and alpha_i <- alpha_i exp(eta a_i) / sum_j alpha_j exp(eta a_j). A step along g_i lowers the
     target's loss by learning rate times a_i, to first order, so agreement raises the weight. Tokens are averaged:
-    rows of domain i weigh alpha_i / p_i, p_i the domain's share of the data's completion tokens, so that the expected
-    gradient is that of batches drawn from the mixture alpha, which the paper draws (of rows of one length); a domain
-    far rarer in the data than in alpha makes it noisier.
+    rows of domain i have weight alpha_i / p_i, p_i the domain's share of the data's completion tokens, so that the
+    expected gradient is that of batches drawn from the mixture alpha, which the paper draws (of rows of one length); a
+    domain far rarer in the data than in alpha makes it noisier.
 
-    target: a dataset of what the model is to be good at, tokenised as the training rows are.
+    target: a dataset of the target task, tokenized as the training rows are.
     domains: column with each row's domain; None = the source column of the data.
     eta: step size of the update. alignment: "cosine" divides a_i by both norms, so that eta means the same for all
         models and at all times (ours); "dot" is the paper's.
@@ -46,7 +44,7 @@ class DGA(Component):
     smoothing: b of alpha <- (1 - b) alpha_old + b alpha_new; 1 = none. Where domains are small it keeps the mixture
         from following them into overfitting.
     basis: for many domains: alpha = sum_j c_j P_j over that many fixed mixtures P_j (see `importance_basis`), and c is
-        updated from gradients of mini-batches drawn from each P_j; None = every domain for itself.
+        updated from gradients of mini-batches drawn from each P_j; None = one gradient per domain.
 
     Cost: (k + 1) / refresh_every mini-batch gradients per step, or (basis + 1) / refresh_every.
     """
@@ -71,8 +69,8 @@ class DGA(Component):
         known = sorted(set(names[valid].tolist()))
         if len(known) < 2:
             raise InputError(
-                f"DGA weighs domains against each other, but column {column!r} has one value only ({known[0]!r}); name "
-                "another column with domains=COLUMN"
+                f"DGA weights domains relative to each other, but column {column!r} has one value only "
+                f"({known[0]!r}); name another column with domains=COLUMN"
             )
         target = training.rows.tokens_of(self.target.data, self.target.reading, f"DGA (target {self.target.name})")
         index = np.array([known.index(name) if name in known else -1 for name in names.tolist()], np.int64)
@@ -80,9 +78,7 @@ class DGA(Component):
 
 
 class _Domains:
-    """The mixture as it moves. names: of the k domains. index: (n,) domain of each row, -1 where it is not trained
-    on.
-    """
+    """The mixture during a run. names: of the k domains. index: (n,) domain of each row, -1 where not trained on."""
 
     def __init__(self, settings: DGA, training: Training, target: Tokens, names: list[str], index: IntArray) -> None:
         import torch
@@ -97,7 +93,7 @@ class _Domains:
         if settings.basis is not None:
             self.mixtures = importance_basis(training.tokens, index, target, settings.basis, training.seed)
             self.mixing = np.full(len(self.mixtures), 1 / len(self.mixtures))
-        self.rows = [np.flatnonzero(index == each) for each in range(k)]
+        self.rows = [np.flatnonzero(index == domain) for domain in range(k)]
 
     @property
     def alpha(self) -> Float64Array:
@@ -107,7 +103,7 @@ class _Domains:
     def refresh(self, step: int) -> None:
         if step % self.settings.refresh_every == 0:
             agreement = self._agreement(step)
-            # By logarithms and shifted, so that nothing overflows; with a floor, so that no domain is lost for good.
+            # In logarithms, shifted, so that nothing overflows; with a floor, so that any domain can come back.
             raised = np.log(np.maximum(self.mixing, _SMALLEST_WEIGHT)) + self.settings.eta * agreement
             raised = np.exp(raised - raised.max())
             b = self.settings.smoothing
@@ -127,7 +123,7 @@ class _Domains:
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         if "mixing" not in state:
             raise InputError(
-                "the checkpoint is of a run with another reweighter than DGA; give that one or start afresh"
+                "the checkpoint is of a run with another reweighter than DGA; pass that one or start afresh"
             )
         if len(state["mixing"]) != len(self.mixing):
             raise InputError(f"DGA had {len(state['mixing'])} domains, now there are {len(self.mixing)}; start afresh")
@@ -142,33 +138,33 @@ class _Domains:
         if not np.isfinite(length) or length == 0:
             raise InputError(
                 f"DGA: the gradient of the target {self.settings.target.name} is "
-                f"{'0' if length == 0 else 'not finite'} after {step} steps, so no domain can agree with it; check the "
+                f"{'0' if length == 0 else 'not finite'} after {step} steps, so no domain aligns with it; check the "
                 "target's rows, and that the model trains"
             )
-        found = []
+        alignments = []
         for j, mixture in enumerate(self.mixtures):
             gradient = self.training.gradient(self._mini_batch(mixture, step, j))
             own = _norm(gradient)
             if not np.isfinite(own):
                 which = f"mixture {j} of the basis" if self.settings.basis else f"domain {self.names[j]!r}"
                 raise InputError(
-                    f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or look "
-                    "at its rows"
+                    f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or check "
+                    "its rows"
                 )
             dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, towards, strict=True)))
             scale = max(own * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
-            found.append(dot / scale)
-        return np.array(found)
+            alignments.append(dot / scale)
+        return np.array(alignments)
 
     def _mini_batch(self, mixture: Float64Array, step: int, j: int) -> Tokens:
-        """Rows of a mixture of domains: domain first, then a row of it."""
+        """Rows drawn from a mixture of domains: first the domain, then a row of it."""
         tokens, count = self.training.tokens, self.settings.rows_per_gradient
         (pure,) = np.nonzero(mixture) if np.count_nonzero(mixture) == 1 else (None,)
         if pure is not None:
             return self._drawn(tokens, self.rows[pure[0]], step, j)
         random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, j))
         domains = random.choice(len(mixture), count, p=mixture)
-        return tokens.take(np.array([random.choice(self.rows[each]) for each in domains], np.int64))
+        return tokens.take(np.array([random.choice(self.rows[domain]) for domain in domains], np.int64))
 
     def _drawn(self, tokens: Tokens, rows: IntArray, step: int, what: str | int) -> Tokens:
         random = np.random.default_rng(derive_seed(self.training.seed, "DGA", step, what))
@@ -185,12 +181,13 @@ def _norm(tensors: list[torch.Tensor]) -> float:
 def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: int, seed: int) -> Float64Array:
     """(count, k) mixtures of k domains: the data's own, and count - 1 importance samples of parts of the target.
 
-    Rows are compared by the tf-idf of their token ids. The target's rows are put into count - 1 groups by k-means, and
-    a group's mixture is how often each domain's centroid is the nearest (by cosine) to a row of it, smoothed by 5 % of
-    the data's own. All of that is ours; of the paper's basis is known that it comes from importance sampling.
+    Rows are compared by the tf-idf of their token ids. The target's rows are clustered into count - 1 groups by
+    k-means, and a group's mixture is how often each domain's centroid is the nearest (by cosine) to a row of it,
+    smoothed by 5 % of the data's own. All of that is ours; the paper's basis is only known to come from importance
+    sampling.
 
-    domains: (n,) index of each row's domain, -1 for rows that do not count. Raises InputError where the target has
-    fewer rows than groups.
+    domains: (n,) index of each row's domain, -1 for rows that are not trained on. Raises InputError where the target
+    has fewer rows than groups.
     """
     from scipy import sparse
     from sklearn.cluster import KMeans
@@ -200,28 +197,28 @@ def importance_basis(tokens: Tokens, domains: IntArray, target: Tokens, count: i
             f"DGA: basis={count} wants {count - 1} groups of the target, which has {len(target)} rows; lower basis"
         )
     width = int(max(tokens.ids.max(initial=0), target.ids.max(initial=0))) + 1
-    counted = token_counts(tokens, width)
-    containing = np.bincount(counted.indices, minlength=width)
+    counts = token_counts(tokens, width)  # (n, width)
+    containing = np.bincount(counts.indices, minlength=width)  # (width,)
     rarity = sparse.diags_array(np.log((1 + len(tokens)) / (1 + containing)) + 1)
-    kept = np.flatnonzero(domains >= 0)
+    trained = np.flatnonzero(domains >= 0)
     k = int(domains.max()) + 1
-    member = sparse.coo_array((np.ones(len(kept)), (domains[kept], kept)), shape=(k, len(tokens))).tocsr()
-    centroids = _unit_rows(member @ _unit_rows(counted @ rarity))
+    member = sparse.coo_array((np.ones(len(trained)), (domains[trained], trained)), shape=(k, len(tokens))).tocsr()
+    centroids = _unit_rows(member @ _unit_rows(counts @ rarity))
     rows = _unit_rows(token_counts(target, width) @ rarity)
     nearest = np.asarray((rows @ centroids.T).todense()).argmax(axis=1)
-    own = np.bincount(domains[kept], tokens.completion_tokens[kept], k)
+    own = np.bincount(domains[trained], tokens.completion_tokens[trained], k)
     own = own / own.sum()
     groups = KMeans(count - 1, n_init=4, random_state=seed).fit_predict(rows)
     basis = [own]
     for group in range(count - 1):
         histogram = np.bincount(nearest[groups == group], minlength=k).astype(np.float64)
         basis.append((1 - _BASIS_SMOOTHING) * histogram / max(histogram.sum(), 1) + _BASIS_SMOOTHING * own)
-    found = np.stack(basis)
-    return found / found.sum(axis=1, keepdims=True)
+    mixtures = np.stack(basis)  # (count, k)
+    return mixtures / mixtures.sum(axis=1, keepdims=True)
 
 
 def _unit_rows(rows: sparse.csr_array) -> sparse.csr_array:
-    """Rows of length 1; an empty row stays."""
+    """Rows of length 1; a row of zeros stays."""
     from sklearn.preprocessing import normalize
 
     return normalize(rows)

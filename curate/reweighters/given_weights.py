@@ -1,4 +1,4 @@
-"""Weights that a dataset brings along, such as those an online method settled on in an earlier run."""
+"""Fixed weights from a column of the dataset, such as those that an online method learned in an earlier run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["GivenWeights"]
-
-
 class GivenWeights(Component):
     """Weights from a column of the training data, divided by their mean so that the size of updates stays.
 
@@ -25,8 +22,8 @@ class GivenWeights(Component):
 
     column: numbers, none negative and not all 0.
     averages: "tokens": the mean is over completion tokens, and a row of weight 2 counts as two copies would in an epoch
-        that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights that a method
-        which averages rows settled on (IRDRO, Selective).
+        that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights learned by a
+        method that averages rows (IRDRO, Selective).
     """
 
     column: str = "weight"

@@ -1,4 +1,4 @@
-"""Weights from the losses of the optimizer batch alone: nothing to begin, nothing to remember."""
+"""Stateless reweighters that use only the losses of the optimizer batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["IRDRO", "DynamicLoss", "Selective", "example_losses"]
-
-_SMALLEST_SPREAD = 1e-6  # nats; losses closer together than that are all alike
+_SMALLEST_SPREAD = 1e-6  # nats; losses closer together than that count as equal
 
 
 class DynamicLoss(Component):
@@ -28,13 +26,13 @@ class DynamicLoss(Component):
     strategy: linupper takes weight from the lowest losses and caps the highest; quadratic prefers the middle;
         extremes both ends.
     r: the smaller, the further from uniform.
-    uniform_steps: optimizer steps at first in which all weights are 1: early losses say little.
+    uniform_steps: optimizer steps at first in which all weights are 1: early losses carry little information.
 
-    One outlier stretches h for all others. What is averaged is tokens, and w has mean 1 over the rows: the coefficients
+    One outlier stretches h for all others. The loss averages tokens, and w has mean 1 over the rows: the coefficients
     are those of the authors' code for rows of different lengths (GPT-2), and all 1 while uniform. So where the loss
     goes with the length, updates are larger or smaller than without weights. The authors' later code knows rows of one
     length only, for which both are the same; its `r` falls by a schedule, here it is fixed after `uniform_steps`. Both
-    weigh the rows that all devices hold at one time, here it is the whole optimizer batch; the strategy that the GPT-2
+    weight the rows that all devices hold at one time, here it is the whole optimizer batch; the strategy that the GPT-2
     code calls "upper" (f = (h + 1) / 2) is left out.
     """
 
@@ -61,11 +59,11 @@ class DynamicLoss(Component):
 
 
 class IRDRO(Component):
-    """Instance-reweighted distributionally robust optimisation (arXiv 2402.14270).
+    """Instance-reweighted distributionally robust optimization (arXiv 2402.14270).
 
     w_i = b exp(l_i / kl_weight) / sum_j exp(l_j / kl_weight), mean 1: the closed form of the worst mixture of the
-    batch, less kl_weight times its Kullback-Leibler divergence from the uniform one. What is averaged is rows, as by
-    the authors: the batch loss is mean_i w_i l_i, l_i the mean loss of a row, long or short. Computed over the whole
+    batch, less kl_weight times its Kullback-Leibler divergence from the uniform one. The loss averages rows, as in the
+    authors' code: the batch loss is mean_i w_i l_i, l_i the mean loss of a row, long or short. Computed over the whole
     optimizer batch of all ranks, where the authors' code sees the four to eight rows of one device; and l_i is over
     completion tokens, where theirs is over a whole text.
 
@@ -85,10 +83,10 @@ class Selective(Component):
     """Training on the examples of moderately high loss (arXiv 2402.14270, the selective variant).
 
     With losses sorted downwards and c = floor(fraction * b), but at least 1, the examples of places
-    portion * c .. (portion + 1) * c - 1 weigh b / c, all others 0. Equal losses: in the order of the batch. What is
-    averaged is rows, as by the authors: the batch loss is the mean of l_i over the c rows, long or short. Ours: places
-    are those in the whole optimizer batch of all ranks, where the authors sort the rows of one device, and c is at
-    least 1, where theirs may be 0.
+    portion * c .. (portion + 1) * c - 1 get weight b / c, all others 0. Equal losses: in the order of the batch. The
+    loss averages rows, as in the authors' code: the batch loss is the mean of l_i over the c rows, long or short. Ours:
+    places are those in the whole optimizer batch of all ranks, where the authors sort the rows of one device, and c is
+    at least 1, where theirs may be 0.
 
     fraction: of the batch that counts.
     portion: 0 = the highest losses, of rare rows and of wrong ones; 1 = the next ones (ours; their code has 0).

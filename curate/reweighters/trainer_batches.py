@@ -1,4 +1,4 @@
-"""What a data collator makes of rows, for the one forward pass; and how a row keeps its number on the way there."""
+"""Batches of a trainer: collated rows with their positions, as micro-batches with weights."""
 
 from __future__ import annotations
 
@@ -16,27 +16,15 @@ from curate.models.batches import Batch
 from curate.tokenization.encoding import encode_rows, tokenize
 from curate.tokenization.templates import renderer
 from curate.tokenization.tokens import Tokens
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweighting
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, ReweightingState
 
-__all__ = [
-    "ROW",
-    "Columns",
-    "MicroBatch",
-    "RowCollator",
-    "collated_tokens",
-    "further_tokens",
-    "has_positions",
-    "micro_batch",
-    "numbered",
-]
-
-ROW = "curate_row"  # key of a row's number among its fields
+ROW = "curate_row"  # key of a row's position among its fields
 _ROWS_AT_ONCE = 64
 _KNOWN = {"input_ids", "labels", "attention_mask"}
 
 
 def has_positions(dataset: Any) -> bool:
-    """Whether rows of the dataset can be told by their position."""
+    """Whether the dataset is sized, so that rows have positions."""
     return isinstance(dataset, Sized) and not isinstance(dataset, torch.utils.data.IterableDataset)
 
 
@@ -44,11 +32,10 @@ def numbered(dataset: Any) -> Any:
     """The dataset with each row's position under `ROW`; still one of `datasets` where it was."""
     import datasets
 
-    if isinstance(dataset, datasets.Dataset):
-        whole = dataset.format["type"] != "custom" and set(dataset.format["columns"]) == set(dataset.column_names)
-        if whole:
-            return dataset.add_column(ROW, np.arange(len(dataset)))
-    return _Numbered(dataset)
+    if not isinstance(dataset, datasets.Dataset):
+        return _Numbered(dataset)
+    plain = dataset.format["type"] != "custom" and set(dataset.format["columns"]) == set(dataset.column_names)
+    return dataset.add_column(ROW, np.arange(len(dataset))) if plain else _Numbered(dataset)
 
 
 class _Numbered(torch.utils.data.Dataset[dict[str, Any]]):
@@ -68,7 +55,7 @@ class _Numbered(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class RowCollator:
-    """A collator around another one, which never sees the numbers of the rows."""
+    """A collator around another one, which does not see the positions of the rows."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
@@ -83,8 +70,8 @@ class RowCollator:
 class MicroBatch:
     """b collated rows, padded on the right.
 
-    lengths: (b,) int64 tokens of each, padding not counted. counts: (b,) int64 tokens that count in the loss. broken:
-    () bool, whether the attention mask of a row has a hole. rows: (b,) int64 row numbers, where they are known.
+    lengths: (b,) int64 tokens of each, without padding. counts: (b,) int64 tokens in the loss. broken: () bool, whether
+    the attention mask of a row has a hole. rows: (b,) int64 positions in the dataset, where known.
     """
 
     batch: Batch
@@ -95,11 +82,11 @@ class MicroBatch:
 
 
 def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: torch.Tensor | None = None) -> MicroBatch:
-    """What a causal model is trained on in these inputs; padding on the left is moved to the right.
+    """The micro-batch of these inputs of a causal language model; padding on the left is moved to the right.
 
-    Where the attention mask is 0 no token counts. A row's first token does not count either: nothing predicts it but,
-    with padding on the left, the padding. Raises InputError where rows cannot be told apart, or the inputs are not
-    those of a causal language model.
+    Tokens with attention mask 0 are not in the loss, nor is a row's first token, which nothing predicts but, with
+    padding on the left, the padding. Raises InputError where rows are not separate, or the inputs are not those of a
+    causal language model.
     """
     for name in ("input_ids", "labels"):
         if not isinstance(inputs.get(name), torch.Tensor):
@@ -108,9 +95,9 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
                 "gives input_ids and labels"
             )
     ids, labels = inputs["input_ids"].to(device), inputs["labels"].to(device)
-    more = sorted(set(inputs) - _KNOWN)
-    if more or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
-        what = f"also hold {', '.join(more)}" if more else "do not hold one example per row"
+    unknown = sorted(set(inputs) - _KNOWN)
+    if unknown or ids.ndim != 2 or labels.shape != ids.shape or (rows is not None and len(rows) != len(ids)):
+        what = f"also hold {', '.join(unknown)}" if unknown else "do not hold one example per row"
         raise InputError(
             f"the trainer's batches {what}; weights are for padded text: turn packing and padding_free off, and leave "
             "only input_ids, labels and attention_mask"
@@ -119,7 +106,7 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(device) != 0
     if real.shape != ids.shape:
         raise InputError("the trainer's attention masks are not (rows, tokens); use a collator that pads")
-    order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
+    order = (~real).to(torch.uint8).argsort(dim=1, stable=True)  # (b, T), padding last
     labels = labels.masked_fill(~real, -100).gather(1, order)
     begins = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]
     numbers = torch.arange(len(ids), device=device) if rows is None else rows.to(device)
@@ -133,16 +120,17 @@ def micro_batch(inputs: Mapping[str, Any], device: torch.device | str, rows: tor
 
 
 def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: Sequence[str] | None) -> Tokens:
-    """All rows as the collator gives them to the model. fields: of a row that it may see; None = all.
+    """Tokens of all rows as collated. fields: of a row that are passed to the collator; None = all.
 
-    Raises InputError as `micro_batch`, and where what is predicted is not the token itself.
+    Raises InputError as `micro_batch`, and where labels are not the tokens themselves.
     """
     ids, supervised, lengths = [], [], []
     for low in range(0, len(dataset), _ROWS_AT_ONCE):
         items = [dict(dataset[row]) for row in range(low, min(low + _ROWS_AT_ONCE, len(dataset)))]
-        kept = [{name: value for name, value in item.items() if fields is None or name in fields} for item in items]
-        part = micro_batch(collate(kept), "cpu")
-        counted = part.batch.labels != -100
+        if fields is not None:
+            items = [{name: value for name, value in item.items() if name in fields} for item in items]
+        part = micro_batch(collate(items), "cpu")
+        counted = part.batch.labels != -100  # (b, T)
         if bool((counted & (part.batch.labels != part.batch.input_ids)).any()):
             raise InputError("labels differ from the tokens they stand on; use a collator for causal language models")
         counted[:, 0] = False
@@ -158,14 +146,14 @@ def collated_tokens(dataset: Any, collate: Callable[[list[Any]], Any], fields: S
 
 
 def further_tokens(processing_class: Any, max_length: int, data: Any, reading: Mapping[str, Any]) -> Tokens:
-    """A further dataset: prompts and completions end to end as they are, messages by the chat template.
+    """Tokens of a further dataset: prompts and completions end to end as they are, messages by the chat template.
 
     processing_class: a trainer's; a tokenizer, or what has one. data, reading: as `curate.read` takes them.
     """
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     if tokenizer is None:
         raise InputError(
-            "the trainer has no processing_class to tokenise a further dataset with; give it one, or pass "
+            "the trainer has no processing_class to tokenize a further dataset with; give it one, or pass "
             "rows=TrainingRows(columns, tokenise=...)"
         )
     examples = read(data, allow_curated=True, **reading).examples
@@ -180,7 +168,7 @@ def further_tokens(processing_class: Any, max_length: int, data: Any, reading: M
 
 
 class Columns(Mapping[str, Sequence[Any]]):
-    """Columns of a dataset by name, read when asked for."""
+    """Columns of a dataset by name, read on access."""
 
     def __init__(self, dataset: Any) -> None:
         import datasets
@@ -203,31 +191,31 @@ class Columns(Mapping[str, Sequence[Any]]):
         return len(self.names)
 
 
-def weigh(
-    reweighting: Reweighting,
+def batch_weights(
+    reweighting: ReweightingState,
     parts: Sequence[MicroBatch],
-    found: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
+    outputs: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
     step: int,
     learning_rate: float,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """(b,) weights of the rows of each of this rank's micro-batches, and () completion tokens of all ranks, 1 if none.
 
-    parts: all micro-batches of this rank. found: summed losses (b,) and embeddings (b, d) of each. step: optimizer
-    updates done. Rows without a completion token weigh 0 and are not shown to the reweighter. All ranks must call it.
-    Raises DivergenceError where a loss is not finite; learning_rate is named there.
+    parts: all micro-batches of this rank. outputs: summed losses (b,) and embeddings (b, d) of each. step: optimizer
+    updates done. Rows without a completion token get weight 0 and are not passed to the reweighter. All ranks must call
+    it. Raises DivergenceError where a loss is not finite, with learning_rate in its message.
     """
-    sums, counts = torch.cat([each for each, _ in found]), torch.cat([part.counts for part in parts])
+    sums, counts = torch.cat([losses for losses, _ in outputs]), torch.cat([part.counts for part in parts])
     known = [part.rows for part in parts if part.rows is not None]
     rows = torch.cat(known) if known else torch.zeros_like(counts)
-    widths = [each for _, each in found if each is not None]
-    own, (sums, counts, rows) = _gathered([sums, counts, rows])
+    vectors = [embeddings for _, embeddings in outputs if embeddings is not None]
+    own, (sums, counts, rows) = _gathered([sums, counts, rows])  # (B,) each, of all ranks
     counted = counts > 0
     losses, rows = sums[counted] / counts[counted], rows[counted]
     if not bool(losses.isfinite().all()):
         bad = rows[~losses.isfinite()].tolist()
         what = f"the loss of {len(bad)} of {len(losses)} rows"
         raise DivergenceError.at(what, step, bad if known else [], learning_rate)
-    embeddings = _placed(torch.cat(widths), own, len(sums))[counted] if widths else None
+    embeddings = _summed(torch.cat(vectors), own, len(sums))[counted] if vectors else None
     weights = torch.zeros(len(sums), device=sums.device)
     if len(losses):
         batch = OptimizerBatch(step, counts[counted], rows if known else None)
@@ -236,7 +224,7 @@ def weigh(
 
 
 def _gathered(columns: Sequence[torch.Tensor]) -> tuple[slice, list[torch.Tensor]]:
-    """Where this rank's values are among those of all ranks, and (b,) each of the columns over all ranks."""
+    """Where this rank's values are among those of all ranks, and (B,) each column over all ranks. All ranks call it."""
     b, world = len(columns[0]), distributed.world_size()
     if world == 1:
         return slice(0, b), list(columns)
@@ -245,12 +233,12 @@ def _gathered(columns: Sequence[torch.Tensor]) -> tuple[slice, list[torch.Tensor
     ends = distributed.sum_(sizes).cumsum(0).tolist()
     own = slice(ends[distributed.rank()] - b, ends[distributed.rank()])
     # float64 holds float32 and row numbers exactly, and adding zeros changes nothing.
-    table = _placed(torch.stack([column.double() for column in columns], 1), own, ends[-1])
+    table = _summed(torch.stack([column.double() for column in columns], 1), own, ends[-1])
     return own, [table[:, k].to(column.dtype) for k, column in enumerate(columns)]
 
 
-def _placed(values: torch.Tensor, own: slice, total: int) -> torch.Tensor:
-    """(total, ...) values of all ranks, of which (b, ...) are this one's."""
-    whole = values.new_zeros(total, *values.shape[1:])
-    whole[own] = values
-    return distributed.sum_(whole)
+def _summed(values: torch.Tensor, own: slice, total: int) -> torch.Tensor:
+    """(total, ...) values of all ranks, of which (b, ...) are this rank's. All ranks must call it."""
+    gathered = values.new_zeros(total, *values.shape[1:])
+    gathered[own] = values
+    return distributed.sum_(gathered)

@@ -1,4 +1,4 @@
-"""What a trainer may be for its training to be reweighted: each limit with its remedy."""
+"""Which trainers are supported: each limit with its remedy."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 from curate.errors import InputError
 from curate.reweighters.trainer_batches import has_positions
 
-__all__ = ["check_trainer"]
-
 _WHOLE_MODEL = {"NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU"}
 
 
 def check_trainer(trainer: Any, replaced: Sequence[str]) -> None:
-    """Raises InputError where weights would be wrong, or would silently replace a loss that is not the usual one.
+    """Raise InputError where weights would be wrong, or would silently replace a loss that is not the usual one.
 
-    replaced: names of the methods that are about to be replaced on the trainer itself.
+    replaced: names of the methods that will be replaced on the trainer.
     """
     for reason in _reasons(trainer, replaced):
         raise InputError(reason)
@@ -64,12 +62,12 @@ def _of_the_loss(trainer: Any) -> Iterator[str]:
     if trainer.compute_loss_func is not None:
         yield "compute_loss_func and a reweighter cannot both decide the loss; leave one of them out"
     if trainer.label_smoother is not None:
-        yield "label smoothing is not part of the loss that is weighed; set label_smoothing_factor=0"
+        yield "label smoothing is not part of the weighted loss; set label_smoothing_factor=0"
     if getattr(args, "loss_type", None) == "dft":
-        yield "loss_type='dft' weighs tokens by itself; set loss_type='nll'"
+        yield "loss_type='dft' weights tokens by itself; set loss_type='nll'"
     text = trainer.model.config.get_text_config()
     if getattr(text, "output_router_logits", False):
         yield (
-            "the load-balancing loss of a mixture of experts is not part of the loss that is weighed; set "
+            "the load-balancing loss of a mixture of experts is not part of the weighted loss; set "
             "router_aux_loss_coef=0 (SFTConfig) or output_router_logits=False in the model's config"
         )

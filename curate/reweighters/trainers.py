@@ -1,8 +1,8 @@
-"""Reweighters in a stock `transformers.Trainer` or TRL `SFTTrainer`, or whatever derives from them.
+"""Reweighters in a stock `transformers.Trainer` or TRL `SFTTrainer`, or a class derived from them.
 
-    weighing = reweight(trainer, DynamicLoss())
+    reweighting = reweight(trainer, DynamicLoss())
     trainer.train()
-    weights, times = weighing.mean_weights()
+    weights, times = reweighting.mean_weights()
 
 The trainer keeps its data loader, accumulation, autocast, optimizer and checkpoints; the loss of a training step is
 replaced by sum(w n l) / sum(n) over the whole optimizer batch, all micro-batches and ranks: n the completion tokens of
@@ -31,50 +31,51 @@ from curate.reweighters.trainer_batches import (
     Columns,
     MicroBatch,
     RowCollator,
+    batch_weights,
     collated_tokens,
     further_tokens,
     has_positions,
     micro_batch,
     numbered,
-    weigh,
 )
 from curate.reweighters.trainer_checks import check_trainer
 from curate.tokenization.tokens import Tokens
 from curate.training.checkpoint import load_reweighting, save_reweighting
-from curate.training.reweighting import BeginningReweighter, Reweighting, Training, TrainingRows, mean_weights
+from curate.training.reweighting import ReweightingState, Training, TrainingRows, mean_weights
 from curate.types import FloatArray, IntArray
 
-__all__ = ["ReweightedTraining", "reweight"]
+__all__ = ["TrainerReweighting", "reweight"]
 
 _REPLACED = ("compute_loss", "get_batch_samples", "get_train_dataloader", "train")
 
 
-def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None) -> ReweightedTraining:
-    """Let `reweighter` decide what examples weigh in the training of `trainer`, a transformers.Trainer of any kind.
+def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None) -> TrainerReweighting:
+    """Weight the training examples of `trainer`, a transformers.Trainer of any kind, by `reweighter`.
 
-    rows: what a reweighter may ask of the rows of `trainer.train_dataset` beside their tokens. None = the columns of
-        that dataset, `source` being the one of that name; further datasets are tokenised by
-        `trainer.processing_class`: prompts and completions end to end as they are, messages by the chat template.
-        Where the rows were tokenised otherwise, say how: TrainingRows(columns, tokenise=...).
+    rows: columns of the rows of `trainer.train_dataset`, for the reweighter. None = those of that dataset, `source`
+        being the one of that name; further datasets are tokenized by `trainer.processing_class`: prompts and
+        completions end to end as they are, messages by the chat template. Where the rows were tokenized otherwise:
+        TrainingRows(columns, tokenise=...).
 
-    One micro-batch per step costs no further pass. With gradient accumulation all micro-batches of a step are looked at
-    first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own loss (entropy,
-    token accuracy) are missing from its training logs. Checkpoints hold what the reweighter remembers.
+    One micro-batch per step costs no further pass. With gradient accumulation a forward pass over all micro-batches of
+    a step comes first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own
+    loss (entropy, token accuracy) are missing from its training logs. Checkpoints hold the state of the reweighter.
 
-    Raises InputError where the trainer cannot be served (see `curate.reweighters.trainer_checks`), or the reweighter
-    finds nothing to work with.
+    Raises InputError where the trainer is not supported (see `curate.reweighters.trainer_checks`), or the data does not
+    serve the reweighter.
     """
     check_trainer(trainer, _REPLACED)
-    weighing = ReweightedTraining(trainer, reweighter, rows)
+    reweighting = TrainerReweighting(trainer, reweighter, rows)
     for name in _REPLACED:
-        setattr(trainer, name, getattr(weighing, name))
-    trainer.add_callback(_Callback(weighing))
-    return weighing
+        setattr(trainer, name, getattr(reweighting, name))
+    trainer.add_callback(_Callback(reweighting))
+    return reweighting
 
 
 @dataclass
 class _Step:
-    """The optimizer batch at hand. tokens: () completion tokens of all ranks. weights: (b,) of each micro-batch."""
+    """The current optimizer batch. done: micro-batches passed. tokens: () completion tokens of all ranks. weights: (b,)
+    of each micro-batch."""
 
     parts: list[MicroBatch]
     done: int = 0
@@ -82,14 +83,14 @@ class _Step:
     weights: list[torch.Tensor] | None = None
 
 
-class ReweightedTraining:
-    """A trainer whose steps are weighed; made by `reweight`. Its methods stand in for those of the trainer.
+class TrainerReweighting:
+    """A trainer with weighted steps; made by `reweight`. Its methods replace those of the trainer of the same name.
 
-    reweighting: the reweighter in the run of now.
+    reweighting: the reweighter in the current run.
     """
 
     def __init__(self, trainer: Any, reweighter: Any, rows: TrainingRows | None) -> None:
-        self.trainer, self.reweighter, self.given = trainer, reweighter, rows
+        self.trainer, self.reweighter, self.rows = trainer, reweighter, rows
         self.stock: dict[str, Callable[..., Any]] = {name: getattr(trainer, name) for name in _REPLACED}
         self.resumed: str | bool | None = None
         self.step: _Step | None = None
@@ -102,28 +103,28 @@ class ReweightedTraining:
         and (n,) how many did. InputError where rows have no positions.
         """
         if self.n is None:
-            raise InputError("rows of an IterableDataset have no positions to keep weights by; give a sized dataset")
+            raise InputError("rows of an IterableDataset have no positions to keep weights by; use a sized dataset")
         return mean_weights(self.reweighting.state())
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A fresh reweighter, before a run; InputError where it cannot serve."""
+        """Begin with a fresh reweighter, before a run. Raises InputError where it cannot serve."""
         self.model = _inner(self.trainer.model)
         with _plain_forward(self.model):
-            logit_map(self.model)  # worked out now, before any rank is in the middle of a step
-        if self.n is None and isinstance(self.reweighter, BeginningReweighter):
+            logit_map(self.model)  # probed now, before any rank is in the middle of a step
+        if self.n is None and getattr(self.reweighter, "begin", None) is not None:
             raise InputError(
                 f"{type(self.reweighter).__qualname__} has to know the rows, and an IterableDataset has none to look "
                 "up; give the trainer a dataset with a length, or choose a reweighter that looks at losses alone"
             )
-        self.reweighting = Reweighting(self.reweighter, self._training, self.n or 0)
+        self.reweighting = ReweightingState(self.reweighter, self._training, self.n or 0)
         if self.reweighting.embeds:
             check_embeddable(self.model)
         self.fresh = True
 
     def start(self) -> None:
-        """At the start of `trainer.train`: a second run begins anew, a resumed one goes on."""
+        """At the start of `trainer.train`, on all ranks: begin anew in a second run, or load a resumed run's state."""
         if not self.fresh or _inner(self.trainer.model) is not self.model:
             self.begin()
         self.fresh, self.step = False, None
@@ -131,9 +132,9 @@ class ReweightedTraining:
             from transformers.trainer_utils import get_last_checkpoint
 
             folder = get_last_checkpoint(self.trainer.args.output_dir) if self.resumed is True else self.resumed
-            kept = load_reweighting(Path(str(folder)), self.n or 0, self.reweighter)
-            assert kept is not None
-            self.reweighting.load_state(kept)
+            state = load_reweighting(Path(str(folder)), self.n or 0, self.reweighter)
+            assert state is not None
+            self.reweighting.load_state(state)
 
     def _training(self) -> Training:
         args = self.trainer.args
@@ -156,21 +157,21 @@ class ReweightedTraining:
 
     def _rows(self, tokens: Tokens) -> TrainingRows:
         columns = Columns(self.trainer.train_dataset)
-        given = self.given or TrainingRows(columns, "source" if "source" in columns else None)
-        if given.tokenise is not None:
-            return given
+        rows = self.rows or TrainingRows(columns, "source" if "source" in columns else None)
+        if rows.tokenise is not None:
+            return rows
         longest = getattr(self.trainer.args, "max_length", None) or int(tokens.lengths.max(initial=1))
-        return replace(given, tokenise=partial(further_tokens, self.trainer.processing_class, longest))
+        return replace(rows, tokenise=partial(further_tokens, self.trainer.processing_class, longest))
 
     # -- in place of the trainer's methods ----------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """The trainer's own, which tells nobody where it resumes from."""
+        """The trainer's own; keeps where it resumes from, which callbacks are not passed."""
         self.resumed = resume_from_checkpoint
         return self.stock["train"](resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
-        """The trainer's own, over rows that keep their numbers."""
+        """The trainer's own, over rows with their positions."""
         trainer = self.trainer
         if self.n is None:
             return self.stock["get_train_dataloader"]()
@@ -181,27 +182,27 @@ class ReweightedTraining:
             )
         trainer._set_signature_columns_if_needed()
         names = ("train_dataset", "data_collator", "_signature_columns")
-        kept = {name: getattr(trainer, name) for name in names}
+        stock = {name: getattr(trainer, name) for name in names}
         trainer.train_dataset = numbered(trainer.train_dataset)
         trainer.data_collator = RowCollator(trainer.data_collator)
         trainer._signature_columns = [*trainer._signature_columns, ROW]
         try:
             return self.stock["get_train_dataloader"]()
         finally:
-            for name, value in kept.items():
+            for name, value in stock.items():
                 setattr(trainer, name, value)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """The trainer's own: all micro-batches of an optimizer step. Their row numbers stay here."""
-        found = self.stock["get_batch_samples"](*args, **kwargs)
-        batches, device = found[0], self.trainer.args.device
+        """The trainer's own: all micro-batches of an optimizer step, without the positions of their rows."""
+        samples = self.stock["get_batch_samples"](*args, **kwargs)
+        batches, device = samples[0], self.trainer.args.device
         self.step = _Step([micro_batch(batch, device, batch.pop(ROW, None)) for batch in batches])
-        return found
+        return samples
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **kwargs: Any
     ) -> Any:
-        """In training, this rank's part of the weighed loss, scaled so that the trainer's own scaling undoes it."""
+        """In training, this rank's part of the weighted loss, scaled so that the trainer's own scaling undoes it."""
         step = self.step
         if step is None or not self.trainer.model.training:
             stock = self.stock["compute_loss"]
@@ -211,7 +212,7 @@ class ReweightedTraining:
         number, step.done = step.done, step.done + 1
         sums, embeddings = self._through(model, step.parts[number])
         if step.weights is None:
-            self._weigh(step, [(sums.detach(), embeddings)])
+            self._set_weights(step, [(sums.detach(), embeddings)])
         assert step.weights is not None
         assert step.tokens is not None
         loss = (sums * step.weights[number]).sum() / step.tokens
@@ -221,29 +222,30 @@ class ReweightedTraining:
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _trainer_scaled(self, num_items_in_batch: Any) -> bool:
-        """Whether the trainer takes the loss as it is, instead of dividing it by the number of micro-batches."""
-        said = getattr(self.trainer, "loss_is_scaled_for_ga", None)
-        known = self.trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
-        return bool(known if said is None else said)
+        """Whether the trainer leaves the loss as it is, instead of dividing it by the number of micro-batches."""
+        scaled = getattr(self.trainer, "loss_is_scaled_for_ga", None)
+        if scaled is None:
+            scaled = self.trainer.model_accepts_loss_kwargs and num_items_in_batch is not None
+        return bool(scaled)
 
     # -- one optimizer step -------------------------------------------------------------------------------------------
 
     def _open(self, step: _Step) -> None:
-        """Before the first micro-batch: what looks at the model between steps, and at batches of several parts."""
+        """Before the first micro-batch, on all ranks: refresh the reweighter, and weight a batch of several parts."""
         if bool(torch.stack([part.broken for part in step.parts]).any()):
             raise InputError("an attention mask has a hole inside a row; let the collator pad rows at one end")
         self.budget = max(self.budget, *(part.batch.input_ids.numel() for part in step.parts))
-        # Copies of weights that autocast made without a gradient must not serve the training pass, nor the reverse.
+        # Autocast's copies of weights made without a gradient must not be used in the training pass, nor the reverse.
         torch.clear_autocast_cache()
         self.reweighting.refresh(self.trainer.state.global_step)
         if len(step.parts) > 1:
             devices = [self.trainer.args.device] if self.trainer.args.device.type == "cuda" else []
             with torch.no_grad(), torch.random.fork_rng(devices):
-                self._weigh(step, [self._losses(part) for part in step.parts])
+                self._set_weights(step, [self._losses(part) for part in step.parts])
         torch.clear_autocast_cache()
 
     def _losses(self, part: MicroBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(b,) summed losses, and (b, d) embeddings where they are wanted."""
+        """(b,) summed losses, and (b, d) embeddings where wanted."""
         if self.reweighting.embeds:
             return embedded_losses(self.model, part.batch, part.lengths)
         return batch_losses(self.model, part.batch), None
@@ -261,41 +263,41 @@ class ReweightedTraining:
         with stack:
             stack.enter_context(_plain_forward(inner))
             inner.forward = forward
-            found = wrapped(part.batch.input_ids)
-        return found[0], found[1] if len(found) > 1 else None
+            outputs = wrapped(part.batch.input_ids)
+        return outputs[0], outputs[1] if len(outputs) > 1 else None
 
-    def _weigh(self, step: _Step, found: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
-        at, args = self.trainer.state.global_step, self.trainer.args
-        step.weights, step.tokens = weigh(self.reweighting, step.parts, found, at, args.learning_rate)
+    def _set_weights(self, step: _Step, outputs: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        number, args = self.trainer.state.global_step, self.trainer.args
+        step.weights, step.tokens = batch_weights(self.reweighting, step.parts, outputs, number, args.learning_rate)
 
 
 class _Callback(TrainerCallback):
-    """Tells of a run's start, and of checkpoints that were written."""
+    """Starts the reweighter with a run, and saves its state with each checkpoint."""
 
-    def __init__(self, weighing: ReweightedTraining) -> None:
-        self.weighing = weighing
+    def __init__(self, reweighting: TrainerReweighting) -> None:
+        self.reweighting = reweighting
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.weighing.start()
+        self.reweighting.start()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if args.should_save:
-            save_reweighting(self.weighing.reweighting, folder)
+            save_reweighting(self.reweighting.reweighting, folder)
 
 
 def _inner(model: Any) -> Any:
-    """The causal language model itself; peft's adapters are in it."""
+    """The causal language model itself, peft's adapters included."""
     return getattr(model, "get_base_model", lambda: model)()
 
 
 @contextlib.contextmanager
 def _plain_forward(module: Any) -> Iterator[None]:
-    """Without what others put in the place of this one module's `forward` (autocast, a fused head), for the while."""
-    put = module.__dict__.pop("forward", None)
+    """The module's own `forward` inside the context, without replacements (autocast, a fused head)."""
+    replaced = module.__dict__.pop("forward", None)
     try:
         yield
     finally:
         module.__dict__.pop("forward", None)
-        if put is not None:
-            module.forward = put
+        if replaced is not None:
+            module.forward = replaced

@@ -1,4 +1,4 @@
-"""A point in a training run: lent to whoever measures, saved so that the run can go on from it."""
+"""Training checkpoints: evaluate, save and resume."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from curate.optimizers import SteppedOptimizer
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
-from curate.training.fsdp import place_
-from curate.training.reweighting import Reweighting
+from curate.training.fsdp import copy_into_, sharded_like
+from curate.training.reweighting import ReweightingState
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_reweighting", "load_weights", "save_reweighting"]
-
-# What may differ between the two halves of a resumed run: where it ends, and how its memory is laid out.
+# Settings that may differ in a resumed run: where it ends, and how its memory is laid out.
 _FREE = ("steps", "micro_batch_tokens", "gradient_checkpointing", "sharding")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `step` optimizer steps, lent for the body of the caller's loop.
+    """A training run after `step` optimizer steps, for the body of the caller's loop (`curate.training.loop.train`).
 
-    model: float32 weights, eval mode; the live model, so only valid until the loop goes on.
+    It is not the `LiveCheckpoint` that measures of the proxy are passed, which is made from it.
+
+    model: float32 weights, eval mode; the live model, so only valid until the next iteration of the loop.
     losses: one mean training loss per step so far, nats per completion token, unweighted.
     tokens_seen: tokens trained on, prompts included and padding not; seconds: time spent in steps.
-    micro_batch_tokens: most tokens that go through the model at once, see `TrainConfig`; None = not known. lowered:
-    whether that is less than was asked for, because memory ran out; a run that goes on then keeps to it.
-    reweighting: the reweighter of the run and the weights it gave so far; None where there is none.
-    drops_out: whether the training draws at random, so that its result depends on the size of micro-batches.
+    micro_batch_tokens: most tokens per forward pass, see `TrainConfig`; None = not known. lowered: whether that is less
+    than was configured, because memory ran out; a resumed run then keeps to it.
+    reweighting: the reweighter of the run and the weights so far; None where there is none.
+    drops_out: whether dropout is active, so that the result depends on the size of micro-batches.
+    full_optimizer_state: by parameter name, of a sharded optimizer; on rank 0 only. None = that of `optimizer`.
     """
 
     step: int
@@ -52,23 +53,24 @@ class Checkpoint:
     tokens: Tokens = field(repr=False)
     micro_batch_tokens: int | None = None
     lowered: bool = False
-    reweighting: Reweighting | None = field(default=None, repr=False)
+    reweighting: ReweightingState | None = field(default=None, repr=False)
     drops_out: bool = False
+    full_optimizer_state: dict[str, dict[str, torch.Tensor]] | None = field(default=None, repr=False)
 
     def save(self, directory: Path, *, resumable: bool = True, frozen: bool = True) -> None:
         """Write model.safetensors (float32) into an existing folder, for `load_weights`.
 
         resumable: also optimizer.safetensors, reweighting.safetensors where there is a reweighter and, last,
         trainer.json, for `train(..., resume=directory)`.
-        frozen: also weights that are not trained; without them, whoever resumes must start from the same ones.
-        Call it on rank 0 only; every rank can resume from the folder. Not atomic: see `curate.storage.atomic`.
+        frozen: also weights that are not trained; without them, a resumed run must start from the same ones.
+        Rank 0 alone calls it; every rank can resume from the folder. Not atomic: see `curate.storage.atomic`.
         """
-        left_out = set() if frozen else _frozen(self.model)
-        weights = {n: tensor.contiguous() for n, tensor in state_tensors(self.model).items() if n not in left_out}
+        excluded = set() if frozen else _frozen(self.model)
+        weights = {n: tensor.contiguous() for n, tensor in state_tensors(self.model).items() if n not in excluded}
         save_file(weights, directory / "model.safetensors", {"format": "pt"})
         if not resumable:
             return
-        save_file(_optimizer_tensors(self.optimizer), directory / "optimizer.safetensors")
+        save_file(self._optimizer_tensors(), directory / "optimizer.safetensors")
         if self.reweighting is not None:
             save_reweighting(self.reweighting, directory)
         record = {
@@ -83,19 +85,33 @@ class Checkpoint:
         record["files"] = file_checksums(directory, ["*.safetensors"])
         (directory / "trainer.json").write_text(record_text(record), encoding="utf-8")
 
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        """State of the optimizer by "PARAMETER/KEY"."""
+        state = self.full_optimizer_state
+        if state is None:
+            names = _parameter_names(self.optimizer)
+            state = {names[index]: values for index, values in self.optimizer.state_dict()["state"].items()}
+        tensors = {}
+        for name, values in state.items():
+            for key, value in values.items():
+                if not isinstance(value, torch.Tensor):
+                    raise InputError(f"optimizer state {key!r} of {name} is no tensor; make it one")
+                tensors[f"{name}/{key}"] = value.contiguous()
+        return tensors
+
     def _identity(self) -> dict[str, Any]:
-        described = {key: value for key, value in describe(self.config).items() if key not in _FREE}
-        described["horizon_steps"] = self.config.horizon_steps or self.config.steps
+        settings = {key: value for key, value in describe(self.config).items() if key not in _FREE}
+        settings["horizon_steps"] = self.config.horizon_steps or self.config.steps
         digest = hashlib.blake2b(digest_size=16)
         for array in (self.tokens.ids, self.tokens.supervised, self.tokens.offsets, self.tokens.valid):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        return {"config": described, "data": digest.hexdigest()}
+        return {"config": settings, "data": digest.hexdigest()}
 
 
 def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
-    """`fresh` (step 0 of the same run) at the saved step; weights and optimizer state are set in place.
+    """`fresh` (step 0 of the same run) at the saved step; weights and optimizer state are loaded in place.
 
-    Raises InputError where the folder holds no finished checkpoint, or one of another run.
+    All ranks call it. Raises InputError where the folder holds no finished checkpoint, or one of another run.
     """
     remedy = f"remove {directory}, and training starts afresh"
     record = read_record(directory / "trainer.json", remedy)
@@ -109,7 +125,7 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
                 f"{directory} was trained with {key}={saved}, now it is {value}; set it back or start afresh"
             )
     if record["data"] != own["data"]:
-        raise InputError(f"{directory} was trained on other data; give the same rows or start afresh")
+        raise InputError(f"{directory} was trained on other data; pass the same rows or start afresh")
     if record["step"] > fresh.config.steps:
         raise InputError(f"{directory} is at step {record['step']}, past steps; raise steps or start afresh")
     load_weights(fresh.model, directory, frozen=record.get("frozen", True))
@@ -119,16 +135,16 @@ def load_checkpoint(directory: Path, fresh: Checkpoint) -> Checkpoint:
     return replace(fresh, **reached, micro_batch_tokens=limit, lowered=limit is not None)
 
 
-def save_reweighting(reweighting: Reweighting, directory: Path) -> None:
+def save_reweighting(reweighting: ReweightingState, directory: Path) -> None:
     """Write reweighting.safetensors into an existing folder, for `load_reweighting`."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in reweighting.state().items()}
-    save_file(state, directory / "reweighting.safetensors", {"reweighter": _called(reweighting.reweighter)})
+    save_file(state, directory / "reweighting.safetensors", {"reweighter": _identity_of(reweighting.reweighter)})
 
 
 def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torch.Tensor] | None:
-    """The state of `reweighter` from a folder that `save_reweighting` wrote to, for a run over n rows; None for None.
+    """The state of `reweighter` saved by `save_reweighting`, for a run over n rows; None without a reweighter.
 
-    Raises InputError where the run had none and one is given, the other way round, or another one.
+    Raises InputError where the saved run had no reweighter, another one, or one where there is none now.
     """
     path = directory / "reweighting.safetensors"
     if path.is_file() == (reweighter is None):
@@ -138,19 +154,19 @@ def load_reweighting(directory: Path, n: int, reweighter: Any) -> dict[str, torc
         return None
     try:
         with safe_open(path, "pt") as file:
-            before = (file.metadata() or {}).get("reweighter")
+            saved = (file.metadata() or {}).get("reweighter")
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not readable ({error}); start afresh") from error
-    if before != _called(reweighter):
+    if saved != _identity_of(reweighter):
         raise InputError(f"{directory} was trained with another reweighter, or other settings of it; start afresh")
     if len(state["sums"]) != n:
         raise InputError(f"{directory} was trained on {len(state['sums'])} rows, now there are {n}; start afresh")
     return dict(state)
 
 
-def _called(reweighter: Any) -> str:
-    """What tells a reweighter from another: its parameters, or its class where they cannot be read."""
+def _identity_of(reweighter: Any) -> str:
+    """Fingerprint of its parameters, or its class where they cannot be read."""
     try:
         return fingerprint(reweighter)
     except InputError:
@@ -162,16 +178,16 @@ def _frozen(model: Any) -> set[str]:
 
 
 def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
-    """Copy model.safetensors of a saved checkpoint into `model`, in place, on whatever device it is.
+    """Copy model.safetensors of a saved checkpoint into `model`, in place, on any device.
 
-    frozen: as it was saved with; without, the model keeps its own frozen weights.
+    frozen: as in `Checkpoint.save`; without, the model keeps its own frozen weights.
     """
     try:
         saved = load_file(directory / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise InputError(f"{directory} holds no readable model.safetensors ({error})") from error
-    kept = set() if frozen else _frozen(model)
-    own = {name: tensor for name, tensor in state_tensors(model).items() if name not in kept}
+    excluded = set() if frozen else _frozen(model)
+    own = {name: tensor for name, tensor in state_tensors(model).items() if name not in excluded}
     for name in sorted(own.keys() ^ saved.keys()):
         where = "model" if name in own else "file"
         raise InputError(f"{directory}: weight {name} is in the {where} only; load the model that was saved")
@@ -181,30 +197,20 @@ def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
                 f"{directory}: weight {name} has shape {tuple(saved[name].shape)} but the model's has "
                 f"{tuple(tensor.shape)}; load the model that was saved"
             )
-        place_(tensor, saved[name])
+        copy_into_(tensor, saved[name])
 
 
-def _names(optimizer: SteppedOptimizer) -> list[str]:
+def _parameter_names(optimizer: SteppedOptimizer) -> list[str]:
     return [name for group in optimizer.param_groups for name in group["param_names"]]
 
 
-def _optimizer_tensors(optimizer: SteppedOptimizer) -> dict[str, torch.Tensor]:
-    names = _names(optimizer)
-    tensors = {}
-    for index, values in optimizer.state_dict()["state"].items():
-        for key, value in values.items():
-            if not isinstance(value, torch.Tensor):
-                raise InputError(f"optimizer state {key!r} of {names[index]} is no tensor; make it one")
-            tensors[f"{names[index]}/{key}"] = value.contiguous()
-    return tensors
-
-
 def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[str, torch.Tensor]) -> None:
-    index = {name: position for position, name in enumerate(_names(optimizer))}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    index = {name: position for position, name in enumerate(_parameter_names(optimizer))}
     state: dict[int, dict[str, torch.Tensor]] = {}
     for label, tensor in tensors.items():
         name, key = label.rsplit("/", 1)
         if name not in index:
             raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
-        state.setdefault(index[name], {})[key] = tensor
+        state.setdefault(index[name], {})[key] = sharded_like(tensor, parameters[index[name]])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

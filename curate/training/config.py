@@ -1,21 +1,30 @@
-"""How a model is trained, and what one optimizer step was like."""
+"""Training settings, the learning-rate schedule, and the record of one optimizer step."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from curate.component import Component
 from curate.optimizers import AdamW
 
-__all__ = ["StepRecord", "TrainConfig", "learning_rate_factor"]
+# Field types that `Proxy` and `Finetuning` share with `TrainConfig`; their defaults are in `DEFAULTS`.
+BatchSize = Annotated[int, Field(ge=1)]
+PeakLearningRate = Annotated[float, Field(gt=0)]
+LearningRateSchedule = Literal["cosine", "linear", "constant"]
+WarmupRatio = Annotated[float, Field(ge=0, lt=1)]
+WeightDecay = Annotated[float, Field(ge=0)]
+MaxGradNorm = Annotated[float, Field(gt=0)]
+Precision = Literal["auto", "float32", "bfloat16"]
+MicroBatchTokens = Annotated[int | None, Field(ge=1)]
+Sharding = Literal["none", "fsdp"]
 
 
 class TrainConfig(Component):
-    """How a model is trained.
+    """Settings of the training loop.
 
     steps: optimizer steps after which training stops.
     horizon_steps: steps the learning-rate schedule spans, at least `steps`; None = `steps`. A run that stops
@@ -24,30 +33,30 @@ class TrainConfig(Component):
     learning_rate: peak. warmup_ratio: share of the horizon over which the rate rises linearly from zero.
     max_grad_norm: a gradient of larger L2 norm is scaled down to it; None = never.
     optimizer: see `curate.optimizers`.
-    precision: bfloat16 is autocast over float32 weights; auto takes it where the hardware multiplies it fast.
-    micro_batch_tokens: most tokens, padding included, that go through the model at once; None = 4096 on a CPU,
-        16384 elsewhere. Bounds memory and changes no result beyond rounding, unless the model drops out at random.
-    dropout: whether what the model's configuration drops at random in training is dropped. False: it is trained in
-        evaluation mode, so nothing is, and nothing but rounding depends on the size of micro-batches.
+    precision: bfloat16 is autocast over float32 weights; auto uses it where the hardware multiplies it fast.
+    micro_batch_tokens: most tokens per forward pass, padding included; None = 4096 on a CPU, 16384 elsewhere. Bounds
+        memory and changes no result beyond rounding, unless dropout is active.
+    dropout: whether dropout of the model's configuration is active. False: the model is trained in evaluation mode,
+        and nothing but rounding depends on the size of micro-batches.
     gradient_checkpointing: recompute activations in the backward pass; less memory, about a third slower.
-    sharding: "fsdp" keeps on each rank only its part of weights, gradients and moments (FSDP2; AdamW only). While a
-        checkpoint is lent, and at the end, the weights are whole on all ranks, to be saved.
+    sharding: "fsdp" keeps on each rank only its part of weights, gradients and moments (FSDP2; AdamW only). While the
+        caller has a checkpoint, and at the end, the weights are unsharded on all ranks, to be saved.
     """
 
     steps: int = Field(ge=1)
     horizon_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=2e-5, gt=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    batch_size: BatchSize = 32
+    learning_rate: PeakLearningRate = 2e-5
+    schedule: LearningRateSchedule = "cosine"
+    warmup_ratio: WarmupRatio = 0.03
+    weight_decay: WeightDecay = 0.0
+    max_grad_norm: MaxGradNorm | None = 1.0
     optimizer: Any = Field(default_factory=AdamW)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    precision: Precision = "auto"
+    micro_batch_tokens: MicroBatchTokens = None
     dropout: bool = True
     gradient_checkpointing: bool = False
-    sharding: Literal["none", "fsdp"] = "none"
+    sharding: Sharding = "none"
     seed: int = 0
 
     @model_validator(mode="after")
@@ -63,14 +72,23 @@ class TrainConfig(Component):
         return self
 
 
+DEFAULTS: Any = TrainConfig(steps=1)
+
+
+def shared_settings(component: Component) -> dict[str, Any]:
+    """The fields that `component` has in common with `TrainConfig`, as arguments of it, but for lengths in steps."""
+    shared = TrainConfig.model_fields.keys() & type(component).model_fields.keys() - {"steps"}
+    return {name: getattr(component, name) for name in shared}
+
+
 @dataclass(frozen=True)
 class StepRecord:
-    """What one optimizer step was like.
+    """Record of one optimizer step.
 
     step: number of the step, from 1. loss: nats per completion token, unweighted. learning_rate: of the training
     configuration at this step; parameter groups with a peak of their own follow the same schedule. gradient_norm: L2,
-    before clipping. gradients: how many the optimizer took. tokens, seconds: of the run so far, as in `Checkpoint`.
-    micro_batch_tokens: most tokens that went through the model at once. notes: lines that the user should see.
+    before clipping. gradients: how many the optimizer used. tokens, seconds: of the run so far, as in `Checkpoint`.
+    micro_batch_tokens: most tokens per forward pass. notes: messages for the user.
     """
 
     step: int

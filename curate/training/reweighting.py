@@ -1,8 +1,4 @@
-"""What an online reweighter is told, and how the training loop keeps one: begun, refreshed, asked, saved.
-
-A reweighter that only looks at losses is one method (`curate.protocols.Reweighter`). One that has to know the run (the
-model, the rows, a further dataset) also has `begin`, and what that returns lives as long as the run.
-"""
+"""Online reweighting: the protocol of reweighters, their inputs, and their state in a training run."""
 
 from __future__ import annotations
 
@@ -24,31 +20,13 @@ if TYPE_CHECKING:
     from curate.models.batches import Batch
 
 
-__all__ = [
-    "NO_ROWS",
-    "BatchOutputs",
-    "BeginningReweighter",
-    "EmbeddingReweighter",
-    "OptimizerBatch",
-    "RefreshedReweighter",
-    "RememberingReweighter",
-    "Reweighter",
-    "Reweighting",
-    "RowReweighter",
-    "Training",
-    "TrainingRows",
-    "mean_weights",
-    "of_rows",
-]
-
-
 @dataclass(frozen=True)
 class OptimizerBatch:
     """The b examples of one whole optimizer batch, of all micro-batches and ranks.
 
     step: optimizer updates done before this one.
     tokens: (b,) int64 completion tokens of each.
-    rows: (b,) int64 positions in the training data; None in a loop that does not know them.
+    rows: (b,) int64 positions in the training data; None in a loop without them.
     """
 
     step: int
@@ -56,7 +34,7 @@ class OptimizerBatch:
     rows: torch.Tensor | None = None
 
     def known_rows(self, wanted_by: str) -> torch.Tensor:
-        """(b,) `rows`, on the CPU. Raises InputError in a loop that does not know them."""
+        """(b,) `rows`, on the CPU. Raises InputError in a loop without them."""
         if self.rows is None:
             raise InputError(
                 f"{wanted_by} weighs rows by their place in the training data; give OptimizerBatch rows, those places"
@@ -66,10 +44,10 @@ class OptimizerBatch:
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """What the model says of the b examples, at the weights before the update; detached.
+    """Outputs of the model for the b examples, at the weights before the update; detached.
 
     losses: (b,) float32 mean nats per completion token.
-    embeddings: (b, d) float32, see `curate.models.embeddings`; only for a reweighter that wants them.
+    embeddings: (b, d) float32, see `curate.models.embeddings`; only for a reweighter with `embeds`.
     """
 
     losses: torch.Tensor
@@ -78,11 +56,11 @@ class BatchOutputs:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What there is to know of the n rows that are trained on, besides their tokens.
+    """Columns of the n training rows, and how to tokenize a further dataset as they were.
 
     columns: name -> (n,) values of that column of the data.
-    source: name of the column that says where a row comes from, where the data has one.
-    tokenise: a further dataset as the rows were tokenised: whatever `curate.read` takes, and its options.
+    source: name of the column with the source of each row, where the data has one.
+    tokenise: tokens of a further dataset: any input of `curate.read`, and its options.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -99,7 +77,7 @@ class TrainingRows:
         return values
 
     def tokens_of(self, data: Any, reading: Mapping[str, Any], wanted_by: str) -> Tokens:
-        """A further dataset, tokenised as the rows were; its valid rows alone. InputError where there are none."""
+        """Valid rows of a further dataset, tokenized as the training rows were. InputError where there are none."""
         if self.tokenise is None:
             raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenise to the loop")
         tokens = self.tokenise(data, reading)
@@ -117,11 +95,11 @@ NO_ROWS = TrainingRows({})
 
 @dataclass(frozen=True)
 class Training:
-    """The run that a reweighter takes part in, alike on all ranks.
+    """The run that a reweighter is part of, the same on all ranks.
 
-    tokens: of the n rows trained on. rows: what else is known of them. batch_size: rows per optimizer step.
-    seed: of the run. half: whether it computes in bfloat16 autocast. make_batch: rows of some tokens for the model.
-    budget: most tokens that go through the model at once.
+    tokens: of the n training rows. rows: their columns. batch_size: rows per optimizer step. seed: of the run. half:
+    whether it computes in bfloat16 autocast. make_batch: a model batch of some rows of some tokens. budget: most
+    tokens per forward pass.
     """
 
     model: Any
@@ -137,41 +115,67 @@ class Training:
     def gradient(self, tokens: Tokens) -> list[torch.Tensor]:
         """Gradient of the mean loss per completion token over the valid rows of `tokens`, as `curate.models.gradients`.
 
-        One tensor per trainable parameter, in the model's order. Ranks share out the rows.
+        One tensor per trainable parameter, in the model's order. All ranks call it, and share the rows.
         """
         return models.mean_gradient(
             self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
         )
 
     def embeddings(self, tokens: Tokens) -> torch.Tensor:
-        """(n, d) float32 embeddings of the rows of `tokens` at the weights of now, in eval mode."""
+        """(n, d) float32 embeddings of the rows of `tokens` at the current weights, in eval mode."""
         return models.embeddings_of(
             self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
         )
 
 
-class Reweighting:
-    """A reweighter in a run over n rows: asked once an optimizer step, and what it said is added up per row.
+@runtime_checkable
+class Reweighter(Protocol):
+    """Weights of the examples of one optimizer batch. One method; the rest are optional hooks, used where present.
 
-    training: makes what a reweighter that begins is told; not called for others.
-    reweighter: as it was given. live: what it began as. embeds: whether it wants embeddings of the batch. averages:
-    what its method averages; the record of the rows is in that unit.
+    `begin(training: Training) -> Reweighter`: for a reweighter that needs the run: the model, the rows, a dataset of
+        its own. Returns what is called for weights in this run, which may keep state and has the hooks below. Raises
+        InputError where the run cannot serve it.
+    `averages: Literal["tokens", "rows"]`: what the method averages; "tokens" where it is missing. With "rows" its
+        `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the mean of
+        w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
+    `embeds: bool`: whether `BatchOutputs.embeddings` is wanted.
+    `refresh(step: int) -> None`: evaluates the model between steps. Called on all ranks before the update that follows
+        `step` updates; the weights must be unchanged at its end. Called again with smaller batches where it ran out of
+        memory; it must not have changed anything by then.
+    `state() -> dict[str, torch.Tensor]` and `load_state(state)`: what it remembers, by name, and its way back into a
+        resumed run.
+    """
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        """(b,) detached weights for the b examples of the whole optimizer batch; mean 1 for softmax-type methods.
+
+        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token.
+        """
+        ...
+
+
+class ReweightingState:
+    """A reweighter in a run over n rows: called once per optimizer step, its weights recorded per row.
+
+    training: makes the argument of the hook `begin`; not called without one. reweighter: as it was passed. live: what
+    it began as. embeds, averages: its hooks, see `Reweighter`. sums, times: (n,) sum of each row's weights, in the
+    unit of `averages`, and how many steps drew it.
     """
 
     def __init__(self, reweighter: Any, training: Callable[[], Training], n: int, *, sharded: bool = False) -> None:
         import torch
 
-        self.live = reweighter.begin(training()) if isinstance(reweighter, BeginningReweighter) else reweighter
+        begin = getattr(reweighter, "begin", None)
+        self.live = reweighter if begin is None else begin(training())
         if not isinstance(self.live, Reweighter):
             raise InputError(
                 f"{type(reweighter).__qualname__} does not fit: a reweighter has a method weights(batch, outputs)"
             )
         self.reweighter = reweighter
-        self.embeds = isinstance(self.live, EmbeddingReweighter) and self.live.embeds
-        self.averages: Literal["tokens", "rows"] = (
-            self.live.averages if isinstance(self.live, RowReweighter) else "tokens"
-        )
-        if sharded and (self.embeds or isinstance(self.live, RefreshedReweighter)):
+        self.embeds = bool(getattr(self.live, "embeds", False))
+        self.averages: Literal["tokens", "rows"] = getattr(self.live, "averages", "tokens")
+        self._refresh: Callable[[int], None] | None = getattr(self.live, "refresh", None)
+        if sharded and (self.embeds or self._refresh is not None):
             raise InputError(
                 f"{type(reweighter).__qualname__} looks at the whole model, which sharding leaves on no rank; choose a "
                 "reweighter that looks at losses or columns alone, or leave sharding out"
@@ -180,14 +184,14 @@ class Reweighting:
         self.times = torch.zeros(n, dtype=torch.int64)
 
     def refresh(self, step: int) -> None:
-        """Before the update that follows `step` updates."""
-        if isinstance(self.live, RefreshedReweighter):
-            self.live.refresh(step)
+        """Run the hook `refresh`, before the update that follows `step` updates."""
+        if self._refresh is not None:
+            self._refresh(step)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) finite weights of the batch loss, detached. The method's own are added to the record of the rows.
+        """(b,) finite weights of the batch loss, detached; those of the method are added to the record of the rows.
 
-        Raises InputError where the reweighter returns others.
+        Raises InputError where the reweighter returns anything else.
         """
         import torch
 
@@ -207,15 +211,19 @@ class Reweighting:
 
     def state(self) -> dict[str, torch.Tensor]:
         """All that a resumed run must know, by name."""
-        own = self.live.state() if isinstance(self.live, RememberingReweighter) else {}
+        own = self.live.state() if self._remembers else {}
         return {"sums": self.sums, "times": self.times} | {f"own/{name}": tensor for name, tensor in own.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         self.sums, self.times = state["sums"].clone(), state["times"].clone()
-        own = {name.removeprefix("own/"): tensor for name, tensor in state.items() if name.startswith("own/")}
-        if isinstance(self.live, RememberingReweighter):
+        if self._remembers:
+            own = {name.removeprefix("own/"): tensor for name, tensor in state.items() if name.startswith("own/")}
             self.live.load_state(own)
+
+    @property
+    def _remembers(self) -> bool:
+        return None not in (getattr(self.live, "state", None), getattr(self.live, "load_state", None))
 
 
 def of_rows(weights: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -234,74 +242,9 @@ def _sizes(tokens: torch.Tensor) -> torch.Tensor:
 def mean_weights(state: Mapping[str, torch.Tensor]) -> tuple[FloatArray, IntArray]:
     """(n,) mean weight of every row over the steps that drew it (NaN where none did), and (n,) how many did.
 
-    Weights are the method's own w, also of a method that averages rows (see `curate.protocols.RowReweighter`).
+    Weights are the method's own w, also where it averages rows (see `Reweighter`).
     """
     times = state["times"].numpy()
     sums = state["sums"].numpy()
     means = np.divide(sums, times, out=np.full(len(sums), np.nan), where=times > 0)
     return means.astype(np.float32), times
-
-
-@runtime_checkable
-class Reweighter(Protocol):
-    """Weights of the examples of one optimizer batch."""
-
-    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
-        """(b,) detached weights for the b examples of the whole optimizer batch; mean 1 for softmax-type methods.
-
-        The batch loss is sum(w * n * l) / sum(n), n the completion tokens and l the mean losses in nats per token. A
-        method that averages rows instead of tokens is a `RowReweighter`.
-        """
-        ...
-
-
-@runtime_checkable
-class RowReweighter(Reweighter, Protocol):
-    """A reweighter that says whether its method averages tokens or the mean losses of rows. Optional; else tokens.
-
-    Of rows: its `weights` are w_i mean(n) / n_i (`curate.training.reweighting.of_rows`), so that the batch loss is the
-    mean of w_i l_i over the rows, and w_i, of mean 1 over the rows, is what the record of a run holds.
-    """
-
-    averages: Literal["tokens", "rows"]
-
-
-@runtime_checkable
-class BeginningReweighter(Protocol):
-    """A reweighter that has to know the run: the model, the rows, a dataset of its own."""
-
-    def begin(self, training: Training) -> Reweighter:
-        """What is asked for weights in this run, and may remember. InputError where the run cannot serve it."""
-        ...
-
-
-@runtime_checkable
-class EmbeddingReweighter(Reweighter, Protocol):
-    """A reweighter that can ask for embeddings of the batch beside its losses. Optional."""
-
-    embeds: bool
-
-
-@runtime_checkable
-class RefreshedReweighter(Reweighter, Protocol):
-    """A reweighter that looks at the model between steps. Optional."""
-
-    def refresh(self, step: int) -> None:
-        """Called on all ranks before the update that follows `step` updates; weights must be as before at its end.
-
-        Called again where memory ran out in it, with smaller batches: it must not have changed anything by then.
-        """
-        ...
-
-
-@runtime_checkable
-class RememberingReweighter(Reweighter, Protocol):
-    """A reweighter whose past decides its weights: a run that is resumed gives it back. Optional."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """What it remembers, by name."""
-        ...
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from what `state` gave."""
-        ...

@@ -1,4 +1,4 @@
-"""Which rows each optimizer step trains on, and how they are split to fit in memory."""
+"""The rows of each optimizer step, and their split into micro-batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import numpy as np
 from curate.seeds import derive_seed
 from curate.types import IntArray
 
-__all__ = ["RowOrder", "micro_batches"]
-
 
 @dataclass(frozen=True)
 class RowOrder:
     """The rows of every optimizer step: a pure function of (rows, batch_size, seed, step).
 
-    Epoch e visits each of `rows` once, in a permutation drawn from (seed, e). Epochs are laid end to end and
-    cut into batches of exactly `batch_size`: a batch that an epoch cannot fill carries on into the next one.
+    Epoch e visits each of `rows` once, in a permutation drawn from (seed, e). Epochs are concatenated and
+    cut into batches of exactly `batch_size`: a batch that an epoch cannot fill continues into the next one.
     """
 
     rows: IntArray
@@ -52,12 +50,12 @@ def micro_batches(lengths: IntArray, budget: int, pass_cost: int) -> list[IntArr
     length-sorted rows, the one with the least padded tokens + pass_cost * passes.
     """
     order = np.argsort(lengths, kind="stable")
-    ordered = lengths[order]
+    ordered = lengths[order]  # (b,) ascending
     end = len(ordered)
-    best = np.zeros(end + 1)  # cost of the first i rows
-    start = np.zeros(end + 1, np.int64)  # where their last micro-batch begins
+    best = np.zeros(end + 1)  # (b + 1,) lowest cost of the first i rows
+    start = np.zeros(end + 1, np.int64)  # (b + 1,) where their last micro-batch begins
     for i in range(1, end + 1):
-        padded = np.arange(i, 0, -1) * ordered[i - 1]
+        padded = np.arange(i, 0, -1) * ordered[i - 1]  # (i,) tokens of a micro-batch from each row to row i - 1
         costs = best[:i] + padded + pass_cost
         costs[:-1][padded[:-1] > budget] = np.inf
         start[i] = np.argmin(costs)

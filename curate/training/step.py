@@ -1,4 +1,4 @@
-"""The gradient of one whole optimizer batch: the closure that every optimizer is stepped with."""
+"""One optimizer step: the closure that computes the gradient of the whole batch, in micro-batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gc
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -23,33 +22,31 @@ from curate.models.forward import anchor_losses, anchored_losses, batch_losses, 
 from curate.optimizers.protocols import SteppedOptimizer
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
-from curate.training.checkpoint import load_reweighting
 from curate.training.config import TrainConfig
-from curate.training.fsdp import sharded_losses
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweighting, Training, TrainingRows
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, ReweightingState, Training, TrainingRows
 from curate.training.row_order import RowOrder, micro_batches
 from curate.types import IntArray
 
-__all__ = ["Gradient"]
-
-# What one more forward and backward pass costs, in tokens that take as long. A GPU waits for kernel launches
-# as long as for thousands of tokens, so there batches are split for memory only; a CPU should rather not pad.
+# Cost of one more forward and backward pass, in tokens that take as long. A GPU waits for kernel launches as long as
+# for thousands of tokens, so batches are split there for memory only; a CPU loses more by padding.
 _PASS_COST = {"cpu": 32}
 _PASS_COST_ELSEWHERE = 8192
 _MICRO_BATCH_TOKENS = {"cpu": 4096}
 _MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens in one pass
 
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-class Gradient:
-    """The `Closure` of the optimizer: leaves the gradient of one whole optimizer batch in the parameters.
+class TrainingStep:
+    """One optimizer step, and the `Closure` that the optimizer calls in it.
 
-    budget: most tokens that go through the model at once; may be set. A step that does not fit in memory halves it
-        and is done again. lowered: whether that happened; may be set. notes: what the user should know of it.
+    budget: most tokens per forward pass; may be set. A step that runs out of memory halves it and is repeated.
+    lowered: whether that happened; may be set. notes: messages about it for the user.
     loss: mean loss of the step's batch in nats per token; norm: L2 norm of its gradient before clipping; both at
-        the weights before the step. passes: gradients taken in the step.
+        the weights before the step. passes: gradients computed in the step.
+    packed: whether rows go through the model end to end, without padding. drops_out: whether dropout is active.
+    sharded: whether the model is sharded (FSDP2).
     """
 
     def __init__(
@@ -60,14 +57,15 @@ class Gradient:
         device: torch.device,
         packed: bool,
         drops_out: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.model, self.tokens, self.config, self.device = model, tokens, config, device
         self.packed, self.drops_out = packed, drops_out
-        self.reweighting: Reweighting | None = None
+        self.reweighting: ReweightingState | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        logit_map(model)  # worked out now, outside the random draws of a step
-        self.sharded = sharded_losses(model) is not None
-        self.losses_of = sharded_losses(model) or partial(batch_losses, model)
+        logit_map(model)  # probed now, outside the random draws of a step
+        self.sharded = sharded
+        self.losses_of = model.batch_losses if sharded else partial(batch_losses, model)
         self.order = RowOrder(np.flatnonzero(tokens.valid), config.batch_size, config.seed)
         self.lengths, self.counts = tokens.lengths, tokens.completion_tokens.astype(np.int64)
         self.half = resolve_precision(config.precision, device) == torch.bfloat16
@@ -82,14 +80,13 @@ class Gradient:
                 f"({self.budget} tokens): runs that are to be compared need the same one (--micro-batch-tokens)"
             )
 
-    def reweigh(self, reweighter: Any, rows: TrainingRows, resume: Path | None) -> Reweighting | None:
-        """From now on the rows of a batch weigh what `reweighter` says; None = alike.
+    def reweight(
+        self, reweighter: Any, rows: TrainingRows, state: Mapping[str, torch.Tensor] | None = None
+    ) -> ReweightingState:
+        """Weight the rows of later batches by `reweighter`. Raises InputError where it cannot serve this run.
 
-        resume: folder of the checkpoint that the run goes on from. InputError where it cannot serve this run.
+        state: of `ReweightingState.state` in the run that is resumed.
         """
-        known = None if resume is None else load_reweighting(resume, len(self.tokens), reweighter)
-        if reweighter is None:
-            return None
         training = Training(
             self.model,
             self.tokens,
@@ -101,16 +98,17 @@ class Gradient:
             pack_batch if self.packed else make_batch,
             lambda: self.budget,
         )
-        self.reweighting = Reweighting(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
-        if known is not None:
-            self.reweighting.load_state(known)
+        self.reweighting = ReweightingState(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
+        if state is not None:
+            self.reweighting.load_state(state)
         return self.reweighting
 
-    def update(self, optimizer: SteppedOptimizer, step: int) -> None:
-        """The update that follows `step` updates; done again in smaller parts where memory runs out.
+    def run(self, optimizer: SteppedOptimizer, step: int) -> None:
+        """Make the update that follows `step` updates; all ranks call it.
 
-        Done again as a whole: only then do all its passes see the same dropout draws. The reweighter is not asked
-        again, though. Raises InputError where a row does not fit alone.
+        Where memory runs out on any rank, the whole step is repeated in smaller micro-batches, so that all its passes
+        see the same dropout draws; the reweighter is not called again. Raises InputError where a row does not fit
+        alone.
         """
         self.step = step
         self.rows = self.order.batch(step)
@@ -140,10 +138,10 @@ class Gradient:
                 self.anchors = []
             self._shrink()
 
-    def _refresh(self, reweighting: Reweighting) -> None:
-        """Let the reweighter look at the model, again in smaller parts where memory runs out."""
+    def _refresh(self, reweighting: ReweightingState) -> None:
+        """Run the reweighter's `refresh`, again in smaller micro-batches where memory runs out. All ranks call it."""
         for parameter in self.parameters:
-            parameter.grad = None  # of the step before; the look needs the room
+            parameter.grad = None  # of the last step; `refresh` needs the memory
         while True:
             torch.clear_autocast_cache()
             try:
@@ -157,14 +155,15 @@ class Gradient:
             self._shrink()
 
     def _plan(self) -> None:
-        lengths = self.lengths[self.rows]
-        # Dealt out by length, so that ranks wait little for each other.
+        """Split this rank's rows into micro-batches: positions in the data, and positions in the batch, of each."""
+        lengths = self.lengths[self.rows]  # (b,)
+        # Ranks take turns by length, so that they wait little for each other.
         order, world = np.argsort(lengths, kind="stable"), distributed.world_size()
         mine = order[distributed.rank() :: world]
         split = [mine[part] for part in self._split(lengths[mine])]
         self.parts = [(self.rows[part], torch.from_numpy(part).to(self.device)) for part in split]
-        if self.sharded:  # all ranks run equally often, if need be on a row that does not count
-            most = max(len(self._split(lengths[order[each::world]])) for each in range(world))
+        if self.sharded:  # all ranks need equally many passes, some perhaps of a row that does not count
+            most = max(len(self._split(lengths[order[rank::world]])) for rank in range(world))
             nothing = torch.empty(0, dtype=torch.int64, device=self.device)
             self.parts += [(self.rows[order[:1]], nothing)] * (most - len(self.parts))
 
@@ -174,7 +173,7 @@ class Gradient:
         return micro_batches(lengths, self.budget, self.pass_cost)
 
     def _shrink(self) -> None:
-        """Halve the budget, alike on all ranks."""
+        """Halve the budget; all ranks call it, and get the same."""
         for parameter in self.parameters:
             parameter.grad = None
         gc.collect()  # a graph may be held by a cycle
@@ -195,11 +194,11 @@ class Gradient:
         self.notes.append(
             f"out of memory after {self.step} optimizer steps: micro-batches of {self.budget} tokens from now on, "
             f"{before} until now"
-            + ("; what drops out depends on it, so the result is that of neither" if self.drops_out else "")
+            + ("; dropout depends on it, so the result is that of neither" if self.drops_out else "")
         )
 
     def __call__(self, *, anchor: bool = False) -> float:
-        """Mean loss of the batch in nats per token, unweighted; the same on all ranks. See `Closure`."""
+        """Mean loss of the batch in nats per token, unweighted; all ranks call it and get the same. See `Closure`."""
         if not anchor:
             return self._evaluate(lambda batch, _: self.losses_of(batch))
         self.anchors = []
@@ -219,14 +218,14 @@ class Gradient:
         for parameter in self.parameters:
             parameter.grad = None
         self.passes += 1
-        # One pass can be weighed between forward and backward; several need all losses before any backward.
+        # A single micro-batch gets its weights between forward and backward; several need all losses before that.
         if (
             self.reweighting is not None
             and self.weights is None
             and (len(self.parts) != 1 or (self.reweighting.embeds and anchor))
         ):
-            self._weigh(self._fitting(self._outputs))
-        losses = self._summed(self._fitting(lambda: self._backward(losses_of)))
+            self._set_weights(self._none_if_out_of_memory(self._outputs))
+        losses = self._summed(self._none_if_out_of_memory(lambda: self._backward(losses_of)))
         if not self.sharded:
             distributed.sum_gradients_(self.parameters)
         loss, norm = self._clip(losses)
@@ -246,16 +245,16 @@ class Gradient:
                     sums, embeddings = losses_of(self._batch(rows), part)[: len(index)], None
                 losses[index] = sums.detach()
                 if self.reweighting is not None and self.weights is None:
-                    self._weigh((losses.clone(), embeddings))
+                    self._set_weights((losses.clone(), embeddings))
                 if self.weights is not None:
                     sums = sums * self.weights[index]
-                # Nested, so that the weights already cast to bfloat16 serve the next micro-batch too.
+                # Nested, so that autocast keeps its bfloat16 weights for the next micro-batch.
                 with torch.autocast(self.device.type, enabled=False):
                     (sums.sum() / self.batch_tokens).backward()
         return losses
 
-    def _fitting(self, compute: Callable[[], Found]) -> Found | None:
-        """What `compute` returns, None where memory ran out."""
+    def _none_if_out_of_memory(self, compute: Callable[[], Result]) -> Result | None:
+        """Result of `compute`, None where memory ran out on this rank."""
         try:
             return compute()
         except RuntimeError as error:
@@ -264,14 +263,14 @@ class Gradient:
             if self.sharded:
                 raise InputError(
                     f"out of memory after {self.step} optimizer steps; ranks of a sharded model cannot go back, so "
-                    f"set micro_batch_tokens (now {self.budget}) lower and start again"
+                    f"set micro_batch_tokens (now {self.budget}) lower and rerun"
                 ) from error
         return None
 
     def _summed(self, sums: torch.Tensor | None) -> torch.Tensor:
-        """(b,) losses added up over ranks; raises OutOfMemory on all of them if one has None.
+        """(b,) losses summed over ranks; raises OutOfMemory on all of them if one has None.
 
-        Every rank's next collective after a failure anywhere is this one, whichever pass it is in.
+        All ranks call it: after a failure anywhere it is every rank's next collective, whichever pass it is in.
         """
         if distributed.world_size() == 1:
             if sums is None:
@@ -279,17 +278,17 @@ class Gradient:
             return sums
         failed = torch.full((1,), float(sums is None), device=self.device)
         own = torch.zeros(len(self.rows), device=self.device) if sums is None else sums
-        flagged = distributed.sum_(torch.cat([own, failed]))
+        flagged = distributed.sum_(torch.cat([own, failed]))  # (b + 1,)
         if flagged[-1].item() > 0:
             raise OutOfMemory
         return flagged[:-1]
 
     def _clip(self, losses: torch.Tensor) -> tuple[float, float]:
-        """Loss of the batch and L2 norm of its gradient, which is then scaled down."""
+        """Mean loss of the batch and L2 norm of its gradient, which is then clipped. All ranks call it."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if self.sharded else norm  # type: ignore[attr-defined]
-        # The one moment of a step when the device is waited for.
+        # The only synchronization with the device in a step.
         loss, size = torch.stack([losses.sum() / self.batch_tokens, norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(size)):
             self._diverged(losses)
@@ -318,7 +317,7 @@ class Gradient:
         return sums, embeddings
 
     def _outputs(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(b,) summed losses, and embeddings where they are wanted, under the random draws of the pass to come.
+        """(b,) summed losses, and (b, d) embeddings where wanted, under the random draws of the next pass.
 
         0 for rows of other ranks.
         """
@@ -334,16 +333,16 @@ class Gradient:
                     losses[index] = self.losses_of(self._batch(rows))[: len(index)]
         return losses, embeddings
 
-    def _weigh(self, found: tuple[torch.Tensor, torch.Tensor | None] | None) -> None:
-        """Ask the reweighter about the optimizer batch. found: what `_outputs` gives, None where memory ran out."""
+    def _set_weights(self, outputs: tuple[torch.Tensor, torch.Tensor | None] | None) -> None:
+        """Call the reweighter for the optimizer batch; all ranks do. outputs: of `_outputs`, None if out of memory."""
         assert self.reweighting is not None
-        sums, embeddings = (None, None) if found is None else found
+        sums, embeddings = (None, None) if outputs is None else outputs
         counts = torch.from_numpy(self.counts[self.rows]).to(self.device)
-        losses = self._summed(sums) / counts
+        losses = self._summed(sums) / counts  # (b,) nats per token
         if not bool(losses.isfinite().all()):
             self._diverged(losses)
         if self._embeds:
-            if embeddings is None:  # a rank without rows of its own
+            if embeddings is None:  # this rank has no rows
                 width = self.model.get_output_embeddings().in_features
                 embeddings = torch.zeros(len(self.rows), width, device=self.device)
             embeddings = distributed.sum_(embeddings)
@@ -354,7 +353,7 @@ class Gradient:
 
     def _restart(self) -> None:
         torch.manual_seed(derive_seed(self.config.seed, "step", self.step, distributed.rank()))
-        # A caller's own autocast would keep the bfloat16 copies of weights since moved, or made without a gradient.
+        # A caller's own autocast would keep bfloat16 copies of weights that have moved, or that carry no gradient.
         torch.clear_autocast_cache()
 
     def _diverged(self, losses: torch.Tensor) -> NoReturn:

@@ -18,8 +18,8 @@ from curate.reweighters import ADAPT, IRDRO, BatchOutputs, GivenWeights, Optimiz
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
-from curate.training.reweighting import RowReweighter, mean_weights
-from curate.training.step import Gradient
+from curate.training.reweighting import mean_weights
+from curate.training.step import TrainingStep
 from tests.fixtures.checkpoints import row_loss
 from tests.fixtures.models import random_tokens, tiny_model
 
@@ -69,11 +69,11 @@ def found(reweighter: Any, budget: int, packed: bool, tokens: Tokens = TOKENS, m
     config = TrainConfig(
         steps=1, batch_size=len(tokens), precision="float32", max_grad_norm=None, micro_batch_tokens=budget
     )
-    gradient = Gradient(model, tokens, config, torch.device("cpu"), packed)
-    gradient.pass_cost = 10_000  # parts are as large as the budget allows
-    gradient.reweigh(reweighter, ROWS, None)
-    gradient.update(SimpleNamespace(step=lambda closure: closure()), 0)  # type: ignore[arg-type]
-    assert (len(gradient.parts) == 1) == (budget > 1000)
+    update = TrainingStep(model, tokens, config, torch.device("cpu"), packed)
+    update.pass_cost = 10_000  # parts are as large as the budget allows
+    update.reweight(reweighter, ROWS)
+    update.run(SimpleNamespace(step=lambda closure: closure()), 0)  # type: ignore[arg-type]
+    assert (len(update.parts) == 1) == (budget > 1000)
     return [p.grad for p in model.parameters()]
 
 
@@ -104,7 +104,7 @@ rows = st.lists(st.tuples(st.floats(0, 20, width=32), st.integers(1, 5000)), min
 @given(rows, st.sampled_from([name for name in METHODS if name != "given"]))
 def test_token_weights_come_to_the_authors_loss(batch: list[tuple[float, int]], name: str) -> None:
     reweighter, loss_of = METHODS[name]
-    assert isinstance(reweighter, RowReweighter)
+    assert reweighter.averages == "rows"
     losses, tokens = torch.tensor([each for each, _ in batch]), torch.tensor([n for _, n in batch])
     weights = reweighter.weights(OptimizerBatch(0, tokens), BatchOutputs(losses))
     coefficients = weights.double() * tokens / tokens.sum()
@@ -118,7 +118,7 @@ def test_token_weights_come_to_the_authors_loss(batch: list[tuple[float, int]], 
 @given(st.lists(st.tuples(st.floats(-1, 1, width=32), st.integers(1, 5000)), min_size=1, max_size=40))
 def test_adapt_that_keeps_the_size_of_updates_keeps_it_over_tokens(batch: list[tuple[float, int]]) -> None:
     similarity, tokens = torch.tensor([each for each, _ in batch]), torch.tensor([n for _, n in batch])
-    weights = ADAPT(anchors="a", tau=0.05, mean_one=True)._weigh(similarity, tokens)
+    weights = ADAPT(anchors="a", tau=0.05, mean_one=True)._weights(similarity, tokens)
     assert float((weights.double() * tokens).sum() / tokens.sum()) == pytest.approx(1, rel=1e-5)
 
 

@@ -19,7 +19,7 @@ from curate.finetuning import LoRA, finetune
 from curate.finetuning.saving import save_model
 from curate.models import load_model
 from curate.tokenization.encoding import tokenize
-from curate.training.fsdp import whole
+from curate.training.fsdp import unsharded
 from tests.fixtures.finetuning import settings, table, weights, write_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
@@ -71,7 +71,7 @@ def test_weights_that_were_sharded_are_rounded_too(model: str, tmp_path: Path) -
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         fully_shard(own)
-        with whole(own, keep=True):
+        with unsharded(own, keep=True):
             pass
         tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         tokens = tokenize(curate.read(table()).examples, tokenizer, template="alpaca", max_length=64)

@@ -55,16 +55,16 @@ def test_adapt_does_not_depend_on_micro_batches(optimizer: str | None) -> None:
 def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     similarity = torch.tensor([0.90, 0.91, 0.95])
     alike = torch.ones(3, dtype=torch.int64)
-    plain = ADAPT(anchors="a", tau=0.1)._weigh(similarity, alike)
+    plain = ADAPT(anchors="a", tau=0.1)._weights(similarity, alike)
     assert float(plain.max() / plain.min()) < 1.01
-    telling = ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True)._weigh(similarity, alike)
+    telling = ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True)._weights(similarity, alike)
     assert float(telling.max() / telling.min()) > 5
     assert float(telling.mean()) == pytest.approx(1)
     similarity = torch.tensor([-0.3, 0.1, 0.2])
-    kept = ADAPT(anchors="a", tau=0.1, mean_one=True)._weigh(similarity, alike)
+    kept = ADAPT(anchors="a", tau=0.1, mean_one=True)._weights(similarity, alike)
     sigmoids = (similarity / 0.1).sigmoid()
     assert torch.allclose(kept, sigmoids / sigmoids.mean())
-    far = ADAPT(anchors="a", tau=1e-3, mean_one=True)._weigh(torch.tensor([-0.2, -0.2, -0.5]), alike)
+    far = ADAPT(anchors="a", tau=1e-3, mean_one=True)._weights(torch.tensor([-0.2, -0.2, -0.5]), alike)
     assert far.tolist() == [1.5, 1.5, 0]  # all three sigmoids are 0 in float32
 
 

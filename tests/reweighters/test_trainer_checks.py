@@ -19,7 +19,10 @@ from tests.fixtures.trainers import model, others_may_warn, sft, trainer
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_smoothing_factor": 0.1}, "label smoothing is not part of the loss .* set label_smoothing_factor=0"),
+        (
+            {"label_smoothing_factor": 0.1},
+            "label smoothing is not part of the weighted loss; set label_smoothing",
+        ),
         ({"compute_loss_func": lambda *_, **__: 0}, "compute_loss_func and a reweighter .* leave one of them out"),
         ({"torch_compile": True}, "torch_compile .* turn it off"),
         ({"data": [(1, 2)]}, "rows of the train_dataset are tuple; let them be mappings"),
@@ -36,7 +39,7 @@ def test_trainers_with_another_loss_or_model_are_refused(options: Any, message: 
     [
         ({"packing": True}, "in a pack .* set packing=False and padding_free=False"),
         ({"padding_free": True, "max_length": None}, "in a pack .* set packing=False and padding_free=False"),
-        ({"loss_type": "dft"}, "loss_type='dft' weighs tokens by itself"),
+        ({"loss_type": "dft"}, "loss_type='dft' weights tokens by itself"),
     ],
     ids=["packing", "padding_free", "dft"],
 )

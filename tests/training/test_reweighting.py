@@ -19,7 +19,7 @@ from curate.reweighters import (
     GivenWeights,
 )
 from curate.training.loop import train
-from curate.training.reweighting import Reweighting
+from curate.training.reweighting import ReweightingState
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.reweighting import TOKENS, asked, config, flat, naive_embedding, rows_of, run, training
 
@@ -106,12 +106,12 @@ def test_a_look_at_the_model_that_does_not_fit_is_taken_again_in_smaller_parts(n
 def test_sharding_leaves_no_whole_model_to_look_at(reweighter: Any, serves: bool) -> None:
     known = training(tiny_model(), rows=rows_of(**COLUMNS))
     if serves:
-        Reweighting(reweighter, lambda: known, 41, sharded=True)
+        ReweightingState(reweighter, lambda: known, 41, sharded=True)
         return
     with pytest.raises(
         InputError, match=r"looks at the whole model, .* losses or columns alone, or leave sharding out"
     ):
-        Reweighting(reweighter, lambda: known, 41, sharded=True)
+        ReweightingState(reweighter, lambda: known, 41, sharded=True)
 
 
 def test_another_reweighters_memory_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from curate.optimizers import SAM, AdamW, FunctionalSAM, trainable
 from curate.training.config import StepRecord, TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
-from curate.training.step import Gradient
+from curate.training.step import TrainingStep
 from tests.fixtures.models import random_tokens, tiny_model
 
 LENGTHS = np.random.default_rng(5).integers((1, 2), (20, 24), (41, 2)).tolist()
@@ -126,13 +126,13 @@ def test_the_size_is_halved_until_it_fits_and_the_rest_of_the_run_keeps_it() -> 
 def test_every_halving_is_told() -> None:
     model = Failing({1, 2}, CPU).model
     optimizer = AdamW().build(model, learning_rate=1e-3, weight_decay=0.0)
-    gradient = Gradient(model, TOKENS, config(micro_batch_tokens=200), torch.device("cpu"), False)
+    update = TrainingStep(model, TOKENS, config(micro_batch_tokens=200), torch.device("cpu"), False)
     model.train()
     for step in range(2):
-        gradient.update(optimizer, step)
-    assert [note.partition(" of ")[0] for note in gradient.notes] == ["out"] * 2
-    assert gradient.notes[0].startswith("out of memory after 0 optimizer steps: micro-batches of 100 tokens from now")
-    assert f"of {gradient.budget} tokens from now on, 100 until now" in gradient.notes[1]
+        update.run(optimizer, step)
+    assert [note.partition(" of ")[0] for note in update.notes] == ["out"] * 2
+    assert update.notes[0].startswith("out of memory after 0 optimizer steps: micro-batches of 100 tokens from now")
+    assert f"of {update.budget} tokens from now on, 100 until now" in update.notes[1]
 
 
 def test_a_row_that_does_not_fit_alone_is_an_error_with_a_remedy() -> None:
@@ -184,7 +184,7 @@ def test_autocast_of_the_caller_changes_nothing(optimizer: Any) -> None:
 @pytest.mark.parametrize("optimizer", [AdamW(), *SHARP.values()])
 def test_loss_and_norm_are_those_at_the_weights_before_clipping(optimizer: Any) -> None:
     oracle = tiny_model()
-    gradient = Gradient(oracle, TOKENS, config(max_grad_norm=None), torch.device("cpu"), False)
+    update = TrainingStep(oracle, TOKENS, config(max_grad_norm=None), torch.device("cpu"), False)
     passes: list[int] = []
 
     class Looking:
@@ -200,22 +200,22 @@ def test_loss_and_norm_are_those_at_the_weights_before_clipping(optimizer: Any) 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
     oracle.train()
-    gradient.update(Looking(), 0)
+    update.run(Looking(), 0)
     norm = torch.cat([p.grad.flatten() for _, p in trainable(oracle) if p.grad is not None]).norm()
     records, _ = run(tiny_model(), optimizer=optimizer, max_grad_norm=0.01, steps=1)
     assert records[0].gradient_norm == pytest.approx(float(norm), rel=1e-5)
-    assert records[0].gradient_norm == pytest.approx(gradient.norm, rel=1e-5)
-    assert records[0].loss == pytest.approx(gradient.loss, rel=1e-6)
+    assert records[0].gradient_norm == pytest.approx(update.norm, rel=1e-5)
+    assert records[0].loss == pytest.approx(update.loss, rel=1e-6)
     assert passes == [1]
 
 
 @pytest.mark.parametrize(("optimizer", "expected"), [(AdamW(), 1), (SHARP["sam"], 2), (SHARP["functional sam"], 2)])
 def test_gradients_of_a_step_are_counted(optimizer: Any, expected: int) -> None:
     model = tiny_model()
-    gradient = Gradient(model, TOKENS, config(), torch.device("cpu"), False)
+    update = TrainingStep(model, TOKENS, config(), torch.device("cpu"), False)
     model.train()
     built = optimizer.build(model, learning_rate=1e-3, weight_decay=0.0)
     for step in range(2):
-        gradient.update(built, step)
-        assert gradient.passes == expected
-        assert gradient.anchors == []
+        update.run(built, step)
+        assert update.passes == expected
+        assert update.anchors == []
