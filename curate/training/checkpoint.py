@@ -20,7 +20,6 @@ from curate.optimizers import SteppedOptimizer
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
-from curate.training.fsdp import copy_into_, sharded_like
 from curate.training.reweighting import ReweightingState
 
 # Settings that may differ in a resumed run: where it ends, and how its memory is laid out.
@@ -197,7 +196,7 @@ def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
                 f"{directory}: weight {name} has shape {tuple(saved[name].shape)} but the model's has "
                 f"{tuple(tensor.shape)}; load the model that was saved"
             )
-        copy_into_(tensor, saved[name])
+        _copy_into_(tensor, saved[name])
 
 
 def _parameter_names(optimizer: SteppedOptimizer) -> list[str]:
@@ -212,5 +211,24 @@ def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[
         name, key = label.rsplit("/", 1)
         if name not in index:
             raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
-        state.setdefault(index[name], {})[key] = sharded_like(tensor, parameters[index[name]])
+        state.setdefault(index[name], {})[key] = _sharded_like(tensor, parameters[index[name]])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _copy_into_(tensor: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy `value`, which is unsharded, into `tensor`, which may be sharded; all ranks hold the same value."""
+    tensor.copy_(_sharded_like(value, tensor))
+
+
+def _sharded_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """`value`, held by all ranks, sharded as `parameter` is; unchanged where it has another shape, as a step count.
+
+    `set_optimizer_state_dict` does not serve here: it gives state to parameters that never had a gradient.
+    """
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        return value
+    return distribute_tensor(
+        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+    )

@@ -83,22 +83,3 @@ def full_optimizer_state(model: Any, optimizer: Any) -> dict[str, dict[str, torc
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state: Any = get_optimizer_state_dict(model, optimizer, options=options).get("state", {})
     return dict(state)
-
-
-def copy_into_(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    """Copy `value`, which is unsharded, into `tensor`, which may be sharded; all ranks hold the same value."""
-    tensor.copy_(sharded_like(value, tensor))
-
-
-def sharded_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """`value`, held by all ranks, sharded as `parameter` is; unchanged where it has another shape, as a step count.
-
-    `set_optimizer_state_dict` does not serve here: it gives state to parameters that never had a gradient.
-    """
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
-        return value
-    return distribute_tensor(
-        value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
-    )
