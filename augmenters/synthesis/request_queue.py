@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from augmenters.synthesis.variants import UNFINISHED, VariantGroup
+from curate.generators.request_queue import RequestQueue
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request
 
@@ -21,16 +22,14 @@ class Workload:
     completion_tokens: int
 
 
-class SynthesisQueue:
-    """A `curate.generators.requests.Queue`.
+class SynthesisQueue(RequestQueue[tuple[VariantGroup, Any]]):
+    """The requests of groups of variants; a ticket is the group and the group's own id of the request.
 
     Everything the store holds is replayed first, so that a run that was interrupted, or whose budget or number of
     variants was raised, pays only for what is new, and so that the result is a function of the store. What follows
     from a completion goes before new groups: a run that is stopped has finished problems to show.
 
-    budget: most completion tokens of all requests together, those in the store included. A request is begun only if
-    all it may cost still fits, so that the budget is never exceeded by what this run begins.
-    on_finished: called with each group once nothing of it is open; note: with what the generator has to tell the user.
+    on_finished: called with each group once nothing of it is open; see `RequestQueue` for the others.
     """
 
     def __init__(
@@ -43,14 +42,8 @@ class SynthesisQueue:
         on_finished: Callable[[VariantGroup], None] = lambda group: None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.groups, self.store, self.model, self.budget = groups, store, model, budget
-        self.on_finished, self.note = on_finished, note
-        self._follow_ups: deque[tuple[Request, VariantGroup, Any]] = deque()
-        self._fresh: deque[tuple[Request, VariantGroup, Any]] = deque()
-        self._under_way: dict[str, tuple[VariantGroup, Any]] = {}
-        self._reserved = 0
-        self.stored = self.made = 0
-        self.prompt_tokens = self.completion_tokens = self.made_tokens = 0
+        super().__init__(model, store, budget=budget, note=note)
+        self.groups, self.on_finished = groups, on_finished
         self.seconds = 0.0
         self._started: float | None = None
 
@@ -59,58 +52,38 @@ class SynthesisQueue:
         for group in self.groups:
             self._enter(group, group.begin())
 
-    def _enter(self, group: VariantGroup, asked: Sequence[tuple[Request, Any]]) -> None:
-        """Answer requests of a group from the store as far as it goes; what is not there waits for the generator."""
-        known = deque(asked)
-        while known:
-            request, request_id = known.popleft()
-            completion = self.store.get(request.key(self.model))
+    def _enter(self, group: VariantGroup, requests: Sequence[tuple[Request, Any]]) -> None:
+        """Answer requests of a group from the store as far as it goes; the others wait for the generator."""
+        open_requests = deque(requests)
+        while open_requests:
+            request, request_id = open_requests.popleft()
+            completion = self.from_store(request)
             if completion is None:
-                waiting = self._fresh if group.untouched else self._follow_ups
-                waiting.append((request, group, request_id))
-                continue
-            self.stored += 1
-            self._count(completion)
-            known.extend(group.receive(request_id, request, completion))
+                self.add(request, (group, request_id), urgent=not group.untouched)
+            else:
+                open_requests.extend(group.receive(request_id, request, completion))
         if group.finished:
             self.on_finished(group)
 
     def take(self, most: int) -> list[Request]:
         if self._started is None:
             self._started = time.monotonic()
-        taken: list[Request] = []
-        while len(taken) < most and (self._follow_ups or self._fresh):
-            waiting = self._follow_ups or self._fresh
-            request, group, request_id = waiting[0]
-            if not self._affordable(request):
-                break
-            waiting.popleft()
-            # Another run may have paid for it since it was put in line.
-            if self.store.get(request.key(self.model)) is not None:
-                self._enter(group, [(request, request_id)])
-                continue
-            self._under_way[request.key(self.model)] = (group, request_id)
-            self._reserved += request.sampling.max_tokens
-            taken.append(request)
-        return taken
+        return super().take(most)
 
     def done(self, request: Request, completion: Completion) -> None:
-        key = request.key(self.model)
-        if completion.finish_reason != "refused":
-            self.store.put(key, request, self.model, completion)
-        group, request_id = self._under_way.pop(key)
-        self._reserved -= request.sampling.max_tokens
-        self.made += 1
-        self.made_tokens += completion.completion_tokens
-        self._count(completion)
-        self._enter(group, group.receive(request_id, request, completion))
+        super().done(request, completion)
         assert self._started is not None
         self.seconds = time.monotonic() - self._started
 
+    def receive(self, ticket: tuple[VariantGroup, Any], request: Request, completion: Completion) -> None:
+        """Hand the completion to its group, and put what follows from it in line."""
+        group, request_id = ticket
+        self._enter(group, group.receive(request_id, request, completion))
+
     @property
     def stopped(self) -> bool:
-        """Whether the budget leaves something unasked that was to be asked."""
-        return bool(self._follow_ups or self._fresh)
+        """Whether the budget left requests that were not asked."""
+        return self.waiting
 
     def close(self) -> None:
         """Mark what the budget left open."""
@@ -135,12 +108,3 @@ class SynthesisQueue:
         if self.budget is not None:
             tokens = min(tokens, max(self.budget - self.completion_tokens, 0))
         return Workload(requests, tokens)
-
-    def _affordable(self, request: Request) -> bool:
-        if self.budget is None:
-            return True
-        return self.completion_tokens + self._reserved + request.sampling.max_tokens <= self.budget
-
-    def _count(self, completion: Completion) -> None:
-        self.prompt_tokens += completion.prompt_tokens
-        self.completion_tokens += completion.completion_tokens

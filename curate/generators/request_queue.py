@@ -39,7 +39,8 @@ class RequestQueue(Generic[_Ticket]):
         self.model, self.store, self.budget = model, store, budget
         self.note, self.advance = note, advance
         self.completions: dict[_Ticket, Completion] = {}
-        self.made = self.made_tokens = 0  # completions that the generator made, and their tokens
+        self.stored = 0  # completions from the store
+        self.made = self.made_tokens = 0  # completions from the generator, and their tokens
         self.prompt_tokens = self.completion_tokens = 0  # of all completions that were received
         self._open: dict[str, tuple[Request, list[_Ticket]]] = {}  # by key: waiting or handed out
         self._waiting: deque[str] = deque()
@@ -61,6 +62,14 @@ class RequestQueue(Generic[_Ticket]):
         self._open[key] = (request, [ticket])
         (self._urgent if urgent else self._waiting).append(key)
 
+    def from_store(self, request: Request) -> Completion | None:
+        """The completion of a request as far as the store holds it; counted as received."""
+        completion = self.store.get(request.key(self.model)) if self.store is not None else None
+        if completion is not None:
+            self.stored += 1
+            self._count(completion)
+        return completion
+
     def receive(self, ticket: _Ticket, request: Request, completion: Completion) -> None:
         """Called once per ticket, when its completion is known."""
         self.completions[ticket] = completion
@@ -71,6 +80,7 @@ class RequestQueue(Generic[_Ticket]):
             known = self.store.get_many(keys) if self.store is not None else {}
             for key in keys:
                 if key in known:
+                    self.stored += 1
                     self._deliver(key, known[key])
                 else:
                     self._handed_out.add(key)
@@ -102,11 +112,14 @@ class RequestQueue(Generic[_Ticket]):
     def _deliver(self, key: str, completion: Completion) -> None:
         request, tickets = self._open.pop(key)
         self._reserved -= request.sampling.max_tokens
-        self.prompt_tokens += completion.prompt_tokens
-        self.completion_tokens += completion.completion_tokens
+        self._count(completion)
         for ticket in tickets:
             self.receive(ticket, request, completion)
         self.advance(len(tickets))
+
+    def _count(self, completion: Completion) -> None:
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
 
 
 def complete(

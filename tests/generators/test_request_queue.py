@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curate.errors import ExternalError, InputError
-from curate.generators.request_queue import complete
+from curate.generators.request_queue import RequestQueue, complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Queue, Request, Sampling
 
@@ -104,3 +104,42 @@ def test_many_stored_requests_are_read_fast(store: RequestStore) -> None:
     complete(Echo(100), requests, store)
     complete(Echo(100), requests, store)
     assert time.process_time() - started < 5
+
+
+# -- the budget and the order -----------------------------------------------------------------------------------------
+
+
+def test_requests_are_handed_out_while_all_they_may_cost_still_fits(store: RequestStore) -> None:
+    requests = [Request("p", Sampling(max_tokens=most), 1, most) for most in (4, 5, 6, 1)]
+    queue = RequestQueue[int](MODEL, store, budget=12)
+    for place, request in enumerate(requests):
+        queue.add(request, place)
+    assert queue.take(9) == requests[:2], "4 + 5 + 6 > 12, and none goes before another"
+    queue.done(requests[0], Completion("", "length", 1, 1))
+    assert queue.take(9) == requests[2:3], "of the 4 only 1 was used"
+    queue.done(requests[2], Completion("", "length", 1, 6))
+    queue.done(requests[1], Completion("", "length", 1, 5))
+    assert (queue.take(9), queue.waiting, queue.completion_tokens, queue.made) == ([], True, 12, 3)
+    again = RequestQueue[int](MODEL, store, budget=12)
+    for place, request in enumerate(requests):
+        again.add(request, place)
+    assert again.take(9) == [], "what is stored counts too"
+    assert (again.stored, again.made, again.completions) == (3, 0, queue.completions)
+
+
+def test_urgent_requests_go_first_and_equal_ones_are_received_once_each() -> None:
+    queue = RequestQueue[str](MODEL)
+    queue.add(ask(1), "one")
+    queue.add(ask(2), "two", urgent=True)
+    queue.add(ask(1), "one again")
+    assert queue.take(1) == [ask(2)]
+    queue.add(ask(2), "two again")
+    queue.done(ask(2), Completion("2", "stop"))
+    assert queue.take(5) == [ask(1)]
+    queue.done(ask(1), Completion("1", "stop"))
+    assert {ticket: each.text for ticket, each in queue.completions.items()} == {
+        "one": "1",
+        "one again": "1",
+        "two": "2",
+        "two again": "2",
+    }
