@@ -23,7 +23,7 @@ from curate.finetuning import Finetuning
 from curate.mixture.plan import Price, Priced, fold, share_counts
 from curate.models.loading import load_tokenizer, parameter_count
 from curate.models.scratch import scratch_tokenizer
-from curate.models.trained_template import settle_template
+from curate.models.trained_template import choose_template
 from curate.pipeline import Pipeline
 from curate.proxy.measures import passes_of
 from curate.proxy.trace import cached_state
@@ -197,7 +197,7 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
     else:
         trusted = settings.trust_remote_code
         tokenizer = load_tokenizer(settings.model, revision=settings.revision, trust_remote_code=trusted)
-    template = settle_template(settings, examples.shape, tokenizer)
+    template = choose_template(settings, examples.shape, tokenizer)
     generator = np.random.default_rng(derive_seed(seed, "estimate"))
     sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
     assert isinstance(settings.max_length, int)

@@ -117,7 +117,7 @@ class GradientAlignment(Component):
     several, one scorer each).
 
     target: rows of the kind to get better at, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
-        (`curate.dataset_reference.FurtherData`). Tokenised as the input, cut at proxy.max_length.
+        (`curate.dataset_reference.FurtherData`). CachedTokens as the input, cut at proxy.max_length.
     parameters: whose gradient.
         last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
             sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint,

@@ -12,7 +12,7 @@ from curate.data.examples import Examples
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.models.loading import identify, load_model, load_tokenizer
-from curate.models.trained_template import kept_template, warn_of_other_template
+from curate.models.trained_template import recorded_template, warn_of_template_change
 from curate.proxy.measures import LiveCheckpoint, MeanLoss
 from curate.proxy.training import ProxyTraining
 from curate.run import Run, standalone
@@ -58,7 +58,9 @@ class ReferenceLoss(Component):
                 "as the proxy"
             )
         remedy = "give both models the template they know"
-        warn_of_other_template(self.model, kept_template(self.model, self.revision), proxy_training.template, remedy)
+        warn_of_template_change(
+            self.model, recorded_template(self.model, self.revision), proxy_training.template, remedy
+        )
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
         longest = checkpoint.proxy_training.max_length

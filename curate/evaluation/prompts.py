@@ -17,7 +17,7 @@ from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions
 from curate.generators.requests import Prompt
-from curate.models.trained_template import warn_of_other_template
+from curate.models.trained_template import warn_of_template_change
 from curate.seeds import derive_seed
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
 from curate.tokenization.templates import fixed, layouts, renderer
@@ -80,7 +80,7 @@ def form_of(settings: Evaluation, trained_with: str | None, tokenizer: Any | Non
             raise InputError("this run was trained on texts without prompts; pass --style question")
         name: str = settings.template or trained_with or "alpaca"
         known = None if trained_with == "none" else trained_with
-        warn_of_other_template("that is evaluated", known, name, "leave --template out for its own")
+        warn_of_template_change("that is evaluated", known, name, "leave --template out for its own")
     else:
         name = style
     return Form(name, stops_of(name, tokenizer))

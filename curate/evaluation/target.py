@@ -17,7 +17,7 @@ from curate.finetuning.run_folder import AGAIN
 from curate.generators.requests import Generator
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_tokenizer
-from curate.models.trained_template import kept_template
+from curate.models.trained_template import recorded_template
 from curate.storage.atomic import disk_errors, make_folder
 from curate.storage.cache import Cache
 from curate.storage.hashing import file_digest
@@ -81,7 +81,7 @@ class Target:
         """The template that the model was trained with, where its run or its folder says; else None."""
         if self.run is not None:
             return str(self.run["template"])
-        return None if self.model is None else kept_template(self.model, self.revision)
+        return None if self.model is None else recorded_template(self.model, self.revision)
 
     @contextmanager
     def folder(self, cache: Cache) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.errors import InputError
 from curate.expo.weights import FLOATS, Adapted, Stored, Weights, counterpart
-from curate.models.hub import Place, explained
+from curate.models.hub import Place, explain_load_errors
 
 __all__ = ["check_factors", "paired"]
 
@@ -78,7 +78,7 @@ def _architecture(base: Stored, trust_remote_code: bool) -> tuple[set[str], dict
     """Names of all saved tensors of the base's class, which of them are tied to which, and patterns of names that the
     class passes over in files.
     """
-    with explained(base.title, Place(str(base.folder))):
+    with explain_load_errors(base.title, Place(str(base.folder))):
         import torch
         import transformers
 

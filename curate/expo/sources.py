@@ -12,7 +12,7 @@ from curate.errors import DataWarning, InputError
 from curate.expo.pairing import check_factors, paired
 from curate.expo.weights import Adapted, Stored, Weights
 from curate.finetuning.run_folder import read_run
-from curate.models.hub import Place, explained, locate
+from curate.models.hub import Place, explain_load_errors, locate
 from curate.models.loading import identify
 from curate.models.scratch import SCRATCH
 from curate.storage.hashing import file_digest
@@ -135,7 +135,7 @@ def _folder(place: Place) -> Path:
         return Path(place.path)
     import huggingface_hub
 
-    with explained(place.path, place):
+    with explain_load_errors(place.path, place):
         patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py", "LICENSE*"]
         return Path(
             huggingface_hub.snapshot_download(

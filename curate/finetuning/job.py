@@ -22,11 +22,11 @@ from curate.finetuning.run_folder import RunFolder
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
 from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
-from curate.models.trained_template import settle_template
+from curate.models.trained_template import choose_template
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.storage.places import expanded
-from curate.tokenization.cached import Tokenised, auto_length, truncation_facts
+from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import Rules, check_usable
@@ -41,7 +41,7 @@ def with_length(settings: Finetuning, examples: Examples, context: Context) -> F
     if isinstance(settings.max_length, int):
         return settings
     most = context_length(settings.model, settings.revision, trust_remote_code=settings.trust_remote_code)
-    template = settle_template(settings, examples.shape)
+    template = choose_template(settings, examples.shape)
     key = fingerprint(_tokens_key(settings, examples, context))
     make_tokenizer = partial(_tokenizer, settings, examples)
     length = auto_length(examples, make_tokenizer, template, most, context.store, key, context.progress)
@@ -51,13 +51,13 @@ def with_length(settings: Finetuning, examples: Examples, context: Context) -> F
 
 def tokenized(
     settings: Finetuning, examples: Examples, context: Context, tokenizer: Callable[[], Any] | None = None
-) -> Tokenised:
+) -> CachedTokens:
     """The examples as the run trains on them; of settings `with_length`."""
     assert isinstance(settings.max_length, int)
     key = fingerprint([*_tokens_key(settings, examples, context), settings.max_length])
-    template = settle_template(settings, examples.shape)
+    template = choose_template(settings, examples.shape)
     make_tokenizer = tokenizer or cache(partial(_tokenizer, settings, examples))
-    return Tokenised(examples, make_tokenizer, template, settings.max_length, context.store, key, context.progress)
+    return CachedTokens(examples, make_tokenizer, template, settings.max_length, context.store, key, context.progress)
 
 
 def _tokenizer(settings: Finetuning, examples: Examples) -> Any:
@@ -69,7 +69,7 @@ def _tokenizer(settings: Finetuning, examples: Examples) -> Any:
 def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> list[Any]:
     """What decides the tokens of the rows, but for the length."""
     files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
-    template = settle_template(settings, examples.shape)
+    template = choose_template(settings, examples.shape)
     return ["fine-tuning", _TOKENS_VERSION, examples.fingerprint(), files, template]
 
 
@@ -115,7 +115,7 @@ class Job:
 
     @cached_property
     def template(self) -> str:
-        return settle_template(self.settings, self.data.examples.shape)
+        return choose_template(self.settings, self.data.examples.shape)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -147,7 +147,7 @@ class Job:
         return self._tokenized.refused
 
     @cached_property
-    def _tokenized(self) -> Tokenised:
+    def _tokenized(self) -> CachedTokens:
         return tokenized(self.settings, self.data.examples, self.context, lambda: self.tokenizer)
 
     @property
@@ -161,7 +161,7 @@ class Job:
         """What a reweighter may read of the rows."""
 
         def tokenize_further(examples: Examples) -> Tokens:
-            template = settle_template(self.settings, examples.shape)
+            template = choose_template(self.settings, examples.shape)
             return tokenize(examples, self.tokenizer, template=template, max_length=self.max_length)
 
         return training_rows(self.data.examples, tokenize_further)

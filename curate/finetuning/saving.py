@@ -14,7 +14,7 @@ from curate.data.invalid_rows import rejected_table
 from curate.finetuning.job import Job
 from curate.finetuning.lora import save_adapter
 from curate.models.loading import quiet
-from curate.models.trained_template import keep_template
+from curate.models.trained_template import record_template
 from curate.storage.atomic import publish, publish_file
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import refused_records
@@ -29,7 +29,7 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
     whole: peft's wrapper around `model`, or `model` itself.
     """
     settings = job.settings
-    keep_template(job.tokenizer, job.template)
+    record_template(job.tokenizer, job.template)
     generation = _generation(model, job.tokenizer, job.tokens)
     # A copy, because a model that was sharded cannot be converted in place.
     rounded = _rounded(whole, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None

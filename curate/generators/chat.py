@@ -11,7 +11,7 @@ from curate.errors import InputError
 from curate.generators.requests import Prompt
 from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
-from curate.tokenization.chat_template import check_not_lost
+from curate.tokenization.chat_template import check_chat_template
 
 Mode = Literal["chat", "plain"]
 Template = Literal["auto", "chat", "plain"]
@@ -30,7 +30,7 @@ def resolve_mode(model: str, template: Template) -> Mode:
     if path.is_dir() and (path / "config.json").exists():
         if _has_chat_template(path):
             return "chat"
-        check_not_lost(_content(path / "tokenizer_config.json"), model)
+        check_chat_template(_content(path / "tokenizer_config.json"), model)
         return "plain"
     if path.is_dir() or path.is_file():
         return "chat" if load_tokenizer(model).chat_template else "plain"
@@ -41,7 +41,7 @@ def mode_of(tokenizer: Any, template: Template) -> Mode:
     """What "auto" stands for; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
     if not has and template != "plain":
-        check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
+        check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
     if template == "chat" and not has:
         raise InputError("the tokenizer has no chat template; set template: plain")
     return template if template != "auto" else ("chat" if has else "plain")

@@ -18,7 +18,7 @@ from curate.devices.memory import on_all_ranks
 from curate.errors import InputError
 from curate.models.batches import Batch, plan_batches
 from curate.models.forward import decoder_states, head_losses, logit_map
-from curate.models.modes import restored
+from curate.models.modes import preserve_state
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
@@ -81,7 +81,7 @@ def embeddings_of(
             batch = make_batch(tokens, rows[part]).to(device)
             found[batch.rows] = embed(decoder_states(model, batch), batch, lengths[batch.rows])
 
-    with restored(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+    with preserve_state(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         model.eval()
         on_all_ranks(look, device)
     return distributed.sum_(found)

@@ -13,7 +13,7 @@ from curate.devices.memory import on_all_ranks
 from curate.errors import InputError
 from curate.models.batches import Batch, make_batch, plan_batches
 from curate.models.forward import batch_losses
-from curate.models.modes import restored
+from curate.models.modes import preserve_state
 from curate.tokenization.tokens import Tokens
 from curate.types import IntArray
 
@@ -50,7 +50,7 @@ def mean_gradient(
             with torch.autocast(device.type, enabled=False):
                 (losses.sum() / total).backward()
 
-    with restored(model), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+    with preserve_state(model), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         model.eval()
         try:
             for parameter in parameters:

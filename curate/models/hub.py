@@ -139,7 +139,7 @@ def _commit_of(cached: str) -> str:
 
 
 @contextmanager
-def explained(name: str, place: Place) -> Iterator[None]:
+def explain_load_errors(name: str, place: Place) -> Iterator[None]:
     """Turn what transformers and the hub raise while they load into one line with a remedy."""
     try:
         yield

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.models.hub import Place, explained, locate
+from curate.models.hub import Place, explain_load_errors, locate
 from curate.models.model_files import SUFFIXES, check_files, check_layers, check_tokenizer, check_weights
 from curate.models.scratch import SCRATCH, scratch_model
 from curate.storage.cache import Cache
@@ -42,7 +42,7 @@ def _files(place: Place) -> list[tuple[Path, str]]:
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The tokenizer that belongs to a model. Raises as `load_model` does."""
     place = locate(name, revision)
-    with explained(name, place):
+    with explain_load_errors(name, place):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
@@ -80,7 +80,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
 
     place = locate(name, revision)
     types = {} if place.gguf or place.commit else check_files(name, Path(place.path))
-    with explained(name, place), quiet():
+    with explain_load_errors(name, place), quiet():
         import transformers
 
         if place.gguf:
@@ -136,7 +136,7 @@ def context_length(name: str, revision: str | None = None, *, trust_remote_code:
     if name == SCRATCH:
         return None
     place = locate(name, revision)
-    with explained(name, place):
+    with explain_load_errors(name, place):
         import transformers
 
         config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
@@ -174,7 +174,7 @@ def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_re
         with torch.device("meta"):
             return sum(p.numel() for p in scratch_model(tokenizer, 512, 0).parameters())
     place = locate(name, revision)
-    with explained(name, place):
+    with explain_load_errors(name, place):
         import transformers
 
         if place.gguf:

@@ -25,7 +25,7 @@ def state_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def restored(model: Any) -> Iterator[None]:
+def preserve_state(model: Any) -> Iterator[None]:
     """Put modes, requires_grad, random states (python, numpy, torch, cuda) and cudnn flags back at the end."""
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -49,10 +49,10 @@ def restored(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def lent(model: Any, step: int) -> Iterator[None]:
+def read_only_eval(model: Any, step: int) -> Iterator[None]:
     """The model in eval mode; afterwards everything as before, weights included, or InputError."""
     before = _checksum(model)
-    with restored(model):
+    with preserve_state(model):
         model.eval()
         yield
     model.zero_grad(set_to_none=True)
@@ -69,7 +69,7 @@ def _checksum(model: Any) -> list[int]:
     return torch.stack([tensor.view(torch.int32).sum(dtype=torch.int64) for tensor in weights]).tolist()
 
 
-def draws_at_random(model: Any) -> bool:
+def uses_randomness(model: Any) -> bool:
     """Whether a forward pass in training mode draws a random number.
 
     Seen by running one token through and looking at the generators, besides at dropout modules, which that token may
@@ -78,7 +78,7 @@ def draws_at_random(model: Any) -> bool:
     if any(isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.p > 0 for part in model.modules()):
         return True
     device = next(model.parameters()).device
-    with torch.no_grad(), restored(model):
+    with torch.no_grad(), preserve_state(model):
         model.train()
         before = _generators(device)
         model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=device), use_cache=False)

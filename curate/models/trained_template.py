@@ -19,7 +19,7 @@ _FILE = "tokenizer_config.json"
 _NAMES = ("alpaca", "plain", "chat")
 
 
-def keep_template(tokenizer: Any, template: str) -> None:
+def record_template(tokenizer: Any, template: str) -> None:
     """Note the template for `save_pretrained`; rows of mere text have none, and leave what is noted."""
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
@@ -28,7 +28,7 @@ def keep_template(tokenizer: Any, template: str) -> None:
             tokenizer.init_kwargs[HAD_TEMPLATE] = True
 
 
-def kept_template(model: str, revision: str | None = None) -> str | None:
+def recorded_template(model: str, revision: str | None = None) -> str | None:
     """The template that is noted in a model folder or hub id; None where none is, or the model cannot be had."""
     try:
         place = locate(model, revision)
@@ -54,7 +54,7 @@ def _config(place: Place) -> Path:
     return Path(found)
 
 
-def settle_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
+def choose_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
     """The template for rows of a shape: as given, else the one that the model was trained with, else the default.
 
     settings: a `Proxy` or `Finetuning`. tokenizer: of its model, where that is loaded. Warns (DataWarning) where the
@@ -65,18 +65,18 @@ def settle_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
     elif tokenizer is not None:
         kept = _known(getattr(tokenizer, "init_kwargs", None))
     else:
-        kept = kept_template(settings.model, settings.revision)
+        kept = recorded_template(settings.model, settings.revision)
     if settings.template == "auto" and kept is not None and shape not in ("text", "messages"):
         return kept
     found = resolve_template(settings.template, shape, settings.scratch)
     remedy = (
         f"leave the template out, or set it to {kept}" if shape != "messages" else "messages take the chat template"
     )
-    warn_of_other_template(settings.model, kept, found, remedy)
+    warn_of_template_change(settings.model, kept, found, remedy)
     return found
 
 
-def warn_of_other_template(model: str, kept: str | None, given: str, remedy: str) -> None:
+def warn_of_template_change(model: str, kept: str | None, given: str, remedy: str) -> None:
     """One line where a model is not given the template that it was trained with; mere text has none."""
     if kept is not None and given not in (kept, "none"):
         warnings.warn(

@@ -27,7 +27,7 @@ from curate.errors import ExternalError, InputError
 from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
 from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.training import ProxyTraining
-from curate.tokenization.cached import Tokenised
+from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
 
@@ -42,7 +42,7 @@ class Trace:
 
     ids: (n,) example ids (Arrow strings).
     values: fingerprint of a measure -> (n, K, d) float32.
-    valid, tokens, prompt_cut, completion_cut: (n,) each, see `curate.tokenization.cached.Rows`.
+    valid, tokens, prompt_cut, completion_cut: (n,) each, see `curate.tokenization.cached.RowValidity`.
     proxy_key: names the trained proxy in the cache; facts: what is reported about it.
     """
 
@@ -126,7 +126,7 @@ def measure_checkpoints(examples: Examples, proxy: Proxy, measures: Sequence[Mea
     tokenised, schedule = proxy_training.tokenised, proxy_training.schedule
     rows = tokenised.rows
     values = _Measurement(proxy_training, examples, measures, schedule).values(tokenised)
-    tokenised.tell_refused()
+    tokenised.report_refused()
     counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
     return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, proxy_training.facts())
 
@@ -213,7 +213,7 @@ class _Measurement:
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
-    def values(self, tokenised: Tokenised, rows: IntArray | None = None) -> dict[str, FloatArray]:
+    def values(self, tokenised: CachedTokens, rows: IntArray | None = None) -> dict[str, FloatArray]:
         """Fingerprint of a measure -> (n, K, d); measures what is not in the cache, and trains first if need be.
 
         tokenised, rows: the n examples are `rows` of these, None = all of them. Runs on every rank.

@@ -24,11 +24,11 @@ from curate.errors import DivergenceError, ExternalError, InputError
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
 from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
-from curate.models.trained_template import settle_template
+from curate.models.trained_template import choose_template
 from curate.proxy.proxy import Proxy, Schedule
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
-from curate.tokenization.cached import Tokenised, auto_length, truncation_facts
+from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
 
 __all__ = ["CODE_VERSION", "ProxyTraining"]
 
@@ -43,7 +43,7 @@ class ProxyTraining:
         self.device = context.torch_device()
         self.seed = derive_seed(context.seed, "proxy")
         data_key = examples.fingerprint()
-        self.template = settle_template(proxy, examples.shape)
+        self.template = choose_template(proxy, examples.shape)
         files = None if proxy.scratch else identify(proxy.model, proxy.revision)
         self.proxy = proxy
         self.max_length = self._resolved(proxy.max_length, data_key, files)
@@ -55,7 +55,7 @@ class ProxyTraining:
         self.key = fingerprint([*settings, self.numerics])
         self.tokenised = self._tokenised(examples, data_key)
 
-    def tokenise(self, examples: Examples) -> Tokenised:
+    def tokenise(self, examples: Examples) -> CachedTokens:
         """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
         return self._tokenised(examples, examples.fingerprint())
 
@@ -69,11 +69,11 @@ class ProxyTraining:
         about = (self.cache, key, self.progress)
         return auto_length(self.examples, lambda: self.tokenizer, self.template, context, *about)
 
-    def _tokenised(self, examples: Examples, data_key: str) -> Tokenised:
+    def _tokenised(self, examples: Examples, data_key: str) -> CachedTokens:
         length = self.max_length
-        template = settle_template(self.proxy, examples.shape)
+        template = choose_template(self.proxy, examples.shape)
         key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
-        return Tokenised(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
+        return CachedTokens(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -29,7 +29,7 @@ _ARRAYS = ("valid", "tokens", "lengths", "prompt_cut", "completion_cut")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowValidity:
     """What tokenizing n examples says about each.
 
     valid: (n,) bool, rows with completion text; tokens: (n,) int32 completion tokens; lengths: (n,) int64 all tokens;
@@ -45,7 +45,7 @@ class Rows:
     refused: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tokens: Tokens, refused: Mapping[int, str]) -> Rows:
+    def of(cls, tokens: Tokens, refused: Mapping[int, str]) -> RowValidity:
         """Of rows that are tokenized."""
         cuts = (tokens.prompt_cut, tokens.completion_cut)
         return cls(tokens.valid, tokens.completion_tokens, tokens.lengths, *cuts, refused)
@@ -56,7 +56,7 @@ class Rows:
         return (self.prompt_cut > 0) | (self.completion_cut > 0)
 
 
-def truncation_facts(rows: Rows | Tokens, name: str = "rows_truncated") -> dict[str, int]:
+def truncation_facts(rows: RowValidity | Tokens, name: str = "rows_truncated") -> dict[str, int]:
     """How many rows were longer than max_length (by that name), and what of how many of them was cut, for a record."""
     return {
         name: int(rows.truncated.sum()),
@@ -66,7 +66,7 @@ def truncation_facts(rows: Rows | Tokens, name: str = "rows_truncated") -> dict[
 
 
 @dataclass(frozen=True)
-class Tokenised:
+class CachedTokens:
     """tokenizer: makes it, or hands it out; called only if something is missing. key: of `rows` in the cache."""
 
     examples: Examples
@@ -102,7 +102,7 @@ class Tokenised:
             stage.cost.tokens = len(tokens.ids)
         return tokens, refused
 
-    def tell_refused(self) -> None:
+    def report_refused(self) -> None:
         """A line about rows that the template cannot render, if there are any."""
         if refused := self.rows.refused:
             first = min(refused)
@@ -114,14 +114,14 @@ class Tokenised:
         return self.cache.get("rows", self.key) is not None
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> RowValidity:
         """Tokenizes only the first time."""
         entry = self.cache.get("rows", self.key)
         if entry is not None:
             refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
-            return Rows(**arrays, refused={int(row): reason for row, reason in refused.items()})
-        rows = Rows.of(*self._encoded)
+            return RowValidity(**arrays, refused={int(row): reason for row, reason in refused.items()})
+        rows = RowValidity.of(*self._encoded)
 
         def write(folder: Path) -> None:
             for name in _ARRAYS:

@@ -23,7 +23,7 @@ _PREAMBLE = ("system", "developer")
 _TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
 
 
-def check_not_lost(settings: Mapping[str, Any], name: str) -> None:
+def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
     """InputError where a tokenizer without a chat template had one when its model was trained.
 
     Role headings, or no turns at all, would take its place, which the model has never seen.
@@ -48,7 +48,7 @@ class Chat:
         self.tokenizer = tokenizer
         self.template = tokenizer.chat_template
         if not self.template:
-            check_not_lost(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
+            check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
         self.skeletons: dict[tuple[tuple[str, bool], ...], list[str] | None] = {}
         ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
         ending -= {tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token, None}

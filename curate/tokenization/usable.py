@@ -11,7 +11,7 @@ import numpy as np
 from curate.data.examples import Examples
 from curate.data.readers import Loaded
 from curate.errors import InputError
-from curate.tokenization.cached import Rows
+from curate.tokenization.cached import RowValidity
 from curate.types import BoolArray, IntArray
 
 # A few rows without an answer are to be expected; of more than this share, a setting or a column is wrong.
@@ -32,7 +32,7 @@ class Rules:
     option: str = "--set proxy.max_length=N"
 
 
-def check_usable(rows: Rows, examples: Examples, numbers: IntArray, rules: Rules) -> None:
+def check_usable(rows: RowValidity, examples: Examples, numbers: IntArray, rules: Rules) -> None:
     """Raise InputError for a row that the template refuses, or too many without completion text, unless dropped.
 
     rows: what tokenizing the n examples says; numbers: (n,) position of each in the input as read.
@@ -53,7 +53,7 @@ def check_usable(rows: Rows, examples: Examples, numbers: IntArray, rules: Rules
 
 
 def _refuse_invalid(
-    rows: Rows,
+    rows: RowValidity,
     examples: Examples,
     numbers: IntArray,
     invalid: BoolArray,

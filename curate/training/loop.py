@@ -19,7 +19,7 @@ import torch
 from curate.devices import distributed
 from curate.errors import DivergenceError, InputError
 from curate.models.forward import allow_packing
-from curate.models.modes import draws_at_random, lent, restored
+from curate.models.modes import preserve_state, read_only_eval, uses_randomness
 from curate.tokenization.tokens import Tokens
 from curate.training.checkpoint import Checkpoint, load_checkpoint, load_reweighting
 from curate.training.config import StepRecord, TrainConfig, learning_rate_factor
@@ -44,7 +44,7 @@ def train(
     """Train `model` in place on the valid rows of `tokens`, pausing at each of `checkpoint_steps` (0: before).
 
     A checkpoint is valid in the caller's loop body: the model is in eval mode; afterwards modes, requires_grad, cudnn
-    flags and all random states are restored, and the weights must be as before, else InputError. Exhausting the
+    flags and all random states are preserve_state, and the weights must be as before, else InputError. Exhausting the
     iterator completes `config.steps` and restores the caller's own modes and random states.
 
     The model becomes float32 first, on `device` (None = where it is). The loss of an optimizer batch is
@@ -67,7 +67,7 @@ def train(
     due = checkpoint_steps if callable(checkpoint_steps) else _listed(checkpoint_steps, config)
     _check(tokens, model)
     distributed.broadcast_([*model.parameters(), *model.buffers()])
-    drops_out = config.dropout and draws_at_random(model)  # before sharding: it runs the model
+    drops_out = config.dropout and uses_randomness(model)  # before sharding: it runs the model
     sharded = config.sharding == "fsdp"
     if sharded:
         shard_(model, device)
@@ -80,7 +80,7 @@ def train(
     losses, tokens_seen, seconds = list(start.losses), start.tokens_seen, start.seconds
 
     with (
-        restored(model),
+        preserve_state(model),
         _gradient_checkpointing(model, config.gradient_checkpointing),
         _packing(model, possible=device.type == "cpu" and not sharded and not drops_out) as packed,
     ):
@@ -93,7 +93,7 @@ def train(
             if due(step):
                 # All ranks gather here, before the caller's loop body, in which rank 0 may save alone.
                 full_state = full_optimizer_state(model, optimizer) if sharded else None
-                with unsharded(model) if sharded else contextlib.nullcontext(), lent(model, step):
+                with unsharded(model) if sharded else contextlib.nullcontext(), read_only_eval(model, step):
                     _check_weights(update, step)
                     reached = replace(start, step=step, losses=losses[:], tokens_seen=tokens_seen, seconds=seconds)
                     reached = replace(reached, micro_batch_tokens=update.budget, lowered=update.lowered)

@@ -19,7 +19,7 @@ from curate.evaluation import evaluate
 from curate.finetuning import finetune
 from curate.finetuning.job import tokenized, with_length
 from curate.mixture.plan import Realizer
-from curate.models.trained_template import settle_template
+from curate.models.trained_template import choose_template
 from curate.run import Run
 from curate.storage.places import local_path
 from curate.storage.temporary import temporary_folder
@@ -157,7 +157,7 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     """
     tuning = with_length(settings.finetuning, loaded.examples, run.context)
     settings = settings.model_copy(update={"finetuning": tuning})
-    if settle_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
+    if choose_template(tuning, loaded.examples.shape) != "chat" or tuning.scratch:
         return settings, loaded  # no other refuses anything
     assert isinstance(tuning.max_length, int)
     rows = tokenized(tuning, loaded.examples, run.context).rows

@@ -21,7 +21,7 @@ from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.finetuning import Finetuning, LoRA, finetune, read_run
 from curate.finetuning.lora import with_adapter
-from curate.models.modes import draws_at_random, lent, restored, state_tensors
+from curate.models.modes import preserve_state, read_only_eval, state_tensors, uses_randomness
 from curate.optimizers import AdamW
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
@@ -102,22 +102,22 @@ def test_a_model_that_draws_at_random_is_known(kind: str) -> None:
     model = DROPPING[kind]()
     random.seed(1)
     before = (random.getstate(), torch.get_rng_state().tolist(), [part.training for part in model.modules()])
-    assert draws_at_random(model)
+    assert uses_randomness(model)
     assert (random.getstate(), torch.get_rng_state().tolist(), [part.training for part in model.modules()]) == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_that_does_not_is_known_too(family: str) -> None:
-    assert not draws_at_random(tiny_model(family))
+    assert not uses_randomness(tiny_model(family))
 
 
 def test_of_an_adapter_too() -> None:
     adapted = tiny_model("llama_tied")
     with_adapter(adapted, LoRA(), 0)
-    assert not draws_at_random(adapted)
+    assert not uses_randomness(adapted)
     dropping = tiny_model("llama_tied")
     with_adapter(dropping, LoRA(dropout=0.1), 0)
-    assert draws_at_random(dropping)
+    assert uses_randomness(dropping)
 
 
 # -- nothing drops out of a proxy ------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_modes_gradients_and_random_states_are_put_back(fails: bool) -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
-    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), restored(model):
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), preserve_state(model):
         model.eval()
         model.requires_grad_(True)
         draws()
@@ -264,14 +264,14 @@ def test_modes_gradients_and_random_states_are_put_back(fails: bool) -> None:
 def test_weights_that_change_while_a_model_is_lent_are_noticed() -> None:
     model = tiny_model()
     weight = model.model.norm.weight
-    with lent(model, 3):
+    with read_only_eval(model, 3):
         before = weight.detach().clone()
         with torch.no_grad():
             weight.mul_(3)
             weight.copy_(before)
         model(input_ids=torch.arange(4)[None]).logits.sum().backward()
     assert weight.grad is None
-    with pytest.raises(InputError, match="weights changed while the checkpoint of step 3"), lent(model, 3):
+    with pytest.raises(InputError, match="weights changed while the checkpoint of step 3"), read_only_eval(model, 3):
         weight.data[0] = weight.data[0].nextafter(torch.tensor(2.0))  # by one bit
 
 

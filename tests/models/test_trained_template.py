@@ -23,7 +23,7 @@ from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
 from curate.generators.chat import mode_of, resolve_mode
 from curate.models import load_tokenizer
-from curate.models.trained_template import kept_template
+from curate.models.trained_template import recorded_template
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from scorers import Learnability
@@ -75,7 +75,7 @@ def test_it_is_kept_with_whatever_is_saved(template: Any, lora: LoRA | None, bas
     found = json.loads((tmp_path / "run" / ("adapter" if lora else "model") / "tokenizer_config.json").read_text())
     assert found["training_template"] == template
     extrapolate(tmp_path / "run", 0.3, tmp_path / "expo", progress=QUIET)
-    assert kept_template(str(tmp_path / "expo")) == template
+    assert recorded_template(str(tmp_path / "expo")) == template
 
 
 def test_an_extrapolated_run_of_before_has_it_from_its_record(base: str, tmp_path: Path) -> None:
@@ -83,32 +83,32 @@ def test_an_extrapolated_run_of_before_has_it_from_its_record(base: str, tmp_pat
     path = tmp_path / "run" / "model" / "tokenizer_config.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "training_template"}))
     extrapolate(tmp_path / "run", 0.3, tmp_path / "expo", progress=QUIET)
-    assert kept_template(str(tmp_path / "expo")) == "plain"
+    assert recorded_template(str(tmp_path / "expo")) == "plain"
 
 
 def test_it_outlives_being_loaded_and_saved_by_others(scratch: Path, tmp_path: Path) -> None:
     for saved_model in (transformers.AutoModelForCausalLM.from_pretrained(scratch), merged(scratch.parent)):
         saved_model.save_pretrained(tmp_path)
         transformers.AutoTokenizer.from_pretrained(scratch).save_pretrained(tmp_path)
-        assert kept_template(str(tmp_path)) == "plain"
+        assert recorded_template(str(tmp_path)) == "plain"
 
 
 def test_the_last_one_counts_and_text_has_none(scratch: Path, base: str, tmp_path: Path) -> None:
-    assert kept_template(str(scratch)) == "plain"
-    assert kept_template(base) is None
+    assert recorded_template(str(scratch)) == "plain"
+    assert recorded_template(base) is None
     tuned(str(scratch), tmp_path / "text", TEXT)
-    assert kept_template(str(tmp_path / "text" / "model")) == "plain"
+    assert recorded_template(str(tmp_path / "text" / "model")) == "plain"
     tuned(base, tmp_path / "chat", CHAT)
-    assert kept_template(str(tmp_path / "chat" / "model")) == "chat"
+    assert recorded_template(str(tmp_path / "chat" / "model")) == "chat"
     tuned(base, tmp_path / "alone", TEXT)
-    assert kept_template(str(tmp_path / "alone" / "model")) is None
+    assert recorded_template(str(tmp_path / "alone" / "model")) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"training_template": "other"}', '{"training_template": 3}', "{}"])
 def test_what_is_no_template_is_none(content: str, base: str, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "model")
     (tmp_path / "model" / "tokenizer_config.json").write_text(content)
-    assert kept_template(str(tmp_path / "model")) is None
+    assert recorded_template(str(tmp_path / "model")) is None
 
 
 # -- who uses it -----------------------------------------------------------------------------------------------------

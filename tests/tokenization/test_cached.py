@@ -18,7 +18,7 @@ from curate.proxy import Proxy
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.storage.cache import Cache
-from curate.tokenization.cached import Tokenised, length_for, truncation_facts
+from curate.tokenization.cached import CachedTokens, length_for, truncation_facts
 from tests.fixtures.models import write_model
 from tests.fixtures.tokenizers import FAMILIES, byte_level
 
@@ -93,8 +93,8 @@ def test_what_is_known_of_rows_is_read_from_the_cache_without_a_tokenizer(tmp_pa
         calls.append(1)
         return byte_level(chat=FAMILIES["mistral"][0])
 
-    def cached() -> Tokenised:
-        return Tokenised(examples, tokenizer, "chat", 40, Cache(tmp_path), "key", Progress("none"))
+    def cached() -> CachedTokens:
+        return CachedTokens(examples, tokenizer, "chat", 40, Cache(tmp_path), "key", Progress("none"))
 
     first = cached()
     assert not first.known

@@ -21,7 +21,7 @@ from curate.mixture.rescoring import behind
 from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
 from curate.run import Run
-from curate.tokenization.cached import Rows
+from curate.tokenization.cached import RowValidity
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.usable import Rules, check_usable
 from tests.fixtures.models import write_model
@@ -167,12 +167,12 @@ def test_new_rows_that_the_template_refuses_are_not_scored_and_end_nothing(model
 # -- rows without completion text ----------------------------------------------------------------------------------
 
 
-def rows_of(valid: list[bool], *, cut: list[int] | None = None, refused: dict[int, str] | None = None) -> Rows:
+def rows_of(valid: list[bool], *, cut: list[int] | None = None, refused: dict[int, str] | None = None) -> RowValidity:
     n = len(valid)
     counts = np.zeros(n, np.int32)
     lengths = np.full(n, 100, np.int64)
     ends = counts if cut is None else np.array(cut, np.int32)
-    return Rows(np.array(valid), counts, lengths, counts, ends, refused or {})
+    return RowValidity(np.array(valid), counts, lengths, counts, ends, refused or {})
 
 
 def pairs(n: int) -> Any:
@@ -198,8 +198,8 @@ def test_where_rows_are_cut_to_nothing_the_length_that_would_do_is_named() -> No
     table = pa.table({"prompt": ["a"] * 20, "completion": [ends + "Yes." if k < 2 else "Yes." for k in range(20)]})
     examples, numbers = read(table).examples, np.arange(20)
 
-    def rows(max_length: int) -> Rows:
-        return Rows.of(tokenize(examples, tokenizer, template="plain", max_length=max_length), {})
+    def rows(max_length: int) -> RowValidity:
+        return RowValidity.of(tokenize(examples, tokenizer, template="plain", max_length=max_length), {})
 
     with pytest.raises(InputError, match=r"2 of 20 .*max_length = 64.*e\.g\. in row 0 .*max_length=256; ") as caught:
         check_usable(rows(64), examples, numbers, Rules(False, 64))
@@ -211,7 +211,7 @@ def test_where_rows_are_cut_to_nothing_the_length_that_would_do_is_named() -> No
 def test_no_length_is_named_for_rows_without_an_answer_though_their_prompts_are_cut(template: str) -> None:
     table = pa.table({"prompt": ["What is it? " * 99] * 20, "completion": [""] * 2 + ["Yes."] * 18})
     examples = read(table).examples
-    rows = Rows.of(tokenize(examples, byte_level(chat=CHATML), template=template, max_length=64), {})
+    rows = RowValidity.of(tokenize(examples, byte_level(chat=CHATML), template=template, max_length=64), {})
     assert rows.truncated[:2].all()
     with pytest.raises(InputError, match=r"2 of 20 rows .*no completion text, e\.g\. row 0 .*column 'completion'"):
         check_usable(rows, examples, np.arange(20), Rules(False, 64))
