@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.comparison import detectable_effect, paired_interval, pigeonhole_interval
+from curate.comparison import detectable_effect, paired_interval
 
 Float64Array = npt.NDArray[np.float64]
 SEEDS = (3, 5, 10)
@@ -102,6 +102,30 @@ def truth(kind: str, spread: float, own: float, gain: float) -> tuple[float, flo
     return difference, difference / baseline
 
 
+def bootstrap_interval(
+    arm: Any, baseline: Any, *, seed: int, weights: Any = None, resamples: int = 500
+) -> tuple[float, float]:
+    """Percentile interval of arm - baseline by the pigeonhole bootstrap (Owen, 2007).
+
+    Seeds and, within each set, examples are drawn with replacement, the same for both arms; sets weigh as their sizes.
+    """
+    sets = list(zip(arm, baseline, strict=True)) if isinstance(arm, list) else [(arm, baseline)]
+    seeds = len(sets[0][0])
+    generator = np.random.default_rng(seed)
+    seed_shares = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds  # (R, S)
+    total = np.zeros(resamples)
+    for pair in sets:
+        n = pair[0].shape[1]
+        mass = np.ones(n) if weights is None else np.asarray(weights, float)
+        # (n, S + 1): what an example adds to the sum of each seed, and to the sum of the weights.
+        added = np.column_stack([((pair[0] - pair[1]) * mass).T, mass])
+        sums = np.stack([added[generator.integers(n, size=n)].sum(axis=0) for _ in range(resamples)])  # (R, S + 1)
+        share = n / sum(arms.shape[1] for arms, _ in sets)
+        total += share * (seed_shares * sums[:, :-1]).sum(axis=1) / sums[:, -1]
+    low, high = np.quantile(total, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def design(
     kind: str, seeds: int, n: int, spread: float, own: float, gain: float, draws: int, bootstrap: int, seed: int
 ) -> dict[str, Any]:
@@ -122,8 +146,7 @@ def design(
         widths.append(found.high - found.low)
         estimates.append(found.difference)
         if number < bootstrap:
-            tables_only = {name: value for name, value in more.items() if name == "weights"}
-            edges = pigeonhole_interval(*tables, resamples=500, seed=number, **tables_only)
+            edges = bootstrap_interval(*tables, weights=more.get("weights"), seed=number)
             strapped.append(edges[0] <= difference <= edges[1])
     known = 2 * 1.96 * float(np.std(estimates))
     return {

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="page with plots and examples, beside it comparison.json",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap shown beside (0)")
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)  # accepted for earlier scripts: nothing is random
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if options.out is not None:
         check_report(options.out)
     sets = None if options.sets is None else [name.strip() for name in options.sets.split(",") if name.strip()]
-    comparison = compare(options.runs, options.baseline, sets=sets, seed=options.seed)
+    comparison = compare(options.runs, options.baseline, sets=sets)
     result = comparison.to_json()
     if options.out is not None:
         comparison.write(options.out)

@@ -1,6 +1,5 @@
 """Whether a curated set beats the original: paired differences of fine-tuned runs, intervals, tables and a report."""
 
-from curate.comparison.bootstrap import pigeonhole_interval
 from curate.comparison.compare import Comparison, compare
 from curate.comparison.statistics import DetectableEffect, PairedInterval, detectable_effect, holm, paired_interval
 
@@ -12,5 +11,4 @@ __all__ = [
     "detectable_effect",
     "holm",
     "paired_interval",
-    "pigeonhole_interval",
 ]

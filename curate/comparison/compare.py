@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.cost import arm_facts, settings_notes
-from curate.comparison.curves import Curve, curves_of
 from curate.comparison.differences import adjust, by_label, pooled_and_single
+from curate.comparison.figures import Curve, curves_of
 from curate.comparison.outcomes import Outcome, outcomes
 from curate.comparison.page import write_comparison
 from curate.comparison.paired_scores import Metric, SetValues, collect
@@ -53,14 +53,12 @@ def compare(
     baseline: str | None = None,
     *,
     sets: Sequence[str] | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
     warnings: Sequence[str] = (),
 ) -> Comparison:
     """Runs of `curate finetune`, evaluated by `curate evaluate`, against those of the baseline arm.
 
     runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
-    seed, resamples: of the bootstrap that is shown beside. warnings: known from elsewhere, shown with the result.
+    warnings: known before the comparison, shown with the result.
     Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
     outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
     rest is exploratory. The arm "hard" is also held against each control arm.
@@ -82,12 +80,12 @@ def compare(
             pair = _paired(members[arm], members[name], budget, notes)
             named = {"arm": arm, "baseline": name, "budget": budget}
             asked = _asked(groups, arm, budget)
-            for each in pooled_and_single(*pair, values, seed, resamples):
+            for each in pooled_and_single(*pair, values):
                 chief = asked and each["set"] == "pooled" and each["metric"] == primary
                 differences.append({**named, **each, "primary": chief})
             for kind, listed in breakdown.items():
                 listed += [{**named, **each} for each in by_label(*pair, values, kind)]
-    controls = _against_controls(groups, name, values, seed, resamples, notes)
+    controls = _against_controls(groups, name, values, notes)
     for primary_too in (True, False):
         adjust([each for each in differences if each["primary"] is primary_too])
     adjust(controls)
@@ -114,8 +112,6 @@ def _against_controls(
     groups: Groups,
     baseline: str,
     values: dict[Metric, list[SetValues]],
-    seed: int,
-    resamples: int,
     notes: list[str],
 ) -> list[dict[str, Any]]:
     """The main arm against each control arm at the same budget, on all sets together."""
@@ -126,7 +122,7 @@ def _against_controls(
             if control != baseline and set(members.get(control, {})) & set(main):
                 pair = _paired(main, members[control], budget, notes)
                 named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
-                rows += [{**named, **each} for each in pooled_and_single(*pair, values, seed, resamples, whole=True)]
+                rows += [{**named, **each} for each in pooled_and_single(*pair, values, whole=True)]
     return rows
 
 

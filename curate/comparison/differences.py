@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from curate.comparison.bootstrap import pigeonhole_interval
 from curate.comparison.paired_scores import Metric, SetValues
 from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
@@ -27,8 +26,6 @@ def pooled_and_single(
     arm: list[ArmRun],
     baseline: list[ArmRun],
     values: dict[Metric, list[SetValues]],
-    seed: int,
-    resamples: int,
     *,
     whole: bool = False,
 ) -> list[dict[str, Any]]:
@@ -47,11 +44,10 @@ def pooled_and_single(
             more: dict[str, Any] = {"weights": [each.weights_of() for each in chosen], "shares": shares}
             row = _row(name, metric, *tables, **more)
             found = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **more)
-            low, high = pigeonhole_interval(*tables, seed=seed, resamples=resamples, **more)
             possible = len(arm) > 1 and (metric == "nll" or found.absolute <= 1)
             row |= {"detectable": found.absolute if possible else None}
             row |= {"detectable_relative": found.relative if possible else None}
-            rows.append({**row, "bootstrap_low": low, "bootstrap_high": high})
+            rows.append(row)
     return rows
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from curate.comparison.curves import Curve
+from curate.comparison.runs import Groups
 from curate.comparison.text import UNITS, interval, signed
 from curate.console.formatting import plot_text
 from curate.report.figures import GREY, HARD, framed, rounded
 from curate.types import Float64Array
-
-__all__ = ["MOST_DRAWN", "arm_colors", "bars", "curves", "forest"]
 
 MOST_DRAWN = 16  # rows of one forest plot
 BETTER = "#2a9079"
@@ -26,6 +25,19 @@ _VERDICTS = {
     "one seed": (GREY, "diamond-open"),
 }
 _ROW_HEIGHT = 42
+_POINTS = 120  # most of one curve
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: tokens seen (m,), training loss (m,) in nats per token, gradient norm (m,); long runs are averaged."""
+
+    arm: str
+    budget: str | None
+    seed: int
+    tokens: Float64Array
+    loss: Float64Array
+    gradient_norm: Float64Array
 
 
 def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]:
@@ -80,6 +92,27 @@ def _intervals(rows: Sequence[dict[str, Any]], scale: int = 1) -> tuple[list[flo
     middle, low, high = (np.array([row[key] for row in rows]) * scale for key in ("difference", "low", "high"))
     reach = {"array": rounded(high - middle), "arrayminus": rounded(middle - low)}
     return rounded(middle), {"type": "data", "symmetric": False, **reach}
+
+
+def curves_of(groups: Groups) -> tuple[Curve, ...]:
+    found = []
+    for budget, members in groups.items():
+        for arm, runs in members.items():
+            for seed, run in sorted(runs.items()):
+                tokens, loss, norm = (_column(run.metrics, name) for name in ("tokens", "loss", "gradient_norm"))
+                if len(tokens):
+                    found.append(Curve(arm, budget, seed, *(_shortened(each) for each in (tokens, loss, norm))))
+    return tuple(found)
+
+
+def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Float64Array:
+    return np.array([np.nan if line.get(name) is None else line[name] for line in lines], np.float64)
+
+
+def _shortened(values: Float64Array) -> Float64Array:
+    if len(values) <= _POINTS:
+        return values
+    return np.array([part.mean() for part in np.array_split(values, _POINTS)])
 
 
 def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparison import figures
-from curate.comparison.curves import Curve
 from curate.comparison.differences import distinct
+from curate.comparison.figures import Curve
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value

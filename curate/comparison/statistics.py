@@ -11,9 +11,9 @@ Variance, ch. 7) estimate the parts. The spread of the S seed means holds the fi
 differ by in every seed adds the second. Three to five seed means say little about their own spread, so the
 interval does not plug it in: it averages over what that spread can be given what was seen (Weerahandi, Generalized
 Confidence Intervals, 1993). With no difference between examples this is Student's t test on the seed means, with no
-spread of seeds the usual paired interval over examples. A percentile bootstrap of seeds and examples (Owen, The
-Pigeonhole Bootstrap, 2007) is there to look at: with few seeds it is too narrow where seeds matter (see
-benchmarks/comparison.py).
+spread of seeds the usual paired interval over examples.
+A percentile bootstrap of seeds and examples (Owen, The Pigeonhole Bootstrap, 2007) is too narrow where few seeds
+matter, see benchmarks/comparison.py, which measures the coverage of both.
 
 The relative difference is a ratio of means. Its interval holds the ratios r for which arm - r * baseline is not
 distinguishable from zero (Fieller, 1954), so absolute and relative intervals always agree about zero.

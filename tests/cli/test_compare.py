@@ -21,7 +21,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def compared(study: list[Path]) -> Comparison:
-    return compare(study, resamples=200)
+    return compare(study)
 
 
 @pytest.fixture
@@ -69,7 +69,14 @@ def test_the_primary_outcome_comes_first(compared: Comparison, capsys: Any, metr
 
 def test_a_lone_evaluation_set_has_one_row_in_the_table(tmp_path: Path, capsys: Any) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
-    print_comparison(compare(runs, resamples=50).record)
+    print_comparison(compare(runs).record)
     shown = capsys.readouterr().out
     assert "pooled" in shown
     assert "math" not in shown
+
+
+def test_rows_that_are_cut_off_are_counted(compared: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setattr("curate.cli.comparison_table._MOST_ROWS", 5)
+    print_comparison(compared.record)
+    assert "and 3 more: --json and the page" in capsys.readouterr().out

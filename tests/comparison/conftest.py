@@ -15,7 +15,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def compared(study: list[Path]) -> Comparison:
-    return compare(study, resamples=200)
+    return compare(study)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Every text that the data can choose holds markup: arms, levels, sources, questions, answers, completions."""
     root = tmp_path_factory.mktemp("study")
     runs = write_study(root, ARMS, seeds=2, sets={"gsm8k": 60, "math": 60}, budgets=("steps", "epochs"), hostile=PWNED)
-    return compare(runs, resamples=50)
+    return compare(runs)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,14 @@ def test_a_page_without_answers_curves_or_levels(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=1, sets={"a": 12}, generated=False)
     for run in runs:
         (run / "metrics.jsonl").unlink()
-    text = Page(page_of(compare(runs, resamples=50))).text
+    text = Page(page_of(compare(runs))).text
     assert "Loss on the reference answers" in text
     assert "how much seeds differ is unknown" in text
 
 
 def test_a_lone_evaluation_set_is_not_shown_twice_and_losses_are_drawn_as_differences(tmp_path: Path) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.5}, seeds=2, sets={"math": 60}, generated=False)
-    found = compare(runs, resamples=50)
+    found = compare(runs)
     page = Page(page_of(found))
     assert "Weight of each set in the pooled row" not in page.text
     figures = json.loads(next(text for attributes, text in page.scripts if attributes.get("id") == "figures"))
