@@ -13,7 +13,7 @@ from curate.component import Component
 from curate.data.examples import Examples, hash_columns
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.evaluation.answers import graded, grading
+from curate.evaluation.answers import graded, grading_version
 from curate.evaluation.prompts import stops_of
 from curate.generators.decoding import sample
 from curate.generators.requests import Request, Sampling
@@ -100,7 +100,7 @@ class SampledAccuracy(Component):
         """Final answers and how they are graded; see `curate.protocols.Measure`."""
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []
-        return f"{hash_columns(answers)} {grading()}"
+        return f"{hash_columns(answers)} {grading_version()}"
 
     def passes(self, rows: int, checkpoints: int) -> float:
         """See `curate.protocols.Measure`; as if samples were as long as the rows' own completions."""

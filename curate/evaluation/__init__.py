@@ -1,6 +1,6 @@
-"""What a model can do: final answers graded and answers scored on evaluation sets, row by row.
+"""Evaluation of models: final answers graded and reference completions scored, row by row.
 
-`evaluate` asks a fine-tuned run, a model or a generator; `read_evaluations` reads what it left in a folder.
+`evaluate` evaluates a fine-tuned run, a model or a generator; `read_evaluations` reads the results in a folder.
 """
 
 from curate.evaluation.config import Evaluation, EvaluationSet, parse_set

@@ -1,4 +1,4 @@
-"""Answers drawn from a model and graded."""
+"""Final answers: drawn from a model, extracted and graded."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["Answer", "check_grading", "generator_for", "graded", "grading", "requests_for", "tell_ends"]
-
 _GRADERS = 4
-_GRADING = 2  # raise it when answers come to be extracted or compared otherwise
+_GRADING = 2  # raise it when answers come to be extracted or compared differently
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion with the final answer found in it, None if there is none, and what that is worth."""
+    """One completion with the final answer extracted from it, None if there is none, and its verdict."""
 
     completion: Completion
     extracted: str | None
@@ -54,15 +52,16 @@ def requests_for(
 
     Greedy completions do not depend on the seed, so that they are the same request under any.
     """
-    found = []
+    requests = []
     for prompt, example_id, answer in zip(prompts, ids, answers, strict=True):
         seed = derive_seed(settings.seed, "evaluation", example_id) if sampling.temperature else 0
-        found.append([Request(prompt, sampling, seed, k) for k in range(settings.samples if answer is not None else 0)])
-    return found
+        samples = settings.samples if answer is not None else 0
+        requests.append([Request(prompt, sampling, seed, k) for k in range(samples)])
+    return requests
 
 
-def grading() -> int | str:
-    """What answers are graded by, as part of the protocol by which evaluations are compared."""
+def grading_version() -> int | str:
+    """Version of the grading, as part of the protocol by which evaluations are compared."""
     return _GRADING if algebra_is_here() else f"{_GRADING} without algebra"
 
 
@@ -85,21 +84,22 @@ def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[An
     """
     verdicts: dict[int, Verdict] = {}
     for cut_off in (False, True):
-        places = [k for k, each in enumerate(completions) if (each.finish_reason != "stop") == cut_off]
-        pairs = [(completions[k].text, answers[k]) for k in places]
+        indices = [k for k, each in enumerate(completions) if (each.finish_reason != "stop") == cut_off]
+        pairs = [(completions[k].text, answers[k]) for k in indices]
         processes = min(_GRADERS, os.cpu_count() or 1)
-        found = grade_many(pairs, strong_only=cut_off, processes=processes, algebra=algebra_is_here())
-        verdicts.update(zip(places, found, strict=True))
-    answered = []
+        grades = grade_many(pairs, strong_only=cut_off, processes=processes, algebra=algebra_is_here())
+        verdicts.update(zip(indices, grades, strict=True))
+    graded_answers = []
     for k, completion in enumerate(completions):
         final = extract(completion.text)
         counts = final is not None and (final.strong or completion.finish_reason == "stop")
-        answered.append(Answer(completion, final.text if final is not None and counts else None, verdicts[k]))
-    return answered
+        extracted = final.text if final is not None and counts else None
+        graded_answers.append(Answer(completion, extracted, verdicts[k]))
+    return graded_answers
 
 
-def tell_ends(completions: Sequence[Completion], max_tokens: int, progress: Progress) -> None:
-    """Say how many answers the model's context did not let be: a warning for none at all, a note for short ones."""
+def report_endings(completions: Sequence[Completion], max_tokens: int, progress: Progress) -> None:
+    """Report answers that the model's context refused (a warning) or cut short (a note)."""
     refused = [each.refusal for each in completions if each.finish_reason == "refused"]
     if refused:
         warnings.warn(
@@ -145,7 +145,7 @@ class _InProcess:
 
 @contextmanager
 def generator_for(target: Target, settings: Evaluation, device: torch.device, cache: Cache) -> Iterator[Generator]:
-    """What draws the answers, ready as long as this lasts."""
+    """The generator that draws the answers, ready within the context."""
     if target.generator is not None:
         yield target.generator
     elif settings.generator == "transformers":

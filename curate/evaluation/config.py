@@ -1,4 +1,4 @@
-"""What is asked, of which rows, and how."""
+"""Settings of an evaluation: the evaluation sets, the prompts, and how answers are drawn and graded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from curate.errors import InputError
 from curate.generators.requests import Sampling
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
 from curate.recipe import construct
-
-__all__ = ["Evaluation", "EvaluationSet", "Style", "parse_set"]
 
 Style = Literal["auto", "template", "chat", "question"]
 
@@ -84,7 +82,7 @@ class Evaluation(Component):
     batch_size: answers drawn at a time in this process. precision: of generation and scoring in this process.
     revision, trust_remote_code: of a model from the hub.
 
-    What decides how fast it goes, not what is asked, is not part of the protocol by which evaluations are compared.
+    Settings of speed, not of what is asked, are not part of the protocol by which evaluations are compared.
     """
 
     version: ClassVar[int] = 2
@@ -138,12 +136,12 @@ class Evaluation(Component):
 def parse_set(text: str, option: str) -> EvaluationSet:
     """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping."""
     name, data = None, text
-    found = _NAMED.fullmatch(text)
-    if found is not None and not os.path.exists(text):
-        name, data = found[1], found[2]
+    named = _NAMED.fullmatch(text)
+    if named is not None and not os.path.exists(text):
+        name, data = named[1], named[2]
     described = named_dataset(data, option)
     options = dict(described) if isinstance(described, dict) else {"data": described}
     if name is not None:
         options["name"] = name
-    made: EvaluationSet = construct(EvaluationSet, options, f"{option} {text}")
-    return made
+    evaluation_set: EvaluationSet = construct(EvaluationSet, options, f"{option} {text}")
+    return evaluation_set

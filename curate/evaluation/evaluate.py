@@ -1,4 +1,4 @@
-"""Evaluate a fine-tuned run, a model or a generator on sets of questions."""
+"""Evaluation of a fine-tuned run, a model or a generator on sets of questions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from curate.component import fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
 from curate.errors import InputError
-from curate.evaluation.answers import Answer, check_grading, generator_for, graded, grading, requests_for, tell_ends
+from curate.evaluation.answers import (
+    Answer,
+    check_grading,
+    generator_for,
+    graded,
+    grading_version,
+    report_endings,
+    requests_for,
+)
 from curate.evaluation.config import Evaluation, EvaluationSet
-from curate.evaluation.nll import SCORING, Scored, Scorer, scored_tokens
+from curate.evaluation.nll import SCORING, CompletionScorer, Scored, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
-from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, renderable, rows_of
+from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, rendered
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, as_sets, read_set
 from curate.evaluation.target import Target, check_out, find_target
@@ -27,13 +35,11 @@ from curate.generators.requests import Request
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import local_path
 from curate.storage.versions import versions
-from curate.tokenization.layouts import joined
+from curate.tokenization.layouts import Layout, joined
 
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["evaluate"]
 
 _OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated", "completions_cut")
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
@@ -58,41 +64,38 @@ def evaluate(
     out: folder for the results, one folder per set; None = that of a run, or nowhere for anything else. A result of
         the same protocol and weights that is there already is not computed again. One of another protocol is an
         InputError unless `fresh`.
-    cache: holds every completion and score; the same call after a kill goes on from there.
+    cache: holds every completion and score; the same call after a kill resumes.
     on_bad_row: whether a row that the model's chat template refuses is an error, or is left out and recorded.
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
     context = Context(cache=cache or default_cache(), device=device, progress=progress or Progress())
-    described = as_sets(sets)
-    found = find_target(target, settings, context.store)
-    settings = _possible(settings, found, context.progress)
-    place = local_path(out) if out is not None else (found.directory / "evaluation" if found.directory else None)
+    evaluation_sets = as_sets(sets)
+    model = find_target(target, settings, context.store)
+    settings = _with_possible_scores(settings, model, context.progress)
+    place = local_path(out) if out is not None else (model.directory / "evaluation" if model.directory else None)
     if place is not None:
         check_out(place)
     with context.progress.stage("read"):
-        questions = [read_set(each) for each in described]
+        questions = [read_set(evaluation_set) for evaluation_set in evaluation_sets]
         pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
-    for each in questions:
-        if each.left_out:
-            context.progress.note(f"{each.name}: {each.left_out:,} rows without a question or an answer are left out")
-    form = form_of(settings, found.template, found.tokenizer)
-    shots = [draw_shots(settings, pool, each) for each in questions]
-    questions = [
-        renderable(each, form, solved, found.tokenizer, on_bad_row)
-        for each, solved in zip(questions, shots, strict=True)
-    ]
-    for each in questions:
-        if each.refused:
+    form = form_of(settings, model.template, model.tokenizer)
+    jobs = []
+    for asked in questions:
+        if asked.left_out:
+            context.progress.note(f"{asked.name}: {asked.left_out:,} rows without a question or an answer are left out")
+        shots = draw_shots(settings, pool, asked)
+        asked, rows = rendered(asked, form, shots, model.tokenizer, on_bad_row)
+        if asked.refused:
             context.progress.note(
-                f"{each.name}: {len(each.refused):,} rows that the chat template refuses are left out"
+                f"{asked.name}: {len(asked.refused):,} rows that the chat template refuses are left out"
             )
-    jobs = [_Job(each, found, settings, form, solved) for each, solved in zip(questions, shots, strict=True)]
+        jobs.append(_Job(asked, rows, model, settings, form, shots))
     for job in jobs:
         job.look_up(place, fresh)
-    if any(job.undone for job in jobs):
-        shared = Overlap({}) if found.run is None else overlap(found.run, questions)
-        warn_of_overlap(shared, questions)
+    if any(job.unfinished for job in jobs):
+        shared = Overlap({}) if model.run is None else overlap(model.run, [job.questions for job in jobs])
+        warn_of_overlap(shared, [job.questions for job in jobs])
         check_grading(any(job.generate for job in jobs))
         _work(jobs, shared, context, context.torch_device(), place)
     return {job.questions.name: job.result for job in jobs if job.result is not None}
@@ -100,9 +103,10 @@ def evaluate(
 
 @dataclass
 class _Job:
-    """One evaluation set: what is asked, what an earlier result knows, and what comes of it."""
+    """One evaluation set: its questions and rows, an earlier result, and the result."""
 
     questions: Questions
+    rows: list[Layout] | None
     target: Target
     settings: Evaluation
     form: Form
@@ -114,11 +118,9 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.generate, self.nll = self.settings.generate, self.settings.nll
-        tokenizer = self.target.tokenizer
-        self.rows = None if tokenizer is None else rows_of(self.questions, self.form, self.shots, tokenizer)
 
     @property
-    def undone(self) -> bool:
+    def unfinished(self) -> bool:
         return self.generate or self.nll
 
     @property
@@ -127,27 +129,27 @@ class _Job:
         settings, sampling = self.settings, self.settings.sampling(self.form.stop)
         seed = settings.seed if sampling.temperature else 0
         asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
-        return fingerprint([grading(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
+        return fingerprint([grading_version(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
         """Take over what is known; InputError where the place is taken by a result of another protocol."""
         folder = None if place is None else place / self.questions.name
         if folder is None or not folder.exists() or fresh:
             return
-        found = read_result(folder)
-        same_model = found.summary["model"]["identity"] == self.target.identity
-        if found.summary["protocol"] != self.protocol or (not same_model and self.target.run is None):
-            what = "asked otherwise" if same_model else "of another model"
+        earlier = read_result(folder)
+        same_model = earlier.summary["model"]["identity"] == self.target.identity
+        if earlier.summary["protocol"] != self.protocol or (not same_model and self.target.run is None):
+            what = "with other settings" if same_model else "of another model"
             raise InputError(
                 f"{folder} holds an evaluation {what}; give this one another name, as in NAME=DATA, or pass --fresh"
             )
         if not same_model:
-            return  # the run was trained again: what its earlier weights did is of no use
-        self.known = found
-        self.generate = self.generate and found.summary["accuracy"] is None
-        self.nll = self.nll and found.summary["nll"] is None
-        if not self.undone:
-            self.result = found
+            return  # the run was trained again: results of its earlier weights do not count
+        self.known = earlier
+        self.generate = self.generate and earlier.summary["accuracy"] is None
+        self.nll = self.nll and earlier.summary["nll"] is None
+        if not self.unfinished:
+            self.result = earlier
 
     def requests(self) -> list[list[Request]]:
         """(n,) requests per row."""
@@ -158,11 +160,11 @@ class _Job:
         return requests_for(prompts, ids, self.questions.answers, self.settings, sampling)
 
 
-def _possible(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
+def _with_possible_scores(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
     """The settings without scores where there are no weights to score with."""
     if settings.nll and target.model is None:
         if not settings.generate:
-            raise InputError(f"{target.name} is a generator: its losses are not to be had; leave generate on")
+            raise InputError(f"{target.name} is a generator: its losses are not available; leave generate on")
         progress.note(f"no losses: the weights of {target.name} are not here")
         return settings.model_copy(update={"nll": False})
     return settings
@@ -172,7 +174,7 @@ def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.dev
     """Score all sets, then draw the answers of all: one model at a time in memory, and one server for all."""
     started = time.monotonic()
     settings, target, progress = jobs[0].settings, jobs[0].target, context.progress
-    scorer = Scorer(target, settings, device, context.store, progress)
+    scorer = CompletionScorer(target, settings, device, context.store, progress)
     scored: dict[str, Scored] = {}
     for job in jobs:
         if job.nll and job.rows is not None:
@@ -183,7 +185,7 @@ def _work(jobs: list[_Job], shared: Overlap, context: Context, device: torch.dev
     answers, identity = _answers([job for job in jobs if job.generate], device, context)
     seconds["generation"] = time.monotonic() - started - seconds["nll"]
     for job in jobs:
-        if not job.undone:
+        if not job.unfinished:
             continue
         name = job.questions.name
         rows = rows_table(
@@ -221,9 +223,9 @@ def _answers(
         generator_for(target, settings, device, context.store) as generator,
     ):
         identity = generator.identity()
-        found = complete(generator, [flat[k] for k in order], store, context.progress)
-    completions = dict(zip(order, found, strict=True))
-    tell_ends(found, settings.max_tokens, context.progress)
+        drawn = complete(generator, [flat[k] for k in order], store, context.progress)
+    completions = dict(zip(order, drawn, strict=True))
+    report_endings(drawn, settings.max_tokens, context.progress)
     with context.progress.stage("grade", len(flat), "answers") as stage:
         finals = [
             str(answer)
@@ -258,7 +260,7 @@ def _described(job: _Job) -> dict[str, Any]:
 def _facts(
     job: _Job, answers: list[list[Answer]] | None, scored: Scored | None, identity: str | None, numerics: str
 ) -> dict[str, Any]:
-    """What rows do not hold; that of an earlier result where a part was not asked for now."""
+    """Facts that the rows do not hold; those of an earlier result for a part that was not asked for now."""
     known = {} if job.known is None else job.known.summary
     tokens = dict(known.get("tokens") or {"prompt": 0, "generated": 0, "scored": 0})
     facts: dict[str, Any] = {name: known.get(name) for name in _OF_ANSWERS}
@@ -270,10 +272,10 @@ def _facts(
         facts["cut_off"] = reasons.count("length") / len(drawn) if drawn else None
         facts["capped"] = sum(each.cap is not None for each in drawn)
         facts["refused"] = reasons.count("refused")
-        given = job.target.generator
+        generator = job.target.generator
         facts["generator"] = {
             "identity": identity,
-            "kind": job.settings.generator if given is None else type(given).__name__,
+            "kind": job.settings.generator if generator is None else type(generator).__name__,
         }
     if scored is not None:
         tokens["scored"] = int(scored.counts.sum())

@@ -1,4 +1,4 @@
-"""How likely a model finds the reference completions: nats per token, end of text included."""
+"""Losses of reference completions under a model: nats per token, end of text included."""
 
 from __future__ import annotations
 
@@ -30,16 +30,14 @@ if TYPE_CHECKING:
     from curate.models.scoring import LossEngine
 
 
-__all__ = ["SCORING", "Scored", "Scorer", "scored_tokens"]
-
-SCORING = 2  # raise it when other tokens come to be scored, or what is kept changes its meaning
+SCORING = 2  # raise it when other tokens come to be scored, or what is cached changes its meaning
 _AROUND = 64  # tokens that a template puts around one solved example, at most
 
 
 class Scored:
     """losses: (n,) nats per token, NaN where nothing could be scored; counts: (n,) scored tokens.
 
-    truncated: how many rows were longer than is scored; completions_cut: those whose completion lost its end.
+    truncated: rows longer than is scored; completions_cut: those whose completion lost its end.
     """
 
     def __init__(self, losses: FloatArray, tokens: Tokens) -> None:
@@ -60,8 +58,8 @@ def scored_tokens(rows: Sequence[Layout], target: Target, settings: Evaluation, 
     return encode_rows(rows, target.tokenizer, limit)
 
 
-class Scorer:
-    """Scores sets of rows under one model, which is loaded when the cache does not know the first of them."""
+class CompletionScorer:
+    """Losses of evaluation sets under one model, which is loaded at the first set that the cache lacks."""
 
     def __init__(
         self, target: Target, settings: Evaluation, device: torch.device, cache: Cache, progress: Progress
@@ -104,7 +102,7 @@ class Scorer:
         return self._engine
 
     def release(self) -> None:
-        """Give the memory back before somebody else needs it."""
+        """Free the memory of the model."""
         import torch
 
         if self._engine is not None:

@@ -1,9 +1,9 @@
-"""Whether a fine-tuned run has seen the questions it is asked."""
+"""Overlap between evaluation sets and the training data of a fine-tuned run."""
 
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +16,6 @@ from curate.finetuning.data import training_data
 from curate.gate import Gate
 from curate.gate.compared_text import compared_texts
 from curate.storage.places import expanded
-
-__all__ = ["Overlap", "overlap", "warn_of_overlap"]
 
 # Runs of 8 words are common phrases in problems of competitions; 13 are a copy.
 _NGRAM = 13
@@ -40,19 +38,16 @@ class Overlap:
 
 def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
     """What evaluation sets share with the data of a run.json, which is read again from where it was."""
-    found = _training_rows(run)
-    if isinstance(found, str):
-        return Overlap({}, found)
+    rows = _training_rows(run)
+    if isinstance(rows, str):
+        return Overlap({}, rows)
     evaluation = []
-    for each in sets:
-        table = pa.table({"id": each.examples.ids, "question": pa.array(each.texts, pa.large_string())})
-        evaluation.append({"data": table, "name": each.name, "columns": {"text": "question", "id": "id"}})
+    for questions in sets:
+        table = pa.table({"id": questions.examples.ids, "question": pa.array(questions.texts, pa.large_string())})
+        evaluation.append({"data": table, "name": questions.name, "columns": {"text": "question", "id": "id"}})
     index = Gate(evaluation=tuple(evaluation), near_duplicate=None, ngrams=(_NGRAM,)).open()
-    texts = [text for text in whole(compared_texts(found.table, found.shape, found.columns)).to_pylist() if text]
-    # Copies of a row say nothing new; each is looked at once and counted as often as it is there.
-    copies: dict[str, int] = defaultdict(int)
-    for text in texts:
-        copies[text] += 1
+    texts = [text for text in whole(compared_texts(rows.table, rows.shape, rows.columns)).to_pylist() if text]
+    copies = Counter(texts)  # copies of a row are checked once, and counted as often as they occur
     training: dict[tuple[str, str], int] = defaultdict(int)
     asked: dict[tuple[str, str], set[str]] = defaultdict(set)
     for text, hits in zip(copies, index.check(list(copies)), strict=True):
@@ -68,7 +63,7 @@ def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
 
 
 def _training_rows(run: dict[str, Any]) -> Examples | str:
-    """The rows that a run was trained on, or why they are not to be had."""
+    """The rows that a run was trained on, or why they are not available."""
     described = run["data"]
     data = described.get("description")
     if not isinstance(data, str) or not expanded(data).exists():
@@ -76,29 +71,29 @@ def _training_rows(run: dict[str, Any]) -> Examples | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
-            found = training_data(data, described.get("reading") or {}).examples
+            examples = training_data(data, described.get("reading") or {}).examples
     except (InputError, ExternalError) as error:
         return f"the training data cannot be read again ({error})"
-    if found.fingerprint() != described.get("fingerprint"):
+    if examples.fingerprint() != described.get("fingerprint"):
         return f"the training data ({data}) is no longer what the run was trained on"
-    return found
+    return examples
 
 
-def warn_of_overlap(found: Overlap, sets: Sequence[Questions]) -> None:
-    """One warning per evaluation set that shares text with the training data, with counts; and one where none can be
-    looked for."""
-    if found.unknown:
-        message = f"whether the training data has rows of the evaluation sets is unknown: {found.unknown}"
+def warn_of_overlap(shared: Overlap, sets: Sequence[Questions]) -> None:
+    """One warning per evaluation set that shares text with the training data, with counts; and one where that is
+    unknown."""
+    if shared.unknown:
+        message = f"whether the training data has rows of the evaluation sets is unknown: {shared.unknown}"
         warnings.warn(message, DataWarning, stacklevel=2)
-    for each in sets:
-        rules = found.counts.get(each.name)
+    for questions in sets:
+        rules = shared.counts.get(questions.name)
         if not rules:
             continue
         shown = ", ".join(f"{count['training_rows']:,} {rule}" for rule, count in rules.items())
         rows = max(count["evaluation_rows"] for count in rules.values())
         warnings.warn(
-            f"evaluation set {each.name}: training rows share text with at least {rows:,} of its {len(each):,} "
-            f"questions ({shown}); scores on them flatter the run, and `curate gate --clean` takes such rows out",
+            f"evaluation set {questions.name}: training rows share text with at least {rows:,} of its "
+            f"{len(questions):,} questions ({shown}); scores on them flatter the run, and `curate gate --clean` removes such rows",
             DataWarning,
             stacklevel=2,
         )

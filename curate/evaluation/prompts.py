@@ -1,4 +1,4 @@
-"""What a model is shown: a question inside a training template, a chat or a plain form, after solved examples.
+"""Prompts of an evaluation: a question in a training template, a chat or a plain form, after solved examples.
 
 The answer of a row is never part of its prompt. Text is joined, never formatted: braces in the data stay data.
 """
@@ -23,20 +23,8 @@ from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_
 from curate.tokenization.templates import fixed, layouts, renderer
 from curate.verify import reference_answer
 
-__all__ = [
-    "Form",
-    "Shots",
-    "draw_shots",
-    "form_of",
-    "generation_prompts",
-    "pieces",
-    "renderable",
-    "rows_of",
-    "stops_of",
-]
-
 _TURN = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
-# What a model that knows no end of text goes on with.
+# How a model that has not learned to end its text begins the next question.
 _STOPS = {
     "question": ("Question:",),
     "alpaca": ("### Instruction:",),
@@ -164,16 +152,24 @@ def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> li
     return [joined(row.pieces(0)) for row in rows_of(questions, form, shots, tokenizer)]
 
 
-def renderable(questions: Questions, form: Form, shots: Shots, tokenizer: Any, on_bad_row: str) -> Questions:
-    """The questions that the model's template renders. InputError for one that it refuses, unless they are dropped."""
+def rendered(
+    questions: Questions, form: Form, shots: Shots, tokenizer: Any, on_bad_row: str
+) -> tuple[Questions, list[Layout] | None]:
+    """The questions that the model's template renders, and their rows (None without a tokenizer).
+
+    Raises InputError for a question that it refuses, unless those are dropped.
+    """
+    if tokenizer is None:
+        return questions, None
+    rows = rows_of(questions, form, shots, tokenizer)
     refused: dict[int, str] = {}
-    for k, row in enumerate(() if tokenizer is None else rows_of(questions, form, shots, tokenizer)):
+    for k, row in enumerate(rows):
         try:
             row.pieces(0)
         except RefusedRow as error:
             refused[k] = str(error)
     if not refused:
-        return questions
+        return questions, rows
     if on_bad_row == "error" or len(refused) == len(questions):
         first = min(refused)
         others = f" ({len(refused) - 1:,} more such rows)" if len(refused) > 1 else ""
@@ -184,7 +180,7 @@ def renderable(questions: Questions, form: Form, shots: Shots, tokenizer: Any, o
             f"evaluation set {questions.name}: row {questions.rows[first]} (counted from 0 in the input): "
             f"{refused[first]}{others}; {remedy}"
         )
-    return questions.without(refused)
+    return questions.without(refused), [row for k, row in enumerate(rows) if k not in refused]
 
 
 def generation_prompts(
@@ -198,7 +194,7 @@ def generation_prompts(
 ) -> list[Prompt]:
     """(n,) prompts of the same rows: the very text before their reference completion.
 
-    rows: None where there is no tokenizer; a chat is then sent as its messages. served: whether a server tokenises
+    rows: None where there is no tokenizer; a chat is then sent as its messages. served: whether a server tokenizes
     the prompts, which adds a beginning of sequence even where there is one.
     """
     if rows is not None:
@@ -229,12 +225,12 @@ def _conversations(questions: Questions, shots: Shots) -> list[list[dict[str, st
             [*solved, {"role": "user", "content": question}, {"role": "assistant", "content": completion}]
             for question, completion in zip(questions.texts, questions.completions, strict=True)
         ]
-    found = []
+    conversations = []
     for turns in questions.examples.texts("messages", 0, len(questions)):
         last = max(k for k, turn in enumerate(turns) if turn["role"] == "assistant")
         first = 1 if turns[0]["role"] == "system" else 0
-        found.append([*turns[:first], *solved, *turns[first : last + 1]])
-    return found
+        conversations.append([*turns[:first], *solved, *turns[first : last + 1]])
+    return conversations
 
 
 def _messages(conversations: list[list[dict[str, str]]]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a summary, and a row per question."""
+"""Results of an evaluation: a summary and a table with a row per question, written and read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from curate.evaluation.sets import Questions
 from curate.storage.atomic import publish
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.verify import Verdict
-
-__all__ = ["EvaluationResult", "grouped", "read_evaluations", "read_result", "rows_table", "totals", "write_result"]
 
 _SCHEMA = pa.schema(
     [
@@ -113,12 +111,12 @@ def totals(rows: pa.Table) -> dict[str, Any]:
 def grouped(rows: pa.Table, column: str) -> list[dict[str, Any]]:
     """`totals` of the rows with each label of a column, by label; none where no row has one."""
     labels = rows[column].to_pylist()
-    found = sorted({label for label in labels if label is not None}, key=_natural)
-    return [{column: label, **totals(rows.filter(pa.array([each == label for each in labels])))} for label in found]
+    groups = sorted({label for label in labels if label is not None}, key=_natural)
+    return [{column: group, **totals(rows.filter(pa.array([each == group for each in labels])))} for group in groups]
 
 
 def _natural(label: str) -> tuple[Any, ...]:
-    """Level 10 after level 9."""
+    """Sort key: level 10 after level 9."""
     digits = "".join(mark for mark in label if mark.isdigit())
     return (int(digits[:9] or 0), label)
 
@@ -150,7 +148,7 @@ def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:
     """
     directory = Path(directory)
     place = directory / "evaluation" if (directory / "evaluation").is_dir() else directory
-    found = sorted(path.parent for path in place.glob("*/summary.json"))
-    if not found:
+    folders = sorted(path.parent for path in place.glob("*/summary.json"))
+    if not folders:
         raise InputError(f"{directory} holds no evaluation; run `curate evaluate {directory} --data DATA` first")
-    return {path.name: read_result(path) for path in found}
+    return {path.name: read_result(path) for path in folders}

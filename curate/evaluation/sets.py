@@ -1,4 +1,4 @@
-"""Evaluation sets as questions with a final answer and a reference completion each."""
+"""Read evaluation sets as questions with a final answer and a reference completion each."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
 from curate.verify import extract, reference_answer
 
-__all__ = ["Questions", "as_sets", "read_set"]
-
 _ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "output")
 
 
@@ -36,7 +34,7 @@ class Questions:
     where a row has none. texts: (n,) questions. answers: (n,) final answers, None where none is known.
     completions: (n,) what is scored. answer_only: rows whose completion is their final answer.
     sources, levels: (n,) labels, None where a row has none. left_out: rows without a question or an answer.
-    rows: (n,) position of each in the set as read. refused: what is kept of rows that a model's template refuses.
+    rows: (n,) position of each in the set as read. refused: records of rows that a model's template refuses.
     """
 
     name: str
@@ -83,20 +81,20 @@ def as_sets(sets: Any) -> list[EvaluationSet]:
     """Evaluation sets as `curate.evaluation.evaluate` takes them. InputError for none, and for two of one name."""
     if isinstance(sets, Mapping):
         pairs = sets.items()
-        found = [
-            each.model_copy(update={"name": name}) if isinstance(each, EvaluationSet) else _named(each, name)
-            for name, each in pairs
+        evaluation_sets = [
+            data.model_copy(update={"name": name}) if isinstance(data, EvaluationSet) else _named(data, name)
+            for name, data in pairs
         ]
     else:
         several = [sets] if isinstance(sets, EvaluationSet | str | Path) else sets
-        found = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
-    names = [each.title for each in found]
+        evaluation_sets = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
+    names = [each.title for each in evaluation_sets]
     if not names:
         raise InputError("there is no evaluation set; name at least one with --data DATA")
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise InputError(f"two evaluation sets are named {repeated}; name them apart, as in NAME=DATA")
-    return found
+        raise InputError(f"two evaluation sets are named {repeated}; give them different names, as in NAME=DATA")
+    return evaluation_sets
 
 
 def _named(data: Any, name: str) -> EvaluationSet:

@@ -1,4 +1,4 @@
-"""What is evaluated: a fine-tuned run, a model, or a generator; and the weights it is known by."""
+"""The target of an evaluation: a fine-tuned run, a model or a generator, and its identity."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["Target", "check_out", "find_target"]
-
-
 @dataclass(frozen=True)
 class Target:
-    """A model that can be loaded, or a generator that is what it is.
+    """A model that can be loaded, or a generator.
 
-    name: as it was given. model: folder, GGUF file or hub id; None for a generator whose model is elsewhere.
+    name: as the user wrote it. model: folder, GGUF file or hub id; None for a generator whose model is elsewhere.
     identity: of the weights and tokenizer. run: run.json of a fine-tuned run, and directory its folder.
-    adapter: folder of a LoRA run's adapter, whose base is `model`. generator: given instead of a model.
+    adapter: folder of a LoRA run's adapter, whose base is `model`. generator: in place of a model.
     """
 
     name: str
@@ -56,7 +53,7 @@ class Target:
         if self.model is None:
             return None
         if self.adapter is not None:  # fine-tuning may have changed it, and saved it there
-            return load_tokenizer_from(self.adapter)
+            return _saved_tokenizer(self.adapter)
         return load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
     def load(self, device: torch.device) -> Any:
@@ -85,7 +82,7 @@ class Target:
 
     @contextmanager
     def folder(self, cache: Cache) -> Iterator[str]:
-        """A name under which another program can load the model; a merged copy, while this lasts, for an adapter."""
+        """A name under which another program can load the model; for an adapter a temporary merged copy."""
         assert self.model is not None
         if self.adapter is None:
             yield self.model
@@ -100,7 +97,7 @@ class Target:
             yield str(place)
 
 
-def load_tokenizer_from(folder: Path) -> Any:
+def _saved_tokenizer(folder: Path) -> Any:
     """A tokenizer saved in a folder that holds no whole model."""
     from transformers import AutoTokenizer
 
@@ -121,7 +118,7 @@ def check_out(place: Path) -> None:
 
 
 def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
-    """What `target` is. InputError where it is nothing that can be evaluated."""
+    """The Target that `target` names. InputError where it cannot be evaluated."""
     if isinstance(target, Generator):
         return Target(_shown(target), _local_model(target), target.identity(), generator=target)
     if not isinstance(target, str | Path):
@@ -136,7 +133,7 @@ def find_target(target: Any, settings: Evaluation, cache: Cache) -> Target:
 
 
 def _run(directory: Path, cache: Cache, trust: bool) -> Target:
-    """trust: what this command was told; what a run says of itself lets nothing run."""
+    """trust: the consent of this command; the settings of a run grant none."""
     run = read_run(directory)
     described = run["settings"]
     if (directory / "model" / "config.json").is_file():
@@ -149,7 +146,7 @@ def _run(directory: Path, cache: Cache, trust: bool) -> Target:
     base_identity = identify(base, revision, cache)
     if base_identity != run["model"]["identity"]:
         raise InputError(
-            f"the base model {base} of {directory} is not the one that was fine-tuned; put that back, or fine-tune "
+            f"the base model {base} of {directory} is not the one that was fine-tuned; restore it, or fine-tune "
             "again with --fresh"
         )
     files = sorted(path for path in adapter.iterdir() if path.is_file() and path.suffix != ".md")
@@ -163,7 +160,7 @@ def _shown(generator: Generator) -> str:
 
 
 def _local_model(generator: Generator) -> str | None:
-    """The model of a generator, where this process can load it too and its tokenizer and losses are to be had."""
+    """The model of a generator, where this process can load it too, for its tokenizer and losses."""
     model = getattr(generator, "model", None)
     local = isinstance(model, str) and expanded(model).exists() and getattr(generator, "url", None) is None
     return str(expanded(model)) if local and isinstance(model, str) else None

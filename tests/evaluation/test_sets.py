@@ -1,14 +1,12 @@
-"""Evaluation sets: their final answers, the rows that are chosen, and how they are named."""
+"""Evaluation sets: their final answers, and the rows that are chosen."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from curate.errors import DataWarning, InputError
-from curate.evaluation import EvaluationSet, parse_set
+from curate.evaluation import EvaluationSet
 from curate.evaluation.sets import read_set
 from tests.fixtures.evaluation import asked, table
 
@@ -68,21 +66,3 @@ def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:
     read_set(EvaluationSet(data=several, name="sums", split="train"))
     read_set(EvaluationSet(data=datasets.DatasetDict({"train": table}), name="sums"))
     read_set(EvaluationSet(data=several, name="sums"), asked=False)
-
-
-def test_sets_are_named_on_the_command_line_by_path_name_or_mapping(tmp_path: Path) -> None:
-    odd = tmp_path / "a=b.parquet"
-    odd.touch()
-    assert parse_set("x.parquet", "--data") == EvaluationSet(data="x.parquet")
-    assert parse_set("gsm=x/y.parquet", "--data") == EvaluationSet(data="x/y.parquet", name="gsm")
-    assert parse_set(str(odd), "--data").data == str(odd)
-    described = parse_set("m={data: x.parquet, where: 'split=test,level!=5', limit: 3}", "--data")
-    assert described == EvaluationSet(data="x.parquet", name="m", where="split=test,level!=5", limit=3)
-    assert EvaluationSet(data=str(odd)).title == "a-b"
-    for text, message in (
-        ("{data: x, wher: y}", "no key 'wher'; did you mean 'where'"),
-        ("{data: x, name: ../up}", "cannot name a folder"),
-        ("{where: x}", "it names no data"),
-    ):
-        with pytest.raises(InputError, match=message):
-            parse_set(text, "--data")

@@ -1,0 +1,93 @@
+"""Answers: how they are drawn, cut off, refused and graded."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from curate.console.progress import Progress
+from curate.errors import DataWarning
+from curate.evaluation import Evaluation, evaluate
+from curate.evaluation.answers import graded
+from curate.generators.requests import Completion
+from tests.fixtures.evaluation import LOCAL, QUESTIONS, Said, summary, table
+
+
+def test_letters_sets_and_formulas_are_graded() -> None:
+    pairs = [("The answer is (B).", "B"), ("#### 4, 3", "3, 4"), (r"\boxed{\frac12}", "0.5"), ("answer3", "answer3")]
+    found = graded([Completion(text, "stop") for text, _ in pairs], [answer for _, answer in pairs])
+    assert [each.verdict.value for each in found] == ["right"] * 4
+
+
+def test_the_last_number_of_a_text_that_was_cut_off_is_no_answer() -> None:
+    texts = ["we add 12 and get 42", "#### 42\nand now 13"]
+    for reason, verdicts in (("stop", ["right", "right"]), ("length", ["undecided", "right"])):
+        found = graded([Completion(text, reason) for text in texts], ["42", "42"])  # type: ignore[arg-type]
+        assert [each.verdict.value for each in found] == verdicts
+    result = evaluate(Said(lambda prompt, k: "so 42 ..."), {"q": table()}, Evaluation(nll=False))
+    assert summary(result)["cut_off"] == 1
+    assert summary(result)["accuracy"] == 0
+
+
+def test_a_row_without_a_final_answer_is_not_asked() -> None:
+    rows = table(answer=["talk of this and that and more", "#### 7", "#### 4"])
+    said = Said()
+    result = evaluate(said, {"q": rows}, Evaluation(nll=False))
+    assert len(said.asked) == 2
+    assert result["q"].rows["accuracy"].to_pylist() == [None, 0.0, 0.0]
+    assert summary(result)["graded"] == 2
+
+
+def test_answers_of_another_precision_are_drawn_again(folder: Path, tmp_path: Path) -> None:
+    found = {
+        precision: evaluate(
+            folder, {"q": table()}, Evaluation(nll=False, **{**LOCAL, "precision": precision}), cache=tmp_path
+        )["q"].summary["generator"]["identity"]
+        for precision in ("float32", "bfloat16")
+    }
+    assert found["float32"].removesuffix("float32") == found["bfloat16"].removesuffix("bfloat16")
+    with sqlite3.connect(tmp_path / "requests" / "requests.sqlite") as connection:
+        models = connection.execute("SELECT model, count(*) FROM completions GROUP BY model").fetchall()
+    assert {model for model, _ in models} == set(found.values())
+    assert len({number for _, number in models}) == 1
+
+
+def test_without_math_verify_expressions_are_undecided_and_that_is_said_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = table(answer=["#### 42", "#### 42", r"\boxed{x+1}"])
+    said = Said(lambda question, k: r"\boxed{1+x}")
+    whole = evaluate(said, {"q": rows}, Evaluation(nll=False), cache=tmp_path / "a")
+    assert "right" in str(whole["q"].rows["verdicts"].to_pylist()[2])
+    monkeypatch.setattr("curate.evaluation.answers.algebra_is_here", lambda: False)
+    with pytest.warns(DataWarning, match=r"pip install 'curate-lm\[math\]'") as warned, pytest.raises(RuntimeError):
+        evaluate(Said(fails_after=0), {"q": rows}, Evaluation(nll=False), cache=tmp_path / "b")
+    assert len(warned) == 1
+    with pytest.warns(DataWarning):
+        found = evaluate(said, {"q": rows}, Evaluation(nll=False), cache=tmp_path / "a")
+    assert found["q"].rows["verdicts"].to_pylist()[2] == ["undecided"]
+    assert found["q"].summary["protocol"] != whole["q"].summary["protocol"]
+
+
+def test_a_question_that_does_not_fit_is_refused_and_counted(folder: Path) -> None:
+    rows = table(question=["What? " * 400, *QUESTIONS["question"][1:]])
+    with pytest.warns(DataWarning, match="1 of 3 questions were refused and count as not right"):
+        found = evaluate(folder, {"q": rows}, Evaluation(nll=False, **LOCAL), device="cpu")
+    assert summary(found)["refused"] == 1
+    assert found["q"].rows["accuracy"].to_pylist()[0] == 0
+    verdicts = found["q"].rows["verdicts"].to_pylist()
+    assert verdicts[0] == ["refused"]
+    assert "refused" not in [*verdicts[1], *verdicts[2]]
+
+
+def test_answers_that_the_context_cuts_short_are_counted_and_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Evaluation(nll=False, **{**LOCAL, "max_tokens": 5000})
+    found = evaluate(folder, {"q": table()}, settings, device="cpu", progress=Progress("lines"))
+    assert (summary(found)["capped"], summary(found)["refused"]) == (3, 0)
+    ended = round(summary(found)["cut_off"] * 3)
+    assert ended > 0
+    assert f"{ended} of 3 answers ended with the model's context, after " in capsys.readouterr().err
