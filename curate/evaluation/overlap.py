@@ -93,7 +93,8 @@ def warn_of_overlap(shared: Overlap, sets: Sequence[Questions]) -> None:
         rows = max(count["evaluation_rows"] for count in rules.values())
         warnings.warn(
             f"evaluation set {questions.name}: training rows share text with at least {rows:,} of its "
-            f"{len(questions):,} questions ({shown}); scores on them flatter the run, and `curate gate --clean` removes such rows",
+            f"{len(questions):,} questions ({shown}); scores on them flatter the run, and "
+            "`curate gate --clean` removes such rows",
             DataWarning,
             stacklevel=2,
         )

@@ -102,25 +102,25 @@ def _named(data: Any, name: str) -> EvaluationSet:
     return EvaluationSet(**{**options, "name": name})
 
 
-def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
-    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not there.
+def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
+    """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not reachable.
 
     asked: whether its questions are asked, and not only shown with their answers.
     """
-    roles = parse_columns(given.columns) if isinstance(given.columns, str) else dict(given.columns or {})
-    opened = open_data(given.data, roles, given.split, given.config)
-    if asked and given.split is None and opened.split == "train" and (opened.kind == "hub" or opened.note):
+    roles = parse_columns(spec.columns) if isinstance(spec.columns, str) else dict(spec.columns or {})
+    opened = open_data(spec.data, roles, spec.split, spec.config)
+    if asked and spec.split is None and opened.split == "train" and (opened.kind == "hub" or opened.note):
         warnings.warn(
-            f"evaluation set {given.title} is read from its split train, on which models are trained; {{split: test}} "
+            f"evaluation set {spec.title} is read from its split train, on which models are trained; {{split: test}} "
             "takes another",
             DataWarning,
             stacklevel=2,
         )
     table = _numbers_as_text(opened.table, roles)
-    place = f"evaluation set {given.title} ({opened.description})"
+    place = f"evaluation set {spec.title} ({opened.description})"
     try:
-        shape, found = _recognised(table, roles, given.shape)
-        loaded = _read(_filled(table, shape, found), shape, found, given)
+        shape, columns = _recognized(table, roles, spec.shape)
+        loaded = _read(_filled(table, shape, columns), shape, columns, spec)
     except InputError as error:
         raise InputError(f"{place}: {_in_braces(str(error))}") from error
     examples = loaded.examples
@@ -129,7 +129,7 @@ def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
     answers = [final or _stated(completion) for final, completion in zip(finals, completions, strict=True)]
     answer_only = sum(answer == completion.strip() for answer, completion in zip(answers, completions, strict=True))
     return Questions(
-        given.title,
+        spec.title,
         opened.description,
         examples,
         texts,
@@ -137,14 +137,14 @@ def read_set(given: EvaluationSet, *, asked: bool = True) -> Questions:
         completions,
         answer_only,
         _strings(examples, "source"),
-        _levels(examples.table, given.level, place),
+        _levels(examples.table, spec.level, place),
         len(loaded.rejected),
         loaded.rows.tolist(),
     )
 
 
 def _in_braces(message: str) -> str:
-    """What `curate.read` advises, in the way in which an evaluation set is described: it has no option of its own."""
+    """The remedy of `curate.read` in the form of an evaluation set, which has no option --columns."""
     if "--columns" not in message:
         return message
     form = "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}"
@@ -163,7 +163,7 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def _recognised(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
+def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """Shape and roles; a table of bare final answers is one of questions and answers too."""
     try:
         found = recognise(table.schema, roles, shape)
@@ -178,43 +178,43 @@ def _recognised(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
     return found
 
 
-def _filled(table: pa.Table, shape: str, found: Mapping[str, str]) -> pa.Table:
+def _filled(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Table:
     """The table with the final answer of each row that has no worked solution in its place."""
-    if shape == "messages" or "final_answer" not in found:
+    if shape == "messages" or "final_answer" not in columns:
         return table
-    name = found["output" if shape == "instruction" else "completion"]
+    name = columns["output" if shape == "instruction" else "completion"]
     solutions = table[name].cast(pa.large_string())
     blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(solutions, "")), "")
-    finals = table[found["final_answer"]].cast(pa.large_string())
+    finals = table[columns["final_answer"]].cast(pa.large_string())
     return table.set_column(table.column_names.index(name), name, pc.if_else(blank, finals, solutions))
 
 
-def _read(table: pa.Table, shape: str, found: Mapping[str, str], given: EvaluationSet) -> Loaded:
-    columns = dict(found)
-    if "id" in columns and "id" not in _given(given):
-        del columns["id"]  # found by name: if it cannot serve, ids are made of the content
+def _read(table: pa.Table, shape: str, columns: Mapping[str, str], spec: EvaluationSet) -> Loaded:
+    if "id" in columns and "id" not in _named_roles(spec):
+        # Recognized by name only: where it cannot serve, ids are made of the content.
+        columns = {role: name for role, name in columns.items() if role != "id"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # it would advise to take the rows of the training split
         loaded = read(
             table,
             columns=columns,
             shape=shape,
-            where=given.where,
-            limit=given.limit,
-            seed=given.seed,
+            where=spec.where,
+            limit=spec.limit,
+            seed=spec.seed,
             on_bad_row="drop",
             allow_curated=True,
         )
-    _warn_of_splits(loaded.examples.table, given)
+    _warn_of_splits(loaded.examples.table, spec)
     return loaded
 
 
-def _given(given: EvaluationSet) -> Mapping[str, str]:
-    return parse_columns(given.columns) if isinstance(given.columns, str) else given.columns or {}
+def _named_roles(spec: EvaluationSet) -> Mapping[str, str]:
+    return parse_columns(spec.columns) if isinstance(spec.columns, str) else spec.columns or {}
 
 
-def _warn_of_splits(table: pa.Table, given: EvaluationSet) -> None:
-    if "split" not in table.column_names or "split" in (given.where or "") or pa.types.is_nested(table["split"].type):
+def _warn_of_splits(table: pa.Table, spec: EvaluationSet) -> None:
+    if "split" not in table.column_names or "split" in (spec.where or "") or pa.types.is_nested(table["split"].type):
         return
     counts = Counter(table["split"].cast(pa.large_string()).to_pylist())
     counts.pop(None, None)
@@ -222,7 +222,7 @@ def _warn_of_splits(table: pa.Table, given: EvaluationSet) -> None:
         best = next((name for name in ("test", "validation") if name in counts), min(counts, key=lambda n: counts[n]))
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(6))
         warnings.warn(
-            f"evaluation set {given.title}: column 'split' has several values ({shown}) and all rows are used; "
+            f"evaluation set {spec.title}: column 'split' has several values ({shown}) and all rows are used; "
             f"{{where: split={best}}} takes one",
             DataWarning,
             stacklevel=2,
@@ -253,8 +253,8 @@ def _stated(completion: str) -> str | None:
     marked = reference_answer(completion)
     if marked is not None:
         return marked
-    found = extract(completion)
-    return found.text if found is not None and found.how == "whole" else None
+    answer = extract(completion)
+    return answer.text if answer is not None and answer.how == "whole" else None
 
 
 def _strings(examples: Examples, role: str) -> list[str | None]:
