@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.recipe import component_names, recipe_names
 from tests import ROOT
 
 README = ROOT / "README.md"
@@ -42,3 +43,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_readme_is_read_to_its_end() -> None:
     text = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(text.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [
+        *[("scorers.md", module) for module in ("scorers", "augmenters", "curate.clusterers", "curate.generators")],
+        ("reweighting.md", "curate.reweighters"),
+    ],
+)
+def test_the_docs_name_every_component(page: str, module: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in component_names(module) if f"`{name}" not in text] == []
+
+
+def test_the_docs_name_every_recipe() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert [name for name in recipe_names() if f"`{name}`" not in text] == []
