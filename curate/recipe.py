@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 import inspect
+import os
 from collections.abc import Iterable
 from enum import Enum
 from importlib import resources
@@ -18,7 +20,6 @@ from pydantic import BaseModel, ValidationError
 from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
-from curate.own_packages import own_module
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 
 __all__ = [
@@ -41,6 +42,32 @@ _OWN = ("curate", "scorers", "augmenters")
 _LONGEST_NAME = 200
 # What can be set from the command line by its path.
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
+
+
+def own_module(name: str) -> Any:
+    """The module of that full name, of `curate`, `scorers` or `augmenters`.
+
+    Raises InputError where a package of the user's hides ours; nothing of it has been run then.
+    """
+    _check_ours(name.partition(".")[0])
+    return importlib.import_module(name)
+
+
+def _check_ours(package: str) -> None:
+    root = Path(__file__).resolve().parents[1]
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # one that a caller has put into sys.modules by hand
+        spec = None
+    if spec is None:
+        raise InputError(f"the package {package} of curate is missing; install curate-lm again")
+    places = list(spec.submodule_search_locations or ()) or [spec.origin or package]
+    if any(Path(place).resolve() == root / package for place in places):
+        return
+    found = Path(places[0]).absolute()
+    named = [Path(each).absolute() for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    remedy = f"take {found.parent} out of PYTHONPATH" if found.parent in named else "run the command in another folder"
+    raise InputError(f"{found} hides the package {package} of curate, which has the same name; rename it, or {remedy}")
 
 
 def built_in(module: str, name: str, what: str) -> str:

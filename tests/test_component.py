@@ -13,7 +13,6 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from curate.component import Component, describe, fingerprint, stateless
 from curate.errors import InputError
 from curate.proxy.proxy import Proxy
-from curate.seeds import derive_seed
 
 
 class _Knob(Component):
@@ -94,20 +93,6 @@ def test_description_is_plain_json() -> None:
         "value": 1,
         "names": ["x"],
     }
-
-
-def test_seeds_differ_by_every_part_of_the_path() -> None:
-    seeds = {
-        derive_seed(0, "a"),
-        derive_seed(1, "a"),
-        derive_seed(0, "b"),
-        derive_seed(0, "a", 0),
-        derive_seed(0, "a", "0"),
-        derive_seed(0, "a", 0, 0),
-        derive_seed(0, "a", 1),
-    }
-    assert len(seeds) == 7
-    assert all(0 <= seed < 2**32 for seed in seeds)
 
 
 class _Empty:

@@ -1,11 +1,9 @@
-"""Copies as weights: the rows of the same plan, once each, and how often they count beside them."""
-
-from __future__ import annotations
+"""The result in memory and in a folder: the rows of the plan, in the form of the input, the same every time."""
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,300 +11,295 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import curate
+import curate.models
 from augmenters import Duplicate, Replay, Subset
-from curate.cli.main import main
+from curate import InputError, Pipeline
 from curate.clusterers import KMeans
-from curate.console.progress import Progress
 from curate.curated import Curated
-from curate.difficulty.score_files import write_scores
-from curate.difficulty.scores import Scores
-from curate.errors import InputError
-from curate.finetuning import Finetuning
-from curate.mixture.plan import fold
-from curate.models.batches import make_batch
-from curate.models.gradients import mean_gradient
-from curate.pipeline import Pipeline
-from curate.report.finished_run import read_finished
-from curate.report.sizes import origins, sources
-from curate.reweighters import DynamicLoss, GivenWeights
-from curate.run import Run
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, TrainingRows
-from curate.validation.arms import _given
-from curate.validation.config import Addition, Validation
-from tests.fixtures.models import random_tokens, tiny_model
+from curate.difficulty.score_files import read_scores, write_scores
+from scorers import LossTrajectory
+from tests.fixtures.pipelines import TINY, KnownTrajectory, _contract_table, _ids, _planted, _replay_file, _with_known
 
-N = 60
+ADDED = ["example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"]
 
 
-@dataclass(frozen=True)
-class Known:
-    """Difficulties out of a column, with the losses and tokens a proxy would have left."""
-
-    def score(self, examples: Any, run: Any) -> Scores:
-        known = examples.table["known"].to_numpy().astype(np.float32)
-        trajectory = np.stack([np.full_like(known, 5), known], axis=1)
-        tokens = np.arange(3, 3 + len(known), dtype=np.int32)
-        return Scores(trajectory, known, np.isfinite(known), trajectory, np.array([1, 2]), tokens)
-
-
-@dataclass(frozen=True)
-class AnyCounts:
-    """A plan without a pattern: rows are left out, kept, or copied up to four times."""
-
-    def plan(self, plan: Any, split: Any, seed: int) -> Any:
-        return plan.with_counts(np.random.default_rng(seed).integers(0, 6, len(plan)))
-
-
-def table(n: int = N, **columns: Any) -> pa.Table:
-    rng = np.random.default_rng(n)
-    known = np.where(rng.random(n) < 0.3, 3, 1) + rng.normal(0, 0.05, n)
-    base: dict[str, Any] = {
-        "id": [f"r{i}" for i in range(n)],
-        "prompt": [f"p{i}" for i in range(n)],
-        "completion": [f"c{i}" for i in range(n)],
-        "source": [("maths", "code")[i % 2] for i in range(n)],
-        "known": known,
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_scratch() -> Iterator[None]:
+    """The scratch proxy at a size that learns what is planted here in seconds."""
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
     }
-    return pa.table({**base, **columns})
-
-
-OTHER = pa.table({"prompt": [f"q{i}" for i in range(90)], "completion": [f"a{i}" for i in range(90)]})
-PLANS = {
-    "duplicate": (Duplicate(times=2),),
-    "capped": (Duplicate(times=3, cap=0.2),),
-    "subset": (Subset(size=25), Duplicate(times=1)),
-    "replay": (Duplicate(times=2), Replay(data=OTHER, share=0.25)),
-    "any": (AnyCounts(), Replay(data=OTHER, share=0.1)),
-}
-
-
-def both(data: Any, **changes: Any) -> tuple[Curated, Curated]:
-    """The same pipeline with copies as rows and as weights."""
-    fields = {"scorer": Known(), "clusterer": KMeans(), "augmenters": (Duplicate(times=2),), **changes}
-    rows, weights = (Pipeline(**fields, copies=copies).run(data) for copies in ("rows", "weights"))
-    return rows, weights
-
-
-# -- the same rows, counted instead of repeated ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["shuffle", "keep"])
-@pytest.mark.parametrize("name", PLANS)
-def test_weights_are_the_counts_and_all_else_is_the_first_of_each_row(name: str, order: str) -> None:
-    as_rows, as_weights = both(table(), augmenters=PLANS[name], order=order)
-    rows, weighted = as_rows.dataset, as_weights.dataset
-    once = rows.filter(pc.equal(rows["copy"], 0))
-    assert weighted.drop_columns("weight").equals(once)
-    assert weighted.schema.field("weight").type == pa.float32()
-    counts = pd.Series(rows["source_id"].to_pylist()).value_counts()
-    found = dict(zip(weighted["source_id"].to_pylist(), weighted["weight"].to_pylist(), strict=True))
-    assert found == {key: float(value) for key, value in counts.items()}
-    assert len(weighted) == len(as_weights) < len(rows)
-    assert sum(found.values()) == len(rows)
-    assert {w for w, origin in zip(weighted["weight"].to_pylist(), weighted["origin"].to_pylist(), strict=True)
-            if origin == "replay"} <= {1.0}  # fmt: skip
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_the_gradient_is_that_of_the_copies(times: int) -> None:
-    """All rows in one batch: GivenWeights on the weights of a plan, and the mean gradient over its copied rows."""
-    data = curate.read(table(12, known=[1.0] * 8 + [3.0] * 4))
-    split = curate.make_split(Known().score(data.examples, Run()).with_ids(data.examples.ids), KMeans())
-    plan = fold([Duplicate(times=times)], split)
-    weighted = curate.rebuild(data, split, plan, order="keep", copies="weights")
-    model, tokens = tiny_model(), random_tokens([(3, k) for k in range(4, 16)], seed=times)
-    assert tokens.valid.all()
-    copied = np.repeat(np.arange(12), plan.counts)
-    assert len(copied) == 12 + 4 * times
-    shared: dict[str, Any] = {"device": torch.device("cpu"), "budget": 10_000}
-    expected = mean_gradient(model, tokens.take(copied), **shared)
-
-    rows = TrainingRows({"weight": weighted["weight"].to_pylist()})
-    training = Training(
-        model, tokens, rows, 12, 0, torch.device("cpu"), False, lambda t, r: make_batch(t, r), lambda: 10_000
-    )
-    counts = torch.from_numpy(tokens.completion_tokens.astype(np.int64))
-    batch = OptimizerBatch(0, counts, torch.arange(12))
-    given = GivenWeights().begin(training).weights(batch, BatchOutputs(torch.ones(12)))
-    total = [torch.zeros_like(each) for each in expected]
-    for row in range(12):  # the loss of the training loop, sum of w n l over sum of n, a row at a time
-        part = mean_gradient(model, tokens.take(np.array([row])), **shared)
-        share = float(given[row]) * int(counts[row]) / int(counts.sum())
-        total = [sum_ + share * each for sum_, each in zip(total, part, strict=True)]
-    for one, other in zip(total, expected, strict=True):
-        assert torch.allclose(one, other, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("kind", ["pandas", "dataset", "rebuilt"])
-def test_every_kind_of_result_has_the_column(kind: str) -> None:
-    import datasets
-
-    data: Any = {"pandas": table().to_pandas(), "dataset": datasets.Dataset(table()), "rebuilt": table()}[kind]
-    rows, weighted = (each.dataset for each in both(data))
-    if kind == "rebuilt":
-        loaded = curate.read(data)
-        curated = both(data)[1]
-        again = curate.rebuild(loaded, curated.split, curated.plan, order="shuffle", copies="weights")
-        assert again.equals(weighted)
-    assert np.asarray(weighted["weight"], np.float32).sum() == len(rows)
-
-
-def test_one_recipe_written_down_and_read_again() -> None:
-    pipeline = Pipeline.from_recipe("quick", settings=["copies=weights"])
-    assert pipeline.copies == "weights"
-    assert "copies: weights" in pipeline.to_yaml()
-    assert Pipeline.from_yaml(pipeline.to_yaml()) == pipeline
-    assert "copies" not in Pipeline.from_recipe("quick").to_yaml()
-    with pytest.raises(InputError, match="copies"):
-        Pipeline.from_recipe("quick", settings=["copies=columns"])
-
-
-def test_a_column_of_that_name_is_refused_before_any_work_and_only_there() -> None:
-    class Untouched:
-        def score(self, examples: Any, run: Any) -> Any:
-            raise AssertionError("scored")
-
-    data = table(weight=np.full(N, 7.0))
-    refused = Pipeline(scorer=Untouched(), clusterer=KMeans(), augmenters=(Duplicate(),), copies="weights")
-    with pytest.raises(InputError, match=r"column 'weight'.*rename or remove.*copies: rows"):
-        refused.run(data)
-    kept = Pipeline(scorer=Known(), clusterer=KMeans(), augmenters=(Duplicate(),)).run(data)
-    assert set(kept.dataset["weight"].to_pylist()) == {7.0}
-    with pytest.raises(InputError, match="column 'weight'"):
-        curate.rebuild(curate.read(data), kept.split, kept.plan, copies="weights")
-
-
-def test_arms_of_a_validation_are_rows() -> None:
-    """Weights of one arm and none of the others would be another comparison than the one that is asked for."""
-    recipe, plain = (Pipeline.from_recipe("quick", settings=each) for each in (["copies=weights"], []))
-    shared: dict[str, Any] = {"finetuning": Finetuning(model="scratch")}
-    with pytest.raises(ValueError, match=r"--set copies=rows"):
-        Validation(pipeline=recipe, **shared)
-    with pytest.raises(ValueError, match=r"--set copies=rows"):
-        Validation(pipeline=plain, additions=(Addition(name="mine", recipe=recipe),), **shared)
-    Validation(pipeline=plain, **shared)
-
-
-def test_a_dataset_with_weights_is_no_arm_of_rows(written: dict[str, Path]) -> None:
-    named = {copies: Addition(name=copies, data=str(folder)) for copies, folder in written.items()}
-    recipe = Pipeline.from_recipe("quick")
-    for copies, addition in named.items():
-        settings = Validation(pipeline=recipe, finetuning=Finetuning(model="scratch"), additions=(addition,))
-        if copies == "rows":
-            assert _given(addition, settings).rows > N
-            continue
-        with pytest.raises(InputError, match=r"arm weights: .* has weights, which count for nothing"):
-            _given(addition, settings)
-
-
-# -- what is written and said ------------------------------------------------------------------------------------------
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
+        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 400)
+        yield
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same run in both ways: folders by `copies`."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Curated, Path]:
     folder = tmp_path_factory.mktemp("written")
-    fields: dict[str, Any] = {"scorer": Known(), "clusterer": KMeans(), "augmenters": (Duplicate(times=2),)}
-    for copies in ("rows", "weights"):
-        Pipeline(**fields, copies=copies).run(table(), out=folder / copies)
-    return {copies: folder / copies for copies in ("rows", "weights")}
+    replay = Replay(data=str(_replay_file(folder)), share=0.1)
+    pipeline = _with_known(scorer=KnownTrajectory(), augmenters=[Duplicate(times=2), replay])
+    return pipeline.run(_contract_table(), out=folder / "out"), folder / "out"
 
 
-def record(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "run.json").read_text()))
+def _assert_keeps_the_contract(rows: pa.Table, source: pa.Table) -> None:
+    """Every promise about the columns that holds for a result of `written`'s pipeline, in memory or on disk."""
+    assert rows.column_names == source.column_names + ADDED
+    assert rows.select(source.column_names).schema.equals(source.schema)
+    assert [str(rows.schema.field(name).type) for name in ADDED] == [
+        *("string", "string", "string", "int32", "float", "int32", "bool")
+    ]
+    by_id = {row["id"]: row for row in source.to_pylist()}
+    found = rows.to_pylist()
+    assert len({row["example_id"] for row in found}) == len(found)
+    for row in found:
+        added = {name: row.pop(name) for name in ADDED}
+        if added["origin"] == "replay":
+            assert added["example_id"] == added["source_id"]
+            assert [added[name] for name in ("copy", "difficulty", "cluster", "hard")] == [0, None, None, None]
+            assert row["id"] is None
+            assert row["prompt"].removeprefix("old ") == row["completion"].removeprefix("answer ")
+            continue
+        parent = by_id[added["source_id"]]
+        assert row == parent
+        copy = added["copy"]
+        assert added["origin"] == ("duplicate" if copy else "original")
+        assert added["example_id"] == added["source_id"] + (f"#{copy}" if copy else "")
+        assert added["difficulty"] == parent["known"]
+        assert added["hard"] == (parent["known"] is not None and parent["known"] > 2.5)
+        assert added["cluster"] == (None if parent["known"] is None else int(added["hard"]))
+    copies = [row["example_id"] for row in rows.to_pylist()]
+    for row in by_id.values():
+        expected = 3 if row["known"] is not None and row["known"] > 2.5 else 1
+        assert sum(1 for each in copies if each == row["id"] or each.startswith(f"{row['id']}#")) == expected
 
 
-def test_tables_are_the_same_bytes(written: dict[str, Path]) -> None:
-    tables = [{path.name: path.read_bytes() for path in (each / "tables").iterdir()} for each in written.values()]
-    assert tables[0] == tables[1]
-    assert len(tables[0]) >= 5
+def test_the_result_in_memory_keeps_the_contract(written: tuple[Curated, Path]) -> None:
+    _assert_keeps_the_contract(written[0].dataset, _contract_table())
 
 
-def test_counts_say_both_what_stands_there_and_what_counts(written: dict[str, Path]) -> None:
-    rows, weights = (record(written[copies])["counts"] for copies in ("rows", "weights"))
-    data = pq.read_table(written["weights"] / "data")
-    assert weights["output"] == data.num_rows == weights["original"] == rows["input"]
-    assert weights["output_weighted"] == rows["output"] == sum(data["weight"].to_pylist())
-    assert weights["duplicate"] == 0 < rows["duplicate"]
-    assert (weights["tokens_after"], weights["tokens_weighted"]) == (rows["tokens_before"], rows["tokens_after"])
-    assert not {"output_weighted", "tokens_weighted"} & set(rows)
+def test_the_written_rows_are_those_of_the_result(written: tuple[Curated, Path]) -> None:
+    curated, folder = written
+    rows = pq.read_table(folder / "data")
+    _assert_keeps_the_contract(rows, _contract_table())
+    assert rows.equals(curated.dataset)
 
 
-def test_the_folder_loads_and_its_card_says_how_to_train_on_it(written: dict[str, Path], tmp_path: Path) -> None:
+def test_the_folder_holds_what_is_promised_and_nothing_else(written: tuple[Curated, Path]) -> None:
+    folder = written[1]
+    assert {path.name for path in folder.iterdir()} == {"data", "tables", "README.md", "report.html", "run.json"}
+    assert [path.name for path in (folder / "data").iterdir()] == ["train-00000-of-00001.parquet"]
+    assert {path.stem for path in (folder / "tables").iterdir()} == {
+        *("trajectories", "scores", "split", "plan", "rejected")
+    }
+    assert "configs:" in (folder / "README.md").read_text()
+    head = (folder / "report.html").read_text().partition("</head>")[0]
+    assert re.search(r"Content-Security-Policy[^>]*default-src (&#39;|')none", head)  # the page can reach no network
+
+
+def test_tables_are_joined_by_example_id(written: tuple[Curated, Path]) -> None:
+    folder = written[1]
+    tables = {path.stem: pq.read_table(path) for path in (folder / "tables").iterdir()}
+    ids = _contract_table()["id"].to_pylist()
+    for name in ("trajectories", "scores", "split", "plan"):
+        assert tables[name]["example_id"].to_pylist() == ids
+    data = pq.read_table(folder / "data")
+    first = {row["source_id"]: row for row in data.to_pylist()}
+    for row in tables["split"].to_pylist():
+        assert first[row["example_id"]]["hard"] == row["hard"]
+        assert first[row["example_id"]]["difficulty"] == row["difficulty"]
+    appearances = pc.value_counts(data["source_id"]).to_pylist()
+    counted = {each["values"]: each["counts"] for each in appearances}
+    assert {row["example_id"]: row["count"] for row in tables["plan"].to_pylist()} == {
+        name: counted[name] for name in ids
+    }
+    assert tables["trajectories"].column_names == ["example_id", "tokens", "loss_1", "loss_2", "loss_3"]
+    assert tables["scores"]["difficulty"].null_count == tables["trajectories"]["loss_3"].null_count == 2
+    assert tables["rejected"].num_rows == 0  # invalid rows are in the result
+
+
+def test_every_row_that_is_left_out_is_recorded_with_its_place_in_the_input(tmp_path: Path) -> None:
+    table = _contract_table()
+    prompts = [None if i == 3 else cell for i, cell in enumerate(table["prompt"].to_pylist())]
+    table = table.set_column(1, "prompt", pa.array(prompts))
+    pipeline = _with_known(augmenters=[Subset(size=20)])
+    curated = pipeline.run(table, out=tmp_path / "out", on_bad_row="drop", where="kind!=k1")
+    rejected = pq.read_table(tmp_path / "out" / "tables" / "rejected.parquet").to_pylist()
+    assert (rejected[0]["row"], rejected[0]["stage"]) == (3, "read")
+    assert {row["stage"] for row in rejected[1:]} == {"plan"}
+    assert all(row["example_id"] == f"r{row['row']}" for row in rejected[1:])
+    kept, gone = set(_ids(curated)), {row["example_id"] for row in rejected[1:]}
+    assert len(kept) == 20
+    assert not kept & gone
+    assert kept | gone | {"r3"} == {f"r{i}" for i in range(90) if i % 4 != 1}
+
+
+def test_counts_are_those_of_the_data(written: tuple[Curated, Path]) -> None:
+    curated, folder = written
+    record = json.loads((folder / "run.json").read_text())
+    data = pq.read_table(folder / "data")
+    known = _contract_table()["known"].to_numpy()
+    hard = int((known > 2.5).sum())
+    counts = record["counts"]
+    assert counts["input"] == 90
+    assert (counts["valid"], counts["invalid"], counts["rejected"]) == (88, 2, 0)
+    assert (counts["hard"], counts["easy"], counts["noise"]) == (hard, 88 - hard, 0)
+    assert counts["output"] == data.num_rows == len(curated)
+    assert counts["original"] == 90
+    assert counts["duplicate"] == 2 * hard
+    assert counts["replay"] == round(0.1 * data.num_rows)
+    assert counts["tokens_before"] == 7 * 90
+    assert counts["tokens_after"] == 7 * (90 + 2 * hard)
+    origins = {each["values"]: each["counts"] for each in pc.value_counts(data["origin"]).to_pylist()}
+    assert {name: counts[name] for name in origins} == origins
+    assert record["seed"] == 0
+    assert Pipeline.from_yaml(record["recipe_yaml"], allow_plugins=[__name__.split(".")[0]]) == curated.pipeline
+
+
+def test_load_dataset_reads_the_folder(written: tuple[Curated, Path], tmp_path: Path) -> None:
     import datasets
 
-    loaded = datasets.load_dataset(str(written["weights"]), cache_dir=str(tmp_path))["train"]
-    assert loaded.features["weight"].dtype == "float32"
-    assert len(loaded) == N
-    cards = {copies: (folder / "README.md").read_text() for copies, folder in written.items()}
-    assert "--reweighter GivenWeights" in cards["weights"]
-    assert "WeightedRandomSampler" in cards["weights"]
-    assert f"count as {record(written['weights'])['counts']['output_weighted']:,} by their weights" in cards["weights"]
-    assert "eight" not in cards["rows"]
+    curated, folder = written
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path))
+    assert list(loaded) == ["train"]
+    assert len(loaded["train"]) == len(curated)
+    assert loaded["train"]["example_id"] == curated.columns()["example_id"].to_pylist()
 
 
-def test_the_report_tells_rows_from_weighted_rows(written: dict[str, Path]) -> None:
-    finished = {copies: read_finished(folder) for copies, folder in written.items()}
-    total = record(written["rows"])["counts"]["output"]
-    sizes = {copies: origins(finished[copies]) for copies in written}
-    by_source = {copies: sources(finished[copies]) for copies in written}
-    assert not any(isinstance(each, str) for each in [*sizes.values(), *by_source.values()])
-    assert [(each.name, each.rows, each.weighted) for each in sizes["weights"]] == [  # type: ignore[union-attr]
-        ("input", N, None),
-        ("original", N, total),
-        ("output", N, total),
-    ]
-    assert all(each.weighted is None for each in sizes["rows"])  # type: ignore[union-attr]
-    weighted = {each.name: each.weighted for each in by_source["weights"][0]}  # type: ignore[index]
-    assert weighted == {each.name: each.after for each in by_source["rows"][0]}  # type: ignore[index]
-    page = (written["weights"] / "report.html").read_text()
-    assert f"<h1>{N} rows in, {N} rows out that count as {total}</h1>" in page
-    assert "count three times" in page or "count 3 times" in page
-    assert "Weighted rows" in page
-    assert "Weighted rows" not in (written["rows"] / "report.html").read_text()
+def test_reading_a_result_again_needs_consent(written: tuple[Curated, Path]) -> None:
+    with pytest.raises(InputError, match="example_id"):
+        _with_known().run(str(written[1]))
 
 
-def test_a_weight_column_of_the_input_is_no_weight_of_ours(tmp_path: Path) -> None:
-    pipeline = Pipeline(scorer=Known(), clusterer=KMeans(), augmenters=(Duplicate(),))
-    pipeline.run(table(weight=["heavy"] * N), out=tmp_path / "out")
-    output = read_finished(tmp_path / "out").output
-    assert output is not None
-    assert output.weight is None
+class Forbidden:
+    def score(self, examples, run):
+        raise AssertionError("nothing needs to be scored")
 
 
-def test_the_commands_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, scores = tmp_path / "data.parquet", tmp_path / "scores.parquet"
-    pq.write_table(table(), data)
-    examples = curate.read(data).examples
-    write_scores(Known().score(examples, Run()), examples.ids, scores)
-    usual = [str(data), "--scores", str(scores)]
-    assert main(["plan", *usual, "--json"]) == 0
-    total = json.loads(capsys.readouterr().out)["rows_out"]
-    assert total > N
-    assert main(["plan", *usual, "--set", "copies=weights", "--json"]) == 0
-    planned = json.loads(capsys.readouterr().out)
-    assert planned["rows_out"] == N
-    assert f"{N:,} rows that count as {total:,}" in " ".join(each["work"] for each in planned["stages"])
-    assert main(["run", *usual, "--set", "copies=weights", "--out", str(tmp_path / "out")]) == 0
-    said = f"{N} rows in, {N} out that count as {total} by `weight`"
-    assert said in capsys.readouterr().out
-    assert main(["inspect", str(tmp_path / "out")]) == 0
-    assert said in " ".join(capsys.readouterr().out.split())
-    refused = ["validate", *usual, "--set", "copies=weights", "--model", "scratch", "--out", str(tmp_path / "proof")]
-    assert main(refused) == 2
-    assert "--set copies=rows" in capsys.readouterr().err
-    assert not (tmp_path / "proof").exists()
+def test_a_folder_of_other_files_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        _with_known(scorer=Forbidden()).run(_contract_table(), out=tmp_path)
+    assert (tmp_path / "data" / "precious.txt").read_text() == "mine"
 
 
-def test_training_that_ignores_the_weights_is_warned_about(
-    written: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from curate.finetuning import finetune
+@pytest.mark.slow
+def test_the_same_inputs_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
+    table, _ = _planted(60)
+    proxy = TINY.model_copy(update={"steps": 6, "horizon": 18})
 
-    for number, (reweighter, warned) in enumerate([(None, True), (DynamicLoss(), True), (GivenWeights(), False)]):
-        settings = Finetuning(model="scratch", steps=1, batch_size=4, max_length=16, reweighter=reweighter)
-        finetune(written["weights"], settings, tmp_path / str(number), progress=Progress("lines"))
-        assert ("GivenWeights uses it" in capsys.readouterr().err) == warned
+    def run(name: str, seed: int = 0) -> dict[str, bytes]:
+        pipeline = Pipeline(
+            proxy=proxy, scorer=LossTrajectory(), clusterer=KMeans(), augmenters=[Duplicate()], seed=seed
+        )
+        out = tmp_path / name
+        pipeline.run(table, out=out, cache=tmp_path / f"cache of {name}")
+        files = [*(out / "data").iterdir(), *(out / "tables").iterdir()]
+        return {path.name: path.read_bytes() for path in files}
+
+    one = run("one")
+    assert len(one) == 6
+    assert one == run("two")
+    other = run("other", seed=1)
+    assert one["train-00000-of-00001.parquet"] != other["train-00000-of-00001.parquet"]
+    assert one["trajectories.parquet"] != other["trajectories.parquet"]
+
+
+def test_given_scores_give_what_measuring_gives(tmp_path: Path) -> None:
+    table = _contract_table()
+    pipeline = _with_known(scorer=KnownTrajectory())
+    direct = pipeline.run(table, out=tmp_path / "direct")
+    write_scores(direct.scores, direct.loaded.examples.ids, tmp_path / "scores.parquet")
+    shuffled = pq.read_table(tmp_path / "scores.parquet").take(np.random.default_rng(0).permutation(90))
+    pq.write_table(shuffled, tmp_path / "scores.parquet")
+
+    given = _with_known(scorer=Forbidden()).run(
+        table, out=tmp_path / "given", scores=read_scores(tmp_path / "scores.parquet")
+    )
+    assert given.dataset.equals(direct.dataset)
+    for path in (*(tmp_path / "direct" / "data").iterdir(), *(tmp_path / "direct" / "tables").iterdir()):
+        assert (tmp_path / "given" / path.parent.name / path.name).read_bytes() == path.read_bytes(), path.name
+    assert given.proxy_facts is None
+    assert given.diagnostics.to_json() == direct.diagnostics.to_json()
+
+
+# -- in kind --------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_comes_back_as_a_frame() -> None:
+    frame = pd.DataFrame(
+        {
+            "prompt": [f"p{i}" for i in range(40)],
+            "completion": [f"c{i}" for i in range(40)],
+            "known": np.r_[np.ones(30), np.full(10, 9.0)],
+            "label": pd.Categorical(["u", "v"] * 20),
+            "count": pd.array([None, 1] * 20, dtype="Int16"),
+        },
+        index=pd.Index([f"label-{i}" for i in range(40)], name="key"),
+    )
+    before = frame.copy(deep=True)
+    result = _with_known().run(frame).dataset
+    assert isinstance(result, pd.DataFrame)
+    assert list(result.columns) == [*frame.columns, *ADDED]
+    assert result.dtypes[: len(frame.columns)].equals(frame.dtypes)
+    assert result.index.name == "key"
+    pd.testing.assert_frame_equal(result[frame.columns], frame.loc[result.index])
+    assert sorted(result.index[result["copy"] == 1]) == sorted(frame.index[30:])
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_an_arrow_table_comes_back_with_its_types() -> None:
+    turn = pa.struct([("role", pa.string()), ("content", pa.large_string())])
+    table = pa.table(
+        {
+            "messages": pa.array(
+                [[{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}] for i in range(20)],
+                pa.large_list(turn),
+            ),
+            "source": pa.array(["s", "t"] * 10).dictionary_encode(),
+            "note": pa.array([None, "n"] * 10, pa.large_string()),
+            "known": np.r_[np.ones(15), np.full(5, 9.0)],
+        }
+    )
+    result = _with_known(order="keep").run(table).dataset
+    assert isinstance(result, pa.Table)
+    assert result.select(table.column_names).schema.equals(table.schema)
+    rows = [*range(15), *np.repeat(range(15, 20), 2)]
+    assert result.select(table.column_names).to_pylist() == table.take(rows).to_pylist()
+
+
+def test_a_dataset_comes_back_with_its_features_and_a_dict_with_its_test_split() -> None:
+    import datasets
+
+    features = datasets.Features(
+        {
+            "prompt": datasets.Value("string"),
+            "completion": datasets.Value("string"),
+            "known": datasets.Value("float32"),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    columns = {
+        "prompt": [f"p{i}" for i in range(30)],
+        "completion": [f"c{i}" for i in range(30)],
+        "known": [1.0] * 20 + [9.0] * 10,
+        "label": [0, 1] * 15,
+    }
+    train = datasets.Dataset.from_dict(columns, features=features)
+    result = _with_known().run(train).dataset
+    assert isinstance(result, datasets.Dataset)
+    assert {name: result.features[name] for name in features} == dict(features)
+    assert len(result) == 40
+    held_out = train.select(range(5))
+    both = _with_known().run(datasets.DatasetDict({"train": train, "test": held_out})).dataset
+    assert isinstance(both, datasets.DatasetDict)
+    assert both["test"] is held_out
+    assert both["train"]["example_id"] == result["example_id"]

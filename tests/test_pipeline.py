@@ -274,24 +274,6 @@ def test_stability_repeats_the_split_under_other_proxy_seeds(planted_cache: Path
     assert once.diagnostics.seed_agreement is None
 
 
-def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    real = curate.run.measure_checkpoints
-
-    def spy(examples: Any, proxy: Any, measures: Any, run: Any) -> Any:
-        asked.append([type(measure).__name__ for measure in measures])
-        return real(examples, proxy, measures, run)
-
-    monkeypatch.setattr(curate.run, "measure_checkpoints", spy)
-    table, _ = _planted(16)
-    proxy = TINY.model_copy(update={"steps": 3, "horizon": 9})
-    scorer = RankAverage(scorers=(FinalLoss(), LossTrajectory(), SAMSharpness(rows=8)))
-    curated = Pipeline(proxy=proxy, scorer=scorer, clusterer=KMeans()).run(table, cache=tmp_path)
-    assert len(asked) == 1
-    assert set(asked[0]) == {"MeanLoss", "SAMSharpness"}
-    assert curated.scores.features.shape == (16, 3)
-
-
 @pytest.mark.slow
 def test_rows_that_cannot_be_scored_are_kept_once_and_marked(tmp_path: Path) -> None:
     table, hard = _planted(60)
@@ -381,12 +363,6 @@ def test_all_rows_invalid_is_an_error() -> None:
         _with_known().run(_known(pa.nulls(10, pa.float32())))
 
 
-def test_a_copy_that_takes_another_rows_id_is_an_error() -> None:
-    table = _known([1.0, 1.0, 9.0, 1.0]).set_column(0, "id", [["a", "b", "c", "c#1"]])
-    with pytest.raises(InputError, match="'c#1' stands for two rows"):
-        _ = _with_known().run(table).dataset
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -401,12 +377,3 @@ def test_a_copy_that_takes_another_rows_id_is_an_error() -> None:
 def test_a_part_that_does_not_fit_is_refused_at_once(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _with_known(**changes)
-
-
-def test_an_empty_plan_names_the_augmenter() -> None:
-    class Nothing:
-        def plan(self, plan, split, seed):
-            return plan.leave_out(plan.planned, "none is wanted")
-
-    with pytest.raises(InputError, match=r"after augmenter 1 \(Nothing\) the plan holds no rows"):
-        _with_known(augmenters=[Duplicate(), Nothing()]).run(_contract_table())

@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.cli.fields import add_field_options
 from curate.errors import InputError
-from curate.own_packages import own_module
+from curate.recipe import own_module
 
 __all__ = ["add_generator_arguments", "recipe_settings", "summary"]
 

@@ -15,19 +15,8 @@ from curate.checks import (
 from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.mixture.plan import Realized, fold, realize, share_counts
+from curate.mixture.plan import Realized, fold, realize
 from curate.run import Run
-
-
-def test_share_is_of_the_final_rows() -> None:
-    replay = [Replay(data="x", share=0.2), Replay(data="y", share=0.3)]
-    plan = fold(replay, small_split(24), 0)
-    counts = [request.count for request in share_counts(plan, made=26)]
-    others = 24 + 26
-    assert counts == [20, 30]
-    assert counts[0] / (others + sum(counts)) == pytest.approx(0.2)
-    with pytest.raises(InputError, match="add up to"):
-        share_counts(fold([Replay(data="x", share=0.6), Replay(data="y", share=0.4)], small_split(24), 0), 0)
 
 
 def test_replay_fills_its_share_after_copies_and_keeps_the_inputs_columns() -> None:

@@ -1,8 +1,7 @@
-"""Every augmenter keeps the contract of augmenters, and augmenters that break it are found."""
+"""Every augmenter keeps the contract of augmenters."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 import augmenters
@@ -30,20 +29,3 @@ NEEDING = ("Synthesize",)  # a generator: see the tests of synthesis
 @pytest.mark.parametrize("augmenter", made(augmenters, SETTINGS, without=NEEDING), ids=lambda part: type(part).__name__)
 def test_augmenters(augmenter: object) -> None:
     check_augmenter(augmenter)
-
-
-class Resurrecting:
-    def plan(self, plan, split, seed):
-        return plan.with_counts(np.ones(len(plan), np.int32))
-
-
-class Mutating:
-    def plan(self, plan, split, seed):
-        plan.counts[:] = 2
-        return plan
-
-
-@pytest.mark.parametrize(("augmenter", "says"), [(Resurrecting(), "came back"), (Mutating(), "was changed")])
-def test_broken_augmenters_are_found(augmenter: object, says: str) -> None:
-    with pytest.raises(AssertionError, match=says):
-        check_augmenter(augmenter)

@@ -1,8 +1,7 @@
-"""Every clusterer keeps the contract of clusterers, and clusterers that break it are found."""
+"""Every clusterer keeps the contract of clusterers."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.mixture import GaussianMixture
@@ -30,20 +29,3 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 )
 def test_clusterers(clusterer: object) -> None:
     check_clusterer(clusterer)
-
-
-class Floating:
-    def fit_predict(self, X):
-        return X[:, 0]
-
-
-class Scaling:
-    def fit_predict(self, X):
-        X /= 2
-        return np.zeros(len(X), int)
-
-
-@pytest.mark.parametrize(("clusterer", "says"), [(Floating(), "not integers"), (Scaling(), "changed X")])
-def test_broken_clusterers_are_found(clusterer: object, says: str) -> None:
-    with pytest.raises(AssertionError, match=says):
-        check_clusterer(clusterer)

@@ -2,9 +2,13 @@
 
 import pytest
 
-from curate.checks import small_split
+from augmenters import Duplicate, Replay
+from curate.checks import (
+    small_split,
+)
 from curate.errors import InputError
-from curate.mixture.plan import fold
+from curate.mixture.plan import fold, share_counts
+from tests.fixtures.pipelines import _contract_table, _with_known
 
 
 def test_a_plan_without_rows_is_refused() -> None:
@@ -27,3 +31,23 @@ def test_augmenters_get_seeds_of_their_own() -> None:
     fold([Spy(), Spy()], small_split(24), 0)
     fold([Spy(), Spy()], small_split(24), 1)
     assert len(set(seen)) == 4
+
+
+def test_share_is_of_the_final_rows() -> None:
+    replay = [Replay(data="x", share=0.2), Replay(data="y", share=0.3)]
+    plan = fold(replay, small_split(24), 0)
+    counts = [request.count for request in share_counts(plan, made=26)]
+    others = 24 + 26
+    assert counts == [20, 30]
+    assert counts[0] / (others + sum(counts)) == pytest.approx(0.2)
+    with pytest.raises(InputError, match="add up to"):
+        share_counts(fold([Replay(data="x", share=0.6), Replay(data="y", share=0.4)], small_split(24), 0), 0)
+
+
+def test_an_empty_plan_names_the_augmenter() -> None:
+    class Nothing:
+        def plan(self, plan, split, seed):
+            return plan.leave_out(plan.planned, "none is wanted")
+
+    with pytest.raises(InputError, match=r"after augmenter 1 \(Nothing\) the plan holds no rows"):
+        _with_known(augmenters=[Duplicate(), Nothing()]).run(_contract_table())

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import curate
-from augmenters import Duplicate, Replay
+from augmenters import Duplicate
 from curate.checks import small_split
 from curate.clusterers import KMeans
 from curate.data.readers import read
@@ -81,17 +80,6 @@ def test_a_row_dropped_without_a_reason_gets_one() -> None:
     plan = fold([Returning(drop)], small_split(24))
     assert [plan.reasons[k] for k in plan.reason[:4]] == ["left out by augmenter 0 (Returning)"] * 4
     assert (plan.reason[4:] == -1).all()
-
-
-def test_a_changed_replay_file_is_another_input(tmp_path: Path) -> None:
-    path = tmp_path / "other.parquet"
-    loaded = read(_table())
-    pipeline = _pipeline(augmenters=[Replay(data=str(path), share=0.2)])
-    prints = []
-    for n in (20, 21):
-        pq.write_table(_table(n).select(["prompt", "completion"]), path)
-        prints.append(inputs_fingerprint(pipeline, loaded, None))
-    assert prints[0] != prints[1]
 
 
 def test_a_finished_folder_without_its_data_is_not_believed(tmp_path: Path) -> None:

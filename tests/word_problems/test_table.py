@@ -1,4 +1,4 @@
-"""The demo table: right sums, no repeats, disjoint splits, and levels that length does not give away."""
+"""The table of word problems: right sums, no repeats, and disjoint splits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from curate.errors import InputError
-from curate.word_problems.solution import Draw, show
 from curate.word_problems.table import FAMILIES, LEVELS, SPLITS, generate
 
 EQUATION = re.compile(r"(?<![\w.])([\d(][\d./()*+ -]*) = (-?\d+(?:\.\d+|/\d+)?)")
@@ -30,11 +28,6 @@ def evaluate(expression: str) -> Fraction:
     """Exact value: every literal becomes a Fraction before Python applies its own precedence."""
     code = re.sub(r"\d+(?:\.\d+)?", r"F('\g<0>')", expression)
     return eval(code, {"__builtins__": {}, "F": Fraction})
-
-
-def tokens(text: str) -> int:
-    """Words, single digits and signs: what a tokenizer that keeps digits apart makes of the text."""
-    return len(re.findall(r"\d|[A-Za-z]+|[^\sA-Za-z\d]", text))
 
 
 def test_same_arguments_same_table_and_other_seeds_differ() -> None:
@@ -113,49 +106,8 @@ def test_every_step_is_needed(table: pa.Table) -> None:
             assert result in later, row["answer"]
 
 
-def test_answers_follow_from_the_questions() -> None:
-    for row in generate(200, families=["shopping"], levels=[1]).to_pylist():
-        first, second, *more = map(int, re.findall(r"\d+", row["question"]))
-        assert int(row["final_answer"]) == first * second + sum(more)
-    for row in generate(200, families=["geometry"], levels=[4]).to_pylist():
-        relevant = re.sub(r"The tank itself weighs \d+ kilograms\.", "", row["question"])
-        wide, tall, deep, rate, minutes = map(int, re.findall(r"\d+", relevant))
-        assert Fraction(row["final_answer"]) == Fraction(wide * tall * deep, 1000) - rate * minutes
-
-
 def test_no_negative_numbers(table: pa.Table) -> None:
     assert not re.search(r"(?<!\d )-\s?\d|- -", "\n".join(table["answer"].to_pylist()))
-
-
-def test_length_does_not_give_the_level_away() -> None:
-    rows = generate(3000).to_pylist()
-    hard = [row["level"] >= 3 for row in rows]
-    assert 0.5 < roc_auc_score(hard, [tokens(row["answer"]) for row in rows]) < 0.65
-    assert 0.35 < roc_auc_score(hard, [len(row["answer"]) for row in rows]) < 0.65
-
-
-def test_harder_levels_have_more_steps_and_denser_arithmetic(table: pa.Table) -> None:
-    level = np.array(table["level"].to_pylist())
-    steps = np.array(table["steps"].to_pylist())
-    digits = np.array([sum(map(str.isdigit, text)) / tokens(text) for text in table["answer"].to_pylist()])
-    for values in (steps, digits):
-        means = [values[level == one].mean() for one in LEVELS]
-        assert means == sorted(means)
-        assert len(set(means)) == len(LEVELS)
-    assert roc_auc_score(level >= 3, digits) > 0.8
-
-
-def test_numbers_are_written_exactly_and_one_way() -> None:
-    assert [show(Fraction(*pair)) for pair in [(6, 2), (1, 8), (-5, 4), (7, 3), (1, 500), (12, 10)]] == [
-        *["3", "0.125", "-1.25", "7/3", "0.002", "1.2"]
-    ]
-
-
-def test_draw_covers_its_range() -> None:
-    draw = Draw(0)
-    assert {draw.integer(2, 5) for _ in range(200)} == {2, 3, 4, 5}
-    assert sorted(draw.distinct("abc", 3)) == ["a", "b", "c"]
-    assert {draw.weighted((0.5, 0.0, 0.5)) for _ in range(100)} == {0, 2}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""A further dataset: bare, with reading options, or as it is named on the command line."""
+
+import pyarrow as pa
+import pytest
+
+from curate.component import Component
+from curate.dataset_reference import FurtherData, GivenData, named_dataset
+from curate.errors import InputError
+
+
+class Reader(Component):
+    target: GivenData
+
+
+def test_a_bare_dataset_and_one_with_options_are_the_same_kind() -> None:
+    table = pa.table({"text": ["a"]})
+    assert Reader(target="rows.jsonl").target == FurtherData(data="rows.jsonl")
+    options = {"data": "rows.jsonl", "where": "split=test", "limit": 3}
+    assert Reader(target=options).target == FurtherData(**options)
+    assert Reader(target=table).target.data is table
+    assert FurtherData(**options).reading == {
+        **dict.fromkeys(("columns", "shape", "split", "config")),
+        "where": "split=test",
+        "limit": 3,
+    }
+    assert [FurtherData(data=data).name for data in ("rows.jsonl", table)] == ["rows.jsonl", "Table"]
+
+
+def test_a_name_is_itself_and_a_mapping_is_yaml() -> None:
+    assert named_dataset("rows.jsonl", "--against") == "rows.jsonl"
+    assert named_dataset("{data: rows.jsonl, where: split=test}", "--against") == {
+        "data": "rows.jsonl",
+        "where": "split=test",
+    }
+
+
+@pytest.mark.parametrize("text", ["{where: split=test}", "{data: 3}", "{data"])
+def test_a_mapping_without_data_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match=r"--against.*write \{data: FILE, where: split=test\}"):
+        named_dataset(text, "--against")
