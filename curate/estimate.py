@@ -37,7 +37,7 @@ from curate.tokenization.encoding import tokenize
 
 __all__ = ["estimate", "mean_tokens"]
 
-_SAMPLE_ROWS = 500  # tokenised to estimate the tokens of all
+_SAMPLE_ROWS = 500  # tokenized to estimate the tokens of all
 _SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
 
 
@@ -151,7 +151,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     state = cached_state(examples, proxy, measures, run.context)
     schedule = state.schedule
     total, k = int(schedule.steps[-1]), len(schedule.steps)
-    per_row = float(proxy_training.tokenised.rows.lengths.mean())
+    per_row = float(proxy_training.tokenized.rows.lengths.mean())
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
@@ -162,7 +162,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
         _Stage(
-            "tokenise",
+            "tokenize",
             f"{len(examples):,} rows",
             round(len(examples) * per_row),
             cached="yes" if state.rows else "",

@@ -195,7 +195,7 @@ class Pipeline(Component):
             return loaded
 
         proxy_training = ProxyTraining(loaded.examples, run.proxy, run.context)
-        rows = proxy_training.tokenised.rows
+        rows = proxy_training.tokenized.rows
         rules = Rules(loaded.on_bad_row == "drop", proxy_training.max_length)
         check_usable(rows, loaded.examples, loaded.rows, rules)
         if rows.refused:

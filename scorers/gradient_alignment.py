@@ -67,10 +67,10 @@ class Alignment(Component):
         """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its length."""
         key = f"tokens of {fingerprint(self)}"
         if key not in checkpoint.run_memo:
-            tokenised = checkpoint.proxy_training.tokenise(self.target)
-            for row, reason in tokenised.refused.items():
+            tokenized = checkpoint.proxy_training.tokenize(self.target)
+            for row, reason in tokenized.refused.items():
                 raise InputError(f"{self.name}: row {row}: {reason}; leave it out of the target, or change it")
-            checkpoint.run_memo[key] = tokenised.tokens
+            checkpoint.run_memo[key] = tokenized.tokens
         tokens: Tokens = checkpoint.run_memo[key]
         count = int(tokens.valid.sum())
         if count == 0:

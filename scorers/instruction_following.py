@@ -23,7 +23,7 @@ class InstructionFollowingDifficulty(Component):
 
     Near 0 where the prompt says what the completion will be, 1 where it does not help: higher = harder to follow.
     Above 1 the prompt misleads, which the paper takes for a mismatched pair and leaves out; here such rows are the
-    hardest, so look at them. Alone, a completion is tokenised as it would be behind an empty prompt and no template:
+    hardest, so look at them. Alone, a completion is tokenized as it would be behind an empty prompt and no template:
     BOS where the tokenizer puts one, then all completion tokens of the row (of all assistant turns). Without BOS
     nothing predicts its first token, which is then left out of both losses; a row of which nothing is left is invalid.
 

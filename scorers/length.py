@@ -40,7 +40,7 @@ class Length(Component):
         if self.unit == "tokens":
             # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
             trained_on = examples if run.trained_on is None else run.trained_on
-            rows = ProxyTraining(trained_on, run.proxy, run.context).tokenise(examples).rows
+            rows = ProxyTraining(trained_on, run.proxy, run.context).tokenize(examples).rows
             length, valid = rows.tokens.astype(np.float32), rows.valid
             counts = {name: getattr(rows, name) for name in COUNTS}
         else:

@@ -75,8 +75,8 @@ def test_as_many_tokens_go_through_a_layer_as_its_passes_say(scorer: Any) -> Non
             model,
             tokens,
             tokenizer=SimpleNamespace(bos_token_id=None),
-            tokenise=lambda _rows: SimpleNamespace(tokens=target, refused={}),
-            tokenised=SimpleNamespace(tokens=tokens),
+            tokenize=lambda _rows: SimpleNamespace(tokens=target, refused={}),
+            tokenized=SimpleNamespace(tokens=tokens),
         )
         measure.measure(replace(lent, step=step), [None] * ROWS)
     passes = passes_of(measure, ROWS, len(STEPS))

@@ -41,7 +41,7 @@ class LiveCheckpoint:
     @property
     def all_tokens(self) -> Tokens:
         """Of the whole dataset that the proxy was trained on, also where the shard is of other rows."""
-        return self.proxy_training.tokenised.tokens
+        return self.proxy_training.tokenized.tokens
 
     def losses(
         self, tokens: Tokens | None = None, *, precision: Literal["auto", "float32", "bfloat16"] | None = None

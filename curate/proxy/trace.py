@@ -123,10 +123,10 @@ def measure_checkpoints(examples: Examples, proxy: Proxy, measures: Sequence[Mea
         check_proxy = getattr(measure, "check_proxy", None)
         if check_proxy is not None:
             check_proxy(proxy_training)
-    tokenised, schedule = proxy_training.tokenised, proxy_training.schedule
-    rows = tokenised.rows
-    values = _Measurement(proxy_training, examples, measures, schedule).values(tokenised)
-    tokenised.report_refused()
+    tokenized, schedule = proxy_training.tokenized, proxy_training.schedule
+    rows = tokenized.rows
+    values = _Measurement(proxy_training, examples, measures, schedule).values(tokenized)
+    tokenized.report_refused()
     counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
     return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, proxy_training.facts())
 
@@ -140,13 +140,13 @@ def measure_new_rows(
     with completion text are measured, the others are NaN.
     """
     proxy_training = ProxyTraining(examples, proxy, context)
-    tokenised = proxy_training.tokenise(new)
-    rows = tokenised.rows
+    tokenized = proxy_training.tokenize(new)
+    rows = tokenized.rows
     valid = np.flatnonzero(rows.valid)
     measurable = new if len(valid) == len(new) else new.take(valid)
     place = f"beside-{measurable.fingerprint()}"
     measurement = _Measurement(proxy_training, measurable, measures, trace.schedule, place)
-    measured = measurement.values(tokenised, valid) if len(valid) else {}
+    measured = measurement.values(tokenized, valid) if len(valid) else {}
     values = {}
     for name in (fingerprint(measure) for measure in measures):
         old = trace.values[name]  # (n, K, d)
@@ -183,7 +183,7 @@ class CachedState:
 def cached_state(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> CachedState:
     """What `measure_checkpoints` with the same arguments would find in the cache; loads and runs nothing."""
     proxy_training = ProxyTraining(examples, proxy, context)
-    rows_known = proxy_training.tokenised.known
+    rows_known = proxy_training.tokenized.known
     schedule = proxy_training.schedule if rows_known else proxy.schedule(len(examples))
     measurement = _Measurement(proxy_training, examples, measures, schedule)
     shards = len(schedule.steps) * len(measurement.shards) * len(measures)
@@ -213,10 +213,10 @@ class _Measurement:
         n = len(examples)
         self.shards = [(low, min(low + SHARD_ROWS, n)) for low in range(0, n, SHARD_ROWS)]
 
-    def values(self, tokenised: CachedTokens, rows: IntArray | None = None) -> dict[str, FloatArray]:
+    def values(self, tokenized: CachedTokens, rows: IntArray | None = None) -> dict[str, FloatArray]:
         """Fingerprint of a measure -> (n, K, d); measures what is not in the cache, and trains first if need be.
 
-        tokenised, rows: the n examples are `rows` of these, None = all of them. Runs on every rank.
+        tokenized, rows: the n examples are `rows` of these, None = all of them. Runs on every rank.
         """
         if any_rank(bool(self.missing())):  # a complete cache may be read-only, and needs no lock
             with self.proxy_training.exclusively():
@@ -224,7 +224,7 @@ class _Measurement:
                 barrier()  # every rank has looked before any adds, so that all share out the same list
                 if any_rank(bool(missing)):
                     self.proxy_training.train()
-                    self._measure(missing, tokenised.tokens if rows is None else tokenised.tokens.take(rows))
+                    self._measure(missing, tokenized.tokens if rows is None else tokenized.tokens.take(rows))
         return {name: self._collect(name) for name in self.measures}
 
     def missing(self) -> dict[int, list[tuple[str, int]]]:

@@ -1,6 +1,6 @@
 """One training of the proxy: what names it in the cache, what of it is there, and how the rest is made.
 
-The model and its tokenizer are loaded, and rows are tokenised, only when something that needs them is missing.
+The model and its tokenizer are loaded, and rows are tokenized, only when something that needs them is missing.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class ProxyTraining:
         settings = [CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed]
         self.settings_key = fingerprint(settings)  # of the same training under any numerics
         self.key = fingerprint([*settings, self.numerics])
-        self.tokenised = self._tokenised(examples, data_key)
+        self.tokenized = self._tokenized(examples, data_key)
 
-    def tokenise(self, examples: Examples) -> CachedTokens:
+    def tokenize(self, examples: Examples) -> CachedTokens:
         """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
-        return self._tokenised(examples, examples.fingerprint())
+        return self._tokenized(examples, examples.fingerprint())
 
     def _resolved(self, length: int | str, data_key: str, files: str | None) -> int:
         """Tokens per row, also where they are to be found out. files: identity of a model that is not from scratch."""
@@ -69,7 +69,7 @@ class ProxyTraining:
         about = (self.cache, key, self.progress)
         return auto_length(self.examples, lambda: self.tokenizer, self.template, context, *about)
 
-    def _tokenised(self, examples: Examples, data_key: str) -> CachedTokens:
+    def _tokenized(self, examples: Examples, data_key: str) -> CachedTokens:
         length = self.max_length
         template = choose_template(self.proxy, examples.shape)
         key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
@@ -78,7 +78,7 @@ class ProxyTraining:
     @cached_property
     def schedule(self) -> Schedule:
         """Raises InputError where no row can be trained on."""
-        valid = int(self.tokenised.rows.valid.sum())
+        valid = int(self.tokenized.rows.valid.sum())
         if valid == 0:
             raise InputError(
                 f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
@@ -100,7 +100,7 @@ class ProxyTraining:
             return scratch_model(self.tokenizer, self.max_length, self.seed)
         proxy = self.proxy
         model = load_model(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
-        check_vocabulary(proxy.model, model, self.tokenizer, self.tokenised.tokens.ids)
+        check_vocabulary(proxy.model, model, self.tokenizer, self.tokenized.tokens.ids)
         return model
 
     # -- what is there ------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class ProxyTraining:
             "numerics": self.numerics,
             "fingerprint": self.key,
             "max_length": self.max_length,
-            **truncation_facts(self.tokenised.rows),
+            **truncation_facts(self.tokenized.rows),
         }
         last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
         return facts if last is None else facts | json.loads((last / "facts.json").read_text())
@@ -177,7 +177,7 @@ class ProxyTraining:
                 stage.advance(reached[-1])
             run = training.train(
                 self.model,
-                self.tokenised.tokens,
+                self.tokenized.tokens,
                 self.proxy.train_config(self.schedule, absent[-1], self.seed),
                 checkpoint_steps=absent,
                 resume=resume,

@@ -90,7 +90,7 @@ class CachedTokens:
     def _encoded(self) -> tuple[Tokens, dict[int, str]]:
         """Tokens, and row -> why the template refuses it."""
         refused: dict[int, str] = {}
-        with self.progress.stage("tokenise", len(self.examples)) as stage:
+        with self.progress.stage("tokenize", len(self.examples)) as stage:
             tokens = tokenize(
                 self.examples,
                 self.tokenizer(),

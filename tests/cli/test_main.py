@@ -317,7 +317,7 @@ def test_signals_stop_a_run_that_can_go_on(sent: signal.Signals, status: int, da
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("tokenise: done"):
+            if line.startswith("tokenize: done"):
                 break
         time.sleep(0.5)
         os.kill(process.pid, sent)

@@ -107,7 +107,7 @@ def again(new: Examples, split: Split, cache: Path, scorer: Any = None, clustere
 def test_copies_of_the_originals_get_their_trajectories_and_clusters_and_nothing_is_trained(cache: Path) -> None:
     scores, split = split_of(LossTrajectory(), KMeans(), Run(PROXY, cache))
     found, stages = again(COPIES, split, cache)
-    assert stages == ["tokenise", "measure"]  # of the new rows alone
+    assert stages == ["tokenize", "measure"]  # of the new rows alone
     assert scores.trajectory is not None
     assert found.scores.trajectory is not None
     assert np.allclose(found.scores.trajectory, scores.trajectory, atol=1e-5, equal_nan=True)
@@ -119,10 +119,10 @@ def test_copies_of_the_originals_get_their_trajectories_and_clusters_and_nothing
     assert found.hard_rate == split.hard.mean()
 
 
-def test_the_second_time_nothing_is_tokenised_or_measured(cache: Path) -> None:
+def test_the_second_time_nothing_is_tokenized_or_measured(cache: Path) -> None:
     _, split = split_of(LossTrajectory(), KMeans(), Run(PROXY, cache))
     first, stages = again(FRESH, split, cache)
-    assert stages == ["tokenise", "measure"]
+    assert stages == ["tokenize", "measure"]
     entries = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
     second, stages = again(FRESH, split, cache)
     assert stages == []
@@ -238,13 +238,13 @@ def test_the_ascent_direction_is_that_of_the_originals(cache: Path) -> None:
     assert np.allclose(found.difficulty, scores.difficulty[9], atol=1e-4)
 
 
-def test_the_whole_dataset_is_tokenised_only_for_a_measure_that_asks(cache: Path) -> None:
+def test_the_whole_dataset_is_tokenized_only_for_a_measure_that_asks(cache: Path) -> None:
     scorer = SAMSharpness(rows=16)
     _, split = split_of(scorer, KMeans(), Run(PROXY, cache))
     _, stages = again(FRESH, split, cache, scorer=scorer)
-    assert stages.count("tokenise") == 2  # the new rows, and the originals for the gradient
+    assert stages.count("tokenize") == 2  # the new rows, and the originals for the gradient
     _, stages = again(COPIES, split, cache)
-    assert stages.count("tokenise") == 1
+    assert stages.count("tokenize") == 1
 
 
 def test_a_scorer_that_asks_for_the_values_of_other_examples_is_refused(cache: Path) -> None:

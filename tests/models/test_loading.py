@@ -276,7 +276,7 @@ def test_gguf_gives_the_weights_and_tokenizer_that_went_in(
 
 
 @pytest.mark.parametrize("auto_bos", [True, False])
-def test_rows_tokenised_with_a_gguf_file_begin_and_end_as_it_says(auto_bos: bool, tmp_path: Path) -> None:
+def test_rows_tokenized_with_a_gguf_file_begin_and_end_as_it_says(auto_bos: bool, tmp_path: Path) -> None:
     kept = byte_level(auto_bos=auto_bos)
     write_gguf(tmp_path / "tiny.gguf", tiny_model("llama", vocab_size=len(kept)), kept, auto_bos)
     examples = small_examples(6)

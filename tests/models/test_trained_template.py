@@ -129,7 +129,7 @@ def test_a_proxy_a_plan_and_an_evaluation_use_it(scratch: Path, tmp_path: Path) 
     proxy = Proxy(model=str(scratch), steps=1, checkpoints=1)
     examples = read(TABLE).examples
     run = ProxyTraining(examples, proxy, Run(cache=tmp_path / "cache", progress=QUIET).context)
-    assert (run.template, run.tokenised.template, run.tokenise(examples).template) == ("plain",) * 3
+    assert (run.template, run.tokenized.template, run.tokenize(examples).template) == ("plain",) * 3
     plain = proxy.model_copy(update={"template": "plain"})
     assert mean_tokens(examples, proxy, 0)[0] == mean_tokens(examples, plain, 0)[0]
 

@@ -111,7 +111,7 @@ def test_sharpness_against_an_independent_oracle(tmp_path: Path) -> None:
     run = Run(PROXY, tmp_path)
     pair = measure_checkpoints(examples, PROXY, [SAMSharpness(rho=0.7)], run).of(SAMSharpness(rho=0.7))[:, -1]
     proxy_training = ProxyTraining(examples, PROXY, run.context)
-    tokens = proxy_training.tokenised.tokens
+    tokens = proxy_training.tokenized.tokens
     model = scratch_model(scratch_tokenizer(examples, proxy_training.seed), 64, proxy_training.seed)
     from curate.training.checkpoint import load_weights
 
@@ -196,7 +196,7 @@ def test_losses_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     from curate.training.checkpoint import load_weights
 
     load_weights(proxy_training.model, proxy_training.checkpoint(6))
-    shuffled = LossEngine(proxy_training.model, precision="float32").losses(proxy_training.tokenised.tokens.take(order))
+    shuffled = LossEngine(proxy_training.model, precision="float32").losses(proxy_training.tokenized.tokens.take(order))
     assert np.allclose(shuffled, values[order], atol=1e-4)
 
 

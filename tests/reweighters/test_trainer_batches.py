@@ -81,7 +81,7 @@ def test_columns_of_the_dataset_serve_though_the_trainer_removes_them(tmp_path: 
     assert torch.equal(found[0], found[1])
 
 
-def test_sft_rows_and_further_rows_are_tokenised_alike(tmp_path: Path) -> None:
+def test_sft_rows_and_further_rows_are_tokenized_alike(tmp_path: Path) -> None:
     """Anchors that are training rows come out as those rows did, token by token."""
     ready = sft(tmp_path)
     found: list[Tokens] = []

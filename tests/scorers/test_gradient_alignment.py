@@ -92,7 +92,7 @@ def alignment(
     similarity: str = "cosine", target: Tokens = TARGET, model: Any = None, tokens: Tokens = TOKENS, **of: Any
 ) -> np.ndarray:
     measure = Alignment(target=target, name="target t", of=parts_of(**of), similarity=similarity)
-    known: Any = {"tokenise": lambda given: type("CachedTokens", (), {"tokens": given, "refused": {}})}
+    known: Any = {"tokenize": lambda given: type("CachedTokens", (), {"tokens": given, "refused": {}})}
     checkpoint = checkpoint_of(model or tiny_model(), tokens, **known)
     return measure.measure(checkpoint, [None] * len(tokens))[:, 0]  # type: ignore[arg-type]
 

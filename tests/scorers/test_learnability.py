@@ -29,7 +29,7 @@ def test_learnability_is_the_loss_less_that_of_the_reference(family: Path, monke
 
     examples = examples_of(9, completion=[" ".join(["word"] * (k % 4 + 1)) for k in range(8)] + [""])
     run = Run(proxy_of(family), family / "cache")
-    tokens = ProxyTraining(examples, run.proxy, run.context).tokenised.tokens
+    tokens = ProxyTraining(examples, run.proxy, run.context).tokenized.tokens
     asked = []
     real = LossEngine.losses
     monkeypatch.setattr(LossEngine, "losses", lambda self, given: (asked.append(self._model), real(self, given))[1])

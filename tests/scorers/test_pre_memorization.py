@@ -122,7 +122,7 @@ def test_samples_are_drawn_from_the_row_as_it_was_trained_on(tmp_path: Path, mon
     for template, stop in (("plain", ()), ("alpaca", ("### Instruction:",)), ("chat", ("### User:", "### System:"))):
         proxy = TWO_EPOCHS.model_copy(update={"template": template, "max_length": 256})
         _measured(_sums(), tmp_path, proxy)
-        tokens = ProxyTraining(_sums(), proxy, Run(proxy, tmp_path).context).tokenised.tokens
+        tokens = ProxyTraining(_sums(), proxy, Run(proxy, tmp_path).context).tokenized.tokens
         ids = [tokens.ids[tokens.offsets[k] : tokens.offsets[k + 1]] for k in range(len(tokens))]
         first = [
             int(np.argmax(tokens.supervised[tokens.offsets[k] : tokens.offsets[k + 1]])) for k in range(len(tokens))

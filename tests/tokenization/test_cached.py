@@ -61,7 +61,7 @@ def test_auto_is_resolved_in_the_key_of_the_run_and_known_again(model: Path, tmp
     auto = proxy_run("auto")
     assert auto.max_length == 48
     assert auto.key == proxy_run(48).key != proxy_run(49).key
-    assert not auto.tokenised.rows.truncated.any()
+    assert not auto.tokenized.rows.truncated.any()
     assert proxy_run("auto").max_length == 48
 
 

@@ -72,7 +72,7 @@ def test_supervised_text_is_the_completion_and_eos(name: str) -> None:
 
 @pytest.mark.parametrize("template", ["alpaca", "plain"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_row_is_bos_prompt_completion_eos_each_tokenised_alone(name: str, template: str) -> None:
+def test_a_row_is_bos_prompt_completion_eos_each_tokenized_alone(name: str, template: str) -> None:
     tokenizer = TOKENIZERS[name]()
     tokens = tokenize(pairs(ROWS), tokenizer, template=template, max_length=2000)
     from curate.tokenization.templates import renderer
@@ -311,7 +311,7 @@ def test_cutting_long_cells_early_changes_nothing(name: str, monkeypatch: pytest
                 np.testing.assert_allclose(counts, exact, rtol=0.5)
 
 
-def test_a_word_at_the_cut_is_tokenised_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_at_the_cut_is_tokenized_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = byte_level()
     rows = [("~" * count + "because the instruction", "a") for count in range(40, 70)]
     whole = tokenize(pairs(rows), tokenizer, template="plain", max_length=64)
@@ -319,7 +319,7 @@ def test_a_word_at_the_cut_is_tokenised_as_a_whole(monkeypatch: pytest.MonkeyPat
     assert same_rows(tokenize(pairs(rows), tokenizer, template="plain", max_length=64), whole)
 
 
-def test_types_of_tokenised_data() -> None:
+def test_types_of_tokenized_data() -> None:
     tokens = tokenize(small_examples(3), byte_level(), template="plain", max_length=50)
     assert (tokens.ids.dtype, tokens.supervised.dtype, tokens.offsets.dtype) == (np.int32, np.bool_, np.int64)
     assert (tokens.valid.dtype, tokens.truncated.dtype) == (np.bool_, np.bool_)
