@@ -1,4 +1,4 @@
-"""Everything that is not the model: one `curate run --scores` over a million rows, and tokenising apart.
+"""Everything that is not the model: one `curate run --scores` over a million rows, and tokenizing apart.
 
     python benchmarks/pipeline.py [--rows 1000000] [--out FILE.json]
 
@@ -35,7 +35,7 @@ _CHUNK = 100_000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--tokenise-rows", type=int, default=50_000)
+    parser.add_argument("--tokenize-rows", type=int, default=50_000)
     parser.add_argument("--tokenizer", help="folder or hub id; without it the scratch proxy's tokenizer is made")
     parser.add_argument("--out", type=Path, help="JSON file for the record")
     options = parser.parse_args()
@@ -43,13 +43,13 @@ def main() -> int:
         folder = Path(name)
         characters = _make(folder, options.rows)
         run = _timed_run(folder)
-        tokenising = _timed_tokenising(folder, options.tokenise_rows, options.tokenizer)
+        tokenizing = _timed_tokenizing(folder, options.tokenize_rows, options.tokenizer)
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "rows": options.rows,
         "characters_per_row": round(characters, 1),
         "run": run,
-        "tokenise": tokenising,
+        "tokenize": tokenizing,
         "cores": os.cpu_count(),
         "machine": platform.processor() or platform.machine(),
         "versions": {each: metadata.version(each) for each in ("pyarrow", "numpy", "scikit-learn", "tokenizers")},
@@ -58,7 +58,7 @@ def main() -> int:
     print(f"curate run --scores, {options.rows:,} rows: {run['seconds']:.1f} s, {run['peak_rss_gb']:.2f} GB resident")
     for stage in run["stages"]:
         print(f"  {stage['name']:<12} {stage['seconds']:>7.1f} s")
-    print(f"tokenise: {tokenising['rows_per_second']:,.0f} rows/s")
+    print(f"tokenize: {tokenizing['rows_per_second']:,.0f} rows/s")
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
     return 0
@@ -113,7 +113,7 @@ def _timed_run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _timed_tokenising(folder: Path, rows: int, name: str | None) -> dict[str, Any]:
+def _timed_tokenizing(folder: Path, rows: int, name: str | None) -> dict[str, Any]:
     from curate.data.readers import read
     from curate.models.loading import load_tokenizer
     from curate.models.scratch import scratch_tokenizer

@@ -3,7 +3,7 @@
     python -m benchmarks.pre_memorization [--seed N] [--out FOLDER]
 
 Kang et al. (arXiv 2411.07681) find that over runs of different learning rate, length and data, the mean accuracy on
-training examples before they are memorised explains test accuracy with an R^2 of 0.9 or more, where plain train
+training examples before they are memorized explains test accuracy with an R^2 of 0.9 or more, where plain train
 accuracy explains little. Here one small Llama is trained from random weights on easy arithmetic and then fine-tuned on
 few, harder problems in the ways of RUNS. After every epoch (in the longest run every fourth): answers drawn for SAMPLED
 training rows and TESTED test rows (same mixture, no question in common), and the loss of the worked solutions of the

@@ -96,7 +96,7 @@ def summary(runs: Sequence[Curves]) -> dict[str, Any]:
                     "train_accuracy": each.accuracy[epoch].mean(),
                     "nll_mean": each.nll[epoch].mean(),
                     "nll_deciles": np.quantile(each.nll[epoch], np.arange(0.1, 1, 0.2)).tolist(),
-                    "memorised": (each.nll[epoch] < np.exp(p)).mean(),
+                    "memorized": (each.nll[epoch] < np.exp(p)).mean(),
                     "masked_accuracy": masked_accuracy(each.accuracy, each.nll, p)[epoch].mean(),
                     "pre_memorization_accuracy": each.solved(p)[epoch],
                     "p": p,
@@ -124,7 +124,7 @@ def _round(value: Any) -> Any:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Test accuracy against train accuracy and against pre-memorization accuracy, a colour per run, as SVG."""
+    """Test accuracy against train accuracy and against pre-memorization accuracy, a color per run, as SVG."""
     import matplotlib
 
     matplotlib.use("svg")

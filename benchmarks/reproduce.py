@@ -28,7 +28,7 @@ from pathlib import Path
 
 from benchmarks.reproduction.settings import FROZEN
 from benchmarks.reproduction.studies import STUDIES, jobs_of
-from benchmarks.reproduction.summary import summarise
+from benchmarks.reproduction.summary import summarize
 from benchmarks.reproduction.work import finished, work_together
 
 __all__ = ["main"]
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="other settings than the frozen"
     )
-    parser.add_argument("--report", action="store_true", help="only summarise the runs that are there")
+    parser.add_argument("--report", action="store_true", help="only summarize the runs that are there")
     real = parser.add_mutually_exclusive_group()
     real.add_argument("--gpu", type=Path, metavar="MODEL", help="folder of a real model to fine-tune")
     real.add_argument("--cpu", type=Path, metavar="MODEL", help="the same for a small model on two cores")
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len({job.name for job in jobs if finished(job, options.out)}) < 2:
         print(f"{done} of {len(jobs)} runs are done, too few to compare; the same command goes on", file=sys.stderr)
         return 3
-    summarise(jobs, options.out, _command(arguments), options.record)
+    summarize(jobs, options.out, _command(arguments), options.record)
     return 0 if done == len(jobs) else 3
 
 

@@ -1,4 +1,4 @@
-"""Online reweighting towards a target: where it is said to help, against what it has to beat. Small scale, on a CPU.
+"""Online reweighting toward a target: where it is said to help, against what it has to beat. Small scale, on a CPU.
 
     python -m benchmarks.reweighting --out DIR [--models DIR] [--seeds 0,1,2] [--record FILE]
 
@@ -6,7 +6,7 @@ Rows are the arithmetic problems of the reproduction, in sixteen domains (four f
 two of these domains. A small transformer that was pretrained on the two lower levels is fine-tuned on rows of all
 domains alike and asked for nats per token on held-out problems of the target.
 
-dga: DGA claims to beat importance sampling where the generic data is small, and where specialised data is scarce. Both,
+dga: DGA claims to beat importance sampling where the generic data is small, and where specialized data is scarce. Both,
 and a third with enough of each, against rows weighed alike and against fixed importance weights (how often each
 domain is the nearest to a row of the target).
 adapt: similarity to anchors of the target, against rows weighed alike for as many steps, and for as many operations.
@@ -52,7 +52,7 @@ TARGET = ("chain-3", "sum-3")
 BATCH, STEPS, RATE = 32, 120, 1e-3
 ASKED = 240  # held-out problems of the target
 # Rows of generic data, and rows of the target that the method sees.
-SCENARIOS = {"small generic set": (320, 64), "scarce specialised data": (4800, 6), "enough of both": (4800, 64)}
+SCENARIOS = {"small generic set": (320, 64), "scarce specialized data": (4800, 6), "enough of both": (4800, 64)}
 _DGA = {"target": "target", "domains": "domain", "refresh_every": 5, "eta": 2.0}
 METHODS: dict[str, Any] = {
     "uniform": None,
@@ -66,8 +66,8 @@ ADAPTS: dict[str, Any] = {
     "uniform": None,
     "uniform, as many operations": None,
     "adapt, as published": ADAPT(anchors="target", refresh_every=20),
-    "adapt, centred": ADAPT(**_ADAPT, centred=True, tau=0.05, refresh_every=20),
-    "adapt, bm25": ADAPT(**_ADAPT, similarity="bm25", centred=True, tau=0.1),
+    "adapt, centered": ADAPT(**_ADAPT, centered=True, tau=0.05, refresh_every=20),
+    "adapt, bm25": ADAPT(**_ADAPT, similarity="bm25", centered=True, tau=0.1),
 }
 
 
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     record = {
         "command": shlex.join(["python", "-m", "benchmarks.reweighting", *(arguments or sys.argv[1:])]),
         "settings": {"steps": options.steps, "batch": BATCH, "rate": RATE, "target": TARGET, "scenarios": SCENARIOS},
-        "summary": summarise(runs),
+        "summary": summarize(runs),
         "runs": runs,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarize(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per part, scenario and method: mean nll over seeds, and the change against `uniform`, seed by seed."""
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
@@ -147,9 +147,9 @@ def domains(rows: int, split: str, seed: int, only: tuple[str, ...] | None = Non
 def _run(
     prepared: Any, part: str, scenario: str, method: str, reweighter: Any, seed: int, steps: int
 ) -> dict[str, Any]:
-    generic, specialised = SCENARIOS[scenario]
+    generic, specialized = SCENARIOS[scenario]
     table = domains(generic, "train", seed)
-    target = domains(specialised, "pretrain", seed, TARGET)
+    target = domains(specialized, "pretrain", seed, TARGET)
     tokens, further, asked = (
         tokens_of(loaded(each), prepared.tokenizer, FROZEN)
         for each in (table, target, domains(ASKED, "test", 0, TARGET))

@@ -180,7 +180,7 @@ def side_by_side(
     """Seconds of every step of every run, warm-up included. They take turns, and each starts as often as any other."""
     domains = [f"domain {row % options.domains}" for row in range(len(tokens))]
     further = random_rows(max(options.anchors, options.batch), options.seed + 1, options.vocabulary)
-    rows = TrainingRows({"domain": domains}, tokenise=lambda data, reading: further)
+    rows = TrainingRows({"domain": domains}, tokenize=lambda data, reading: further)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     steps = options.steps + options.every
     going = {}

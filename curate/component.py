@@ -57,19 +57,27 @@ class Component(BaseModel):
     `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
     cached results of the old meaning are not used. `consents`: by field; whoever makes the object in Python has given
     them. `retired`: fields of earlier releases, each with what replaced it; whoever sets one is warned (DataWarning),
-    and the value is not used.
+    and the value is not used. `renamed`: earlier name -> name of a field; setting the earlier one warns, and the
+    value is used. Fingerprints keep the earlier name, so that cached results stay.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     version: ClassVar[int] = 1
     consents: ClassVar[Mapping[str, Consent]] = {}
     retired: ClassVar[Mapping[str, str]] = {}
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _without_retired(cls, fields: Any) -> Any:
-        if not cls.retired or not isinstance(fields, Mapping):
+    def _of_earlier_releases(cls, fields: Any) -> Any:
+        if not (cls.retired or cls.renamed) or not isinstance(fields, Mapping):
             return fields
+        for old in cls.renamed.keys() & fields.keys():
+            new = cls.renamed[old]
+            if new in fields:
+                raise ValueError(f"{old} and {new} are the same field; give {new} alone")
+            warnings.warn(f"{cls.__name__}.{old} is called {new} now; rename it", DataWarning, stacklevel=2)
+        fields = {cls.renamed.get(name, name): value for name, value in fields.items()}
         for name in cls.retired.keys() & fields.keys():
             warnings.warn(
                 f"{cls.__name__}.{name} is not used any more: {cls.retired[name]}; remove it",
@@ -88,7 +96,7 @@ class Component(BaseModel):
 
 
 def describe(value: Any) -> Any:
-    """`value` as plain JSON types, complete enough that equal descriptions mean equal behaviour.
+    """`value` as plain JSON types, complete enough that equal descriptions mean equal behavior.
 
     Raises InputError for an object whose parameters cannot be read, with what to add.
     """
@@ -143,7 +151,8 @@ def _content(rows: Any) -> str:
 
 def _parameters(value: Any) -> dict[str, Any]:
     if isinstance(value, Component):
-        fields = {name: describe(getattr(value, name)) for name in type(value).model_fields}
+        earlier = {new: old for old, new in type(value).renamed.items()}
+        fields = {earlier.get(name, name): describe(getattr(value, name)) for name in type(value).model_fields}
         return {"version": type(value).version, **fields}
     own = getattr(value, "fingerprint", None)
     if callable(own):
@@ -159,7 +168,7 @@ def _parameters(value: Any) -> dict[str, Any]:
         return {}
     raise InputError(
         f"{type(value).__qualname__} has no readable parameters, so its results cannot be cached: make it a "
-        f"dataclass, or add a method `fingerprint(self) -> str` that changes whenever its behaviour does"
+        f"dataclass, or add a method `fingerprint(self) -> str` that changes whenever its behavior does"
     )
 
 

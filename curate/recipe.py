@@ -244,9 +244,10 @@ def _check_slot(value: Any, path: str) -> None:
 def construct(kind: Any, fields: dict[str, Any], path: str, allowed: tuple[str, ...] = ()) -> Any:
     """`kind(**fields)`, with unknown and wrong fields explained in one line. allowed: see `decode`."""
     known = _fields_of(kind)
-    retired = kind.retired if isinstance(kind, type) and issubclass(kind, Component) else {}
+    component = isinstance(kind, type) and issubclass(kind, Component)
+    earlier = {**kind.retired, **kind.renamed} if component else {}
     for key in fields:
-        if known is not None and key not in known and key not in retired:
+        if known is not None and key not in known and key not in earlier:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known) or 'no keys'}"
             raise InputError(f"{path}: {kind.__name__} has no key {key!r}; {hint}")

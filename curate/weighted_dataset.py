@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from curate.component import fingerprint
 from curate.data.invalid_rows import rejected_table
 from curate.data.readers import Loaded, read
 from curate.data.writers import hand_back, write_parquet_shards
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
@@ -35,7 +36,7 @@ def weigh(
     data: Any,
     weights: Path | str | Sequence[Path | str],
     *,
-    normalise: bool = False,
+    normalize: bool = False,
     out: Path | str | None = None,
     **reading: Any,
 ) -> Weighed:
@@ -45,12 +46,15 @@ def weigh(
     weights: folders of `curate finetune --reweighter ...`, or their weights.parquet; joined by example id. A row has
         the mean over the runs. A run that drew a row in no step, or did not have it, knows nothing of it and says its
         own mean weight, so that the row counts as an average one.
-    normalise: divide by the mean over the rows, which is then 1.
+    normalize: divide by the mean over the rows, which is then 1.
     out: folder for the result, in place of an earlier one; None = only return it.
 
     Raises InputError for data that has a column `weight`, for weights of other rows (an id that no row has), and where
     all weights are 0.
     """
+    if "normalise" in reading:
+        warnings.warn("weigh(normalise=...) is called normalize now; rename it", DataWarning, stacklevel=2)
+        normalize = bool(reading.pop("normalise"))
     if out is not None:
         check_place(data, local_path(out))
     loaded = data if isinstance(data, Loaded) else read(data, allow_curated=True, **curated_reading(data, reading)[0])
@@ -64,7 +68,7 @@ def weigh(
     runs = tuple(run_weights(expanded(path), loaded.examples) for path in paths)
     if not any(run.filled().any() for run in runs):
         raise InputError("all weights are 0, so nothing would be learned; name runs of another reweighter")
-    weighed = Weighed(loaded, runs, normalise)
+    weighed = Weighed(loaded, runs, normalize)
     if out is not None:
         weighed.write(out)
     return weighed
@@ -87,13 +91,13 @@ class Weighed:
 
     loaded: Loaded
     runs: tuple[RunWeights, ...]
-    normalise: bool = False
+    normalize: bool = False
 
     @cached_property
     def weights(self) -> FloatArray:
         """(n,)"""
         mean = np.mean([run.filled() for run in self.runs], axis=0)
-        return (mean / mean.mean() if self.normalise else mean).astype(np.float32)
+        return (mean / mean.mean() if self.normalize else mean).astype(np.float32)
 
     @property
     def averages(self) -> str:
@@ -119,7 +123,7 @@ class Weighed:
         examples = self.loaded.examples
         given = [[run.weights, run.times] for run in self.runs]
         rows = [examples.fingerprint(), examples.table_fingerprint(), self.loaded.rejected]
-        return fingerprint([*rows, given, self.normalise])
+        return fingerprint([*rows, given, self.normalize])
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -174,7 +178,7 @@ class Weighed:
             **made_by(),
             "data": data_record(self.loaded, self.loaded.examples.fingerprint()),
             "runs": [run.record() for run in self.runs],
-            "normalised": self.normalise,
+            "normalized": self.normalize,
             "averages": self.averages,
             "counts": self.counts,
             "weights": spread(self.weights.astype(np.float64)),

@@ -127,7 +127,7 @@ class GradientAlignment(Component):
         all: every parameter. Cost: the same, one example at a time, and memory for three more copies of the weights:
             for small models.
         And each over the target, and one forward pass per example and checkpoint for the losses.
-    similarity: cosine, or dot. A dot product favours short rows, whose gradients are long.
+    similarity: cosine, or dot. A dot product favors short rows, whose gradients are long.
     weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
     """
 

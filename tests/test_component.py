@@ -5,14 +5,18 @@ import functools
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from curate.component import Component, describe, fingerprint, stateless
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.proxy.proxy import Proxy
+from curate.recipe import construct
 
 
 class _Knob(Component):
@@ -125,3 +129,35 @@ def test_only_what_holds_nothing_is_stateless() -> None:
 def test_what_hides_its_state_has_no_fingerprint(value: object) -> None:
     with pytest.raises(InputError, match="no readable parameters"):
         fingerprint(value)
+
+
+class Renamed(Component):
+    """A component with a field that was called otherwise, and one that is gone."""
+
+    colored: bool = False
+    renamed: ClassVar[Mapping[str, str]] = {"coloured": "colored"}
+    retired: ClassVar[Mapping[str, str]] = {"shade": "the color says it"}
+
+
+def test_an_earlier_name_of_a_field_is_read_and_warned_of_once() -> None:
+    with pytest.warns(DataWarning, match="coloured is called colored now; rename it") as warned:
+        found = Renamed(coloured=True)
+    assert len(warned) == 1
+    assert found == Renamed(colored=True)
+    with pytest.warns(DataWarning, match="coloured"):
+        assert construct(Renamed, {"coloured": True}, "x") == found
+
+
+def test_a_renamed_field_keeps_its_place_in_the_fingerprint() -> None:
+    assert describe(Renamed(colored=True))["coloured"] is True
+    assert "colored" not in describe(Renamed())
+
+
+def test_a_field_by_both_names_is_refused() -> None:
+    with pytest.raises(ValidationError, match="coloured and colored are the same field"):
+        Renamed(coloured=True, colored=True)
+
+
+def test_a_retired_field_is_read_and_not_used() -> None:
+    with pytest.warns(DataWarning, match="shade is not used any more: the color says it; remove it"):
+        assert Renamed(shade=3) == Renamed()

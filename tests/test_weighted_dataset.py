@@ -86,7 +86,7 @@ def test_of_several_runs_the_mean(tmp_path: Path) -> None:
     expected = [np.mean([each[f"r{i}"] for each in given]) for i in range(N)]
     assert np.allclose(curate.weigh(table(), files).weights, expected, rtol=1e-6)
     assert np.allclose(curate.weigh(table(), files[::-1]).weights, expected, rtol=1e-6)
-    normal = curate.weigh(table(), files, normalise=True).weights
+    normal = curate.weigh(table(), files, normalize=True).weights
     assert normal.mean() == pytest.approx(1)
     assert np.allclose(normal / normal[0], np.array(expected) / expected[0], rtol=1e-5)
 
@@ -227,10 +227,10 @@ def test_the_same_again_is_done_and_others_need_fresh(inputs: tuple[Path, Path],
     assert call(*usual)[1]["done_before"] is False
     before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
     assert call(*usual)[1]["done_before"] is True
-    status, refused = call(*usual, "--normalise")
+    status, refused = call(*usual, "--normalize")
     assert (status, "--fresh" in refused["error"]) == (2, True)
     assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
-    assert call(*usual, "--normalise", "--fresh")[1]["weights"]["mean"] == pytest.approx(1)
+    assert call(*usual, "--normalize", "--fresh")[1]["weights"]["mean"] == pytest.approx(1)
     assert call(*usual, "--fresh")[1]["done_before"] is False
     assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
 

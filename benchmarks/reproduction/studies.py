@@ -21,7 +21,7 @@ _REWEIGHTERS: dict[str, Any] = {
     "dynamicloss": DynamicLoss(),
     "irdro": IRDRO(),
     "selective": Selective(fraction=0.5, portion=0),
-    "adapt": ADAPT(anchors="anchors", tau=0.05, centred=True, mean_one=True, refresh_every=50),
+    "adapt": ADAPT(anchors="anchors", tau=0.05, centered=True, mean_one=True, refresh_every=50),
     "dga": DGA(target="anchors", domains="level", eta=0.5, refresh_every=10),
 }
 _RHO = 0.05

@@ -17,7 +17,7 @@ from benchmarks.reproduction.settings import BASELINE, Job
 from benchmarks.reproduction.work import finished
 from curate.comparison import Comparison, compare
 
-__all__ = ["PRIMARY", "condensed", "made_with", "summarise"]
+__all__ = ["PRIMARY", "condensed", "made_with", "summarize"]
 
 # Stated before the confirmatory runs: the outcome that decides, and what is asked of it.
 PRIMARY: dict[str, Any] = {
@@ -50,7 +50,7 @@ _LEVEL = (
 )
 
 
-def summarise(jobs: Sequence[Job], out: Path, command: str, record: Path | None) -> dict[str, Any]:
+def summarize(jobs: Sequence[Job], out: Path, command: str, record: Path | None) -> dict[str, Any]:
     """Compare the finished runs with those they are held against, print, write the record, and pages into `out`.
 
     The page of what is held against the original is report.html, others are named after their baseline.

@@ -159,10 +159,10 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"good": "green", "note": "yellow", "bad": "red"}
+    colors = {"good": "green", "note": "yellow", "bad": "red"}
     table = Table(show_header=False, box=None)
     for finding in findings:
-        status = Text(finding["status"], style=colours[finding["status"]])
+        status = Text(finding["status"], style=colors[finding["status"]])
         what = Text(finding["found"])
         if finding["remedy"]:
             what.append(f"\n{finding['remedy']}", style="italic")

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders of `curate finetune --reweighter ...`, or their weights.parquet; of several the mean",
     )
     parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
-    parser.add_argument("--normalise", action="store_true", help="divide by the mean over the rows, which is then 1")
+    parser.add_argument(
+        "--normalize", "--normalise", action="store_true", help="divide by the mean over the rows, which is then 1"
+    )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     add_reading_arguments(parser)
 
@@ -39,7 +41,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     progress = Progress()
     check_place(options.data, options.out)
     with progress.stage("read"):
-        weighed = weigh(options.data, options.weights, normalise=options.normalise, **reading(options))
+        weighed = weigh(options.data, options.weights, normalize=options.normalize, **reading(options))
     for note in weighed.loaded.notes:
         progress.note(visible(f"  {note}"))
     done = check_directory(options.out, weighed.inputs, fresh=options.fresh)
@@ -51,7 +53,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     result = {
         "directory": str(options.out),
         "data": str(options.out / "data"),
-        **{name: record[name] for name in ("counts", "weights", "averages", "runs", "normalised", "warnings")},
+        **{name: record[name] for name in ("counts", "weights", "averages", "runs", "normalized", "warnings")},
         "done_before": done,
     }
     if not options.json and not done:

@@ -29,7 +29,7 @@ class Assignment:
 def assign(
     clusterer: Any, X: Array, labels: Labels, new: Array, *, sources: Any = None, new_sources: Any = None
 ) -> Assignment:
-    """Clusters of the rows of `new` (m, f), given the rows of X (n, f) that `clusterer` labelled `labels` (n,).
+    """Clusters of the rows of `new` (m, f), given the rows of X (n, f) that `clusterer` labeled `labels` (n,).
 
     sources, new_sources: (n,) and (m,) labels where it worked per source; a row then joins a cluster of its source.
     KMeans: the cluster of nearest mean, features scaled as it scaled them. Given its own rows this returns their

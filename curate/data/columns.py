@@ -30,7 +30,7 @@ __all__ = [
     "known_names",
     "message_dicts",
     "parse_columns",
-    "recognise",
+    "recognize",
     "turns",
 ]
 
@@ -112,7 +112,7 @@ def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(role for role in order.get(shape, ("prompt", "completion")) if role in columns)
 
 
-def recognise(
+def recognize(
     schema: pa.Schema, columns: Mapping[str, str] | None = None, shape: str | None = None
 ) -> tuple[str, dict[str, str]]:
     """Shape of the dataset, and {role: column name}.

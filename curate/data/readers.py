@@ -20,7 +20,7 @@ from curate.data.columns import (
     decoded,
     is_messages,
     parse_columns,
-    recognise,
+    recognize,
 )
 from curate.data.examples import Examples, example_ids
 from curate.data.invalid_rows import without_bad_rows
@@ -84,9 +84,9 @@ def read(
         `datasets.save_to_disk` or by curation), a Hugging Face dataset id, a pandas.DataFrame, pyarrow.Table,
         datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`). Values are read exactly: a
         column that no type holds, or that `load_dataset` would change, is text or JSON, and a note says so.
-    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognise`.
+    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognize`.
     where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
-        fulfils every != and no =.
+        fulfills every != and no =.
     limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
     on_bad_row: whether an unusable row is an error or is left out and recorded.
     split, config: of a hub dataset; split also of a DatasetDict or of a folder with file names like train-*.parquet.
@@ -109,7 +109,7 @@ def read(
         rows = _matching(table, where, source.description)
         kept = rows_of(table, rows)
     _warn_of_splits(kept, where)
-    shape, found = recognise(kept.schema, roles, shape) if source.plain else _recognized(kept, roles, shape)
+    shape, found = recognize(kept.schema, roles, shape) if source.plain else _recognized(kept, roles, shape)
     notes = [source.note] if source.note else []
     notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
     odd: dict[str, dict[int, str]] = {}
@@ -160,8 +160,8 @@ def name_of(data: Any) -> str:
 
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
-    """As `recognise`; JSON counts as text or messages by what it holds, but an id or label cannot be JSON."""
-    shape, found = recognise(described(table), roles, shape)
+    """As `recognize`; JSON counts as text or messages by what it holds, but an id or label cannot be JSON."""
+    shape, found = recognize(described(table), roles, shape)
     labels = found.keys() - {*content_roles(shape, found)}
     for role in sorted(role for role in labels if holds_json(table.schema.field(found[role]).type)):
         if role in roles:
@@ -203,7 +203,7 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
 
 
 def _matching(table: pa.Table, where: str, description: str) -> IntArray:
-    """(m,) int64 positions of the rows that fulfil every condition."""
+    """(m,) int64 positions of the rows that fulfill every condition."""
     keep = np.ones(table.num_rows, np.bool_)
     for name, equal, value in _conditions(where):
         if name not in table.column_names:
@@ -218,7 +218,7 @@ def _matching(table: pa.Table, where: str, description: str) -> IntArray:
             raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
         keep &= matches if equal else ~matches
     if not keep.any():
-        raise InputError(f"--where {where}: no row of {description} fulfils all conditions; loosen one")
+        raise InputError(f"--where {where}: no row of {description} fulfills all conditions; loosen one")
     return np.flatnonzero(keep).astype(np.int64)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import parse_columns, recognise
+from curate.data.columns import parse_columns, recognize
 from curate.data.examples import Examples, hash_columns
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
@@ -166,13 +166,13 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """Shape and roles; a table of bare final answers is one of questions and answers too."""
     try:
-        found = recognise(table.schema, roles, shape)
+        found = recognize(table.schema, roles, shape)
     except InputError:
         by_name = (name for name in table.column_names if name.casefold() == "final_answer")
         final = roles.get("final_answer") or next(by_name, None)
         if final is None or "completion" in roles:
             raise
-        found = recognise(table.schema, {**roles, "completion": final}, shape)
+        found = recognize(table.schema, {**roles, "completion": final}, shape)
     if found[0] == "text":
         raise InputError("rows of text alone have no question; name the columns: columns prompt=...,completion=...")
     return found

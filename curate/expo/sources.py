@@ -125,7 +125,7 @@ def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> 
 
 def _identity(place: Place, name: str, revision: str | None) -> str:
     if place.gguf:
-        raise InputError(f"{name} is a GGUF file, which is quantised; give the model's safetensors folder")
+        raise InputError(f"{name} is a GGUF file, which is quantized; give the model's safetensors folder")
     return identify(name, revision)
 
 

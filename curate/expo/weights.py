@@ -68,11 +68,11 @@ class Stored:
 
     @classmethod
     def open(cls, folder: Path, title: str) -> Stored:
-        """Reads headers only. Raises InputError where files are missing, not readable or quantised."""
+        """Reads headers only. Raises InputError where files are missing, not readable or quantized."""
         from safetensors import SafetensorError, safe_open
 
         if "quantization_config" in _json(folder / "config.json"):
-            raise InputError(f"{title} is quantised, and its numbers cannot be extrapolated; give the full weights")
+            raise InputError(f"{title} is quantized, and its numbers cannot be extrapolated; give the full weights")
         entries: dict[str, Entry] = {}
         for file in weight_files(title, folder):
             try:

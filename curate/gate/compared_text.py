@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.data.columns import content_roles, is_messages, message_dicts, parse_columns, recognise
+from curate.data.columns import content_roles, is_messages, message_dicts, parse_columns, recognize
 from curate.data.examples import whole
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
@@ -89,7 +89,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        shape, named = recognise(table.schema, roles, wanted)
+        shape, named = recognize(table.schema, roles, wanted)
     except InputError as error:
         raise InputError(
             f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"

@@ -295,16 +295,16 @@ def realize(
     run = run or Run()
     done: dict[int, Realized] = {}
 
-    def fulfil(demand: Demand) -> Realized:
+    def fulfill(demand: Demand) -> Realized:
         return admit(demand, demand.augmenter.realize(replace(plan, demands=(demand,)), examples, run))
 
     for index, demand in enumerate(plan.demands):
         if demand.share is None:
-            done[index] = fulfil(demand)
+            done[index] = fulfill(demand)
     made = sum(len(realized.rows) for realized in done.values())
     for index, demand in enumerate(share_counts(plan, made)):
         if demand.share is not None:
-            done[index] = fulfil(demand)
+            done[index] = fulfill(demand)
     return [done[index] for index in sorted(done)]
 
 

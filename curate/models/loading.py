@@ -97,7 +97,7 @@ def load_model(name: str, *, revision: str | None = None, trust_remote_code: boo
         )
     check_weights(name, model, info, types)
     if place.gguf:
-        _forget_quantisation(model)
+        _forget_quantization(model)
     return model.float().eval()
 
 
@@ -111,7 +111,7 @@ def _opened_gguf(name: str, path: str) -> Any:
     return reader
 
 
-def _forget_quantisation(model: Any) -> None:
+def _forget_quantization(model: Any) -> None:
     """The weights are plain float32 now; leftovers of the packed form make save_pretrained refuse."""
     model.hf_quantizer = None
     model.is_quantized = False

@@ -26,7 +26,7 @@ class SAM(Component):
     m-sharpness: with several ranks g is the gradient of the whole optimizer batch, all-reduced, so m is the batch
     size of the training configuration whatever the number of ranks; it is not each rank's own gradient, as in
     Foret et al., section 4.1. Both gradients are clipped by max_grad_norm. By norm only, so the ascent's direction
-    and, being normalised, eps itself are those of the unclipped gradient.
+    and, being normalized, eps itself are those of the unclipped gradient.
     """
 
     base: Any = Field(default_factory=AdamW)

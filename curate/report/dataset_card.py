@@ -79,7 +79,7 @@ The input's columns are untouched. These were added:
 ```
 
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
-The licence and the terms of the source data still hold.
+The license and the terms of the source data still hold.
 """
 
 
@@ -93,7 +93,7 @@ def weighed_card(record: dict[str, Any], version: str) -> str:
         for run in runs
     )
     mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
-    scaled = ", divided by the mean over all rows" if record["normalised"] else ""
+    scaled = ", divided by the mean over all rows" if record["normalized"] else ""
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
     return f"""{_front_matter(counts["output"], version)}
 # Dataset with weights
@@ -129,7 +129,7 @@ The input's columns are untouched. These were added, `example_id` only where the
 {warnings}
 
 `run.json` holds fingerprints, versions and what the weights cost.
-The licence and the terms of the source data still hold.
+The license and the terms of the source data still hold.
 """
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curate.console.formatting import real
 from curate.report.finished_run import Finished, read_table
 from curate.report.reasons import REASONS, Reason, kind_of, outcome_of
-from curate.report.texts import Field, beginning, cells_at, cells_by_id, labelled
+from curate.report.texts import Field, beginning, cells_at, cells_by_id, labeled
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 
@@ -146,10 +146,10 @@ def _pair(cells: dict[str, Any], numbers: dict[str, Any], reply: Any) -> Pair:
         drawn=numbers["drawn"] or 0,
         hard=numbers["rescored_hard"],
         difficulty=real(numbers["difficulty"]),
-        original=tuple(labelled([("original problem", cells.get("parent_problem"))])),
-        new=tuple(labelled([wrote])),
+        original=tuple(labeled([("original problem", cells.get("parent_problem"))])),
+        new=tuple(labeled([wrote])),
         below=tuple(
-            labelled(
+            labeled(
                 [
                     ("collides with, or what the server said", detail),
                     ("answer of the original, which solutions must reach", cells.get("answer")),

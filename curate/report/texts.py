@@ -41,7 +41,7 @@ __all__ = [
     "cells_at",
     "cells_by_id",
     "extremes",
-    "labelled",
+    "labeled",
     "rejections",
 ]
 
@@ -66,7 +66,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Field:
-    """One labelled text of an example; `note` says so if it was cut."""
+    """One labeled text of an example; `note` says so if it was cut."""
 
     label: str
     text: str
@@ -122,7 +122,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:
     identity = rows.ids[row].as_py()
-    fields = labelled([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
+    fields = labeled([(role, cells.get(identity, {}).get(column)) for column, role in columns.items()])
     source = -1 if rows.source is None else int(rows.source[row])
     return Example(
         rank=rank,
@@ -189,8 +189,8 @@ def _cell(scalar: pa.Scalar) -> Any:
         return "[a value that Python cannot hold]"
 
 
-def labelled(values: Iterable[tuple[str, Any]]) -> list[Field]:
-    """The (role, cell) pairs as labelled texts, cut so that one example cannot fill the page."""
+def labeled(values: Iterable[tuple[str, Any]]) -> list[Field]:
+    """The (role, cell) pairs as labeled texts, cut so that one example cannot fill the page."""
     fields: list[Field] = []
     left = EXAMPLE_CHARACTERS
     for role, value in values:

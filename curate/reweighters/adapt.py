@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ class ADAPT(Component):
     similarity: "embedding", or "bm25": s_i = mean BM25 score of the row's tokens with the anchors' as queries,
         divided by its highest value in the data (ours: the paper gives no scale), known before training starts.
     tau: published neither for the paper's runs nor for its sigmoid; the smaller, the more similarities matter.
-    centred: subtract the batch's mean from s first. Ours: hidden states of language models share a direction, so that
+    centered: subtract the batch's mean from s first. Ours: hidden states of language models share a direction, so that
         raw cosines hardly differ and the weights are nearly one factor of the learning rate.
     mean_one: divide by the batch's mean weight, over its completion tokens, so that updates stay as large as without
         weights. Ours too: weights near 0.5 everywhere are half a learning rate, under SGD at least.
@@ -44,7 +45,8 @@ class ADAPT(Component):
     anchors: GivenData
     similarity: Literal["embedding", "bm25"] = "embedding"
     tau: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    centred: bool = False
+    centered: bool = False
+    renamed: ClassVar[Mapping[str, str]] = {"centred": "centered"}
     mean_one: bool = False
     refresh_every: int = Field(default=100, ge=1)
 
@@ -70,7 +72,7 @@ class ADAPT(Component):
         """(b,) weights from (b,) similarities and completion tokens."""
         import torch
 
-        if self.centred:
+        if self.centered:
             similarity = similarity - similarity.mean()
         scaled = similarity / self.tau
         if not self.mean_one:

@@ -133,8 +133,8 @@ class _Domains:
         """a_j of every domain, or mixture of the basis; InputError where the target's gradient is 0 or not finite."""
         import torch
 
-        towards = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
-        length = _norm(towards)
+        toward = self.training.gradient(self._drawn(self.target, np.arange(len(self.target)), step, "target"))
+        length = _norm(toward)
         if not np.isfinite(length) or length == 0:
             raise InputError(
                 f"DGA: the gradient of the target {self.settings.target.name} is "
@@ -151,7 +151,7 @@ class _Domains:
                     f"DGA: the gradient of {which} is not finite after {step} steps; lower the learning rate, or check "
                     "its rows"
                 )
-            dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, towards, strict=True)))
+            dot = float(sum(torch.dot(g.flatten(), z.flatten()) for g, z in zip(gradient, toward, strict=True)))
             scale = max(own * length, 1e-30) if self.settings.alignment == "cosine" else 1.0
             alignments.append(dot / scale)
         return np.array(alignments)

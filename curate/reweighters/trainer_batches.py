@@ -154,7 +154,7 @@ def further_tokens(processing_class: Any, max_length: int, data: Any, reading: M
     if tokenizer is None:
         raise InputError(
             "the trainer has no processing_class to tokenize a further dataset with; give it one, or pass "
-            "rows=TrainingRows(columns, tokenise=...)"
+            "rows=TrainingRows(columns, tokenize=...)"
         )
     examples = read(data, allow_curated=True, **reading).examples
     if examples.shape in ("messages", "text"):

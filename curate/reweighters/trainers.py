@@ -55,7 +55,7 @@ def reweight(trainer: Any, reweighter: Any, *, rows: TrainingRows | None = None)
     rows: columns of the rows of `trainer.train_dataset`, for the reweighter. None = those of that dataset, `source`
         being the one of that name; further datasets are tokenized by `trainer.processing_class`: prompts and
         completions end to end as they are, messages by the chat template. Where the rows were tokenized otherwise:
-        TrainingRows(columns, tokenise=...).
+        TrainingRows(columns, tokenize=...).
 
     One micro-batch per step costs no further pass. With gradient accumulation a forward pass over all micro-batches of
     a step comes first, without gradients and under the same random draws. Metrics that SFTTrainer takes from its own
@@ -158,10 +158,10 @@ class TrainerReweighting:
     def _rows(self, tokens: Tokens) -> TrainingRows:
         columns = Columns(self.trainer.train_dataset)
         rows = self.rows or TrainingRows(columns, "source" if "source" in columns else None)
-        if rows.tokenise is not None:
+        if rows.tokenize is not None:
             return rows
         longest = getattr(self.trainer.args, "max_length", None) or int(tokens.lengths.max(initial=1))
-        return replace(rows, tokenise=partial(further_tokens, self.trainer.processing_class, longest))
+        return replace(rows, tokenize=partial(further_tokens, self.trainer.processing_class, longest))
 
     # -- in place of the trainer's methods ----------------------------------------------------------------------------
 

@@ -60,12 +60,12 @@ class TrainingRows:
 
     columns: name -> (n,) values of that column of the data.
     source: name of the column with the source of each row, where the data has one.
-    tokenise: tokens of a further dataset: any input of `curate.read`, and its options.
+    tokenize: tokens of a further dataset: any input of `curate.read`, and its options.
     """
 
     columns: Mapping[str, Sequence[Any]]
     source: str | None = None
-    tokenise: Callable[[Any, Mapping[str, Any]], Tokens] | None = None
+    tokenize: Callable[[Any, Mapping[str, Any]], Tokens] | None = None
 
     def column(self, name: str, wanted_by: str) -> npt.NDArray[Any]:
         """(n,) object values. Raises InputError where there is no such column."""
@@ -78,9 +78,9 @@ class TrainingRows:
 
     def tokens_of(self, data: Any, reading: Mapping[str, Any], wanted_by: str) -> Tokens:
         """Valid rows of a further dataset, tokenized as the training rows were. InputError where there are none."""
-        if self.tokenise is None:
-            raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenise to the loop")
-        tokens = self.tokenise(data, reading)
+        if self.tokenize is None:
+            raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenize to the loop")
+        tokens = self.tokenize(data, reading)
         kept = np.flatnonzero(tokens.valid)
         if len(kept) == 0:
             raise InputError(

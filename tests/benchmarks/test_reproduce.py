@@ -16,7 +16,7 @@ from benchmarks.reproduce import main
 from benchmarks.reproduction.problems import FAMILIES, LEVELS, problems
 from benchmarks.reproduction.settings import ARMS, FROZEN, Settings
 from benchmarks.reproduction.studies import STUDIES, jobs_of, reproduction
-from benchmarks.reproduction.summary import summarise
+from benchmarks.reproduction.summary import summarize
 from benchmarks.reproduction.work import finished, work
 from curate.errors import InputError
 from curate.verify import Verdict, grade
@@ -176,7 +176,7 @@ def test_limits_hold_each_setting_against_its_own_original(tmp_path: Path) -> No
     names = ("original", "hard", "oracle", "original 6 passes", "hard 6 passes")
     chosen = [job for job in jobs_of("limits", settings, [100, 101]) if job.name in names]
     assert work(chosen, tmp_path, None)
-    record = summarise(chosen, tmp_path, "command", None)
+    record = summarize(chosen, tmp_path, "command", None)
     runs = {run["arm"]: run for run in record["runs"] if run["seed"] == 100}
     assert {name: run["steps"] for name, run in runs.items()} == dict.fromkeys(names[:3], 40) | dict.fromkeys(
         names[3:], 240

@@ -33,7 +33,7 @@ def test_hdbscan_above_its_cap_says_the_same_as_below() -> None:
     truth = np.concatenate([truth, np.full(300, -1)])
     sampled = HDBSCAN(min_cluster_size=0.05, min_samples=5, max_rows=600, random_state=3).fit_predict(X)
     assert (sampled[truth >= 0] >= 0).mean() > 0.9
-    assert (sampled[truth < 0] == -1).mean() > 0.8  # noise spreads to its neighbours, too
+    assert (sampled[truth < 0] == -1).mean() > 0.8  # noise spreads to its neighbors, too
     kept = (sampled >= 0) & (truth >= 0)
     assert adjusted_rand_score(truth[kept], sampled[kept]) == 1
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import curate
-from curate.data.columns import ROLES, SHAPES, content_roles, parse_columns, recognise
+from curate.data.columns import ROLES, SHAPES, content_roles, parse_columns, recognize
 from curate.errors import InputError
 
 MESSAGES = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))
@@ -39,10 +39,10 @@ TEXT = pa.string()
         ({"text": pa.dictionary(pa.int8(), TEXT)}, "text", ["text"]),
     ],
 )
-def test_shape_is_recognised_from_names_and_types(
+def test_shape_is_recognized_from_names_and_types(
     fields: dict[str, pa.DataType], shape: str, content: list[str]
 ) -> None:
-    found, columns = recognise(pa.schema(fields))
+    found, columns = recognize(pa.schema(fields))
     assert found == shape
     assert [columns[role] for role in content_roles(found, columns)] == content
     assert set(columns) <= set(ROLES)
@@ -51,24 +51,24 @@ def test_shape_is_recognised_from_names_and_types(
 def test_optional_roles() -> None:
     schema = pa.schema({"id": TEXT, "question": TEXT, "answer": TEXT, "final_answer": TEXT, "source": TEXT})
     content = {"prompt": "question", "completion": "answer"}
-    assert recognise(schema)[1] == {**content, "id": "id", "source": "source", "final_answer": "final_answer"}
+    assert recognize(schema)[1] == {**content, "id": "id", "source": "source", "final_answer": "final_answer"}
     # Trained on, the final answer still is the final answer, and an empty `answer` is not.
-    assert recognise(schema, {"completion": "final_answer"})[1]["final_answer"] == "final_answer"
+    assert recognize(schema, {"completion": "final_answer"})[1]["final_answer"] == "final_answer"
     bare = pa.schema({"question": TEXT, "answer": TEXT})
-    assert "final_answer" not in recognise(bare)[1]
+    assert "final_answer" not in recognize(bare)[1]
     worked = pa.schema({"problem": TEXT, "solution": TEXT, "answer": TEXT})
-    assert recognise(worked)[1]["final_answer"] == "answer"
-    assert recognise(bare, {"final_answer": "answer"})[1]["final_answer"] == "answer"
+    assert recognize(worked)[1]["final_answer"] == "answer"
+    assert recognize(bare, {"final_answer": "answer"})[1]["final_answer"] == "answer"
 
 
 def test_given_columns_and_shape_win() -> None:
     schema = pa.schema({"question": TEXT, "answer": TEXT, "text": TEXT, "body": TEXT, "chat": MESSAGES})
-    assert recognise(schema, shape="text") == ("text", {"text": "text", "final_answer": "answer"})
-    assert recognise(schema, {"text": "body"})[1]["text"] == "body"
-    assert recognise(schema, {"prompt": "body", "completion": "text"})[0] == "prompt_completion"
-    assert recognise(schema, {"messages": "chat"})[0] == "messages"
-    assert recognise(schema, {"completion": "body"})[1]["prompt"] == "question"
-    shape, columns = recognise(schema, {"instruction": "question", "output": "answer", "input": "body"})
+    assert recognize(schema, shape="text") == ("text", {"text": "text", "final_answer": "answer"})
+    assert recognize(schema, {"text": "body"})[1]["text"] == "body"
+    assert recognize(schema, {"prompt": "body", "completion": "text"})[0] == "prompt_completion"
+    assert recognize(schema, {"messages": "chat"})[0] == "messages"
+    assert recognize(schema, {"completion": "body"})[1]["prompt"] == "question"
+    shape, columns = recognize(schema, {"instruction": "question", "output": "answer", "input": "body"})
     assert (shape, columns["input"]) == ("instruction", "body")
 
 
@@ -100,7 +100,7 @@ def test_shape_errors_name_the_fault_and_the_remedy(
     fields: dict[str, pa.DataType], columns: dict[str, str], shape: str | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        recognise(pa.schema(fields), columns, shape)
+        recognize(pa.schema(fields), columns, shape)
     assert "\n" not in str(caught.value)
 
 
@@ -132,15 +132,15 @@ def test_every_shape_has_roles() -> None:
 def test_a_column_serves_one_content_role_only() -> None:
     schema = pa.schema({"question": TEXT, "answer": TEXT})
     with pytest.raises(InputError, match="prompt=question,completion=question: a column cannot be both"):
-        recognise(schema, {"prompt": "question", "completion": "question"})
-    assert recognise(schema, {"completion": "answer", "final_answer": "answer", "id": "answer"})[1]["id"] == "answer"
+        recognize(schema, {"prompt": "question", "completion": "question"})
+    assert recognize(schema, {"completion": "answer", "final_answer": "answer", "id": "answer"})[1]["id"] == "answer"
     # What the caller named for one role is not found again for another.
-    found = recognise(pa.schema({"response": TEXT, "answer": TEXT}), {"prompt": "response"}, "question_answer")[1]
+    found = recognize(pa.schema({"response": TEXT, "answer": TEXT}), {"prompt": "response"}, "question_answer")[1]
     assert (found["prompt"], found["completion"]) == ("response", "answer")
     context = pa.schema({"context": TEXT, "output": TEXT})
-    assert "input" not in recognise(context, {"instruction": "context"})[1]
+    assert "input" not in recognize(context, {"instruction": "context"})[1]
     with pytest.raises(InputError, match="prompt=COLUMN"):
-        recognise(schema, {"prompt": "answer"}, "prompt_completion")
+        recognize(schema, {"prompt": "answer"}, "prompt_completion")
 
 
 def test_messages_about_many_columns_or_long_types_and_cells_stay_short() -> None:
@@ -148,11 +148,11 @@ def test_messages_about_many_columns_or_long_types_and_cells_stay_short() -> Non
     schema = pa.schema([(name, TEXT) for name in names])
     for columns, shape in (({}, None), ({}, "instruction"), ({"prompt": "nothing"}, None)):
         with pytest.raises(InputError, match=r"column-0, .*\.\.\. \(500 in all\)") as caught:
-            recognise(schema, columns, shape)
+            recognize(schema, columns, shape)
         assert len(str(caught.value)) < 300
     wide = pa.struct([(name, TEXT) for name in names])
     with pytest.raises(InputError, match="cannot be source") as caught:
-        recognise(pa.schema({"text": TEXT, "x": wide}), {"source": "x"}, None)
+        recognize(pa.schema({"text": TEXT, "x": wide}), {"source": "x"}, None)
     assert len(str(caught.value)) < 300
     table = pa.table({"text": ["a " * 1000, "b " * 1000], "x": pa.nulls(2, wide)})
     for where in ("text=c", "x=c", "y=c"):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.data.columns import recognise
+from curate.data.columns import recognize
 from curate.data.examples import Examples, content_ids, example_ids
 from curate.errors import InputError
 
@@ -29,7 +29,7 @@ def qa_ids(table: pa.Table, columns: dict[str, str] | None = None) -> list[str]:
 
 
 def examples_of(table: pa.Table) -> Examples:
-    shape, columns = recognise(table.schema)
+    shape, columns = recognize(table.schema)
     return Examples(table, content_ids(table, shape, columns), shape, columns)
 
 

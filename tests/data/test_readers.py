@@ -184,7 +184,7 @@ def test_where_and_null() -> None:
     [
         ("sorce=a", "no column 'sorce'.*did you mean 'source'"),
         ("source=z", "no row has source=z; column 'source' holds 'a', 'b'"),
-        ("source=a,level!=0,level!=1,level!=2", "fulfils all conditions"),
+        ("source=a,level!=0,level!=1,level!=2", "fulfills all conditions"),
         ("source", "'source' is not COLUMN=VALUE"),
     ],
 )

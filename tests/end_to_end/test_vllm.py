@@ -29,7 +29,7 @@ GREEDY = [
     "Water boils at",
     "Once upon a time, there was a little girl who",
 ]
-QUESTION = ({"role": "user", "content": "Name a colour."},)
+QUESTION = ({"role": "user", "content": "Name a color."},)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -223,7 +223,7 @@ def test_types_that_cannot_be_extrapolated_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="16 bits or more"):
         extrapolate(_save(tmp_path / "eighths", eighths), 1, tmp_path / "out", base=base)
     packed = _save(tmp_path / "packed", _random(0), quantization_config={"bits": 4})
-    with pytest.raises(InputError, match="quantised"):
+    with pytest.raises(InputError, match="quantized"):
         extrapolate(packed, 1, tmp_path / "out", base=base)
 
 

@@ -28,14 +28,14 @@ def test_a_signal_is_obeyed_once_the_step_is_saved(
     calls: list[int] = []
     real = curate.training.step.TrainingStep.__call__
 
-    def signalled(self: Any, **arguments: Any) -> float:
+    def signaled(self: Any, **arguments: Any) -> float:
         calls.append(self.step)
         if self.step in at:
             for _ in range(times):
                 signal.raise_signal(number)
         return real(self, **arguments)
 
-    monkeypatch.setattr(curate.training.step.TrainingStep, "__call__", signalled)
+    monkeypatch.setattr(curate.training.step.TrainingStep, "__call__", signaled)
     before = signal.signal(number, end)
     run, at, times = tmp_path / "run", {2}, 1
     try:
@@ -50,7 +50,7 @@ def test_a_signal_is_obeyed_once_the_step_is_saved(
         assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
         monkeypatch.undo()
         at = {5}
-        monkeypatch.setattr(curate.training.step.TrainingStep, "__call__", signalled)
+        monkeypatch.setattr(curate.training.step.TrainingStep, "__call__", signaled)
         times = 1
         with pytest.raises(Ended):  # in the last step: the run is finished first
             finetune(table(), settings(model), run, arm="same")

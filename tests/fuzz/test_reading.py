@@ -105,7 +105,7 @@ def test_conditions_of_any_kind_are_fulfilled_or_refused(driver: Driver, scale: 
 
 
 @SCALES
-def test_conditions_that_rows_fulfil_are_taken(driver: Driver, scale: int, record_property: Record) -> None:
+def test_conditions_that_rows_fulfill_are_taken(driver: Driver, scale: int, record_property: Record) -> None:
     def attempt(where: str, folder: Path) -> Iterable[Answer]:
         (folder / "rows.jsonl").write_text(rows_file())
         yield driver.run(["plan", "rows.jsonl", CHEAP, "--where", where], folder)

@@ -66,7 +66,7 @@ def test_the_end_may_be_one_of_several_tokens_and_is_not_part_of_the_text() -> N
     assert found.text == TOKENIZER.decode(first[:end])
 
 
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
+def test_a_row_does_not_depend_on_its_neighbors() -> None:
     model = model_of()
     settings = [{"temperature": 0}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"top_k": 40, "top_p": 0.5}]
     requests = [ask(prompt, k, **more, max_tokens=5 + 7 * k) for prompt in PROMPTS for k, more in enumerate(settings)]

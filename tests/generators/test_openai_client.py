@@ -123,7 +123,7 @@ def test_a_request_fails_a_bounded_number_of_times() -> None:
     assert server.paths["/v1/completions"] == 4
 
 
-def test_retry_after_is_honoured() -> None:
+def test_retry_after_is_honored() -> None:
     for header in ("0.4", formatdate(time.time() + 2, usegmt=True)):
         with FakeServer(faults=first_time(Fault("status", 429, headers={"Retry-After": header}))) as server:
             complete(connect(server), [ask(0)])

@@ -59,7 +59,7 @@ def test_losses_are_the_models_own(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_do_not_see_their_neighbours(family: str) -> None:
+def test_packed_rows_do_not_see_their_neighbors(family: str) -> None:
     model = tiny_model(family)
     expected = oracle(model).detach()
     assert allow_packing(model)

@@ -1,4 +1,4 @@
-"""A score is the row's own: the same for every batching, layout, neighbour, order and history."""
+"""A score is the row's own: the same for every batching, layout, neighbor, order and history."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_float32_scores_match_one_row_at_a_time(family: str, layout: Any) -> Non
 
 
 @pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_scores_do_not_depend_on_neighbours_or_order(layout: Any) -> None:
+def test_scores_do_not_depend_on_neighbors_or_order(layout: Any) -> None:
     model = tiny_model("gemma3")
     engine = LossEngine(model, precision="float32", layout=layout, token_budget=120)
     expected = oracle(model, TOKENS)

@@ -1,4 +1,4 @@
-"""Muon: what it orthogonalises, by how much it moves, and which parameters it leaves to AdamW."""
+"""Muon: what it orthogonalizes, by how much it moves, and which parameters it leaves to AdamW."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trained(model: Any, **changes: Any) -> tuple[list[float], torch.Tensor]:
     return last.losses, torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def orthogonalised(u: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalized(u: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The quintic Newton-Schulz iteration, in bfloat16, written down again."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = (u / (u.norm() + 1e-7)).bfloat16()
@@ -95,7 +95,7 @@ def test_follows_an_oracle_over_several_steps(nesterov: bool, adjust: Any) -> No
             u = (1 - beta) * g + beta * momenta[i] if nesterov else momenta[i]
             rows, columns = g.shape
             factor = max(1, rows / columns) ** 0.5 if adjust == "original" else 0.2 * max(rows, columns) ** 0.5
-            expected[i] = expected[i] * (1 - RATE * decay) - RATE * factor * orthogonalised(u)
+            expected[i] = expected[i] * (1 - RATE * decay) - RATE * factor * orthogonalized(u)
         optimizer.step(lambda: 0.0)
     for old, found, oracle in zip(start, model.parameters(), expected, strict=True):
         assert float((found.detach() - oracle).norm()) < 0.02 * float((oracle - old).norm())

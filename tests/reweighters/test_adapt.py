@@ -57,7 +57,7 @@ def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     alike = torch.ones(3, dtype=torch.int64)
     plain = ADAPT(anchors="a", tau=0.1)._weights(similarity, alike)
     assert float(plain.max() / plain.min()) < 1.01
-    telling = ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True)._weights(similarity, alike)
+    telling = ADAPT(anchors="a", tau=0.01, centered=True, mean_one=True)._weights(similarity, alike)
     assert float(telling.max() / telling.min()) > 5
     assert float(telling.mean()) == pytest.approx(1)
     similarity = torch.tensor([-0.3, 0.1, 0.2])
@@ -85,5 +85,5 @@ def test_a_further_dataset_that_cannot_serve(kind: str) -> None:
     empty = random_tokens([(4, 3), (5, 2)], invalid=[0, 1])  # longer than the context: nothing of the answer is left
     with pytest.raises(InputError, match=r"far.parquet\): none of the 2 rows has completion text left"):
         reweighter.begin(training(tiny_model(), rows=rows_of(empty, **columns)))
-    with pytest.raises(InputError, match="pass TrainingRows with tokenise"):
+    with pytest.raises(InputError, match="pass TrainingRows with tokenize"):
         reweighter.begin(training(tiny_model(), rows=TrainingRows(columns, "domain")))

@@ -213,7 +213,7 @@ def test_an_iterable_dataset_serves_reweighters_that_look_at_losses(accumulated:
 def test_methods_that_look_further_work_in_sft(accumulated: int, tmp_path: Path) -> None:
     target = pa.table({"prompt": ["What is 3 plus 4? "] * 2, "completion": ["7, since 3 + 4.", "8."]})
     for reweighter in (
-        ADAPT(anchors=target, tau=0.1, centred=True),
+        ADAPT(anchors=target, tau=0.1, centered=True),
         DGA(target=target, domains="domain", refresh_every=2, rows_per_gradient=2),
     ):
         ready = sft(tmp_path, accumulated, of=adapted(model()))

@@ -175,7 +175,7 @@ def test_a_row_of_the_target_alone_is_aligned_with_itself(parameters: str) -> No
 
 
 @pytest.mark.parametrize("parameters", ["last-layer", "lora"])
-def test_rows_are_measured_alike_with_and_without_neighbours(parameters: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_measured_alike_with_and_without_neighbors(parameters: str, monkeypatch: pytest.MonkeyPatch) -> None:
     together = alignment(parameters=parameters)
     monkeypatch.setitem(module._TOKENS, "cpu", 1)
     monkeypatch.setattr(predictions, "default_token_budget", lambda _device: 1)

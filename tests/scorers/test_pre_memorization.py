@@ -35,13 +35,13 @@ LOW, HIGH = 0.05, 0.5
 
 # accuracy and nll at three epochs -> masked, PreMem; one example each, worked out by hand.
 BY_HAND = {
-    "memorised from the first epoch": ([1, 1, 1], [LOW] * 3, [0, 0, 0], [0, 0, 0]),
-    "never memorised": ([0.2, 0.6, 0.8], [HIGH] * 3, [0.2, 0.6, 0.8], [0.2, 0.6, 0.8]),
-    "solved, then memorised": ([0.4, 0.6, 1], [HIGH, HIGH, LOW], [0.4, 0.6, 0], [0.4, 0.6, 0.6]),
-    "memorised without having been solved": ([0, 1, 1], [HIGH, LOW, LOW], [0, 0, 0], [0, 0, 0]),
+    "memorized from the first epoch": ([1, 1, 1], [LOW] * 3, [0, 0, 0], [0, 0, 0]),
+    "never memorized": ([0.2, 0.6, 0.8], [HIGH] * 3, [0.2, 0.6, 0.8], [0.2, 0.6, 0.8]),
+    "solved, then memorized": ([0.4, 0.6, 1], [HIGH, HIGH, LOW], [0.4, 0.6, 0], [0.4, 0.6, 0.6]),
+    "memorized without having been solved": ([0, 1, 1], [HIGH, LOW, LOW], [0, 0, 0], [0, 0, 0]),
     "solved, then forgotten": ([0.8, 0.2, 0.4], [HIGH] * 3, [0.8, 0.2, 0.4], [0.8, 0.2, 0.4]),
-    "memorised, then worse than before": ([0.6, 0.4, 1], [HIGH, LOW, LOW], [0.6, 0, 0], [0.6, 0.4, 0.6]),
-    "memorised for one epoch only": ([1, 0.2, 0.8], [LOW, HIGH, HIGH], [0, 0.2, 0.8], [0, 0.2, 0.8]),
+    "memorized, then worse than before": ([0.6, 0.4, 1], [HIGH, LOW, LOW], [0.6, 0, 0], [0.6, 0.4, 0.6]),
+    "memorized for one epoch only": ([1, 0.2, 0.8], [LOW, HIGH, HIGH], [0, 0.2, 0.8], [0, 0.2, 0.8]),
 }
 
 
@@ -61,7 +61,7 @@ def test_examples_side_by_side_are_as_alone_and_as_the_definition_says() -> None
             seen = [accuracy[j, i] if np.log(nll[j, i]) >= P else 0.0 for j in range(m + 1)]
             assert found[m, i] == min(max(seen), accuracy[m, i])
     assert (found <= accuracy).all()
-    assert pre_memorization_accuracy(accuracy, nll, -99).tolist() == accuracy.tolist()  # nothing counts as memorised
+    assert pre_memorization_accuracy(accuracy, nll, -99).tolist() == accuracy.tolist()  # nothing counts as memorized
 
 
 def test_nan_is_never_a_number() -> None:
