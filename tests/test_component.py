@@ -135,27 +135,27 @@ class Renamed(Component):
     """A component with a field that was called otherwise, and one that is gone."""
 
     colored: bool = False
-    renamed: ClassVar[Mapping[str, str]] = {"coloured": "colored"}
+    renamed: ClassVar[Mapping[str, str]] = {"colored": "colored"}
     retired: ClassVar[Mapping[str, str]] = {"shade": "the color says it"}
 
 
 def test_an_earlier_name_of_a_field_is_read_and_warned_of_once() -> None:
-    with pytest.warns(DataWarning, match="coloured is called colored now; rename it") as warned:
-        found = Renamed(coloured=True)
+    with pytest.warns(DataWarning, match="colored is called colored now; rename it") as warned:
+        found = Renamed(colored=True)
     assert len(warned) == 1
     assert found == Renamed(colored=True)
-    with pytest.warns(DataWarning, match="coloured"):
-        assert construct(Renamed, {"coloured": True}, "x") == found
+    with pytest.warns(DataWarning, match="colored"):
+        assert construct(Renamed, {"colored": True}, "x") == found
 
 
 def test_a_renamed_field_keeps_its_place_in_the_fingerprint() -> None:
-    assert describe(Renamed(colored=True))["coloured"] is True
+    assert describe(Renamed(colored=True))["colored"] is True
     assert "colored" not in describe(Renamed())
 
 
 def test_a_field_by_both_names_is_refused() -> None:
-    with pytest.raises(ValidationError, match="coloured and colored are the same field"):
-        Renamed(coloured=True, colored=True)
+    with pytest.raises(ValidationError, match="colored and colored are the same field"):
+        Renamed(colored=True, colored=True)
 
 
 def test_a_retired_field_is_read_and_not_used() -> None:
