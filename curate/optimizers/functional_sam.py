@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
-from curate.optimizers.protocols import Closure, DescentOptimizer, refuse_sharded
-from curate.optimizers.sam import ascent, moved, one_gradient, with_gradient
+from curate.optimizers.protocols import Closure, refuse_sharded
+from curate.optimizers.sam import BaseOptimizer, WrappedOptimizer, ascent, moved, with_gradient
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +31,9 @@ class FunctionalSAM(Component):
     `SAM`; here, too, eps is that of the unclipped gradient of the whole optimizer batch.
     """
 
-    base: Any = Field(default_factory=AdamW)
+    base: BaseOptimizer = Field(default_factory=AdamW)
     rho: float = Field(default=0.05, ge=0)
     preconditioned: bool = False
-
-    @field_validator("base")
-    @classmethod
-    def _takes_one_gradient(cls, base: Any) -> Any:
-        return one_gradient(base)
 
     def build(
         self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float
@@ -50,24 +44,12 @@ class FunctionalSAM(Component):
         return FunctionalSharpnessAwareOptimizer(base, rho=self.rho, preconditioned=self.preconditioned)
 
 
-class _Stateful(DescentOptimizer, Protocol):
-    """A base whose moments can be read, as those of `torch.optim` can."""
-
-    @property
-    def state(self) -> Mapping[torch.Tensor, Mapping[str, Any]]: ...
-
-
-class FunctionalSharpnessAwareOptimizer:
+class FunctionalSharpnessAwareOptimizer(WrappedOptimizer):
     """Built by `FunctionalSAM`: steps the base optimizer with the functional gradient."""
 
-    def __init__(self, base: _Stateful, *, rho: float, preconditioned: bool) -> None:
-        self.base = base
-        self.rho = rho
-        self.preconditioned = preconditioned
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        return self.base.param_groups
+    def __init__(self, base: Any, *, rho: float, preconditioned: bool) -> None:
+        super().__init__(base)
+        self.rho, self.preconditioned = rho, preconditioned
 
     def step(self, closure: Closure) -> float:
         """One update; returns the loss at the unperturbed weights, which are back bit for bit before the update."""
@@ -96,9 +78,3 @@ class FunctionalSharpnessAwareOptimizer:
                     gradient = gradient / (1 + _DAMPING)
                 directions.append(gradient)
         return directions
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.base.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.base.load_state_dict(state_dict)

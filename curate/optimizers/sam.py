@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
@@ -14,6 +14,21 @@ from curate.optimizers.protocols import DescentOptimizer, refuse_sharded
 
 if TYPE_CHECKING:
     import torch
+
+
+def takes_two_gradients(optimizer: Any) -> bool:
+    """Whether it has a base optimizer, as SAM has; False for optimizers that are not ours, of which it is not known."""
+    return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
+
+
+def _one_gradient(base: Any) -> Any:
+    """`base`, unless it has a base of its own: it would get one gradient where it needs two."""
+    if takes_two_gradients(base):
+        raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
+    return base
+
+
+BaseOptimizer = Annotated[Any, AfterValidator(_one_gradient)]  # of an optimizer that takes two gradients a step
 
 
 class SAM(Component):
@@ -29,14 +44,9 @@ class SAM(Component):
     and, being normalized, eps itself are those of the unclipped gradient.
     """
 
-    base: Any = Field(default_factory=AdamW)
+    base: BaseOptimizer = Field(default_factory=AdamW)
     rho: float = Field(default=0.05, ge=0)
     adaptive: bool = False
-
-    @field_validator("base")
-    @classmethod
-    def _takes_one_gradient(cls, base: Any) -> Any:
-        return one_gradient(base)
 
     def build(self, model: torch.nn.Module, *, learning_rate: float, weight_decay: float) -> SharpnessAwareOptimizer:
         """The optimizer of the model's trainable parameters, with the base optimizer's groups and state."""
@@ -45,29 +55,30 @@ class SAM(Component):
         return SharpnessAwareOptimizer(base, rho=self.rho, adaptive=self.adaptive)
 
 
-def takes_two_gradients(optimizer: Any) -> bool:
-    """Whether it has a base optimizer, as SAM has; False for optimizers that are not ours, of which it is not known."""
-    return isinstance(optimizer, Component) and "base" in type(optimizer).model_fields
+class WrappedOptimizer:
+    """An optimizer with the parameter groups and state of the one that it wraps."""
 
-
-def one_gradient(base: Any) -> Any:
-    """`base`, unless it has a base of its own: it would get one gradient where it needs two."""
-    if takes_two_gradients(base):
-        raise ValueError(f"{type(base).__name__} takes two gradients a step and cannot be a base; use AdamW or Muon")
-    return base
-
-
-class SharpnessAwareOptimizer:
-    """Built by `SAM`: steps the base optimizer with the gradient at the perturbed weights."""
-
-    def __init__(self, base: DescentOptimizer, *, rho: float, adaptive: bool) -> None:
+    def __init__(self, base: Any) -> None:
         self.base = base
-        self.rho = rho
-        self.adaptive = adaptive
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        return self.base.param_groups
+        groups: list[dict[str, Any]] = self.base.param_groups
+        return groups
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.base.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)
+
+
+class SharpnessAwareOptimizer(WrappedOptimizer):
+    """Built by `SAM`: steps the base optimizer with the gradient at the perturbed weights."""
+
+    def __init__(self, base: DescentOptimizer, *, rho: float, adaptive: bool) -> None:
+        super().__init__(base)
+        self.rho, self.adaptive = rho, adaptive
 
     def step(self, closure: Callable[[], float]) -> float:
         """One update; returns the loss at the unperturbed weights.
@@ -81,12 +92,6 @@ class SharpnessAwareOptimizer:
             closure()
         self.base.step(lambda: loss)
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.base.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.base.load_state_dict(state_dict)
 
 
 def with_gradient(optimizer: DescentOptimizer) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:

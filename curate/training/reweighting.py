@@ -37,7 +37,7 @@ class OptimizerBatch:
         """(b,) `rows`, on the CPU. Raises InputError in a loop without them."""
         if self.rows is None:
             raise InputError(
-                f"{wanted_by} weighs rows by their place in the training data; give OptimizerBatch rows, those places"
+                f"{wanted_by} weights rows by their position in the training data; pass OptimizerBatch rows, those positions"
             )
         return self.rows.cpu()
 

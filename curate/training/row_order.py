@@ -43,6 +43,23 @@ class RowOrder:
         return np.concatenate(parts)
 
 
+def rank_micro_batches(
+    lengths: IntArray, split: Callable[[IntArray], list[IntArray]], rank: int, world: int, *, equally_many: bool
+) -> list[IntArray]:
+    """The micro-batches of a rank, of a batch of rows of these lengths; indices into `lengths`.
+
+    split: makes micro-batches of a rank's lengths. Ranks take turns by length, so that they wait little for each other.
+    equally_many: empty ones are added until all ranks have the same number, for collectives in each.
+    """
+    order = np.argsort(lengths, kind="stable")  # (b,)
+    own = order[rank::world]
+    parts = [own[part] for part in split(lengths[own])]
+    if equally_many:
+        most = max(len(split(lengths[order[first::world]])) for first in range(world))
+        parts += [order[:0]] * (most - len(parts))
+    return parts
+
+
 def micro_batches(lengths: IntArray, budget: int, pass_cost: int) -> list[IntArray]:
     """Split b rows into micro-batches of similar length; indices into `lengths`, shortest rows first.
 

@@ -24,7 +24,7 @@ from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.reweighting import BatchOutputs, OptimizerBatch, ReweightingState, Training, TrainingRows
-from curate.training.row_order import RowOrder, micro_batches
+from curate.training.row_order import RowOrder, micro_batches, rank_micro_batches
 from curate.types import IntArray
 
 # Cost of one more forward and backward pass, in tokens that take as long. A GPU waits for kernel launches as long as
@@ -157,15 +157,12 @@ class TrainingStep:
     def _plan(self) -> None:
         """Split this rank's rows into micro-batches: positions in the data, and positions in the batch, of each."""
         lengths = self.lengths[self.rows]  # (b,)
-        # Ranks take turns by length, so that they wait little for each other.
-        order, world = np.argsort(lengths, kind="stable"), distributed.world_size()
-        mine = order[distributed.rank() :: world]
-        split = [mine[part] for part in self._split(lengths[mine])]
-        self.parts = [(self.rows[part], torch.from_numpy(part).to(self.device)) for part in split]
-        if self.sharded:  # all ranks need equally many passes, some perhaps of a row that does not count
-            most = max(len(self._split(lengths[order[rank::world]])) for rank in range(world))
-            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
-            self.parts += [(self.rows[order[:1]], nothing)] * (most - len(self.parts))
+        rank, world = distributed.rank(), distributed.world_size()
+        parts = rank_micro_batches(lengths, self._split, rank, world, equally_many=self.sharded)
+        stand_in = self.rows[[lengths.argmin()]]  # goes through the model where a part is empty
+        self.parts = [
+            (self.rows[part] if len(part) else stand_in, torch.from_numpy(part).to(self.device)) for part in parts
+        ]
 
     def _split(self, lengths: IntArray) -> list[IntArray]:
         if self.packed:

@@ -33,7 +33,6 @@ LONG_FILES = {
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
     "curate/reweighters/trainers.py": "one adapter to the trainers of other libraries",
     "curate/tokenization/truncation.py": "what is left of a long row, from its turns to its tokens",
-    "curate/training/reweighting.py": "the protocols of reweighters, and the loop's side of them",
     "curate/training/step.py": "one gradient of an optimizer batch, with all that can happen on its way",
     "curate/verify/sandbox_child.py": "a script that imports nothing of ours: all that stands around a program",
 }

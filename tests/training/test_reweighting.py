@@ -135,7 +135,7 @@ def test_looking_at_gradients_leaves_the_run_alone() -> None:
 
 def test_a_loop_that_does_not_know_its_rows_is_told() -> None:
     live = GivenWeights(column="w").begin(training(tiny_model(), rows=rows_of(w=[1.0] * 41)))
-    with pytest.raises(InputError, match="GivenWeights weighs rows by their place in the training data"):
+    with pytest.raises(InputError, match="GivenWeights weights rows by their position in the training data"):
         asked(live, [0.5, 0.7])
 
 

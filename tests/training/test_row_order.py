@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.training.row_order import RowOrder, micro_batches
+from curate.training.row_order import RowOrder, micro_batches, rank_micro_batches
 
 # -- which rows, at which rate ---------------------------------------------------------------------------------
 
@@ -47,3 +47,19 @@ def test_micro_batches_are_the_cheapest_split() -> None:
 
     splits = [np.split(ordered, [i + 1 for i in range(5) if cuts >> i & 1]) for cuts in range(32)]
     assert cost([lengths[part] for part in micro_batches(lengths, budget, pass_cost)]) == min(map(cost, splits))
+
+
+@pytest.mark.parametrize("equally_many", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_ranks_share_the_rows_of_a_batch_in_equally_many_passes_where_asked(count: int, equally_many: bool) -> None:
+    lengths = np.random.default_rng(4).integers(5, 90, count)
+    ranks = [
+        rank_micro_batches(lengths, lambda own: micro_batches(own, 100, 32), rank, 3, equally_many=equally_many)
+        for rank in range(3)
+    ]
+    assert sorted(np.concatenate([part for parts in ranks for part in parts]).tolist()) == list(range(count))
+    assert all((lengths[part].max() * len(part)) <= 100 for parts in ranks for part in parts if len(part))
+    if equally_many:
+        assert len({len(parts) for parts in ranks}) == 1
+    else:
+        assert all(len(part) for parts in ranks for part in parts)
