@@ -196,7 +196,7 @@ def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
                 f"{directory}: weight {name} has shape {tuple(saved[name].shape)} but the model's has "
                 f"{tuple(tensor.shape)}; load the model that was saved"
             )
-        _copy_into_(tensor, saved[name])
+        tensor.copy_(_sharded_like(saved[name], tensor))
 
 
 def _parameter_names(optimizer: SteppedOptimizer) -> list[str]:
@@ -213,11 +213,6 @@ def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[
             raise InputError(f"{directory}: {name} was trained but is frozen now; unfreeze it or start afresh")
         state.setdefault(index[name], {})[key] = _sharded_like(tensor, parameters[index[name]])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _copy_into_(tensor: torch.Tensor, value: torch.Tensor) -> None:
-    """Copy `value`, which is unsharded, into `tensor`, which may be sharded; all ranks hold the same value."""
-    tensor.copy_(_sharded_like(value, tensor))
 
 
 def _sharded_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

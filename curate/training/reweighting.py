@@ -37,7 +37,8 @@ class OptimizerBatch:
         """(b,) `rows`, on the CPU. Raises InputError in a loop without them."""
         if self.rows is None:
             raise InputError(
-                f"{wanted_by} weights rows by their position in the training data; pass OptimizerBatch rows, those positions"
+                f"{wanted_by} weights rows by their position in the training data; pass these positions to "
+                "OptimizerBatch as rows"
             )
         return self.rows.cpu()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +11,6 @@ from curate.seeds import derive_seed
 from curate.types import IntArray
 
 
-@dataclass(frozen=True)
 class RowOrder:
     """The rows of every optimizer step: a pure function of (rows, batch_size, seed, step).
 
@@ -20,14 +18,10 @@ class RowOrder:
     cut into batches of exactly `batch_size`: a batch that an epoch cannot fill continues into the next one.
     """
 
-    rows: IntArray
-    batch_size: int
-    seed: int
-    _epoch: Callable[[int], IntArray] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # A batch touches two epochs at most, unless it is longer than one.
-        object.__setattr__(self, "_epoch", lru_cache(maxsize=2)(self._permutation))
+    def __init__(self, rows: IntArray, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        # A batch is in two epochs at most, unless it is longer than one.
+        self._epoch = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> IntArray:
         return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(self.rows)

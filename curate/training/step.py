@@ -62,6 +62,7 @@ class TrainingStep:
         self.model, self.tokens, self.config, self.device = model, tokens, config, device
         self.packed, self.drops_out = packed, drops_out
         self.reweighting: ReweightingState | None = None
+        self._embeds = False
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         logit_map(model)  # probed now, outside the random draws of a step
         self.sharded = sharded
@@ -99,6 +100,7 @@ class TrainingStep:
             lambda: self.budget,
         )
         self.reweighting = ReweightingState(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
+        self._embeds = self.reweighting.embeds
         if state is not None:
             self.reweighting.load_state(state)
         return self.reweighting
@@ -219,7 +221,7 @@ class TrainingStep:
         if (
             self.reweighting is not None
             and self.weights is None
-            and (len(self.parts) != 1 or (self.reweighting.embeds and anchor))
+            and (len(self.parts) != 1 or (self._embeds and anchor))
         ):
             self._set_weights(self._none_if_out_of_memory(self._outputs))
         losses = self._summed(self._none_if_out_of_memory(lambda: self._backward(losses_of)))
@@ -300,10 +302,6 @@ class TrainingStep:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         cached = not self.sharded  # copies of all layers would be as large as what sharding saves
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=cached)
-
-    @property
-    def _embeds(self) -> bool:
-        return self.reweighting is not None and self.reweighting.embeds
 
     def _embedded(self, rows: IntArray, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(k,) summed losses of the k rows of a part, and (b, d) embeddings, 0 for the other rows of the batch."""
