@@ -1,52 +1,76 @@
-"""Estimators of other packages: seeded, copied before they are fitted, and read back as recipes."""
+"""The scikit-learn estimators that a recipe may name, and the values that it may give them."""
 
 from __future__ import annotations
 
-from sklearn.cluster import DBSCAN
-from sklearn.cluster import KMeans as SklearnKMeans
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+import inspect
 
-from curate.clusterers import (
-    HDBSCAN,
-    KMeans,
-    PerSource,
-    Quantile,
-    Threshold,
-    cluster_rows,
-    seeded,
+import numpy as np
+import pytest
+import sklearn.cluster
+import sklearn.mixture
+from sklearn.cluster import Birch
+
+from curate.clusterers import cluster_rows
+from curate.clusterers.estimators import _PARAMETERS
+from curate.component import fingerprint
+from curate.errors import InputError
+from curate.recipe import decode, encode
+
+# What reaches a file, a function, another object or all processors, by any estimator that takes it.
+OUT_OF_REACH = ("memory", "connectivity", "metric_params", "kernel_params", "n_jobs", "verbose", "warm_start", "seeds")
+
+
+@pytest.mark.filterwarnings("ignore:The default value of `copy`:FutureWarning")
+@pytest.mark.parametrize("key", _PARAMETERS)
+def test_what_is_listed_takes_plain_values_and_nothing_else(key: str) -> None:
+    part, _, name = key.partition(".")
+    kind = getattr(getattr(sklearn, part), name)
+    known = inspect.signature(kind).parameters
+    assert set(_PARAMETERS[key]) <= set(known)
+    assert not set(_PARAMETERS[key]) & set(OUT_OF_REACH)
+    use = {"use": f"sklearn.{key}"}
+    made = decode(use, "clusterer")
+    assert type(made) is kind
+    features = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    assert len(cluster_rows(made, features).labels) == 40
+    assert fingerprint(decode(encode(made), "clusterer")) == fingerprint(made)
+    for parameter in known:
+        for value in (
+            "/etc/passwd",
+            "os.system",
+            {"a": 1},
+            [["x"]],
+            Birch(),
+            print,
+            [[float("nan")]],
+            b"x",
+        ):
+            with pytest.raises(InputError) as caught:
+                decode(use | {parameter: value}, "clusterer")
+            assert parameter in str(caught.value)
+            assert "\n" not in str(caught.value)
+    for parameter, default in known.items():
+        if parameter in _PARAMETERS[key] and default.default != "warn":
+            decode(use | {parameter: default.default}, "clusterer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sklearn.pipeline.Pipeline",
+        "sklearn.cluster.FeatureAgglomeration",
+        "sklearn.utils.Bunch",
+        "sklearn.externals.array_api_compat.Any",
+        "sklearn.cluster.os.System",
+        "sklearn.cluster._kmeans.SourceOf",
+        "sklearn.cluster..KMeans",
+        "sklearn.KMeans",
+        "sklearn.mixture.KMeans",
+    ],
 )
-from tests.fixtures.clusters import blobs
-
-# -- seeds and parameters --------------------------------------------------------------------------------------
-
-
-def test_seeded_fills_only_open_seeds_and_never_changes_its_argument() -> None:
-    for clusterer in (KMeans(), HDBSCAN()):
-        got = seeded(clusterer, 3)
-        assert got.random_state is not None
-        assert clusterer.random_state is None
-        assert seeded(got, 4) == got
-        assert seeded(clusterer, 4) != got
-    theirs = SklearnKMeans(3)
-    got = seeded(theirs, 3)
-    assert isinstance(got.random_state, int)
-    assert theirs.random_state is None
-    assert got.n_clusters == 3
-    assert seeded(SklearnKMeans(3, random_state=8), 3).random_state == 8
-    assert seeded(PerSource(clusterer=SklearnKMeans(2)), 3).clusterer.random_state == got.random_state
-    assert (
-        seeded(KMeans(per="source"), 3).random_state == seeded(PerSource(clusterer=KMeans()), 3).clusterer.random_state
-    )
-    nested = make_pipeline(StandardScaler(), SklearnKMeans(2))
-    assert seeded(nested, 3).get_params()["kmeans__random_state"] == got.random_state
-    for fixed in (Quantile(), Threshold(value=1.0), DBSCAN()):
-        assert seeded(fixed, 3) is fixed
-
-
-def test_a_callers_estimator_is_never_fitted() -> None:
-    theirs = SklearnKMeans(2, random_state=0)
-    cluster_rows(theirs, blobs(50)[0])
-    assert not hasattr(theirs, "labels_")
-    cluster_rows(PerSource(clusterer=theirs), blobs(50)[0], ["a"] * 25 + ["b"] * 25)
-    assert not hasattr(theirs, "labels_")
+def test_what_is_not_listed_is_not_even_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr("curate.recipe.importlib.import_module", imported.append)
+    with pytest.raises(InputError, match=r"choose one of sklearn\.cluster.*--allow-plugin sklearn"):
+        decode({"use": name}, "clusterer")
+    assert imported == []

@@ -6,7 +6,6 @@ import pickle
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN, AgglomerativeClustering
@@ -17,7 +16,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import curate.clusterers
-from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, cluster_rows, is_per_source
+from curate.clusterers import (
+    HDBSCAN,
+    KMeans,
+    PerSource,
+    Quantile,
+    Threshold,
+    cluster_rows,
+    is_per_source,
+    seeded,
+)
 from curate.clusterers.features import source_codes
 from curate.clusterers.per_source import check_rows, collapsed_sources
 from curate.component import fingerprint
@@ -40,12 +48,6 @@ def test_a_bad_feature_names_its_row(clusterer: Any, bad: float) -> None:
     for run in (clusterer.fit_predict, lambda X: cluster_rows(clusterer, X)):
         with pytest.raises(InputError, match="feature 2 of row 17"):
             run(X)
-
-
-@pytest.mark.parametrize("X", [np.zeros((0, 2)), np.zeros((3, 0)), np.zeros(3), np.array([["a"], ["b"]])])
-def test_not_a_feature_matrix(X: np.ndarray) -> None:
-    with pytest.raises(InputError, match="features have"):
-        KMeans().fit_predict(X)
 
 
 def test_a_plugin_must_return_one_integer_per_row() -> None:
@@ -204,24 +206,6 @@ def test_per_source_rejects_what_cannot_cluster() -> None:
         PerSource(clusterer=KMeans(per="source"))
 
 
-@pytest.mark.parametrize(
-    "sources",
-    [
-        ["b", None, "a", "b"],
-        np.array(["b", None, "a", "b"], object),
-        pa.array(["b", None, "a", "b"]),
-        pa.chunked_array([["b", None], ["a", "b"]]),
-        pa.array(["b", None, "a", "b"]).dictionary_encode(),
-        pa.array(["b", None, "a", "b"], pa.large_string()),
-    ],
-    ids=lambda sources: type(sources).__name__,
-)
-def test_source_codes(sources: Any) -> None:
-    codes, names = source_codes(sources, 4)
-    assert codes.tolist() == [1, 2, 0, 1]
-    assert names == ["a", "b", None]
-
-
 @pytest.mark.parametrize("clusterer", [*OURS, *WITH_SOURCES], ids=repr)
 def test_clusterers_are_values(clusterer: Any) -> None:
     again = type(clusterer)(**dict(clusterer))
@@ -236,3 +220,37 @@ def test_clusterers_are_values(clusterer: Any) -> None:
 def test_fingerprints_differ() -> None:
     wrapped = [PerSource(clusterer=inner) for inner in (KMeans(), KMeans(n_clusters=3), clone(SklearnKMeans(2)))]
     assert len({fingerprint(value) for value in [*OURS, *WITH_SOURCES[:3], *wrapped]}) == len(OURS) + 6
+
+
+# -- seeds and estimators of other packages ---------------------------------------------------------------------
+
+
+def test_seeded_fills_only_open_seeds_and_never_changes_its_argument() -> None:
+    for clusterer in (KMeans(), HDBSCAN()):
+        got = seeded(clusterer, 3)
+        assert got.random_state is not None
+        assert clusterer.random_state is None
+        assert seeded(got, 4) == got
+        assert seeded(clusterer, 4) != got
+    theirs = SklearnKMeans(3)
+    got = seeded(theirs, 3)
+    assert isinstance(got.random_state, int)
+    assert theirs.random_state is None
+    assert got.n_clusters == 3
+    assert seeded(SklearnKMeans(3, random_state=8), 3).random_state == 8
+    assert seeded(PerSource(clusterer=SklearnKMeans(2)), 3).clusterer.random_state == got.random_state
+    assert (
+        seeded(KMeans(per="source"), 3).random_state == seeded(PerSource(clusterer=KMeans()), 3).clusterer.random_state
+    )
+    nested = make_pipeline(StandardScaler(), SklearnKMeans(2))
+    assert seeded(nested, 3).get_params()["kmeans__random_state"] == got.random_state
+    for fixed in (Quantile(), Threshold(value=1.0), DBSCAN()):
+        assert seeded(fixed, 3) is fixed
+
+
+def test_a_callers_estimator_is_never_fitted() -> None:
+    theirs = SklearnKMeans(2, random_state=0)
+    cluster_rows(theirs, blobs(50)[0])
+    assert not hasattr(theirs, "labels_")
+    cluster_rows(PerSource(clusterer=theirs), blobs(50)[0], ["a"] * 25 + ["b"] * 25)
+    assert not hasattr(theirs, "labels_")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import rankdata
 
 import scorers
 from curate.checks import (
@@ -15,11 +16,16 @@ from curate.checks import (
 )
 from curate.data.readers import read
 from curate.proxy import Proxy
+from curate.recipe import decode
+from curate.run import Run
 from scorers import (
+    ErrorNorm,
     FinalLoss,
     GradientAlignment,
+    InstructionFollowingDifficulty,
     Learnability,
     PreMemorizationAccuracy,
+    Product,
     RankAverage,
     SAMSharpness,
 )
@@ -92,3 +98,36 @@ def test_scorers_of_answers(cache: Path) -> None:
     scorer = PreMemorizationAccuracy(samples=2, max_tokens=8)
     for each in (scorer, RankAverage(scorers=(scorer, FinalLoss()))):
         check_scorer(each, cache=cache, proxy=epochs, examples=read(answered).examples)
+
+
+def test_the_public_names() -> None:
+    assert scorers.__all__ == sorted(scorers.__all__)
+    for name in scorers.__all__:
+        kind = getattr(scorers, name)
+        assert kind.__module__.startswith("scorers.")
+        assert kind.__name__ == name
+    assert type(decode({"use": "ErrorNorm"}, "scorer")) is ErrorNorm
+
+
+@pytest.mark.slow
+def test_signals_tell_the_known_levels_of_the_demo_set_apart(tmp_path: Path) -> None:
+    """Chance that a row of levels 3 and 4 scores above one of levels 1 and 2; 0.5 says nothing."""
+    from curate.word_problems.table import generate
+
+    table = generate(160, seed=1)
+    hard = np.array(table["level"]) >= 3
+    proxy = Proxy(model="scratch", steps=60, horizon=180, checkpoints=2, learning_rate=3e-3, batch_size=8)
+    run = Run(proxy, tmp_path)
+    found = {}
+    for scorer in (
+        ErrorNorm(),
+        InstructionFollowingDifficulty(),
+        Product(scorers=(FinalLoss(), ErrorNorm())),
+        scorers.Length(),
+    ):
+        ranks, easy = rankdata(scorer.score(table, run).difficulty), ~hard
+        above = ranks[hard].sum() - hard.sum() * (hard.sum() + 1) / 2
+        found[type(scorer).__name__] = above / (hard.sum() * easy.sum())
+    least = {"ErrorNorm": 0.8, "InstructionFollowingDifficulty": 0.65, "Product": 0.8}
+    assert all(found[name] > at_least for name, at_least in least.items()), found
+    assert found["Length"] < 0.5  # it is not length that does it
