@@ -1,70 +1,118 @@
-"""The folder that holds a dataset we made: data/, tables/, README.md, perhaps report.html, and run.json.
+"""Output folders: what a command may write into, and when what is there is finished.
 
 Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one. Until then
-a hidden file marks the folder as ours: without it, a folder that holds data/ and README.md may be anybody's dataset.
+a mark says whose folder it is: without one, a folder that holds data/ and README.md may be anybody's dataset.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
-from curate.storage.atomic import disk_errors, publish_file, remove_file, sync
+from curate.storage.atomic import disk_errors, publish_file, remove, remove_file, sync
 from curate.storage.places import check_place
 from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
 
-__all__ = ["begin", "check_directory", "finish"]
+RECORD = "run.json"
+UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 
-_OURS = {"data", "tables", "README.md", "report.html", "run.json"}
-_UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder of --out that one kind of command writes.
+
+    parts: names of what the command writes there, the record and the marks apart. marks: names any of which says that
+    the folder was written by this kind of command; the last one is the last that `empty` removes.
+    """
+
+    path: Path
+    parts: frozenset[str]
+    marks: tuple[str, ...] = (RECORD, UNFINISHED)
+
+    def names(self) -> set[str]:
+        """What the folder holds, empty where there is none; files that are being written aside do not count.
+
+        Raises InputError for a file, or a folder with anything that this command did not write; ExternalError where
+        it cannot be written.
+        """
+        check_place(self.path)
+        if not self.path.exists():
+            return set()
+        if not self.path.is_dir():
+            raise InputError(f"--out {self.path} is a file; name a folder")
+        names = {path.name for path in self.path.iterdir() if ".partial-" not in path.name}
+        foreign = sorted(names - self.parts - {RECORD, *self.marks})
+        if not foreign and not names & set(self.marks):
+            foreign = sorted(names)
+        if foreign:
+            raise InputError(f"--out {self.path} holds other files ({foreign[0]}); name a new or empty folder")
+        return names
+
+    def matches(self, name: str, inputs: str, *, fresh: bool, again: str, other: str, kind: str | None = None) -> bool:
+        """Whether the record `name` is of these inputs, and the files it describes are unchanged.
+
+        False where `fresh` may replace it. again: what --fresh does here; other: what the folder holds otherwise, both
+        for messages. kind: of the record. Raises InputError for a record of other inputs, damaged or of another kind.
+        """
+        claimed = peek(self.path / name)
+        ours = isinstance(claimed.get("inputs"), str) and (kind is None or claimed.get("kind") == kind)
+        if ours and fresh:
+            return False
+        remedy = f"pass --fresh to {again}" if ours else "name another folder, or remove this one"
+        record = read_record(self.path / name, remedy, kind)
+        if record.get("inputs") != inputs:
+            raise InputError(f"--out {self.path} {other}; name another folder, or pass --fresh")
+        check_files(self.path, record, remedy)
+        return True
+
+    def empty(self) -> None:
+        """Remove everything that the command wrote: run.json first, so that nothing looks finished, a mark last."""
+        last = self.marks[-1]
+        with disk_errors(self.path):
+            if last == UNFINISHED and (self.path / RECORD).exists():
+                os.replace(self.path / RECORD, self.path / UNFINISHED)
+            for name in (RECORD, *sorted(self.parts), *self.marks[:-1], last):
+                remove(self.path / name)
+
+    def finish(self, record: dict[str, Any], patterns: Iterable[str]) -> None:
+        """Write run.json, with checksums of the files that match a pattern, after which the folder is finished."""
+        text = record_text({**record, "files": file_checksums(self.path, patterns)})
+        publish_file(self.path / UNFINISHED, text)
+        with disk_errors(self.path):
+            os.replace(self.path / UNFINISHED, self.path / RECORD)
+            sync(self.path)
+
+
+_DATASET = frozenset({"data", "tables", "README.md", "report.html"})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
-    """Whether `directory` already holds the result of these inputs.
+    """Whether `directory` already holds the dataset made of these inputs.
 
     Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
     ExternalError if it cannot be written.
     """
-    check_place(directory)
-    if not directory.exists():
-        return False
-    if not directory.is_dir():
-        raise InputError(f"--out {directory} is a file; name a folder")
-    names = {path.name for path in directory.iterdir() if ".partial-" not in path.name}
-    foreign = sorted(names - _OURS - {_UNFINISHED})
-    if not foreign and names and not names & {"run.json", _UNFINISHED}:
-        foreign = sorted(names)
-    if foreign:
-        raise InputError(f"--out {directory} holds other files ({foreign[0]}); name a new or empty folder")
-    if "run.json" not in names:
-        return False
-    ours = isinstance(peek(directory / "run.json").get("inputs"), str)
-    if ours and fresh:
-        return False
-    remedy = "pass --fresh to write the result anew" if ours else "name another folder, or remove this one"
-    record = read_record(directory / "run.json", remedy)
-    if record.get("inputs") != inputs:
-        raise InputError(f"--out {directory} holds the result of other inputs; name another folder, or pass --fresh")
-    check_files(directory, record, remedy)
-    return True
+    folder = OutputFolder(directory, _DATASET)
+    other = "holds the result of other inputs"
+    return RECORD in folder.names() and folder.matches(
+        RECORD, inputs, fresh=fresh, again="write the result anew", other=other
+    )
 
 
 def begin(directory: Path, inputs: str) -> None:
-    """Mark the folder as ours; an earlier result is no longer a finished one.
+    """Mark the folder of a dataset as ours; an earlier result is no longer a finished one.
 
     Its card goes too: it names the version of the data, and `datasets` would take what comes next for what it knows.
     """
-    publish_file(directory / _UNFINISHED, inputs + "\n")
-    for name in ("run.json", "README.md"):
+    publish_file(directory / UNFINISHED, inputs + "\n")
+    for name in (RECORD, "README.md"):
         remove_file(directory / name)
 
 
 def finish(directory: Path, record: dict[str, Any]) -> None:
-    """Write run.json, after which the folder is finished."""
-    record = {**record, "files": file_checksums(directory, ("data/*.parquet", "tables/*.parquet"))}
-    publish_file(directory / _UNFINISHED, record_text(record))
-    with disk_errors(directory):
-        os.replace(directory / _UNFINISHED, directory / "run.json")
-        sync(directory)
+    """Write run.json of a dataset, after which the folder is finished."""
+    OutputFolder(directory, _DATASET).finish(record, ("data/*.parquet", "tables/*.parquet"))

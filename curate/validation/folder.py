@@ -13,8 +13,8 @@ from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.models.loading import identify
 from curate.models.scratch import scratch_identity
-from curate.storage.atomic import disk_errors, publish_file, remove
-from curate.storage.places import check_place
+from curate.storage.atomic import publish_file, remove_file
+from curate.storage.folders import RECORD, OutputFolder
 from curate.storage.records import read_record, record_text
 from curate.validation.config import Validation, synthesizing
 from curate.validation.evaluation_rows import Prepared
@@ -27,7 +27,7 @@ _BY_SETS = {
     "rows left": "with these --drop-contaminated leaves out other rows",
     "questions": "the rows that its recipe writes must not have what is asked in any",
 }
-_OURS = {_MARK, "arms", "runs", "questions", "held-out", "scratch", "run.json", "comparison.json", "report.html"}
+_PARTS = frozenset({"arms", "runs", "questions", "held-out", "scratch", "comparison.json", "report.html"})
 
 
 def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, Any]:
@@ -65,14 +65,7 @@ def describe_sets(settings: Validation, prepared: Prepared) -> dict[str, Any]:
 
 def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     """Raise InputError for a folder that holds anything but this validation (with `fresh`: any validation)."""
-    check_place(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; name a folder")
-    names = {path.name for path in out.iterdir() if ".partial-" not in path.name} if out.is_dir() else set()
-    foreign = sorted(names - _OURS) if _MARK in names else sorted(names)
-    if foreign:
-        raise InputError(f"--out {out} holds other files ({foreign[0]}); name a new or empty folder")
-    if _MARK not in names or fresh:
+    if _MARK not in _folder(out).names() or fresh:
         return
     before = _mark(out)
     remedy = "name another folder, or pass --fresh to begin anew"
@@ -113,9 +106,8 @@ def claim(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     """Mark `out` as that of this validation, after the same checks; with `fresh` what it held goes."""
     check_folder(out, described, fresh=fresh)
     if fresh and out.exists():
-        _empty(out)
-    with disk_errors(out):
-        (out / "run.json").unlink(missing_ok=True)  # until every run asked for is there again
+        _folder(out).empty()
+    remove_file(out / RECORD)  # until every run asked for is there again
     before = _mark(out).get("sets", {}) if (out / _MARK).exists() else {}
     mark = {"kind": "validation", **described, "sets": {**before, **described["sets"]}}
     publish_file(out / _MARK, record_text(mark))
@@ -124,6 +116,10 @@ def claim(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
 def weights(run: Path) -> list[Path]:
     """The files of a run that hold weights."""
     return [*run.glob("model/*.safetensors"), *run.glob("adapter/*.safetensors")]
+
+
+def _folder(out: Path) -> OutputFolder:
+    return OutputFolder(out, _PARTS, marks=(_MARK,))
 
 
 def _mark(out: Path) -> dict[str, Any]:
@@ -147,10 +143,3 @@ def _difference(name: str, before: Any, now: Any) -> str | None:
 def _called(model: dict[str, Any]) -> str:
     revision = model.get("revision")
     return f"{model.get('name', 'unknown')}{f' at {revision}' if revision else ''}"
-
-
-def _empty(out: Path) -> None:
-    """Remove an earlier validation, its mark last, so that what is left of it is still known as one."""
-    with disk_errors(out):
-        for name in [*sorted(_OURS - {_MARK}), _MARK]:
-            remove(out / name)

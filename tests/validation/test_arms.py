@@ -12,12 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.comparison
-import curate.evaluation
-import curate.finetuning
-import curate.models
 import curate.storage.cache
-import curate.validation.folder
 from augmenters import Duplicate, Replay, Subset, Synthesize
 from curate.clusterers import Quantile
 from curate.data.readers import Loaded, read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.comparison
-import curate.evaluation
-import curate.finetuning
-import curate.models
-import curate.storage.cache
-import curate.validation.folder
+import curate.validation.record
 from augmenters import Duplicate
 from curate.clusterers import Quantile
 from curate.errors import ExternalError, InputError
@@ -36,6 +32,8 @@ from curate.validation.validate import begin
 from scorers import LossTrajectory
 from tests.fixtures.tokenizers import byte_level
 from tests.fixtures.validation import Trained, load_known, loaded, pipeline, rows, settings
+
+VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 # -- which runs there are -------------------------------------------------------------------------------------------
 
@@ -67,9 +65,9 @@ def test_every_arm_takes_the_steps_of_the_hard_arm_and_epochs_are_its_own() -> N
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
-    monkeypatch.setattr(curate.finetuning, "finetune", fake.finetune)
-    monkeypatch.setattr(curate.evaluation, "evaluate", fake.evaluate)
-    monkeypatch.setattr(curate.models, "load_tokenizer", load_known)
+    monkeypatch.setattr(VALIDATE, "finetune", fake.finetune)
+    monkeypatch.setattr(VALIDATE, "evaluate", fake.evaluate)
+    monkeypatch.setattr("curate.estimate.load_tokenizer", load_known)
     return fake
 
 
@@ -86,10 +84,10 @@ def whole(out: Path, **fields: Any) -> dict[str, Any]:
 
 def test_all_arms_of_the_first_seed_come_first_and_a_comparison_after_each(tmp_path: Path, trained: Trained) -> None:
     compared: list[int] = []
-    compare = curate.comparison.compare
+    compare = curate.validation.record.compare
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            curate.comparison,
+            curate.validation.record,
             "compare",
             lambda runs, baseline, **more: compared.append(len(runs)) or compare(runs, baseline, **more),
         )
@@ -130,7 +128,9 @@ def test_cut_off_anywhere_the_same_call_goes_on(tmp_path: Path, trained: Trained
     assert len(trained.calls) == len(set(trained.calls)) == 8 + 2 + 5
 
 
-def test_a_time_limit_stops_between_runs_and_says_so(tmp_path: Path, trained: Trained) -> None:
+def test_a_time_limit_stops_between_runs_and_says_so(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ExternalError, match="time limit is reached; the same command goes on"):
         whole(tmp_path / "out", time_limit=1e-6)
     assert not trained.calls
@@ -141,7 +141,7 @@ def test_a_time_limit_stops_between_runs_and_says_so(tmp_path: Path, trained: Tr
         given.append(time_limit)
         finetune(*args, **more)
 
-    curate.finetuning.finetune = limited  # type: ignore[assignment]  # the fixture puts it back
+    monkeypatch.setattr(VALIDATE, "finetune", limited)
     whole(tmp_path / "out", time_limit=1000.0)
     limits = [each for each in given if each is not None]
     assert len(limits) == 8
@@ -207,7 +207,7 @@ def test_runs_without_weights_are_finished_and_cannot_be_asked_anything_else(
             raise InputError("the weights are gone; train it again with --fresh")
         evaluate(target, *given, **more)
 
-    monkeypatch.setattr(curate.evaluation, "evaluate", with_weights)
+    monkeypatch.setattr(VALIDATE, "evaluate", with_weights)
     whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 went with --drop-weights"):
