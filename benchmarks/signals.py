@@ -40,7 +40,7 @@ from curate.data.readers import Loaded
 from curate.difficulty.scores import as_scores
 from curate.models.loading import load_model
 from curate.models.scratch import scratch_model, scratch_tokenizer
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.tokenization.encoding import tokenize
 from curate.training.config import TrainConfig
 from curate.training.loop import train
@@ -141,11 +141,9 @@ def _models(each: Set, place: Path) -> tuple[Path, Path]:
         both = _read(pa.concat_tables([each.judged, each.beside])).examples
         tokenizer = scratch_tokenizer(both, 0)
 
-        def write(folder: Path) -> None:
+        with publishing(place / "proxy") as folder:
             scratch_model(tokenizer, 512, 0).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-
-        publish(place / "proxy", write)
     if not (place / "reference").is_dir():
         model, tokenizer = load_model(str(place / "proxy")), _tokenizer(place / "proxy")
         tokens = tokenize(_read(each.beside).examples, tokenizer, template="plain", max_length=512)
@@ -153,11 +151,9 @@ def _models(each: Set, place: Path) -> tuple[Path, Path]:
         for _ in train(model, tokens, TrainConfig(steps=steps, learning_rate=1e-3), checkpoint_steps=[steps]):
             pass
 
-        def write_trained(folder: Path) -> None:
+        with publishing(place / "reference") as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-
-        publish(place / "reference", write_trained)
     return place / "proxy", place / "reference"
 
 

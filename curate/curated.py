@@ -27,7 +27,7 @@ from curate.report import write_report
 from curate.report.dataset_card import content_version, dataset_card
 from curate.run import Run
 from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
-from curate.storage.atomic import publish, publish_file
+from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.versions import made_by
 from curate.types import IntArray
@@ -136,8 +136,10 @@ class Curated:
         check_directory(directory, inputs, fresh=True)
         with self.run.progress.stage("write"):
             begin(directory, inputs)
-            publish(directory / "tables", self._write_tables)
-            publish(directory / "data", self._write_rows)
+            with publishing(directory / "tables") as folder:
+                self._write_tables(folder)
+            with publishing(directory / "data") as folder:
+                self._write_rows(folder)
             record = self.record()
         record |= {"inputs": inputs, "cost": cost_record(self.run.progress)}
         publish_file(directory / "README.md", dataset_card(record, content_version(directory / "data")))

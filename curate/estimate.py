@@ -221,8 +221,9 @@ def _matrix_rate(run: Run) -> float | None:
         return float(json.loads((entry / "rate.json").read_text()))
     rate = _timed_rate(device)
     if rate is not None:
-        with suppress(ExternalError):  # a read-only cache: the next estimate times it again
-            run.store.put("matrix-rates", key, write=lambda folder: _write_json(folder / "rate.json", rate))
+        # A read-only cache: the next estimate times it again.
+        with suppress(ExternalError), run.store.writing("matrix-rates", key) as folder:
+            _write_json(folder / "rate.json", rate)
     return rate
 
 

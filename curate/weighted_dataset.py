@@ -23,7 +23,7 @@ from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
 from curate.report.dataset_card import content_version, weighed_card
 from curate.run_record import data_record
-from curate.storage.atomic import publish, publish_file
+from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.places import expanded, local_path
 from curate.storage.versions import made_by
@@ -194,8 +194,10 @@ class Weighed:
         directory, record = Path(directory), self.record()
         check_directory(directory, self.inputs, fresh=True)
         begin(directory, self.inputs)
-        publish(directory / "tables", self._write_tables)
-        publish(directory / "data", self._write_rows)
+        with publishing(directory / "tables") as folder:
+            self._write_tables(folder)
+        with publishing(directory / "data") as folder:
+            self._write_rows(folder)
         publish_file(directory / "README.md", weighed_card(record, content_version(directory / "data")))
         (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
         finish(directory, record)

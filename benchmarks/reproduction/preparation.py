@@ -20,7 +20,7 @@ from curate.data.readers import Loaded
 from curate.models.loading import load_model
 from curate.models.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
@@ -60,7 +60,8 @@ def prepare(settings: Settings, seed: int, folder: Path, science_file: Path | No
     def pretrained(hidden: int, layers: int, epochs: int) -> Path:
         place = folder / f"{settings.pretraining[:8]}-{hidden}x{layers}-{epochs}"
         if not place.is_dir():
-            publish(place, lambda into: _pretrain(settings, seed, (hidden, layers, epochs), draw, into))
+            with publishing(place) as into:
+                _pretrain(settings, seed, (hidden, layers, epochs), draw, into)
         return place
 
     target = pretrained(settings.hidden_size, settings.layers, settings.pretrain_epochs)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.reproduction.summary import condensed, made_with
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.verify import reference_answer
 
 __all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_record", "write_small_data"]
@@ -29,7 +29,7 @@ def write_data(shared: Path, folder: Path, test_rows: int | None) -> None:
     """
     tables = {name: pq.read_table(shared / f"{name}.parquet") for name in _SOURCES}
 
-    def write(into: Path) -> None:
+    with publishing(folder) as into:
         train = [_rows(table.filter(pc.field("split") == "train")) for table in tables.values()]
         pq.write_table(pa.concat_tables(train), into / "train.parquet")
         for name, table in tables.items():
@@ -38,8 +38,6 @@ def write_data(shared: Path, folder: Path, test_rows: int | None) -> None:
                 chosen = np.random.default_rng(0).choice(len(test), test_rows, replace=False)
                 test = test.take(np.sort(chosen))
             pq.write_table(test, into / f"{name}.parquet")
-
-    publish(folder, write)
 
 
 def _rows(table: pa.Table) -> pa.Table:
@@ -65,12 +63,10 @@ def write_small_data(shared: Path, folder: Path) -> None:
     count = min(1200, len(train) // 2)
     drawn, others = train.take(order[:count]), train.take(order[count:])
 
-    def write(into: Path) -> None:
+    with publishing(folder) as into:
         pq.write_table(drawn, into / "train.parquet")
         pq.write_table(others.filter(pc.field("source") == "asdiv")[:400], into / "asdiv.parquet")
         pq.write_table(test, into / "mawps.parquet")
-
-    publish(folder, write)
 
 
 def gpu_arguments(data: Path) -> list[str]:

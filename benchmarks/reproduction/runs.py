@@ -18,7 +18,7 @@ from benchmarks.reproduction.settings import BASELINE, Job, Settings
 from curate.component import fingerprint
 from curate.evaluation.results import EvaluationResult, write_result
 from curate.optimizers import SAM, AdamW
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.storage.records import record_text
 from curate.training.checkpoint import Checkpoint
 from curate.training.config import StepRecord, TrainConfig
@@ -62,10 +62,8 @@ def run_job(job: Job, prepared: Prepared, cache: Path, place: Path) -> None:
     record = _record(job, prepared, rows, log, model)
     record |= {"choice": choice, "curve": curve, "curation": None if job.of == BASELINE else curation}
 
-    def write(folder: Path) -> None:
+    with publishing(place) as folder:
         _write(folder, record, results, log, model)
-
-    publish(place, write)
 
 
 def _training_rows(prepared: Prepared, rows: Any, settings: Settings) -> TrainingRows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,10 +87,8 @@ class CompletionScorer:
                 f"{self.target.name} are damaged or diverged"
             )
 
-        def write(folder: Path) -> None:
+        with self.cache.writing("nll", key) as folder:
             np.save(folder / "losses.npy", losses, allow_pickle=False)
-
-        self.cache.put("nll", key, write=write)
         return Scored(losses, tokens)
 
     def _loaded(self) -> models.LossEngine:

@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.evaluation.answers import Answer
 from curate.evaluation.nll import Scored
 from curate.evaluation.sets import Questions
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.verify import Verdict
 
@@ -124,12 +124,10 @@ def _natural(label: str) -> tuple[Any, ...]:
 def write_result(result: EvaluationResult, place: Path) -> None:
     """Both files at once, in place of an earlier result."""
 
-    def write(folder: Path) -> None:
+    with publishing(place) as folder:
         pq.write_table(result.rows, folder / "rows.parquet", compression="zstd")
         summary = {**result.summary, "files": file_checksums(folder, ["rows.parquet"])}
         (folder / "summary.json").write_text(record_text(summary), encoding="utf-8")
-
-    publish(place, write)
 
 
 def read_result(place: Path) -> EvaluationResult:

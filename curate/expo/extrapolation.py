@@ -16,7 +16,7 @@ from curate.errors import InputError
 from curate.expo.sources import Models, open_models
 from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dtype, write_file
 from curate.models.trained_template import KEY
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.storage.places import check_place
 from curate.storage.records import peek, read_record, record_text
 from curate.storage.versions import versions
@@ -92,14 +92,12 @@ def write_model(
         return found
     written = _Totals()
 
-    def write(folder: Path) -> None:
+    with publishing(out) as folder:
         _copy_files(models, folder, dtype)
         with (progress or Progress()).stage(f"alpha {alpha:g}", len(models.tuned.entries), "tensors") as stage:
             _write_weights(models, alpha, folder, dtype, written, stage)
         record = _record(models, alpha, dtype, written, inputs)
         (folder / RECORD).write_text(record_text(record), encoding="utf-8")
-
-    publish(out, write)
     return _read(out)
 
 

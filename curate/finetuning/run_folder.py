@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
-from curate.storage.atomic import disk_errors, publish, publish_file, remove, sync
+from curate.storage.atomic import disk_errors, publish_file, publishing, remove, sync
 from curate.storage.places import check_place
 from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
 
@@ -108,7 +108,8 @@ class RunFolder:
         """Keep this checkpoint and no earlier one."""
         earlier = self._checkpoints()
         target = self.out / "checkpoints" / f"step-{checkpoint.step:06d}"
-        publish(target, lambda folder: checkpoint.save(folder, frozen=False))
+        with publishing(target) as folder:
+            checkpoint.save(folder, frozen=False)
         for path in earlier:
             if path != target:
                 self._drop(path)

@@ -15,7 +15,7 @@ from curate.finetuning.job import Job
 from curate.finetuning.lora import save_adapter
 from curate.models.loading import quiet
 from curate.models.trained_template import record_template
-from curate.storage.atomic import publish, publish_file
+from curate.storage.atomic import publish_file, publishing
 from curate.tokenization.tokens import Tokens
 from curate.tokenization.usable import refused_records
 
@@ -34,7 +34,7 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
     # A copy, because a model that was sharded cannot be converted in place.
     rounded = _rounded(whole, settings.lora is not None) if settings.saved_dtype == "bfloat16" else None
 
-    def write(folder: Path) -> None:
+    with quiet(), publishing(job.out / ("model" if settings.lora is None else "adapter")) as folder:
         if settings.lora is None:
             model.generation_config = generation
             model.save_pretrained(folder, state_dict=rounded)
@@ -44,9 +44,6 @@ def save_model(job: Job, model: Any, whole: Any) -> None:
             save_adapter(whole, folder, settings.model, settings.revision, rounded)
             generation.save_pretrained(folder)
         job.tokenizer.save_pretrained(folder)
-
-    with quiet():
-        publish(job.out / ("model" if settings.lora is None else "adapter"), write)
 
 
 def _rounded(whole: Any, adapter: bool) -> dict[str, torch.Tensor]:

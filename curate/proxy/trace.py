@@ -298,7 +298,8 @@ class _Measurement:
                 f"it must return ({high - low}, d)"
             )
         entry = self._entry(name, checkpoint.step, shard)
-        self.cache.put(*entry, write=lambda folder: np.save(folder / "values.npy", values, allow_pickle=False))
+        with self.cache.writing(*entry) as folder:
+            np.save(folder / "values.npy", values, allow_pickle=False)
 
 
 def _cache_name(name: str, measure: Measure, examples: Examples) -> str:

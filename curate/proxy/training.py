@@ -164,10 +164,12 @@ class ProxyTraining:
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
 
         def keep(checkpoint: training.Checkpoint) -> None:
-            whole = self.cache.put("proxies", self.key, _resume(checkpoint.step), write=checkpoint.save)
-            self.cache.put(
-                "proxies", self.key, _step(checkpoint.step), write=lambda folder: _link(whole, folder, checkpoint)
-            )
+            with self.cache.writing("proxies", self.key, _resume(checkpoint.step)) as folder:
+                checkpoint.save(folder)
+            whole = self.cache.get("proxies", self.key, _resume(checkpoint.step))
+            assert whole is not None  # it was written just now
+            with self.cache.writing("proxies", self.key, _step(checkpoint.step)) as folder:
+                _link(whole, folder, checkpoint)
             for step in steps:
                 if step < checkpoint.step:
                     self.cache.drop("proxies", self.key, _resume(step))
@@ -198,9 +200,8 @@ class ProxyTraining:
         """Store beside the settings which numerics they were trained under, for `_note_other_numerics`."""
         if rank() == 0:
             text = json.dumps(self.numerics)
-            self.cache.put(
-                "numerics", self.settings_key, self.key, write=lambda at: publish_file(at / "numerics.json", text)
-            )
+            with self.cache.writing("numerics", self.settings_key, self.key) as folder:
+                publish_file(folder / "numerics.json", text)
 
     def _note_other_numerics(self, steps: list[int]) -> None:
         """One line for each run of these settings that the cache holds under other numerics: it is not continued."""

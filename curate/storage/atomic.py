@@ -8,25 +8,11 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curate.errors import ExternalError, InputError
-
-__all__ = [
-    "died",
-    "disk_errors",
-    "make_folder",
-    "mkdirs",
-    "owner",
-    "publish",
-    "publish_file",
-    "remove",
-    "remove_file",
-    "remove_stale",
-    "sync",
-]
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -58,10 +44,12 @@ def _disk_fault(error: Exception) -> int | None:
     return next((code for code in sorted(_DISK_ERRORS) if os.strerror(code) in text), None)
 
 
-def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True) -> None:
-    """`write` fills an empty folder beside `target`; it is synced and renamed there.
+@contextmanager
+def publishing(target: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield an empty folder beside `target` to write into; afterwards it is synced and renamed there.
 
-    replace: whether an existing target gives way. If not, the one already there stays (somebody else won).
+    replace: whether an existing target gives way. If not, it stays, and what was written is removed. Where the body
+    raises, nothing appears.
     """
     make_folder(target.parent)
     partial = _partial(target)
@@ -69,7 +57,7 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
     with disk_errors(target):
         try:
             partial.mkdir()
-            write(partial)
+            yield partial
             for path in sorted(partial.rglob("*"), reverse=True):
                 sync(path)
             sync(partial)
@@ -87,7 +75,7 @@ def publish(target: Path, write: Callable[[Path], None], *, replace: bool = True
 
 
 def publish_file(target: Path, content: str | bytes, *, replace: bool = True) -> None:
-    """Write a text file (UTF-8) or bytes aside, sync, rename. replace: as for `publish`."""
+    """Write a text file (UTF-8) or bytes aside, sync, rename. replace: as for `publishing`."""
     make_folder(target.parent)
     partial = _partial(target)
     remove_stale(target)

@@ -20,10 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from curate.errors import CacheDamage, ExternalError, InputError
-from curate.storage.atomic import disk_errors, mkdirs, publish, remove
+from curate.storage.atomic import disk_errors, mkdirs, publishing, remove
 from curate.storage.places import local_path
-
-__all__ = ["Cache", "default_cache"]
 
 _MANIFEST = "manifest.json"
 
@@ -62,23 +60,19 @@ class Cache:
         self._set_aside(entry, fault)
         return None
 
-    def put(self, *key: str, write: Callable[[Path], None]) -> Path:
-        """Make the entry: `write` fills an empty folder, which then appears whole under its key."""
+    @contextmanager
+    def writing(self, *key: str) -> Iterator[Path]:
+        """Yield an empty folder to write the entry into; it appears whole under its key. A finished entry stays."""
         entry = self.root.joinpath(*key)
-
-        def fill(folder: Path) -> None:
-            write(folder)
+        self.get(*key)  # sets a damaged entry aside
+        self._clear_way(entry)
+        with publishing(entry, replace=False) as folder:
+            yield folder
             for path in folder.rglob("*.npy"):
                 _check_whole(path)
             sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
             (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
-
-        if self.get(*key) is not None:
-            return entry
-        self._clear_way(entry)
-        publish(entry, fill, replace=False)
         self._verified.add(entry)
-        return entry
 
     def drop(self, *key: str) -> None:
         """Remove an entry that is no longer needed."""

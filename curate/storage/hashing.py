@@ -26,13 +26,10 @@ def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -
     entry = cache.get("digests", key)
     if entry is not None:
         return (entry / "digest").read_text(encoding="utf-8")
-    found = _content_digest(listed)
-
-    def write(folder: Path) -> None:
-        (folder / "digest").write_text(found, encoding="utf-8")
-
-    cache.put("digests", key, write=write)
-    return found
+    digest = _content_digest(listed)
+    with cache.writing("digests", key) as folder:
+        (folder / "digest").write_text(digest, encoding="utf-8")
+    return digest
 
 
 def _content_digest(files: Iterable[tuple[Path, str]]) -> str:

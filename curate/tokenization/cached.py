@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,12 +122,10 @@ class CachedTokens:
             return RowValidity(**arrays, refused={int(row): reason for row, reason in refused.items()})
         rows = RowValidity.of(*self._encoded)
 
-        def write(folder: Path) -> None:
+        with self.cache.writing("rows", self.key) as folder:
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(rows, name), allow_pickle=False)
             (folder / "refused.json").write_text(json.dumps(rows.refused), encoding="utf-8")
-
-        self.cache.put("rows", self.key, write=write)
         return rows
 
 
@@ -170,8 +167,6 @@ def auto_length(
     whole = tokens.lengths + tokens.prompt_cut + tokens.completion_cut
     length = length_for(whole[tokens.valid], context)
 
-    def write(folder: Path) -> None:
+    with cache.writing("lengths", key) as folder:
         (folder / "length.json").write_text(json.dumps(length), encoding="utf-8")
-
-    cache.put("lengths", key, write=write)
     return length

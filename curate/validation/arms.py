@@ -24,7 +24,7 @@ from curate.mixture.screening import admission
 from curate.pipeline import Pipeline
 from curate.run import Run
 from curate.run_record import inputs_fingerprint, recipe_text
-from curate.storage.atomic import publish, publish_file
+from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import check_directory
 from curate.storage.records import read_record, record_text
 from curate.types import IntArray
@@ -256,10 +256,8 @@ def _write(mixture: Mixture, folder: Path) -> None:
     columns, new = mixture.columns(), mixture.new_rows
     tables = [mixture.loaded.examples.table] + ([] if new is None else [new])
 
-    def write(place: Path) -> None:
+    with publishing(folder / "data") as place:
         write_parquet_shards(tables, mixture.positions, columns, place)
-
-    publish(folder / "data", write)
 
 
 def _record(path: Path) -> dict[str, Any]:

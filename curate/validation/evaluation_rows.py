@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.sets import Questions, read_set
 from curate.gate import Gate, compared_texts
 from curate.seeds import derive_seed
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.types import BoolArray
 from curate.validation.config import Validation
 
@@ -56,7 +55,8 @@ class Prepared:
             return str(out / Path(data).relative_to(here)) if inside else data
 
         for folder in here.iterdir():
-            publish(out / folder.name, partial(shutil.copytree, folder, dirs_exist_ok=True))
+            with publishing(out / folder.name) as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
         sets = tuple(each.model_copy(update={"data": there(each.data)}) for each in self.sets)
         named = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
         return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": named}))
@@ -110,12 +110,10 @@ def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
     named: list[str | dict[str, Any]] = list(gate.evaluation)
     place = out / "questions"
 
-    def write(folder: Path) -> None:
+    with publishing(place) as folder:
         for each in found:
             table = pa.table({"id": each.examples.ids, "text": pa.array(each.texts, pa.large_string())})
             pq.write_table(table, folder / f"{each.name}.parquet", compression="zstd")
-
-    publish(place, write)
     named += [{"data": str(place / f"{each.name}.parquet"), "name": each.name} for each in found]
     return gate.model_copy(update={"evaluation": tuple(named)})
 
@@ -195,7 +193,8 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
             + " or ".join(remedies)
         )
     sample = examples.take(clean)
-    publish(out / HELD_OUT, lambda folder: pq.write_table(sample.table, folder / "rows.parquet", compression="zstd"))
+    with publishing(out / HELD_OUT) as folder:
+        pq.write_table(sample.table, folder / "rows.parquet", compression="zstd")
     path = str(out / HELD_OUT / "rows.parquet")
     one = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
     questions = read_set(one)

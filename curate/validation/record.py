@@ -12,7 +12,7 @@ from typing import Any
 from curate.comparison import compare
 from curate.recipe import encode
 from curate.run_record import recipe_text
-from curate.storage.atomic import disk_errors, publish, publish_file
+from curate.storage.atomic import disk_errors, publish_file, publishing
 from curate.storage.records import read_record, record_text
 from curate.storage.versions import own_version, versions
 from curate.validation.config import BASELINE
@@ -29,7 +29,7 @@ def mirror(run: Path, directory: Path, budget: str) -> None:
     """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
     record = read_record(run / "run.json", f"remove {run} and rerun the same command")
 
-    def write(folder: Path) -> None:
+    with publishing(directory) as folder:
         shutil.copytree(run / "evaluation", folder / "evaluation")
         shutil.copyfile(run / "metrics.jsonl", folder / "metrics.jsonl")
         for name in ("model", "adapter"):
@@ -37,8 +37,6 @@ def mirror(run: Path, directory: Path, budget: str) -> None:
                 os.symlink(Path("..") / run.name / name, folder / name)
         changed = {**record, "budget": budget, "same_as": run.name}
         (folder / "run.json").write_text(record_text(changed), encoding="utf-8")
-
-    publish(directory, write)
 
 
 def drop_weights(run: Path) -> None:

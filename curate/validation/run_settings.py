@@ -10,7 +10,7 @@ from curate.models.loading import quiet
 from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
 from curate.optimizers import SAM
 from curate.seeds import derive_seed
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.validation.config import Validation
 from curate.validation.schedule import PlannedRun
 
@@ -44,9 +44,6 @@ def _make(folder: Path, examples: Examples, max_length: int, seed: int) -> None:
     tokenizer = scratch_tokenizer(examples, derive_seed(0, "validation", "tokenizer"))
     model = scratch_model(tokenizer, max_length, derive_seed(seed, "validation", "weights"))
 
-    def write(place: Path) -> None:
-        with quiet():
-            model.save_pretrained(place)
-            tokenizer.save_pretrained(place)
-
-    publish(folder, write)
+    with publishing(folder) as place, quiet():
+        model.save_pretrained(place)
+        tokenizer.save_pretrained(place)

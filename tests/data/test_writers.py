@@ -199,7 +199,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from curate.errors import ExternalError
-from curate.storage.atomic import publish
+from curate.storage.atomic import publishing
 from curate.data.writers import write_parquet_shards
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -208,19 +208,20 @@ rng = np.random.default_rng(0)
 table = pa.table({"text": [rng.bytes(60).hex() for _ in range(20_000)]})
 index = np.arange(20_000)
 extra = pa.table({"copy": index})
-def write(folder):
-    write_parquet_shards([table], index, extra, folder, rows_per_shard=15_000)
+def write():
+    with publishing(target) as folder:
+        write_parquet_shards([table], index, extra, folder, rows_per_shard=15_000)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
 try:
-    publish(target, write)
+    write()
 except ExternalError as error:
     print(error)
 else:
     sys.exit("no error")
 assert list(Path(sys.argv[1]).iterdir()) == [], "something was left"
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-publish(target, write)
+write()
 print(len(list(target.iterdir())), "files")
 """
 

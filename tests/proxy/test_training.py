@@ -1,6 +1,8 @@
 """Training of the proxy: named by what it depends on, resumed after a kill, diagnosed where it diverges."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +26,19 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, monk
     examples = additions()
     whole = measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, tmp_path / "whole"))
     cache = Cache(tmp_path / "killed")
-    real_put = Cache.put
+    real_writing = Cache.writing
 
-    def dies(self: Cache, *key: str, write) -> Path:
-        path = real_put(self, *key, write=write)
+    @contextmanager
+    def dies(self: Cache, *key: str) -> Iterator[Path]:
+        with real_writing(self, *key) as folder:
+            yield folder
         if key[-1] == "step-000004":
             raise KeyboardInterrupt
-        return path
 
-    monkeypatch.setattr(Cache, "put", dies)
+    monkeypatch.setattr(Cache, "writing", dies)
     with pytest.raises(KeyboardInterrupt):
         measure_checkpoints(examples, PROXY, [MeanLoss()], Run(PROXY, cache))
-    monkeypatch.setattr(Cache, "put", real_put)
+    monkeypatch.setattr(Cache, "writing", real_writing)
     state = cached_state(examples, PROXY, [MeanLoss()], Run(PROXY, Cache(cache.root)))
     assert state.checkpoints == [2, 4]
     assert not state.trained

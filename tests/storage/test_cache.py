@@ -17,16 +17,15 @@ from curate.storage import atomic as publish_module
 from curate.storage.cache import Cache, default_cache
 
 
-def _write(text: str = "hello"):
-    def write(folder: Path) -> None:
+def _store(cache: Cache, *key: str, text: str = "hello") -> Path:
+    with cache.writing(*key) as folder:
         (folder / "value.txt").write_text(text)
-
-    return write
+    return cache.root.joinpath(*key)
 
 
 def test_entry_is_found_after_put_and_by_another_cache_object(tmp_path: Path) -> None:
     assert Cache(tmp_path).get("a", "b") is None
-    Cache(tmp_path).put("a", "b", write=_write())
+    _store(Cache(tmp_path), "a", "b")
     found = Cache(tmp_path).get("a", "b")
     assert found is not None
     assert (found / "value.txt").read_text() == "hello"
@@ -34,14 +33,14 @@ def test_entry_is_found_after_put_and_by_another_cache_object(tmp_path: Path) ->
 
 def test_first_put_wins(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    cache.put("k", write=_write("first"))
-    Cache(tmp_path).put("k", write=_write("second"))
+    _store(cache, "k", text="first")
+    _store(Cache(tmp_path), "k", text="second")
     assert (tmp_path / "k" / "value.txt").read_text() == "first"
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
 def test_damage_is_found_set_aside_and_recomputed(tmp_path: Path, damage: str) -> None:
-    path = Cache(tmp_path).put("k", write=_write("x" * 100))
+    path = _store(Cache(tmp_path), "k", text="x" * 100)
     file = path / "value.txt"
     if damage == "flip":
         data = bytearray(file.read_bytes())
@@ -57,17 +56,18 @@ def test_damage_is_found_set_aside_and_recomputed(tmp_path: Path, damage: str) -
     with pytest.warns(CacheDamage, match="damaged"):
         assert cache.get("k") is None
     assert len(list((tmp_path / "damaged").iterdir())) == 1
-    cache.put("k", write=_write("again"))
+    _store(cache, "k", text="again")
     assert (cache.get("k") / "value.txt").read_text() == "again"
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    def fails(folder: Path) -> None:
-        (folder / "half").write_text("half")
-        raise ValueError("no")
+    def fails() -> None:
+        with Cache(tmp_path).writing("k") as folder:
+            (folder / "half").write_text("half")
+            raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        Cache(tmp_path).put("k", write=fails)
+        fails()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,17 +77,16 @@ def test_partial_folder_of_a_dead_process_is_removed(tmp_path: Path) -> None:
         import os, signal
         from pathlib import Path
         from curate.storage.cache import Cache
-        def write(folder):
+        with Cache(Path({str(tmp_path)!r})).writing("k") as folder:
             (folder / "half").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
-        Cache(Path({str(tmp_path)!r})).put("k", write=write)
         """
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     assert any(".partial-" in path.name for path in tmp_path.iterdir())
     cache = Cache(tmp_path)
     assert cache.get("k") is None
-    cache.put("k", write=_write())
+    _store(cache, "k")
     assert [path.name for path in tmp_path.iterdir()] == ["k"]
 
 
@@ -101,7 +100,8 @@ def test_full_disk_is_an_external_error_and_leaves_nothing(tmp_path: Path) -> No
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
-            Cache(Path({str(tmp_path)!r})).put("k", write=lambda f: (f / "big").write_bytes(b"x" * 5000))
+            with Cache(Path({str(tmp_path)!r})).writing("k") as folder:
+                (folder / "big").write_bytes(b"x" * 5000)
         except ExternalError as error:
             print("external:", error)
         """
@@ -115,7 +115,7 @@ def _many_puts(root: str, start: "multiprocessing.synchronize.Barrier") -> None:
     cache = Cache(Path(root))
     start.wait()
     for k in range(30):
-        cache.put("group", f"entry-{k}", write=_write(str(k)))
+        _store(cache, "group", f"entry-{k}", text=str(k))
         assert (cache.get("group", f"entry-{k}") / "value.txt").read_text() == str(k)
 
 
@@ -152,7 +152,7 @@ def test_lock_excludes_and_is_released_by_death(tmp_path: Path) -> None:
 
 def test_drop_removes(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    cache.put("k", write=_write())
+    _store(cache, "k")
     cache.drop("k")
     assert cache.get("k") is None
     cache.drop("k")
@@ -206,20 +206,20 @@ def _in_the_way(kind: str, entry: Path) -> None:
     ],
 )
 def test_whatever_lies_in_the_place_of_an_entry_is_set_aside(tmp_path: Path, kind: str) -> None:
-    _in_the_way(kind, Cache(tmp_path).put("group", "k", write=_write()))
+    _in_the_way(kind, _store(Cache(tmp_path), "group", "k"))
     cache = Cache(tmp_path)
     with pytest.warns(CacheDamage, match="computed anew"):
         assert cache.get("group", "k") is None
-    assert (cache.put("group", "k", write=_write("again")) / "value.txt").read_text() == "again"
+    assert (_store(cache, "group", "k", text="again") / "value.txt").read_text() == "again"
 
 
 @pytest.mark.parametrize("name", ["group", "damaged"])
 def test_a_file_where_a_folder_of_the_cache_is_needed_is_named(tmp_path: Path, name: str) -> None:
     if name == "damaged":
-        _in_the_way("file", Cache(tmp_path).put("group", "k", write=_write()))
+        _in_the_way("file", _store(Cache(tmp_path), "group", "k"))
     (tmp_path / name).write_text("x")
     with pytest.raises(InputError, match=f"{name} is a file where a folder is needed; remove it"):
-        Cache(tmp_path).put("group", "k", write=_write())
+        _store(Cache(tmp_path), "group", "k")
 
 
 def _socket(place: Path) -> None:
@@ -244,7 +244,7 @@ def test_what_no_one_made_is_set_aside_where_a_folder_or_lock_is_needed(tmp_path
         place.rename(place.with_name("before"))
         NOBODYS_WORK[kind](place)
         with pytest.warns(CacheDamage, match="computed anew"):
-            cache.put("outer", "inner", "k", write=_write())
+            _store(cache, "outer", "inner", "k")
         assert cache.get("outer", "inner", "k") is not None
 
 
@@ -256,10 +256,10 @@ def test_what_may_be_somebody_s_work_is_never_moved(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message), Cache(tmp_path).lock(name, "k"):
             pass
         with pytest.raises(InputError, match=message):
-            Cache(tmp_path).put(name, "k", write=_write())
+            _store(Cache(tmp_path), name, "k")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
     (tmp_path / "absent").mkdir()
-    assert Cache(tmp_path).put("link", "k", write=_write()) == tmp_path / "link" / "k"
+    assert _store(Cache(tmp_path), "link", "k") == tmp_path / "link" / "k"
 
 
 def test_leftovers_of_an_earlier_process_with_our_number_are_removed(tmp_path: Path) -> None:
@@ -292,7 +292,8 @@ def test_a_folder_takes_the_place_of_whatever_is_there(kind: str, tmp_path: Path
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("not ours")
     IN_THE_WAY[kind](tmp_path / "new")
-    publish_module.publish(tmp_path / "new", lambda folder: _nothing((folder / "file").write_text("new")))
+    with publish_module.publishing(tmp_path / "new") as folder:
+        (folder / "file").write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "new"]
     assert not (tmp_path / "new").is_symlink()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
@@ -315,7 +316,3 @@ def test_a_file_takes_the_place_of_all_but_a_folder(kind: str, tmp_path: Path) -
             assert place.exists() == (act is not publish_module.remove_file)
     assert (tmp_path / "kept").is_dir()
     assert len(list(tmp_path.iterdir())) == (2 if kind == "a folder" else 1)
-
-
-def _nothing(_: object) -> None:
-    pass

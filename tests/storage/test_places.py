@@ -189,7 +189,9 @@ def test_a_place_may_be_as_deep_as_a_path_can_tell(tmp_path: Path) -> None:
     check_cache(deep)
     check_place(deep)
     began = time.monotonic()
-    assert Cache(deep).put("group", "k", write=lambda folder: None).is_dir()
+    with Cache(deep).writing("group", "k"):
+        pass
+    assert (deep / "group" / "k").is_dir()
     with Cache(deep).lock("group", "k"):
         pass
     assert {path.name for path in files_under(tmp_path)} == {"manifest.json", ".k.lock"}
