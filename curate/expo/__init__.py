@@ -1,4 +1,4 @@
-"""Model extrapolation (ExPO, arXiv 2404.16792): further along the way from a base model to the model tuned from it."""
+"""Model extrapolation (ExPO, arXiv 2404.16792): beyond a tuned model, along the change from its base."""
 
 from curate.expo.extrapolation import extrapolate
 from curate.expo.sweep import sweep

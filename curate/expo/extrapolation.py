@@ -1,4 +1,4 @@
-"""theta_2 = theta_1 + alpha (theta_1 - theta_0), tensor by tensor from disk to disk (ExPO, arXiv 2404.16792)."""
+"""Extrapolated models, theta_1 + alpha (theta_1 - theta_0), computed in slices from disk to disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curate.component import fingerprint
 from curate.console.progress import Progress, Stage
 from curate.errors import InputError
 from curate.expo.sources import Models, open_models
-from curate.expo.weights import FLOATS, INDEX, Adapted, Entry, slices, torch_dtype, write_file
+from curate.expo.weights import FLOATS, INDEX, Entry, slices, torch_dtype, write_file
 from curate.models.trained_template import KEY
 from curate.storage.atomic import publishing
 from curate.storage.places import check_place
@@ -24,8 +24,6 @@ from curate.storage.versions import versions
 if TYPE_CHECKING:
     import torch
 
-
-__all__ = ["Dtype", "check_alpha", "extrapolate", "write_model"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -84,35 +82,35 @@ def write_model(
 ) -> dict[str, Any]:
     """As `extrapolate`, for models that are open already."""
     alpha = check_alpha(alpha)
-    if dtype is None and isinstance(models.tuned, Adapted):
+    if dtype is None and models.tuned.factors:
         dtype = "float32"  # the change that an adapter makes is often smaller than the spacing of a bfloat16 base
     inputs = fingerprint(["expo", 1, alpha, dtype, list(models.identities)])
-    found = _found(out, inputs, models, fresh=fresh)
-    if found is not None:
-        return found
-    written = _Totals()
+    existing = _existing(out, inputs, models, fresh=fresh)
+    if existing is not None:
+        return existing
+    totals = _Totals()
 
     with publishing(out) as folder:
         _copy_files(models, folder, dtype)
         with (progress or Progress()).stage(f"alpha {alpha:g}", len(models.tuned.entries), "tensors") as stage:
-            _write_weights(models, alpha, folder, dtype, written, stage)
-        record = _record(models, alpha, dtype, written, inputs)
+            _write_weights(models, alpha, folder, dtype, totals, stage)
+        record = _record(models, alpha, dtype, totals, inputs)
         (folder / RECORD).write_text(record_text(record), encoding="utf-8")
     return _read(out)
 
 
-def _found(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, Any] | None:
-    """expo.json of a folder that holds this very result. InputError for one that holds anything else."""
+def _existing(out: Path, inputs: str, models: Models, *, fresh: bool) -> dict[str, Any] | None:
+    """expo.json of a folder that holds this very result, None of an empty one. InputError for any other."""
     check_place(out)
     if not out.exists() or (out.is_dir() and all(".partial-" in path.name for path in out.iterdir())):
         return None
-    record = peek(out / RECORD) if peek(out / RECORD).get("kind") == "expo" else None
-    inside = [folder for folder in (*models.folders, models.base.folder) if folder.resolve() == out.resolve()]
-    if record is None or inside:
+    inside = any(folder.resolve() == out.resolve() for folder in (*models.folders, models.base.folder))
+    if inside or peek(out / RECORD).get("kind") != "expo":
         raise InputError(f"--out {out} holds something else; name a new or empty folder")
     if not fresh:
-        if read_record(out / RECORD, "pass --fresh to write the model anew").get("inputs") == inputs:
-            return _read(out)
+        record = _read(out)
+        if record.get("inputs") == inputs:
+            return record
         raise InputError(f"--out {out} holds another extrapolation; name another folder, or pass --fresh")
     return None
 
@@ -136,21 +134,19 @@ class _Totals:
 def _write_weights(
     models: Models, alpha: float, folder: Path, dtype: Dtype | None, totals: _Totals, stage: Stage
 ) -> None:
-    """The files of the tuned model anew, under the same names."""
-    asked = next((code for code, name in FLOATS.items() if name == dtype), None)
-    entries = {
-        name: replace(entry, dtype=asked) if asked and entry.dtype in FLOATS else entry
-        for name, entry in models.tuned.entries.items()
-    }
+    """Write the files of the tuned model under the same names."""
+    saved = next((code for code, name in FLOATS.items() if name == dtype), None)
     files: dict[str, dict[str, Entry]] = {}
-    for name, entry in entries.items():
-        files.setdefault(entry.file, {})[name] = entry
+    for name, entry in models.tuned.entries.items():
+        converted = replace(entry, dtype=saved) if saved and entry.dtype in FLOATS else entry
+        files.setdefault(entry.file, {})[name] = converted
     size = 0
-    for file, own in files.items():
-        parts = {name: _parts(models, name, alpha, entry, totals, stage) for name, entry in own.items()}
-        size += write_file(folder / file, own, parts)
+    for file, entries in files.items():
+        parts = {name: _parts(models, name, alpha, entry, totals, stage) for name, entry in entries.items()}
+        size += write_file(folder / file, entries, parts)
     if list(files) != ["model.safetensors"]:
-        index = {"metadata": {"total_size": size}, "weight_map": {name: entry.file for name, entry in entries.items()}}
+        weight_map = {name: entry.file for name, entry in models.tuned.entries.items()}
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
@@ -158,8 +154,7 @@ def _parts(
     models: Models, name: str, alpha: float, entry: Entry, totals: _Totals, stage: Stage
 ) -> Iterator[torch.Tensor]:
     """Slices of one tensor of the result."""
-    own = models.tuned.entries[name]
-    for low, high in slices(own.shape):
+    for low, high in slices(entry.shape):
         tuned = models.tuned.read(name, low, high)
         if name not in models.pairs:
             yield tuned
@@ -172,7 +167,7 @@ def _parts(
 def _extrapolated(
     tuned: torch.Tensor, base: torch.Tensor, alpha: float, dtype: str, title: str, totals: _Totals
 ) -> torch.Tensor:
-    """One slice in the dtype of the result. What training left as it was stays bit for bit, -inf of a mask too."""
+    """One slice in the dtype of the result. What training left unchanged stays bit for bit, -inf of a mask too."""
     import torch
 
     wide = torch.float64 if tuned.dtype == torch.float64 else torch.float32
@@ -194,7 +189,7 @@ def _extrapolated(
     return result
 
 
-# -- what lies beside them --------------------------------------------------------------------------------------------
+# -- files beside the weights ------------------------------------------------------------------------------------------
 
 
 def _copy_files(models: Models, folder: Path, dtype: Dtype | None) -> None:

@@ -1,16 +1,16 @@
-"""The two models of an extrapolation, from what the user names: run folders, adapters, model folders, hub ids."""
+"""The two models of an extrapolation: found by run folder, adapter, model folder or hub id, and paired by tensor."""
 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.errors import DataWarning, InputError
-from curate.expo.pairing import check_factors, paired
-from curate.expo.weights import Adapted, Stored, Weights
+from curate.expo.weights import FLOATS, Weights, counterpart, open_weights, with_adapter
 from curate.finetuning.run_folder import read_run
 from curate.models.hub import Place, explain_load_errors, locate
 from curate.models.loading import identify
@@ -18,7 +18,7 @@ from curate.models.scratch import SCRATCH
 from curate.storage.hashing import file_digest
 from curate.storage.places import expanded
 
-__all__ = ["Models", "open_models"]
+_OLD_ANGLES = r"rotary_emb\.inv_freq"  # that every layer had once; transformers passes it over for all classes
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Models:
     """
 
     tuned: Weights
-    base: Stored
+    base: Weights
     pairs: dict[str, str]
     folders: tuple[Path, ...]
     identities: tuple[str, str]
@@ -55,44 +55,43 @@ def open_models(
     """
     folder = expanded(tuned)
     record = _run(folder)
-    adapter = _adapter(folder)
-    named, told = _base(folder, record, adapter)
+    adapter = next((place for place in (folder / "adapter", folder) if (place / "adapter_config.json").is_file()), None)
+    recorded_base = _base(folder, record, adapter)
     if base is None:
-        base, base_revision = named, told
+        base, base_revision = recorded_base
     if base is None:
         raise InputError(f"{tuned} does not say what it was tuned from; name that model with --base")
     place = locate(str(base), base_revision)
     base_identity = _identity(place, str(base), base_revision)
     recorded = None if record is None else record["model"]["identity"]
     if recorded not in (None, base_identity):
-        if adapter is not None or (str(base), base_revision) == (named, told):
+        if adapter is not None or (str(base), base_revision) == recorded_base:
             raise InputError(
                 f"{base} is not the model that {tuned} was tuned from (its files differ); name that with --base"
             )
         if recorded.split(":")[0] == base_identity.split(":")[0]:  # a folder and a hub id cannot be told apart
             warnings.warn(
                 f"{base} is not the model that {tuned} was tuned from: all that differs between the two is "
-                f"extrapolated, not the change of that training alone; leave the base out to go on from {named}",
+                f"extrapolated, not the change of that training alone; leave the base out to use {recorded_base[0]}",
                 DataWarning,
                 stacklevel=2,
             )
-    stored = Stored.open(_folder(place), str(base))
-    weights: Weights
+    base_weights = open_weights(_folder(place), str(base))
     folders: tuple[Path, ...]
     if adapter is not None:
-        weights, folders = Adapted.open(adapter, stored, str(tuned)), (stored.folder, adapter)
-        check_factors(weights, trust_remote_code=trust_remote_code)
+        weights, folders = with_adapter(base_weights, adapter, str(tuned)), (base_weights.folder, adapter)
+        _check_factors(weights, base_weights, trust_remote_code)
         names = ("adapter_model.safetensors", "adapter_config.json")
         identity = f"lora:{file_digest((adapter / name, name) for name in names)} of {base_identity}"
     else:
         name = str(tuned) if record is None else str(folder / "model")
         own = locate(name, revision)
         identity = _identity(own, name, revision)
-        weights = Stored.open(_folder(own), str(tuned))
+        weights = open_weights(_folder(own), str(tuned))
         folders = (weights.folder,)
-    pairs = paired(weights, stored, trust_remote_code=trust_remote_code)
+    pairs = _paired(weights, base_weights, trust_remote_code)
     template = None if record is None else str(record["template"])
-    return Models(weights, stored, pairs, folders, (identity, base_identity), template)
+    return Models(weights, base_weights, pairs, folders, (identity, base_identity), template)
 
 
 def _run(folder: Path) -> dict[str, Any] | None:
@@ -100,10 +99,6 @@ def _run(folder: Path) -> dict[str, Any] | None:
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() or not folder.is_dir():
         return None
     return read_run(folder)
-
-
-def _adapter(folder: Path) -> Path | None:
-    return next((each for each in (folder / "adapter", folder) if (each / "adapter_config.json").is_file()), None)
 
 
 def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> tuple[str | None, str | None]:
@@ -142,3 +137,78 @@ def _folder(place: Place) -> Path:
                 place.path, revision=place.commit, allow_patterns=patterns, local_files_only=place.offline
             )
         )
+
+
+# -- which tensor of the base each tensor of the tuned model came from -------------------------------------------------
+
+
+def _check_factors(adapted: Weights, base: Weights, trust_remote_code: bool) -> None:
+    """Raise InputError for the first module that an adapter lists as a target and has no factors for."""
+    ends = tuple(f".{target}.weight" for target in adapted.targets)
+    missing = [
+        name
+        for name, entry in base.entries.items()
+        if len(entry.shape) == 2 and name not in adapted.factors and f".{name}".endswith(ends)
+    ]
+    if missing:  # or the class stores it elsewhere, as the experts of a mixture
+        names = _architecture(base, trust_remote_code)[0]
+        for name in missing:
+            if counterpart(name, names):
+                raise InputError(f"{adapted.title}: the adapter lacks the factors of {name!r}; write it again")
+
+
+def _paired(tuned: Weights, base: Weights, trust_remote_code: bool) -> dict[str, str]:
+    """Name of the base's tensor for every floating tensor of `tuned`.
+
+    A head that is tied to the embeddings in the base is paired with those; buffers that old files of the base hold
+    and its architecture no longer knows are passed over. Raises InputError naming a tensor that one model lacks, or
+    whose shapes or types differ.
+    """
+    counterparts = {name: counterpart(name, base.entries) for name in tuned.entries}
+    floats = [name for name, entry in tuned.entries.items() if entry.dtype in FLOATS]
+    missing = [name for name in floats if counterparts[name] is None]
+    extra = base.entries.keys() - counterparts.values()
+    if missing or extra:  # rare, and worth building the architecture without weights
+        names, ties, unused = _architecture(base, trust_remote_code)
+        for name in missing:
+            source = ties.get(counterpart(name, names) or "")
+            counterparts[name] = counterpart(source, base.entries) if source else None
+            if counterparts[name] is None:
+                raise InputError(_lacks(tuned.title, name, base.title))
+        for name in sorted(extra):
+            known = counterpart(name, names)
+            if known not in ties and not (known is None and any(re.search(pattern, name) for pattern in unused)):
+                raise InputError(_lacks(base.title, name, tuned.title))
+    pairs = {name: str(counterparts[name]) for name in floats}
+    for name, base_name in pairs.items():
+        entry, base_entry = tuned.entries[name], base.entries[base_name]
+        if entry.shape != base_entry.shape:
+            raise InputError(
+                f"tensor {name!r} is {list(entry.shape)} in {tuned.title} but {list(base_entry.shape)} in "
+                f"{base.title}; extrapolation needs the very model that was tuned (no tokens added)"
+            )
+        if base_entry.dtype not in FLOATS:
+            raise InputError(f"tensor {name!r} is {base_entry.dtype} in {base.title}; give its floating-point weights")
+    for name, entry in tuned.entries.items():
+        if entry.dtype not in FLOATS and not entry.dtype.startswith(("I", "U", "BOOL")):  # neither float nor integer
+            raise InputError(f"tensor {name!r} of {tuned.title} is {entry.dtype}; give weights of 16 bits or more")
+    return pairs
+
+
+def _lacks(owner: str, name: str, other: str) -> str:
+    return f"{owner} has a tensor {name!r}, which {other} lacks; extrapolation needs the very model that was tuned"
+
+
+def _architecture(base: Weights, trust_remote_code: bool) -> tuple[set[str], dict[str, str], list[str]]:
+    """Names of all saved tensors of the base's class, which of them are tied to which, and patterns of names that the
+    class passes over in files.
+    """
+    with explain_load_errors(base.title, Place(str(base.folder))):
+        import torch
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(str(base.folder), trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model: Any = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    unused = [*(model._keys_to_ignore_on_load_unexpected or ()), _OLD_ANGLES]
+    return set(model.state_dict()), dict(model.all_tied_weights_keys), unused

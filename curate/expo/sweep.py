@@ -1,4 +1,4 @@
-"""Several alphas, each evaluated, and which was best."""
+"""Extrapolations by several alphas, each evaluated, and the best of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.results import EvaluationResult, totals
 from curate.expo.extrapolation import Dtype, check_alpha, write_model
 from curate.expo.sources import Models
-from curate.expo.weights import Adapted
 from curate.storage.atomic import publish_file
 from curate.storage.cache import Cache
 from curate.storage.places import check_place
 from curate.storage.records import record_text
 
-__all__ = ["Metric", "folder_name", "sweep"]
-
 Metric = Literal["accuracy", "nll"]
 RECORD = "sweep.json"
-_OURS = re.compile(rf"alpha-\S+|evaluation|{re.escape(RECORD)}|\..*\.partial-.*")
+_OWN_FILES = re.compile(rf"alpha-\S+|evaluation|{re.escape(RECORD)}|\..*\.partial-.*")
 
 
 def sweep(
@@ -48,34 +45,36 @@ def sweep(
     models: see `curate.expo.sources.open_models`. sets: with any, the tuned model itself (alpha 0) is evaluated too,
     and the alpha of best `by` over the rows of all sets together is named; None = accuracy where answers are drawn,
     else nll. The choice fits these rows: what it gains must be measured on others. Evaluations are in
-    out/evaluation/alpha-A, and what is there already is not done again.
+    out/evaluation/alpha-A; finished ones are not repeated.
     Raises InputError for alphas that cannot be told apart, a folder of other files, and as `extrapolate` and
     `evaluate` do.
     """
     alphas = sorted({check_alpha(alpha) for alpha in alphas})
-    if len({folder_name(alpha) for alpha in alphas}) < len(alphas):
+    if len({_folder_name(alpha) for alpha in alphas}) < len(alphas):
         raise InputError("two of the alphas differ by less than one in a million; give fewer digits")
     check_place(out / "x")
-    foreign = sorted(path.name for path in out.iterdir() if not _OURS.fullmatch(path.name)) if out.is_dir() else []
+    foreign = sorted(path.name for path in out.iterdir() if not _OWN_FILES.fullmatch(path.name)) if out.is_dir() else []
     if foreign:
         raise InputError(f"--out {out} holds other files ({foreign[0]}); name a new or empty folder")
     if settings is not None and by == "accuracy" and not settings.generate:
         raise InputError("the best accuracy is asked for, but no answers are drawn; choose by nll")
     if settings is not None and by == "nll" and not settings.nll:
         raise InputError("the best nll is asked for, but nothing is scored; choose by accuracy")
-    if sets and isinstance(models.tuned, Adapted) and models.template is None:
+    if sets and models.tuned.factors and models.template is None:
         alphas = sorted({0.0, *alphas})  # an adapter outside a run can be evaluated only as a whole model
     points = []
     for alpha in sorted({0.0, *alphas}) if sets else alphas:
         point: dict[str, Any] = {"alpha": alpha, "model": None}
         if alpha in alphas:
-            place = out / folder_name(alpha)
+            place = out / _folder_name(alpha)
             written = write_model(models, alpha, place, dtype=dtype, fresh=fresh, progress=progress)
             point |= {"model": place.name, "norm_change": written["norm_change"], "norm_tuned": written["norm_tuned"]}
         if sets:
             target, asked = _asked(models, point["model"] and out / point["model"], settings)
-            place = out / "evaluation" / folder_name(alpha)
-            point |= _evaluated(target, sets, asked, place, fresh=fresh, cache=cache, device=device, progress=progress)
+            place = out / "evaluation" / _folder_name(alpha)
+            point |= _metrics(
+                evaluate(target, sets, asked, out=place, fresh=fresh, cache=cache, device=device, progress=progress)
+            )
         points.append(point)
     record = {
         "kind": "expo-sweep",
@@ -88,43 +87,30 @@ def sweep(
     return record
 
 
-def folder_name(alpha: float) -> str:
-    """Of the model with that alpha."""
+def _folder_name(alpha: float) -> str:
+    """Of the model with this alpha."""
     return f"alpha-{alpha:g}"
 
 
 def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> tuple[str, Evaluation]:
-    """What is evaluated, and how: the tuned run's own template, which an extrapolated folder does not know."""
+    """Target and settings of an evaluation, with the template of the tuned run, which its extrapolations do not record."""
     settings = settings or Evaluation()
-    unsaid = settings.style == "auto" and settings.template is None
-    if unsaid and models.template in ("alpaca", "plain"):
+    automatic = settings.style == "auto" and settings.template is None
+    if automatic and models.template in ("alpaca", "plain"):
         settings = settings.model_copy(update={"style": "template", "template": models.template})
-    elif unsaid and models.template == "chat":
+    elif automatic and models.template == "chat":
         settings = settings.model_copy(update={"style": "chat"})
     if place is None:
         return models.tuned.title, settings
     return str(place), settings.model_copy(update={"revision": None})
 
 
-def _evaluated(
-    target: str,
-    sets: Sequence[EvaluationSet],
-    settings: Evaluation,
-    place: Path,
-    *,
-    fresh: bool,
-    cache: Cache | Path | str | None,
-    device: str | None,
-    progress: Progress | None,
-) -> dict[str, Any]:
+def _metrics(results: Mapping[str, EvaluationResult]) -> dict[str, Any]:
     """Accuracy and nll of each set, and of the rows of all."""
-    found: Mapping[str, EvaluationResult] = evaluate(
-        target, sets, settings, out=place, fresh=fresh, cache=cache, device=device, progress=progress
-    )
     names = ("rows", "accuracy", "nll")
-    own = {name: {key: each.summary[key] for key in names} for name, each in found.items()}
-    pooled = totals(pa.concat_tables([each.rows for each in found.values()]))
-    return {"sets": own, **{key: pooled[key] for key in names}}
+    sets = {name: {key: result.summary[key] for key in names} for name, result in results.items()}
+    pooled = totals(pa.concat_tables([result.rows for result in results.values()]))
+    return {"sets": sets, **{key: pooled[key] for key in names}}
 
 
 def _best(points: list[dict[str, Any]], by: Metric | None) -> dict[str, Any]:

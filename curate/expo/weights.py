@@ -1,13 +1,13 @@
-"""The tensors of a model on disk, read a slice at a time: so a model need not fit in memory."""
+"""Tensors of a model on disk, adapters included, read and written in slices: a model need not fit in memory."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
 from curate.models.model_files import adapter_types, weight_files
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["FLOATS", "Adapted", "Entry", "Stored", "Weights", "slices", "torch_dtype", "write_file"]
-
 # safetensors' names of the floating types that are extrapolated, and torch's.
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 INDEX = "model.safetensors.index.json"
 _SLICE_ELEMENTS = 2**21  # 8 MiB in float32; a dozen such slices are in memory at a time
 _PREFIX = "base_model.model."  # of every tensor in peft's files
-# What an adapter may have beyond low-rank factors of linear layers; all of it empty or false in ours.
+# What an adapter may have beyond low-rank factors of linear layers; empty or false where it does not.
 _UNSUPPORTED = (
     "target_parameters",
     "use_dora",
@@ -44,134 +42,104 @@ class Entry:
     shape: tuple[int, ...]
 
 
-class Weights(Protocol):
-    """Named tensors. title: how messages call the model. entries: of all tensors, in the files' order."""
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def entries(self) -> Mapping[str, Entry]: ...
-
-    def read(self, name: str, low: int, high: int) -> torch.Tensor:
-        """Rows low to high of a tensor; of one without dimensions all."""
-        ...
-
-
 @dataclass(frozen=True)
-class Stored:
-    """The safetensors files of a model folder."""
+class Weights:
+    """The safetensors files of a model folder, with the factors of a LoRA adapter added in float32: W + scale B A.
+
+    title: how messages call the model. entries: of all tensors by name, in the files' order.
+    factors: A (rank, in) and scale B (out, rank) by W's name, if any. transposed: whether W is (in, out).
+    targets: modules that have factors, by the ends of their names; () = the adapter does not list them.
+    """
 
     title: str
     folder: Path
     entries: dict[str, Entry] = field(repr=False)
-
-    @classmethod
-    def open(cls, folder: Path, title: str) -> Stored:
-        """Reads headers only. Raises InputError where files are missing, not readable or quantized."""
-        from safetensors import SafetensorError, safe_open
-
-        if "quantization_config" in _json(folder / "config.json"):
-            raise InputError(f"{title} is quantized, and its numbers cannot be extrapolated; give the full weights")
-        entries: dict[str, Entry] = {}
-        for file in weight_files(title, folder):
-            try:
-                with safe_open(str(folder / file), "pt") as opened:
-                    for name in opened.keys():  # noqa: SIM118 - this is no mapping
-                        part = opened.get_slice(name)
-                        entries[name] = Entry(file, part.get_dtype(), tuple(part.get_shape()))
-            except (SafetensorError, OSError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"{title}: {file} is not readable ({reason}); fetch or write it again") from error
-        return cls(title, folder, entries)
-
-    def read(self, name: str, low: int, high: int) -> torch.Tensor:
-        """As in the file."""
-        from safetensors import safe_open
-
-        entry = self.entries[name]
-        with safe_open(str(self.folder / entry.file), "pt") as opened:
-            if not entry.shape:
-                return opened.get_tensor(name)
-            return opened.get_slice(name)[low:high]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
-    return found if isinstance(found, dict) else {}
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """Weights with a LoRA adapter added in float32: W + scale B A.
-
-    factors: A (rank, in) and scale B (out, rank) by W's name. transposed: whether W is (in, out). targets: modules that
-    have factors, by the ends of their names; () = the adapter does not list them.
-    """
-
-    title: str
-    base: Stored
-    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(repr=False)
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
     transposed: bool = False
     targets: tuple[str, ...] = ()
 
-    @classmethod
-    def open(cls, folder: Path, base: Stored, title: str) -> Adapted:
-        """folder: peft's files. Raises InputError for an adapter that is more than low-rank factors."""
-        from safetensors.torch import load_file
-
-        config = _json(folder / "adapter_config.json")
-        odd = [key for key in _UNSUPPORTED if config.get(key)]
-        if config.get("peft_type") != "LORA" or odd:
-            what = f"has {odd[0]}" if odd else f"is of type {config.get('peft_type')}"
-            raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
-        rank = int(config["r"])
-        scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        adapter_types(title, folder / "adapter_model.safetensors")  # says what is wrong with the file
-        tensors = load_file(folder / "adapter_model.safetensors")
-        for key in tensors:
-            if ".lora_B." in key and key.replace(".lora_B.", ".lora_A.") not in tensors:
-                raise InputError(f"{title}: the adapter lacks the first factor of {key!r}; write it again")
-        factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for key, A in tensors.items():
-            module, dot, end = key.removeprefix(_PREFIX).partition(".lora_")
-            if not dot or end not in ("A.weight", "B.weight"):
-                raise InputError(f"{title}: the adapter has {key!r}, no factor of a linear layer; merge it first")
-            if end == "A.weight":
-                name = counterpart(f"{module}.weight", base.entries)
-                if name is None:
-                    raise InputError(
-                        f"{title}: the adapter changes {module!r}, which {base.title} lacks; name its base"
-                    )
-                B = tensors.get(key.replace(".lora_A.", ".lora_B."))
-                if B is None:
-                    raise InputError(f"{title}: the adapter lacks the second factor of {module!r}; write it again")
-                factors[name] = (A.float(), scale * B.float())
-        if not factors:
-            raise InputError(f"{title}: the adapter has no factors; write it again")
-        return cls(title, base, factors, bool(config.get("fan_in_fan_out")), _targets(config))
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        return self.base.entries
-
     def read(self, name: str, low: int, high: int) -> torch.Tensor:
-        """float32 where the adapter changes the tensor, else as in the file of the base."""
-        stored = self.base.read(name, low, high)
+        """Rows low to high of a tensor, all of one without dimensions: float32 where an adapter changes it, else as in
+        the file.
+        """
+        from safetensors import safe_open
+
+        entry = self.entries[name]
+        with safe_open(str(self.folder / entry.file), "pt") as file:
+            stored = file.get_slice(name)[low:high] if entry.shape else file.get_tensor(name)
         if name not in self.factors:
             return stored
         A, B = self.factors[name]
         return stored.float() + (A[:, low:high].T @ B.T if self.transposed else B[low:high] @ A)
 
 
+def open_weights(folder: Path, title: str) -> Weights:
+    """Reads headers only. Raises InputError where files are missing, not readable or quantized."""
+    from safetensors import SafetensorError, safe_open
+
+    if "quantization_config" in _json(folder / "config.json"):
+        raise InputError(f"{title} is quantized, and its numbers cannot be extrapolated; give the full weights")
+    entries: dict[str, Entry] = {}
+    for name in weight_files(title, folder):
+        try:
+            with safe_open(str(folder / name), "pt") as file:
+                for key in file.keys():  # noqa: SIM118 - not a mapping
+                    header = file.get_slice(key)
+                    entries[key] = Entry(name, header.get_dtype(), tuple(header.get_shape()))
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{title}: {name} is not readable ({reason}); fetch or write it again") from error
+    return Weights(title, folder, entries)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def with_adapter(base: Weights, folder: Path, title: str) -> Weights:
+    """`base` with the adapter in peft's files. Raises InputError for one that is more than low-rank factors."""
+    from safetensors.torch import load_file
+
+    config = _json(folder / "adapter_config.json")
+    unsupported = [key for key in _UNSUPPORTED if config.get(key)]
+    if config.get("peft_type") != "LORA" or unsupported:
+        what = f"has {unsupported[0]}" if unsupported else f"is of type {config.get('peft_type')}"
+        raise InputError(f"{title}: the adapter {what}; merge it into its base (peft's merge_and_unload) first")
+    rank = int(config["r"])
+    scale = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    adapter_types(title, folder / "adapter_model.safetensors")  # raises InputError for a damaged file
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for key in tensors:
+        if ".lora_B." in key and key.replace(".lora_B.", ".lora_A.") not in tensors:
+            raise InputError(f"{title}: the adapter lacks the first factor of {key!r}; write it again")
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for key, A in tensors.items():
+        module, dot, end = key.removeprefix(_PREFIX).partition(".lora_")
+        if not dot or end not in ("A.weight", "B.weight"):
+            raise InputError(f"{title}: the adapter has {key!r}, no factor of a linear layer; merge it first")
+        if end == "A.weight":
+            name = counterpart(f"{module}.weight", base.entries)
+            if name is None:
+                raise InputError(f"{title}: the adapter changes {module!r}, which {base.title} lacks; name its base")
+            B = tensors.get(key.replace(".lora_A.", ".lora_B."))
+            if B is None:
+                raise InputError(f"{title}: the adapter lacks the second factor of {module!r}; write it again")
+            factors[name] = (A.float(), scale * B.float())
+    if not factors:
+        raise InputError(f"{title}: the adapter has no factors; write it again")
+    transposed = bool(config.get("fan_in_fan_out"))
+    return replace(base, title=title, factors=factors, transposed=transposed, targets=_targets(config))
+
+
 def _targets(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of peft's settings, where they say so without reference to the numbers of layers."""
-    named = config.get("target_modules")
-    some = config.get("layers_to_transform") is not None or config.get("exclude_modules")
-    return tuple(map(str, named)) if isinstance(named, list) and not some else ()
+    """Modules of peft's settings, where they are listed without reference to the numbers of layers."""
+    modules = config.get("target_modules")
+    partial = config.get("layers_to_transform") is not None or config.get("exclude_modules")
+    return tuple(map(str, modules)) if isinstance(modules, list) and not partial else ()
 
 
 def counterpart(name: str, names: Iterable[str]) -> str | None:
@@ -182,7 +150,7 @@ def counterpart(name: str, names: Iterable[str]) -> str | None:
     shorter = name.partition(".")[2]
     if shorter in names:
         return shorter
-    prefixes = sorted({each.partition(".")[0] for each in names})
+    prefixes = sorted({known.partition(".")[0] for known in names})
     return next((f"{prefix}.{name}" for prefix in prefixes if f"{prefix}.{name}" in names), None)
 
 
@@ -190,12 +158,12 @@ def torch_dtype(name: str) -> torch.dtype:
     """Of safetensors' name of a floating type."""
     import torch
 
-    found: torch.dtype = getattr(torch, FLOATS[name])
-    return found
+    dtype: torch.dtype = getattr(torch, FLOATS[name])
+    return dtype
 
 
 def slices(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that are small enough to be in memory."""
+    """Ranges of rows (low, high) that are small enough to be in memory."""
     rows = shape[0] if shape else 1
     step = max(1, _SLICE_ELEMENTS // max(1, math.prod(shape[1:])))
     yield from ((low, min(low + step, rows)) for low in range(0, rows, step))
