@@ -93,7 +93,7 @@ def _folder_name(alpha: float) -> str:
 
 
 def _asked(models: Models, place: Path | None, settings: Evaluation | None) -> tuple[str, Evaluation]:
-    """Target and settings of an evaluation, with the template of the tuned run, which its extrapolations do not record."""
+    """Target and settings of an evaluation, with the template of the tuned run, which its extrapolations lack."""
     settings = settings or Evaluation()
     automatic = settings.style == "auto" and settings.template is None
     if automatic and models.template in ("alpaca", "plain"):
