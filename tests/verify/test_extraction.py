@@ -38,7 +38,7 @@ HOSTILE = [
 ]
 
 
-# -- where an answer stands ---------------------------------------------------------------------------------------
+# -- where an answer stands --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,99 @@ def test_reference_answers_are_marked() -> None:
     assert reference_answer("5 + 5 = 10") is None
     assert reference_answer("m+n=80.0 ; m-n=12.0") is None
     assert reference_answer("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "how"),
+    [
+        ("<answer>42</answer>", "42", "tag"),
+        ("<answer>The answer is 42.</answer>", "42", "tag"),
+        ("<ANSWER> 42 </ANSWER>", "42", "tag"),
+        (r"<answer>\boxed{42}</answer>", "42", "boxed"),
+        ("<answer>#### 42</answer>", "42", "marker"),
+        ("<final_answer>42</final_answer>", "42", "tag"),
+        ("<answer>1</answer> no: <answer>42</answer>", "42", "tag"),
+        (r"\boxed{1} <answer>42</answer>", "42", "tag"),
+        (r"<answer>1</answer> \boxed{42}", "42", "boxed"),
+        ("I use <answer> tags. <answer>42</answer>", "42", "tag"),
+        ("<answer>x = 3 + 4 = 7</answer>", "7", "tag"),
+        ("<answer>(3, 5)</answer>", "(3, 5)", "tag"),
+        ("<answer>\n42\n</answer>\nDone.", "42", "tag"),
+        ("Total: 1,000,000", "1,000,000", "whole"),
+        ("**Total:** 12", "12", "whole"),
+        ("Therefore 3 x 4 = 12", "12", "whole"),
+        ("= 12", "12", "whole"),
+        ("3 + 4 = 7", "7", "whole"),
+        ("x = 3 + 4 = 7", "7", "whole"),
+        ("So, 12.", "12.", "whole"),
+        ("2x + y = 5", "2x + y = 5", "whole"),
+        ("Profit = $200,000 - $130,000 = **$70,000**", "**$70,000**", "whole"),
+        ("x = 12", "x = 12", "whole"),
+        ("So x <= 5", "x <= 5", "whole"),
+        ("3 + 4 = 7 #### 7", "7", "marker"),
+        ("##### 5\n#### 7", "7", "marker"),
+        ("## Answer\n7", "7", "phrase"),
+        ("**Answer**\n7", "7", "phrase"),
+        ("### Final Answer\n\n$\\frac{1}{2}$", r"\frac{1}{2}", "phrase"),
+        ("**Final Answer**\n\n**7**", "7", "phrase"),
+        ("### Response: 42", "42", "whole"),
+        ("### Solution\n42", "42", "number"),
+        ("5% of 200 = 10", "10", "number"),
+        ("(7 (quarter)*25)/100 = 1.75 (dollar)", "1.75 (dollar)", "whole"),
+        ("The answer is 42.\n\nQuestion: What is 3+4?\nThe answer is 7.", "42", "phrase"),
+        ("#### 42\n\nQ: and now?\nA: #### 7", "42", "marker"),
+        ("The answer is 42.\n\n### Instruction:\nAdd.\n\\boxed{7}", "42", "phrase"),
+        ("Question: the price is 7.\nThe answer is 42.", "42", "phrase"),
+        (r"First \boxed{1}, then \boxed{42}", "42", "boxed"),
+        ("#### 1\n#### 42", "42", "marker"),
+        ("The answer is 1. Wait, the answer is 42.", "42", "phrase"),
+    ],
+)
+def test_where_an_answer_is_marked(text: str, answer: str, how: str) -> None:
+    found = extract(text)
+    assert found is not None
+    assert (found.text, found.how) == (answer, how)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<answer>", "<answer></answer>", "<answer>4", "<answer>1</answer> so <answer>4", "so we have 42...", "</s>"],
+)
+def test_what_stops_or_is_empty_has_no_answer(text: str) -> None:
+    assert extract(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"It is $\frac{2}{3}$ of it all.",
+        r"the area is $25\pi$.",
+        "we get 3 + 5",
+        "the first of them has 5 - 3 apples",
+        "we get 3 x 5 for it",
+        r"we get $3 \times 5$",
+        "the value is 3e5",
+        "So we have 5 dozen",
+        "We see that it is 5 thousand",
+        r"We see that it is $5 \text{ thousand}$",
+        "We see that it grows to 2^10",
+        "We see that it grows to x_2",
+        r"we see that it is \sqrt{2} or \sqrt 2",
+        "so it becomes 3x in the end",
+        "there are so many of them, 12!",
+        "it happened at 10:30 in the end",
+        "it is a 3-digit number that we want",
+        "So x is (3, 5) for the point",
+        "So he needs 2 hours 30 minutes",
+    ],
+)
+def test_a_number_that_is_part_of_something_is_no_answer(text: str) -> None:
+    assert extract(text) is None
+
+
+@pytest.mark.parametrize("part", [" ", "\n", " \n", "\\", "{", "}", "#", "9", "(", ")", "*", "$", ".", ",", "A\n"])
+def test_long_runs_are_read_in_no_time(part: str) -> None:
+    for head in ("", "option", "answer", "The answer is $1", r"\boxed"):
+        start = time.process_time()
+        extract(head + part * (100_000 // len(part)) + "x")
+        assert time.process_time() - start < 0.5

@@ -7,7 +7,7 @@ import pytest
 from curate.verify import grade, grade_many, reference_answer, same_answer
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG, both_ways
 
-# -- ellipses and repeating decimals --------------------------------------------------------------------------------
+# -- ellipses and repeating decimals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_repeating_decimals_are_fractions(text: str, value: str) -> None:
     assert RIGHT not in both_ways(text, text.translate(str.maketrans("123456789", "234567895")))
 
 
-# -- exclamation marks ----------------------------------------------------------------------------------------------
+# -- exclamation marks -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_reference_that_may_be_either_is_none() -> None:
     assert reference_answer("The answer is 5 apples!") == "5 apples"
 
 
-# -- combinations ---------------------------------------------------------------------------------------------------
+# -- combinations ------------------------------------------------------------------------------------------------------
 COMBINATIONS = [
     "5C2",
     "5 C 2",

@@ -9,9 +9,9 @@ import pytest
 
 from curate.verify import same_answer
 from curate.verify.numbers import plain_number
-from tests.fixtures.answers import RIGHT, WRONG
+from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG
 
-# -- plain numbers ------------------------------------------------------------------------------------------------
+# -- plain numbers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,22 @@ def test_digits_beyond_a_float_count() -> None:
     assert same_answer("10000000000000000000001", "10000000000000000000002") is WRONG
     assert same_answer("0.1e-300", "1e-301") is RIGHT
     assert same_answer("0.30000000000000001", "0.3") is WRONG
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "6 boys 3 girls", "5 feet 3 inches", "2 hours 3 minutes", "7 rem 2", "2 weeks 3", "3 ft 2", "2 out of 3",
+        "1 in 3", "3 fourths", "2 fifths", "3 eighths", "5 degrees below zero", "3 a", "2 h", "5k", "10 m 3",
+    ],
+)  # fmt: skip
+def test_what_follows_a_number_may_be_no_unit(text: str) -> None:
+    assert plain_number(text) is None
+    first = text[0] if text[1] != "0" else "10"
+    for bare in (first, "17", "2/3", "1/3", "3/4", "2/5", "3/8", "-5", "5000"):
+        assert same_answer(text, bare) is same_answer(bare, text) is UNDECIDED
+
+
+@pytest.mark.parametrize("text", ["10 cm2", "10 cm^2", "10 feet^{2}", "10 square feet", "10 m", "10 L", "10 in"])
+def test_units_may_have_an_exponent(text: str) -> None:
+    assert same_answer(text, "10") is RIGHT

@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def failure(code: str, limits: ProgramLimits = QUICK) -> str:
     return result.failure
 
 
-# -- what a program can do ----------------------------------------------------------------------------------------
+# -- what a program can do ---------------------------------------------------------------------------------------------
 
 
 def test_what_it_prints_is_its_output() -> None:
@@ -75,7 +74,7 @@ def test_its_failures_are_reported() -> None:
     assert "EOFError" in failure("input()")
 
 
-# -- what it cannot -----------------------------------------------------------------------------------------------
+# -- what it cannot ----------------------------------------------------------------------------------------------------
 
 
 def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,28 +141,6 @@ def test_other_processes_are_out_of_reach(code: str) -> None:
     assert "Error" in failure(code)
 
 
-@pytest.mark.parametrize(
-    ("code", "limits", "reason"),
-    [
-        ("import time; time.sleep(60)", ProgramLimits(wall_seconds=1.0), "took longer than 1 s"),
-        ("while True: pass", ProgramLimits(wall_seconds=30.0, cpu_seconds=1), "ended by SIG"),
-        ("bytearray(10**10)", QUICK, "MemoryError"),
-        ("while True: print('a' * 1000)", QUICK, "printed more than 65536 bytes"),
-        ("open('x', 'wb').write(b'a' * 10**7)", QUICK, "File too large"),
-        ("files = [open('/dev/null') for _ in range(1000)]", QUICK, "Too many open files"),
-        (
-            "import os; os.close(1); os.close(2)\nimport time; time.sleep(60)",
-            ProgramLimits(wall_seconds=1.0),
-            "took longer",
-        ),
-    ],
-)
-def test_limits(code: str, limits: ProgramLimits, reason: str) -> None:
-    start = time.perf_counter()
-    assert reason in failure(code, limits)
-    assert time.perf_counter() - start < 20.0
-
-
 def test_where_the_network_cannot_be_closed_nothing_runs(tmp_path: Path) -> None:
     """The locking-in itself, with a C library that refuses every call."""
     code = """
@@ -198,7 +175,7 @@ def test_other_systems_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Linux only" in failure("print(1)")
 
 
-# -- as answers ---------------------------------------------------------------------------------------------------
+# -- as answers --------------------------------------------------------------------------------------------------------
 
 
 def test_which_completions_are_programs() -> None:

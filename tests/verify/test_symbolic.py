@@ -36,7 +36,7 @@ def test_many_are_graded_as_one_is() -> None:
         grade_many(pairs, processes=0)
 
 
-# -- faults of the worker -----------------------------------------------------------------------------------------
+# -- faults of the worker ----------------------------------------------------------------------------------------------
 
 
 def test_one_that_hangs_is_undecided_and_delays_the_others_by_its_limit_only() -> None:
@@ -69,29 +69,6 @@ def ask(worker: Worker, seconds: float = 20.0) -> Verdict:
 def served_by(worker: Worker) -> int:
     """Process id of the child that compares."""
     return int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()[0])
-
-
-def test_memory_is_limited_and_the_worker_lives_on() -> None:
-    bomb = "(a+b+c+d+f+g+h+k)^{60}"  # 800 million terms, were it expanded
-    worker = Worker(memory_bytes=96 * 2**20)
-    try:
-        assert ask(worker) is RIGHT
-        child = served_by(worker)
-        assert worker.compare(bomb, "x+a", ordered=False, seconds=10.0) is not RIGHT
-        if served_by(worker) == child:
-            status = dict(line.split(":", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines())
-            assert int(status["VmPeak"].split()[0]) <= 96 * 1024
-        assert ask(worker) is RIGHT
-    finally:
-        worker.close()
-
-
-def test_running_out_of_memory_is_undecided() -> None:
-    worker = Worker(memory_bytes=1)
-    try:
-        assert worker.compare("(a+b+c+d+f+g+h+k)^{60}", "x+a", ordered=False, seconds=10.0) is UNDECIDED
-    finally:
-        worker.close()
 
 
 @pytest.mark.parametrize("whom", ["child", "parent"])

@@ -10,7 +10,7 @@ from curate.verify import extract, grade, reference_answer, same_answer
 from curate.verify.turns import own_words
 from tests.fixtures.answers import RIGHT, WRONG
 
-# -- ends, turns and tags -------------------------------------------------------------------------------------------
+# -- ends, turns and tags ----------------------------------------------------------------------------------------------
 ENDS = [
     "</s>",
     "<|im_end|>",
