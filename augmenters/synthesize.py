@@ -16,14 +16,14 @@ from augmenters.synthesis.record import rejected_variants, summarize
 from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, source_rows
 from augmenters.synthesis.variants import SynthesisSettings, VariantGroup
-from curate.component import Component, Consent
+from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.gate import GateIndex
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
-from curate.mixture.plan import Demand, Kind, Plan, Price, Readiness, Realized
+from curate.mixture.plan import Demand, Kind, Plan, Price, Realized
 from curate.run import Run
 from curate.verify import grade
 from curate.verify.sandbox import sandbox_layers
@@ -123,8 +123,7 @@ class Synthesize(Component):
 
     def check_ready(self) -> None:
         """Raise where the generator can tell that it will fail."""
-        if isinstance(self.generator, Readiness):
-            self.generator.check_ready()
+        call_hook(self.generator, "check_ready")
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""

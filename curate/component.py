@@ -24,7 +24,7 @@ from curate.data.examples import hash_columns
 from curate.data.sources import open_data
 from curate.errors import DataWarning, InputError
 
-__all__ = ["Component", "Consent", "describe", "fingerprint", "public_path", "stateless"]
+__all__ = ["Component", "Consent", "call_hook", "describe", "fingerprint", "public_path", "stateless"]
 
 _TABULAR = ("datasets", "pandas", "pyarrow")
 _OWN_PACKAGES = ("curate", "scorers", "augmenters")
@@ -182,6 +182,12 @@ def stateless(value: Any) -> bool:
     slots = [vars(each).get("__slots__") for each in kind.__mro__]
     empty = getattr(value, "__dict__", None) == {} or slots[0] == ()
     return empty and not any(slots) and kind.__basicsize__ <= _Bare.__basicsize__ and kind.__itemsize__ == 0
+
+
+def call_hook(part: Any, name: str, *arguments: Any) -> Any:
+    """Call an optional method of a plug-in; None where it has none."""
+    hook = getattr(part, name, None)
+    return None if hook is None else hook(*arguments)
 
 
 def fingerprint(value: Any) -> str:

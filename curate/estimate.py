@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from curate.component import fingerprint
+from curate.component import call_hook, fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import Loaded
 from curate.devices.precision import resolve_precision
 from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
 from curate.finetuning import Finetuning
-from curate.mixture.plan import Price, Priced, fold, share_counts
+from curate.mixture.plan import Price, fold, share_counts
 from curate.models.loading import load_tokenizer, parameter_count
 from curate.models.scratch import scratch_tokenizer
 from curate.models.trained_template import choose_template
@@ -125,10 +125,9 @@ def _planned(
     work = f"{int(split.hard.sum()):,} hard, {extra:,} {copies}, {dropped:,} left out -> {result}"
     stages = [_Stage("plan", work)]
     for demand in plan.demands:
-        if isinstance(demand.augmenter, Priced):
-            stages.append(
-                _priced(demand.augmenter.price(replace(plan, demands=(demand,)), loaded.examples, run), notes)
-            )
+        price = call_hook(demand.augmenter, "price", replace(plan, demands=(demand,)), loaded.examples, run)
+        if price is not None:
+            stages.append(_priced(price, notes))
     return rows, stages
 
 

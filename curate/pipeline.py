@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from curate.clusterers import Clusterer
 from curate.clusterers.per_source import check_rows
-from curate.component import Component, fingerprint
+from curate.component import Component, call_hook, fingerprint
 from curate.console.progress import Progress
 from curate.curated import Curated, Stages
 from curate.data.examples import Examples
@@ -29,7 +29,7 @@ from curate.difficulty.split_warnings import diagnose
 from curate.errors import InputError
 from curate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column
-from curate.mixture.plan import Augmenter, Plan, Preflight, Readiness, fold, realize
+from curate.mixture.plan import Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
 from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyTraining
@@ -178,8 +178,7 @@ class Pipeline(Component):
         check_weight_column(examples.table, self.copies)
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
-            if isinstance(part, Preflight):
-                part.check_examples(examples)
+            call_hook(part, "check_examples", examples)
         if not scored and isinstance(self.scorer, MeasuringScorer):
             check_schedule(self.scorer, self.proxy.schedule(len(examples)))
 
@@ -189,9 +188,9 @@ class Pipeline(Component):
         Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
         read with on_bad_row="drop"; see `curate.tokenization.usable`.
         """
-        tokenizes = getattr(self.scorer, "tokenizes", None)
-        reads = tokenizes is not None and tokenizes()
-        if not reads and not (isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()):
+        if not call_hook(self.scorer, "tokenizes") and not (
+            isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()
+        ):
             return loaded
 
         proxy_training = ProxyTraining(loaded.examples, run.proxy, run.context)
@@ -209,8 +208,7 @@ class Pipeline(Component):
         loaded = loaded if scored else self.usable(loaded, run)
         examples = loaded.examples
         for augmenter in self.augmenters:
-            if isinstance(augmenter, Readiness):
-                augmenter.check_ready()
+            call_hook(augmenter, "check_ready")
         contaminated = contaminated_rows(examples, run)
         scores = self.score(loaded, run) if scores is None else given_scores(scores, examples.ids)
         with progress.stage("split"):

@@ -1,12 +1,12 @@
-"""The plug points. Structural: an object with these methods fits, without a base class or registration.
+"""Protocols of plug-ins. Structural: an object with these methods fits, without a base class or registration.
 
-Each stands beside the code that calls it; here they are on one page. `curate.checks` holds the contract tests for each;
-run them on a class of your own.
+Each is defined beside the code that calls it, and its docstring names its optional methods. `curate.checks` holds the
+contract tests for each; run them on a class of your own.
 """
 
 from curate.clusterers.per_source import Clusterer
 from curate.generators.requests import Generator
-from curate.mixture.plan import Augmenter, Preflight, Priced, Readiness, Realizer
+from curate.mixture.plan import Augmenter
 from curate.proxy.measures import Measure
 from curate.run import MeasuringScorer, Scorer
 from curate.training.reweighting import Reweighter
@@ -17,10 +17,6 @@ __all__ = [
     "Generator",
     "Measure",
     "MeasuringScorer",
-    "Preflight",
-    "Priced",
-    "Readiness",
-    "Realizer",
     "Reweighter",
     "Scorer",
 ]

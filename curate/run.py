@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
-from curate.component import fingerprint
+from curate.component import call_hook, fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
 from curate.data.examples import Examples
@@ -144,9 +144,7 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
 def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
     """What `scorer` measures of the data, after its checks of examples and schedule. data, run: as of `standalone`."""
     examples, run = standalone(data, run)
-    check_examples = getattr(scorer, "check_examples", None)
-    if check_examples is not None:
-        check_examples(examples)
+    call_hook(scorer, "check_examples", examples)
     trace = run.trace(examples, scorer.measures())
     check_schedule(scorer, trace.schedule)
     return trace
@@ -154,9 +152,7 @@ def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
 
 def check_schedule(scorer: MeasuringScorer, schedule: Schedule) -> None:
     """Raise InputError where the proxy's checkpoints cannot serve `scorer`, see `MeasuringScorer`."""
-    check = getattr(scorer, "check_schedule", None)
-    if check is not None:
-        check(schedule)
+    call_hook(scorer, "check_schedule", schedule)
 
 
 @runtime_checkable

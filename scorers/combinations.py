@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from curate.component import Component, fingerprint
+from curate.component import Component, call_hook, fingerprint
 from curate.data.examples import Examples
 from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
-from curate.mixture.plan import Preflight
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Schedule
 from curate.run import MeasuringScorer, Run, Scorer, check_schedule, standalone
@@ -132,8 +131,7 @@ def _check_schedule(scorers: tuple[Any, ...], schedule: Schedule) -> None:
 
 def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
     for scorer in scorers:
-        if isinstance(scorer, Preflight):
-            scorer.check_examples(examples)
+        call_hook(scorer, "check_examples", examples)
 
 
 def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], BoolArray]:

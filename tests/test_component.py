@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn.cluster import KMeans as SklearnKMeans
 
-from curate.component import Component, describe, fingerprint, stateless
+from curate.component import Component, call_hook, describe, fingerprint, stateless
 from curate.errors import DataWarning, InputError
 from curate.proxy.proxy import Proxy
 from curate.recipe import construct
@@ -134,30 +134,37 @@ def test_what_hides_its_state_has_no_fingerprint(value: object) -> None:
 class Renamed(Component):
     """A component with a field that was called otherwise, and one that is gone."""
 
-    colored: bool = False
-    renamed: ClassVar[Mapping[str, str]] = {"colored": "colored"}
-    retired: ClassVar[Mapping[str, str]] = {"shade": "the color says it"}
+    hue: bool = False
+    renamed: ClassVar[Mapping[str, str]] = {"tint": "hue"}
+    retired: ClassVar[Mapping[str, str]] = {"shade": "the hue says it"}
 
 
 def test_an_earlier_name_of_a_field_is_read_and_warned_of_once() -> None:
-    with pytest.warns(DataWarning, match="colored is called colored now; rename it") as warned:
-        found = Renamed(colored=True)
+    with pytest.warns(DataWarning, match="tint is called hue now; rename it") as warned:
+        found = Renamed(tint=True)
     assert len(warned) == 1
-    assert found == Renamed(colored=True)
-    with pytest.warns(DataWarning, match="colored"):
-        assert construct(Renamed, {"colored": True}, "x") == found
+    assert found == Renamed(hue=True)
+    with pytest.warns(DataWarning, match="tint"):
+        assert construct(Renamed, {"tint": True}, "x") == found
 
 
 def test_a_renamed_field_keeps_its_place_in_the_fingerprint() -> None:
-    assert describe(Renamed(colored=True))["colored"] is True
-    assert "colored" not in describe(Renamed())
+    assert describe(Renamed(hue=True))["tint"] is True
+    assert "hue" not in describe(Renamed())
 
 
 def test_a_field_by_both_names_is_refused() -> None:
-    with pytest.raises(ValidationError, match="colored and colored are the same field"):
-        Renamed(colored=True, colored=True)
+    with pytest.raises(ValidationError, match="tint and hue are the same field"):
+        Renamed(tint=True, hue=True)
 
 
 def test_a_retired_field_is_read_and_not_used() -> None:
-    with pytest.warns(DataWarning, match="shade is not used any more: the color says it; remove it"):
+    with pytest.warns(DataWarning, match="shade is not used any more: the hue says it; remove it"):
         assert Renamed(shade=3) == Renamed()
+
+
+def test_an_optional_method_is_called_where_there_is_one() -> None:
+    assert call_hook("a", "upper") == "A"
+    assert call_hook("a", "check_ready") is None
+    with pytest.raises(ZeroDivisionError):  # what it raises is its own answer
+        call_hook(type("Part", (), {"check": lambda self, k: k / 0})(), "check", 1)

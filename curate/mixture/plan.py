@@ -22,26 +22,6 @@ from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import BoolArray, FloatArray, IntArray
 
-__all__ = [
-    "NOT_HARD",
-    "Augmenter",
-    "Demand",
-    "Kind",
-    "Measured",
-    "NewRows",
-    "Plan",
-    "Preflight",
-    "Price",
-    "Priced",
-    "Readiness",
-    "Realized",
-    "Realizer",
-    "fold",
-    "identity",
-    "realize",
-    "share_counts",
-]
-
 # Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.mixture.control_rows`.
 Kind = Literal["hard", "easy", "random"]
 
@@ -330,44 +310,16 @@ class Price:
 
 @runtime_checkable
 class Augmenter(Protocol):
-    """Changes what the dataset will hold. A left fold: each sees the plan so far."""
+    """Changes what the dataset will hold. A left fold: each sees the plan so far. Optional methods:
+
+    check_examples(examples): raises InputError where these examples cannot serve; called before anything is scored.
+    check_ready(): raises InputError or ExternalError where something outside is missing, such as a server; also of
+        generators; called before anything is scored.
+    realize(plan, examples, run) -> Realized: makes the rows of the one demand in `plan`, once all plans are folded. May
+        call a model or read other data. Needed where `plan` adds a `Demand`.
+    price(plan, examples, run) -> Price: what `realize` would still ask of a model, at most; asks nothing.
+    """
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """A new plan; free and deterministic, calls no model and reads no data."""
-        ...
-
-
-@runtime_checkable
-class Preflight(Protocol):
-    """A scorer or augmenter that can tell from the data alone that it will fail. Optional."""
-
-    def check_examples(self, examples: Examples) -> None:
-        """Raise InputError where these examples cannot serve; called before anything is scored."""
-        ...
-
-
-@runtime_checkable
-class Readiness(Protocol):
-    """An augmenter or generator that needs something outside, and can tell early that it is not there. Optional."""
-
-    def check_ready(self) -> None:
-        """Raise InputError or ExternalError where it is bound to fail; called before anything is scored."""
-        ...
-
-
-@runtime_checkable
-class Realizer(Augmenter, Protocol):
-    """An augmenter whose rows are not in the input: it makes them, once, after all plans are folded."""
-
-    def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
-        """New rows and the rejected ones, each with its reason. May call a model or read other data."""
-        ...
-
-
-@runtime_checkable
-class Priced(Realizer, Protocol):
-    """A Realizer whose rows cost requests to a model, and that can tell how many beforehand. Optional."""
-
-    def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
-        """What `realize` would still ask, at most; asks nothing."""
         ...

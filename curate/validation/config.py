@@ -11,7 +11,6 @@ from curate.component import Component
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.finetuning.config import Finetuning
-from curate.mixture.plan import Priced
 from curate.optimizers.sam import takes_two_gradients
 from curate.pipeline import Pipeline
 
@@ -197,10 +196,15 @@ def _unknown_arm(name: str, known: tuple[str, ...]) -> str:
 
 def copying(pipeline: Pipeline) -> list[Any]:
     """The augmenters that copy hard rows and can copy those of a control instead."""
-    found = [each for each in pipeline.augmenters if isinstance(each, Component) and not isinstance(each, Priced)]
+    found = [each for each in pipeline.augmenters if isinstance(each, Component) and not _writes(each)]
     return [each for each in found if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
 
 
 def synthesizing(pipeline: Pipeline) -> list[Any]:
     """The augmenters that write new rows."""
-    return [each for each in pipeline.augmenters if isinstance(each, Priced)]
+    return [each for each in pipeline.augmenters if _writes(each)]
+
+
+def _writes(augmenter: Any) -> bool:
+    """Whether a model writes its rows, so that they have a price."""
+    return callable(getattr(augmenter, "price", None))

@@ -18,7 +18,6 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation import evaluate
 from curate.finetuning import finetune
 from curate.finetuning.job import tokenized, with_length
-from curate.mixture.plan import Realizer
 from curate.models.trained_template import choose_template
 from curate.run import Run
 from curate.storage.places import local_path
@@ -232,4 +231,4 @@ def carry_out(work: Work, run: PlannedRun) -> None:
 
 
 def _writes_rows(augmenter: Any) -> bool:
-    return isinstance(augmenter, Realizer)
+    return callable(getattr(augmenter, "realize", None))

@@ -26,7 +26,7 @@ LONG_FILES = {
     "curate/data/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
     "curate/generators/decoding.py": "one batch of requests, from prompts to texts, each step reading the one before",
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
-    "curate/mixture/plan.py": "the plan and the protocols of whoever changes it, on one page",
+    "curate/mixture/plan.py": "the plan, the rows that come of it, and the protocol of augmenters, on one page",
     "curate/models/forward.py": "one forward pass for all model families, padded and packed",
     "curate/pipeline.py": "the main path, meant to be read top to bottom",
     "curate/proxy/trace.py": "training and measuring the proxy once, and what was measured",

@@ -1,0 +1,26 @@
+"""The page of protocols: every plug point of the library can be asked for, and its own components fit."""
+
+import curate.protocols as protocols
+from augmenters import Duplicate
+from curate.clusterers import KMeans
+from curate.generators import Transformers
+from curate.proxy.measures import MeanLoss
+from curate.reweighters import DynamicLoss
+from scorers import LossTrajectory
+
+OWN = {
+    "Augmenter": Duplicate(),
+    "Clusterer": KMeans(),
+    "Generator": Transformers(model="m"),
+    "Measure": MeanLoss(),
+    "MeasuringScorer": LossTrajectory(),
+    "Reweighter": DynamicLoss(),
+    "Scorer": LossTrajectory(),
+}
+
+
+def test_a_component_of_each_kind_fits_and_nothing_else_does() -> None:
+    assert set(OWN) == set(protocols.__all__)
+    for name, component in OWN.items():
+        assert isinstance(component, getattr(protocols, name))
+        assert not isinstance(object(), getattr(protocols, name))
