@@ -52,9 +52,9 @@ def weigh(
     Raises InputError for data that has a column `weight`, for weights of other rows (an id that no row has), and where
     all weights are 0.
     """
-    if "normalize" in reading:
-        warnings.warn("weigh(normalize=...) is called normalize now; rename it", DataWarning, stacklevel=2)
-        normalize = bool(reading.pop("normalize"))
+    if "normalise" in reading:
+        warnings.warn("weigh(normalise=...) is called normalize now; rename it", DataWarning, stacklevel=2)
+        normalize = bool(reading.pop("normalise"))
     if out is not None:
         check_place(data, local_path(out))
     loaded = data if isinstance(data, Loaded) else read(data, allow_curated=True, **curated_reading(data, reading)[0])

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
     parser.add_argument(
-        "--normalize", "--normalize", action="store_true", help="divide by the mean over the rows, which is then 1"
+        "--normalize", "--normalise", action="store_true", help="divide by the mean over the rows, which is then 1"
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     add_reading_arguments(parser)

@@ -46,7 +46,7 @@ class ADAPT(Component):
     similarity: Literal["embedding", "bm25"] = "embedding"
     tau: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     centered: bool = False
-    renamed: ClassVar[Mapping[str, str]] = {"centered": "centered"}
+    renamed: ClassVar[Mapping[str, str]] = {"centred": "centered"}
     mean_one: bool = False
     refresh_every: int = Field(default=100, ge=1)
 
