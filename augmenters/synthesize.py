@@ -147,7 +147,7 @@ class Synthesize(Component):
         (demand,) = plan.demands
         settings, sources, queue = self._begin(demand, examples, run)
         groups = queue.groups
-        with run.progress.stage("synthesise", len(groups), "rows") as stage:
+        with run.progress.stage("synthesize", len(groups), "rows") as stage:
             queue.on_finished = lambda _: stage.advance(1)
             queue.replay()
             if queue.left().requests:

@@ -134,11 +134,11 @@ def _planned(
 def _priced(price: Price, notes: list[str]) -> _Stage:
     skipped = f" ({price.skipped:,} cannot serve)" if price.skipped else ""
     notes.append(
-        f"synthesise: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
+        f"synthesize: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
         f"at most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"
     )
     work = f"{price.rows:,} rows{skipped}, at most {price.requests:,} requests"
-    return _Stage("synthesise", work, price.generated_tokens, cached=f"{price.stored:,} requests")
+    return _Stage("synthesize", work, price.generated_tokens, cached=f"{price.stored:,} requests")
 
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:

@@ -19,7 +19,7 @@ import curate.models
 from augmenters import Duplicate
 from curate.cli.main import main
 from curate.clusterers import KMeans
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.finetuning import Finetuning, finetune, read_run
 from curate.finetuning.data import training_data
 from curate.finetuning.weights import read_weights
@@ -89,6 +89,8 @@ def test_of_several_runs_the_mean(tmp_path: Path) -> None:
     normal = curate.weigh(table(), files, normalize=True).weights
     assert normal.mean() == pytest.approx(1)
     assert np.allclose(normal / normal[0], np.array(expected) / expected[0], rtol=1e-5)
+    with pytest.warns(DataWarning, match="called normalize now"):
+        assert np.array_equal(curate.weigh(table(), files, normalise=True).weights, normal)
 
 
 def test_a_row_that_was_not_drawn_counts_as_an_average_one(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_the_same_again_is_done_and_others_need_fresh(inputs: tuple[Path, Path],
     status, refused = call(*usual, "--normalize")
     assert (status, "--fresh" in refused["error"]) == (2, True)
     assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
-    assert call(*usual, "--normalize", "--fresh")[1]["weights"]["mean"] == pytest.approx(1)
+    assert call(*usual, "--normalise", "--fresh")[1]["weights"]["mean"] == pytest.approx(1)
     assert call(*usual, "--fresh")[1]["done_before"] is False
     assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
 

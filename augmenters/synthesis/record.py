@@ -82,7 +82,7 @@ def rejected_variants(groups: Sequence[VariantGroup]) -> list[dict[str, Any]]:
     return [
         {
             "example_id": new_id(group, variant),
-            "stage": "synthesise",
+            "stage": "synthesize",
             "reason": variant.outcome if variant.detail is None else f"{variant.outcome} ({variant.detail})",
             "content": variant.problem or (variant.proposal.text if variant.proposal else None),
         }

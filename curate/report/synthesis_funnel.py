@@ -73,7 +73,7 @@ class Rescored:
 
 
 def records(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of synthesis in a run.json; none where nothing was synthesised."""
+    """The records of synthesis in a run.json; none where nothing was synthesized."""
     found = run.get("synthesis")
     return [each for each in found if mapping(each, "outcomes")] if isinstance(found, list) else []
 

@@ -22,7 +22,7 @@ _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
 
 def new_problems(finished: Finished) -> dict[str, Any] | None:
-    """What the template shows, with the plotly figures by element id; None where nothing was synthesised."""
+    """What the template shows, with the plotly figures by element id; None where nothing was synthesized."""
     found = funnel.records(finished.run)
     rows = finished.counts.get("synthetic")
     if not found and not rows:

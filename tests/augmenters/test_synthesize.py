@@ -33,7 +33,7 @@ def test_every_proposal_is_accounted_for(cache: Path) -> None:
     outcomes = part.summary.record["outcomes"]
     assert sum(outcomes.values()) == part.summary.attempts.num_rows == 3 * part.summary.record["rows"]["started from"]
     assert outcomes["kept"] == len(part.rows) == dict(part.summary.record["funnel"])["kept"]
-    reasons = [r for r in curated.rejected.to_pylist() if r["stage"] in ("synthesise", "measure", "gate")]
+    reasons = [r for r in curated.rejected.to_pylist() if r["stage"] in ("synthesize", "measure", "gate")]
     assert len(reasons) == part.summary.attempts.num_rows - len(part.rows)
     counts = [count for _, count in part.summary.record["funnel"]]
     assert counts == sorted(counts, reverse=True)

@@ -142,11 +142,11 @@ def test_plan_tells_requests_and_tokens_and_asks_nothing(data: Path, capsys: pyt
         capsys.readouterr()
         assert main([word for word in planned if word not in ("--out", str(data.parent / "out"))]) == 0
         after = json.loads(capsys.readouterr().out)
-    (stage,) = [stage for stage in before["stages"] if stage["stage"] == "synthesise"]
+    (stage,) = [stage for stage in before["stages"] if stage["stage"] == "synthesize"]
     most = int(re.search(r"at most ([\d,]+) requests", stage["work"])[1].replace(",", ""))  # type: ignore[index]
     assert made <= most
     assert stage["tokens"] > 0
-    (stage,) = [stage for stage in after["stages"] if stage["stage"] == "synthesise"]
+    (stage,) = [stage for stage in after["stages"] if stage["stage"] == "synthesize"]
     assert "at most 0 requests" in stage["work"]
     assert stage["cached"] == f"{made} requests"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.reweighters import (
     ADAPT,
     DGA,
@@ -57,7 +57,10 @@ def test_adapt_can_look_at_differences_and_keep_the_size_of_updates() -> None:
     alike = torch.ones(3, dtype=torch.int64)
     plain = ADAPT(anchors="a", tau=0.1)._weights(similarity, alike)
     assert float(plain.max() / plain.min()) < 1.01
-    telling = ADAPT(anchors="a", tau=0.01, centered=True, mean_one=True)._weights(similarity, alike)
+    centered = ADAPT(anchors="a", tau=0.01, centered=True, mean_one=True)
+    with pytest.warns(DataWarning, match="centred is called centered now"):
+        assert ADAPT(anchors="a", tau=0.01, centred=True, mean_one=True) == centered
+    telling = centered._weights(similarity, alike)
     assert float(telling.max() / telling.min()) > 5
     assert float(telling.mean()) == pytest.approx(1)
     similarity = torch.tensor([-0.3, 0.1, 0.2])
