@@ -1,4 +1,5 @@
 from .adamw import AdamW as AdamW
+from .adamw import trainable as trainable
 from .functional_sam import FunctionalSAM as FunctionalSAM
 from .functional_sam import FunctionalSharpnessAwareOptimizer as FunctionalSharpnessAwareOptimizer
 from .muon import Muon as Muon
@@ -7,7 +8,6 @@ from .protocols import Closure as Closure
 from .protocols import DescentOptimizer as DescentOptimizer
 from .protocols import Optimizer as Optimizer
 from .protocols import SteppedOptimizer as SteppedOptimizer
-from .protocols import trainable as trainable
 from .sam import SAM as SAM
 from .sam import SharpnessAwareOptimizer as SharpnessAwareOptimizer
 from .sam import ascent as ascent

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from curate.component import Component
-from curate.optimizers.protocols import trainable
 
 if TYPE_CHECKING:
     import torch
@@ -49,3 +48,8 @@ class AdamW(Component):
         ]
         fused = all(p.device.type in ("cpu", "cuda") for _, p in named)
         return torch.optim.AdamW(groups, lr=peak, betas=self.betas, eps=self.eps, fused=fused)
+
+
+def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that require a gradient, each once (tied ones under their first name), in the model's order."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.optimizers.adamw import AdamW
-from curate.optimizers.protocols import refuse_sharded, trainable
+from curate.optimizers.adamw import AdamW, trainable
+from curate.optimizers.protocols import refuse_sharded
 
 if TYPE_CHECKING:
     import torch

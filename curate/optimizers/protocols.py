@@ -77,11 +77,6 @@ class Optimizer(Protocol):
         ...
 
 
-def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters that require a gradient, each once (tied ones under their first name), in the model's order."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
 def refuse_sharded(model: torch.nn.Module, name: str) -> None:
     """Raise InputError where a parameter is sharded (FSDP2), which the optimizer of that name does not support."""
     from torch.distributed.tensor import DTensor  # slow to import
