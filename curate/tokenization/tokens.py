@@ -1,7 +1,8 @@
-"""Token ids of a whole dataset, tokenized once and kept flat."""
+"""Flat arrays of the token ids of a dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,13 @@ class Tokens:
         cumulative = np.concatenate([[0], np.cumsum(self.supervised, dtype=np.int64)])
         return (cumulative[self.offsets[1:]] - cumulative[self.offsets[:-1]]).astype(np.int32)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
+        """The rows of all parts, one part after the other."""
+        flat = ("ids", "supervised", "valid", "prompt_cut", "completion_cut")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in flat}
+        return cls(**arrays, offsets=_offsets(np.concatenate([part.lengths for part in parts])))
+
     def slice(self, low: int, high: int) -> Tokens:
         """Rows low..high-1, without copying the token ids."""
         first, last = self.offsets[low], self.offsets[high]
@@ -65,7 +73,12 @@ class Tokens:
     def take(self, rows: IntArray) -> Tokens:
         """The given rows, in the given order, repeats allowed."""
         lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets = _offsets(lengths)
+        index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])  # (t,) into ids
         per_row = (self.valid[rows], self.prompt_cut[rows], self.completion_cut[rows])
         return Tokens(self.ids[index], self.supervised[index], offsets, *per_row)
+
+
+def _offsets(lengths: IntArray) -> IntArray:
+    """(n + 1,) int64 from (n,) lengths."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What is left of a row that is longer than it may be.
+"""Truncate rows that are longer than the maximum length.
 
 The oldest exchanges of a conversation go first, whole; then the left of what the system and tools say; then the left
 of the question; only then the right of the completion. A text is cut before it is tokenized where it is far too long.
@@ -42,8 +42,8 @@ class Encoded:
     completion_cut: int = 0
 
 
-class Ends:
-    """What one tokenizer needs at the ends of a row, found out once."""
+class SequenceEnds:
+    """Beginning and end of sequence as one tokenizer sets them, looked up once."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.eos = tokenizer.eos_token_id
@@ -78,14 +78,14 @@ class _Long(Encoded):
         return len(self.ids) + self.hidden_prompt + self.hidden_completion
 
 
-class Cut:
-    """Cuts rows to `max_length` tokens of one tokenizer."""
+class Truncation:
+    """Truncates rows to `max_length` tokens of one tokenizer."""
 
-    def __init__(self, tokenizer: Any, ends: Ends, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, ends: SequenceEnds, max_length: int) -> None:
         self.tokenizer, self.ends, self.max_length = tokenizer, ends, max_length
         self.enough = max_length + SPARE_TOKENS
-        self._known: dict[str, Any] = {}  # text -> how it is tokenized, see `prepare`
-        self._predicted: dict[str, list[int]] = {}
+        self._contexts: dict[str, Any] = {}  # text -> its encoding, see `prepare`
+        self._predicted: dict[str, list[int]] = {}  # text -> its token ids
 
     @property
     def window(self) -> int:
@@ -95,27 +95,29 @@ class Cut:
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """Tokenize some rows at once, on all cores, before they are cut one by one."""
         backend = _backend(self.tokenizer)
-        given, predicted = list[str](), list[str]()
+        contexts, predicted = list[str](), list[str]()
         for layout in layouts:
             if not layout.older:  # else it is not known yet of which turns
                 with suppress(RefusedRow):
-                    pieces = layout.pieces(0)
-                    given += ["".join(_shown(run, self.window)[0]) for run in _given(pieces)]
-                    predicted += [text[: self.window] for text, part in pieces if part not in CONTEXT]
-        encodings = [] if backend is None else backend.encode_batch(given, add_special_tokens=False)
-        self._known = dict(zip(given, encodings, strict=False))
+                    for is_context, run in _stretches(layout.pieces(0)):
+                        if is_context:
+                            contexts.append("".join(_shown(run, self.window)[0]))
+                        else:
+                            predicted += [text[: self.window] for text, _ in run]
+        encodings = [] if backend is None else backend.encode_batch(contexts, add_special_tokens=False)
+        self._contexts = dict(zip(contexts, encodings, strict=False))
         self._predicted = dict(zip(predicted, encode_batch(self.tokenizer, predicted), strict=True))
 
-    def __call__(self, layout: Layout) -> Encoded:
+    def encode(self, layout: Layout) -> Encoded:
         """The tokens of a row of any length. Raises RefusedRow."""
         window, row = self.window, layout
-        while (found := self._within(row, window)) is None:
+        while (encoded := self._within(row, window)) is None:
             window *= 4
             if row is layout and window > self.enough * self._longest:
                 # What so many characters do not have tokens enough for is white space that a tokenizer passes over,
                 # or words that it does not know, one token each.
                 row = Layout(_shortened(layout, self._longest), layout.older)
-        return found
+        return encoded
 
     @cached_property
     def _longest(self) -> int:
@@ -157,15 +159,15 @@ class Cut:
             row = self._encoded(layout.pieces(dropped), window)
         except RefusedRow:
             return None
-        completion = zip(row.ids, row.kinds, strict=True)
-        return row if any(kind == KINDS["completion"] and each != self.ends.eos for each, kind in completion) else None
+        answer = KINDS["completion"]
+        return row if any(k == answer and i != self.ends.eos for i, k in zip(row.ids, row.kinds, strict=True)) else None
 
     def _cut(self, row: _Long) -> Encoded:
         """What is kept of a row whose oldest exchanges are left out already."""
-        kinds = np.array(row.kinds, np.int8)
+        kinds = np.array(row.kinds, np.int8)  # (t,)
         completions = np.flatnonzero(kinds >= KINDS["completion"])
         first = int(completions[0]) if len(completions) else len(kinds)
-        kept = np.ones(len(kinds), np.bool_)
+        kept = np.ones(len(kinds), np.bool_)  # (t,)
         least = min(_LEAST, self.max_length // 2)
         begins = int(self.ends.bos is not None)
         own = least // _QUESTION_SHARE
@@ -173,8 +175,8 @@ class Cut:
         def drop(which: BoolArray, leaves: int, own: int = 0) -> None:
             """Drop the leftmost of such tokens until the row fits, `leaves` are given before it or `own` are left."""
             places = np.flatnonzero(kept & which)
-            given = int(kept[:first].sum()) - leaves if leaves else len(places)
-            kept[places[: max(min(int(kept.sum()) - self.max_length, given, len(places) - own), 0)]] = False
+            spare = int(kept[:first].sum()) - leaves if leaves else len(places)
+            kept[places[: max(min(int(kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
 
         before = np.arange(len(kinds)) < first
         before[:begins] = False
@@ -195,9 +197,9 @@ class Cut:
     def _encoded(self, pieces: list[Piece], window: int) -> _Long:
         """A row, of whose texts no more than `window` characters are tokenized at the side that may be kept."""
         row = _Long([], [])
-        for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT):
-            if given:
-                self._add_given(row, list(run), window)
+        for is_context, run in _stretches(pieces):
+            if is_context:
+                self._add_context(row, run, window)
             else:
                 for text, part in run:
                     self._add_predicted(row, text, part, window)
@@ -214,9 +216,9 @@ class Cut:
         row.ids += ids
         row.kinds += [KINDS[part]] * len(ids)
 
-    def _add_given(self, row: _Long, run: list[Piece], window: int) -> None:
-        """What is given, tokenized as one text; of a long piece its end, and as much of its beginning as tells how the
-        text before it is tokenized."""
+    def _add_context(self, row: _Long, run: list[Piece], window: int) -> None:
+        """A stretch of context, tokenized as one text; of a long piece its end, and as much of its beginning as decides
+        how the text before it is tokenized."""
         shown, ends = _shown(run, window)
         ids, pieces, starts = self._placed(shown)
         bounds = np.concatenate([[0], np.cumsum([len(text) for text in shown])])
@@ -241,18 +243,18 @@ class Cut:
                 [np.linspace(0, len(x), len(i), endpoint=False) for x, i in zip(texts, apart, strict=True)]
             )
             starts = np.concatenate([[0], bounds])[number] + within.astype(np.int64)
-            return [each for ids in apart for each in ids], np.stack([number, number], axis=1), starts
+            return [token for ids in apart for token in ids], np.stack([number, number], axis=1), starts
         joined = "".join(texts)
-        encoding = self._known.get(joined) or backend.encode(joined, add_special_tokens=False)
+        encoding = self._contexts.get(joined) or backend.encode(joined, add_special_tokens=False)
         spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         last = np.maximum(spans[:, 1] - 1, spans[:, 0])
-        pieces = np.stack([np.searchsorted(bounds, each, side="right") for each in (spans[:, 0], last)], axis=1)
+        pieces = np.stack([np.searchsorted(bounds, at, side="right") for at in (spans[:, 0], last)], axis=1)
         return list(encoding.ids), np.minimum(pieces, len(texts) - 1), spans[:, 0]
 
 
-def _given(pieces: list[Piece]) -> list[list[Piece]]:
-    """The runs of given pieces."""
-    return [list(run) for given, run in groupby(pieces, lambda piece: piece[1] in CONTEXT) if given]
+def _stretches(pieces: list[Piece]) -> list[tuple[bool, list[Piece]]]:
+    """Runs of pieces, and whether they are context or predicted."""
+    return [(is_context, list(run)) for is_context, run in groupby(pieces, lambda piece: piece[1] in CONTEXT)]
 
 
 def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, int] | None]]:
@@ -280,8 +282,8 @@ def _shortened(layout: Layout, most: int) -> Callable[[int], list[Piece]]:
     """The pieces with every run of white space, or of anything else, shortened in its middle to `most` characters."""
     run = re.compile(rf"\s{{{most + 1},}}|\S{{{most + 1},}}")
 
-    def shorter(found: re.Match[str]) -> str:
-        return found[0][: most // 2] + found[0][-(most // 2) :]
+    def shorter(match: re.Match[str]) -> str:
+        return match[0][: most // 2] + match[0][-(most // 2) :]
 
     return lambda dropped: [(run.sub(shorter, text), part) for text, part in layout.pieces(dropped)]
 
@@ -290,8 +292,8 @@ def _end(text: str, window: int) -> int:
     """Where an end of the text of `window` characters or more begins: behind a word, where every tokenizer may split,
     if there is such a place."""
     latest = len(text) - window
-    found = _WORD_END.search(text, max(latest - SPARE_TOKENS * CHARACTERS_PER_TOKEN, 0), max(latest, 0) + 1)
-    return found.end() if found and found.end() <= latest else max(latest, 0)
+    match = _WORD_END.search(text, max(latest - SPARE_TOKENS * CHARACTERS_PER_TOKEN, 0), max(latest, 0) + 1)
+    return match.end() if match and match.end() <= latest else max(latest, 0)
 
 
 def _backend(tokenizer: Any) -> Any:
