@@ -1,4 +1,4 @@
-"""One process or many: the same calls work without a process group and under torchrun.
+"""Collective operations that also work in one process, without a process group.
 
 Ranks share out the examples of each optimizer batch; what they add up is reduced here. Sums, not means:
 every rank already divides by the token count of the whole batch.
@@ -18,7 +18,7 @@ _BUCKET_ELEMENTS = 16 * 1024 * 1024  # 64 MiB of float32: enough to fill a link,
 
 
 def start() -> None:
-    """Join the process group that torchrun describes; nothing happens without torchrun or when joined."""
+    """Join torchrun's process group, on every rank; does nothing without torchrun or when joined already."""
     import torch
     import torch.distributed as dist
 
@@ -52,7 +52,7 @@ def local_device() -> torch.device:
 
 
 def barrier() -> None:
-    """Wait for all ranks."""
+    """Wait for all ranks. All ranks must call it."""
     import torch.distributed as dist
 
     if world_size() > 1:
@@ -60,7 +60,7 @@ def barrier() -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is true on at least one rank: the same answer on all."""
+    """Whether `flag` is true on at least one rank: the same answer on all, and all must call it."""
     import torch
 
     return bool(sum_(torch.tensor([int(flag)])).item())
@@ -76,7 +76,7 @@ def sum_(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
-    """Give every rank the values that rank 0 has in `tensors`, in place."""
+    """Give every rank the values that rank 0 has in `tensors`, in place. All ranks must call it."""
     import torch.distributed as dist
 
     if world_size() > 1:
@@ -85,7 +85,7 @@ def broadcast_(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def sum_gradients_(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Replace the gradients by their sums over all ranks, bit-identical on every rank.
+    """Replace the gradients by their sums over all ranks, bit-identical on every rank. All must call it.
 
     A parameter without a gradient on some ranks counts as zero there; one without a gradient on every rank
     keeps None, so that the optimizer leaves it alone exactly as it would in one process.

@@ -1,4 +1,4 @@
-"""Telling that memory has run out from everything else that can go wrong."""
+"""Detect out-of-memory errors, on this rank and on others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class OutOfMemory(Exception):
-    """Some part of a step did not fit, on one rank at least: all of them raise this."""
+    """Part of a step did not fit in the memory of another rank."""
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed: CUDA's error has a class of its own, the others are known by their words."""
+    """Whether an allocation failed: CUDA's error has its own class, others are recognized by their messages."""
     import torch
 
     words = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def on_all_ranks(compute: Callable[[], None], device: torch.device) -> None:
-    """Compute what asks nothing of other ranks; where memory runs out on one, no rank goes on to wait for it.
+    """Compute without collectives; where memory runs out on one rank, all ranks raise.
 
     The rank in question raises its own error, the others OutOfMemory. All ranks must call it.
     """

@@ -1,4 +1,4 @@
-"""Rows of a dataset as batches for a model: padded, or packed end to end."""
+"""Build batches from the rows of a dataset, padded or packed end to end."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -
     if pad_to is not None and pad_to < longest:
         raise InputError(f"pad_to is {pad_to} but a row has {longest} tokens; pad to at least that")
     column = np.arange(longest if pad_to is None else pad_to)
-    real = column < lengths[:, None]
-    index = np.where(real, tokens.offsets[positions][:, None] + column, 0)
+    real = column < lengths[:, None]  # (b, T)
+    index = np.where(real, tokens.offsets[positions][:, None] + column, 0)  # (b, T) into tokens.ids
     ids = np.where(real, tokens.ids[index], 0).astype(np.int64)
     labels = np.where(real & tokens.supervised[index], ids, -100)
     return Batch(torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(positions))
@@ -71,10 +71,10 @@ def pack_batch(tokens: Tokens, rows: npt.ArrayLike) -> Batch:
     prefix = shared_prefix(tokens, positions) if len(positions) > 1 else 0
     starts = tokens.offsets[positions] + prefix
     lengths = tokens.lengths[positions] - prefix
-    boundaries = prefix + np.concatenate([[0], np.cumsum(lengths)])
+    boundaries = prefix + np.concatenate([[0], np.cumsum(lengths)])  # (b + 1,)
     index = np.repeat(starts - boundaries[:-1], lengths) + np.arange(prefix, boundaries[-1])
     index = np.concatenate([tokens.offsets[positions[:1]].repeat(prefix) + np.arange(prefix), index])
-    ids = tokens.ids[index].astype(np.int64)
+    ids = tokens.ids[index].astype(np.int64)  # (t,)
     labels = np.where(tokens.supervised[index], ids, -100)
     return Batch(
         torch.from_numpy(ids)[None],

@@ -1,4 +1,4 @@
-"""Negative log-likelihood of tokens straight from hidden states, without the logits of a whole batch.
+"""Compute token losses straight from hidden states, without holding the logits of a whole batch.
 
 The vocabulary is walked in blocks with a running log-sum-exp, so that the logits in flight stay small enough
 for the cache of a CPU. The backward pass walks the same blocks again, recomputing each one's logits: the
@@ -84,19 +84,19 @@ class _TokenLosses(torch.autograd.Function):
     ) -> torch.Tensor:
         m = len(hidden)
         at = anchor or HeadPoint(hidden, weight, bias)
-        low = at.hidden.to(dtype)
-        peak = torch.full((m,), -torch.inf, device=hidden.device)
+        low = at.hidden.to(dtype)  # (m, d)
+        peak = torch.full((m,), -torch.inf, device=hidden.device)  # running maximum
         total = torch.zeros(m, device=hidden.device)
         picked = torch.zeros(m, device=hidden.device)
         for start, stop in _blocks(m, weight):
-            logits = _block_logits(low, at.weight, at.bias, start, stop, logit_map)
+            logits = _block_logits(low, at.weight, at.bias, start, stop, logit_map)  # (m, stop - start)
             inside = (targets >= start) & (targets < stop)
             value = logits.gather(1, (targets - start).clamp(0, stop - start - 1)[:, None])[:, 0]
             picked = torch.where(inside, value, picked)
             higher = torch.maximum(peak, logits.amax(dim=1))
             total = total * (peak - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(dim=1)
             peak = higher
-        normalizer = peak + total.log()
+        normalizer = peak + total.log()  # (m,)
         ctx.save_for_backward(hidden, weight, bias, targets, normalizer)
         ctx.logit_map, ctx.dtype, ctx.anchor = logit_map, dtype, anchor
         return normalizer - picked
@@ -113,7 +113,7 @@ class _TokenLosses(torch.autograd.Function):
         d_bias = torch.empty_like(bias) if want_bias else None
         for start, stop in _blocks(len(hidden), weight):
             logits = _block_logits(at_low, at.weight, at.bias, start, stop, ctx.logit_map)
-            d_logits = (logits - normalizer[:, None]).exp_()
+            d_logits = (logits - normalizer[:, None]).exp_()  # (m, stop - start)
             inside = ((targets >= start) & (targets < stop)).nonzero()[:, 0]
             d_logits[inside, targets[inside] - start] -= 1
             if ctx.anchor is not None and ctx.logit_map.softcap is not None:

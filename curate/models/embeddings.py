@@ -1,8 +1,8 @@
-"""Embeddings of examples from the hidden states that a forward pass has anyway.
+"""Embed examples as weighted means of the hidden states that a forward pass computes anyway.
 
 phi(x) = sum_j a_j h_j with a_j = j / sum_j' j' over the last layer's states h_1 .. h_(T-1) of the T tokens of a row,
-prompt included: later tokens have seen more of the row and weigh more (ADAPT, arXiv 2605.05227). The state of the last
-token predicts nothing, so no forward pass here computes it, and it is left out.
+prompt included: later tokens have seen more of the row and have larger weights (ADAPT, arXiv 2605.05227). The state of
+the last token predicts nothing, so no forward pass here computes it, and it is left out.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def embed(hidden: torch.Tensor, batch: Batch, lengths: torch.Tensor) -> torch.Te
     counted = (lengths - 1).clamp_min(0)
     total = (counted * (counted + 1) / 2).clamp_min(1)  # 1 + 2 + ... + (T - 1)
     if batch.cu_seqlens is None:
-        place = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
-        shares = torch.where(place <= counted[:, None], place / total[:, None], 0.0)
+        place = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)  # (T - 1,)
+        shares = torch.where(place <= counted[:, None], place / total[:, None], 0.0)  # (b, T - 1)
         return torch.bmm(shares[:, None].to(hidden.dtype), hidden)[:, 0].float()
     boundaries = batch.cu_seqlens.long()
     prefix, t = int(boundaries[0]), hidden.shape[1]
-    row = torch.repeat_interleave(boundaries.diff(), output_size=t - prefix)
+    row = torch.repeat_interleave(boundaries.diff(), output_size=t - prefix)  # (t - prefix,)
     place = torch.arange(1, t - prefix + 1, device=hidden.device) + 2 * prefix - boundaries[row]
-    shares = torch.where(place <= counted[row], place / total[row], 0.0)
-    own = torch.zeros(len(lengths), hidden.shape[2], device=hidden.device)
+    shares = torch.where(place <= counted[row], place / total[row], 0.0)  # (t - prefix,)
+    own = torch.zeros(len(lengths), hidden.shape[2], device=hidden.device)  # (b, d)
     own.index_add_(0, row, hidden[0, prefix:].float() * shares[:, None])
     common = torch.arange(1, prefix + 1, device=hidden.device, dtype=torch.float32) @ hidden[0, :prefix].float()
     return own + common / total[:, None]
@@ -74,17 +74,17 @@ def embeddings_of(
     check_embeddable(model)
     rows = np.arange(distributed.rank(), len(tokens), distributed.world_size())
     lengths = torch.from_numpy(tokens.lengths).to(device)
-    found = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)
+    embeddings = torch.zeros(len(tokens), model.get_output_embeddings().in_features, device=device)
 
-    def look() -> None:
+    def embed_rows() -> None:  # runs on every rank, on the rank's own rows
         for part in plan_batches(tokens.lengths[rows], budget) if len(rows) else []:
             batch = make_batch(tokens, rows[part]).to(device)
-            found[batch.rows] = embed(decoder_states(model, batch), batch, lengths[batch.rows])
+            embeddings[batch.rows] = embed(decoder_states(model, batch), batch, lengths[batch.rows])
 
     with preserve_state(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         model.eval()
-        on_all_ranks(look, device)
-    return distributed.sum_(found)
+        on_all_ranks(embed_rows, device)
+    return distributed.sum_(embeddings)
 
 
 def check_embeddable(model: Any) -> None:

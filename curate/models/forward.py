@@ -1,4 +1,4 @@
-"""Per-example losses of a causal language model: the one forward pass that scoring and training share.
+"""Compute per-example losses of a causal language model, in the one forward pass that scoring and training share.
 
 The decoder runs on whole rows, the LM head on supervised positions only and without ever holding the logits of
 a batch. How a model turns hidden states into logits is worked out once per model and checked against the
@@ -8,8 +8,7 @@ model's own logits; a model that does not pass runs whole, a few rows at a time:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from curate.errors import InputError
 from curate.models.batches import Batch
 from curate.models.cross_entropy import HeadPoint, LogitMap, token_losses
+from curate.models.modes import eval_mode
 from curate.models.varlen_attention import VARLEN, register_varlen
 
 PROBE_PEAK = 64.0  # largest logit of the probe: a soft-cap must show even in a model at its first step
@@ -125,7 +125,7 @@ def decoder_states(model: Any, batch: Batch) -> torch.Tensor:
     packed: torch.Tensor = decoder(
         input_ids=batch.input_ids,
         position_ids=(torch.arange(t, device=skipped.device) - F.pad(skipped, (prefix, 0)))[None],
-        # A four-dimensional mask is handed on as it is, which saves building a (t, t) one nobody reads.
+        # A four-dimensional mask is passed through as it is, which saves building a (t, t) one that nothing reads.
         attention_mask=torch.ones(1, 1, 1, t, dtype=torch.bool, device=skipped.device),
         use_cache=False,
         cu_seq_lens_q=boundaries,
@@ -193,7 +193,7 @@ def logit_map(model: Any) -> LogitMap | None:
     if type(head) is not torch.nn.Linear:  # a wrapped or quantized head computes something else
         return None
     if model not in _maps:
-        with torch.no_grad(), _evaluating(model), torch.autocast(head.weight.device.type, enabled=False):
+        with torch.no_grad(), eval_mode(model), torch.autocast(head.weight.device.type, enabled=False):
             _maps[model] = _probe(model, head)
     return _maps[model]
 
@@ -226,8 +226,8 @@ def _probe(model: Any, head: torch.nn.Linear) -> LogitMap | None:
         expected = model(input_ids=ids, use_cache=False).logits
     finally:
         handle.remove()
-    found = path.apply_(head(hidden * stretch).float()).to(expected.dtype)
-    return path if found.shape == expected.shape and _close(found, expected) else None
+    logits = path.apply_(head(hidden * stretch).float()).to(expected.dtype)
+    return path if logits.shape == expected.shape and _close(logits, expected) else None
 
 
 def _check_causal(model: Any, ids: torch.Tensor) -> None:
@@ -256,7 +256,7 @@ def allow_packing(model: Any) -> bool:
     device = ids.device
     decoder = model.get_decoder()
     register_varlen()
-    with torch.no_grad(), _evaluating(model), torch.autocast(device.type, enabled=False):
+    with torch.no_grad(), eval_mode(model), torch.autocast(device.type, enabled=False):
         rows = [torch.cat([ids[:5], ids[low:high]]) for low, high in ((5, 8), (8, 9), (9, 16), (16, 21))]
         alone = [decoder(input_ids=row[None], use_cache=False).last_hidden_state for row in rows]
         expected = torch.cat([alone[0][:, :5], *(hidden[:, 5:] for hidden in alone)], dim=1)
@@ -277,7 +277,7 @@ def _probe_ids(model: Any, count: int) -> torch.Tensor:
     return (torch.arange(count, device=weight.device) * 7919 + 13) % weight.shape[0]
 
 
-def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+def _close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     """Equal up to the order of the operations, at the scale of the largest value; a mistake is far larger.
 
     Raises InputError where the model itself gives no finite number to compare with.
@@ -285,17 +285,5 @@ def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     if not expected.isfinite().all():
         raise InputError("the model's own outputs are not finite; load weights that are, or lower the learning rate")
     exact = expected.dtype == torch.float32
-    tolerance = (1e-4 if found.device.type == "cpu" else 2e-3) if exact else 5e-2
-    return bool((found.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max())
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode restored after."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+    tolerance = (1e-4 if actual.device.type == "cpu" else 2e-3) if exact else 5e-2
+    return bool((actual.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max())

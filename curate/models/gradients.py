@@ -1,4 +1,4 @@
-"""Gradients of some rows that no optimizer steps along: of a domain, of a target, of a sample for an ascent."""
+"""Compute the mean gradient of some rows outside the training loop: of a domain, a target or a sample."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def mean_gradient(
     total = float(tokens.completion_tokens[rows].sum())
     mine = rows[distributed.rank() :: distributed.world_size()] if shared else rows
     parameters = [p for p in model.parameters() if p.requires_grad]
-    kept = [p.grad for p in parameters]
+    own_gradients = [p.grad for p in parameters]
 
-    def add_up() -> None:
+    def add_up() -> None:  # runs on every rank, on the rank's own rows
         for part in plan_batches(tokens.lengths[mine], budget) if len(mine) else []:
             losses = batch_losses(model, make_batch(tokens, mine[part]).to(device))
             with torch.autocast(device.type, enabled=False):
@@ -60,5 +60,5 @@ def mean_gradient(
                 distributed.sum_gradients_(parameters)
             return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         finally:
-            for parameter, grad in zip(parameters, kept, strict=True):
+            for parameter, grad in zip(parameters, own_gradients, strict=True):
                 parameter.grad = grad

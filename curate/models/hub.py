@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, a GGUF file, or one commit of a repository on the hub."""
+"""Locate the files of a model: a folder, a GGUF file, or one commit of a repository on the hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curate.errors import ExternalError, InputError
 from curate.models.model_files import SUFFIXES, TOKENIZER_FILES, unreadable
 from curate.storage.places import expanded
 
-# Said by every command that takes a model, whether as proxy, to fine-tune or to ask.
+# For every command that takes a model: as proxy, to fine-tune or to evaluate.
 _SCRATCH = "--proxy scratch (to fine-tune: --model scratch)"
 _REMEDY = f"give a local folder, or, where one may be trained from nothing, {_SCRATCH}, which needs no download"
 _HUB_SECONDS = 10.0
@@ -78,11 +78,11 @@ def _in_folder(name: str, path: Path) -> Place:
                 f"where you trust them (`model.save_pretrained(folder)`), or use {_SCRATCH}"
             )
         return Place(str(path))
-    found = sorted(file for file in path.glob("*.gguf") if file.is_file())  # no pipes, no links to nothing
-    if len(found) == 1:
-        return Place(str(path), str(found[0].absolute()))
+    weights = sorted(file for file in path.glob("*.gguf") if file.is_file())  # no pipes, no links to nothing
+    if len(weights) == 1:
+        return Place(str(path), str(weights[0].absolute()))
     raise InputError(
-        f"model folder {name!r} has no config.json and {len(found)} .gguf files; "
+        f"model folder {name!r} has no config.json and {len(weights)} .gguf files; "
         f"name one .gguf file, or a folder with one model, or use {_SCRATCH}"
     )
 

@@ -1,10 +1,11 @@
-"""Causal language models and their tokenizers: from a hub id, a folder, a GGUF file, or from scratch."""
+"""Load causal language models and their tokenizers from a hub id, a folder or a GGUF file."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def identify(name: str, revision: str | None = None, cache: Cache | None = None)
     if place.commit:
         return f"hub:{name}@{place.commit}"
     if not place.gguf:
-        check_files(name, Path(place.path))  # reads headers alone, long before anybody loads the weights
+        check_files(name, Path(place.path))  # reads headers alone, long before the weights are loaded
     return f"files:{file_digest(_files(place), cache)}"
 
 
@@ -35,8 +36,8 @@ def _files(place: Place) -> list[tuple[Path, str]]:
     if place.gguf:
         return [(Path(place.gguf), "gguf")]  # under whatever name
     folder = Path(place.path)
-    found = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
-    return [(path, name) for name, path in found if path.suffix in SUFFIXES]
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in files_under(folder))
+    return [(path, name) for name, path in files if path.suffix in SUFFIXES]
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -54,8 +55,10 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
 
 def _take_ends_from_file(tokenizer: Any, path: str) -> None:
-    """transformers 5.17 takes the beginning-of-sequence of a Llama's GGUF file for its end and the other way round, and
-    forgets whether to put it there."""
+    """Set begin- and end-of-sequence as the file has them.
+
+    transformers 5.17 swaps the two for a Llama's GGUF file, and drops the setting whether rows begin with one.
+    """
     import gguf
 
     fields = gguf.GGUFReader(path).fields
@@ -143,26 +146,23 @@ def context_length(name: str, revision: str | None = None, *, trust_remote_code:
     return context_of(config)
 
 
-class quiet:
-    """No progress bars of transformers between ours, and no report over many lines of what one line says."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off transformers' progress bars, and its reports over many lines of what one line says here."""
+    from transformers.utils import logging as transformers_logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        self.gguf = vars(importlib.import_module("transformers.modeling_gguf_pytorch_utils"))
-        self.bar = self.gguf["tqdm"]
-        self.gguf["tqdm"] = lambda items, **_: items  # a bar of its own, that nothing else turns off
-        self.active = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
-        self.logger = logging.getLogger("transformers.modeling_utils")
-        self.logger.addFilter(_is_error)  # its level would also decide what is looked at
-
-    def __exit__(self, *_: Any) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        self.gguf["tqdm"] = self.bar
-        self.logger.removeFilter(_is_error)
-        if self.active:
+    gguf = vars(importlib.import_module("transformers.modeling_gguf_pytorch_utils"))
+    bar, active = gguf["tqdm"], transformers_logging.is_progress_bar_enabled()
+    logger = logging.getLogger("transformers.modeling_utils")
+    gguf["tqdm"] = lambda items, **_: items  # a bar of its own, that nothing else turns off
+    transformers_logging.disable_progress_bar()
+    logger.addFilter(_is_error)  # its level would also decide what is looked at
+    try:
+        yield
+    finally:
+        gguf["tqdm"] = bar
+        logger.removeFilter(_is_error)
+        if active:
             transformers_logging.enable_progress_bar()
 
 

@@ -1,4 +1,4 @@
-"""Whether files hold all of a model: transformers draws weights that are missing at random, and goes on."""
+"""Check that files hold a complete model: transformers initializes missing weights at random and continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_HEADER = 25_000_000
 SUFFIXES = frozenset([".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".py"])
 _LFS = b"version https://git-lfs"
 _LAYERS = re.compile(r"(layers?|blocks?|block_count|depth)$")
-_FEW_LAYERS = 1000  # are built in no time; a window or a router may count in layers that a small model lacks
+_FEW_LAYERS = 1000  # are built instantly; a window or a router may count in layers that a small model lacks
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(.*weight)")
 _WHOLE_NUMBERS = ("I", "U", "BOOL")  # how the names of these types begin in safetensors
 
@@ -39,16 +39,16 @@ def check_files(name: str, folder: Path) -> dict[str, str]:
     Raises InputError that names the first weight that a file should hold and does not: because the file is missing,
     cut short or something else, or because the other experts of its layer have one.
     """
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for file, weights in weight_files(name, folder).items():
-        types = tensor_types(name, folder / file, weights)
-        missing = next((weight for weight in weights if weight not in types), None)
+        in_file = tensor_types(name, folder / file, weights)
+        missing = next((weight for weight in weights if weight not in in_file), None)
         if missing:
             raise InputError(f"model {name!r} lacks the weight {missing}, which {_INDEX} says is in {file}; {_AGAIN}")
-        found |= types
-    check_layers(name, _layer_counts(folder / "config.json"), len(found))
-    _check_experts(name, found)
-    return found
+        types |= in_file
+    check_layers(name, _layer_counts(folder / "config.json"), len(types))
+    _check_experts(name, types)
+    return types
 
 
 def weight_files(name: str, folder: Path) -> dict[str, list[str]]:
@@ -163,11 +163,11 @@ def _check_experts(name: str, tensors: Iterable[str]) -> None:
 def check_weights(name: str, model: Any, info: Mapping[str, Any], types: Mapping[str, str]) -> None:
     """Raise InputError for the first weight of a loaded model that did not come from its files.
 
-    info: what `from_pretrained` says with `output_loading_info`. types: what `check_files` said, where it was asked.
+    info: from `from_pretrained` with `output_loading_info`. types: from `check_files`, where that ran.
     Tied weights need be there once. A buffer may be absent if the model computes it (a table of angles), not if the
     model has a placeholder for it (one number everywhere), as for the bias of a router that was learned.
     """
-    shapes = {key: (tuple(found), tuple(wanted)) for key, found, wanted in info["mismatched_keys"]}
+    shapes = {key: (tuple(actual), tuple(expected)) for key, actual, expected in info["mismatched_keys"]}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     missing = [
         key
@@ -182,10 +182,10 @@ def check_weights(name: str, model: Any, info: Mapping[str, Any], types: Mapping
         )
     for key in model.state_dict():
         if key in shapes:
-            found, wanted = shapes[key]
+            actual, expected = shapes[key]
             raise InputError(
-                f"model {name!r}: the weight {key} has shape {found}, but its config.json asks for {wanted}; put back "
-                f"the config.json that belongs to it, or {_AGAIN}"
+                f"model {name!r}: the weight {key} has shape {actual}, but its config.json asks for {expected}; "
+                f"put back the config.json that belongs to it, or {_AGAIN}"
             )
     _check_types(name, model, parameters, types)
     unused = sorted(info["unexpected_keys"])

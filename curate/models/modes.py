@@ -1,4 +1,4 @@
-"""Modes, random states and weights of a model, put back as they were."""
+"""Save and restore the modes, random states and weights of a model; detect randomness in its forward pass."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def state_tensors(model: Any) -> dict[str, torch.Tensor]:
             seen.add(id(tensor))
             tensors[name] = tensor.detach()
     return tensors
+
+
+@contextmanager
+def eval_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode inside; every module's own mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Scoring: the mean loss of every row under a model, fast.
+"""Score rows: the mean loss of each under a model.
 
 An engine scores with a twin of the model, which shares its tensors (float32) or holds a bfloat16 copy of them,
 so that evaluation mode, packing and compilation never touch the model being trained. Batches are composed
@@ -23,7 +23,7 @@ from curate.models.forward import allow_packing, batch_losses, logit_map
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
-Layout = Literal["auto", "padded", "packed"]
+BatchLayout = Literal["auto", "padded", "packed"]
 
 # Floating-point operations from which compiling pays: it takes one to two minutes and saves some 8 % in float32 on
 # a CPU, where the matrix products are nearly everything, and more where they are fast.
@@ -35,15 +35,15 @@ WARM_UP = ((3, 37), (1, 41))  # (rows, tokens) of the batches that fix what is c
 class LossEngine:
     """Scores rows under the weights of `model`, which may go on training in place between calls of `refresh`.
 
-    precision: "auto", "float32" or "bfloat16"; `dtype` says what it came to.
+    precision: "auto", "float32" or "bfloat16"; `dtype` is the one in use.
     token_budget: tokens per batch, padding included.
     layout: "packed" puts rows end to end and runs a prompt prefix they share once; "padded" sorts rows by length
-        and pads. "auto" packs where the model is found to allow it; the attribute says what is done.
+        and pads. "auto" packs where the model allows it; the attribute is the one in use.
     compile: compile the decoder layers; "auto" does so if the `expected_tokens` of all calls (all rows times all
         checkpoints, whatever a cache may hold of them) repay it.
     float32_below: rows with fewer completion tokens are scored in float32 even where the precision is bfloat16,
         whose rounding errors so few tokens do not average out. 0 to never do so.
-    notes: what could not be done as asked, one line each.
+    notes: requests that could not be met, one line each.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LossEngine:
         *,
         precision: Precision = "auto",
         token_budget: int | None = None,
-        layout: Layout = "auto",
+        layout: BatchLayout = "auto",
         compile: Literal["auto"] | bool = "auto",
         expected_tokens: int = 0,
         float32_below: int = 8,
@@ -122,7 +122,7 @@ class LossEngine:
         batch = make_batch(tokens, rows) if self.layout == "padded" else pack_batch(tokens, rows)
         return batch_losses(self._twin, batch.to(self.device))
 
-    def _choose_layout(self, layout: Layout) -> Literal["padded", "packed"]:
+    def _choose_layout(self, layout: BatchLayout) -> Literal["padded", "packed"]:
         # A GPU has a kernel for packed attention in half precision only.
         wanted = layout == "packed" or (
             layout == "auto" and (self.device.type == "cpu" or self.dtype == torch.bfloat16)
@@ -220,7 +220,7 @@ def score_losses(
     *,
     precision: Precision = "auto",
     token_budget: int | None = None,
-    layout: Layout = "auto",
+    layout: BatchLayout = "auto",
     compile: Literal["auto"] | bool = "auto",
     device: torch.device | str | None = None,
 ) -> FloatArray:

@@ -1,4 +1,4 @@
-"""A small transformer and its tokenizer, made from the data itself."""
+"""Build a small transformer and its tokenizer from the data itself."""
 
 from __future__ import annotations
 

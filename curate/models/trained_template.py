@@ -1,4 +1,4 @@
-"""The template that a model was fine-tuned with, kept with its tokenizer for whoever is given the model later."""
+"""The prompt template that a model was fine-tuned with, saved in its tokenizer's configuration."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.models.hub import Place, locate
+from curate.models.scratch import SCRATCH
 from curate.tokenization.chat_template import HAD_TEMPLATE
 from curate.tokenization.templates import resolve_template
 
-# In tokenizer_config.json, beside the chat template. transformers hands on keys that it does not know, so this one
-# survives whatever loads a tokenizer and saves it again.
+# In tokenizer_config.json, beside the chat template. transformers keeps keys that it does not know, so this one
+# survives loading a tokenizer and saving it again.
 KEY = "training_template"
 _FILE = "tokenizer_config.json"
 _NAMES = ("alpaca", "plain", "chat")
 
 
 def record_template(tokenizer: Any, template: str) -> None:
-    """Note the template for `save_pretrained`; rows of mere text have none, and leave what is noted."""
+    """Record the template for `save_pretrained`; text rows have none and leave the recorded one."""
     if template in _NAMES:
         tokenizer.init_kwargs[KEY] = template
         tokenizer.init_kwargs.pop(HAD_TEMPLATE, None)
@@ -29,18 +30,16 @@ def record_template(tokenizer: Any, template: str) -> None:
 
 
 def recorded_template(model: str, revision: str | None = None) -> str | None:
-    """The template that is noted in a model folder or hub id; None where none is, or the model cannot be had."""
+    """The template that is recorded in a model folder or hub id; None where there is none, or no such model."""
     try:
         place = locate(model, revision)
-        path = None if place.gguf else _config(place)
-        found = None if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except (InputError, ExternalError, OSError, ValueError):  # whoever loads the tokenizer says what is wrong
+        return None if place.gguf else _template_in(json.loads(_config(place).read_text(encoding="utf-8")))
+    except (InputError, ExternalError, OSError, ValueError):  # loading the tokenizer reports what is wrong
         return None
-    return _known(found)
 
 
-def _known(settings: Any) -> str | None:
-    """The template in settings of a tokenizer."""
+def _template_in(settings: Any) -> str | None:
+    """The template recorded in the configuration of a tokenizer."""
     name = settings.get(KEY) if isinstance(settings, dict) else None
     return name if name in _NAMES else None
 
@@ -50,38 +49,40 @@ def _config(place: Place) -> Path:
         return Path(place.path) / _FILE
     import huggingface_hub
 
-    found = huggingface_hub.hf_hub_download(place.path, _FILE, revision=place.commit, local_files_only=place.offline)
-    return Path(found)
+    return Path(
+        huggingface_hub.hf_hub_download(place.path, _FILE, revision=place.commit, local_files_only=place.offline)
+    )
 
 
 def choose_template(settings: Any, shape: str, tokenizer: Any = None) -> str:
-    """The template for rows of a shape: as given, else the one that the model was trained with, else the default.
+    """The template for rows of a shape: as set, else the one that the model was trained with, else the default.
 
     settings: a `Proxy` or `Finetuning`. tokenizer: of its model, where that is loaded. Warns (DataWarning) where the
-    model was trained with another template than it is to be given.
+    model was trained with another template.
     """
-    if settings.scratch:
-        kept = None
+    scratch = settings.model == SCRATCH
+    if scratch:
+        trained = None
     elif tokenizer is not None:
-        kept = _known(getattr(tokenizer, "init_kwargs", None))
+        trained = _template_in(getattr(tokenizer, "init_kwargs", None))
     else:
-        kept = recorded_template(settings.model, settings.revision)
-    if settings.template == "auto" and kept is not None and shape not in ("text", "messages"):
-        return kept
-    found = resolve_template(settings.template, shape, settings.scratch)
-    remedy = (
-        f"leave the template out, or set it to {kept}" if shape != "messages" else "messages take the chat template"
-    )
-    warn_of_template_change(settings.model, kept, found, remedy)
-    return found
+        trained = recorded_template(settings.model, settings.revision)
+    if settings.template == "auto" and trained is not None and shape not in ("text", "messages"):
+        return trained
+    template = resolve_template(settings.template, shape, scratch)
+    remedy = "messages take the chat template"
+    if shape != "messages":
+        remedy = f"leave the template out, or set it to {trained}"
+    warn_of_template_change(settings.model, trained, template, remedy)
+    return template
 
 
-def warn_of_template_change(model: str, kept: str | None, given: str, remedy: str) -> None:
-    """One line where a model is not given the template that it was trained with; mere text has none."""
-    if kept is not None and given not in (kept, "none"):
+def warn_of_template_change(model: str, trained: str | None, template: str, remedy: str) -> None:
+    """Warn (DataWarning) where a model gets another template than it was trained with; text rows have none."""
+    if trained is not None and template not in (trained, "none"):
         warnings.warn(
-            f"the model {model} was fine-tuned with template {kept} and is given {given}, so its losses start higher "
-            f"than they need to; {remedy}",
+            f"the model {model} was fine-tuned with template {trained} and is given {template}, so its losses start "
+            f"higher than they need to; {remedy}",
             DataWarning,
             stacklevel=3,
         )

@@ -148,13 +148,13 @@ def _fused(
     lengths = boundaries.diff() + prefix
     if prefix:
         whole = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-        index = torch.arange(int(whole[-1]), device=query.device)
+        index = torch.arange(int(whole[-1]), device=query.device)  # (all rows with their prefixes,)
         row = torch.searchsorted(whole, index.to(torch.int32), right=True) - 1
         inside = index - whole[row]
         index = torch.where(inside < prefix, inside, inside + boundaries[row] - prefix)
-        kept = (inside >= prefix) | (row == 0)
+        own = (inside >= prefix) | (row == 0)
     else:
-        whole, index, kept = boundaries, None, None
+        whole, index, own = boundaries, None, None
     groups = query.shape[1] // key.shape[1]
     flat = []
     for part, count in ((query, 1), (key, groups), (value, groups)):
@@ -170,4 +170,4 @@ def _fused(
         raise RuntimeError("this torch has no packed attention with a sliding window; upgrade torch")
     kernel: Any = varlen_attn
     output: torch.Tensor = kernel(*flat, whole, whole, longest, longest, scale=scaling, **options)
-    return (output if kept is None else output[kept])[None]
+    return (output if own is None else output[own])[None]

@@ -1,4 +1,4 @@
-"""Examples as tokens of one proxy, tokenized when first asked for; what is asked for most often is in the cache."""
+"""Tokens of a dataset, computed on first use, with row lengths and validity in the cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARRAYS = ("valid", "tokens", "lengths", "prompt_cut", "completion_cut")
 
 @dataclass(frozen=True)
 class RowValidity:
-    """What tokenizing n examples says about each.
+    """Lengths and validity of n tokenized rows.
 
     valid: (n,) bool, rows with completion text; tokens: (n,) int32 completion tokens; lengths: (n,) int64 all tokens;
     prompt_cut, completion_cut: (n,) int32, see `curate.tokenization.tokens.Tokens`.
@@ -56,7 +56,7 @@ class RowValidity:
 
 
 def truncation_facts(rows: RowValidity | Tokens, name: str = "rows_truncated") -> dict[str, int]:
-    """How many rows were longer than max_length (by that name), and what of how many of them was cut, for a record."""
+    """Counts of rows that were longer than max_length (under `name`) and of what was cut from them, for a record."""
     return {
         name: int(rows.truncated.sum()),
         "prompts_cut": int((rows.prompt_cut > 0).sum()),
@@ -66,7 +66,10 @@ def truncation_facts(rows: RowValidity | Tokens, name: str = "rows_truncated") -
 
 @dataclass(frozen=True)
 class CachedTokens:
-    """tokenizer: makes it, or hands it out; called only if something is missing. key: of `rows` in the cache."""
+    """Tokens of `examples`, computed on first use.
+
+    tokenizer: returns it; called only if something is missing. key: of `rows` in the cache.
+    """
 
     examples: Examples
     tokenizer: Callable[[], Any]
@@ -102,14 +105,14 @@ class CachedTokens:
         return tokens, refused
 
     def report_refused(self) -> None:
-        """A line about rows that the template cannot render, if there are any."""
+        """Print a line about rows that the template cannot render, if there are any."""
         if refused := self.rows.refused:
             first = min(refused)
             self.progress.note(f"  {len(refused):,} rows cannot be scored, e.g. row {first}: {refused[first]}")
 
     @property
     def known(self) -> bool:
-        """Whether the cache has `rows`."""
+        """Whether the cache holds `rows`."""
         return self.cache.get("rows", self.key) is not None
 
     @cached_property

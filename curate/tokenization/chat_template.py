@@ -1,4 +1,4 @@
-"""Conversations as a tokenizer's chat template renders them, with the turns found in the text."""
+"""Render conversations with a tokenizer's chat template, and locate the turns in the text."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
     """
     if settings.get(HAD_TEMPLATE):
         raise InputError(
-            f"{name} was fine-tuned with a chat template that is no longer there (chat_template.jinja, beside its "
-            "tokenizer); put the file back, or run its `curate finetune` command again with --fresh"
+            f"{name} was fine-tuned with a chat template that is missing (chat_template.jinja, beside its "
+            "tokenizer); put the file back, or rerun its `curate finetune` command with --fresh"
         )
 
 
@@ -63,8 +63,8 @@ class Chat:
         sizes = [sum(len(turn["content"]) + _TURN_CHARACTERS for turn in turns[a:b]) for a, b in pairwise(begins)]
 
         def pieces(dropped: int) -> list[Piece]:
-            kept = [*turns[:preamble], *turns[begins[dropped] :]]
-            return self._pieces(kept, _parts(kept, preamble, preamble + begins[-1] - begins[dropped]))
+            rest = [*turns[:preamble], *turns[begins[dropped] :]]
+            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - begins[dropped]))
 
         return Layout(pieces, sizes)
 
@@ -118,9 +118,9 @@ class Chat:
         for number, literal in zip(numbers, literals, strict=True):
             content = turns[number]["content"]
             fitting = (
-                position + len(each)
-                for each in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
-                if text.startswith(each, position) and text.startswith(literal, position + len(each))
+                position + len(shown)
+                for shown in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
+                if text.startswith(shown, position) and text.startswith(literal, position + len(shown))
             )
             end = next(fitting, None)
             if end is None:
@@ -143,9 +143,9 @@ class Chat:
     def _one_by_one(self, turns: list[Turn], parts: list[Part], text: str) -> list[Span]:
         """The same for a template that looks into the contents: of each turn, what it keeps."""
         wanted = [k for k, part in enumerate(parts) if part != "frame" and turns[k]["content"]]
-        found = [span for k in wanted if (span := self._kept(turns, k, text)) is not None]
+        candidates = [span for k in wanted if (span := self._kept(turns, k, text)) is not None]
         spans: list[Span] = []
-        for span in sorted(found, key=lambda span: span[1]):
+        for span in sorted(candidates, key=lambda span: span[1]):
             if not spans or spans[-1][2] <= span[1]:
                 spans.append(span)
             elif parts[spans[-1][0]] != "completion":  # what is shown within an answer is part of it
@@ -160,8 +160,8 @@ class Chat:
         answer = turns[k]["role"] == "assistant"
         try:
             probe = self._render([*turns[:k], {**turns[k], "content": placeholder}, *turns[k + 1 :]])
-            left, found, right = probe.partition(placeholder)
-            if not found or _is_without(text, probe, len(left), len(probe) - len(right)):
+            left, separator, right = probe.partition(placeholder)
+            if not separator or _is_without(text, probe, len(left), len(probe) - len(right)):
                 return None
             if answer and not text.startswith(left):
                 # Around its last answer a template may show thoughts, if only that there are none.
@@ -171,10 +171,10 @@ class Chat:
         start, end = len(left), len(text) - len(right)
         if not (text.startswith(left) and text.endswith(right) and start <= end):
             return self._missing(answer)
-        kept = _without_spaces(text[start:end])
-        if kept not in _without_spaces(turns[k]["content"]):
+        shown = _without_spaces(text[start:end])
+        if shown not in _without_spaces(turns[k]["content"]):
             return self._missing(answer)
-        return (k, start, end) if kept else None
+        return (k, start, end) if shown else None
 
     def _missing(self, answer: bool) -> Span | None:
         if not answer:

@@ -1,4 +1,4 @@
-"""A row as a template lays it out: what a model is given, what it is to predict, and what may be left out."""
+"""Layout of a rendered row: which pieces are context, which are predicted, and which may be dropped."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ class Layout:
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """The same with each run of given text as one piece "prompt"."""
-    found: list[Piece] = []
+    """The pieces with each run of context as one piece "prompt"."""
+    runs: list[Piece] = []
     for text, part in pieces:
-        if part in CONTEXT and found and found[-1][1] == "prompt":
-            found[-1] = (found[-1][0] + text, "prompt")
+        if part in CONTEXT and runs and runs[-1][1] == "prompt":
+            runs[-1] = (runs[-1][0] + text, "prompt")
         else:
-            found.append((text, "prompt" if part in CONTEXT else part))
-    return found
+            runs.append((text, "prompt" if part in CONTEXT else part))
+    return runs
 
 
 def last_completion(row: Sequence[Piece]) -> list[Piece]:
     """A row with its last completion alone to be predicted, and all before it as one prompt."""
-    return joined(_given_before_last(row))
+    return joined(_predict_last(row))
 
 
 def only_last(layout: Layout) -> Layout:
-    """The row with its last completion alone to be predicted; earlier ones are given."""
-    return Layout(lambda dropped: _given_before_last(layout.pieces(dropped)), layout.older)
+    """The row with its last completion alone to be predicted; earlier ones are context."""
+    return Layout(lambda dropped: _predict_last(layout.pieces(dropped)), layout.older)
 
 
-def _given_before_last(row: Sequence[Piece]) -> list[Piece]:
+def _predict_last(row: Sequence[Piece]) -> list[Piece]:
     last = max((k for k, (_, part) in enumerate(row) if part == "completion"), default=len(row))
     before: list[Piece] = [(text, part if part in CONTEXT else "frame") for text, part in row[:last]]
     return [*before, *row[last:]]

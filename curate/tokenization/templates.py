@@ -1,7 +1,7 @@
-"""Text around an example: which characters a model sees, and which of them it is asked to predict.
+"""Render examples as text: which characters a model sees, and which of them it predicts.
 
-A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. What is given and what is
-predicted are tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
+A rendered example is a list of (text, part) pieces, see `curate.tokenization.layouts`. Context and predictions
+are tokenized apart, so that the boundary between prompt and completion is exact: a tokenizer cannot merge
 across it.
 """
 
@@ -53,26 +53,26 @@ def resolve_template(template: Template, shape: str, scratch: bool) -> str:
 
 
 def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int, int], list[list[Piece]]]:
-    """Function (low, high) -> pieces of rows low..high-1, whole, what is given before a completion as one piece.
+    """Function (low, high) -> pieces of rows low..high-1, whole, the context before a completion as one piece.
 
     template: what `resolve_template` returned. Raises InputError for a conversation that the template refuses.
     """
     layout = layouts(examples, template, tokenizer)
 
     def render(low: int, high: int) -> list[list[Piece]]:
-        found = []
+        rows = []
         for k, row in enumerate(layout(low, high)):
             try:
-                found.append(joined(row.pieces(0)))
+                rows.append(joined(row.pieces(0)))
             except RefusedRow as error:
                 raise InputError(f"row {low + k}: {error}; {REFUSED_REMEDY}") from error
-        return found
+        return rows
 
     return render
 
 
 def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
-    """Function (low, high) -> layouts of rows low..high-1, which tell what may be left out of a row that is too long.
+    """Function (low, high) -> layouts of rows low..high-1, which say what may be dropped from a row that is too long.
 
     template: what `resolve_template` returned. A tokenizer without a chat template gets plain role headings.
     """
@@ -89,8 +89,8 @@ def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
     wrap = _alpaca if template == "alpaca" else _plain
     if examples.shape == "instruction":
         return lambda low, high: [
-            fixed([*wrap(instruction, given), (output, "completion")])
-            for instruction, given, output in _instructions(examples, low, high)
+            fixed([*wrap(instruction, context), (output, "completion")])
+            for instruction, context, output in _instructions(examples, low, high)
         ]
     return lambda low, high: [
         fixed([*wrap(prompt, ""), (completion, "completion")]) for prompt, completion in _prompts(examples, low, high)
@@ -102,24 +102,24 @@ def fixed(pieces: Sequence[Piece]) -> Layout:
     return Layout(lambda _: list(pieces))
 
 
-def _alpaca(instruction: str, given: str) -> list[Piece]:
+def _alpaca(instruction: str, context: str) -> list[Piece]:
     # Joined and not formatted: braces in the data must stay data.
-    if given:
+    if context:
         head, tail = _ALPACA_INPUT.split("{instruction}")
         middle, end = tail.split("{input}")
         return [
             (head, "prompt"),
             (instruction, "question"),
             (middle, "prompt"),
-            (given, "question"),
+            (context, "question"),
             (end, "prompt"),
         ]
     head, end = _ALPACA.split("{instruction}")
     return [(head, "prompt"), (instruction, "question"), (end, "prompt")]
 
 
-def _plain(instruction: str, given: str) -> list[Piece]:
-    return [(f"{instruction}\n{given}\n" if given else f"{instruction}\n", "question")]
+def _plain(instruction: str, context: str) -> list[Piece]:
+    return [(f"{instruction}\n{context}\n" if context else f"{instruction}\n", "question")]
 
 
 def _prompts(examples: Examples, low: int, high: int) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Rows that a model cannot learn from, found once they are tokenized and before anything is trained on them."""
+"""Check that tokenized rows can be trained on: the template renders them, and they have completion text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROUND = 64  # tokens; to whose multiples a length that would do is rounded up
 class Rules:
     """What is done about unusable rows.
 
-    drop: leave out what the template refuses, and put up with any share of rows without completion text.
+    drop: leave out what the template refuses, and accept any share of rows without completion text.
     max_length: tokens per row. option: how a user sets it, with N for the number.
     """
 
@@ -35,7 +35,7 @@ class Rules:
 def check_usable(rows: RowValidity, examples: Examples, numbers: IntArray, rules: Rules) -> None:
     """Raise InputError for a row that the template refuses, or too many without completion text, unless dropped.
 
-    rows: what tokenizing the n examples says; numbers: (n,) position of each in the input as read.
+    rows: of the n tokenized examples; numbers: (n,) position of each in the input as read.
     """
     if rows.refused and (not rules.drop or len(rows.refused) == len(examples)):
         first = min(rows.refused)
@@ -67,7 +67,7 @@ def _refuse_invalid(
     what = f"{'all ' if count == usable else ''}{count:,} of {usable:,} rows are invalid"
     what += f" (more than {MAX_INVALID:.0%})" if count < usable else ""
     where = f"row {numbers[row]} (counted from 0 in the input, id {examples.ids[row].as_py()})"
-    proceed = "" if count == usable else "; --on-bad-row drop goes on without them"
+    proceed = "" if count == usable else "; --on-bad-row drop continues without them"
     if by_length:
         whole = rows.lengths + rows.prompt_cut + rows.completion_cut
         needed = -(-int(whole[cut].max()) // _ROUND) * _ROUND
@@ -88,7 +88,7 @@ def _answer_column(examples: Examples) -> str:
 
 
 def refused_records(refused: Mapping[int, str], examples: Examples, numbers: IntArray) -> list[dict[str, Any]]:
-    """What is kept of rows that a template refuses; see `curate.curated.rejected_table`."""
+    """Records of rows that a template refuses; see `curate.curated.rejected_table`."""
     ids = examples.ids
     return [
         {"row": int(numbers[k]), "example_id": ids[k].as_py(), "stage": "template", "reason": reason, "content": None}
@@ -100,12 +100,12 @@ def without_refused(loaded: Loaded, refused: Mapping[int, str]) -> Loaded:
     """The rows that the template renders; the others are on record as rejected."""
     if not refused:
         return loaded
-    kept = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))
+    accepted = np.setdiff1d(np.arange(len(loaded.examples)), list(refused))
     records = refused_records(refused, loaded.examples, loaded.rows)
     return replace(
         loaded,
-        examples=loaded.examples.take(kept),
-        rows=loaded.rows[kept],
+        examples=loaded.examples.take(accepted),
+        rows=loaded.rows[accepted],
         rejected=[*loaded.rejected, *records],
         as_read=loaded.as_read or loaded,
     )

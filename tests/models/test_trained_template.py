@@ -184,7 +184,7 @@ def test_a_chat_template_that_is_lost_is_missed_and_role_headings_never_take_its
     model = tmp_path / "run" / "model"
     assert resolve_mode(str(model), "auto") == "chat"
     (model / "chat_template.jinja").unlink()
-    lost = "was fine-tuned with a chat template that is no longer there"
+    lost = "was fine-tuned with a chat template that is missing"
     with pytest.raises(InputError, match=lost):
         tuned(str(model), tmp_path / "again", CHAT)
     with pytest.raises(InputError, match=lost):
