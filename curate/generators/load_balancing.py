@@ -1,4 +1,4 @@
-"""Where servers are, how much each is asked at a time, and which of them are up."""
+"""Load balancing over servers: their addresses and keys, their windows of concurrent requests, which are up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from curate.errors import InputError
 from curate.generators.payloads import Served
 
-KEY_VARIABLE = "OPENAI_API_KEY"  # in which everybody's clients look for the key
-FIRST_WINDOW = 32.0  # requests asked of a server at a time, to begin with
+KEY_VARIABLE = "OPENAI_API_KEY"  # where the clients of OpenAI look for the key
+FIRST_WINDOW = 32.0  # concurrent requests of one server, at first
 
 
 def check_url(url: str) -> str:
@@ -26,7 +26,7 @@ def check_url(url: str) -> str:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError("url cannot be read; write it like http://127.0.0.1:8000") from error
+        raise InputError("url is not valid; write it like http://127.0.0.1:8000") from error
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InputError(
             f"url of {host!r} holds credentials, a query or a fragment; give http(s)://host:port[/path] alone and put "
@@ -50,7 +50,7 @@ def key_in(variable: str) -> str | None:
     if not (key.isascii() and key.isprintable()):
         raise InputError(
             f"the key in the environment variable {variable} holds a character that no key has (a line break, a "
-            "control character, or none of ASCII); set it anew"
+            "control character, or one outside ASCII); set it again"
         )
     return key or None
 
@@ -66,26 +66,26 @@ def check_key_travels_safely(url: str, variable: str) -> None:
 
 
 def key_refusal(url: Any, variable: Any, given: Container[str]) -> str | None:
-    """Why a recipe's servers do not get the key in a variable, and the option that changes that; None = they do.
+    """Why the servers of a recipe do not get the key in a variable, and the option that allows it; None = allowed.
 
-    Otherwise whoever wrote the recipe would be sent any variable of the environment. given: options that were typed;
-    "--url URL" lets that server have the key in `KEY_VARIABLE`, "--send-key VARIABLE" all servers that variable. What
-    is of a wrong type is left to whoever checks the fields.
+    Otherwise a recipe could have any environment variable sent to its author. given: options that were typed; "--url
+    URL" lets that server have the key in `KEY_VARIABLE`, "--send-key VARIABLE" all servers that variable. Values of a
+    wrong type are left to the validation of the fields.
     """
     urls = [each for each in (url if isinstance(url, list | tuple) else [url]) if isinstance(each, str)]
     if not isinstance(variable, str) or f"--send-key {variable}" in given:
         return None
-    asked = [each for each in urls if variable != KEY_VARIABLE or not (_is_here(each) or f"--url {each}" in given)]
-    if not asked or key_in(variable) is None:
+    refused = [each for each in urls if variable != KEY_VARIABLE or not (_is_here(each) or f"--url {each}" in given)]
+    if not refused or key_in(variable) is None:
         return None
     return (
-        f"the key in the environment variable {variable} would be sent to {check_url(asked[0])}, which is not done "
+        f"the key in the environment variable {variable} would be sent to {check_url(refused[0])}, which is not done "
         f"unasked; pass {shlex.join(['--send-key', variable])} if you trust it"
     )
 
 
 def _is_here(url: str) -> bool:
-    """Whether the server of a usable URL is on this machine."""
+    """Whether the server of a valid URL is on this machine."""
     return _is_loopback(urlsplit(check_url(url)).hostname or "")
 
 
@@ -98,27 +98,27 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(eq=False)
 class Endpoint:
-    """One server. Its window, the requests it has at a time, grows while it copes and is halved when it does not."""
+    """One server. Its window of concurrent requests grows while it keeps up, and is halved when it is overloaded."""
 
     url: str
     served: Served | None = None  # None = down
-    fault: str = ""  # why it could not be reached
-    log: str = ""  # of a server of our own
+    fault: str = ""  # why it is unreachable
+    log: str = ""  # of a local server
     heard_at: float = 0.0  # when it last answered anything
-    hung: bool = False  # it answers nothing: left alone as long as others are up
+    hung: bool = False  # answers nothing: left out while others are up
     window: float = FIRST_WINDOW
     in_flight: int = 0
-    starting: bool = True  # until it was first too much, the window doubles with each round
+    starting: bool = True  # until the first overload, the window doubles with each round
     cut_at: float = 0.0
     paused_until: float = 0.0
 
     def grow_window(self, most: int) -> None:
-        """An answer came. A window that is not used does not grow."""
+        """After an answer. A window that is not used up does not grow."""
         if self.in_flight + 1 >= self.window / 2:
             self.window = min(float(most), self.window + (1.0 if self.starting else 1.0 / self.window))
 
     def overloaded(self, asked_at: float, pause: float) -> None:
-        """It was too much for a request that was sent at `asked_at`: one cut for all that were under way together."""
+        """A request sent at `asked_at` was too much: one cut for all that were in flight together."""
         now = time.monotonic()
         self.paused_until = max(self.paused_until, now + pause)
         if asked_at >= self.cut_at:

@@ -19,7 +19,7 @@ class Transformers(Component):
     """A transformers model as a generator. For a model that is loaded already see `curate.generators.decoding.sample`.
 
     model: hub id, folder or GGUF file.
-    batch_size: requests at a time.
+    batch_size: requests per batch.
     device: "cpu", "cuda", "cuda:1"; None = a GPU if there is one.
     precision: of weights and arithmetic; "auto" = bfloat16 where the hardware multiplies it fast.
     template: "chat" = messages go through the chat template of the tokenizer, "plain" = as text with blank lines

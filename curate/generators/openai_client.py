@@ -1,4 +1,4 @@
-"""Asks servers for completions, again where that may help, and says whose turn it is where it does not."""
+"""HTTP client of OpenAI-compatible servers: retries, and failures sorted into user and server errors."""
 
 from __future__ import annotations
 
@@ -12,45 +12,23 @@ from typing import TYPE_CHECKING
 
 from curate.console.formatting import printable_line
 from curate.errors import ExternalError, InputError
+from curate.generators import payloads, responses
 from curate.generators.chat import Mode
 from curate.generators.load_balancing import Endpoint, Endpoints
-from curate.generators.payloads import (
-    LONGEST_MESSAGE,
-    OTHER_CAP,
-    Served,
-    completion_of,
-    encode,
-    message_of,
-    names_no_chat_template,
-    served_as,
-    speaks_for,
-    wants_other_cap,
-)
+from curate.generators.payloads import Served
 from curate.generators.requests import Completion, Request
-from curate.generators.responses import (
-    OF_AN_ERROR,
-    Again,
-    Bodies,
-    TooMuch,
-    coding_of,
-    destination,
-    given_up,
-    most_bytes,
-    pause_seconds,
-    wanted_seconds,
-    why,
-)
+from curate.generators.responses import Again, Bodies, TooMuch
 from curate.generators.room import Room, concerns_length, fills_context
 
 if TYPE_CHECKING:
     import aiohttp
 
 
-FIRST_BACKOFF = 0.5  # seconds before the first repeat, doubled with each further one
+FIRST_BACKOFF = 0.5  # seconds before the first retry, doubled with each further one
 LONGEST_BACKOFF = 30.0
 PROBE_SECONDS = 10.0
-_SHORT_PAUSE = 5.0  # seconds that need no words
-_UNTOLD = 4  # failures of one request, with which the pauses begin to be long
+_SHORT_PAUSE = 5.0  # seconds that are not reported
+_UNTOLD = 4  # failures of one request that are not reported; later pauses are long
 _MODELS = 10_000  # tokens that a list of models may have
 _KEEP_ALIVE = 4.0  # seconds a connection is kept unused: uvicorn, vLLM's server, drops it after 5
 _IN_DISTRESS = {408, 425, 500, 502, 504}
@@ -60,10 +38,12 @@ _OVERLOADED = {429, 503}
 class Client:
     """An async context manager around one pool of connections.
 
-    key: sent as a bearer token, and in no message. key_variable: where the user put it.
-    request_timeout, patience: seconds that one attempt may take at first, and all those at one request together.
-    note: what the user is told by the way.
-    heard_at: when a server last answered anything. failed: whether a request could not be served.
+    All methods run in the thread of the event loop.
+
+    key: sent as a bearer token, and shown in no message; key_variable: the environment variable it came from.
+    request_timeout, patience: seconds that one attempt may take at first, and all attempts at one request together.
+    note: called with one line for the user.
+    heard_at: when a server last answered anything; failed: whether a request could not be served.
     """
 
     def __init__(
@@ -120,17 +100,17 @@ class Client:
                 endpoint.url + "/v1/models", timeout=self._timeout(PROBE_SECONDS), allow_redirects=False
             ) as response:
                 self.heard_at = time.monotonic()
-                content = await self._content(endpoint, response, most_bytes(_MODELS))
+                content = await self._content(endpoint, response, responses.most_bytes(_MODELS))
                 status, location = response.status, response.headers.get("Location", "")
         except self._unusable as error:
-            raise InputError(f"{endpoint.url} is no address; write it like http://127.0.0.1:8000") from error
+            raise InputError(f"{endpoint.url} is not a valid address; write it like http://127.0.0.1:8000") from error
         except self._broken as error:
-            endpoint.fault = why(error)
+            endpoint.fault = responses.why(error)
             return None
         except (TooMuch, ValueError):
             status, location, content = 200, "", b""
         if status in _IN_DISTRESS or status in _OVERLOADED:
-            endpoint.fault = f"status {status}: {self._clean(message_of(content))}"
+            endpoint.fault = f"status {status}: {self._clean(payloads.message_of(content))}"
             return None
         self._check_status(endpoint, status, location)
         try:
@@ -141,7 +121,7 @@ class Client:
             raise InputError(
                 f"{endpoint.url}/v1/models does not list models (status {status}); name an OpenAI-compatible server"
             )
-        served = served_as(self.model, listed)
+        served = payloads.served_as(self.model, listed)
         if served is None:
             names = [str(entry.get("id")) for entry in listed["data"] if isinstance(entry, dict)]
             raise InputError(
@@ -151,7 +131,7 @@ class Client:
         return served
 
     async def ask(self, request: Request) -> Completion:
-        """One completion. ExternalError after too many failures or too long, InputError for what no repeat can fix."""
+        """One completion. ExternalError after too many failures or too long, InputError for what no retry can fix."""
         room, spent, failures = Room(request.sampling.max_tokens), 0.0, 0
         while True:
             endpoint = await self.endpoints.acquire()
@@ -181,8 +161,13 @@ class Client:
                 self._note_once("repeating", f"repeating what failed {failures} times at {endpoint.url}: {fault}")
             return
         self.failed = True
-        often = failures if failures > self.retries else None
-        raise ExternalError(given_up(endpoint.url, endpoint.log, fault, often, spent))
+        log = f"see its log {endpoint.log}" if endpoint.log else "see its log"
+        if failures > self.retries:
+            what = f"the server failed {failures} times on one request, at last at {endpoint.url}: {fault}; {log}"
+        else:
+            what = f"one request was not answered in {spent:.0f} s, at last by {endpoint.url}: {fault}; {log}"
+            what += ", or raise the generator's patience if it is only slow"
+        raise ExternalError(f"{what}, then rerun the same command")
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
         """The completion; None where another number of tokens is to be asked for, or by another name."""
@@ -190,20 +175,20 @@ class Client:
         if served is None:
             raise Again("it went down", waited=True)
         room.within(served.context)
-        cap = OTHER_CAP if endpoint.url in self._other_cap else "max_tokens"
-        path, body = encode(request, served, self.mode, room.asked, cap)
+        cap = payloads.OTHER_CAP if endpoint.url in self._other_cap else "max_tokens"
+        path, body = payloads.encode(request, served, self.mode, room.asked, cap)
         asked_at = time.monotonic()
-        status, headers, content = await self._post(endpoint, path, body, most_bytes(room.asked), patience)
+        status, headers, content = await self._post(endpoint, path, body, responses.most_bytes(room.asked), patience)
         if status == 200:
             completion = self._completion(endpoint, served, room.asked, content)
             endpoint.grow_window(self.endpoints.most)
             return replace(completion, cap=room.cap) if room.accepted(completion) else None
-        told = self._clean(message_of(content), LONGEST_MESSAGE)
+        told = self._clean(payloads.message_of(content), payloads.LONGEST_MESSAGE)
         message = printable_line(told)
-        if cap != OTHER_CAP and self.mode == "chat" and wants_other_cap(status, told):
+        if cap != payloads.OTHER_CAP and self.mode == "chat" and payloads.wants_other_cap(status, told):
             self._other_cap.add(endpoint.url)
             return None
-        if concerns_length(status, told) and not names_no_chat_template(message):
+        if concerns_length(status, told) and not payloads.names_no_chat_template(message):
             if room.refused(told):
                 return None
             if fills_context(status, told):
@@ -214,7 +199,7 @@ class Client:
         if status in _IN_DISTRESS or status > 504:
             raise Again(f"status {status}: {message}")
         self._check_status(endpoint, status, headers.get("Location", ""))
-        if names_no_chat_template(message):
+        if payloads.names_no_chat_template(message):
             raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
         raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
 
@@ -229,7 +214,7 @@ class Client:
             ) as response:
                 content = await self._content(endpoint, response, most)
         except self._unreachable as error:
-            endpoint.fault = why(error)
+            endpoint.fault = responses.why(error)
             self.endpoints.mark_down(endpoint)
             raise Again(f"no connection ({endpoint.fault})", waited=True) from error
         except TimeoutError as error:
@@ -249,7 +234,7 @@ class Client:
         if self.endpoints.hangs(endpoint, asked_at):
             self._note_once(endpoint.url, f"{endpoint.url} has answered nothing in {seconds:g} s; others take its work")
             return Again(f"no answer in {seconds:g} s", waited=True)
-        # All that are under way share the server: asked again as many at a time, all would be late again.
+        # All requests in flight share the server: with as many at a time, all would be late again.
         self.endpoints.pause(endpoint, asked_at, 0.0)
         self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
         text = f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer"
@@ -258,7 +243,7 @@ class Client:
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
         """Leave a server alone for as long as it asks for, within reason; seconds."""
-        wanted, pause = wanted_seconds(retry_after), pause_seconds(retry_after)
+        wanted, pause = responses.wanted_seconds(retry_after), responses.pause_seconds(retry_after)
         if pause > _SHORT_PAUSE and time.monotonic() >= endpoint.paused_until:
             bounded = "" if wanted == pause else f", asking again in {pause:.0f} s"
             self.note(f"{endpoint.url} wants to be asked no more for {wanted:.0f} s; waiting{bounded}")
@@ -267,10 +252,10 @@ class Client:
 
     def _completion(self, endpoint: Endpoint, served: Served, asked: int, content: bytes) -> Completion:
         try:
-            answer = completion_of(content, asked)
+            answer = payloads.completion_of(content, asked)
         except ValueError as error:
             raise Again(f"not a completion: {self._clean(str(error), 120)}") from error
-        if answer.model is not None and not speaks_for(answer.model, served, self.model):
+        if answer.model is not None and not payloads.speaks_for(answer.model, served, self.model):
             raise InputError(
                 f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
                 "requests on to, or name the model that answers"
@@ -282,9 +267,9 @@ class Client:
         return answer.completion
 
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
-        """Raise for what concerns the server and not a request."""
+        """Raise for a status that concerns the server and not one request."""
         if 300 <= status < 400:
-            where = self._clean(destination(location)) or "nowhere"
+            where = self._clean(responses.destination(location)) or "nowhere"
             raise ExternalError(
                 f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
             )
@@ -296,16 +281,16 @@ class Client:
             )
 
     async def _content(self, endpoint: Endpoint, response: aiohttp.ClientResponse, most: int) -> bytes:
-        """The body, if it is not larger than what was asked for can be; the beginning of one about an error."""
-        if (coding := coding_of(response)) is not None:
+        """The body of an answer, at most `most` bytes; of an error response, its beginning."""
+        if (coding := responses.coding_of(response)) is not None:
             if response.status == 200:
                 raise ExternalError(
                     f"{endpoint.url} compresses its answers ({self._clean(coding)}), which was not asked for; switch "
-                    "that off there, or name the server behind it, then run the same command again"
+                    "that off there, or name the server behind it, then rerun the same command"
                 )
             return b""
         if response.status != 200:
-            return await self._bodies.read(response, OF_AN_ERROR, cut=True)
+            return await self._bodies.read(response, responses.OF_AN_ERROR, cut=True)
         return await self._bodies.read(response, most)
 
     def _note_once(self, kind: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Requests and completions as an OpenAI-compatible server reads and writes them."""
+"""JSON payloads of OpenAI-compatible servers: requests encoded, completions, models and errors decoded."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from curate.seeds import derive_seed
 LONGEST_MESSAGE = 2_000
 OTHER_CAP = "max_completion_tokens"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
-_MOST_TOKENS = 2**31  # more than that nobody counted
+_MOST_TOKENS = 2**31  # a larger count is not credible
 _LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
 _TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
 _PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
-# vLLM takes what a request leaves open from the model's own generation_config: stated, it is what was asked for.
+# vLLM takes missing options from the model's own generation_config, so that neutral values are stated.
 _NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model as a server offers it. name: to ask for it by; vllm: whether its engine is vLLM, which knows more
-    options; context: tokens of prompt and completion together, where the server tells."""
+    """A model as a server offers it. name: of the model in requests; vllm: whether its engine is vLLM, which has more
+    options; context: most tokens of prompt and completion together, where the server states it."""
 
     name: str
     vllm: bool = False
@@ -35,8 +35,8 @@ class Served:
 
 @dataclass(frozen=True)
 class Answer:
-    """A completion as a server gave it. model: the one that it says it asked, if it says; counted: whether it said how
-    many tokens the completion has; cut: whether it was far longer than it might be, so that we cut it."""
+    """A completion as a server returned it. model: the one it names, if any; counted: whether it stated the number of
+    tokens; cut: whether the text was far longer than allowed and was cut here."""
 
     completion: Completion
     model: str | None
@@ -67,7 +67,7 @@ def speaks_for(answered: str, served: Served, model: str) -> bool:
 
 
 def encode(request: Request, served: Served, mode: Mode, most: int, cap: str = "max_tokens") -> tuple[str, bytes]:
-    """Path and body of the POST that asks for one completion of up to `most` tokens. cap: what a chat calls them."""
+    """Path and body of the POST for one completion of up to `most` tokens. cap: their field in a chat request."""
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": served.name,
@@ -135,7 +135,7 @@ def _missing(error: Exception) -> str:
 
 
 def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
-    """The text, or so much of it as `most` tokens may be where it is far longer."""
+    """The text, cut to the length of `most` tokens if it is far longer."""
     keep = min(len(text), _LONGEST_TOKEN * most)
     shown = (tokens or 0) - hidden
     if shown > _TOLERATED * most:
@@ -146,30 +146,30 @@ def _within(text: str, tokens: int | None, hidden: int, most: int) -> str:
 
 
 def _hidden_tokens(usage: dict[str, Any]) -> int:
-    """Tokens of a completion that are no part of its text: reasoning."""
+    """Reasoning tokens, which are counted but not part of the text."""
     details = usage.get("completion_tokens_details")
     return _count(details.get("reasoning_tokens")) or 0 if isinstance(details, dict) else 0
 
 
 def _count(tokens: Any) -> int | None:
-    """A number of tokens as JSON has it, if it can be one."""
+    """A number of tokens in JSON, None if it is not a valid one."""
     return int(tokens) if isinstance(tokens, float) and 0 <= tokens <= _MOST_TOKENS and tokens.is_integer() else None
 
 
 def encodable(text: str) -> str:
-    """The text as UTF-8 can hold it: U+FFFD for each half of a surrogate pair."""
+    """The text with U+FFFD for each half of a surrogate pair, so that UTF-8 can encode it."""
     return _HALF_A_PAIR.sub("\ufffd", text)
 
 
 def message_of(content: bytes) -> str:
-    """What a server says about an error, in one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
+    """The message of an error response as one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
     text = content.decode(errors="replace")
     try:
-        told = json.loads(text)
-        if isinstance(told, dict):
-            error = told.get("error", told)
-            found = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
-            text = found if isinstance(found, str) else json.dumps(found)
+        response = json.loads(text)
+        if isinstance(response, dict):
+            error = response.get("error", response)
+            message = error.get("message", error.get("detail", text)) if isinstance(error, dict) else error
+            text = message if isinstance(message, str) else json.dumps(message)
     except (ValueError, RecursionError):
         if page := _PAGE_TITLE.search(text):  # of a proxy, say
             text = page[1]

@@ -1,7 +1,7 @@
-"""Completions that were paid for: kept from the moment they come back, for every later run.
+"""The persistent store of completions, by request: what was paid for once is never asked again.
 
-One SQLite file. What `put` was given is there when it returns, whatever then happens to the process; several
-processes may read and write at once. Nothing is ever deleted here, damaged or not: only its owner knows what it cost.
+One SQLite file. A completion is on disk when `put` returns, whatever then happens to the process; several processes
+may read and write at once. Nothing is ever deleted here, damaged or not: only its owner knows what it cost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from curate.storage.atomic import disk_errors, make_folder, publish_file
 from curate.storage.cache import Cache
 from curate.storage.private import check_regular, make_private
 
-_APPLICATION = 0x43757261  # marks the file as ours
+_APPLICATION = 0x43757261  # marks the file as a request store
 _VERSION = 2  # since 2 with caps
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID",
@@ -62,12 +62,12 @@ class RequestStore:
         return cls(cache.root / "requests" / "requests.sqlite", own_folder=True)
 
     def get(self, key: str) -> Completion | None:
-        """What is known of a request; None = nothing."""
+        """The completion of a request, None if it is not stored."""
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
-        """Those of the keys that are known."""
-        found = {}
+        """Stored completions by key; missing keys are left out."""
+        completions = {}
         for low in range(0, len(keys), _KEYS_AT_ONCE):
             some = [bytes.fromhex(key) for key in keys[low : low + _KEYS_AT_ONCE]]
             with self._connection() as connection:
@@ -75,12 +75,12 @@ class RequestStore:
             for key, text, reason, prompt_tokens, completion_tokens, cap, checksum in rows:
                 if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap) != checksum:
                     raise self._damaged(f"checksum of request {key.hex()}")
-                said = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
-                found[key.hex()] = Completion(said, reason, prompt_tokens, completion_tokens, cap=cap)
-        return found
+                decoded = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
+                completions[key.hex()] = Completion(decoded, reason, prompt_tokens, completion_tokens, cap=cap)
+        return completions
 
     def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
-        """Keep a completion. The first of a key stays; one that was refused is not kept, so that it is asked again."""
+        """Store a completion. The first of a key stays; a refused one is not stored, so that it is asked again."""
         if completion.finish_reason == "refused":
             return
         text, number = completion.text.encode("utf-8", "surrogatepass"), bytes.fromhex(key)
@@ -107,7 +107,7 @@ class RequestStore:
             return int(connection.execute("SELECT count(*) FROM completions").fetchone()[0])
 
     def close(self) -> None:
-        """Let go of the file; the next call opens it again."""
+        """Close the file; the next call opens it again."""
         with self._lock:
             if self._open is not None and self._open[0] == os.getpid():
                 self._open[1].close()
@@ -144,9 +144,9 @@ class RequestStore:
         return connection
 
     def _create(self) -> None:
-        """Make the file where there is none: whole at once, so that one that is empty has lost what it held."""
+        """Create the file if it is missing: atomically, so that an empty file is one that lost its content."""
         log = Path(f"{self.path}-wal")
-        orphaned = log.exists()  # asked first: whoever makes a store just now makes its log last
+        orphaned = log.exists()  # read first: another process creates the log after the file
         if self.path.exists():
             if not self.path.stat().st_size:
                 raise self._damaged("it is empty")
@@ -164,7 +164,7 @@ class RequestStore:
             raise InputError(f"{self.path} is a database of something else; name another place for the requests")
         if version > _VERSION:
             raise InputError(f"request store {self.path} was made by a newer release; install that")
-        # Switching to a write-ahead log needs the file alone, and does not wait for it by itself.
+        # Switching to a write-ahead log needs exclusive access, and does not wait for it by itself.
         end = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -188,11 +188,11 @@ class RequestStore:
             if code in _DAMAGE or (code == sqlite3.SQLITE_ERROR and "no such" in str(error)):
                 raise self._damaged(str(error)) from error
             if code == sqlite3.SQLITE_BUSY:
-                remedy = "another process holds it; end that, then run the same command again"
+                remedy = "another process holds it; end that, then rerun the same command"
             elif code in _SHUT:
                 remedy = "make the file and its folder writable, or choose another cache with --cache"
             else:
-                remedy = "make room and run the same command again"
+                remedy = "make room and rerun the same command"
             raise ExternalError(f"request store {self.path} cannot be used ({error}); {remedy}") from error
 
     def _damaged(self, fault: str) -> ExternalError:
@@ -208,16 +208,21 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make what is missing: all of it, or what an earlier release did not have yet."""
+    """Create missing tables, and columns that an earlier release did not have."""
     connection.execute("BEGIN IMMEDIATE")
     for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
         connection.execute(statement)
-    # Looked at under the lock: another process may have been faster.
+    # Read under the lock: another process may have been faster.
     if "cap" not in [column[1] for column in connection.execute("PRAGMA table_info(completions)")]:
         connection.execute("ALTER TABLE completions ADD COLUMN cap INTEGER")
     connection.execute("COMMIT")
 
 
 def _checksum(key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None) -> bytes:
-    rest = (reason, prompt_tokens, tokens, *(() if cap is None else (cap,)))  # as before there were caps
+    rest = (
+        reason,
+        prompt_tokens,
+        tokens,
+        *(() if cap is None else (cap,)),
+    )  # without a cap, as it always was
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()

@@ -28,11 +28,11 @@ Prompt = str | tuple[Mapping[str, str], ...]
 
 
 class Sampling(Component):
-    """How a completion is drawn.
+    """Parameters of sampling.
 
     temperature: 0 = the most likely token each time (greedy).
-    top_p: smallest set of tokens with that much probability; 1 = all.
-    top_k: that many most likely tokens; 0 = all.
+    top_p: sample from the smallest set of tokens with that much probability; 1 = all.
+    top_k: sample from that many most likely tokens; 0 = all.
     max_tokens: most tokens of one completion.
     stop: texts that end a completion; they are not part of it.
     """
@@ -70,16 +70,16 @@ def prompt_digest(prompt: Prompt) -> str:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came back.
+    """The answer to a request.
 
     text: without the prompt and without the stop text; always encodable as UTF-8: half of a surrogate pair, which a
         server may send, has become U+FFFD.
     finish_reason: "stop" = the model ended it or a stop text did; "length" = cut off at max_tokens or at the end of
         the context; "refused" = this request can never be served (the prompt is longer than the context, say): text
         is then empty and `refusal` says why.
-    prompt_tokens, completion_tokens: as the model counted them; where a server does not say, 0 and max_tokens, which
-        is certainly enough. More than twice max_tokens: a server did not heed it, and the text was cut to its share.
-    cap: tokens that it could have where the context left fewer than max_tokens beside the prompt; None = all of them.
+    prompt_tokens, completion_tokens: as the model counted them; where a server does not state them, 0 and max_tokens,
+        an upper bound. More than twice max_tokens: the server ignored it, and the text was cut to its share.
+    cap: most tokens where the context left fewer than max_tokens beside the prompt; None = max_tokens.
     """
 
     text: str
@@ -112,11 +112,11 @@ class Generator(Protocol):
     """Draws completions from a language model."""
 
     def identity(self) -> str:
-        """Name of the model, with whatever tells two versions of it apart: part of the key of every request kept."""
+        """Name of the model with everything that distinguishes its versions: part of the key of every request."""
         ...
 
     def serve(self, queue: Queue) -> None:
-        """Take requests until there are none, hand every completion back as soon as it is there, in any order.
+        """Take requests until there are none; hand back every completion as soon as it is finished, in any order.
 
         ExternalError if the model cannot be reached, InputError if it is not the one that was asked for. A request
         that can never be served is done with finish_reason "refused".

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-MOST_HELD = 128 << 20  # bytes of all answers that are being read
-LARGEST = 32 << 20  # bytes of one, whatever it may have in tokens
-OF_AN_ERROR = 64 << 10  # bytes of what a server says about an error
+MOST_HELD = 128 << 20  # bytes of all answers being read
+_LARGEST = 32 << 20  # bytes of one answer, whatever its tokens
+OF_AN_ERROR = 64 << 10  # bytes of an error response
 _ENVELOPE = 1 << 20  # bytes of an answer beside its tokens
-_A_TOKEN = 1 << 10  # bytes: 128 characters, the longest that is usual, as JSON may write them
+_A_TOKEN = 1 << 10  # bytes: the 128 characters of the longest usual token, escaped in JSON
 _ZLIB = ("gzip", "x-gzip", "deflate")
-LONGEST_PAUSE = 120.0  # seconds, of what a server may ask for with Retry-After
+LONGEST_PAUSE = 120.0  # seconds of a Retry-After header that are honored
 _UNKNOWN_NAME = "its name is not known"
 _NO_TLS = "no encrypted connection can be made"
-HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # what waiting does not change
+HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # faults that waiting does not change
 
 
 class TooMuch(Exception):
-    """A body is longer than it may be. together: it is not, but all that are being read are."""
+    """A body is too long, or, with `together`, all bodies being read are."""
 
     def __init__(self, reason: str, *, together: bool = False) -> None:
         super().__init__(reason)
@@ -37,38 +37,37 @@ class TooMuch(Exception):
 
 
 def most_bytes(tokens: int) -> int:
-    """Bytes that an answer of so many tokens may have."""
-    return min(LARGEST, _ENVELOPE + tokens * _A_TOKEN)
+    """Most bytes of an answer of that many tokens."""
+    return min(_LARGEST, _ENVELOPE + tokens * _A_TOKEN)
 
 
 def coding_of(response: aiohttp.ClientResponse) -> str | None:
-    """How a body is compressed where that cannot be undone here; None where it can, or is not compressed."""
+    """The compression of a body if it is not supported, else None."""
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     return None if coding in ("", "identity", *_ZLIB) else coding
 
 
 class Bodies:
-    """Reads bodies. held: bytes of those that are being read now."""
+    """Reads bodies of bounded size. held: bytes of those being read now."""
 
     def __init__(self) -> None:
         self.held = 0
 
     async def read(self, response: aiohttp.ClientResponse, most: int, *, cut: bool = False) -> bytes:
-        """The body of a response, decompressed. TooMuch for more than `most` bytes, unless it may be cut there.
+        """The decompressed body of a response. TooMuch for more than `most` bytes, unless `cut`.
 
-        A server that compresses though it was not asked to is understood, within the same bound. ValueError for what
-        only claims to be compressed.
+        Compression that was not asked for is undone, within the same bound. ValueError if it cannot be.
         """
         unpack = _unpacker(response)
         parts: list[bytes] = []
-        came = size = 0
+        received = size = 0  # bytes, before and after decompression
         try:
             async for packed in response.content.iter_any():
                 part = unpack(packed, most + 1 - size)
-                came, size = came + len(packed), size + len(part)
+                received, size = received + len(packed), size + len(part)
                 self.held += len(part)
                 parts.append(part)
-                if max(came, size) > most:
+                if max(received, size) > most:
                     response.close()  # the rest is not wanted
                     if cut:
                         break
@@ -82,7 +81,7 @@ class Bodies:
 
 
 def _unpacker(response: aiohttp.ClientResponse) -> Callable[[bytes, int], bytes]:
-    """What makes bytes as they came, and the most that are wanted of them, into those that were meant."""
+    """A function of received bytes and the most that are wanted, which returns decompressed ones."""
     if response.headers.get("Content-Encoding", "").strip().lower() not in _ZLIB:
         return lambda packed, most: packed
     stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip and zlib alike
@@ -97,26 +96,15 @@ def _unpacker(response: aiohttp.ClientResponse) -> Callable[[bytes, int], bytes]
 
 
 class Again(Exception):
-    """A request that may succeed when it is repeated. waited: a pause was already arranged."""
+    """A request that may succeed when it is retried. waited: a pause is already arranged."""
 
     def __init__(self, reason: str, *, waited: bool = False) -> None:
         super().__init__(reason)
         self.waited = waited
 
 
-def given_up(url: str, log: str, fault: Again, often: int | None, seconds: float) -> str:
-    """What to say of a request that failed so often, or else took so long. log: of a server of our own."""
-    log = f"its log {log}" if log else "its log"
-    if often is not None:
-        what = f"the server failed {often} times on one request, at last at {url}: {fault}; see {log}"
-    else:
-        slow = "raise the generator's patience if it is only slow"
-        what = f"one request was not answered in {seconds:.0f} s, at last by {url}: {fault}; see {log}, or {slow}"
-    return f"{what}, then run the same command again"
-
-
 def wanted_seconds(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header asks for; 0 = none that it makes sense to wait."""
+    """Seconds that a Retry-After header asks for; 0 where it is missing, invalid or in the past."""
     if not retry_after:
         return 0.0
     try:
@@ -130,12 +118,12 @@ def wanted_seconds(retry_after: str | None) -> float:
 
 
 def pause_seconds(retry_after: str | None) -> float:
-    """Seconds to wait for a Retry-After header, within reason."""
+    """Seconds to wait for a Retry-After header, bounded."""
     return min(wanted_seconds(retry_after), LONGEST_PAUSE)
 
 
 def destination(location: str) -> str:
-    """Where a redirect leads, without credentials and query."""
+    """The target of a redirect, without credentials and query."""
     try:
         to = urlsplit(location)
         return f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
@@ -144,7 +132,7 @@ def destination(location: str) -> str:
 
 
 def why(error: BaseException) -> str:
-    """Why a server could not be reached, in a few words."""
+    """Why a server is unreachable, in a few words."""
     cause = getattr(error, "os_error", getattr(error, "certificate_error", error))
     if isinstance(cause, socket.gaierror):
         return _UNKNOWN_NAME

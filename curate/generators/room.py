@@ -1,4 +1,4 @@
-"""How many tokens to ask of a server whose context does not hold the prompt and max_tokens together."""
+"""Token limits of a server whose context does not hold the prompt and max_tokens together."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _CAP_TOO_LARGE = re.compile(
     r"|must be|should be|less than|[<>])|model limit of|range of max",
     re.I | re.S,
 )
-# In words that nobody has seen yet: a request for one token shows whether that was it.
+# Unknown wordings: a request for one token shows whether length was the reason.
 _MAY_BE_LENGTH = re.compile(r"length|context|exceed|too (?:long|large)|\blimit|supported range|\u8d85\u8fc7", re.I)
-# Where the tokens of the whole context stand: vLLM, OpenAI, SGLang; llama.cpp; TGI; Mistral.
+# The number of tokens of the whole context: vLLM, OpenAI, SGLang; llama.cpp; TGI; Mistral.
 _CONTEXT = re.compile(
     r"(?:(?:context|model)[ _-](?:length|window|size|limit)(?: is| of)?(?: only)? ?\(?"
     r"|max_new_tokens`? must be <= ?)(\d+)"
@@ -49,7 +49,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.]*\w)")
 
 @dataclass(frozen=True)
 class Told:
-    """Tokens as a refusal tells them: of the context, of the prompt, of a completion at most. None = it does not."""
+    """Token counts in a refusal: of the context, of the prompt, and at most of a completion. None = not stated."""
 
     context: int | None = None
     prompt: int | None = None
@@ -102,11 +102,11 @@ def told_lengths(message: str, asked: int) -> Told:
 
 
 class Room:
-    """What one request may ask for, as the answers of servers narrow it.
+    """The number of tokens that one request asks for, narrowed by the answers of servers.
 
-    asked: tokens to ask for now; `most`, those of the request, unless a server refused that. What is left beside the
-    prompt is asked for where it is known: told in the refusal, or counted in the answer to a request for one token.
-    Else half as many each time. A prompt beside which not one token has room fills the context.
+    asked: tokens to ask for now; at first `most`, those of the request. After a refusal it is what the context leaves
+    beside the prompt, if that is known: stated in the refusal, or counted in the answer to a request for one token;
+    else half as many each time. A prompt that leaves no room for one token fills the context.
     """
 
     def __init__(self, most: int) -> None:
@@ -114,24 +114,24 @@ class Room:
         self._too_many = most + 1  # the fewest that were refused
         self._context: int | None = None
         self._prompt: int | None = None
-        self._limit = most  # of a completion, by a server's word
-        self._misled = False  # by such a number
+        self._limit = most  # of a completion, as stated by a server
+        self._misled = False  # by such a limit
         self._probed = False
         self._step = 1
 
     @property
     def cap(self) -> int | None:
-        """Tokens that are asked for, where they are fewer than the request has."""
+        """Tokens that are asked for, if fewer than those of the request."""
         return self.asked if self.asked < self.most else None
 
     def within(self, context: int | None) -> None:
-        """More than the whole context is not asked for: that is refused as a mistake."""
+        """Ask for no more than the whole context, which servers refuse as a mistake."""
         if context is not None:
             self._context = context
             self.asked = min(self.asked, context)
 
     def refused(self, message: str) -> bool:
-        """`asked` was too many: ask for fewer. False if there are none."""
+        """`asked` was too many: ask for fewer. False if that is not possible."""
         if self.asked == 1:
             return False
         told = told_lengths(message, self.asked)
@@ -146,7 +146,7 @@ class Room:
         return True
 
     def accepted(self, completion: Completion) -> bool:
-        """Whether that is the completion. If not, one token was asked for to learn how long the prompt is."""
+        """Whether this is the completion, and not a probe of one token that shows the length of the prompt."""
         if self.asked > 1 or self._too_many <= 2 or self._probed:
             return True
         self._probed = True

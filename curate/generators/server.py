@@ -22,17 +22,17 @@ from curate.generators.openai_client import Client
 from curate.generators.responses import HOPELESS
 
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
-_GRACE = 15.0  # seconds a server has to end by itself
-_TAIL = 1 << 16  # bytes of the log in which its last words are looked for
-# vLLM's words on a CPU where the prefill of a request with a seed is cut in pieces, as of 0.32.
+_GRACE = 15.0  # seconds a server has to exit by itself
+_TAIL = 1 << 16  # bytes at the end of the log that are searched for errors
+# The error of vLLM 0.32 on a CPU when the prefill of a request with a seed is chunked.
 _SEEDED_IN_PIECES = "CPU Generator does not use offset"
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
-LOOK_EVERY = 0.5  # seconds between two looks at a server that is down
-FIRST_WAIT = 90.0  # seconds for a server that somebody is just starting
-FIRST_SILENCE = 60.0  # seconds without any answer that need words; then twice as many, and so on
-_WATCH_EVERY = 0.1  # seconds between two looks at a process of our own
+LOOK_EVERY = 0.5  # seconds between two probes of a server that is down
+FIRST_WAIT = 90.0  # seconds for a server that is just starting
+FIRST_SILENCE = 60.0  # seconds without any answer that are reported; then twice as many, and so on
+_WATCH_EVERY = 0.1  # seconds between two checks of a local server
 _TELL_EVERY = 30.0
-_REMEDY = "fix that and run the same command again"
+_REMEDY = "fix that and rerun the same command"
 
 
 def find_command(command: str | tuple[str, ...]) -> list[str]:
@@ -47,15 +47,15 @@ def find_command(command: str | tuple[str, ...]) -> list[str]:
     return [found, *words[1:]]
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses now."""
+def _free_port() -> int:
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ServerProcess:
-    """One run of the command. Its output goes to a log, which is removed with `close` unless it may be needed."""
+    """One run of the command. Its output goes to a log, which `close` removes unless it may be needed."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="curate-server-"))
@@ -69,7 +69,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
-                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
+                start_new_session=True,  # Ctrl-C at the terminal is handled by this process
             )
 
     def status(self) -> int | None:
@@ -77,7 +77,7 @@ class ServerProcess:
         return self.process.poll()
 
     def last_words(self) -> str:
-        """Why it ended, as far as its log tells, in one line, with the remedy where it is known."""
+        """Why it exited, as far as its log shows, in one line, with the remedy where it is known."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
             lines = [printable_line(line, 240) for line in file.read().decode(errors="replace").splitlines()]
@@ -93,7 +93,7 @@ class ServerProcess:
         return words
 
     def close(self, *, keep_log: bool = False) -> None:
-        """End it and all it started; returns when they are gone."""
+        """Terminate it and everything it started; returns when they have exited."""
         if self.process.stdin:
             self.process.stdin.close()
         try:
@@ -106,10 +106,10 @@ class ServerProcess:
 
 
 async def monitor_servers(client: Client, outage_timeout: float) -> None:
-    """Take servers back that are there again; never returns.
+    """Probe servers that are down and mark those that answer as up; never returns.
 
-    ExternalError if none comes in time: at first within `FIRST_WAIT`, and at once where waiting changes nothing;
-    later within `outage_timeout` seconds. InputError from `Client.probe`.
+    ExternalError if none is up in time: at first within `FIRST_WAIT`, and at once where waiting changes nothing; later
+    within `outage_timeout` seconds. InputError from `Client.probe`.
     """
     endpoints = client.endpoints
     endpoints.down_since = time.monotonic()
@@ -137,13 +137,13 @@ async def monitor_servers(client: Client, outage_timeout: float) -> None:
 
 def _gone(faults: str, first: bool, patience: float) -> str:
     if first:
-        remedy = "start it, or leave url out to have one started, and run the same command again"
+        remedy = "start it, or leave url out to have one started, and rerun the same command"
         return f"no server answers at {faults}; {remedy}"
-    return f"no server has answered for {patience:g} s at {faults}; start it and run the same command again"
+    return f"no server has answered for {patience:g} s at {faults}; start it and rerun the same command"
 
 
 async def report_silence(client: Client) -> None:
-    """Say that servers are waited for, as long as none of them answers anything; never returns."""
+    """Report the wait while no server answers anything; never returns."""
     limit = FIRST_SILENCE
     while True:
         await asyncio.sleep(FIRST_SILENCE / 20)
@@ -165,13 +165,13 @@ async def run_own_server(
     start_timeout: float,
     restarts: int,
 ) -> None:
-    """Start the server, start it again where it dies, and end it when this is cancelled; never returns.
+    """Start the server, restart it when it dies, and terminate it when this is cancelled; never returns.
 
     ExternalError if it does not become ready, or dies more than `restarts` times.
     """
     (endpoint,) = client.endpoints.all
     for start in range(restarts + 1):
-        port = free_port()
+        port = _free_port()
         endpoint.url = f"http://127.0.0.1:{port}"
         process = ServerProcess([*command, "--host", "127.0.0.1", "--port", str(port)], environment)
         endpoint.log, keep_log = str(process.log), False

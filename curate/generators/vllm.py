@@ -1,4 +1,4 @@
-"""Completions from vLLM, or from any server that speaks its language: one of our own, or ones that run already."""
+"""A generator that asks vLLM or any OpenAI-compatible server: one started here, or servers that run already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts a command and ends it, with every process it started, when whoever asked for it is gone.
+"""Run a command, and terminate it with every process it started when the parent process is gone.
 
     python watchdog.py PARENT GRACE COMMAND...
 
@@ -18,7 +18,7 @@ import sys
 import time
 
 _LOOK_EVERY = 0.1  # seconds
-_AFTERWARDS = 1.0  # seconds that what the command left behind has to end by itself
+_AFTERWARDS = 1.0  # seconds that processes left behind by the command have to exit by themselves
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become children of this process
 
 
@@ -37,7 +37,7 @@ def main(parent: int, grace: float, command: list[str]) -> int:
 
 
 def _heard(_number: int, _frame: object) -> None:
-    """Outlive what is sent to the whole group: the last one out switches off the light."""
+    """Ignore the signal: the watchdog exits last, after everything it started."""
 
 
 def _abandoned(parent: int) -> bool:
@@ -57,7 +57,7 @@ def _reap(pid: int) -> int | None:
 
 
 def _end_all(grace: float, pid: int, ended: bool) -> int | None:
-    """Ask all to end, then make them; exit status of `pid` if it ended meanwhile."""
+    """SIGTERM to all, then SIGKILL; exit status of `pid` if it exited meanwhile."""
     status: int | None = None
     end = time.monotonic() + (_AFTERWARDS if ended else grace)
     try:
@@ -66,7 +66,7 @@ def _end_all(grace: float, pid: int, ended: bool) -> int | None:
             found = _reap(pid)
             if found is not None:
                 status, end = found, min(end, time.monotonic() + _AFTERWARDS)
-                _signal_children(signal.SIGTERM)  # those that have left the process group are ours only now
+                _signal_children(signal.SIGTERM)  # those that left the group are children of this process now
             if time.monotonic() > end:
                 _signal_children(signal.SIGKILL)
             time.sleep(0.02)
@@ -75,7 +75,7 @@ def _end_all(grace: float, pid: int, ended: bool) -> int | None:
 
 
 def _signal_children(number: int) -> None:
-    """To all that the command started, once it is gone itself: they are children of this process then."""
+    """Signal all that the command started, once it has exited itself: they are children of this process then."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as listed:
             children = [int(pid) for pid in listed.read().split()]

@@ -59,7 +59,7 @@ def test_answers_without_end_take_bounded_memory_and_time(kind: str) -> None:
         tracemalloc.start()
         try:
             with pytest.raises(
-                ExternalError, match=r"failed 2 times on one request.* run the same command again"
+                ExternalError, match=r"failed 2 times on one request.* rerun the same command"
             ) as caught:
                 complete(generator, [ask(k) for k in range(4)])
             _, most = tracemalloc.get_traced_memory()

@@ -317,7 +317,9 @@ def test_a_server_without_encryption_at_an_encrypted_address_is_said_at_once(mon
 def test_what_is_no_address_is_said_at_once(host: str) -> None:
     generator = VLLMServer(model="m", url=f"http://{host}:8000")
     for use in (generator.check_ready, lambda: complete(generator, [ask(0)])):
-        with pytest.raises(InputError, match=rf"http://{re.escape(host)}:8000 is no address; write it like http"):
+        with pytest.raises(
+            InputError, match=rf"http://{re.escape(host)}:8000 is not a valid address; write it like http"
+        ):
             use()
 
 
@@ -325,6 +327,8 @@ def test_too_many_numbers_for_an_address_are_said_at_once() -> None:
     generator = VLLMServer(model="m", url="http://1.2.3.4.5.6:8000")
     started = time.monotonic()
     # Older releases of aiohttp take them for a name, and look it up.
-    with pytest.raises((InputError, ExternalError), match=r"is no address; write it like|its name is not known"):
+    with pytest.raises(
+        (InputError, ExternalError), match=r"is not a valid address; write it like|its name is not known"
+    ):
         complete(generator, [ask(0)])
     assert time.monotonic() - started < 30
