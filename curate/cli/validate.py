@@ -22,7 +22,7 @@ from curate.recipe import apply_settings, construct, recipe_names, reweighter_fr
 from curate.storage.places import local_path
 from curate.validation.config import Addition, Validation
 from curate.validation.estimate import forecast
-from curate.validation.validate import begin, validate
+from curate.validation.validate import prepare_experiment, validate
 
 __all__ = ["EVALUATION_HELP", "add_arguments", "command"]
 
@@ -95,7 +95,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     scores = scores_from(options, settings.pipeline, loaded, progress)
     surroundings = {"cache": options.cache, "device": options.device, "progress": progress, "scores": scores}
     if options.plan:
-        result = forecast(begin(loaded, settings, options.out, dry=True, fresh=options.fresh, **surroundings))
+        experiment = prepare_experiment(loaded, settings, options.out, dry=True, fresh=options.fresh, **surroundings)
+        result = forecast(experiment)
         if not options.json:
             _print_plan(result)
         return result

@@ -16,31 +16,28 @@ from curate.optimizers.sam import takes_two_gradients
 from curate.storage.records import read_record
 from curate.validation.arms import Arm
 from curate.validation.config import BASELINE, CONTROLS
-from curate.validation.schedule import PlannedRun, reference_arm, schedule
-from curate.validation.work import Work
+from curate.validation.experiment import Experiment, PlannedRun, reference_arm, schedule
 
 __all__ = ["forecast"]
 
 _HARD_SHARE = 0.25  # supposed until the rows are curated; the default recipe finds 10 to 40 %
 
 
-def forecast(work: Work) -> dict[str, Any]:
+def forecast(experiment: Experiment) -> dict[str, Any]:
     """Arms, runs and totals as JSON; trains, scores and writes nothing.
 
     rows of an arm are supposed (`known`: false) until its data is there. seconds: from runs that are there, else null.
     """
-    settings = work.settings
-    known = {name: _known_rows(work, name) for name in settings.named_arms()}
-    supposed = _supposed(work, known)
+    settings = experiment.settings
+    known = {name: _known_rows(experiment, name) for name in settings.named_arms()}
+    supposed = _supposed(experiment, known)
     arms = {name: Arm(name, "", {}, rows, rows, None, None) for name, rows in supposed.items()}
-    hard = _hard_rows(work)
+    hard = _hard_rows(experiment)
     reference = arms.get(reference_arm(settings)) or Arm("hard", "", {}, hard, hard, None, None)
-    added = [each.name for each in settings.additions]
-    both = [name for name in arms if name in (BASELINE, "hard", *added)]
-    runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference, both)]
-    tokens_per_row, _ = mean_tokens(work.prepared.loaded.examples, settings.finetuning, 0)
-    rates = _rates(work, runs)
-    listed = [_run(work, run, tokens_per_row, rates) for run in runs]
+    runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference)]
+    tokens_per_row, _ = mean_tokens(experiment.prepared.loaded.examples, settings.finetuning, 0)
+    rates = _rates(experiment, runs)
+    listed = [_run(experiment, run, tokens_per_row, rates) for run in runs]
     left = [each for each in listed if not each["done"] and each["same_as"] is None]
     return {
         "arms": [{"arm": name, "rows": arms[name].rows, "known": known[name] is not None} for name in arms],
@@ -48,41 +45,41 @@ def forecast(work: Work) -> dict[str, Any]:
         "runs_left": len(left),
         "tokens_left": sum(each["tokens"] for each in left),
         "seconds_left": None if rates is None else round(sum(each["seconds"] for each in left), 1),
-        "evaluation_sets": [each.title for each in work.prepared.sets],
-        "detectable": _detectable(work, runs),
-        "warnings": list(work.prepared.warnings),
+        "evaluation_sets": [each.title for each in experiment.prepared.sets],
+        "detectable": _detectable(experiment, runs),
+        "warnings": list(experiment.prepared.warnings),
     }
 
 
-def _known_rows(work: Work, name: str) -> int | None:
+def _known_rows(experiment: Experiment, name: str) -> int | None:
     """Rows of an arm whose data is there."""
-    name = work.settings.data_arm(name)
+    name = experiment.settings.data_arm(name)
     if name == BASELINE:
-        return len(work.prepared.loaded.examples)
-    if name in work.arms.given:
-        return work.arms.given[name].rows
+        return len(experiment.prepared.loaded.examples)
+    if name in experiment.arms.given:
+        return experiment.arms.given[name].rows
     if name in CONTROLS:
         name = "hard"  # exactly as many
-    path = work.out / "arms" / name / "run.json"
+    path = experiment.out / "arms" / name / "run.json"
     if not path.is_file():
         return None
     return int(read_record(path, f"remove {path.parent} and rerun the same command")["counts"]["output"])
 
 
-def _hard_rows(work: Work) -> int:
-    return _known_rows(work, "hard") or round((1 + _HARD_SHARE) * len(work.prepared.loaded.examples))
+def _hard_rows(experiment: Experiment) -> int:
+    return _known_rows(experiment, "hard") or round((1 + _HARD_SHARE) * len(experiment.prepared.loaded.examples))
 
 
-def _supposed(work: Work, known: dict[str, int | None]) -> dict[str, int]:
-    return {name: rows or _hard_rows(work) for name, rows in known.items()}
+def _supposed(experiment: Experiment, known: dict[str, int | None]) -> dict[str, int]:
+    return {name: rows or _hard_rows(experiment) for name, rows in known.items()}
 
 
-def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
+def _rates(experiment: Experiment, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
     """Seconds per plain step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
     steps, evaluations = [], []
     for run in runs:
-        directory = work.out / "runs" / run.name
-        plain = work.settings.data_arm(run.arm.name) == run.arm.name
+        directory = experiment.out / "runs" / run.name
+        plain = experiment.settings.data_arm(run.arm.name) == run.arm.name
         if run.same_as is not None or not plain or not (directory / "metrics.jsonl").is_file():
             continue
         lines = read_metrics(directory / "metrics.jsonl")
@@ -94,10 +91,12 @@ def _rates(work: Work, runs: Sequence[PlannedRun]) -> tuple[float, float] | None
     return (median(steps), median(evaluations) if evaluations else 0.0) if steps else None
 
 
-def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None) -> dict[str, Any]:
+def _run(
+    experiment: Experiment, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None
+) -> dict[str, Any]:
     costs_nothing = run.same_as is not None
     slower = 2 if run.arm.name == "sam" else 1  # than a plain step, which is what rates are of
-    passes = 2 if takes_two_gradients(work.settings.finetuning.optimizer) else slower
+    passes = 2 if takes_two_gradients(experiment.settings.finetuning.optimizer) else slower
     steps = 0 if costs_nothing else run.steps
     seconds = None if rates is None else (0.0 if costs_nothing else slower * steps * rates[0] + rates[1])
     return {
@@ -106,18 +105,18 @@ def _run(work: Work, run: PlannedRun, tokens_per_row: float, rates: tuple[float,
         "budget": run.budget,
         "seed": run.seed,
         "steps": run.steps,
-        "epochs": round(run.steps * work.settings.finetuning.batch_size / max(run.arm.rows, 1), 2),
+        "epochs": round(run.steps * experiment.settings.finetuning.batch_size / max(run.arm.rows, 1), 2),
         "gradients_per_step": passes,
-        "tokens": round(steps * passes * work.settings.finetuning.batch_size * tokens_per_row),
+        "tokens": round(steps * passes * experiment.settings.finetuning.batch_size * tokens_per_row),
         "seconds": seconds,
         "same_as": run.same_as,
-        "done": work.complete(run),
+        "done": experiment.complete(run),
     }
 
 
-def _detectable(work: Work, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
+def _detectable(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """The smallest effect this design finds, per set and metric, from runs of the baseline that are there."""
-    places = [work.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
+    places = [experiment.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
     places = [place for place in places if (place / "run.json").is_file() and (place / "evaluation").is_dir()]
     if len(places) < 2:
         return []
@@ -138,7 +137,7 @@ def _detectable(work: Work, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
                 table[:, kept],
                 weights=weights,
                 discrete=metric == "accuracy",
-                seeds=max(len(work.settings.seeds), 2),
+                seeds=max(len(experiment.settings.seeds), 2),
             )
             found.append(
                 {"set": name, "metric": metric, "absolute": effect.absolute, "relative": effect.relative}

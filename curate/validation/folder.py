@@ -19,7 +19,7 @@ from curate.storage.records import read_record, record_text
 from curate.validation.config import Validation, synthesizing
 from curate.validation.evaluation_rows import Prepared
 
-__all__ = ["check_folder", "check_weights", "claim", "describe", "describe_sets", "weights"]
+__all__ = ["check_folder", "check_weights", "describe", "describe_sets", "mark_started", "weights"]
 
 _MARK = "validation.json"  # says whose folder this is from the first moment on
 _FIXED = ("dataset", "recipe", "model", "fine-tuning", "evaluation")
@@ -102,7 +102,7 @@ def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
                 )
 
 
-def claim(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
+def mark_started(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     """Mark `out` as that of this validation, after the same checks; with `fresh` what it held goes."""
     check_folder(out, described, fresh=fresh)
     if fresh and out.exists():

@@ -16,16 +16,15 @@ from curate.storage.atomic import disk_errors, publish_file, publishing
 from curate.storage.records import read_record, record_text
 from curate.storage.versions import own_version, versions
 from curate.validation.config import BASELINE
+from curate.validation.experiment import Experiment, PlannedRun, reference_arm
 from curate.validation.folder import weights
-from curate.validation.schedule import PlannedRun, reference_arm
-from curate.validation.work import Work
 
-__all__ = ["drop_weights", "finish", "mirror"]
+__all__ = ["drop_weights", "link_run", "write_results"]
 
 _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
 
 
-def mirror(run: Path, directory: Path, budget: str) -> None:
+def link_run(run: Path, directory: Path, budget: str) -> None:
     """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
     record = read_record(run / "run.json", f"remove {run} and rerun the same command")
 
@@ -46,28 +45,28 @@ def drop_weights(run: Path) -> None:
             path.unlink()
 
 
-def finish(work: Work, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
+def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: bool) -> dict[str, Any]:
     """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
-    runs = [work.out / "runs" / run.name for run in done]
-    with work.progress.stage("compare", len(runs), "runs"):
-        names = [each.title for each in work.prepared.sets]
-        warnings = _warnings(work, done)
+    runs = [experiment.out / "runs" / run.name for run in done]
+    with experiment.progress.stage("compare", len(runs), "runs"):
+        names = [each.title for each in experiment.prepared.sets]
+        warnings = _warnings(experiment, done)
         comparison = compare(runs, BASELINE, sets=names, warnings=warnings)
-        comparison.write(work.out / "report.html")
-    record = {**_record(work, done), "warnings": warnings, "comparison": comparison.to_json()}
+        comparison.write(experiment.out / "report.html")
+    record = {**_record(experiment, done), "warnings": warnings, "comparison": comparison.to_json()}
     if last:
-        publish_file(work.out / "run.json", record_text(record))
+        publish_file(experiment.out / "run.json", record_text(record))
     return record
 
 
-def _warnings(work: Work, done: Sequence[PlannedRun]) -> list[str]:
+def _warnings(experiment: Experiment, done: Sequence[PlannedRun]) -> list[str]:
     """What was told before the runs began, and is to be told with their result."""
     warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
-    return [*work.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
+    return [*experiment.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
 
 
-def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
-    settings, loaded = work.settings, work.prepared.loaded
+def _record(experiment: Experiment, done: Sequence[PlannedRun]) -> dict[str, Any]:
+    settings, loaded = experiment.settings, experiment.prepared.loaded
     arms: dict[str, Any] = {}
     for run in done:
         arm = {key: value for key, value in asdict(run.arm).items() if key not in ("name", "data", "reading")}
@@ -85,14 +84,14 @@ def _record(work: Work, done: Sequence[PlannedRun]) -> dict[str, Any]:
         "recipe_yaml": recipe_text(settings.pipeline),
         "finetuning": encode(settings.finetuning),
         "reweighters": {name: encode(each, name) for name, each in settings.reweighters.items()},
-        "evaluation": encode(work.prepared.evaluation),
-        "evaluated": work.prepared.facts,
+        "evaluation": encode(experiment.prepared.evaluation),
+        "evaluated": experiment.prepared.facts,
         "seeds": list(settings.seeds),
         "epochs": settings.epochs,
         "budgets": list(settings.budgets),
         "equal_steps_of": reference_arm(settings),
         "arms": arms,
-        "runs": [_run(work.out / "runs" / run.name, run) for run in done],
+        "runs": [_run(experiment.out / "runs" / run.name, run) for run in done],
         "versions": versions(_PACKAGES),
     }
 

@@ -26,13 +26,11 @@ from curate.tokenization.usable import Rules, check_usable, without_refused
 from curate.validation.arms import Arms
 from curate.validation.config import Validation, copying, synthesizing
 from curate.validation.evaluation_rows import Prepared, prepare
-from curate.validation.folder import check_folder, check_weights, claim, describe, describe_sets, weights
-from curate.validation.record import drop_weights, finish, mirror
-from curate.validation.run_settings import model_for
-from curate.validation.schedule import PlannedRun
-from curate.validation.work import Work
+from curate.validation.experiment import Experiment, PlannedRun, run_settings
+from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started, weights
+from curate.validation.record import drop_weights, link_run, write_results
 
-__all__ = ["begin", "validate"]
+__all__ = ["prepare_experiment", "validate"]
 
 
 def validate(
@@ -59,7 +57,7 @@ def validate(
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
     ExternalError where a disk, hub or server fails.
     """
-    work = begin(
+    experiment = prepare_experiment(
         data,
         settings,
         local_path(out),
@@ -71,27 +69,27 @@ def validate(
         fresh=fresh,
         **reading,
     )
-    warn_of_design(work)
+    warn_of_design(experiment)
     done: list[PlannedRun] = []
     for number, seed in enumerate(settings.seeds, 1):
         last = number == len(settings.seeds)
-        planned = work.runs(seed)
-        if not last and all(work.complete(run) for run in planned):
+        planned = experiment.runs(seed)
+        if not last and all(experiment.complete(run) for run in planned):
             done += planned  # an earlier comparison may hold later seeds too: it stays until there is a better one
             continue
         for place, run in enumerate(planned, 1):
-            work.progress.note(
+            experiment.progress.note(
                 f"seed {seed} ({number} of {len(settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
                 f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
                 + (f": the same run as {run.same_as}" if run.same_as else "")
             )
-            carry_out(work, run)
+            train_and_evaluate(experiment, run)
         done += planned
-        result = finish(work, done, last=last)
+        result = write_results(experiment, done, last=last)
     return result
 
 
-def begin(
+def prepare_experiment(
     data: Any,
     settings: Validation,
     out: Path,
@@ -104,7 +102,7 @@ def begin(
     fresh: bool = False,
     dry: bool = False,
     **reading: Any,
-) -> Work:
+) -> Experiment:
     """Everything before the first arm: data read, folder claimed, rows held out or compared with evaluation sets.
 
     dry: leave the folder as it is.
@@ -132,7 +130,7 @@ def begin(
             check_weights(out, settings, [each.title for each in prepared.sets])
         _check_recipes(settings, prepared, scored=scores is not None)
         if not dry:
-            claim(out, described, fresh=fresh)
+            mark_started(out, described, fresh=fresh)
             prepared = prepared.moved(place, out)
     pipeline = settings.pipeline
     if any(_writes_rows(each) for each in pipeline.augmenters):
@@ -141,11 +139,11 @@ def begin(
     watched = Progress(progress.style)
     run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate)
     arms = Arms(prepared.loaded, settings, out, run, scores)
-    work = Work(settings, out, arms, prepared, progress, cache, device, deadline)
+    experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline)
     if deadline is not None:
         # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
-        watched.watch = arms.progress.watch = work.stop_in_time
-    return work
+        watched.watch = arms.progress.watch = experiment.stop_in_time
+    return experiment
 
 
 def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation, Loaded]:
@@ -180,36 +178,36 @@ def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) ->
                 raise InputError(f"arm {each.name}: {error}") from error
 
 
-def warn_of_design(work: Work) -> None:
-    for line in work.prepared.warnings:
-        work.progress.note(f"warning: {line}")
-    if len(work.settings.seeds) == 1:
-        work.progress.note(
+def warn_of_design(experiment: Experiment) -> None:
+    for line in experiment.prepared.warnings:
+        experiment.progress.note(f"warning: {line}")
+    if len(experiment.settings.seeds) == 1:
+        experiment.progress.note(
             "warning: with one seed nobody knows how much the seed alone changes, so intervals cover the choice of "
             "questions only; --seeds 3 is the least that tells"
         )
 
 
-def carry_out(work: Work, run: PlannedRun) -> None:
+def train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
     """Fine-tune and evaluate one run, or go on with it; for a run that is another one, put it beside."""
-    directory = work.out / "runs" / run.name
-    no_weights = work.complete(run) and not (work.settings.keep_weights and weights(directory))
+    directory = experiment.out / "runs" / run.name
+    no_weights = experiment.complete(run) and not (experiment.settings.keep_weights and weights(directory))
     if no_weights and run.same_as is not None:
         return
     if run.same_as is not None:
-        mirror(work.out / "runs" / run.same_as, directory, run.budget)
+        link_run(experiment.out / "runs" / run.same_as, directory, run.budget)
         return
     finetune(
         run.arm.data,
-        model_for(work.settings, run, work.prepared.loaded.examples, work.out),
+        run_settings(experiment.settings, run, experiment.prepared.loaded.examples, experiment.out),
         directory,
         arm=run.arm.name,
         budget=run.budget,
         curation=run.arm.curation,
-        cache=work.cache,
-        device=work.device,
-        progress=Progress(work.progress.style),
-        time_limit=work.left(),
+        cache=experiment.cache,
+        device=experiment.device,
+        progress=Progress(experiment.progress.style),
+        time_limit=experiment.left(),
         **run.arm.reading,
     )
     if no_weights:
@@ -219,14 +217,14 @@ def carry_out(work: Work, run: PlannedRun) -> None:
         warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
         evaluate(
             str(directory),
-            work.prepared.sets,
-            work.prepared.evaluation,
-            cache=work.cache,
-            device=work.device,
-            progress=Progress(work.progress.style, watch=work.arms.progress.watch),
-            on_bad_row=work.prepared.loaded.on_bad_row,
+            experiment.prepared.sets,
+            experiment.prepared.evaluation,
+            cache=experiment.cache,
+            device=experiment.device,
+            progress=Progress(experiment.progress.style, watch=experiment.arms.progress.watch),
+            on_bad_row=experiment.prepared.loaded.on_bad_row,
         )
-    if not work.settings.keep_weights:
+    if not experiment.settings.keep_weights:
         drop_weights(directory)
 
 

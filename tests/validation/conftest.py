@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
-import curate.comparison
-import curate.evaluation
-import curate.finetuning
 import curate.models
-import curate.storage.cache
 import curate.validation.folder
-from tests.fixtures.validation import identify_known
+from tests.fixtures.validation import Trained, identify_known, load_known
+
+VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +21,12 @@ def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     monkeypatch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", {**shape, "num_key_value_heads": 2})
     monkeypatch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 320)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    fake = Trained()
+    monkeypatch.setattr(VALIDATE, "finetune", fake.finetune)
+    monkeypatch.setattr(VALIDATE, "evaluate", fake.evaluate)
+    monkeypatch.setattr("curate.estimate.load_tokenizer", load_known)
+    return fake

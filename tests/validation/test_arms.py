@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.storage.cache
 from augmenters import Duplicate, Replay, Subset, Synthesize
-from curate.clusterers import Quantile
 from curate.data.readers import Loaded, read
 from curate.errors import InputError
-from curate.evaluation import EvaluationSet
-from curate.finetuning import Finetuning
-from curate.optimizers import SAM
 from curate.pipeline import Pipeline
-from curate.proxy.proxy import Proxy
-from curate.proxy.training import ProxyTraining
 from curate.run import Run
-from curate.validation import ARMS, Addition, Validation
+from curate.validation import Addition, Validation
 from curate.validation.arms import Arm, Arms
 from curate.validation.config import CONTROLS
-from curate.validation.schedule import reference_arm
-from scorers import LossTrajectory
+from curate.validation.experiment import reference_arm
 from tests.fixtures.validation import (
     Known,
     Writes,
@@ -72,50 +63,6 @@ def extra_rows(arm: Arm) -> list[str]:
 
 
 # -- which arms there are -------------------------------------------------------------------------------------------
-
-
-def test_sam_is_no_arm_where_all_are_trained_with_it() -> None:
-    tuning = Finetuning(model="scratch", optimizer=SAM())
-    assert settings(finetuning=tuning).named_arms() == ("original", *SAME_NUMBER)
-    with pytest.raises(InputError, match=r"arm sam: .*two gradients a step already"):
-        settings(finetuning=tuning, arms=("hard", "sam"))
-
-
-def test_the_recipe_decides_which_arms_there_are() -> None:
-    assert settings().named_arms() == ("original", *SAME_NUMBER, "sam")
-    assert settings(pipeline=pipeline(Subset(size=0.5))).named_arms() == ("original", "sam")
-    assert settings(arms=("random", "hard")).named_arms() == ("original", "hard", "random")
-    own = Addition(name="mine", data="x.parquet")
-    assert settings(arms=("hard",), additions=(own,)).named_arms() == ("original", "hard", "mine")
-    assert set(settings().named_arms()) <= set(ARMS)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"arms": ("hrad",)}, "did you mean 'hard'"),
-        ({"arms": ("synthesis",)}, "--generator"),
-        ({"arms": ("easy",), "pipeline": Pipeline(scorer=Known(), clusterer=Quantile())}, "use one with Duplicate"),
-        ({"pipeline": pipeline(Subset(size=0.5)), "arms": ("original",)}, "no arm to hold against original"),
-        ({"seeds": (1, 1)}, "stands twice"),
-        ({"budgets": ("epochs",)}, "equal steps in any case"),
-        (
-            {"sets": (EvaluationSet(data="a/x.parquet", name="x"), EvaluationSet(data="b/x.parquet", name="x"))},
-            "one name",
-        ),
-        ({"sets": (EvaluationSet(data="x.parquet", name="pooled"),)}, "stands for all sets"),
-        ({"additions": (Addition(name="a", data="x"), Addition(name="a", data="y"))}, "two arms have one name"),
-    ],
-)
-def test_a_design_that_cannot_be_is_refused_with_the_remedy(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises((ValueError, InputError), match=message):
-        settings(**fields)
-
-
-@pytest.mark.parametrize("fields", [{"name": "hard", "data": "x"}, {"name": "a"}, {"name": "a/b", "data": "x"}])
-def test_an_arm_of_the_users_own_has_a_name_and_one_source(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"arm|name"):
-        Addition(**fields)
 
 
 # -- the data of the arms -------------------------------------------------------------------------------------------
@@ -196,58 +143,6 @@ def test_cost_of_curation_goes_to_the_arms_that_need_it(tmp_path: Path) -> None:
     known = given.get("hard", 0).curation
     assert known is not None
     assert (known["seconds"], known["tokens"]) == (None, None)  # nobody knows what the scores took
-
-
-def test_cost_of_curation_is_that_of_the_whole_proxy_also_where_it_is_cached(
-    tmp_path: Path, small_models: None
-) -> None:
-    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
-    scored = pipeline(scorer=LossTrajectory(), proxy=proxy)
-    half_of = scored.model_copy(update={"augmenters": (Subset(size=0.5),)})
-    given = settings(pipeline=scored, additions=(Addition(name="half", recipe=half_of),))
-    first, later = (
-        Arms(loaded(), given, tmp_path / name, Run(proxy, tmp_path / "cache"), None) for name in ("first", "later")
-    )
-    one, two = first.get("hard", 0).curation, later.get("hard", 0).curation
-    assert one is not None
-    assert two is not None
-    assert two["tokens"] == one["tokens"] > 0
-    assert (one["cached"], two["cached"]) == (False, True)
-    assert one["seconds"] > 0
-    assert two["seconds"] is None  # nobody wrote down how long the measuring took
-    half = first.get("half", 0).curation
-    assert half is not None
-    assert half["tokens"] == one["tokens"]
-
-
-def test_a_proxy_trained_by_a_process_that_was_killed_counts_in_seconds(tmp_path: Path, small_models: None) -> None:
-    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
-    run = Run(proxy, tmp_path / "cache")
-    proxy_training = ProxyTraining(loaded().examples, proxy, run.context)
-    proxy_training.train()
-    facts = proxy_training.facts()
-    assert facts["seconds"] > 0
-    for path in (tmp_path / "cache").glob("proxies/*/step-*/facts.json"):
-        record = json.loads(path.read_text()) | {"seconds": 1000.0}
-        path.write_text(json.dumps(record))
-        manifest = json.loads((path.parent / "manifest.json").read_text())
-        manifest["facts.json"] = curate.storage.cache._checksum(path)
-        (path.parent / "manifest.json").write_text(json.dumps(manifest))
-    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
-    cost = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None).get("hard", 0).curation
-    assert cost is not None
-    assert cost["seconds"] > 1000
-
-
-def test_the_hard_arm_costs_the_same_when_a_control_is_made_first(tmp_path: Path, small_models: None) -> None:
-    proxy = Proxy(model="scratch", steps=4, checkpoints=2, batch_size=8, max_length=160)
-    given = settings(pipeline=pipeline(scorer=LossTrajectory(), proxy=proxy))
-    arms = Arms(loaded(), given, tmp_path / "out", Run(proxy, tmp_path / "cache"), None)
-    arms.get("random", 0)
-    cost = arms.get("hard", 0).curation
-    assert cost is not None
-    assert cost["seconds"] > 0
-    assert cost["tokens"] > 0
 
 
 def test_rows_that_are_not_of_like_length_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,7 @@ from curate.pipeline import Pipeline
 from curate.reweighters import IRDRO, DynamicLoss
 from curate.validation import Validation
 from curate.validation.arms import Arm
-from curate.validation.run_settings import model_for
-from curate.validation.schedule import PlannedRun
+from curate.validation.experiment import PlannedRun, run_settings
 from scorers import LossTrajectory
 
 
@@ -57,7 +56,7 @@ def test_an_arm_with_a_reweighter_differs_in_it_alone(tmp_path: Path) -> None:
 
     def settings_of(name: str) -> Finetuning:
         run = PlannedRun(Arm(name, "", {}, 10, 10, None, None), "steps", 3, 7)
-        found: Finetuning = model_for(given, run, None, tmp_path)
+        found: Finetuning = run_settings(given, run, None, tmp_path)
         return found
 
     assert settings_of("irdro").reweighter == settings_of("hard+irdro").reweighter == IRDRO()

@@ -9,24 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from augmenters import Duplicate, Synthesize
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.evaluation import EvaluationSet
 from curate.run import Run
 from curate.validation.evaluation_rows import HELD_OUT, prepare
-from curate.validation.validate import begin
-from tests.fixtures.validation import Writes, loaded, pipeline, rows, settings
-
-
-def test_new_rows_must_not_have_what_is_asked_later(tmp_path: Path) -> None:
-    given = settings(pipeline=pipeline(Duplicate(), Synthesize(generator=Writes())), held_out=0.3)
-    work = begin(loaded(), given, tmp_path / "out", cache=tmp_path / "cache")
-    (asked,) = work.settings.pipeline.gate.evaluation
-    assert pq.read_table(asked["data"]).num_rows == 30
-    plain = begin(loaded(), settings(held_out=0.3), tmp_path / "plain", cache=tmp_path / "cache")
-    assert plain.settings.pipeline.gate.evaluation == ()
-
+from tests.fixtures.validation import loaded, pipeline, rows, settings
 
 # -- what is evaluated ----------------------------------------------------------------------------------------------
 

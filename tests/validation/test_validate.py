@@ -13,73 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate.validation.record
-from augmenters import Duplicate
+from augmenters import Duplicate, Synthesize
 from curate.clusterers import Quantile
 from curate.errors import ExternalError, InputError
 from curate.evaluation import Evaluation, EvaluationSet
 from curate.finetuning import Finetuning
-from curate.optimizers import SAM
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.tokenization.encoding import tokenize
-from curate.tokenization.templates import resolve_template
-from curate.validation import Addition, Validation, validate
-from curate.validation.arms import Arm
-from curate.validation.estimate import forecast
+from curate.validation import Addition, validate
 from curate.validation.evaluation_rows import HELD_OUT
-from curate.validation.schedule import reference_arm, schedule
-from curate.validation.validate import begin
+from curate.validation.validate import prepare_experiment
 from scorers import LossTrajectory
-from tests.fixtures.tokenizers import byte_level
-from tests.fixtures.validation import Trained, load_known, loaded, pipeline, rows, settings
+from tests.fixtures.validation import Trained, Writes, loaded, pipeline, rows, settings, whole
 
 VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 # -- which runs there are -------------------------------------------------------------------------------------------
 
 
-def planned(given: Validation, **counts: int) -> list[Any]:
-    arms = {name.replace("_", "-"): Arm(name.replace("_", "-"), "", {}, n, n, None, None) for name, n in counts.items()}
-    both = [name for name in arms if name in ("original", "hard")]
-    return schedule(given, 0, arms, arms[reference_arm(given)], both)
-
-
-def test_every_arm_takes_the_steps_of_the_hard_arm_and_epochs_are_its_own() -> None:
-    runs = planned(settings(epochs=3), original=100, hard=140, random=140, sam=100)
-    assert {run.name: run.steps for run in runs} == {
-        "original-steps-seed0": 42,
-        "hard-steps-seed0": 42,
-        "random-steps-seed0": 42,
-        "sam-steps-seed0": 42,
-        "original-epochs-seed0": 30,
-        "hard-epochs-seed0": 42,
-    }
-    assert [run.same_as for run in runs if run.same_as] == ["hard-steps-seed0"]
-    assert runs[-1].same_as == "hard-steps-seed0"
-    assert {run.budget for run in planned(settings(budgets=("steps",)), original=100, hard=140)} == {"steps"}
-
-
 # -- the whole, with the model replaced -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
-    fake = Trained()
-    monkeypatch.setattr(VALIDATE, "finetune", fake.finetune)
-    monkeypatch.setattr(VALIDATE, "evaluate", fake.evaluate)
-    monkeypatch.setattr("curate.estimate.load_tokenizer", load_known)
-    return fake
-
-
-def whole(out: Path, **fields: Any) -> dict[str, Any]:
-    more = {name: fields.pop(name) for name in ("time_limit", "fresh") if name in fields}
-    return validate(
-        loaded(),
-        settings(**{"arms": ("hard", "random"), "held_out": 0.3} | fields),
-        out,
-        cache=out / ".." / "cache",
-        **more,
-    )
 
 
 def test_all_arms_of_the_first_seed_come_first_and_a_comparison_after_each(tmp_path: Path, trained: Trained) -> None:
@@ -148,85 +100,6 @@ def test_a_time_limit_stops_between_runs_and_says_so(
     assert 0 < limits[-1] < limits[0] < 1000
 
 
-def test_a_folder_of_another_validation_or_of_anything_else_is_left_alone(tmp_path: Path, trained: Trained) -> None:
-    whole(tmp_path / "out", seeds=(0,))
-    with pytest.raises(InputError, match=r"another fine-tuning \(epochs\); name another folder, or pass --fresh"):
-        whole(tmp_path / "out", seeds=(0,), epochs=5.0)
-    with pytest.raises(InputError, match="another dataset"):
-        whole(tmp_path / "out", seeds=(0,), held_out=0.4)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match=r"other files \(thesis\.txt\)"):
-        whole(tmp_path / "mine", seeds=(0,), fresh=True)
-    calls = len(trained.calls)
-    result = whole(tmp_path / "out", seeds=(0,), epochs=5.0, fresh=True)
-    assert len(trained.calls) == 2 * calls
-    assert result["epochs"] == 5.0
-
-
-def test_another_model_of_the_same_size_is_refused_by_name(tmp_path: Path, trained: Trained) -> None:
-    whole(tmp_path / "out", seeds=(0,))
-    other = Finetuning(model="n", batch_size=10)
-    with pytest.raises(InputError, match=r"another model \(m, now n\)"):
-        whole(tmp_path / "out", seeds=(0,), finetuning=other)
-    assert (tmp_path / "out" / "run.json").is_file()
-    assert json.loads((tmp_path / "out" / "validation.json").read_text())["model"]["identity"] == "files:m"
-
-
-def sets_of(out: Path) -> dict[str, EvaluationSet]:
-    """Two evaluation sets; only A shares rows with the data, 7 of them."""
-    out.mkdir(exist_ok=True)
-    pq.write_table(pa.concat_tables([rows().slice(0, 7), rows(20, seed=7)]), out / "A.parquet")
-    pq.write_table(rows(20, seed=8), out / "B.parquet")
-    pq.write_table(rows().slice(20, 7), out / "C.parquet")
-    return {name: EvaluationSet(data=str(out / f"{name}.parquet")) for name in "ABC"}
-
-
-def test_sets_may_be_fewer_or_more_with_more_seeds(tmp_path: Path, trained: Trained) -> None:
-    sets = sets_of(tmp_path / "sets")
-    whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0,))
-    fewer = whole(tmp_path / "out", sets=(sets["A"],), seeds=(0, 1))
-    assert [each["set"] for each in fewer["comparison"]["sets"]] == ["A"]
-    both = whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0, 1))
-    assert [each["set"] for each in both["comparison"]["sets"]] == ["A", "B"]
-    pq.write_table(rows(20, seed=9), tmp_path / "sets" / "B.parquet")
-    with pytest.raises(InputError, match="other questions in evaluation set 'B'"):
-        whole(tmp_path / "out", sets=(sets["B"],), seeds=(0, 1))
-    assert len(trained.calls) == len(set(trained.calls)) == 8
-
-
-def test_runs_without_weights_are_finished_and_cannot_be_asked_anything_else(
-    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets = sets_of(tmp_path / "sets")
-    whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,), keep_weights=False)
-    evaluate = trained.evaluate
-
-    def with_weights(target: str, *given: Any, **more: Any) -> None:
-        if not (Path(target) / "model" / "model.safetensors").exists():
-            raise InputError("the weights are gone; train it again with --fresh")
-        evaluate(target, *given, **more)
-
-    monkeypatch.setattr(VALIDATE, "evaluate", with_weights)
-    whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,))
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 went with --drop-weights"):
-        whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0,))
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == files
-
-
-def test_a_set_for_which_other_rows_are_dropped_is_refused_and_others_are_not(tmp_path: Path, trained: Trained) -> None:
-    sets = sets_of(tmp_path / "sets")
-    given: dict[str, Any] = {"drop_contaminated": True, "seeds": (0,)}
-    assert whole(tmp_path / "out", sets=(sets["A"],), **given)["data"]["rows"] == 93
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    with pytest.raises(InputError, match="--drop-contaminated leaves out other rows"):
-        whole(tmp_path / "out", sets=(sets["A"], sets["C"]), **given)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == files
-    whole(tmp_path / "out", sets=(sets["A"], sets["B"]), **given)
-    assert len(trained.calls) == 4
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -250,46 +123,11 @@ def test_what_is_bound_to_fail_fails_before_the_folder_is_claimed(
         fields = {"sets": (EvaluationSet(data=str(tmp_path / "one.parquet")),)}
     for dry in (True, False):
         with pytest.raises(InputError, match=message):
-            begin(loaded(), settings(**{"held_out": 0.3} | fields), tmp_path / "out", cache=tmp_path / "c", dry=dry)
+            prepare_experiment(
+                loaded(), settings(**{"held_out": 0.3} | fields), tmp_path / "out", cache=tmp_path / "c", dry=dry
+            )
         assert not (tmp_path / "out").exists()
     whole(tmp_path / "out", seeds=(0,))
-
-
-def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Path, trained: Trained) -> None:
-    given = settings(arms=("hard", "sam"), held_out=0.3)
-    out = tmp_path / "out"
-
-    def plan() -> dict[str, Any]:
-        return forecast(begin(loaded(), given, out, cache=tmp_path / "cache", dry=True))
-
-    before = plan()
-    assert not out.exists()
-    assert [each["known"] for each in before["arms"]] == [True, False, True]
-    assert before["seconds_left"] is None
-    assert before["runs_left"] == 2 * 4
-    left = begin(loaded(), given, out, cache=tmp_path / "cache", dry=True).prepared.loaded.examples
-    text = resolve_template("auto", left.shape, False)  # the text around a prompt counts too
-    per_row = len(tokenize(left, byte_level(vocabulary=300), template=text, max_length=512).ids) / len(left)
-    assert per_row > 100
-    first = before["runs"][0]
-    assert first["tokens"] == round(first["steps"] * 10 * per_row)
-    passes = {run["arm"]: run["gradients_per_step"] for run in before["runs"]}
-    assert passes == {"original": 1, "hard": 1, "sam": 2}
-    sharp = settings(arms=("hard",), held_out=0.3, finetuning=Finetuning(model="m", batch_size=10, optimizer=SAM()))
-    doubled = forecast(begin(loaded(), sharp, tmp_path / "sharp", cache=tmp_path / "cache", dry=True))["runs"][0]
-    assert doubled["gradients_per_step"] == 2
-    assert doubled["tokens"] == pytest.approx(2 * first["tokens"], abs=1)
-    trained.fails_before = 6
-    with pytest.raises(ExternalError):
-        whole(out, arms=("hard", "sam"))
-    files = sorted(path for path in out.rglob("*"))
-    after = plan()
-    assert sorted(path for path in out.rglob("*")) == files
-    assert all(each["known"] for each in after["arms"])
-    assert after["runs_left"] == 2
-    assert after["seconds_left"] > 0
-    assert {each["metric"] for each in after["detectable"]} == {"nll"}
-    assert after["detectable"][0]["absolute"] > 0
 
 
 # -- the whole, as it is --------------------------------------------------------------------------------------------
@@ -327,3 +165,12 @@ def test_from_a_table_to_an_answer_and_again_without_doing_anything_twice(tmp_pa
     again = validate(data, given, tmp_path / "out", cache=tmp_path / "cache")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert again["comparison"] == one["comparison"]
+
+
+def test_new_rows_must_not_have_what_is_asked_later(tmp_path: Path) -> None:
+    given = settings(pipeline=pipeline(Duplicate(), Synthesize(generator=Writes())), held_out=0.3)
+    work = prepare_experiment(loaded(), given, tmp_path / "out", cache=tmp_path / "cache")
+    (asked,) = work.settings.pipeline.gate.evaluation
+    assert pq.read_table(asked["data"]).num_rows == 30
+    plain = prepare_experiment(loaded(), settings(held_out=0.3), tmp_path / "plain", cache=tmp_path / "cache")
+    assert plain.settings.pipeline.gate.evaluation == ()

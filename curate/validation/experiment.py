@@ -1,0 +1,145 @@
+"""A validation in progress: its arms, the runs of each seed, their settings, and the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.console.progress import Progress
+from curate.data.examples import Examples
+from curate.errors import ExternalError
+from curate.finetuning.config import Finetuning
+from curate.models.loading import quiet
+from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
+from curate.optimizers import SAM
+from curate.seeds import derive_seed
+from curate.storage.atomic import publishing
+from curate.validation.arms import Arm, Arms
+from curate.validation.config import BASELINE, Budget, Validation, copying
+from curate.validation.evaluation_rows import Prepared
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One fine-tuning of an arm.
+
+    steps: optimizer steps. same_as: name of the run that is this very one, so that nothing is trained for it.
+    """
+
+    arm: Arm
+    budget: Budget
+    seed: int
+    steps: int
+    same_as: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder under OUT/runs."""
+        return f"{self.arm.name}-{self.budget}-seed{self.seed}"
+
+
+def reference_arm(settings: Validation) -> str:
+    """The arm whose epochs decide the number of steps of all."""
+    if copying(settings.pipeline):
+        return "hard"
+    others = [name for name in settings.named_arms() if settings.data_arm(name) != BASELINE]
+    return others[0] if others else BASELINE
+
+
+def schedule(settings: Validation, seed: int, arms: Mapping[str, Arm], reference: Arm) -> list[PlannedRun]:
+    """The runs of one seed: all at equal steps, then the baseline, `hard` and additions at equal epochs.
+
+    reference: its epochs make the equal steps, so that at equal epochs its run is the same one.
+    """
+    batch = settings.finetuning.batch_size
+    steps = _steps(settings.epochs, reference, batch)
+    runs = [PlannedRun(arm, "steps", seed, steps) for arm in arms.values()]
+    if "epochs" not in settings.budgets:
+        return runs
+    for name in arms:
+        if name not in (BASELINE, "hard", *(addition.name for addition in settings.additions)):
+            continue
+        own = _steps(settings.epochs, arms[name], batch)
+        same = next((run.name for run in runs if run.arm.name == name and run.steps == own), None)
+        runs.append(PlannedRun(arms[name], "epochs", seed, own, same))
+    return runs
+
+
+def _steps(epochs: float, arm: Arm, batch: int) -> int:
+    return max(1, round(epochs * arm.trainable / batch))
+
+
+@dataclass
+class Experiment:
+    """A validation in progress. deadline: of `time.monotonic`, after which no run starts; None = no limit."""
+
+    settings: Validation
+    out: Path
+    arms: Arms
+    prepared: Prepared
+    progress: Progress
+    cache: Any = None
+    device: str | None = None
+    deadline: float | None = None
+
+    def runs(self, seed: int) -> list[PlannedRun]:
+        """The runs of a seed; makes the data of its arms."""
+        settings = self.settings
+        arms = {name: self.arms.get(name, seed) for name in settings.named_arms()}
+        name = reference_arm(settings)
+        reference = arms[name] if name in arms else self.arms.get(name, seed)
+        return schedule(settings, seed, arms, reference)
+
+    def complete(self, run: PlannedRun) -> bool:
+        """Whether a run is trained and was evaluated on every set."""
+        place = self.out / "runs" / run.name
+        files = [place / "evaluation" / each.title / "summary.json" for each in self.prepared.sets]
+        return all(path.is_file() for path in [place / "run.json", *files])
+
+    def stop_in_time(self) -> None:
+        """Raises ExternalError where the deadline has passed."""
+        self.left()
+
+    def left(self) -> float | None:
+        """Seconds until the deadline. Raises ExternalError where it has passed."""
+        if self.deadline is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise ExternalError("the time limit is reached; the same command goes on from here")
+        return left
+
+
+def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out: Path) -> Finetuning:
+    """Settings of a run: its steps, seed, optimizer, reweighter and model.
+
+    A model from scratch is the same for all arms of a seed: its tokenizer is made of the data as it is, its weights are
+    drawn from the seed.
+    """
+    tuning = settings.finetuning
+    changed: dict[str, Any] = {"steps": run.steps, "seed": run.seed}
+    if run.arm.name == "sam":
+        changed["optimizer"] = SAM(base=tuning.optimizer, rho=settings.rho)
+    reweighter = settings.reweighter(run.arm.name)
+    if reweighter is not None:
+        changed["reweighter"] = reweighter
+    if tuning.model == SCRATCH:
+        folder = out / "scratch" / f"seed{run.seed}"
+        if not folder.is_dir():
+            assert isinstance(tuning.max_length, int)  # one for all arms, found out before
+            _write_scratch(folder, examples, tuning.max_length, run.seed)
+        template = "plain" if tuning.template == "auto" and examples.shape != "messages" else tuning.template
+        changed |= {"model": str(folder), "learning_rate": tuning.peak_learning_rate, "template": template}
+    return tuning.model_copy(update=changed)
+
+
+def _write_scratch(folder: Path, examples: Examples, max_length: int, seed: int) -> None:
+    tokenizer = scratch_tokenizer(examples, derive_seed(0, "validation", "tokenizer"))
+    model = scratch_model(tokenizer, max_length, derive_seed(seed, "validation", "weights"))
+
+    with publishing(folder) as place, quiet():
+        model.save_pretrained(place)
+        tokenizer.save_pretrained(place)
