@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from curate.cli.fields import add_field_options
 from curate.errors import InputError
 from curate.recipe import own_module
+from curate.verify.sandbox import weak_sandbox
 
 __all__ = ["add_generator_arguments", "recipe_settings", "summary"]
 
@@ -33,6 +35,16 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --run-programs: also where the kernel cannot keep your files from programs",
     )
+    parser.set_defaults(sandbox=sandbox)
+
+
+def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """How well the programs that a command runs must be isolated."""
+    if not options.weak_sandbox:
+        return nullcontext()
+    if not options.run_programs:
+        raise InputError("--weak-sandbox is about programs, and none is run; add --run-programs, or leave it out")
+    return weak_sandbox()
 
 
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:

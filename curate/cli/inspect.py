@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from curate.console.formatting import compact, count, one_line, share, visible
 from curate.console.printing import show
 from curate.errors import InputError
 from curate.report import synthesis_funnel as funnel
+from curate.report.finished_run import shards
+from curate.report.texts import Cell, cells_by_id
 from curate.storage.places import local_path
 from curate.storage.records import check_files, read_finished
-
-__all__ = ["add_arguments", "command", "inspection", "print_inspection"]
 
 _SHOWN_CHARACTERS = 300
 _SHOWN_REASONS = 6
@@ -71,15 +70,12 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
 def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    shown = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
-    wanted = [row["example_id"] for row in rows]
-    table = ds.dataset(directory / "data", format="parquet").to_table(
-        columns=["example_id", *shown], filter=pc.field("example_id").isin(wanted)
-    )
-    text = {each["example_id"]: each for each in table.to_pylist()}
+    names = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
+    cells = cells_by_id(shards(directory), [row["example_id"] for row in rows], names)
     for row in rows:
-        found = text.get(row["example_id"], {})
-        row["text"] = {name: str(found.get(name))[:_SHOWN_CHARACTERS] for name in shown}
+        values = cells.get(row["example_id"], {})
+        texts = {name: cell.text if isinstance(cell := values.get(name), Cell) else str(cell) for name in names}
+        row["text"] = {name: text[:_SHOWN_CHARACTERS] for name, text in texts.items()}
     return rows
 
 

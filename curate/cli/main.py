@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -24,7 +24,6 @@ from curate.cli.options import check_places, check_spelling, check_text
 from curate.console.formatting import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.storage.versions import own_version
-from curate.verify.sandbox import weak_sandbox
 
 __all__ = ["main"]
 
@@ -47,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_spelling(given, commands)
         options = parser.parse_args(given)
         check_places(options)
-        with _surroundings(as_json), _sandbox(options):
+        sandbox = options.sandbox(options) if "sandbox" in options else nullcontext()
+        with _surroundings(as_json), sandbox:
             result = options.command(options)
         if as_json and result:  # under torchrun only the first process has something to say
             print(json.dumps(result, allow_nan=False))
@@ -143,16 +143,6 @@ def _surroundings(as_json: bool) -> Iterator[None]:
         logging.setLogRecordFactory(records)
 
 
-def _sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
-    """How well programs must be locked in that a command runs."""
-    if not getattr(options, "weak_sandbox", False):
-        return nullcontext()
-    if not options.run_programs:
-        raise InputError("--weak-sandbox is about programs, and none is run; add --run-programs, or leave it out")
-
-    return weak_sandbox()
-
-
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
 
@@ -177,6 +167,7 @@ _COMMANDS = {
     "report": "write report.html of a finished run anew",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",
 }
+_ALIASES = {"weigh": ("weight",)}
 
 
 def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -190,9 +181,10 @@ def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, ar
     parser.add_argument("--version", action="version", version=f"curate {own_version()}")
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
     for name, text in _COMMANDS.items():
-        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        description, aliases = text[0].upper() + text[1:] + ".", _ALIASES.get(name, ())
+        sub = subparsers.add_parser(name, help=text, description=description, aliases=aliases, allow_abbrev=False)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
-        if given[:1] == [name]:
+        if given and given[0] in (name, *aliases):
             module = import_module(f"curate.cli.{name}")
             module.add_arguments(sub)
             sub.set_defaults(command=module.command)

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from curate.errors import CacheDamage, ExternalError, InputError
 from curate.storage.atomic import disk_errors, mkdirs, publishing, remove
 from curate.storage.places import local_path
@@ -154,6 +152,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _check_whole(path: Path) -> None:
     """Raise OSError for a cut-off array: NumPy does not notice that its last write did not fit on the disk."""
+    import numpy as np  # 0.1 s, which `curate --help` would wait for
+
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:

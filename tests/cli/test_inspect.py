@@ -1,12 +1,13 @@
-"""`curate inspect` and `curate report` on folders with and without a finished run."""
+"""`curate inspect`: extremes of a finished run, and folders without one."""
 
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.fixtures.commands import Call, Finished
+from tests.fixtures.commands import Call, Finished, _rows
 
 
 def test_inspect_shows_the_extremes(finished: Finished, call: Call) -> None:
@@ -22,6 +23,19 @@ def test_inspect_shows_the_extremes(finished: Finished, call: Call) -> None:
     assert shown.err == ""
     assert found["hardest"][0]["text"]["prompt"] in shown.out
     assert call("inspect", finished.out, "--examples", "-1").status == 2
+
+
+def test_rows_of_arrow_s_view_types_are_shown(tmp_path: Path, scores: Path, call: Call) -> None:
+    """Arrow can neither filter nor take from views."""
+    rows, out = pa.Table.from_pylist(_rows()), tmp_path / "out"
+    views = {name: rows[name].cast(pa.string_view()) for name in rows.column_names}
+    pq.write_table(pa.table(views), tmp_path / "d.parquet")
+    assert call("run", tmp_path / "d.parquet", "--out", out, "--scores", scores).status == 0
+    assert pq.read_schema(next((out / "data").iterdir())).field("prompt").type == pa.string_view()
+    hardest = call("inspect", out, "--json", "--examples", "1").json["hardest"][0]
+    ids = pq.read_table(out / "tables" / "split.parquet")["example_id"].to_pylist()
+    row = _rows()[ids.index(hardest["example_id"])]
+    assert hardest["text"] == {"prompt": row["prompt"], "completion": row["completion"]}
 
 
 def test_inspect_without_rows_or_data(finished: Finished, tmp_path: Path, call: Call) -> None:
@@ -44,13 +58,6 @@ def test_inspect_without_rows_or_data(finished: Finished, tmp_path: Path, call: 
         assert f"{copy}/data/train-" in refused.error
         assert "--examples 0" in refused.error
         assert "--fresh" in refused.error
-
-
-def test_report_is_written_anew_with_the_same_bytes(finished: Finished, call: Call) -> None:
-    before = (finished.out / "report.html").read_bytes()
-    (finished.out / "report.html").unlink()
-    assert call("report", finished.out, "--json").json == {"report": str(finished.out / "report.html")}
-    assert (finished.out / "report.html").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["inspect", "report"])

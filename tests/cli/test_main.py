@@ -274,6 +274,19 @@ def _process(*arguments: str | Path, code: str | None = None) -> subprocess.Comp
     )
 
 
+def test_help_imports_the_command_line_alone() -> None:
+    """Fewer than 30 modules of our own, no numerical library, and less than 0.3 s of the processor's time."""
+    counted = (
+        "import os, sys, curate.cli.main; status = curate.cli.main.main(['--help']); used = sum(os.times()[:2]); "
+        "own = [name for name in sys.modules if name.split('.')[0] in ('curate', 'scorers', 'augmenters')]; "
+        "print(status, len(own), bool({'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)), used)"
+    )
+    status, modules, slow, seconds = _process(code=counted).stdout.splitlines()[-1].split()
+    assert (status, slow) == ("0", "False")
+    assert int(modules) < 30
+    assert float(seconds) < 0.3
+
+
 def test_import_and_help_are_light() -> None:
     loaded = "print(sorted({'torch', 'transformers', 'datasets', 'pandas', 'sklearn'} & set(sys.modules)))"
     assert _process(code=f"import sys, curate; {loaded}").stdout == "[]\n"
