@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -18,7 +18,7 @@ from curate.run import MeasuringScorer, Run, Scorer, check_schedule, standalone
 from curate.types import BoolArray, Float64Array, FloatArray
 
 
-def _score(scorers: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_scorers(scorers: tuple[Any, ...]) -> tuple[Any, ...]:
     for scorer in scorers:
         if isinstance(scorer, str):
             raise ValueError(f"{scorer!r} is only a name; write {{use: {scorer}}}")
@@ -29,13 +29,46 @@ def _score(scorers: tuple[Any, ...]) -> tuple[Any, ...]:
     return scorers
 
 
-_Scorers = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_score)]
+_Scorers = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_check_scorers)]
 
 
-class RankAverage(Component):
+class _Combination:
+    """What `scorers` need of the proxy and the examples together."""
+
+    if TYPE_CHECKING:
+        scorers: tuple[Any, ...]
+
+    def measures(self) -> Sequence[Measure]:
+        """Everything its scorers measure, each measure once; the proxy runs once for all."""
+        measures = [measure for scorer in _measuring(self.scorers) for measure in scorer.measures()]
+        return list({fingerprint(measure): measure for measure in measures}.values())
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        for scorer in _measuring(self.scorers):
+            check_schedule(scorer, schedule)
+
+    def check_examples(self, examples: Examples) -> None:
+        for scorer in self.scorers:
+            call_hook(scorer, "check_examples", examples)
+
+    def _parts(self, examples: Examples, run: Run) -> tuple[list[Scores], BoolArray]:
+        """The scores of each scorer, and the rows (n,) that are valid for all."""
+        self.check_examples(examples)
+        measures = self.measures()
+        if measures:
+            run.trace(examples, measures)
+        parts = [as_scores(scorer.score(examples, run), len(examples)) for scorer in self.scorers]
+        return parts, np.logical_and.reduce([part.valid for part in parts])
+
+
+def _measuring(scorers: tuple[Any, ...]) -> list[MeasuringScorer]:
+    return [scorer for scorer in scorers if isinstance(scorer, MeasuringScorer)]
+
+
+class RankAverage(_Combination, Component):
     """Mean of the ranks that several scorers give, each scaled to [0, 1]; ties share their mean rank.
 
-    Ranks make signals of different units comparable. A row is valid where every scorer says so. Cost: that of its
+    Ranks make signals of different units comparable. A row is valid where it is for every scorer. Cost: that of its
     scorers; the proxy runs once, and what several of them measure is measured once.
     weights: one positive number per scorer, or None for equal weights.
     """
@@ -51,47 +84,27 @@ class RankAverage(Component):
             raise ValueError(f"there are {len(scorers)} scorers; give as many weights, not {len(value)}")
         return value
 
-    def measures(self) -> Sequence[Measure]:
-        """Everything its scorers measure; the proxy runs once for all."""
-        return _measures(self.scorers)
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        _check_schedule(self.scorers, schedule)
-
-    def check_examples(self, examples: Examples) -> None:
-        _check_examples(self.scorers, examples)
-
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores with features (n, number of scorers): the scaled ranks."""
         examples, run = standalone(examples, run)
-        parts, valid = _parts(self.scorers, examples, run)
+        parts, valid = self._parts(examples, run)
         ranks = np.stack([(_ranks(part, valid) - 1) / max(valid.sum() - 1, 1) for part in parts], axis=1)
         weights = np.asarray(self.weights or (1.0,) * len(parts))
         return _combined(parts, valid, ranks, ranks @ (weights / weights.sum()), examples)
 
 
-class Product(Component):
-    """Product of what several scorers say: high only where all of them are, unlike a mean.
+class Product(_Combination, Component):
+    """Product of the difficulties of several scorers: high only where all of them are, unlike a mean.
 
     of:
         ranks: rank / n, in (0, 1], ties sharing their mean rank. For signals of any unit and sign.
         scores: the difficulties themselves, which must not be negative; as in loss times sharpness, where the unit
             means something.
-    A row is valid where every scorer says so. Cost: as `RankAverage`.
+    A row is valid where it is for every scorer. Cost: as `RankAverage`.
     """
 
     scorers: _Scorers
     of: Literal["ranks", "scores"] = "ranks"
-
-    def measures(self) -> Sequence[Measure]:
-        """Everything its scorers measure; the proxy runs once for all."""
-        return _measures(self.scorers)
-
-    def check_schedule(self, schedule: Schedule) -> None:
-        _check_schedule(self.scorers, schedule)
-
-    def check_examples(self, examples: Examples) -> None:
-        _check_examples(self.scorers, examples)
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores with features (n, number of scorers): the factors.
@@ -99,7 +112,7 @@ class Product(Component):
         Raises InputError for a negative difficulty where scores are multiplied.
         """
         examples, run = standalone(examples, run)
-        parts, valid = _parts(self.scorers, examples, run)
+        parts, valid = self._parts(examples, run)
         if self.of == "ranks":
             factors = np.stack([_ranks(part, valid) / max(valid.sum(), 1) for part in parts], axis=1)
         else:
@@ -108,40 +121,11 @@ class Product(Component):
                 if negative.any():
                     row = int(np.flatnonzero(negative)[0])
                     raise InputError(
-                        f"{type(scorer).__name__} says {part.difficulty[row]:g} of row {row}, and products of "
-                        "negative difficulties mean nothing; choose Product(of='ranks')"
+                        f"{type(scorer).__name__} gives row {row} the difficulty {part.difficulty[row]:g}, and "
+                        "products of negative difficulties mean nothing; choose Product(of='ranks')"
                     )
             factors = np.stack([np.where(valid, part.difficulty, 0) for part in parts], axis=1)
         return _combined(parts, valid, factors, factors.prod(axis=1), examples)
-
-
-def _measuring(scorers: tuple[Any, ...]) -> list[MeasuringScorer]:
-    return [scorer for scorer in scorers if isinstance(scorer, MeasuringScorer)]
-
-
-def _measures(scorers: tuple[Any, ...]) -> list[Measure]:
-    """Each once, though several scorers ask for it."""
-    return list({fingerprint(measure): measure for each in _measuring(scorers) for measure in each.measures()}.values())
-
-
-def _check_schedule(scorers: tuple[Any, ...], schedule: Schedule) -> None:
-    for scorer in _measuring(scorers):
-        check_schedule(scorer, schedule)
-
-
-def _check_examples(scorers: tuple[Any, ...], examples: Examples) -> None:
-    for scorer in scorers:
-        call_hook(scorer, "check_examples", examples)
-
-
-def _parts(scorers: tuple[Any, ...], examples: Any, run: Run) -> tuple[list[Scores], BoolArray]:
-    """What each scorer says, and the rows (n,) that are valid for all."""
-    _check_examples(scorers, examples)
-    measures = _measures(scorers)
-    if measures:
-        run.trace(examples, measures)
-    parts = [as_scores(scorer.score(examples, run), len(examples)) for scorer in scorers]
-    return parts, np.logical_and.reduce([part.valid for part in parts])
 
 
 def _ranks(part: Scores, valid: BoolArray) -> Float64Array:
@@ -162,9 +146,9 @@ def _combined(
 ) -> Scores:
     """Scores with the trajectory of the first scorer that has one."""
     with_losses = next((part for part in parts if part.trajectory is not None), None)
-    kept: FloatArray = np.where(valid[:, None], features, 0).astype(np.float32)
+    features32: FloatArray = np.where(valid[:, None], features, 0).astype(np.float32)
     return Scores(
-        features=kept,
+        features=features32,
         difficulty=np.where(valid, difficulty, np.nan).astype(np.float32),
         valid=valid,
         trajectory=with_losses.trajectory if with_losses else None,

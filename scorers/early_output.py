@@ -36,7 +36,7 @@ class EarlyOutput(Component):
     Further departures: outputs are projected to 64 dimensions (with those, the rows found hard had a Jaccard index of
     0.956 with those found by whole outputs, in one trial); early is a fixed share of the schedule, where USEFUL looks
     for the epoch in which the training error begins to fall more slowly; and the outputs are the proxy's, where USEFUL
-    looks at the very model that it then trains anew from the start.
+    looks at the very model that it then trains again from scratch.
 
     output:
         hidden: mean last hidden state, of which the next-token distributions are a function.

@@ -21,7 +21,7 @@ from curate.types import FloatArray
 class InstructionFollowingDifficulty(Component):
     """IFD = loss of the completion given its prompt / loss of the completion alone (Li et al., arXiv 2308.12032).
 
-    Near 0 where the prompt says what the completion will be, 1 where it does not help: higher = harder to follow.
+    Near 0 where the prompt determines the completion, 1 where it does not help: higher = harder to follow.
     Above 1 the prompt misleads, which the paper takes for a mismatched pair and leaves out; here such rows are the
     hardest, so look at them. Alone, a completion is tokenized as it would be behind an empty prompt and no template:
     BOS where the tokenizer puts one, then all completion tokens of the row (of all assistant turns). Without BOS
@@ -62,7 +62,7 @@ class InstructionFollowingDifficulty(Component):
         return trace.to_scores(
             features,
             what="ratio of losses with and without prompt",
-            remedy="lower proxy.steps, so that no completion is known by heart, or leave the row out",
+            remedy="lower proxy.steps, so that no completion is memorized, or leave the row out",
             valid=valid,
         )
 
@@ -79,14 +79,14 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     begins[filled] = tokens.ids[starts[filled]] == (-1 if bos is None else bos)
     ordinal = np.cumsum(tokens.supervised)  # of each completion token among those of all rows, from 1
     before = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    row = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    row = np.repeat(np.arange(len(tokens)), tokens.lengths)  # (t,)
     first = tokens.supervised & (ordinal - before[row] == 1)
     same = replace(tokens, supervised=tokens.supervised & ~(first & ~begins[row]))
     same = replace(same, valid=same.completion_tokens > 0)
-    kept = tokens.supervised.copy()
-    kept[starts[begins]] = True
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=len(tokens)))]).astype(np.int64)
+    alone = tokens.supervised.copy()  # (t,) the tokens of completions alone, with BOS
+    alone[starts[begins]] = True
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[alone], minlength=len(tokens)))]).astype(np.int64)
     supervised = np.ones(offsets[-1], np.bool_)
     supervised[offsets[:-1][np.diff(offsets) > 0]] = False
     cuts = (tokens.prompt_cut, tokens.completion_cut)
-    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, *cuts)
+    return same, Tokens(tokens.ids[alone], supervised, offsets, same.valid, *cuts)

@@ -27,7 +27,7 @@ class LossTrajectory(Component):
     Difficulty is the mean of the features: mean loss, mean ratio, or last loss.
 
     Departures from the authors' code: prompt and completion are tokenized apart, so that the border between them is
-    exact; a row whose completion is cut off altogether is invalid, where theirs counts it as one of loss 0.
+    exact; a row whose completion is cut off completely is invalid, where their code counts it with loss 0.
     """
 
     features: Literal["absolute", "relative", "final"] = "absolute"

@@ -68,15 +68,15 @@ def sampled_accuracy(
     Sample k of a row is drawn with (its seed, k), whatever stands beside it. An answer that could not be decided is
     not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
     """
-    asked = [
+    requests = [
         (row, Request(prompts[row], sampling, seeds[row], k))
-        for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # like lengths side by side
+        for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # similar lengths in one batch
         for k in range(samples)
     ]
-    drawn = sample(model, tokenizer, [request for _, request in asked], template="plain", batch_size=batch_size)
-    found = graded(drawn, [answers[row] for row, _ in asked])
+    drawn = sample(model, tokenizer, [request for _, request in requests], template="plain", batch_size=batch_size)
+    graded_answers = graded(drawn, [answers[row] for row, _ in requests])
     right = np.zeros(len(prompts), np.float32)
-    for (row, _), answer in zip(asked, found, strict=True):
+    for (row, _), answer in zip(requests, graded_answers, strict=True):
         right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
     return right / np.float32(samples)
 
@@ -116,17 +116,14 @@ class SampledAccuracy(Component):
         values = np.full((len(examples), 1), np.nan, np.float32)
         if not rows:
             return values
-        ids, tokenizer, template = (
-            examples.ids.to_pylist(),
-            checkpoint.proxy_training.tokenizer,
-            checkpoint.proxy_training.template,
-        )
+        ids, tokenizer = examples.ids.to_pylist(), checkpoint.proxy_training.tokenizer
+        template = checkpoint.proxy_training.template
         rendered = renderer(examples.take(np.array(rows)), template, tokenizer)(0, len(rows))
         stop = stops_of(template, tokenizer)
         values[rows, 0] = sampled_accuracy(
             checkpoint.model,
             tokenizer,
-            [_shown(checkpoint.tokens, k, row, tokenizer) for k, row in zip(rows, rendered, strict=True)],
+            [_prompt(checkpoint.tokens, k, row, tokenizer) for k, row in zip(rows, rendered, strict=True)],
             [str(answers[row]) for row in rows],
             [derive_seed(checkpoint.seed, "sampled accuracy", checkpoint.step, ids[row]) for row in rows],
             samples=self.samples,
@@ -136,14 +133,15 @@ class SampledAccuracy(Component):
         return values
 
 
-def _shown(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any) -> str:
+def _prompt(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any) -> str:
     """The prompt of a row as the proxy saw it: whole, or what was left of one that was too long."""
     if not tokens.prompt_cut[row]:
         return last_completion(rendered)[0][0]
     low, high = tokens.offsets[row : row + 2]
-    given = np.flatnonzero(~tokens.supervised[low:high])
-    between = given[given < np.flatnonzero(tokens.supervised[low:high])[-1]]
-    text: str = tokenizer.decode(tokens.ids[low : low + between[-1] + 1].tolist())
+    supervised = tokens.supervised[low:high]
+    prompt = np.flatnonzero(~supervised)
+    last = prompt[prompt < np.flatnonzero(supervised)[-1]][-1]  # last token before the last completion
+    text: str = tokenizer.decode(tokens.ids[low : low + last + 1].tolist())
     return text
 
 

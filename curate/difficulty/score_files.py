@@ -1,4 +1,4 @@
-"""Scores as Parquet: what `curate score` writes and `--scores` reads."""
+"""Scores as Parquet files, written by `curate score` and read by `--scores`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
 from curate.storage.places import check_place, local_path
-
-__all__ = ["check_scores_file", "read_scores", "scores_table", "trajectories_table", "write_scores"]
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
@@ -60,16 +58,16 @@ def write_scores(scores: Scores, ids: Any, path: Path) -> None:
 
 
 def check_scores_file(path: Path) -> None:
-    """Raise before any time is spent where scores cannot be written to `path`, or would replace something else."""
+    """Raise InputError where scores cannot be written to `path`, or would replace something else."""
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name a Parquet file")
     check_place(path)
     if path.exists():
         try:
-            ours = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
+            is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
         except (OSError, pa.ArrowInvalid):
-            ours = False
-        if not ours:
+            is_scores = False
+        if not is_scores:
             raise InputError(f"--out {path} is a file of something other than scores; name a new file")
 
 
@@ -136,13 +134,13 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
 def _counts(table: pa.Table, name: str, path: Path) -> np.ndarray:
     column = table.column(name)
     if column.null_count or not pa.types.is_integer(column.type):
-        raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; mend or remove it")
+        raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; fix or remove it")
     counts = column.to_numpy()
     outside = (counts < 0) | (counts > np.iinfo(np.int32).max)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise InputError(
-            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is no count of tokens; mend or "
+            f"--scores {path} row {row}: column {name!r} holds {counts[row]}, which is no count of tokens; fix or "
             "remove the column"
         )
     return np.asarray(counts, np.int32)

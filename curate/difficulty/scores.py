@@ -1,4 +1,4 @@
-"""What a scorer hands to a clusterer, and what a clusterer hands to the augmenters."""
+"""Scores of examples, and the split that is made from them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 from curate.errors import InputError
 from curate.types import BoolArray, FloatArray, IntArray
-
-__all__ = ["COUNTS", "Scores", "Split", "as_scores"]
-
 
 # Counts of tokens per row.
 COUNTS = ("tokens", "prompt_cut", "completion_cut")
@@ -92,7 +89,7 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
             raise InputError(f"the scorer returned {len(value)} rows for {n} examples; it must return one per example")
         if value.valid.all():
             return value
-        # What a scorer leaves in the features of a row it could not score is of no meaning: it must not be recorded.
+        # Features of a row that could not be scored have no meaning and must not be recorded.
         return replace(value, features=np.where(value.valid[:, None], value.features, 0).astype(np.float32))
     array = np.asarray(value)
     if array.ndim != 1 or len(array) != n:
@@ -106,7 +103,7 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
 
 @dataclass(frozen=True)
 class Split:
-    """Which of n examples are hard, and all an augmenter may want to know about each.
+    """Which of n examples are hard, with the properties of each that augmenters use.
 
     cluster: (n,) int32; -1 noise, -2 invalid (not clustered). With clustering per source, cluster numbers of
         different sources differ.

@@ -1,4 +1,4 @@
-"""The split: which examples are hard, from scores and a clusterer."""
+"""Split examples into hard and easy ones by clustering their scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from curate.clusterers import cluster_rows, is_per_source, seeded
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.types import BoolArray, Float64Array, IntArray
-
-__all__ = ["INVALID", "HardPolicy", "given_scores", "join_scores", "make_split"]
 
 HardPolicy = Literal["highest", "above_mean"] | int
 
@@ -29,7 +27,7 @@ def make_split(
     hard: HardPolicy = "highest",
     seed: int = 0,
 ) -> Split:
-    """Cluster the valid rows of `scores` and say which clusters are hard.
+    """Cluster the valid rows of `scores` and choose the hard clusters.
 
     ids: (n,) Arrow string array, the rows of the data; scores that carry ids are joined to it by id. None = the
         rows of the scores, which must then carry ids.
@@ -46,10 +44,10 @@ def make_split(
     of their names; -1 is noise, -2 an invalid row.
 
     InputError: ids missing from the scores, no valid row, a feature of a valid row that
-    is not finite, a hard policy that does not exist, and whatever the clusterer cannot do.
+    is not finite, an unknown hard policy, and data that the clusterer cannot cluster.
     """
     if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
-        raise InputError(f"hard={hard!r} is no policy; use highest, above_mean or a number of clusters from 1 on")
+        raise InputError(f"hard={hard!r} is not a policy; use highest, above_mean or a number of clusters, at least 1")
     if ids is None and scores.ids is None:
         raise InputError("the scores carry no example ids; pass ids=examples.ids")
     scores = join_scores(scores, scores.ids if ids is None else ids)
@@ -60,13 +58,13 @@ def make_split(
     _check_finite(features, rows, scores.ids)
     labels = None if sources is None else _labels(sources, len(scores))
     within = None if labels is None else labels[rows]
-    found = cluster_rows(seeded(clusterer, seed), features, within)
+    clustering = cluster_rows(seeded(clusterer, seed), features, within)
     difficulty = scores.difficulty[rows].astype(np.float64)
-    numbers, is_hard = _rank(found.labels, found.groups, difficulty, hard)
+    numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
     cluster = np.full(len(scores), INVALID, np.int32)
     cluster[rows] = numbers
     mask = np.zeros(len(scores), bool)
-    mask[rows] = is_hard | found.all_hard[found.groups]
+    mask[rows] = is_hard | clustering.all_hard[clustering.groups]
     return Split(
         ids=scores.ids,
         cluster=cluster,
@@ -107,7 +105,7 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     """`scores` with its rows in the order of `ids` (Arrow strings, unique), joined by id.
 
     Scores without ids are taken to be in that order already. Scores of further rows are left out, so that those of
-    a whole dataset serve any part of it. InputError if an id has no scores, or is there twice.
+    a whole dataset serve any part of it. InputError if an id has no scores, or occurs twice.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -117,10 +115,10 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
         if len(scores) != len(wanted):
             raise InputError(f"scores have {len(scores)} rows for {len(wanted)} examples; give one per example")
         return scores.with_ids(wanted)
-    known = _strings(scores.ids)
-    if known.equals(wanted):
+    scored = _strings(scores.ids)
+    if scored.equals(wanted):
         return scores.with_ids(wanted)
-    places = pc.index_in(wanted, value_set=known)
+    places = pc.index_in(wanted, value_set=scored)
     if places.null_count:
         first = pc.index(places.is_null(), pa.scalar(True)).as_py()
         raise InputError(
@@ -128,19 +126,19 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
             "score this dataset again"
         )
     rows = places.to_numpy()
-    if np.bincount(rows, minlength=len(known)).max(initial=0) > 1:
+    if np.bincount(rows, minlength=len(scored)).max(initial=0) > 1:
         twice = int(np.argmax(np.bincount(rows)))
-        raise InputError(f"example id {known[twice]} is not unique; give every row its own id")
-    if len(known) > len(wanted):
-        used = pc.index_in(known, value_set=wanted).drop_null().to_numpy()
+        raise InputError(f"example id {scored[twice]} is not unique; give every row its own id")
+    if len(scored) > len(wanted):
+        used = pc.index_in(scored, value_set=wanted).drop_null().to_numpy()
         if len(used) > len(wanted):
             twice = int(np.argmax(np.bincount(used)))
             raise InputError(f"the scores hold id {wanted[twice]} more than once; keep one row of scores per id")
-    return scores.with_ids(known).take(rows)
+    return scores.with_ids(scored).take(rows)
 
 
 def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
-    """Scores from elsewhere for the rows `ids`: joined by id, or an array (n,) of difficulties in their order."""
+    """Existing scores for the rows `ids`: joined by id, or an array (n,) of difficulties in their order."""
     if isinstance(scores, Scores):
         return join_scores(scores, ids)
     array = np.asarray(scores)
@@ -175,15 +173,15 @@ def _rank(
     count = int(labels.max()) + 1
     sizes = np.bincount(labels[clustered], minlength=count)
     sums = np.bincount(labels[clustered], weights=difficulty[clustered], minlength=count)
-    present = np.flatnonzero(sizes)
-    means = sums[present] / sizes[present]
+    present = np.flatnonzero(sizes)  # (c,) labels in use
+    means = sums[present] / sizes[present]  # (c,)
     group = np.zeros(count, np.int32)
     group[labels[clustered]] = groups[clustered]
     group = group[present]
-    order = np.lexsort((present, means, group))
+    order = np.lexsort((present, means, group))  # (c,)
     means, group = means[order], group[order]
 
-    # Of each cluster: the mean of its group's easiest cluster, its place from the top, its group's overall mean.
+    # (c,) of each cluster: its group's easiest cluster, and its rank from the top; (g,) mean of each group.
     first = np.searchsorted(group, group, side="left")
     from_top = np.searchsorted(group, group, side="right") - np.arange(len(group))
     overall = np.bincount(groups, weights=difficulty) / np.maximum(np.bincount(groups), 1)
@@ -191,7 +189,7 @@ def _rank(
     chosen = means > overall[group] if top == "above_mean" else from_top <= top
     chosen &= means > means[first]
 
-    number = np.full(count, INVALID, np.int32)
+    number = np.full(count, INVALID, np.int32)  # label -> cluster number
     number[present[order]] = np.arange(len(present), dtype=np.int32)
     ranked = np.where(clustered, number[labels], labels).astype(np.int32)
     hard = clustered & np.append(chosen, False)[ranked]

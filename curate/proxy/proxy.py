@@ -1,4 +1,4 @@
-"""The proxy: a small model, trained briefly on the very data it is to judge."""
+"""Settings and checkpoint schedule of the proxy model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ from curate.training.config import (
 )
 from curate.types import Float64Array, IntArray
 
-__all__ = ["MaxLength", "Proxy", "Schedule", "length_in_steps"]
-
 
 def _tokens_or_auto(value: Any) -> Any:
     if isinstance(value, str) and value != "auto":
@@ -43,7 +41,7 @@ _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the proxy of n rows is looked at.
+    """When the proxy is measured.
 
     steps: (K,) int64 optimizer steps after which a checkpoint is taken, increasing.
     horizon_steps: optimizer steps the learning-rate schedule spans.
@@ -61,7 +59,7 @@ class Schedule:
 
 
 class Proxy(Component):
-    """What is trained, how long, and when it is looked at.
+    """A small model that is trained briefly on the dataset, and when it is measured.
 
     Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
     of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,

@@ -1,4 +1,4 @@
-"""One training of the proxy: what names it in the cache, what of it is there, and how the rest is made.
+"""Training of the proxy: its key in the cache, its stored checkpoints, and resuming after a kill.
 
 The model and its tokenizer are loaded, and rows are tokenized, only when something that needs them is missing.
 """
@@ -30,8 +30,6 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
 
-__all__ = ["CODE_VERSION", "ProxyTraining"]
-
 CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
 
 
@@ -46,7 +44,7 @@ class ProxyTraining:
         self.template = choose_template(proxy, examples.shape)
         files = None if proxy.scratch else identify(proxy.model, proxy.revision)
         self.proxy = proxy
-        self.max_length = self._resolved(proxy.max_length, data_key, files)
+        self.max_length = self._max_length(data_key, files)
         self.proxy = proxy = proxy.model_copy(update={"max_length": self.max_length})
         self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
         self.numerics = numerics(proxy.precision, self.device)
@@ -59,15 +57,16 @@ class ProxyTraining:
         """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
         return self._tokenized(examples, examples.fingerprint())
 
-    def _resolved(self, length: int | str, data_key: str, files: str | None) -> int:
-        """Tokens per row, also where they are to be found out. files: identity of a model that is not from scratch."""
-        if isinstance(length, int):
-            return length
+    def _max_length(self, data_key: str, files: str | None) -> int:
+        """Tokens per row, with "auto" resolved. files: identity of a model that is not from scratch."""
         proxy = self.proxy
+        if isinstance(proxy.max_length, int):
+            return proxy.max_length
         context = context_length(proxy.model, proxy.revision, trust_remote_code=proxy.trust_remote_code)
         key = fingerprint([CODE_VERSION, data_key, files or self.seed, self.template])
-        about = (self.cache, key, self.progress)
-        return auto_length(self.examples, lambda: self.tokenizer, self.template, context, *about)
+        return auto_length(
+            self.examples, lambda: self.tokenizer, self.template, context, self.cache, key, self.progress
+        )
 
     def _tokenized(self, examples: Examples, data_key: str) -> CachedTokens:
         length = self.max_length
@@ -103,7 +102,7 @@ class ProxyTraining:
         check_vocabulary(proxy.model, model, self.tokenizer, self.tokenized.tokens.ids)
         return model
 
-    # -- what is there ------------------------------------------------------------------------------------------
+    # -- the cache ----------------------------------------------------------------------------------------------
 
     def checkpoints(self, schedule: Schedule) -> list[int]:
         """Steps of the schedule whose weights are stored."""
@@ -113,11 +112,11 @@ class ProxyTraining:
         """Folder with the weights after `step` steps. Raises ExternalError if they are gone."""
         entry = self.cache.get("proxies", self.key, _step(step))
         if entry is None:
-            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; run the command again")
+            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; rerun the command")
         return entry
 
     def facts(self) -> dict[str, Any]:
-        """What is worth reporting; read from the last checkpoint, so that a run served from the cache tells as much."""
+        """Facts for reports; those of the training come from the last checkpoint, also where nothing was trained."""
         facts = {
             "model": self.proxy.model,
             "identity": self.identity,
@@ -137,51 +136,51 @@ class ProxyTraining:
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Hold the proxy run's lock: a second run waits and then finds everything done. One rank holds it for all."""
+        """Hold the lock of this training: a second run waits, then finds everything done. Rank 0 holds it for all."""
         from contextlib import nullcontext
 
         def waiting() -> None:
-            self.progress.note("another run is at work on this proxy; waiting for it")
+            self.progress.note("another run is training this proxy; waiting for it")
 
         with self.cache.lock("proxies", self.key, waiting=waiting) if rank() == 0 else nullcontext():
             barrier()
             yield
             barrier()
 
-    # -- making the rest ----------------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train up to the last checkpoint that is not stored yet, from the last point a killed run had reached."""
+        """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank."""
         steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
-        absent = [step for step in steps if step not in stored]
-        if not absent:
+        missing = [step for step in steps if step not in stored]
+        if not missing:
             self._drop_resumable()
             return
-        if absent == steps:
+        if missing == steps:
             self._note_other_numerics(steps)
         self._record_numerics()
-        reached = [step for step in steps if step < absent[0] and self.cache.get("proxies", self.key, _resume(step))]
+        reached = [step for step in steps if step < missing[0] and self.cache.get("proxies", self.key, _resume(step))]
         resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
 
-        def keep(checkpoint: training.Checkpoint) -> None:
+        def store(checkpoint: training.Checkpoint) -> None:  # on rank 0 alone
             with self.cache.writing("proxies", self.key, _resume(checkpoint.step)) as folder:
                 checkpoint.save(folder)
-            whole = self.cache.get("proxies", self.key, _resume(checkpoint.step))
-            assert whole is not None  # it was written just now
+            resumable = self.cache.get("proxies", self.key, _resume(checkpoint.step))
+            assert resumable is not None  # it was written just now
             with self.cache.writing("proxies", self.key, _step(checkpoint.step)) as folder:
-                _link(whole, folder, checkpoint)
+                _link(resumable, folder, checkpoint)
             for step in steps:
                 if step < checkpoint.step:
                     self.cache.drop("proxies", self.key, _resume(step))
 
-        with self.progress.stage("train the proxy", absent[-1], "steps") as stage:
+        with self.progress.stage("train the proxy", missing[-1], "steps") as stage:
             if resume is not None:
                 stage.advance(reached[-1])
             run = training.train(
                 self.model,
                 self.tokenized.tokens,
-                self.proxy.train_config(self.schedule, absent[-1], self.seed),
-                checkpoint_steps=absent,
+                self.proxy.train_config(self.schedule, missing[-1], self.seed),
+                checkpoint_steps=missing,
                 resume=resume,
                 device=self.device,
                 advance=stage.advance,
@@ -189,7 +188,7 @@ class ProxyTraining:
             try:
                 for checkpoint in run:
                     if rank() == 0:
-                        keep(checkpoint)
+                        store(checkpoint)
                     barrier()
                     stage.cost.tokens = checkpoint.tokens_seen
             except DivergenceError as error:
@@ -197,30 +196,30 @@ class ProxyTraining:
         self._drop_resumable()
 
     def _record_numerics(self) -> None:
-        """Store beside the settings which numerics they were trained under, for `_note_other_numerics`."""
+        """Store the numerics of this training by its settings, for `_note_other_numerics`."""
         if rank() == 0:
             text = json.dumps(self.numerics)
             with self.cache.writing("numerics", self.settings_key, self.key) as folder:
                 publish_file(folder / "numerics.json", text)
 
     def _note_other_numerics(self, steps: list[int]) -> None:
-        """One line for each run of these settings that the cache holds under other numerics: it is not continued."""
+        """Note each training of these settings that the cache holds under other numerics: it is not resumed."""
         folder = self.cache.root / "numerics" / self.settings_key
         for key in sorted(entry.name for entry in folder.glob("[!.]*")) if folder.is_dir() else ():
             entry = self.cache.get("numerics", self.settings_key, key)
             stored = sum(self.cache.get("proxies", key, _step(step)) is not None for step in steps)
             if entry is None or not stored or key == self.key:
                 continue
-            theirs = json.loads((entry / "numerics.json").read_text())
-            names = [name for name in self.numerics if theirs.get(name) != self.numerics[name]]
-            differences = ", ".join(f"{name} {theirs.get(name)} instead of {self.numerics[name]}" for name in names)
+            other = json.loads((entry / "numerics.json").read_text())
+            names = [name for name in self.numerics if other.get(name) != self.numerics[name]]
+            differences = ", ".join(f"{name} {other.get(name)} instead of {self.numerics[name]}" for name in names)
             self.progress.note(
                 f"the cache holds {stored} of {len(steps)} checkpoints of this proxy, trained with {differences}; "
-                f"they would change the result, so it is trained anew{_way_back(names, theirs)}"
+                f"they would change the result, so it is trained again{_how_to_resume(names, other)}"
             )
 
     def _drop_resumable(self) -> None:
-        """Optimizer state is of no use once every checkpoint is stored."""
+        """Drop optimizer states, which are not needed once every checkpoint is stored."""
         if rank() == 0:
             for step in self.schedule.steps.tolist():
                 self.cache.drop("proxies", self.key, _resume(step))
@@ -242,12 +241,13 @@ def _resume(step: int) -> str:
     return f"resume-{step:06d}"
 
 
-def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
-    """The weights of a resumable checkpoint alone, without writing them twice where the disk can link."""
+def _link(resumable: Path, folder: Path, checkpoint: Any) -> None:
+    """Put the weights of a resumable checkpoint in `folder`, by a hard link where the disk supports it."""
+    weights = "model.safetensors"
     try:
-        os.link(whole / "model.safetensors", folder / "model.safetensors")
+        os.link(resumable / weights, folder / weights)
     except OSError:
-        shutil.copyfile(whole / "model.safetensors", folder / "model.safetensors")
+        shutil.copyfile(resumable / weights, folder / weights)
     facts = {
         "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
         "tokens_trained": checkpoint.tokens_seen,
@@ -258,11 +258,11 @@ def _link(whole: Path, folder: Path, checkpoint: Any) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def _way_back(names: list[str], numerics: dict[str, Any]) -> str:
-    """How to continue a run that was made under other numerics, where a setting can bring them back."""
+def _how_to_resume(names: list[str], numerics: dict[str, Any]) -> str:
+    """How to resume a training under other numerics, where one setting restores them."""
     ways = {
         "threads": f"OMP_NUM_THREADS={numerics.get('threads')}",
         "device": f"--device {numerics.get('device')}",
         "world": f"torchrun --nproc-per-node {numerics.get('world')}",
     }
-    return f" (to continue it: {ways[names[0]]})" if len(names) == 1 and names[0] in ways else ""
+    return f" (to resume it: {ways[names[0]]})" if len(names) == 1 and names[0] in ways else ""

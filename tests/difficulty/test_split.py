@@ -176,7 +176,7 @@ def test_policies_hold_within_each_source(policy: Any, hard: list[int]) -> None:
 
 @pytest.mark.parametrize("policy", [0, -1, 1.5, True, "hardest", None])
 def test_unknown_policy(policy: Any) -> None:
-    with pytest.raises(InputError, match="is no policy"):
+    with pytest.raises(InputError, match="is not a policy"):
         make_split(FIVE, Given(), ids=names(10), hard=policy)
 
 

@@ -277,7 +277,7 @@ def test_two_runs_share_a_cache(bench: Bench) -> None:
     one, two = bench.run_all([("one", {"cache": "shared"}), ("two", {"cache": "shared"})])
     assert (one.status, two.status) == (0, 0), one.text + two.text
     assert bench.results("one") == bench.results("two") == bench.results("whole")
-    assert ("another run is at work" in one.text) != ("another run is at work" in two.text)
+    assert ("another run is training" in one.text) != ("another run is training" in two.text)
     made = [e for name in ("one", "two") for e in bench.events(name) if re.search(r"/cache/(measures|proxies)/", e)]
     assert len(made) == len(set(made)) > 10
 

@@ -11,7 +11,6 @@ import pytest
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.proxy import proxy
 from curate.proxy.proxy import Proxy
 
 MATH_INSTRUCT_ROWS = 248_937
@@ -148,7 +147,3 @@ def test_foreign_code_is_not_trusted_unless_asked_for() -> None:
 @pytest.mark.parametrize("changes", [{}, {"model": "scratch", "steps": 12, "template": "plain", "min_steps": 3}])
 def test_the_component_contract(changes: dict[str, Any]) -> None:
     check_component(Proxy(**changes))
-
-
-def test_public_names() -> None:
-    assert all(hasattr(proxy, name) for name in proxy.__all__)

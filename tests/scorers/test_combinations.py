@@ -45,7 +45,7 @@ def test_products_of_ranks_and_of_scores() -> None:
     assert not ranks.valid[3]
     scores = Product(scorers=(Given(*a), Given(*b)), of="scores").score(examples, Run())
     np.testing.assert_allclose(scores.difficulty[valid], (np.array(a) * b)[valid])
-    with pytest.raises(InputError, match=r"Given says -1 of row 0, .*choose Product\(of='ranks'\)"):
+    with pytest.raises(InputError, match=r"Given gives row 0 the difficulty -1, .*choose Product\(of='ranks'\)"):
         Product(scorers=(Given(-1.0), Given(1.0)), of="scores").score(examples_of(1), Run())
 
 
