@@ -62,8 +62,7 @@ def evaluate(
     target: folder of a finished fine-tuning run, model folder, GGUF file, hub id, or a Generator.
     sets: EvaluationSet objects or what their `data` may be; or {name: data}.
     out: folder for the results, one folder per set; None = that of a run, or nowhere for anything else. A result of
-        the same protocol and weights that is there already is not computed again. One of another protocol is an
-        InputError unless `fresh`.
+        the same protocol and weights is not computed again. One of another protocol is an InputError unless `fresh`.
     cache: holds every completion and score; the same call after a kill resumes.
     on_bad_row: whether a row that the model's chat template refuses is an error, or is left out and recorded.
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
@@ -132,7 +131,7 @@ class _Job:
         return fingerprint([grading_version(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
-        """Take over what is known; InputError where the place is taken by a result of another protocol."""
+        """Use an earlier result; InputError where the folder holds one of another protocol or model."""
         folder = None if place is None else place / self.questions.name
         if folder is None or not folder.exists() or fresh:
             return

@@ -166,16 +166,16 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """Shape and roles; a table of bare final answers is one of questions and answers too."""
     try:
-        found = recognize(table.schema, roles, shape)
+        shape_and_roles = recognize(table.schema, roles, shape)
     except InputError:
         by_name = (name for name in table.column_names if name.casefold() == "final_answer")
         final = roles.get("final_answer") or next(by_name, None)
         if final is None or "completion" in roles:
             raise
-        found = recognize(table.schema, {**roles, "completion": final}, shape)
-    if found[0] == "text":
+        shape_and_roles = recognize(table.schema, {**roles, "completion": final}, shape)
+    if shape_and_roles[0] == "text":
         raise InputError("rows of text alone have no question; name the columns: columns prompt=...,completion=...")
-    return found
+    return shape_and_roles
 
 
 def _filled(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Table:

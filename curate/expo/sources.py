@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import DataWarning, InputError
-from curate.expo.weights import FLOATS, Weights, counterpart, open_weights, with_adapter
+from curate.expo.weights import FLOATS, Weights, counterpart, open_weights, read_json, with_adapter
 from curate.finetuning.run_folder import read_run
 from curate.models.hub import Place, explain_load_errors, locate
 from curate.models.loading import identify
@@ -18,15 +17,15 @@ from curate.models.scratch import SCRATCH
 from curate.storage.hashing import file_digest
 from curate.storage.places import expanded
 
-_OLD_ANGLES = r"rotary_emb\.inv_freq"  # that every layer had once; transformers passes it over for all classes
+_OLD_ANGLES = r"rotary_emb\.inv_freq"  # in every layer of old files; transformers ignores it for all classes
 
 
 @dataclass(frozen=True)
 class Models:
     """theta_1 and theta_0 of arXiv 2404.16792.
 
-    pairs: name of the base's tensor for each floating tensor of the tuned model. folders: what lies beside the weights
-    (configuration, tokenizer) is taken from these, later ones first. identities: of the tuned model and the base.
+    pairs: name of the base's tensor for each floating tensor of the tuned model. folders: of the files beside the
+    weights (configuration, tokenizer), those of later ones first. identities: of the tuned model and the base.
     template: around the prompts of a fine-tuning run; None where it is not known.
     """
 
@@ -109,11 +108,7 @@ def _base(folder: Path, record: dict[str, Any] | None, adapter: Path | None) -> 
             raise InputError(f"{folder} was trained from scratch: there is no base to extrapolate from; tune a model")
         return name, record["settings"].get("revision")
     if adapter is not None:
-        path = adapter / "adapter_config.json"
-        try:
-            config = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{path} is not readable ({error}); fetch or write it again") from error
+        config = read_json(adapter / "adapter_config.json")
         return config.get("base_model_name_or_path"), config.get("revision")
     return None, None
 

@@ -77,7 +77,7 @@ def open_weights(folder: Path, title: str) -> Weights:
     """Reads headers only. Raises InputError where files are missing, not readable or quantized."""
     from safetensors import SafetensorError, safe_open
 
-    if "quantization_config" in _json(folder / "config.json"):
+    if "quantization_config" in read_json(folder / "config.json"):
         raise InputError(f"{title} is quantized, and its numbers cannot be extrapolated; give the full weights")
     entries: dict[str, Entry] = {}
     for name in weight_files(title, folder):
@@ -92,7 +92,8 @@ def open_weights(folder: Path, title: str) -> Weights:
     return Weights(title, folder, entries)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a model. Raises InputError where it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -104,7 +105,7 @@ def with_adapter(base: Weights, folder: Path, title: str) -> Weights:
     """`base` with the adapter in peft's files. Raises InputError for one that is more than low-rank factors."""
     from safetensors.torch import load_file
 
-    config = _json(folder / "adapter_config.json")
+    config = read_json(folder / "adapter_config.json")
     unsupported = [key for key in _UNSUPPORTED if config.get(key)]
     if config.get("peft_type") != "LORA" or unsupported:
         what = f"has {unsupported[0]}" if unsupported else f"is of type {config.get('peft_type')}"

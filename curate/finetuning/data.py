@@ -119,14 +119,14 @@ def _curated(folder: Path) -> dict[str, Any]:
 
 
 def _columns(record: dict[str, Any]) -> dict[str, str]:
-    # The id is that which curation gave: copies share the one of the input.
+    # Ids are those of curation: copies share the id of the input.
     return {role: name for role, name in record["data"].get("columns", {}).items() if role != "id"}
 
 
 def _curation(record: dict[str, Any]) -> dict[str, Any]:
     """What curation took: wall time of that run, tokens through its proxy, requests and tokens of its generator.
 
-    Work that the run found in the cache counts in tokens and not in seconds.
+    Work that the run took from the cache counts in tokens and not in seconds.
     """
     cost, proxy = record.get("cost") or {}, record.get("proxy") or {}
     synthesis = record.get("synthesis") or []
@@ -171,9 +171,9 @@ def further_data(reweighter: Any) -> dict[str, str]:
     """Name of a parameter that is a dataset -> fingerprint of its rows, so that a changed file is another run."""
     if not isinstance(reweighter, Component):
         return {}
-    given = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
+    values = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
     return {
-        name: read(each.data, allow_curated=True, **each.reading).examples.fingerprint()
-        for name, each in given.items()
-        if isinstance(each, FurtherData)
+        name: read(value.data, allow_curated=True, **value.reading).examples.fingerprint()
+        for name, value in values.items()
+        if isinstance(value, FurtherData)
     }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,8 @@ from curate.seeds import derive_seed
 
 # What peft takes for the layers of an expert as older releases of transformers had them, wherever they are.
 _EXPERT_NAMES = frozenset(["gate", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"])
+# peft and transformers warn about each other's deprecated names.
+_quiet = partial(warnings.catch_warnings, action="ignore", category=FutureWarning)
 
 
 class LoRA(Component):
@@ -178,10 +179,10 @@ def merged(run: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def _with_saved_adapter(model: Any, folder: Path) -> Any:
-    """`model` with a saved adapter; InputError where factors are missing, which peft would draw anew."""
+    """`model` with a saved adapter; InputError where factors are missing, which peft would initialize at random."""
     peft = _peft()
     stored = adapter_types(str(folder), folder / "adapter_model.safetensors")
-    with _quiet(), warnings.catch_warnings():
+    with _quiet():
         warnings.filterwarnings("ignore", "Found missing adapter keys")
         try:
             adapted = peft.PeftModel.from_pretrained(model, folder)
@@ -193,14 +194,6 @@ def _with_saved_adapter(model: Any, folder: Path) -> Any:
     if missing:
         raise InputError(f"adapter {folder} lacks the weight {missing}; {AGAIN}")
     return adapted
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore the FutureWarnings that peft and transformers raise about each other."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def _peft() -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
 
 _UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
-_OURS = {
+_OWN_FILES = {
     *("run.json", _UNFINISHED, "metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json"),
     *("tensorboard", "wandb", "weights.parquet", "rejected.parquet"),
 }
@@ -52,16 +52,16 @@ class RunFolder:
             raise InputError(f"--out {self.out} is a file; name a folder")
         names = {path.name for path in self.out.iterdir() if ".partial-" not in path.name}
         marked = names & {"run.json", _UNFINISHED}
-        foreign = sorted(names - _OURS) if marked else sorted(names)
+        foreign = sorted(names - _OWN_FILES) if marked else sorted(names)
         if foreign:
             raise InputError(f"--out {self.out} holds other files ({foreign[0]}); name a new or empty folder")
         if not marked:
             return False
         place = self.out / ("run.json" if "run.json" in marked else _UNFINISHED)
-        ours = peek(place).get("kind") == "finetune"
-        if fresh and ours:
+        is_run = peek(place).get("kind") == "finetune"
+        if fresh and is_run:
             return False
-        remedy = "pass --fresh to train anew" if ours else "name another folder, or remove this one"
+        remedy = "pass --fresh to train anew" if is_run else "name another folder, or remove this one"
         record = read_record(place, remedy, "finetune")
         if record.get("inputs") != self.inputs:
             state = "holds" if place.name == "run.json" else "holds the beginning of"
@@ -89,7 +89,7 @@ class RunFolder:
         with disk_errors(self.out):
             if (self.out / "run.json").exists():
                 os.replace(self.out / "run.json", self.out / _UNFINISHED)
-            for name in sorted(_OURS - {_UNFINISHED}):
+            for name in sorted(_OWN_FILES - {_UNFINISHED}):
                 remove(self.out / name)
             (self.out / _UNFINISHED).unlink(missing_ok=True)
 

@@ -44,7 +44,7 @@ def test_rows_without_answers_are_refused_where_they_are_many_and_told_where_the
 ) -> None:
     empty = pa.table({"prompt": ["a question"] * 3, "completion": [""] * 3})
     rows = pa.concat_tables([table(), empty])
-    says = rf"^3 of {ROWS + 3} rows are invalid \(more than 5%\): .*e\.g\. row {ROWS} .*; --on-bad-row drop goes on"
+    says = rf"^3 of {ROWS + 3} rows are invalid \(more than 5%\): .*e\.g\. row {ROWS} .*; --on-bad-row drop continues"
     with pytest.raises(InputError, match=says):
         finetune(rows, settings(model), tmp_path / "run")
     assert not (tmp_path / "run").exists()
