@@ -14,5 +14,5 @@ _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # th
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("curate.storage.versions").own_version()
+        return import_module("curate.storage.records").own_version()
     return _attribute(name)

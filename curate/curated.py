@@ -29,7 +29,7 @@ from curate.run import Run
 from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
-from curate.storage.versions import made_by
+from curate.storage.records import made_by
 from curate.types import IntArray
 
 __all__ = ["Curated", "Stages"]

@@ -26,7 +26,7 @@ from curate.run_record import data_record
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.places import expanded, local_path
-from curate.storage.versions import made_by
+from curate.storage.records import made_by
 from curate.types import FloatArray
 
 __all__ = ["Weighed", "check_place", "weigh"]

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from curate.cli.options import check_places, check_spelling, check_text
 from curate.console.formatting import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
-from curate.storage.versions import own_version
+from curate.storage.records import own_version
 
 __all__ = ["main"]
 

@@ -18,7 +18,7 @@ from curate.comparison.paired_scores import Metric, SetValues, collect
 from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
 from curate.console.formatting import one_line
 from curate.errors import InputError
-from curate.storage.versions import own_version
+from curate.storage.records import own_version
 
 __all__ = ["CONTROLS", "Comparison", "compare"]
 

@@ -34,7 +34,7 @@ from curate.generators.request_store import RequestStore
 from curate.generators.requests import Request
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import local_path
-from curate.storage.versions import versions
+from curate.storage.records import versions
 from curate.tokenization.layouts import Layout, joined
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from curate.expo.weights import FLOATS, INDEX, Entry, slices, torch_dtype, write
 from curate.models.trained_template import KEY
 from curate.storage.atomic import publishing
 from curate.storage.places import check_place
-from curate.storage.records import peek, read_record, record_text
-from curate.storage.versions import versions
+from curate.storage.records import peek, read_record, record_text, versions
 
 if TYPE_CHECKING:
     import torch

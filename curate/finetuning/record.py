@@ -13,7 +13,7 @@ from curate.finetuning.flops import flop_counts
 from curate.finetuning.job import Job
 from curate.finetuning.weights import weight_facts
 from curate.recipe import encode
-from curate.storage.versions import own_version, versions
+from curate.storage.records import own_version, versions
 from curate.tokenization.cached import truncation_facts
 from curate.training.config import TrainConfig
 from curate.training.row_order import RowOrder

@@ -1,21 +1,24 @@
-"""JSON records that later commands read back, with checksums of themselves and of the files they describe."""
+"""JSON records that later commands read: checksums of them and of the files they describe, versions, machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 import stat
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from curate.errors import InputError
 from curate.storage.hashing import file_digest
 
-__all__ = ["check_files", "file_checksums", "peek", "read_record", "record_text"]
-
 _CHECKSUM = "checksum"
 _FILES = "files"
+_PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transformers", "tokenizers", "datasets")
 
 
 def record_text(record: Mapping[str, Any]) -> str:
@@ -101,3 +104,29 @@ def read_finished(directory: Path) -> dict[str, Any]:
     if "inputs" not in record or "kind" in record:
         raise InputError(f"{path} is not that of a run; name the folder that `curate run DATA --out DIR` wrote")
     return record
+
+
+def own_version() -> str:
+    """The installed release of curate; "source tree" where none is installed."""
+    return versions(["curate-lm"]).get("curate-lm", "source tree")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Name of a distribution -> its version, of those that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def made_by() -> dict[str, Any]:
+    """Version, time and machine, for a record of what is made now."""
+    return {
+        "curate_version": own_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(_PACKAGES),
+        "machine": {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()},
+    }

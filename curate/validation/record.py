@@ -13,8 +13,7 @@ from curate.comparison import compare
 from curate.recipe import encode
 from curate.run_record import recipe_text
 from curate.storage.atomic import disk_errors, publish_file, publishing
-from curate.storage.records import read_record, record_text
-from curate.storage.versions import own_version, versions
+from curate.storage.records import own_version, read_record, record_text, versions
 from curate.validation.config import BASELINE
 from curate.validation.experiment import Experiment, PlannedRun, reference_arm
 from curate.validation.folder import weights
