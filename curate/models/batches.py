@@ -37,14 +37,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        boundaries = None if self.cu_seqlens is None else self.cu_seqlens.to(device, non_blocking=True)
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            rows=self.rows.to(device, non_blocking=True),
-            cu_seqlens=boundaries,
-        )
+        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def make_batch(tokens: Tokens, rows: npt.ArrayLike, pad_to: int | None = None) -> Batch:

@@ -8,7 +8,8 @@ model's own logits; a model that does not pass runs whole, a few rows at a time:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -165,13 +166,11 @@ def _whole_model_losses(
 
     vocabulary = model.get_input_embeddings().weight.shape[0]
     rows = max(1, GENERIC_LOGITS // (batch.input_ids.shape[1] * vocabulary))
-    parts = []
-    for ids, labels in zip(batch.input_ids.split(rows), batch.labels.split(rows), strict=True):
-        if torch.is_grad_enabled():
-            parts.append(checkpoint(losses, ids, labels, use_reentrant=False))
-        else:
-            parts.append(losses(ids, labels))
-    return torch.cat(parts)
+    compute: Callable[..., torch.Tensor] = (
+        partial(checkpoint, losses, use_reentrant=False) if torch.is_grad_enabled() else losses
+    )
+    parts = zip(batch.input_ids.split(rows), batch.labels.split(rows), strict=True)
+    return torch.cat([compute(ids, labels) for ids, labels in parts])
 
 
 def _logit_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -140,10 +140,13 @@ def context_length(name: str, revision: str | None = None, *, trust_remote_code:
         return None
     place = locate(name, revision)
     with explain_load_errors(name, place):
-        import transformers
+        return context_of(_configuration(place, trust_remote_code))
 
-        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
-    return context_of(config)
+
+def _configuration(place: Place, trust_remote_code: bool) -> Any:
+    import transformers
+
+    return transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
 
 
 @contextmanager
@@ -181,7 +184,7 @@ def parameter_count(name: str, revision: str | None, tokenizer: Any, *, trust_re
             # rope_freqs is a table derived from the configuration, not a weight.
             tensors = _opened_gguf(name, place.gguf).tensors
             return sum(int(tensor.n_elements) for tensor in tensors if not tensor.name.startswith("rope_freqs"))
-        config = transformers.AutoConfig.from_pretrained(**place.arguments, trust_remote_code=trust_remote_code)
+        config = _configuration(place, trust_remote_code)
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     return sum(p.numel() for p in model.parameters())

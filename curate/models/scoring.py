@@ -214,24 +214,6 @@ def _make_twin(
     return copy.deepcopy(model, memo).eval(), copied
 
 
-def score_losses(
-    model: Any,
-    tokens: Tokens,
-    *,
-    precision: Precision = "auto",
-    token_budget: int | None = None,
-    layout: BatchLayout = "auto",
-    compile: Literal["auto"] | bool = "auto",
-    device: torch.device | str | None = None,
-) -> FloatArray:
-    """(n,) float32 mean loss per completion token in nats; see `LossEngine`, which scores more than once."""
-    engine = LossEngine(
-        model,
-        precision=precision,
-        token_budget=token_budget,
-        layout=layout,
-        compile=compile,
-        expected_tokens=len(tokens.ids),
-        device=device,
-    )
-    return engine.losses(tokens)
+def score_losses(model: Any, tokens: Tokens, **options: Any) -> FloatArray:
+    """(n,) float32 mean loss per completion token in nats. options: of `LossEngine`, which scores more than once."""
+    return LossEngine(model, expected_tokens=len(tokens.ids), **options).losses(tokens)

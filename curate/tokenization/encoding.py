@@ -12,7 +12,7 @@ from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.tokenization.layouts import CONTEXT, Layout, Piece, RefusedRow
 from curate.tokenization.templates import REFUSED_REMEDY, fixed, layouts
-from curate.tokenization.tokens import Tokens
+from curate.tokenization.tokens import Tokens, row_offsets
 from curate.tokenization.truncation import KINDS, Encoded, SequenceEnds, Truncation, encode_batch
 
 Refuse = Callable[[int, str], None]
@@ -134,7 +134,7 @@ class _RowEncoder:
         ids = np.array([number for row in rows for number in row.ids], np.int32)  # (t,)
         kinds = np.array([kind for row in rows for kind in row.kinds], np.int8)  # (t,)
         lengths = np.array([len(row.ids) for row in rows], np.int64)  # (n,)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (n + 1,)
+        offsets = row_offsets(lengths)  # (n + 1,)
         row_of = np.repeat(np.arange(len(lengths)), lengths)  # (t,)
         predicted = np.ones(len(ids), np.bool_)
         predicted[offsets[:-1][lengths > 0]] = False  # nothing predicts the first token

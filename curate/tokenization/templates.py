@@ -7,6 +7,7 @@ across it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -83,17 +84,18 @@ def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
         if examples.shape == "messages":
             return lambda low, high: [chat.layout(turns) for turns in examples.texts("messages", low, high)]
         return lambda low, high: [
-            chat.layout([{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}])
-            for prompt, completion in _prompts(examples, low, high)
-        ]
-    wrap = _alpaca if template == "alpaca" else _plain
-    if examples.shape == "instruction":
-        return lambda low, high: [
-            fixed([*wrap(instruction, context), (output, "completion")])
+            chat.layout(
+                [
+                    {"role": "user", "content": f"{instruction}\n{context}" if context else instruction},
+                    {"role": "assistant", "content": output},
+                ]
+            )
             for instruction, context, output in _instructions(examples, low, high)
         ]
+    wrap = _alpaca if template == "alpaca" else _plain
     return lambda low, high: [
-        fixed([*wrap(prompt, ""), (completion, "completion")]) for prompt, completion in _prompts(examples, low, high)
+        fixed([*wrap(instruction, context), (output, "completion")])
+        for instruction, context, output in _instructions(examples, low, high)
     ]
 
 
@@ -104,32 +106,18 @@ def fixed(pieces: Sequence[Piece]) -> Layout:
 
 def _alpaca(instruction: str, context: str) -> list[Piece]:
     # Joined and not formatted: braces in the data must stay data.
-    if context:
-        head, tail = _ALPACA_INPUT.split("{instruction}")
-        middle, end = tail.split("{input}")
-        return [
-            (head, "prompt"),
-            (instruction, "question"),
-            (middle, "prompt"),
-            (context, "question"),
-            (end, "prompt"),
-        ]
-    head, end = _ALPACA.split("{instruction}")
-    return [(head, "prompt"), (instruction, "question"), (end, "prompt")]
+    fields = {"{instruction}": instruction, "{input}": context}
+    wording = re.split(r"(\{\w+\})", _ALPACA_INPUT if context else _ALPACA)
+    return [(fields[text], "question") if text in fields else (text, "prompt") for text in wording]
 
 
 def _plain(instruction: str, context: str) -> list[Piece]:
     return [(f"{instruction}\n{context}\n" if context else f"{instruction}\n", "question")]
 
 
-def _prompts(examples: Examples, low: int, high: int) -> list[tuple[str, str]]:
-    if examples.shape == "instruction":
-        return [(f"{a}\n{b}" if b else a, c) for a, b, c in _instructions(examples, low, high)]
-    prompts, completions = examples.texts("prompt", low, high), examples.texts("completion", low, high)
-    return list(zip(prompts, completions, strict=True))
-
-
 def _instructions(examples: Examples, low: int, high: int) -> list[tuple[str, str, str]]:
-    instructions, outputs = examples.texts("instruction", low, high), examples.texts("output", low, high)
+    """(instruction or prompt, its input or "", output) of rows low..high-1."""
+    roles = ("instruction", "output") if examples.shape == "instruction" else ("prompt", "completion")
+    questions, answers = (examples.texts(role, low, high) for role in roles)
     inputs = examples.texts("input", low, high) if "input" in examples.columns else [""] * (high - low)
-    return [(a, b or "", c) for a, b, c in zip(instructions, inputs, outputs, strict=True)]
+    return [(question, text or "", answer) for question, text, answer in zip(questions, inputs, answers, strict=True)]

@@ -56,7 +56,7 @@ class Tokens:
         """The rows of all parts, one part after the other."""
         flat = ("ids", "supervised", "valid", "prompt_cut", "completion_cut")
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in flat}
-        return cls(**arrays, offsets=_offsets(np.concatenate([part.lengths for part in parts])))
+        return cls(**arrays, offsets=row_offsets(np.concatenate([part.lengths for part in parts])))
 
     def slice(self, low: int, high: int) -> Tokens:
         """Rows low..high-1, without copying the token ids."""
@@ -73,12 +73,12 @@ class Tokens:
     def take(self, rows: IntArray) -> Tokens:
         """The given rows, in the given order, repeats allowed."""
         lengths = self.lengths[rows]
-        offsets = _offsets(lengths)
+        offsets = row_offsets(lengths)
         index = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])  # (t,) into ids
         per_row = (self.valid[rows], self.prompt_cut[rows], self.completion_cut[rows])
         return Tokens(self.ids[index], self.supervised[index], offsets, *per_row)
 
 
-def _offsets(lengths: IntArray) -> IntArray:
+def row_offsets(lengths: IntArray) -> IntArray:
     """(n + 1,) int64 from (n,) lengths."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

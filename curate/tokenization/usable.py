@@ -37,7 +37,7 @@ def check_usable(rows: RowValidity, examples: Examples, numbers: IntArray, rules
 
     rows: of the n tokenized examples; numbers: (n,) position of each in the input as read.
     """
-    if rows.refused and (not rules.drop or len(rows.refused) == len(examples)):
+    if rows.refused and (not rules.drop or len(rows.refused) == len(rows.valid)):
         first = min(rows.refused)
         others = f" ({len(rows.refused) - 1:,} more such rows)" if len(rows.refused) > 1 else ""
         remedy = "choose a model whose template accepts it"
@@ -47,7 +47,7 @@ def check_usable(rows: RowValidity, examples: Examples, numbers: IntArray, rules
         raise InputError(f"{row}: {rows.refused[first]}{others}; change the row, {remedy}")
     invalid = ~rows.valid
     invalid[list(rows.refused)] = False
-    count, usable = int(invalid.sum()), len(examples) - len(rows.refused)
+    count, usable = int(invalid.sum()), len(rows.valid) - len(rows.refused)
     if count == usable or (count > MAX_INVALID * usable and not rules.drop):
         _refuse_invalid(rows, examples, numbers, invalid, usable, rules)
 
