@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from curate import models
-from curate.component import Component
+from curate.component import Component, call_hook
 from curate.data.examples import Examples
 from curate.proxy.training import ProxyTraining
 from curate.tokenization.tokens import Tokens
@@ -87,8 +87,8 @@ class Measure(Protocol):
 
 def passes_of(measure: Measure, rows: int, checkpoints: int) -> float:
     """Forward passes per row that `measure` costs, see `Measure`."""
-    passes = getattr(measure, "passes", None)
-    return float(checkpoints if passes is None else passes(rows, checkpoints))
+    passes = call_hook(measure, "passes", rows, checkpoints)
+    return float(checkpoints if passes is None else passes)
 
 
 class MeanLoss(Component):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import training
-from curate.component import fingerprint
+from curate.component import call_hook, fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.devices.distributed import any_rank, barrier, rank, world_size
@@ -120,9 +120,7 @@ def measure_checkpoints(examples: Examples, proxy: Proxy, measures: Sequence[Mea
     """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
     proxy_training = ProxyTraining(examples, proxy, context)
     for measure in measures:
-        check_proxy = getattr(measure, "check_proxy", None)
-        if check_proxy is not None:
-            check_proxy(proxy_training)
+        call_hook(measure, "check_proxy", proxy_training)
     tokenized, schedule = proxy_training.tokenized, proxy_training.schedule
     rows = tokenized.rows
     values = _Measurement(proxy_training, examples, measures, schedule).values(tokenized)
@@ -304,5 +302,5 @@ class _Measurement:
 
 def _cache_name(name: str, measure: Measure, examples: Examples) -> str:
     """Name of a measure's values in the cache. name: its fingerprint."""
-    key_of = getattr(measure, "key_of", None)
-    return name if key_of is None else fingerprint([measure, key_of(examples)])
+    key = call_hook(measure, "key_of", examples)
+    return name if key is None else fingerprint([measure, key])
