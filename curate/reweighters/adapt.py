@@ -105,6 +105,7 @@ class _Anchored:
         self.direction: torch.Tensor | None = None
 
     def refresh(self, step: int) -> None:
+        """Embed the anchors where due; all ranks do."""
         if self.direction is None or step % self.settings.refresh_every == 0:
             self.direction = _unit(self.training.embeddings(self.anchors)).mean(0)
 

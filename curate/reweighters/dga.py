@@ -101,6 +101,7 @@ class _Domains:
         return self.mixing @ self.mixtures
 
     def refresh(self, step: int) -> None:
+        """Update the mixture where due; all ranks compute the gradients together and get the same."""
         if step % self.settings.refresh_every == 0:
             agreement = self._agreement(step)
             # In logarithms, shifted, so that nothing overflows; with a floor, so that any domain can come back.

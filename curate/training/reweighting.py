@@ -118,15 +118,14 @@ class Training:
 
         One tensor per trainable parameter, in the model's order. All ranks call it, and share the rows.
         """
-        return models.mean_gradient(
-            self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
-        )
+        return models.mean_gradient(self.model, tokens, **self._forward_options())
 
     def embeddings(self, tokens: Tokens) -> torch.Tensor:
         """(n, d) float32 embeddings of the rows of `tokens` at the current weights, in eval mode."""
-        return models.embeddings_of(
-            self.model, tokens, device=self.device, half=self.half, budget=self.budget(), make_batch=self.make_batch
-        )
+        return models.embeddings_of(self.model, tokens, **self._forward_options())
+
+    def _forward_options(self) -> dict[str, Any]:
+        return {"device": self.device, "half": self.half, "budget": self.budget(), "make_batch": self.make_batch}
 
 
 @runtime_checkable

@@ -29,10 +29,8 @@ from curate.types import IntArray
 
 # Cost of one more forward and backward pass, in tokens that take as long. A GPU waits for kernel launches as long as
 # for thousands of tokens, so batches are split there for memory only; a CPU loses more by padding.
-_PASS_COST = {"cpu": 32}
-_PASS_COST_ELSEWHERE = 8192
-_MICRO_BATCH_TOKENS = {"cpu": 4096}
-_MICRO_BATCH_TOKENS_ELSEWHERE = 16384  # a default batch of rows of 512 tokens in one pass
+_PASS_COST_CPU, _PASS_COST = 32, 8192
+_MICRO_BATCH_TOKENS_CPU, _MICRO_BATCH_TOKENS = 4096, 16384  # the latter: a default batch of rows of 512 tokens
 
 
 Result = TypeVar("Result")
@@ -70,9 +68,9 @@ class TrainingStep:
         self.order = RowOrder(np.flatnonzero(tokens.valid), config.batch_size, config.seed)
         self.lengths, self.counts = tokens.lengths, tokens.completion_tokens.astype(np.int64)
         self.half = resolve_precision(config.precision, device) == torch.bfloat16
-        default = _MICRO_BATCH_TOKENS.get(device.type, _MICRO_BATCH_TOKENS_ELSEWHERE)
-        self.budget = config.micro_batch_tokens or default
-        self.pass_cost = _PASS_COST.get(device.type, _PASS_COST_ELSEWHERE)
+        on_cpu = device.type == "cpu"
+        self.budget = config.micro_batch_tokens or (_MICRO_BATCH_TOKENS_CPU if on_cpu else _MICRO_BATCH_TOKENS)
+        self.pass_cost = _PASS_COST_CPU if on_cpu else _PASS_COST
         self.lowered = False
         self.notes: list[str] = []
         if drops_out:

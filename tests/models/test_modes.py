@@ -185,7 +185,7 @@ def test_a_proxy_is_the_same_in_micro_batches_of_any_size(
     proxy = Proxy(model=gpt2, steps=5, checkpoints=1, learning_rate=1e-2, precision="float32", warmup_ratio=0)
     found = []
     for size in (4096, 90):
-        monkeypatch.setitem(curate.training.step._MICRO_BATCH_TOKENS, "cpu", size)
+        monkeypatch.setattr(curate.training.step, "_MICRO_BATCH_TOKENS_CPU", size)
         run = ProxyTraining(
             read(ROWS).examples, proxy, Run(cache=tmp_path / str(size), progress=Progress("none")).context
         )
