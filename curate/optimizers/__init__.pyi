@@ -5,7 +5,6 @@ from .functional_sam import FunctionalSharpnessAwareOptimizer as FunctionalSharp
 from .muon import Muon as Muon
 from .muon import MuonWithAdamW as MuonWithAdamW
 from .protocols import Closure as Closure
-from .protocols import DescentOptimizer as DescentOptimizer
 from .protocols import Optimizer as Optimizer
 from .protocols import SteppedOptimizer as SteppedOptimizer
 from .sam import SAM as SAM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.errors import InputError
@@ -35,25 +35,12 @@ class Closure(Protocol):
         ...
 
 
-class DescentOptimizer(Protocol):
-    """An optimizer that needs one gradient a step; every `torch.optim.Optimizer` is one.
-
-    Each of `param_groups` has `initial_lr`, its peak learning rate, and `param_names`, the names of its
-    parameters; the loop sets `lr` before each step.
-    """
-
-    param_groups: list[dict[str, Any]]
-
-    def step(self, closure: Callable[[], float]) -> Any:
-        """One update; `closure()` leaves the gradient at the current weights and returns the loss."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
-
-
 class SteppedOptimizer(Protocol):
-    """A built optimizer in the training loop: a `DescentOptimizer`, or one that makes more use of its closure."""
+    """A built optimizer: any `torch.optim.Optimizer`, or one that makes more use of its closure.
+
+    Each of `param_groups` has `initial_lr`, its peak learning rate, and `param_names`, the names of its parameters; the
+    loop sets `lr` before each step.
+    """
 
     @property
     def param_groups(self) -> list[dict[str, Any]]: ...

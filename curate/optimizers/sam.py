@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
-from curate.optimizers.protocols import DescentOptimizer, refuse_sharded
+from curate.optimizers.protocols import SteppedOptimizer, refuse_sharded
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ class WrappedOptimizer:
 class SharpnessAwareOptimizer(WrappedOptimizer):
     """Built by `SAM`: steps the base optimizer with the gradient at the perturbed weights."""
 
-    def __init__(self, base: DescentOptimizer, *, rho: float, adaptive: bool) -> None:
+    def __init__(self, base: Any, *, rho: float, adaptive: bool) -> None:
         super().__init__(base)
         self.rho, self.adaptive = rho, adaptive
 
@@ -94,7 +94,7 @@ class SharpnessAwareOptimizer(WrappedOptimizer):
         return loss
 
 
-def with_gradient(optimizer: DescentOptimizer) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
+def with_gradient(optimizer: SteppedOptimizer) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
     """The parameters of `optimizer` that have a gradient, and their gradients."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return parameters, [p.grad for p in parameters]
