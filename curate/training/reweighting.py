@@ -82,13 +82,13 @@ class TrainingRows:
         if self.tokenize is None:
             raise InputError(f"{wanted_by} reads a dataset of its own; pass TrainingRows with tokenize to the loop")
         tokens = self.tokenize(data, reading)
-        kept = np.flatnonzero(tokens.valid)
-        if len(kept) == 0:
+        valid = np.flatnonzero(tokens.valid)
+        if len(valid) == 0:
             raise InputError(
                 f"{wanted_by}: none of the {len(tokens)} rows has completion text left in the context; give rows that "
                 "have an answer, or raise max_length"
             )
-        return tokens.take(kept)
+        return tokens.take(valid)
 
 
 NO_ROWS = TrainingRows({})
