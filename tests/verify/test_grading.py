@@ -12,8 +12,8 @@ import pytest
 
 from curate.verify import Verdict, grade, grade_many, reference_answer, same_answer
 from curate.verify.numbers import Plain, plain_number
+from tests.fixtures.answer_pairs import KINDS, pairs
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG
-from tests.verify.answer_pairs import KINDS, pairs
 
 # -- the rules that the package states ---------------------------------------------------------------------------------
 

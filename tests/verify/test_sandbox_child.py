@@ -24,7 +24,7 @@ from tests import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
-ATTEMPTS = (Path(__file__).with_name("escape_attempts.py")).read_text(encoding="utf-8")
+ATTEMPTS = (ROOT / "tests" / "fixtures" / "escape_attempts.py").read_text(encoding="utf-8")
 LIMITS = ProgramLimits(wall_seconds=60.0)
 # Which attempts fail because of which layers: any of them will do.
 KEEPS = {
@@ -49,7 +49,7 @@ COMBINATIONS = [tuple(itertools.chain(*each)) for each in itertools.product(_SPA
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """What a program could reach if it could: see escape_attempts.py."""
+    """What a program could reach if it could: see tests/fixtures/escape_attempts.py."""
     (tmp_path / "secret").write_text("secret")
     monkeypatch.setenv("HF_TOKEN", "hunter2")
     name = f"curate-escape-{os.getpid()}"
