@@ -1,4 +1,4 @@
-"""Ways to rebuild a mixture."""
+"""Augmenters: components that change which rows a dataset holds, and how often."""
 
 import lazy_loader
 

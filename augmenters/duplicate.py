@@ -1,4 +1,4 @@
-"""Show some rows more often."""
+"""Duplicate hard rows, or control rows in their place."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from curate.difficulty.scores import Split
 from curate.mixture.control_rows import Control, stand_ins
 from curate.mixture.plan import Plan
 from curate.seeds import derive_seed
-
-__all__ = ["Duplicate"]
 
 
 class Duplicate(Component):

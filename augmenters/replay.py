@@ -1,4 +1,4 @@
-"""Mix in rows of another dataset, so that what the model knew is not trained away."""
+"""Mix in rows of another dataset, against forgetting."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
-
-__all__ = ["Replay"]
 
 _READING = ("columns", "shape", "where", "split", "config", "on_bad_row")  # arguments of `curate.read`
 

@@ -1,4 +1,4 @@
-"""Keep only some rows."""
+"""Keep a subset of the rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import Plan
-
-__all__ = ["Subset"]
 
 _NO_SOURCES = "Subset(per='source') needs a source column; name it with --columns source=COLUMN"
 

@@ -1,4 +1,4 @@
-"""New problems written from the solutions of hard rows."""
+"""Synthesize new problems from the solutions of hard rows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Contract tests for plug-ins: run them on a class of your own.
+"""Contract tests for plug-ins, to be run on classes of your own.
 
     from curate.checks import check_scorer
     check_scorer(MyScorer())
 
-Each raises AssertionError with one sentence that says which promise is broken. Ours run on all of our classes.
+Each raises AssertionError with one sentence that names the broken promise. All components of curate pass them.
 """
 
 from __future__ import annotations
@@ -80,17 +80,17 @@ def check_component(component: Any) -> None:
     kind = type(component)
     if kind.__module__ == "__main__" or getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
         return
-    again = pickle.loads(pickle.dumps(component))  # in memory only: nothing of ours reads pickles from disk
+    again = pickle.loads(pickle.dumps(component))  # in memory only: curate reads no pickles from disk
     assert fingerprint(again) == fingerprint(component), "pickling changes the fingerprint"
     allowed = (*_packages(encode(component)), *_options(component))
     written = decode(encode(component), "component", allowed)
     assert fingerprint(written) == fingerprint(component), "writing it into a recipe and back changes it"
-    if again == component:  # a plug-in inside that has no equality of its own is equal to nothing but itself
+    if again == component:  # a plug-in inside may define no equality
         assert written == component, "the recipe's component is not equal to the original"
 
 
 def _options(value: Any) -> set[str]:
-    """Whatever a recipe of this component may have to be allowed."""
+    """Options that a recipe of this component may need."""
     if isinstance(value, list | tuple):
         return set().union(*(_options(item) for item in value))
     if not isinstance(value, Component):

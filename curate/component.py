@@ -1,6 +1,6 @@
-"""Components: parameters that validate, print, compare, pickle and hash themselves.
+"""Components: frozen parameters that are validated, compared, pickled and fingerprinted.
 
-Our own components are frozen pydantic models. A third party's object needs no base class: anything whose
+Our own components are frozen pydantic models. A plug-in needs no base class: anything whose
 parameters can be read (a dataclass, a scikit-learn estimator, an object with `fingerprint()`) has a
 fingerprint, and for anything else the error says what to add.
 """
@@ -36,15 +36,15 @@ _PUBLIC_MODULES = (
 
 
 class _Bare:
-    """The least that an instance of a class written in Python weighs."""
+    """An empty class, for the size of its instances."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Consent:
-    """What has to be said before a recipe may set a field by which somebody else's code is run.
+    """Options that must be given before a recipe may set a field that runs third-party code.
 
-    options: of commands; any of them will do. harmless: whether a value runs nothing. A field `trust_remote_code` needs
-    none of these: it always takes --trust-remote-code.
+    options: of commands; any of them is enough. harmless: whether a value runs nothing. A field `trust_remote_code`
+    needs none of these: it always takes --trust-remote-code.
     """
 
     options: tuple[str, ...]
@@ -55,8 +55,8 @@ class Component(BaseModel):
     """A frozen set of validated parameters; constructing one loads nothing.
 
     `version` is part of the fingerprint: raise it when the meaning of a component's output changes, so that
-    cached results of the old meaning are not used. `consents`: by field; whoever makes the object in Python has given
-    them. `retired`: fields of earlier releases, each with what replaced it; whoever sets one is warned (DataWarning),
+    cached results of the old meaning are not used. `consents`: by field; objects made in Python need
+    none. `retired`: fields of earlier releases, each with what replaced it; setting one warns (DataWarning),
     and the value is not used. `renamed`: earlier name -> name of a field; setting the earlier one warns, and the
     value is used. Fingerprints keep the earlier name, so that cached results stay.
     """
@@ -88,7 +88,7 @@ class Component(BaseModel):
 
     @classmethod
     def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
-        """Why a recipe with these fields may not send a secret of the user's, and the option that lets it, if any.
+        """Why a recipe with these fields may not send a secret of the user, and the option that allows it, if any.
 
         given: options that were typed, such as "--send-key NAME".
         """
@@ -126,7 +126,7 @@ def describe(value: Any) -> Any:
 
 
 def public_path(kind: Any) -> str:
-    """The dotted path by which a class or function is known, whatever module of ours it is written in.
+    """The dotted path by which a class or function is known, whatever module defines it.
 
     Cached results are keyed by it: it is where users import a component from, or the top package and the name of what
     they do not import, so that a module can move. Other packages' classes are known by their own module.
@@ -173,9 +173,9 @@ def _parameters(value: Any) -> dict[str, Any]:
 
 
 def stateless(value: Any) -> bool:
-    """Whether the class of an object says all there is to know about it.
+    """Whether an object has no state besides its class.
 
-    An instance that weighs more than one of an empty class holds something outside its `__dict__`, as what is written
+    An instance that is larger than one of an empty class holds something outside its `__dict__`, as what is written
     in C does (functions too).
     """
     kind = type(value)

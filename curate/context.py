@@ -1,4 +1,4 @@
-"""What every stage needs besides its data: cache, device, seed and progress."""
+"""Context of a computation: cache, device, seed and progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of a pipeline: which rows, in which order, and what is known about each."""
+"""The result of a pipeline: a curated dataset with its scores, plan and record."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Stages:
 
 @dataclass
 class Curated:
-    """A curated dataset and how it came about.
+    """A curated dataset and how it was made.
 
     dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
         for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard, and
@@ -75,7 +75,7 @@ class Curated:
 
     @property
     def proxy_facts(self) -> dict[str, Any] | None:
-        """What is worth reporting about the proxy run; None where no proxy was run."""
+        """Facts about the proxy run, for the record; None where no proxy was run."""
         return None if self.given_scores else self.run.facts(self.loaded.examples)
 
     @cached_property
@@ -126,10 +126,10 @@ class Curated:
         return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/, README.md, report.html and, last, run.json; an earlier result gives way.
+        """data/, tables/, README.md, report.html and, last, run.json; replaces an earlier result.
 
         Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts
-        as unfinished, and the same call goes on.
+        as unfinished, and the same call resumes.
         """
         directory = Path(directory)
         inputs = inputs_fingerprint(self.pipeline, self.loaded, self.scores if self.given_scores else None)

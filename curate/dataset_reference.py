@@ -1,4 +1,4 @@
-"""A dataset that a component reads besides the one that is curated or trained on."""
+"""References to further datasets, such as a target set, with the options they are read by."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pydantic import BeforeValidator, Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.storage.plain_values import parse_yaml
-
-__all__ = ["FurtherData", "GivenData", "named_dataset"]
 
 
 class FurtherData(Component):
@@ -56,9 +54,9 @@ def named_dataset(text: str, option: str) -> str | dict[str, Any]:
     if not text.startswith("{"):
         return text
     try:
-        found = parse_yaml(text, option)
+        reference = parse_yaml(text, option)
     except InputError as error:
         raise InputError(f"{error}; write {{data: FILE, where: split=test}}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("data"), str):
+    if not isinstance(reference, dict) or not isinstance(reference.get("data"), str):
         raise InputError(f"{option} {text}: it names no data; write {{data: FILE, where: split=test}}")
-    return found
+    return reference

@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by whose turn it is to act.
+"""Exception hierarchy: user errors, external failures and warnings.
 
 Every message is one line that names the row, column or key at fault and the remedy. The command line turns
 the class into an exit status: `InputError` 2, `ExternalError` 3, anything else 1.
@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
-# What torch, oneDNN, Arrow and the system say where their errors have no class of their own for it. A thread needs room
-# for its stack, and a primitive for its code.
+# Messages of torch, oneDNN, Arrow and the system for failed allocations that have no class of their own. A thread needs
+# room for its stack, and a primitive for its code.
 _WORDS = (
     *("can't allocate memory", "out of memory", "cannot allocate memory", "malloc of size", "failed to allocate"),
     *("could not create a primitive", "failed to launch worker thread", "can't start new thread"),
@@ -44,7 +44,7 @@ class ExternalError(CurateError):
 
 
 class DataWarning(UserWarning):
-    """The run goes on, but the user should look at this."""
+    """The run continues, but the user should look at this."""
 
 
 class CacheDamage(UserWarning):
@@ -54,10 +54,10 @@ class CacheDamage(UserWarning):
 def memory_ran_out(error: BaseException | None) -> bool:
     """Whether an allocation failed below an error that says something else.
 
-    Whoever reads a file, maps it or starts a process may be refused memory, and takes it for a fault of the file.
+    Reading or mapping a file and starting a process may be refused memory, and report a fault of the file.
     """
     if isinstance(error, CurateError) and "memory" in str(error) and not _says_so(error):
-        return False  # it knows, and says what to do about it
+        return False  # its message already names the remedy
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
@@ -68,7 +68,7 @@ def memory_ran_out(error: BaseException | None) -> bool:
 
 
 def _says_so(error: BaseException) -> bool:
-    return any(each in str(error).lower() for each in _WORDS)
+    return any(words in str(error).lower() for words in _WORDS)
 
 
 class DivergenceError(InputError):
@@ -93,7 +93,7 @@ class DivergenceError(InputError):
 
 @dataclass(frozen=True)
 class RunWarning:
-    """code: stable name; message: what was found, with the number; remedy: what to do about it."""
+    """code: stable name; message: what was found, with the number; remedy: what to do."""
 
     code: str
     message: str

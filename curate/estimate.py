@@ -1,4 +1,4 @@
-"""What a run would do, before it does anything: rows, tokens, disk and time per stage, and what is cached."""
+"""Estimate the cost of a run: rows, tokens, disk and time per stage, and what is cached."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ from curate.storage.folders import check_directory
 from curate.tokenization.cached import AUTO
 from curate.tokenization.encoding import tokenize
 
-__all__ = ["estimate", "mean_tokens"]
-
 _SAMPLE_ROWS = 500  # tokenized to estimate the tokens of all
 _SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
 
@@ -62,7 +60,7 @@ def estimate(
     """Stages with rows, tokens, seconds and bytes; no model is loaded or run.
 
     Seconds come from the number of parameters and a matrix multiplication timed for a moment on the device; they
-    are a guess within a factor of about two. out: where a run would write. InputError if it could not, or if the
+    are estimates within a factor of about two. out: where a run would write. InputError if it could not, or if the
     run is bound to fail on these rows or with its evaluation sets.
     """
     pipeline.check(loaded.examples, scored=scores is not None)
@@ -111,8 +109,7 @@ def _planned(
     pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, notes: list[str]
 ) -> tuple[int, list[_Stage]]:
     """The exact plan, and what it would ask of a generator: both cost nothing once there are scores."""
-    found = scores if scores is not None else pipeline.score(loaded, run)
-    split = pipeline.split(found, loaded)
+    split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
     new = sum(demand.count or 0 for demand in share_counts(plan, 0))
     rows = counted = int(plan.counts.sum()) + new
@@ -156,7 +153,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
     rate = _matrix_rate(run)
     trained = int(total * proxy.batch_size * per_row)
-    passes = sum(passes_of(each, len(examples), k) for each in measures)
+    passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     measured = int(len(examples) * per_row * passes)
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [

@@ -1,6 +1,6 @@
-"""Dataset in, dataset out: score, split, plan, realize.
+"""The pipeline: score, split, plan and realize a dataset.
 
-The main path, top to bottom. Each stage is a plain function of what went before, so that every part can also be
+The main path, top to bottom. Each stage is a plain function of the results before it, so that every part can also be
 called by hand.
 """
 
@@ -60,7 +60,7 @@ class Pipeline(Component):
     order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would see the copies last);
         "keep" = input order, copies behind their original, new rows last.
     copies: "rows" = a row that is to count k times stands there k times; "weights" = once, with k in a column `weight`,
-        for trainers that weigh rows. New rows have weight 1.
+        for trainers that weight rows. New rows have weight 1.
     stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
         proxy run each.
     gate: what new rows must not collide with: the evaluation sets it names, and, for synthetic ones, the input.
@@ -171,7 +171,7 @@ class Pipeline(Component):
         return curated
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:
-        """Raise InputError for what is bound to fail on these examples, before anything is spent on them.
+        """Raise InputError for what is bound to fail on these examples, before any work is done.
 
         scored: whether scores are given, so that no proxy is trained.
         """
@@ -264,7 +264,7 @@ class Pipeline(Component):
         )
 
     def _uses_hard(self, plan: Plan, split: Split) -> bool:
-        """Whether the plan would be another one if other rows were hard. Looked at only where none is."""
+        """Whether the plan would change if other rows were hard. Checked only where none is."""
         if split.hard.any():
             return True
         try:

@@ -1,4 +1,4 @@
-"""Recipes: a pipeline written down, and back."""
+"""Read, resolve and write recipes: pipelines as YAML."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def _check_ours(package: str) -> None:
 
 
 def built_in(module: str, name: str, what: str) -> str:
-    """Dotted path of the component that a module of ours names in its __all__, in whatever case it is written.
+    """Dotted path of the component that a module of curate lists in its __all__, in any case.
 
-    what: it is, for the InputError that names those there are.
+    what: kind of component, for the InputError that names all of them.
     """
     known = component_names(module)
     exact = next((each for each in known if each.lower() == name.lower()), None)
@@ -325,7 +325,7 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
         own_module(package)
     try:
         kind = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a module of somebody else may raise anything while it is imported
+    except Exception as error:  # third-party modules may raise anything while they are imported
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
     if not isinstance(kind, type) or (not attribute[:1].isupper()):

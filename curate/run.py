@@ -1,4 +1,4 @@
-"""What a stage needs besides its data: cache, device, seed, progress and the proxy."""
+"""Context of a run: cache, device, seed and progress, with the proxy and the gate."""
 
 from __future__ import annotations
 

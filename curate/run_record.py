@@ -1,4 +1,4 @@
-"""What run.json and other records say of a pipeline and its data."""
+"""Records of a run, for run.json: inputs, data, counts and cost."""
 
 from __future__ import annotations
 
@@ -24,11 +24,9 @@ from curate.run import MeasuringScorer
 from curate.storage.hashing import file_digest
 from curate.storage.places import expanded, files_under
 
-__all__ = ["Recipe", "cost_record", "count_rows", "data_record", "inputs_fingerprint", "recipe_text"]
-
 
 class Recipe(Protocol):
-    """What a record says of the pipeline that made a dataset."""
+    """The parameters of a pipeline that records name."""
 
     @property
     def proxy(self) -> Proxy: ...
@@ -54,7 +52,7 @@ class Recipe(Protocol):
 def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) -> str:
     """What decides the output of a run: data, recipe, files of a local proxy, measures and, where given, scores.
 
-    A measure tells the content of what its scorer only names, such as a target set or a reference model.
+    A measure holds the content of what its scorer only names, such as a target set or a reference model.
     scores: in the order of the rows, see `curate.difficulty.split.join_scores`.
     """
     loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
@@ -62,8 +60,8 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
     decided_by += [_identity(getattr(augmenter, "generator", None)) for augmenter in pipeline.augmenters]
-    named = [each.get("data") if isinstance(each, dict) else each for each in pipeline.gate.evaluation]
-    decided_by += [_files(data) for data in named]
+    sets = [item.get("data") if isinstance(item, dict) else item for item in pipeline.gate.evaluation]
+    decided_by += [_files(data) for data in sets]
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
     elif isinstance(pipeline.scorer, MeasuringScorer):
@@ -120,7 +118,7 @@ def count_rows(
 ) -> dict[str, int]:
     """Rows before and after, by kind; and tokens, where the scores know them. rejected: rows that were left out."""
     origins = mixture.columns().column("origin")
-    found = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(origins)}
+    by_origin = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(origins)}
     counts = {
         "input": len(split),
         "valid": int(split.valid.sum()),
@@ -130,7 +128,7 @@ def count_rows(
         "noise": int((split.cluster == -1).sum()),
         "rejected": rejected,
         "output": len(mixture),
-        **{name: int(found.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
+        **{name: int(by_origin.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
     }
     weighted = mixture.copies == "weights"
     if weighted:

@@ -1,10 +1,8 @@
-"""One seed for a run; everything random derives its own from it by hashing a path."""
+"""Seeds of everything random, derived from one seed by hashing a path."""
 
 from __future__ import annotations
 
 import hashlib
-
-__all__ = ["derive_seed"]
 
 
 def derive_seed(seed: int, *path: str | int) -> int:

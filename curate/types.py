@@ -1,4 +1,4 @@
-"""Array types that annotations name."""
+"""Array types for annotations."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""A dataset with a column of the weights that fine-tuning runs gave its rows."""
+"""Add the weights that fine-tuning runs gave to rows as a column of their dataset."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ from curate.storage.places import expanded, local_path
 from curate.storage.records import made_by
 from curate.types import FloatArray
 
-__all__ = ["Weighed", "check_place", "weigh"]
-
 
 def weigh(
     data: Any,
@@ -44,8 +42,8 @@ def weigh(
 
     data, reading: as `curate.read` takes them, or what it returned; also a folder that curation left.
     weights: folders of `curate finetune --reweighter ...`, or their weights.parquet; joined by example id. A row has
-        the mean over the runs. A run that drew a row in no step, or did not have it, knows nothing of it and says its
-        own mean weight, so that the row counts as an average one.
+        the mean over the runs. A run that drew a row in no step, or did not have it, has no weight for it and counts
+        with its own mean weight, so that the row counts as an average one.
     normalize: divide by the mean over the rows, which is then 1.
     out: folder for the result, in place of an earlier one; None = only return it.
 
@@ -101,7 +99,7 @@ class Weighed:
 
     @property
     def averages(self) -> str:
-        """What a run has to average to train as those did: "rows" where all of them averaged rows, else "tokens"."""
+        """What a run has to average to train as these did: "rows" where all of them averaged rows, else "tokens"."""
         return "rows" if all(run.averages == "rows" for run in self.runs) else "tokens"
 
     @property
@@ -156,7 +154,7 @@ class Weighed:
                 (
                     "averages",
                     "Some of these runs averaged rows with their weights, others tokens.",
-                    "Weigh by runs of one reweighter.",
+                    "Use runs of one reweighter.",
                 )
             ]
         share = self.counts["not_drawn"] / len(self)
@@ -165,7 +163,7 @@ class Weighed:
                 (
                     "not_drawn",
                     f"{share:.1%} of the rows were drawn in no run and have the mean weight.",
-                    "Train for at least one epoch to weigh every row.",
+                    "Train for at least one epoch to weight every row.",
                 )
             ]
         return [{"code": code, "message": message, "remedy": remedy} for code, message, remedy in found]
@@ -187,7 +185,7 @@ class Weighed:
         }
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/, README.md and, last, run.json; an earlier result gives way.
+        """data/, tables/, README.md and, last, run.json; replaces an earlier result.
 
         Raises InputError for a folder of other files and ExternalError where the disk is full.
         """

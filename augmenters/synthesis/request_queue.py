@@ -1,4 +1,4 @@
-"""The queue between the groups and a generator: what is known already, what may still be asked, what was paid."""
+"""Queue of requests between variants and a generator, with stored completions and a token budget."""
 
 from __future__ import annotations
 

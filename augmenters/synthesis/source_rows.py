@@ -1,4 +1,4 @@
-"""Which rows can have variants: those with one problem, one solution and an answer that can be verified."""
+"""Select the rows that can have variants: one problem, one solution and a verifiable answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_shape(examples: Examples) -> None:
 
 
 def check_examples(examples: Examples, *, run_programs: bool) -> None:
-    """Raise InputError where no row can have variants, as far as up to 1,000 rows all over the data show."""
+    """Raise InputError where no row can have variants, judged by up to 1,000 rows spread over the data."""
     check_shape(examples)
     check_schema(examples)
     if run_programs:

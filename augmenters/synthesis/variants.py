@@ -1,4 +1,4 @@
-"""One source row and the variants written from its solution: what to ask next, and what came of each."""
+"""Variants of a source row: the requests for them, and the outcome of each."""
 
 from __future__ import annotations
 

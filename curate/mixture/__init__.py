@@ -1,1 +1,1 @@
-"""From the split to the rows of the result."""
+"""Plan a mixture from a split, and make its rows."""

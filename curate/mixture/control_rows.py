@@ -1,6 +1,6 @@
-"""Rows that stand in for the hard ones, so that what helps can be told from what merely adds rows.
+"""Control rows: drawn in place of hard rows, to separate their effect from that of more rows.
 
-Every control is as large as what it is held against: so many rows, each as often.
+Every control is as large as what it is compared with: as many rows, each as often.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from curate.clusterers.features import source_codes
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray
-
-__all__ = ["Control", "stand_ins"]
 
 Rows = IntArray
 Mask = BoolArray
@@ -95,7 +93,7 @@ def _of_length(wanted: Rows, pool: Rows, tokens: npt.NDArray[np.int32], generato
     if not len(pool):
         raise InputError("no row that is not hard is left to stand in for the hard ones; leave this control out")
     wanted = generator.permutation(wanted)
-    # Equal lengths are told apart by a draw, so that another seed finds other rows.
+    # Ties in length are broken by a draw, so that another seed finds other rows.
     pool = generator.permutation(pool)
     pool = pool[np.argsort(tokens[pool], kind="stable")]
     parts = [wanted[low : low + len(pool)] for low in range(0, len(wanted), len(pool))]
@@ -112,7 +110,7 @@ def _groups(split: Split) -> IntArray:
 def _nearest(wanted: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> Rows:
     """(m,) places in the sorted `lengths` (p,), p >= m: of each wanted length, in order, the nearest that is free."""
     free_below, free_above = list(range(len(lengths) + 1)), list(range(len(lengths) + 1))
-    found = []
+    places = []
     for length, start in zip(wanted.tolist(), np.searchsorted(lengths, wanted).tolist(), strict=True):
         above = _free(free_above, start)
         below = _free(free_below, start) - 1  # place k stands under number k + 1, so that 0 means none
@@ -120,8 +118,8 @@ def _nearest(wanted: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> R
         upwards = above < len(lengths) and (further is None or lengths[above] - length <= further)
         place = above if upwards else below
         free_above[place], free_below[place + 1] = place + 1, place
-        found.append(place)
-    return np.array(found, np.int64)
+        places.append(place)
+    return np.array(places, np.int64)
 
 
 def _free(next_place: list[int], start: int) -> int:

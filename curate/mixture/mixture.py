@@ -1,4 +1,4 @@
-"""The rows of the result: which, in which order, and what is known about each."""
+"""The rows of the result: their order, their copies and the columns added to them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from curate.mixture.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
-
-__all__ = ["WEIGHT", "Copies", "Mixture", "Order", "check_weight_column", "rebuild"]
 
 Order = Literal["shuffle", "keep"]
 Copies = Literal["rows", "weights"]
@@ -49,7 +47,7 @@ def rebuild(
 
 
 def check_weight_column(table: pa.Table, copies: Copies) -> None:
-    """Raise InputError where the column that `copies` adds has a namesake in the input."""
+    """Raise InputError where the column that `copies` adds is in the input already."""
     if copies == "weights" and WEIGHT in table.column_names:
         raise InputError(
             f"the input has a column {WEIGHT!r}, and so has the result with copies: weights; rename or remove that of "
@@ -158,17 +156,18 @@ class Mixture:
         return pa.table(columns)
 
     def _judged(self) -> tuple[npt.NDArray[Any], ...]:
-        """What the split says of the input rows followed by the new rows: difficulty, cluster, hard, whether the row
-        was looked at, and whether it could be scored."""
+        """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (n + new,), of the
+        input rows followed by the new rows."""
         split = self.split
         parts = [(split.difficulty, split.cluster, split.hard, np.ones(len(split), np.bool_), split.valid)]
         for rows in self._new:
-            m, found = len(rows), rows.measured
-            if found is None:
+            m, measured = len(rows), rows.measured
+            if measured is None:
                 nothing = np.zeros(m, np.bool_)
                 parts.append((np.full(m, np.nan, np.float32), np.zeros(m, np.int32), nothing, nothing, nothing))
             else:
-                parts.append((found.difficulty, found.cluster, found.hard, np.ones(m, np.bool_), found.cluster != -2))
+                judged = np.ones(m, np.bool_)
+                parts.append((measured.difficulty, measured.cluster, measured.hard, judged, measured.cluster != -2))
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _extra(self, name: str, new: list[NewRows], positions: IntArray) -> pa.Array:

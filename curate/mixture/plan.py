@@ -1,6 +1,6 @@
-"""The plan: which row, how often, from which source, and why a row is left out.
+"""The plan: how often each row appears, which new rows are wanted, and why a row is left out.
 
-Planning is free, so `curate plan` can show what a recipe would do; rows are only moved when the fold over the
+Planning is free, so `curate plan` can show what a recipe would do; rows are made only when the fold over the
 augmenters is complete (`realize`).
 """
 

@@ -1,7 +1,6 @@
-"""New rows by the measure of those that are there: the same proxy checkpoints, the clusters that were found.
+"""Score new rows with the existing proxy checkpoints and clusters.
 
-What an augmenter has written is scored as the originals were, so that one can say of each new row whether it came
-out hard.
+Rows that an augmenter wrote are scored like the originals, which shows of each whether it is hard.
 """
 
 from __future__ import annotations
@@ -23,12 +22,10 @@ from curate.errors import InputError
 from curate.run import MeasuringScorer, Run, Scorer
 from curate.types import BoolArray, FloatArray
 
-__all__ = ["Rescored", "behind", "rescore"]
-
 
 @dataclass(frozen=True)
 class Rescored:
-    """m new rows, seen as the originals were.
+    """m new rows, scored like the originals.
 
     scores: of the m rows. A scorer that ranks within a dataset has ranked them among the originals and each other.
     cluster: (m,) int32, numbered as in the split of the originals; -1 noise, -2 not scored.
@@ -74,7 +71,7 @@ def rescore(
     sources: (m,) labels of the new rows, where clusters were found per source; None = their source column.
 
     A row without completion text is neither clustered nor hard. InputError: new rows with other columns than the
-    examples, an id that is there already, a split of other rows, or no sources where they are needed.
+    examples, an id that the examples have, a split of other rows, or no sources where they are needed.
     """
     _check_split(examples, split)
     both = behind(examples, new)
@@ -84,12 +81,13 @@ def rescore(
     scores = as_scores(scorer.score(both, beside), len(both)).with_ids(both.ids)
     n = len(examples)
     fresh = scores.take(np.arange(n, len(both)))
-    old, rows = np.flatnonzero(split.valid & scores.valid[:n]), np.flatnonzero(fresh.valid)
+    old = np.flatnonzero(split.valid & scores.valid[:n])  # (o,) clustered originals
+    rows = np.flatnonzero(fresh.valid)  # (v,) new rows to be assigned
     within, among = None, None
     if split.per_source:
         assert split.sources is not None  # a split that was made per source has them
         within, among = split.sources[old], _sources(new, sources)[rows]
-    found = assign(
+    assigned = assign(
         clusterer,
         scores.features[old],
         split.cluster[old],
@@ -98,11 +96,11 @@ def rescore(
         new_sources=among,
     )
     cluster = np.full(len(new), INVALID, np.int32)
-    cluster[rows] = found.cluster
+    cluster[rows] = assigned.cluster
     unknown = np.zeros(len(new), np.bool_)
-    unknown[rows] = found.unknown_source
+    unknown[rows] = assigned.unknown_source
     hard = np.isin(cluster, np.unique(split.cluster[split.hard]))  # a cluster is hard as a whole or not at all
-    return Rescored(fresh, cluster, hard, found.rule, unknown)
+    return Rescored(fresh, cluster, hard, assigned.rule, unknown)
 
 
 def behind(examples: Examples, new: Examples) -> Examples:

@@ -16,8 +16,6 @@ from fractions import Fraction
 from curate.word_problems.solution import Draw, Problem, Solution
 from curate.word_problems.wording import ITEMS, NAMES
 
-__all__ = ["ages", "mixtures", "percentages", "shopping"]
-
 
 def shopping(draw: Draw, level: int) -> Problem:
     """Totals, change, discounts."""

@@ -7,8 +7,6 @@ from fractions import Fraction
 from curate.word_problems.solution import Draw, Problem, Solution
 from curate.word_problems.wording import ITEMS, NAMES
 
-__all__ = ["geometry", "patterns", "travel", "work"]
-
 
 def travel(draw: Draw, level: int) -> Problem:
     """Speed, time, distance; hours and minutes at level 4."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-__all__ = ["Draw", "Number", "Problem", "Solution", "Step", "show"]
-
 Number = int | Fraction
 T = TypeVar("T")
 

@@ -18,8 +18,6 @@ from curate.word_problems.measured import geometry, patterns, travel, work
 from curate.word_problems.solution import Draw, Problem, show
 from curate.word_problems.wording import answer_text, question_text
 
-__all__ = ["FAMILIES", "LEVELS", "MIXTURE", "SPLITS", "generate"]
-
 _BUILDERS: dict[str, Callable[[Draw, int], Problem]] = {
     "shopping": shopping,
     "travel": travel,

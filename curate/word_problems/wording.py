@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from curate.word_problems.solution import Draw, Problem, Step, show
 
-__all__ = ["ITEMS", "NAMES", "answer_text", "question_text"]
-
 NAMES = (
     "Ada", "Amir", "Anna", "Ben", "Bea", "Carla", "Chen", "Dara", "David", "Elif", "Emma", "Felix",
     "Fatima", "George", "Grace", "Hana", "Hugo", "Ines", "Ivan", "Jada", "Jonas", "Kai", "Kira", "Lena",
