@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
-from curate.storage.atomic import disk_errors, publish_file, publishing, remove, sync
-from curate.storage.places import check_place
-from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
+from curate.storage.atomic import disk_errors, publish_file, publishing, remove
+from curate.storage.folders import RECORD, UNFINISHED, OutputFolder
+from curate.storage.records import check_files, peek, read_record, record_text
 
 if TYPE_CHECKING:
     from curate.training.checkpoint import Checkpoint
 
-_UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
-_OWN_FILES = {
-    *("run.json", _UNFINISHED, "metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json"),
-    *("tensorboard", "wandb", "weights.parquet", "rejected.parquet"),
-}
+# Besides the record and its mark.
+_PARTS = frozenset(
+    {
+        *("metrics.jsonl", "model", "adapter", "checkpoints", "evaluation", "diverged.json", "tensorboard", "wandb"),
+        *("weights.parquet", "rejected.parquet"),
+    }
+)
 _STEP = re.compile(r"step-(\d{6,})")
 
 
@@ -36,6 +38,10 @@ class RunFolder:
     inputs: str
 
     @property
+    def _folder(self) -> OutputFolder:
+        return OutputFolder(self.out, _PARTS)
+
+    @property
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
 
@@ -45,53 +51,28 @@ class RunFolder:
         Raises InputError if it holds another run (unless `fresh`) or other files, and ExternalError if it
         cannot be written.
         """
-        check_place(self.out)
-        if not self.out.exists():
+        names = self._folder.names()
+        if not names:
             return False
-        if not self.out.is_dir():
-            raise InputError(f"--out {self.out} is a file; name a folder")
-        names = {path.name for path in self.out.iterdir() if ".partial-" not in path.name}
-        marked = names & {"run.json", _UNFINISHED}
-        foreign = sorted(names - _OWN_FILES) if marked else sorted(names)
-        if foreign:
-            raise InputError(f"--out {self.out} holds other files ({foreign[0]}); name a new or empty folder")
-        if not marked:
-            return False
-        place = self.out / ("run.json" if "run.json" in marked else _UNFINISHED)
-        is_run = peek(place).get("kind") == "finetune"
-        if fresh and is_run:
-            return False
-        remedy = "pass --fresh to train anew" if is_run else "name another folder, or remove this one"
-        record = read_record(place, remedy, "finetune")
-        if record.get("inputs") != self.inputs:
-            state = "holds" if place.name == "run.json" else "holds the beginning of"
-            raise InputError(
-                f"--out {self.out} {state} a run of other data or settings; name another folder, or pass --fresh"
-            )
-        if place.name == "run.json":
-            check_files(self.out, record, remedy)
-        return place.name == "run.json"
+        name = RECORD if RECORD in names else UNFINISHED
+        state = "holds" if name == RECORD else "holds the beginning of"
+        other = f"{state} a run of other data or settings"
+        matches = self._folder.matches(
+            name, self.inputs, fresh=fresh, again="train again", other=other, kind="finetune"
+        )
+        return matches and name == RECORD
 
     def mark_started(self, *, fresh: bool) -> int:
         """Mark the folder as that of this run; returns how often the run was begun before."""
         before = 0
         if fresh and self.out.exists():
-            self._remove_run()
+            self._folder.empty()
         self._remove_leftovers()
-        if (self.out / _UNFINISHED).exists():
-            before = int(peek(self.out / _UNFINISHED).get("begun", 0))
+        if (self.out / UNFINISHED).exists():
+            before = int(peek(self.out / UNFINISHED).get("begun", 0))
         mark = {"kind": "finetune", "inputs": self.inputs, "begun": before + 1}
-        publish_file(self.out / _UNFINISHED, record_text(mark))
+        publish_file(self.out / UNFINISHED, record_text(mark))
         return before
-
-    def _remove_run(self) -> None:
-        """Remove an earlier run; run.json first, so that what is left of it never looks finished."""
-        with disk_errors(self.out):
-            if (self.out / "run.json").exists():
-                os.replace(self.out / "run.json", self.out / _UNFINISHED)
-            for name in sorted(_OWN_FILES - {_UNFINISHED}):
-                remove(self.out / name)
-            (self.out / _UNFINISHED).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
         """Remove what a killed run left besides its newest checkpoint; each is larger than the model."""
@@ -126,12 +107,9 @@ class RunFolder:
 
     def finalize(self, record: dict[str, Any]) -> None:
         """Write run.json, after which the run is finished, and drop what was kept to resume it."""
-        files = file_checksums(self.out, ("weights.parquet", self.metrics.name))
-        publish_file(self.out / _UNFINISHED, record_text({**record, "inputs": self.inputs, "files": files}))
         with disk_errors(self.out):
             (self.out / "diverged.json").unlink(missing_ok=True)
-            os.replace(self.out / _UNFINISHED, self.out / "run.json")
-            sync(self.out)
+        self._folder.finish({**record, "inputs": self.inputs}, ("weights.parquet", self.metrics.name))
         self.remove_checkpoints()
 
     def remove_checkpoints(self) -> None:
@@ -149,14 +127,14 @@ AGAIN = "rerun its `curate finetune` command with --fresh"  # the remedy where w
 def read_run(directory: Path | str) -> dict[str, Any]:
     """run.json of a finished fine-tuning run. Raises InputError where there is none."""
     directory = Path(directory)
-    path = directory / "run.json"
+    path = directory / RECORD
     if not path.is_file():
         if (directory / "diverged.json").is_file():
             raise InputError(
                 f"the run in {directory} diverged, at the rows that diverged.json names; train it again with --fresh "
                 "and a lower learning rate"
             )
-        if (directory / _UNFINISHED).is_file():
+        if (directory / UNFINISHED).is_file():
             raise InputError(f"the run in {directory} is not finished; rerun its `curate finetune` command first")
         raise InputError(f"{directory} holds no fine-tuning run (no run.json); name a folder of `curate finetune`")
     record = read_record(path, "remove the folder and rerun its `curate finetune` command, or name another")
