@@ -274,3 +274,29 @@ def test_two_processes_train_what_one_trains(sharding: str, inputs: Path, tmp_pa
         assert found[name].dtype == (torch.bfloat16 if sharding == "fsdp" else torch.float32)
         rtol = 1e-2 if sharding == "fsdp" else 1e-3
         torch.testing.assert_close(found[name], expected[name], rtol=rtol, atol=2e-3)
+
+
+def test_the_command_takes_a_reweighter_by_name_or_whole(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = ["finetune", str(inputs / "rows.parquet"), "--model", str(inputs / "model"), "--steps", "2", "--json"]
+    usual += ["--batch-size", "8", "--max-length", "64"]
+
+    def called(*more: str) -> tuple[int, dict[str, Any]]:
+        status = curate.cli.main.main([*usual, "--out", str(tmp_path / f"run{len(list(tmp_path.iterdir()))}"), *more])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, record = called("--reweighter", "dynamicloss", "--set", "reweighter.r=0.5")
+    assert status == 0
+    assert record["settings"]["reweighter"]["r"] == 0.5
+    status, record = called("--reweighter", f"{{use: ADAPT, anchors: {inputs / 'target.parquet'}, similarity: bm25}}")
+    assert (status, record["settings"]["reweighter"]["similarity"]) == (0, "bm25")
+    for wrong, message in (
+        (["--reweighter", "drift"], "there is no reweighter 'drift'"),
+        (["--reweighter", "{r: 2}"], "name the component"),
+        (["--reweighter", "dga"], "target"),
+        (["--reweighter", "givenweights"], "reads column 'weight', which the data does not have"),
+    ):
+        status, found = called(*wrong)
+        assert status == 2
+        assert message in found["error"]["message"] if isinstance(found["error"], dict) else message in found["error"]

@@ -38,32 +38,6 @@ def test_help_is_readable(command: str, call: Call, monkeypatch: pytest.MonkeyPa
         assert all(re.search(rf"^    {name}\s", done.out, re.MULTILINE) for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (["rnu", "d"], "did you mean 'run'?"),
-        (["frobnicate"], "commands are demo, run, plan"),
-        (["run", "d", "--outt", "x"], "did you mean --out?"),
-        (["run", "d", "--out", "x", "--recipee=quick"], "did you mean --recipe?"),
-        (["run", "d", "--rec", "quick", "--out", "x"], "--rec"),
-        (["run", "d", "--out", "x", "--zzz"], "curate run --help"),
-        (["--json", "run", "d"], "--json"),
-        (["run", "d"], "--out"),
-        ([], "COMMAND"),
-        (["run", "d", "e", "--out", "x"], "e"),
-        (["run", "d", "--out", "x", "--limit", "ten"], "--limit"),
-        (["run", "d", "--out", "x", "--on-bad-row", "fix"], "--on-bad-row"),
-    ],
-)
-def test_mistyped_arguments(given: list[str], expected: str, call: Call) -> None:
-    refused = call(*given)
-    assert refused.status == 2
-    assert expected in refused.error
-    assert len(refused.err.splitlines()) == 1
-    if "--json" not in given:
-        assert refused.out == ""
-
-
 # --- errors --------------------------------------------------------------------------------------------------------
 _FOREIGN = "scorer: {use: os.system}\nclusterer: {use: KMeans}\n"
 

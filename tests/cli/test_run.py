@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write
+from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write, contents
 from tests.fixtures.models import tiny_model
 
 
@@ -18,15 +16,6 @@ def _tree(folder: Path) -> dict[str, tuple[int, int]]:
         str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-    }
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    """The bytes of the folder that do not depend on when and where they were made."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for part in ("data", "tables")
-        for path in sorted((folder / part).iterdir())
     }
 
 
@@ -44,7 +33,7 @@ def test_run_writes_the_folder_and_one_json_object(finished: Finished, tmp_path:
     assert rows.num_rows == done.json["counts"]["output"] > 40
     assert set(rows.column("prompt").to_pylist()) == {row["prompt"] for row in _rows()}
     # The proxy came from the cache of another run, and the bytes are those of that run.
-    assert _contents(out) == _contents(finished.out)
+    assert contents(out) == contents(finished.out)
 
 
 def test_progress_is_plain_lines_on_stderr(data: Path, tmp_path: Path, scores: Path, call: Call) -> None:
@@ -135,7 +124,7 @@ def test_an_unfinished_run_of_ours_goes_on(
     assert not (tmp_path / "out" / "run.json").exists()
     assert call(*arguments, tmp_path / "out").status == 0
     assert call(*arguments, tmp_path / "whole").status == 0
-    assert _contents(tmp_path / "out") == _contents(tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")] == []
 
 
@@ -144,102 +133,7 @@ def test_an_empty_out_is_used(data: Path, tmp_path: Path, scores: Path, call: Ca
     assert call("run", data, "--out", tmp_path / "out", "--scores", scores).status == 0
 
 
-def test_where_limit_seed_and_bad_rows(tmp_path: Path, call: Call) -> None:
-    rows = _rows()
-    rows[5]["completion"] = None
-    path = _write(tmp_path / "d.jsonl", rows)
-    given = [path, *TINY, "--where", "topic=b", "--on-bad-row", "drop", "--json"]
-    assert "1 unusable rows left out" in call("plan", *given).err
-    assert call("plan", *given).json["rows_in"] == 19
-    assert call("plan", *given, "--where", "topic=a").json["rows_in"] == 20
-    assert call("plan", *given, "--limit", "10").json["rows_in"] == 10
-    one, two, other = (
-        pq.read_table(_scored(call, tmp_path / f"{k}.parquet", *given, "--limit", "10", "--seed", seed))
-        for k, seed in enumerate(("3", "3", "4"))
-    )
-    assert one.equals(two)
-    assert not one.column("example_id").equals(other.column("example_id"))
-
-
-def _scored(call: Call, out: Path, *arguments: str | Path) -> Path:
-    assert call("score", *arguments, "--out", out).json["rows"] == 10
-    return out
-
-
 # --- score, plan, inspect, report, doctor --------------------------------------------------------------------------
-
-
-def test_scores_by_file_give_the_same_result_in_any_row_order(finished: Finished, tmp_path: Path, call: Call) -> None:
-    """Measuring first and curating later is the same as both at once, and scores are joined by id."""
-    path = tmp_path / "scores.parquet"
-    scored = call("score", finished.data, "--out", path, *finished.arguments, "--json")
-    assert scored.status == 0
-    assert scored.json == {"scores": str(path), "rows": 40, "valid": 40}
-    arguments = ["run", finished.data, "--scores", path, "--out", tmp_path / "out", *finished.arguments, "--json"]
-    assert call(*arguments).status == 0
-    assert _contents(tmp_path / "out") == _contents(finished.out)
-    table = pq.read_table(path)
-    pq.write_table(table.take(np.random.default_rng(0).permutation(40)), path)
-    assert call(*arguments).json["done_before"] is True
-    assert call(*arguments, "--fresh").status == 0
-    assert _contents(tmp_path / "out") == _contents(finished.out)
-
-
-def test_score_replaces_scores_but_nothing_else(finished: Finished, tmp_path: Path, call: Call) -> None:
-    path = tmp_path / "s.parquet"
-    arguments = ["score", finished.data, "--out", path, *finished.arguments]
-    pq.write_table(pa.table({"mine": [1]}), path)
-    refused = call(*arguments)
-    assert refused.status == 2
-    assert "something other than scores" in refused.error
-    assert pq.read_table(path).column_names == ["mine"]
-    path.unlink()
-    assert call(*arguments).status == 0
-    first = path.read_bytes()
-    assert call(*arguments).status == 0
-    assert path.read_bytes() == first
-    for wrong, words in ((tmp_path, "is a folder"), (finished.data / "x.parquet", "is a file")):
-        refused = call("score", finished.data, "--out", wrong, *finished.arguments)
-        assert refused.status == 2
-        assert words in refused.error
-
-
-@pytest.mark.parametrize("command", ["plan", "score"])
-def test_an_evaluation_set_that_cannot_be_read_is_refused_whatever_the_recipe(
-    command: str, finished: Finished, tmp_path: Path, call: Call
-) -> None:
-    out = tmp_path / "out.parquet"
-    refused = call(
-        command, finished.data, *finished.arguments, "--evaluation", tmp_path / "nowhere.jsonl", "--out", out
-    )
-    assert refused.status == 2
-    assert "nowhere.jsonl does not exist" in refused.error
-    assert not out.exists()
-
-
-def test_the_command_after_scoring_names_the_evaluation_sets(finished: Finished, tmp_path: Path, call: Call) -> None:
-    out = tmp_path / "s.parquet"
-    done = call("score", finished.data, *finished.arguments, "--evaluation", finished.data, "--out", out)
-    assert f"--evaluation={finished.data}" in done.out
-
-
-def test_plan_runs_nothing_and_says_what_is_there(finished: Finished, tmp_path: Path, call: Call) -> None:
-    empty = tmp_path / "cache"
-    first = call("plan", finished.data, *TINY, "--cache", empty, "--out", tmp_path / "out", "--json")
-    assert first.status == 0
-    assert first.json["rows_in"] == 40
-    assert first.json["rows_out"] is None
-    assert {stage["stage"] for stage in first.json["stages"]} >= {"read", "train the proxy", "measure", "write"}
-    assert {path.name for path in empty.iterdir()} == {"matrix-rates", "rows"}  # no model, and no loss
-    assert not (tmp_path / "out").exists()
-    later = call("plan", finished.data, *finished.arguments, "--out", finished.out, "--json")
-    record = json.loads((finished.out / "run.json").read_text())
-    assert later.json["rows_out"] == record["counts"]["output"]
-    assert "nothing to do" in " ".join(later.json["notes"])
-    shown = call("plan", finished.data, *finished.arguments)
-    assert shown.status == 0
-    assert " yes " in shown.out
-    assert max(len(line) for line in shown.out.splitlines()) <= 80
 
 
 def test_rows_that_broke_the_training_are_saved(data: Path, tmp_path: Path, call: Call) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 import curate.data.json_files
 from curate.data.json_files import TooDeep, long_integers, plain_rows
-from curate.data.json_text import fault_of, items_of, members_of
-from curate.data.json_values import JSON, MOST_LEVELS, column_of
+from curate.data.json_text import fault_of
+from curate.data.json_values import JSON, MOST_LEVELS
 from curate.data.sources import read_files
 from curate.errors import InputError
 
@@ -164,64 +164,7 @@ def test_all_of_a_column_is_json_where_datasets_would_misread_a_part(bad: str, t
     assert fault_of(cells[1]) is None
 
 
-def test_what_datasets_misreads_is_known() -> None:
-    draw = random.Random(0)
-    texts = [f"{draw.uniform(0, 100):.{digits}f}" for digits in range(1, 17) for _ in range(50)]
-    texts += [
-        "18446744073709551615",
-        "-9223372036854775808",
-        "1e22",
-        "-0.0",
-        "[1, null]",
-        '"\\ud83d\\ude00"',
-        '"\\\\ud800"',
-    ]
-    texts += ["18446744073709551616", "-9223372036854775809", '{"a": "\\uD800"}', "5e-324"]
-    kept = [fault_of(text) is None for text in texts]
-    assert 0 < sum(kept) < len(kept)
-    for text, fine in zip(texts, kept, strict=True):
-        try:
-            opened = datasets.Json().decode_example(text)
-        except ValueError:
-            opened = "refused"
-        assert fine == (opened == json.loads(text)), text
-
-
-def test_texts_are_taken_apart_as_they_are_written() -> None:
-    assert members_of(' { "a" : [1 , 2], "b":{} ,"c" : "}\\"" } ') == {"a": "[1 , 2]", "b": "{}", "c": '"}\\""'}
-    assert items_of('[ 1.50 ,"],", [ ] , null]') == ["1.50", '"],"', "[ ]", "null"]
-    assert members_of("{ }") == {}
-    assert items_of("[ ]") == []
-
-
-def test_python_values_keep_their_keys_and_digits() -> None:
-    found, notes = column_of("x", [{"a": 2**70}, {"b": 0.1}, None])
-    assert found.to_pylist() == ['{"a": 1180591620717411303424}', '{"b": 0.1}', None]
-    assert notes == ["column 'x' is kept as JSON: its objects have different keys"]
-    assert column_of("x", [2**64, 1])[0].to_pylist() == ["18446744073709551616", "1"]
-
-
-def test_nesting_of_python_values_is_bounded() -> None:
-    deep: Any = 1
-    for _ in range(MOST_LEVELS + 2):
-        deep = [deep]
-    with pytest.raises(InputError, match="nests more than 48 levels"):
-        column_of("x", [deep])
-
-
 # --- files -------------------------------------------------------------------------------------------------------
-
-
-def test_the_fast_and_the_exact_parser_agree(tmp_path: Path) -> None:
-    """A list that begins with null, in a column of its own, is what the fast one is not trusted with."""
-    for cells, kind in [*KEPT, *AS_JSON]:
-        plain, plain_notes = read_files([written(tmp_path, *(f'{{"x": {cell}, "z": [1]}}' for cell in cells))], [])
-        exact, exact_notes = read_files(
-            [written(tmp_path, *(f'{{"x": {cell}, "z": [null, 1]}}' for cell in cells))], []
-        )
-        assert plain["x"].type == exact["x"].type == kind
-        assert plain["x"].to_pylist() == exact["x"].to_pylist()
-        assert plain_notes == exact_notes
 
 
 def test_types_are_those_that_fit_all_files(tmp_path: Path) -> None:

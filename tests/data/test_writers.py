@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -15,30 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.data.row_store
-import curate.data.writers
 from curate.data.readers import read
-from curate.data.row_store import row_store
 from curate.data.writers import assemble, hand_back, write_parquet_shards
 from curate.errors import InputError
-
-TURN = {"role": "assistant", "content": "r"}
-TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-
-
-def table_of(n: int, start: int = 0) -> pa.Table:
-    numbers = range(start, start + n)
-    return pa.table(
-        {
-            "text": [f"text {k}" for k in numbers],
-            "large": pa.array([None if k % 5 == 0 else "é" * (k % 4) for k in numbers], pa.large_string()),
-            "view": pa.array([f"view of number {k}" for k in numbers], pa.string_view()),
-            "category": pa.array([f"c{k % 3}" for k in numbers]).dictionary_encode(),
-            "turns": pa.array([[TURN] * (k % 3) if k % 4 else None for k in numbers], TURNS),
-            "level": pa.array([None if k % 7 == 0 else k for k in numbers], pa.int16()),
-            "vector": pa.array([[k, k] for k in numbers], pa.list_(pa.float32(), 2)),
-        }
-    )
+from tests.fixtures.mixed_rows import plain, table_of
 
 
 def extra_of(m: int) -> pa.Table:
@@ -53,49 +32,7 @@ def extra_of(m: int) -> pa.Table:
     )
 
 
-def plain(table: pa.Table, index: np.ndarray) -> list[dict[str, Any]]:
-    rows = table.to_pylist()
-    return [rows[k] for k in index]
-
-
-@pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curate.data.row_store, "_SLICE_ROWS", 7)
-    monkeypatch.setattr(curate.data.writers, "_GROUP_ROWS", 10)
-
-
 # --- taking rows -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_take_equals_indexing_whatever_the_chunks(seed: int, small_slices: None) -> None:
-    rng = np.random.default_rng(seed)
-    table = table_of(60)
-    cuts = np.sort(rng.choice(60, 5))
-    parts = [table.slice(low, high - low) for low, high in zip([0, *cuts], [*cuts, 60], strict=True)]
-    index = rng.integers(0, 90, rng.integers(0, 200))
-    taken = row_store([pa.concat_tables(parts), table_of(30, 60)]).take(index)
-    assert taken.schema.equals(table.schema)
-    assert taken.to_pylist() == plain(table_of(90), index)
-
-
-@pytest.mark.parametrize("position", [-1, 5])
-def test_positions_outside_are_an_error(position: int) -> None:
-    with pytest.raises(InputError, match=r"must lie in 0\.\.4"):
-        row_store([table_of(5)]).take(np.array([0, position]))
-
-
-@pytest.mark.long
-def test_more_string_bytes_than_32_bit_offsets_reach() -> None:
-    cell = 1 << 20
-    data = pa.py_buffer(b"x" * (1200 * cell))
-    ends = pa.array(np.arange(1201, dtype=np.int32) * cell).buffers()[1]
-    chunk = pa.Array.from_buffers(pa.string(), 1200, [None, ends, data])
-    table = pa.table({"text": pa.chunked_array([chunk, chunk])})
-    lengths = [
-        len(text) for part in row_store([table]).slices(np.arange(2399, -1, -1)) for text in part["text"].to_pylist()
-    ]
-    assert lengths == [cell] * 2400
 
 
 # --- the output table ------------------------------------------------------------------------------------------

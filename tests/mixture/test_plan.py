@@ -1,5 +1,6 @@
 """The plan: augmenters in turn, each with a seed of its own."""
 
+import numpy as np
 import pytest
 
 from augmenters import Duplicate, Replay
@@ -7,7 +8,7 @@ from curate.checks import (
     small_split,
 )
 from curate.errors import InputError
-from curate.mixture.plan import fold, share_counts
+from curate.mixture.plan import fold, identity, share_counts
 from tests.fixtures.pipelines import _contract_table, _with_known
 
 
@@ -51,3 +52,35 @@ def test_an_empty_plan_names_the_augmenter() -> None:
 
     with pytest.raises(InputError, match=r"after augmenter 1 \(Nothing\) the plan holds no rows"):
         _with_known(augmenters=[Duplicate(), Nothing()]).run(_contract_table())
+
+
+class Returning:
+    def __init__(self, change):
+        self.change = change
+
+    def plan(self, plan, split, seed):
+        return self.change(plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda plan: None, "returned NoneType"),
+        (lambda plan: identity(3), "must return a Plan of 24 rows"),
+        (lambda plan: plan.with_counts(np.full(24, -1)), "planned row 0 -1 times"),
+    ],
+)
+def test_a_broken_plan_is_named(change, says: str) -> None:
+    with pytest.raises(InputError, match=rf"augmenter 0 \(Returning\).*{says}"):
+        fold([Returning(change)], small_split(24))
+
+
+def test_a_row_dropped_without_a_reason_gets_one() -> None:
+    def drop(plan):
+        counts = plan.counts.copy()
+        counts[:4] = 0
+        return plan.with_counts(counts)
+
+    plan = fold([Returning(drop)], small_split(24))
+    assert [plan.reasons[k] for k in plan.reason[:4]] == ["left out by augmenter 0 (Returning)"] * 4
+    assert (plan.reason[4:] == -1).all()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.browser import chromium
 from tests.fixtures.reports import PWNED, write_run
-from tests.fixtures.synthesis import write_synthesis
+from tests.fixtures.synthesis import write_both, write_synthesis
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +38,22 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium(tmp_path_factory.mktemp("profile")) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made") / "out"
+    write_both(directory)
+    return directory
+
+
+@pytest.fixture
+def made_copy(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "out", ignore=shutil.ignore_patterns("report.html")))
+
+
+@pytest.fixture(scope="module")
+def only_hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("hard") / "out"
+    write_both(directory, keep="hard")
+    return directory

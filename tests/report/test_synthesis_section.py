@@ -4,69 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import unicodedata
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curate.cli.inspect import inspection, print_inspection
-from curate.mixture.plan import NOT_HARD
 from curate.report import write_report
 from curate.report.dataset_card import dataset_card
 from curate.report.finished_run import read_finished
-from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_pairs
-from curate.report.reasons import REASONS, kind_of, outcome_of
-from curate.report.synthesis_funnel import advice, lost_problems, lost_rows, records, rescored, steps, wilson
+from curate.report.pairs import read_attempts, refused_pairs
+from curate.report.synthesis_funnel import rescored, steps
 from curate.report.synthesis_section import difficulty_figure, right_figure
 from curate.report.texts import rejections
-from tests import ROOT
 from tests.fixtures.reports import ACTING, PWNED, Page, page_of, rewrite, rewrite_run, write_run
-from tests.fixtures.synthesis import MODEL, write_synthesis
+from tests.fixtures.synthesis import MODEL, record_of, write_both
 
 
 @pytest.fixture(autouse=True)
 def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Megabytes that every page holds and no test here looks at."""
     monkeypatch.setattr("curate.report.run_page._plotly_source", lambda: "")
-
-
-def write_both(directory: Path, **options: Any) -> dict[str, Any]:
-    directory.mkdir()
-    write_run(directory, hostile=options.get("hostile", ""))
-    record = write_synthesis(directory, **options)
-    rewrite_run(directory, lambda run: run.update(inputs="of a test"))
-    return record
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("made") / "out"
-    write_both(directory)
-    return directory
-
-
-@pytest.fixture
-def made_copy(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "out", ignore=shutil.ignore_patterns("report.html")))
-
-
-@pytest.fixture(scope="module")
-def only_hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("hard") / "out"
-    write_both(directory, keep="hard")
-    return directory
-
-
-def record_of(directory: Path) -> dict[str, Any]:
-    (record,) = records(json.loads((directory / "run.json").read_text()))
-    return record
 
 
 def section_of(directory: Path) -> str:
@@ -79,67 +41,7 @@ def section_of(directory: Path) -> str:
 # ---- the funnel
 
 
-@pytest.mark.parametrize("kind", ["made", "only_hard"])
-def test_the_funnel_narrows_and_adds_up(kind: str, request: pytest.FixtureRequest) -> None:
-    record = record_of(request.getfixturevalue(kind))
-    chosen, started, asked, *others = steps(record)
-    assert chosen.count == started.count + sum(loss.count for loss in lost_rows(record)) == 80
-    assert asked.factor == "3 per row"
-    counts = [asked.count, *(step.count for step in others)]
-    assert counts == sorted(counts, reverse=True)
-    for before, step in zip([asked, *others], others, strict=False):
-        assert step.of_before == pytest.approx(step.count / before.count)
-    kept = next(step.count for step in others if step.name == "kept")
-    assert asked.count == kept + sum(loss.count for loss in lost_problems(record))
-    assert others[-1].hard
-    assert others[-1].count == record["rescored"]["hard"]
-    assert all(0 <= step.width <= 1 for step in (chosen, started, asked, *others))
-
-
-def test_where_only_hard_ones_are_kept_the_measured_come_first(made: Path, only_hard: Path) -> None:
-    assert [step.name for step in steps(record_of(made))][-2:] == ["kept", "hard again"]
-    assert [step.name for step in steps(record_of(only_hard))][-2:] == ["new and measured", "kept"]
-    assert NOT_HARD in {loss.key for loss in lost_problems(record_of(only_hard))}
-
-
-def test_reasons_come_most_frequent_first_in_words(made: Path) -> None:
-    found = lost_problems(record_of(made))
-    assert [loss.count for loss in found] == sorted((loss.count for loss in found), reverse=True)
-    assert all(loss.reason.meaning for loss in found)
-    names = {loss.key: loss.reason.name for loss in found}
-    assert names["evaluation 13-gram"] == "Found in an evaluation set (13-gram)"
-
-
-def test_every_outcome_that_synthesis_gives_has_words() -> None:
-    """The reasons stand as literals in the code that rejects; a new one without words would show as it is."""
-    folder = ROOT / "augmenters" / "synthesis"
-    files = (folder / "variants.py", folder / "prompts.py", ROOT / "curate" / "verify" / "pass_rate.py")
-    code = "".join(path.read_text() for path in files)
-    given = set(re.findall(r'(?:reject\(|return |fault = |else |\(|UNFINISHED = )"([a-z][a-z ]{6,})"', code))
-    assert {"too easy", "answer in the problem", "budget reached", "no problem in the proposal"} <= given
-    assert {outcome for outcome in given if not kind_of(outcome, REASONS).meaning} == {"in the band"}
-
-
-def test_unknown_reasons_are_shown_as_they_are() -> None:
-    assert kind_of("some_new reason", REASONS).name == "Some new reason"
-    assert kind_of("near-duplicate of source", REASONS).name == "Too near to a row of the input"
-    assert outcome_of("evaluation exact (gsm8k, 7 (b))") == ("evaluation exact", "gsm8k, 7 (b)")
-    assert outcome_of('evaluation exact: gsm8k, 7, "a (b)"') == ("evaluation exact", 'gsm8k, 7, "a (b)"')
-    assert outcome_of("kept") == ("kept", "")
-    several = {"outcomes": {"evaluation exact: gsm8k, 7": 1, "evaluation exact (gsm8k, 9)": 2, "kept": 1}}
-    assert [(loss.key, loss.count) for loss in lost_problems(several)] == [("evaluation exact", 3)]
-
-
 # ---- hard again
-
-
-def test_the_interval_is_that_of_wilson() -> None:
-    """Zeros of the score statistic: at both ends the observed share is 1.96 standard errors away."""
-    for hits, n in ((36, 81), (1, 7), (50, 100), (999, 1000)):
-        for end in wilson(hits, n):
-            assert abs(hits / n - end) == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / n), rel=1e-5)
-    assert wilson(0, 10)[0] == 0
-    assert wilson(10, 10)[1] == pytest.approx(1)
 
 
 def test_the_share_hard_again_is_told_with_its_interval(made: Path) -> None:
@@ -177,38 +79,7 @@ def test_what_the_share_means_depends_on_the_interval(
     assert says in section_of(made_copy)
 
 
-@pytest.mark.parametrize("found", [None, {}, {"measured": 0, "hard": 0}, {"measured": 2, "hard": 3}, {"measured": "x"}])
-def test_no_share_is_invented(found: Any) -> None:
-    assert rescored({"rescored": found}) is None
-
-
 # ---- what went wrong
-
-
-def outcome_record(funnel: list[int], **outcomes: int) -> dict[str, Any]:
-    names = ["proposals asked for", "proposals written", "with a problem", "past checks and gate", "kept by the band"]
-    pairs = [[name, number] for name, number in zip([*names, "kept"], funnel, strict=True)]
-    return {"funnel": pairs, "outcomes": {key.replace("_", " "): value for key, value in outcomes.items()}}
-
-
-@pytest.mark.parametrize(
-    ("record", "says"),
-    [
-        (outcome_record([100, 100, 40, 40, 30, 30], no_problem_in_the_proposal=60, kept=30), "instruction-tuned"),
-        (outcome_record([100, 100, 60, 60, 30, 30], proposal_cut_off=40, kept=30), "max_tokens"),
-        (outcome_record([100, 100, 99, 99, 20, 20], too_hard=79, kept=20), "stronger"),
-        (outcome_record([100, 100, 99, 99, 20, 20], too_easy=79, kept=20), "upper end of the band"),
-        (outcome_record([100, 100, 99, 99, 60, 60], cannot_be_graded=39, kept=60), "numbers or formulas"),
-        (outcome_record([100, 100, 99, 4, 4, 4], answer_in_the_problem=95, kept=4), "say what to change"),
-        (outcome_record([9, 8, 7, 6, 5, 5], kept=5) | {"budget_reached": True, "budget": 5}, "Raise the budget"),
-        (outcome_record([100, 90, 80, 70, 50, 50], kept=50), None),
-        (outcome_record([0, 0, 0, 0, 0, 0]), None),
-    ],
-)
-def test_advice_names_the_likely_cause(record: dict[str, Any], says: str | None) -> None:
-    said = advice(record)
-    assert len(said) == (0 if says is None else 1)
-    assert (says or "") in " ".join(remedy for _, remedy in said)
 
 
 def test_a_run_that_kept_nothing_still_shows_the_funnel_and_why(tmp_path: Path) -> None:
@@ -276,37 +147,6 @@ def test_the_figures_are_valid_plotly_and_have_their_place(made: Path) -> None:
 # ---- problems beside their originals
 
 
-def test_pairs_hold_the_texts_of_their_own_rows(made: Path) -> None:
-    finished = read_finished(made)
-    attempts = read_attempts(finished)
-    assert attempts is not None
-    rows = {each["problem"]: each for each in pq.read_table(attempts.path).to_pylist()}
-    pairs, every = kept_pairs(attempts, seed=7)
-    assert every == record_of(made)["outcomes"]["kept"]
-    assert len(pairs) == KEPT_SHOWN
-    assert [pair.hard for pair in pairs] == sorted((pair.hard for pair in pairs), reverse=True)
-    for pair in pairs:
-        row = rows[pair.new[0].text]
-        assert row["outcome"] == "kept"
-        assert (pair.original[0].text, pair.identity) == (row["parent_problem"], row["source_id"])
-        assert [field.text for field in pair.below] == [row["answer"], row["solution"]]
-        assert (pair.right, pair.drawn, pair.hard) == (row["right"], row["drawn"], row["rescored_hard"])
-
-
-def test_lost_problems_are_shown_by_reason_with_what_they_collide_with(made: Path) -> None:
-    finished = read_finished(made)
-    attempts = read_attempts(finished)
-    assert attempts is not None
-    outcomes = Counter(pq.read_table(attempts.path)["outcome"].to_pylist())
-    del outcomes["kept"]
-    groups = refused_pairs(finished, attempts)
-    assert [group.count for group in groups] == sorted(outcomes.values(), reverse=True)
-    assert all(1 <= len(group.pairs) <= 3 for group in groups)
-    by_name = {group.reason.name: group.pairs for group in groups}
-    assert "0.83 of the shingles" in by_name["Too near to a row of the input"][0].below[0].text
-    assert by_name["Reply without a problem"][0].new[0].label == "reply"
-
-
 def test_rejected_rows_of_synthesis_are_counted_by_reason_without_what_they_hit(made: Path) -> None:
     found = rejections(read_finished(made), most=100, examples=1)
     assert not isinstance(found, str)
@@ -314,22 +154,6 @@ def test_rejected_rows_of_synthesis_are_counted_by_reason_without_what_they_hit(
     outcomes = {key: value for key, value in record_of(made)["outcomes"].items() if key != "kept"}
     assert counts == {**outcomes, "completion is empty": 5, "prompt is not text": 2}
     assert "Row –" not in page_of(made).text
-
-
-def test_the_choice_is_seeded_and_does_not_depend_on_the_order_of_the_table(made_copy: Path) -> None:
-    before = write_report(made_copy).read_bytes()
-    assert write_report(made_copy).read_bytes() == before
-    order = np.random.default_rng(1).permutation(len(pq.read_table(made_copy / "tables/synthesis.parquet")))
-    rewrite(made_copy / "tables/synthesis.parquet", lambda table: table.take(pa.array(order)))
-    assert section_of(made_copy) == section_of_bytes(before)
-    rewrite_run(made_copy, lambda run: run.update(seed=8))
-    assert section_of(made_copy) != section_of_bytes(before)
-
-
-def section_of_bytes(page: bytes) -> str:
-    text = Page(page.decode()).text
-    start = text.index("New problems Qwen")
-    return text[start : text.index("Rejected rows", start)]
 
 
 # ---- what is missing, broken or hostile
@@ -356,11 +180,6 @@ def test_a_missing_piece_never_stops_the_report(made_copy: Path, key: str, value
     assert not re.search(r"\bnan\b|\bNone\b(?!\. Nothing| was lost)", page.text)
     if key in ("table", "columns"):
         assert "no tables/synthesis.parquet with the texts" in page.text
-
-
-@pytest.mark.parametrize("value", ["x", [], [None], [{}], [{"rows": 3}], {"a": 1}])
-def test_what_is_no_record_of_synthesis_is_passed_over(value: Any) -> None:
-    assert records({"synthesis": value}) == []
 
 
 def test_hostile_texts_are_text_on_the_page(tmp_path: Path) -> None:

@@ -8,11 +8,9 @@ import pytest
 
 import curate
 from augmenters import Duplicate
-from curate.checks import small_split
 from curate.clusterers import KMeans
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.mixture.plan import fold, identity
 from curate.pipeline import Pipeline
 from curate.run_record import inputs_fingerprint
 from curate.storage.folders import check_directory
@@ -48,38 +46,6 @@ def test_a_plan_is_not_applied_to_the_same_rows_in_another_order(tmp_path: Path)
         curate.rebuild(read(table.take(np.arange(30)[::-1])), whole.split, whole.plan)
     with pytest.raises(InputError, match="29 rows of data, 30 of the split"):
         curate.rebuild(read(table.slice(1)), whole.split, whole.plan)
-
-
-class Returning:
-    def __init__(self, change):
-        self.change = change
-
-    def plan(self, plan, split, seed):
-        return self.change(plan)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda plan: None, "returned NoneType"),
-        (lambda plan: identity(3), "must return a Plan of 24 rows"),
-        (lambda plan: plan.with_counts(np.full(24, -1)), "planned row 0 -1 times"),
-    ],
-)
-def test_a_broken_plan_is_named(change, says: str) -> None:
-    with pytest.raises(InputError, match=rf"augmenter 0 \(Returning\).*{says}"):
-        fold([Returning(change)], small_split(24))
-
-
-def test_a_row_dropped_without_a_reason_gets_one() -> None:
-    def drop(plan):
-        counts = plan.counts.copy()
-        counts[:4] = 0
-        return plan.with_counts(counts)
-
-    plan = fold([Returning(drop)], small_split(24))
-    assert [plan.reasons[k] for k in plan.reason[:4]] == ["left out by augmenter 0 (Returning)"] * 4
-    assert (plan.reason[4:] == -1).all()
 
 
 def test_a_finished_folder_without_its_data_is_not_believed(tmp_path: Path) -> None:
