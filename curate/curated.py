@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.clusterers import seeded
-from curate.component import describe
+from curate.component import describe, fingerprint
+from curate.console.progress import Progress
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
 from curate.data.writers import write_parquet_shards
 from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
-from curate.errors import RunWarning
-from curate.mixture.mixture import Mixture
+from curate.errors import InputError, RunWarning
+from curate.gate import Gate
+from curate.generators.requests import Generator
+from curate.mixture.mixture import Copies, Mixture, Order
 from curate.mixture.plan import Plan, Realized
 from curate.mixture.screening import contamination_warnings
+from curate.models.loading import identify
+from curate.proxy.proxy import Proxy
 from curate.report import write_report
 from curate.report.dataset_card import content_version, dataset_card
-from curate.run import Run
-from curate.run_record import Recipe, cost_record, count_rows, data_record, inputs_fingerprint, recipe_text
+from curate.run import MeasuringScorer, Run
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
+from curate.storage.hashing import file_digest
+from curate.storage.places import expanded, files_under
 from curate.storage.records import made_by
 from curate.types import IntArray
 
-__all__ = ["Curated", "Stages"]
+__all__ = ["Curated", "Recipe", "Stages", "data_record", "inputs_fingerprint", "recipe_text"]
+
+
+class Recipe(Protocol):
+    """The parameters of a pipeline that records name."""
+
+    @property
+    def proxy(self) -> Proxy: ...
+    @property
+    def scorer(self) -> Any: ...
+    @property
+    def clusterer(self) -> Any: ...
+    @property
+    def augmenters(self) -> Sequence[Any]: ...
+    @property
+    def order(self) -> Order: ...
+    @property
+    def copies(self) -> Copies: ...
+    @property
+    def gate(self) -> Gate: ...
+    @property
+    def stability(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    def to_yaml(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -141,7 +173,7 @@ class Curated:
             with publishing(directory / "data") as folder:
                 self._write_rows(folder)
             record = self.record()
-        record |= {"inputs": inputs, "cost": cost_record(self.run.progress)}
+        record |= {"inputs": inputs, "cost": _cost_record(self.run.progress)}
         publish_file(directory / "README.md", dataset_card(record, content_version(directory / "data")))
         # The report reads the folder, and the folder is finished only when run.json is there.
         write_report(directory, record=record)
@@ -160,7 +192,7 @@ class Curated:
             "data": data_record(self.loaded, self.stages.data),
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
-            "counts": count_rows(self.mixture, *made, self.rejected.num_rows),
+            "counts": _count_rows(self.mixture, *made, self.rejected.num_rows),
             "synthesis": [part.summary.record for part in self.realized if part.summary.record],
             "diagnostics": self.diagnostics.to_json(),
             "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
@@ -201,3 +233,97 @@ class Curated:
             "noise_suspect": self.diagnostics.noise_suspect,
         }
         return pa.table(columns)
+
+
+def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) -> str:
+    """What decides the output of a run: data, recipe, files of a local proxy, measures and, where given, scores.
+
+    A measure holds the content of what its scorer only names, such as a target set or a reference model.
+    scores: in the order of the rows, see `curate.difficulty.split.join_scores`.
+    """
+    loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
+    examples = loaded.examples
+    decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
+    decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
+    generators = [getattr(augmenter, "generator", None) for augmenter in pipeline.augmenters]
+    decided_by += [each.identity() if isinstance(each, Generator) else None for each in generators]
+    sets = [item.get("data") if isinstance(item, dict) else item for item in pipeline.gate.evaluation]
+    decided_by += [_files(data) for data in sets]
+    if scores is not None:
+        decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
+    elif isinstance(pipeline.scorer, MeasuringScorer):
+        decided_by += pipeline.scorer.measures()
+        if expanded(pipeline.proxy.model).exists():
+            decided_by.append(identify(pipeline.proxy.model))
+    return fingerprint(decided_by)
+
+
+def _files(data: Any) -> str | None:
+    """Content of the local file or folder that an augmenter reads; None for a hub id or an object in memory."""
+    if not isinstance(data, str | Path) or not expanded(data).exists():
+        return None
+    path = expanded(data)
+    files = [path] if path.is_file() else sorted(files_under(path))
+    return file_digest((file, file.name) for file in files)
+
+
+def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
+    """Which rows were read and how. key: fingerprint of the examples."""
+    examples = loaded.examples
+    return {
+        "source": loaded.description,
+        "rows_read": loaded.rows_read,
+        "rows_used": len(examples),
+        "shape": examples.shape,
+        "columns": dict(examples.columns),
+        "notes": list(loaded.notes),
+        "fingerprint": key,
+    }
+
+
+def recipe_text(pipeline: Recipe) -> str:
+    """The recipe as YAML, or why it cannot be written down."""
+    try:
+        return str(pipeline.to_yaml())
+    except InputError as error:  # a plug-in may live where no recipe can name it; the run is still recorded
+        return f"# {error}\n"
+
+
+def _count_rows(
+    mixture: Mixture, scores: Scores, split: Split, plan: Plan, realized: Sequence[Realized], rejected: int
+) -> dict[str, int]:
+    """Rows before and after, by kind; and tokens, where the scores know them. rejected: rows that were left out."""
+    origins = mixture.columns().column("origin")
+    by_origin = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(origins)}
+    counts = {
+        "input": len(split),
+        "valid": int(split.valid.sum()),
+        "invalid": int((~split.valid).sum()),
+        "hard": int(split.hard.sum()),
+        "easy": int((split.valid & ~split.hard).sum()),
+        "noise": int((split.cluster == -1).sum()),
+        "rejected": rejected,
+        "output": len(mixture),
+        **{name: int(by_origin.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
+    }
+    weighted = mixture.copies == "weights"
+    if weighted:
+        counts["output_weighted"] = int(mixture.weights.sum(dtype=np.float64))
+    if scores.tokens is not None:
+        measured = [part.rows.measured for part in realized]
+        new = sum(int(each.tokens.sum()) for each in measured if each is not None and each.tokens is not None)
+        tokens = scores.tokens.astype(np.int64)
+        counts["tokens_before"] = int(tokens.sum())
+        counts["tokens_after"] = int((tokens * (plan.counts > 0 if weighted else plan.counts)).sum()) + new
+        if weighted:
+            counts["tokens_weighted"] = int((tokens * plan.counts).sum()) + new
+    return counts
+
+
+def _cost_record(progress: Progress) -> dict[str, Any]:
+    """Seconds and tokens of every stage so far, and of all of them."""
+    stages = [
+        {"name": each.name, "seconds": round(each.seconds, 3), "tokens": each.tokens, "cached": each.cached}
+        for each in progress.costs
+    ]
+    return {"stages": stages, "seconds": round(sum(each.seconds for each in progress.costs), 3)}

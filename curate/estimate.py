@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from curate.component import call_hook, fingerprint
+from curate.curated import inputs_fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import Loaded
 from curate.devices.precision import resolve_precision
@@ -29,7 +30,6 @@ from curate.proxy.measures import passes_of
 from curate.proxy.trace import cached_state
 from curate.proxy.training import ProxyTraining
 from curate.run import MeasuringScorer, Run
-from curate.run_record import inputs_fingerprint
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.tokenization.cached import AUTO

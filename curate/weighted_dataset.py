@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.component import fingerprint
+from curate.curated import data_record
 from curate.data.invalid_rows import rejected_table
 from curate.data.readers import Loaded, read
 from curate.data.writers import hand_back, write_parquet_shards
@@ -22,7 +23,6 @@ from curate.finetuning.data import curated_reading
 from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
 from curate.report.dataset_card import content_version, weighed_card
-from curate.run_record import data_record
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.places import expanded, local_path

@@ -17,7 +17,7 @@ from curate.cli.steps import (
     scores_from,
 )
 from curate.console.printing import say, show
-from curate.run_record import inputs_fingerprint
+from curate.curated import inputs_fingerprint
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.storage.records import read_finished

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from curate.console.progress import Progress
-from curate.curated import Curated
+from curate.curated import Curated, inputs_fingerprint, recipe_text
 from curate.data.readers import Loaded, read
 from curate.data.writers import write_parquet_shards
 from curate.difficulty.scores import Scores, Split
@@ -23,7 +23,6 @@ from curate.mixture.plan import fold, identity, realize
 from curate.mixture.screening import admission
 from curate.pipeline import Pipeline
 from curate.run import Run
-from curate.run_record import inputs_fingerprint, recipe_text
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import check_directory
 from curate.storage.records import read_record, record_text

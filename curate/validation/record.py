@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparison import compare
+from curate.curated import recipe_text
 from curate.recipe import encode
-from curate.run_record import recipe_text
 from curate.storage.atomic import disk_errors, publish_file, publishing
 from curate.storage.records import own_version, read_record, record_text, versions
 from curate.validation.config import BASELINE

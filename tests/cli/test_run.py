@@ -75,9 +75,9 @@ def test_other_inputs_need_fresh(change: list[str], data: Path, tmp_path: Path, 
 def test_changed_files_of_a_local_proxy_are_other_inputs(
     data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from curate.curated import inputs_fingerprint
     from curate.data.readers import read
     from curate.pipeline import Pipeline
-    from curate.run_record import inputs_fingerprint
 
     model = tmp_path / "model"
     tiny_model("llama").save_pretrained(model)

@@ -11,6 +11,7 @@ import torch
 
 from curate.clusterers import KMeans
 from curate.component import fingerprint
+from curate.curated import inputs_fingerprint
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.pipeline import Pipeline
@@ -19,7 +20,6 @@ from curate.proxy import predictions
 from curate.proxy.example_gradients import GradientParts
 from curate.proxy.proxy import Proxy, Schedule
 from curate.run import Run
-from curate.run_record import inputs_fingerprint
 from curate.tokenization.tokens import Tokens
 from scorers import GradientAlignment
 from scorers.gradient_alignment import Alignment

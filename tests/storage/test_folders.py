@@ -9,10 +9,10 @@ import pytest
 import curate
 from augmenters import Duplicate
 from curate.clusterers import KMeans
+from curate.curated import inputs_fingerprint
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.pipeline import Pipeline
-from curate.run_record import inputs_fingerprint
 from curate.storage.folders import check_directory
 
 
