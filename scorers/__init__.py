@@ -1,4 +1,4 @@
-"""Difficulty signals: each says how late an example is learned."""
+"""Difficulty signals: each measures how late an example is learned."""
 
 import lazy_loader
 

@@ -40,7 +40,7 @@ class EarlyOutput(Component):
 
     output:
         hidden: mean last hidden state, of which the next-token distributions are a function.
-        distribution: mean next-token distribution, what the model says rather than how; also where the hidden states
+        distribution: mean next-token distribution, what the model predicts rather than how; also where hidden states
             are not available. Costs the LM head and a product of that size times dimensions / hidden size.
     dimensions: of the features, to which outputs are brought by a random projection, drawn from the proxy's seed, that
         nearly keeps distances.

@@ -1,4 +1,4 @@
-"""Learnability: loss that the proxy has still to lose and a reference model has lost (RHO-LOSS)."""
+"""Learnability: loss under the proxy minus loss under a reference model (RHO-LOSS)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from curate.types import FloatArray
 class ReferenceLoss(Component):
     """Loss of an example under a model that is not trained here, on the proxy's tokens.
 
-    identity: says which files `model` was when this was made (`curate.models.loading.identify`).
+    identity: of the files that `model` named when this was made (`curate.models.loading.identify`).
     """
 
     model: str
@@ -84,8 +84,8 @@ class Learnability(Component):
 
     RHO-LOSS = L[y | x; trained so far] - L[y | x; trained on a holdout set]. High where there is something to
     learn and it can be learned; about 0 where it is learned already; low, also below 0, for noise, on which the
-    reference does no better than the proxy. So higher = learned later, and worth it: unlike the loss, it does not call
-    a wrong answer hard. The reference should know the domain and must not have been trained on these rows.
+    reference does no better than the proxy. So higher = learned later, and worth it: unlike the loss, it does not mark
+    a wrong answer as hard. The reference should know the domain and must not have been trained on these rows.
 
     reference: hub id, folder or GGUF file of a model with the proxy's tokenizer; losses per token of different
         tokenizers cannot be compared.

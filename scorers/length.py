@@ -22,7 +22,7 @@ _COMPLETION = {"prompt_completion": "completion", "question_answer": "completion
 class Length(Component):
     """Length of the completion; longer = harder. No model: nothing is trained and no pass is made.
 
-    Loss, sharpness and most other signals go with length: a signal is worth its cost only for what it says beyond it.
+    Loss, sharpness and most other signals go with length: a signal is worth its cost only for what it adds to length.
     unit:
         characters: of the completion, or of all assistant turns. Needs nothing but the data.
         tokens: completion tokens of the proxy's tokenizer, EOS included, after truncation to proxy.max_length.

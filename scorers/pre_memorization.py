@@ -65,7 +65,7 @@ def sampled_accuracy(
 ) -> FloatArray:
     """(n,) float32 share of right answers among the completions drawn for each of n prompts.
 
-    Sample k of a row is drawn with (its seed, k), whatever stands beside it. An answer that could not be decided is
+    Sample k of a row is drawn with (its seed, k), independent of the other rows. An answer that could not be decided is
     not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
     """
     requests = [
@@ -151,8 +151,8 @@ class PreMemorizationAccuracy(Component):
     Difficulty is 1 - PreMem at the last epoch: hard is what was never solved, or only recited. Features are PreMem at
     the K epochs, see `pre_memorization_accuracy`. The proxy must be looked at after every whole epoch.
 
-    threshold: p of "memorized where ln ln perplexity < p"; the loss of the row's completion, end included, stands
-        for ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's for GSM8K; it took -1.7 for MATH. It
+    threshold: p of "memorized where ln ln perplexity < p"; the loss of the row's completion, EOS included, serves
+        as ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's for GSM8K; it took -1.7 for MATH. It
         depends on task and model: another one costs nothing, samples being kept.
     samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; the paper's.
 

@@ -15,21 +15,32 @@ SmallSources = Literal["cluster", "all_hard"]
 NOISE = -1
 
 
+def string_array(values: Any) -> Any:
+    """Arrow strings of an Arrow array, a NumPy array or a sequence."""
+    import pyarrow as pa
+
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.string())
+
+
+def source_labels(sources: Any, n: int) -> Any:
+    """`string_array` of n source labels."""
+    labels = string_array(sources)
+    if len(labels) != n:
+        raise InputError(f"sources has {len(labels)} labels for {n} rows; give one per row")
+    return labels
+
+
 def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
     """Codes (n,) int32 into the sorted distinct source labels; rows without a source share a last one, None.
 
     `sources` is an Arrow array, a NumPy array or a sequence of n labels.
     """
-    import pyarrow as pa
-
-    array = sources if isinstance(sources, pa.Array | pa.ChunkedArray) else pa.array(sources)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if len(array) != n:
-        raise InputError(f"sources has {len(array)} labels for {n} rows; give one per row")
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    encoded = array.cast(pa.string()).dictionary_encode(null_encoding="encode")
+    encoded = source_labels(sources, n).dictionary_encode(null_encoding="encode")
     names = encoded.dictionary.to_pylist()
     order = sorted(range(len(names)), key=lambda code: (names[code] is None, names[code] or ""))
     rank = np.empty(len(names), np.int32)  # (s,) code in sorted order, by code in order of appearance

@@ -84,7 +84,7 @@ def is_per_source(clusterer: Any) -> bool:
 
 
 def cluster_rows(clusterer: Any, X: Array, sources: Any = None) -> Clustering:
-    """Run `clusterer` over the rows of X (n, f): all together, or within each source if it says so.
+    """Run `clusterer` over the rows of X (n, f): all together, or within each source if it works per source.
 
     A source with fewer rows than the clusterer needs, or whose rows are all equal, is one cluster.
     InputError: a feature is not finite, too few rows in all, no sources where they are needed, or the

@@ -41,7 +41,7 @@ MIN_SEPARATION = 1.0
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """None stands for what could not be measured (one cluster, no trajectory, no sources, one proxy seed).
+    """None means that a number could not be measured (one cluster, no trajectory, no sources, one proxy seed).
 
     silhouette: mean silhouette of the clusters in feature space, of `silhouette_rows` sampled rows; with
         clustering per source the mean over sources, weighted by their rows.
@@ -76,12 +76,11 @@ class Diagnostics:
 def measure_split(
     scores: Scores,
     split: Split,
-    *,
-    clusterer: Any = None,
-    hard: HardPolicy = "highest",
-    tokens: npt.NDArray[Any] | None = None,
-    seed: int = 0,
-    others: Sequence[Split] = (),
+    clusterer: Any,
+    hard: HardPolicy,
+    tokens: npt.NDArray[Any] | None,
+    seed: int,
+    others: Sequence[Split],
 ) -> Diagnostics:
     """The numbers about `split`, without warnings; arguments and errors as of `split_warnings.diagnose`."""
     scores = join_scores(scores, split.ids)

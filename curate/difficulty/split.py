@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers import cluster_rows, is_per_source, seeded
+from curate.clusterers.features import source_labels, string_array
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.types import BoolArray, Float64Array, IntArray
@@ -56,7 +57,7 @@ def make_split(
         raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_finite(features, rows, scores.ids)
-    labels = None if sources is None else _labels(sources, len(scores))
+    labels = None if sources is None else source_labels(sources, len(scores)).to_numpy(zero_copy_only=False)
     within = None if labels is None else labels[rows]
     clustering = cluster_rows(seeded(clusterer, seed), features, within)
     difficulty = scores.difficulty[rows].astype(np.float64)
@@ -88,19 +89,6 @@ def _check_finite(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> None:
         )
 
 
-def _labels(sources: Any, n: int) -> npt.NDArray[np.object_]:
-    """Source labels as (n,) objects: strings, or None."""
-    import pyarrow as pa
-
-    array = sources if isinstance(sources, pa.Array | pa.ChunkedArray) else pa.array(sources)
-    if len(array) != n:
-        raise InputError(f"sources has {len(array)} labels for {n} rows; give one per row")
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    labels: npt.NDArray[np.object_] = array.cast(pa.string()).to_numpy(zero_copy_only=False)
-    return labels
-
-
 def join_scores(scores: Scores, ids: Any) -> Scores:
     """`scores` with its rows in the order of `ids` (Arrow strings, unique), joined by id.
 
@@ -110,12 +98,12 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = _strings(ids)
+    wanted = string_array(ids)
     if scores.ids is None:
         if len(scores) != len(wanted):
             raise InputError(f"scores have {len(scores)} rows for {len(wanted)} examples; give one per example")
         return scores.with_ids(wanted)
-    scored = _strings(scores.ids)
+    scored = string_array(scores.ids)
     if scored.equals(wanted):
         return scores.with_ids(wanted)
     places = pc.index_in(wanted, value_set=scored)
@@ -149,15 +137,6 @@ def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:
             f"curate.difficulty.score_files.read_scores) or an array of {n} difficulties"
         )
     return as_scores(array, n).with_ids(ids)
-
-
-def _strings(ids: Any) -> Any:
-    import pyarrow as pa
-
-    array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return array.cast(pa.string())
 
 
 def _rank(

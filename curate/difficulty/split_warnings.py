@@ -22,7 +22,7 @@ from curate.errors import RunWarning
 MIN_SEED_JACCARD = 0.5
 # One source holds this share of the hard rows ...
 MAX_SOURCE_SHARE = 0.8
-# ... and at least this many times its share of all rows: the split says which source, not which rows.
+# ... and at least this many times its share of all rows: the split tells sources apart, not rows.
 MIN_SOURCE_LIFT = 1.5
 # From here on, length explains more than a third of the order of difficulty (0.6 squared).
 MAX_LENGTH_CORRELATION = 0.6
@@ -55,7 +55,7 @@ def diagnose(
     truncated: Truncated | None = None,
     others: Sequence[Split] = (),
 ) -> Diagnostics:
-    """Look at `split`, which was made from `scores` (joined by id).
+    """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
 
     clusterer, hard: those of the split, to make the one by final loss that feature_agreement compares with, and to
         know which sources it cannot cluster.
@@ -67,7 +67,7 @@ def diagnose(
 
     InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
     """
-    diagnostics = measure_split(scores, split, clusterer=clusterer, hard=hard, tokens=tokens, seed=seed, others=others)
+    diagnostics = measure_split(scores, split, clusterer, hard, tokens, seed, others)
     warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
     return replace(diagnostics, warnings=warnings)
 
@@ -176,8 +176,8 @@ def _not_diverged(diagnostics: Diagnostics) -> RunWarning | None:
         "separation": ("hard and easy rows are apart by", MIN_SEPARATION, "of the noise within them"),
     }
     low = [
-        f"{says} {'nothing measurable' if numbers[name] is None else f'{numbers[name]:.2f}'} {of} (want {limit:g})"
-        for name, (says, limit, of) in names.items()
+        f"{label} {'nothing measurable' if numbers[name] is None else f'{numbers[name]:.2f}'} {of} (want {limit:g})"
+        for name, (label, limit, of) in names.items()
         if numbers[name] is None or numbers[name] < limit
     ]
     return RunWarning(

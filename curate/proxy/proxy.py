@@ -64,7 +64,7 @@ class Proxy(Component):
     Defaults are the setting of "Data Distribution as a Lever" (arXiv 2602.00576) as far as it is public: a third
     of an epoch inside a learning-rate schedule that spans three. On small data a third of an epoch moves nothing,
     so there is a floor of `min_steps`. Nothing drops out, in training as in scoring, whatever the model's
-    configuration says: so neither the size of micro-batches nor memory that runs out changes a proxy.
+    configuration sets: so neither the size of micro-batches nor memory that runs out changes a proxy.
 
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
     steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs".
@@ -75,11 +75,11 @@ class Proxy(Component):
         also applies to fixed steps only if it is given explicitly.
     learning_rate: peak; None = 2e-5 for a pretrained proxy, 1e-3 for scratch.
     batch_size: rows per optimizer step.
-    max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of what the system
-        says and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the
+    max_length: tokens per row; of a longer one the oldest turns are left out first, then the left of the system
+        text and of the question, last the end of the completion (`curate.tokenization.truncation`). "auto" = the
         smallest length at which 99 % of the rows are whole, within the model's context.
-    template: text around prompts; "auto" = what the model was fine-tuned with, where it says so, else Alpaca for bare
-        prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
+    template: text around prompts; "auto" = what the model was fine-tuned with, where that is recorded, else Alpaca for
+        bare prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
     precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
         multiplies it fast, else float32.
     """
