@@ -15,7 +15,7 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.target import Target
 from curate.generators import VLLMServer
-from curate.generators.chat import mode_of
+from curate.generators.chat import tokenizer_mode
 from curate.generators.decoding import decode
 from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.seeds import derive_seed
@@ -126,7 +126,7 @@ class _InProcess:
     def identity(self) -> str:
         """The model, its template and its precision: rounded weights may draw other answers."""
         precision = str(self._dtype).removeprefix("torch.")
-        return f"{self.target.identity} {mode_of(self.target.tokenizer, 'auto')} {precision}"
+        return f"{self.target.identity} {tokenizer_mode(self.target.tokenizer, 'auto')} {precision}"
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -140,7 +140,7 @@ class _InProcess:
 
         model = self.target.load(self.device).to(self._dtype)
         tokenizer = self.target.tokenizer
-        decode(model, tokenizer, queue, mode_of(tokenizer, "auto"), self.settings.batch_size, first)
+        decode(model, tokenizer, queue, tokenizer_mode(tokenizer, "auto"), self.settings.batch_size, first)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def as_text(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
 
 
-def resolve_mode(model: str, template: Template) -> Mode:
+def model_mode(model: str, template: Template) -> Mode:
     """What "auto" stands for: "plain" exactly for a local model that has no chat template."""
     if template != "auto":
         return template
@@ -37,7 +37,7 @@ def resolve_mode(model: str, template: Template) -> Mode:
     return "chat"
 
 
-def mode_of(tokenizer: Any, template: Template) -> Mode:
+def tokenizer_mode(tokenizer: Any, template: Template) -> Mode:
     """What "auto" stands for; InputError for "chat" without a chat template."""
     has = bool(tokenizer.chat_template)
     if not has and template != "plain":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import InputError
-from curate.generators.chat import Mode, Template, encode_prompt, mode_of
+from curate.generators.chat import Mode, Template, encode_prompt, tokenizer_mode
 from curate.generators.payloads import encodable
 from curate.generators.request_queue import RequestQueue
 from curate.generators.requests import Completion, Queue, Request
@@ -34,7 +34,7 @@ def sample(
     queue = RequestQueue[int]()
     for place, request in enumerate(requests):
         queue.add(request, place)
-    decode(model, tokenizer, queue, mode_of(tokenizer, template), batch_size)
+    decode(model, tokenizer, queue, tokenizer_mode(tokenizer, template), batch_size)
     return [queue.completions[place] for place in range(len(requests))]
 
 

@@ -130,33 +130,28 @@ class Endpoint:
 
 @dataclass
 class Endpoints:
-    """All servers; at most `most` requests are in flight together."""
+    """All servers; at most `most` requests are in flight together. Its methods run in the thread of the event loop."""
 
     all: Sequence[Endpoint]
     most: int
     down_since: float | None = None  # when the last one that was up went down
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
-    _in_flight: int = 0
+    in_flight: int = 0  # requests that servers have now
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
-    @property
-    def in_flight(self) -> int:
-        """Requests that servers have now."""
-        return self._in_flight
-
     def room(self) -> int:
-        """Requests that it makes sense to have under way."""
+        """Requests worth having in flight."""
         return max(1, min(self.most, sum(int(each.window) for each in self.all if each.served is not None)))
 
     async def acquire(self) -> Endpoint:
-        """The least busy server, as soon as one is up and has room. To be given to `release`."""
+        """The least busy server, as soon as one is up and has room; pass it to `release` afterwards."""
         while True:
             now = time.monotonic()
-            free = [each for each in self.all if each.free(now)] if self._in_flight < self.most else []
+            free = [each for each in self.all if each.free(now)] if self.in_flight < self.most else []
             if free:
                 chosen = min(free, key=lambda each: each.in_flight / each.window)
                 chosen.in_flight += 1
-                self._in_flight += 1
+                self.in_flight += 1
                 return chosen
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -164,11 +159,11 @@ class Endpoints:
 
     def release(self, endpoint: Endpoint) -> None:
         endpoint.in_flight -= 1
-        self._in_flight -= 1
+        self.in_flight -= 1
         self.wake(2)  # its place, and one more by which the window may have grown
 
     def wake(self, count: int | None = None) -> None:
-        """Let those who wait for a server look again; None = all of them."""
+        """Wake that many of the requests that wait for a server; None = all."""
         left = len(self._waiting) if count is None else count
         while self._waiting and left > 0:
             turn = self._waiting.popleft()
@@ -177,24 +172,25 @@ class Endpoints:
                 left -= 1
 
     def pause(self, endpoint: Endpoint, asked_at: float, seconds: float) -> None:
-        """An overloaded server is left alone for a while."""
+        """Send an overloaded server nothing for a while."""
         endpoint.overloaded(asked_at, seconds)
         asyncio.get_running_loop().call_later(seconds + 0.001, self.wake)
 
     def mark_down(self, endpoint: Endpoint) -> None:
-        """The server cannot be reached."""
+        """The server is unreachable."""
         endpoint.served = None
         if self.down_since is None and not any(each.served for each in self.all):
             self.down_since = time.monotonic()
 
     def hangs(self, endpoint: Endpoint, asked_at: float) -> bool:
-        """Leave a server out that has answered nothing since, where others are up; whether it is left out."""
+        """Leave out a server that has answered nothing since, if others are up; returns whether it is left out."""
         others = any(each.served for each in self.all if each is not endpoint)
         if others and endpoint.heard_at < asked_at:
             endpoint.hung, endpoint.served = True, None
         return endpoint.hung
 
     def mark_up(self, endpoint: Endpoint, served: Served) -> None:
+        """The server is up; its window starts anew."""
         endpoint.served = served
         endpoint.window, endpoint.starting, endpoint.paused_until = FIRST_WINDOW, True, 0.0
         self.down_since = None

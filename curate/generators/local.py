@@ -9,7 +9,7 @@ from pydantic import Field
 from curate.component import Component
 from curate.devices.precision import resolve_precision
 from curate.errors import InputError
-from curate.generators.chat import Template, mode_of
+from curate.generators.chat import Template, tokenizer_mode
 from curate.generators.decoding import decode
 from curate.generators.requests import Queue
 from curate.models.loading import identify, load_model, load_tokenizer
@@ -34,7 +34,7 @@ class Transformers(Component):
 
     def identity(self) -> str:
         """The model (a local one by its content, one of the hub by its commit) and its template."""
-        return f"{identify(self.model)} {mode_of(load_tokenizer(self.model), self.template)}"
+        return f"{identify(self.model)} {tokenizer_mode(load_tokenizer(self.model), self.template)}"
 
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
@@ -44,7 +44,7 @@ class Transformers(Component):
         import torch
 
         tokenizer = load_tokenizer(self.model)
-        mode = mode_of(tokenizer, self.template)
+        mode = tokenizer_mode(tokenizer, self.template)
         try:
             device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
             model = load_model(self.model).to(device, resolve_precision(self.precision, device))

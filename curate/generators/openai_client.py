@@ -17,7 +17,7 @@ from curate.generators.chat import Mode
 from curate.generators.load_balancing import Endpoint, Endpoints
 from curate.generators.payloads import Served
 from curate.generators.requests import Completion, Request
-from curate.generators.responses import Again, Bodies, TooMuch
+from curate.generators.responses import BodyReader, BodyTooLong, RetryableError
 from curate.generators.room import Room, concerns_length, fills_context
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Client:
         self._attempt_seconds = min(request_timeout, patience)
         self._noted: set[str] = set()
         self._other_cap: set[str] = set()  # addresses of servers that know max_tokens by its newer name
-        self._bodies = Bodies()
+        self._bodies = BodyReader()
         self._jitter = random.Random()
 
     async def __aenter__(self) -> Client:
@@ -100,17 +100,17 @@ class Client:
                 endpoint.url + "/v1/models", timeout=self._timeout(PROBE_SECONDS), allow_redirects=False
             ) as response:
                 self.heard_at = time.monotonic()
-                content = await self._content(endpoint, response, responses.most_bytes(_MODELS))
+                content = await self._content(endpoint, response, responses.body_limit(_MODELS))
                 status, location = response.status, response.headers.get("Location", "")
         except self._unusable as error:
             raise InputError(f"{endpoint.url} is not a valid address; write it like http://127.0.0.1:8000") from error
         except self._broken as error:
-            endpoint.fault = responses.why(error)
+            endpoint.fault = responses.unreachable_reason(error)
             return None
-        except (TooMuch, ValueError):
+        except (BodyTooLong, ValueError):
             status, location, content = 200, "", b""
         if status in _IN_DISTRESS or status in _OVERLOADED:
-            endpoint.fault = f"status {status}: {self._clean(payloads.message_of(content))}"
+            endpoint.fault = f"status {status}: {self._clean(payloads.error_message(content))}"
             return None
         self._check_status(endpoint, status, location)
         try:
@@ -121,7 +121,7 @@ class Client:
             raise InputError(
                 f"{endpoint.url}/v1/models does not list models (status {status}); name an OpenAI-compatible server"
             )
-        served = payloads.served_as(self.model, listed)
+        served = payloads.find_model(self.model, listed)
         if served is None:
             names = [str(entry.get("id")) for entry in listed["data"] if isinstance(entry, dict)]
             raise InputError(
@@ -140,7 +140,7 @@ class Client:
                 self.heard_at = asked_at  # until now there was nothing to answer
             try:
                 completion = await self._ask(endpoint, request, room, self.patience - spent)
-            except Again as error:
+            except RetryableError as error:
                 completion, fault = None, error
             finally:
                 spent += time.monotonic() - asked_at
@@ -154,7 +154,7 @@ class Client:
                     longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
                     await asyncio.sleep(longest * self._jitter.uniform(0.5, 1.0))
 
-    def _give_up(self, endpoint: Endpoint, fault: Again, failures: int, spent: float) -> None:
+    def _give_up(self, endpoint: Endpoint, fault: RetryableError, failures: int, spent: float) -> None:
         """ExternalError where a request has failed too often, or taken too long."""
         if failures <= self.retries and spent < self.patience:
             if failures == _UNTOLD:
@@ -173,33 +173,33 @@ class Client:
         """The completion; None where another number of tokens is to be asked for, or by another name."""
         served = endpoint.served
         if served is None:
-            raise Again("it went down", waited=True)
+            raise RetryableError("it went down", waited=True)
         room.within(served.context)
         cap = payloads.OTHER_CAP if endpoint.url in self._other_cap else "max_tokens"
-        path, body = payloads.encode(request, served, self.mode, room.asked, cap)
+        path, body = payloads.encode_request(request, served, self.mode, room.asked, cap)
         asked_at = time.monotonic()
-        status, headers, content = await self._post(endpoint, path, body, responses.most_bytes(room.asked), patience)
+        status, headers, content = await self._post(endpoint, path, body, responses.body_limit(room.asked), patience)
         if status == 200:
             completion = self._completion(endpoint, served, room.asked, content)
             endpoint.grow_window(self.endpoints.most)
             return replace(completion, cap=room.cap) if room.accepted(completion) else None
-        told = self._clean(payloads.message_of(content), payloads.LONGEST_MESSAGE)
+        told = self._clean(payloads.error_message(content), payloads.LONGEST_MESSAGE)
         message = printable_line(told)
         if cap != payloads.OTHER_CAP and self.mode == "chat" and payloads.wants_other_cap(status, told):
             self._other_cap.add(endpoint.url)
             return None
-        if concerns_length(status, told) and not payloads.names_no_chat_template(message):
+        if concerns_length(status, told) and not payloads.lacks_chat_template(message):
             if room.refused(told):
                 return None
             if fills_context(status, told):
                 return Completion("", "refused", refusal=message)
         if status in _OVERLOADED:
             pause = self._pause(endpoint, asked_at, headers.get("Retry-After"))
-            raise Again(f"status {status}: {message}", waited=pause > 0)
+            raise RetryableError(f"status {status}: {message}", waited=pause > 0)
         if status in _IN_DISTRESS or status > 504:
-            raise Again(f"status {status}: {message}")
+            raise RetryableError(f"status {status}: {message}")
         self._check_status(endpoint, status, headers.get("Location", ""))
-        if payloads.names_no_chat_template(message):
+        if payloads.lacks_chat_template(message):
             raise InputError(f"{self.model} has no chat template ({message}); set template: plain")
         raise InputError(f"{endpoint.url} does not accept a request (status {status}): {message}")
 
@@ -214,32 +214,32 @@ class Client:
             ) as response:
                 content = await self._content(endpoint, response, most)
         except self._unreachable as error:
-            endpoint.fault = responses.why(error)
+            endpoint.fault = responses.unreachable_reason(error)
             self.endpoints.mark_down(endpoint)
-            raise Again(f"no connection ({endpoint.fault})", waited=True) from error
+            raise RetryableError(f"no connection ({endpoint.fault})", waited=True) from error
         except TimeoutError as error:
             raise self._late(endpoint, asked_at, seconds) from error
         except self._broken as error:
-            raise Again(f"the connection broke ({type(error).__name__})") from error
-        except TooMuch as error:
+            raise RetryableError(f"the connection broke ({type(error).__name__})") from error
+        except BodyTooLong as error:
             if error.together:
                 self.endpoints.pause(endpoint, asked_at, 0.0)
-            raise Again(str(error)) from error
+            raise RetryableError(str(error)) from error
         except ValueError as error:
-            raise Again(printable_line(str(error), 120)) from error
+            raise RetryableError(printable_line(str(error), 120)) from error
         self.heard_at = endpoint.heard_at = time.monotonic()
         return response.status, response.headers, content
 
-    def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> Again:
+    def _late(self, endpoint: Endpoint, asked_at: float, seconds: float) -> RetryableError:
         if self.endpoints.hangs(endpoint, asked_at):
             self._note_once(endpoint.url, f"{endpoint.url} has answered nothing in {seconds:g} s; others take its work")
-            return Again(f"no answer in {seconds:g} s", waited=True)
+            return RetryableError(f"no answer in {seconds:g} s", waited=True)
         # All requests in flight share the server: with as many at a time, all would be late again.
         self.endpoints.pause(endpoint, asked_at, 0.0)
         self._attempt_seconds = max(self._attempt_seconds, min(2 * seconds, self.patience))
         text = f"no answer from {endpoint.url} in {seconds:g} s; asking less at a time, and waiting longer"
         self._note_once("late", text)
-        return Again(f"no answer in {seconds:g} s", waited=True)
+        return RetryableError(f"no answer in {seconds:g} s", waited=True)
 
     def _pause(self, endpoint: Endpoint, asked_at: float, retry_after: str | None) -> float:
         """Leave a server alone for as long as it asks for, within reason; seconds."""
@@ -252,10 +252,10 @@ class Client:
 
     def _completion(self, endpoint: Endpoint, served: Served, asked: int, content: bytes) -> Completion:
         try:
-            answer = payloads.completion_of(content, asked)
+            answer = payloads.decode_completion(content, asked)
         except ValueError as error:
-            raise Again(f"not a completion: {self._clean(str(error), 120)}") from error
-        if answer.model is not None and not payloads.speaks_for(answer.model, served, self.model):
+            raise RetryableError(f"not a completion: {self._clean(str(error), 120)}") from error
+        if answer.model is not None and not payloads.names_model(answer.model, served, self.model):
             raise InputError(
                 f"{endpoint.url} answered as {self._clean(answer.model)}, not as {self.model}; see where it passes "
                 "requests on to, or name the model that answers"
@@ -269,7 +269,7 @@ class Client:
     def _check_status(self, endpoint: Endpoint, status: int, location: str) -> None:
         """Raise for a status that concerns the server and not one request."""
         if 300 <= status < 400:
-            where = self._clean(responses.destination(location)) or "nowhere"
+            where = self._clean(responses.redirect_target(location)) or "nowhere"
             raise ExternalError(
                 f"{endpoint.url} redirects to {where}, which is not followed; set url to where it leads"
             )
@@ -282,7 +282,7 @@ class Client:
 
     async def _content(self, endpoint: Endpoint, response: aiohttp.ClientResponse, most: int) -> bytes:
         """The body of an answer, at most `most` bytes; of an error response, its beginning."""
-        if (coding := responses.coding_of(response)) is not None:
+        if (coding := responses.unsupported_encoding(response)) is not None:
             if response.status == 200:
                 raise ExternalError(
                     f"{endpoint.url} compresses its answers ({self._clean(coding)}), which was not asked for; switch "
@@ -290,7 +290,7 @@ class Client:
                 )
             return b""
         if response.status != 200:
-            return await self._bodies.read(response, responses.OF_AN_ERROR, cut=True)
+            return await self._bodies.read(response, responses.ERROR_BYTES, cut=True)
         return await self._bodies.read(response, most)
 
     def _note_once(self, kind: str, text: str) -> None:

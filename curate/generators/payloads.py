@@ -44,7 +44,7 @@ class Answer:
     cut: bool = False
 
 
-def served_as(model: str, listed: Any) -> Served | None:
+def find_model(model: str, listed: Any) -> Served | None:
     """The entry of a /v1/models answer that is `model`, by its full name or the last part of it; None if none is."""
     entries = listed.get("data") if isinstance(listed, dict) else None
     for name in (model, model.rstrip("/").rpartition("/")[2]):
@@ -56,7 +56,7 @@ def served_as(model: str, listed: Any) -> Served | None:
     return None
 
 
-def speaks_for(answered: str, served: Served, model: str) -> bool:
+def names_model(answered: str, served: Served, model: str) -> bool:
     """Whether the model that an answer names is the one that was asked, or a version of it (NAME-2024-08-06)."""
     last = answered.rstrip("/").rpartition("/")[2].casefold()
     for name in (served.name, model):
@@ -66,7 +66,9 @@ def speaks_for(answered: str, served: Served, model: str) -> bool:
     return False
 
 
-def encode(request: Request, served: Served, mode: Mode, most: int, cap: str = "max_tokens") -> tuple[str, bytes]:
+def encode_request(
+    request: Request, served: Served, mode: Mode, most: int, cap: str = "max_tokens"
+) -> tuple[str, bytes]:
     """Path and body of the POST for one completion of up to `most` tokens. cap: their field in a chat request."""
     sampling = request.sampling
     body: dict[str, Any] = {
@@ -90,7 +92,7 @@ def encode(request: Request, served: Served, mode: Mode, most: int, cap: str = "
     return "/v1/completions", json.dumps(body).encode()
 
 
-def completion_of(content: bytes, most: int) -> Answer:
+def decode_completion(content: bytes, most: int) -> Answer:
     """The completion in the body of an answer. ValueError if it is not one, or not a whole one.
 
     most: tokens that were asked for, what is charged where the answer does not say how many there are: a budget must
@@ -161,7 +163,7 @@ def encodable(text: str) -> str:
     return _HALF_A_PAIR.sub("\ufffd", text)
 
 
-def message_of(content: bytes) -> str:
+def error_message(content: bytes) -> str:
     """The message of an error response as one line of up to `LONGEST_MESSAGE` characters: numbers may come late."""
     text = content.decode(errors="replace")
     try:
@@ -186,6 +188,6 @@ def wants_other_cap(status: int, message: str) -> bool:
     )
 
 
-def names_no_chat_template(message: str) -> bool:
+def lacks_chat_template(message: str) -> bool:
     """Whether the message says that the model has no chat template."""
     return re.search(r"chat[ _]template", message, re.I) is not None

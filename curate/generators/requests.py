@@ -109,7 +109,11 @@ class Queue(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """Draws completions from a language model."""
+    """Draws completions from a language model.
+
+    A generator may have one more method, `check_ready() -> None`, which raises InputError or ExternalError before a run
+    begins if something outside is missing.
+    """
 
     def identity(self) -> str:
         """Name of the model with everything that distinguishes its versions: part of the key of every request."""

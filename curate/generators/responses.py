@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-MOST_HELD = 128 << 20  # bytes of all answers being read
+MOST_HELD_BYTES = 128 << 20  # bytes of all answers being read
 _LARGEST = 32 << 20  # bytes of one answer, whatever its tokens
-OF_AN_ERROR = 64 << 10  # bytes of an error response
+ERROR_BYTES = 64 << 10  # bytes of an error response
 _ENVELOPE = 1 << 20  # bytes of an answer beside its tokens
 _A_TOKEN = 1 << 10  # bytes: the 128 characters of the longest usual token, escaped in JSON
 _ZLIB = ("gzip", "x-gzip", "deflate")
@@ -28,7 +28,7 @@ _NO_TLS = "no encrypted connection can be made"
 HOPELESS = frozenset({_UNKNOWN_NAME, _NO_TLS})  # faults that waiting does not change
 
 
-class TooMuch(Exception):
+class BodyTooLong(Exception):
     """A body is too long, or, with `together`, all bodies being read are."""
 
     def __init__(self, reason: str, *, together: bool = False) -> None:
@@ -36,25 +36,25 @@ class TooMuch(Exception):
         self.together = together
 
 
-def most_bytes(tokens: int) -> int:
+def body_limit(tokens: int) -> int:
     """Most bytes of an answer of that many tokens."""
     return min(_LARGEST, _ENVELOPE + tokens * _A_TOKEN)
 
 
-def coding_of(response: aiohttp.ClientResponse) -> str | None:
+def unsupported_encoding(response: aiohttp.ClientResponse) -> str | None:
     """The compression of a body if it is not supported, else None."""
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     return None if coding in ("", "identity", *_ZLIB) else coding
 
 
-class Bodies:
+class BodyReader:
     """Reads bodies of bounded size. held: bytes of those being read now."""
 
     def __init__(self) -> None:
         self.held = 0
 
     async def read(self, response: aiohttp.ClientResponse, most: int, *, cut: bool = False) -> bytes:
-        """The decompressed body of a response. TooMuch for more than `most` bytes, unless `cut`.
+        """The decompressed body of a response. BodyTooLong for more than `most` bytes, unless `cut`.
 
         Compression that was not asked for is undone, within the same bound. ValueError if it cannot be.
         """
@@ -71,10 +71,10 @@ class Bodies:
                     response.close()  # the rest is not wanted
                     if cut:
                         break
-                    raise TooMuch(f"an answer of more than {most >> 10:,} KiB")
-                if self.held > MOST_HELD:
+                    raise BodyTooLong(f"an answer of more than {most >> 10:,} KiB")
+                if self.held > MOST_HELD_BYTES:
                     response.close()
-                    raise TooMuch(f"answers of more than {MOST_HELD >> 20:,} MiB at a time", together=True)
+                    raise BodyTooLong(f"answers of more than {MOST_HELD_BYTES >> 20:,} MiB at a time", together=True)
         finally:
             self.held -= size
         return b"".join(parts)[:most]
@@ -95,7 +95,7 @@ def _unpacker(response: aiohttp.ClientResponse) -> Callable[[bytes, int], bytes]
     return unpack
 
 
-class Again(Exception):
+class RetryableError(Exception):
     """A request that may succeed when it is retried. waited: a pause is already arranged."""
 
     def __init__(self, reason: str, *, waited: bool = False) -> None:
@@ -122,7 +122,7 @@ def pause_seconds(retry_after: str | None) -> float:
     return min(wanted_seconds(retry_after), LONGEST_PAUSE)
 
 
-def destination(location: str) -> str:
+def redirect_target(location: str) -> str:
     """The target of a redirect, without credentials and query."""
     try:
         to = urlsplit(location)
@@ -131,7 +131,7 @@ def destination(location: str) -> str:
         return "an address that cannot be read"
 
 
-def why(error: BaseException) -> str:
+def unreachable_reason(error: BaseException) -> str:
     """Why a server is unreachable, in a few words."""
     cause = getattr(error, "os_error", getattr(error, "certificate_error", error))
     if isinstance(cause, socket.gaierror):

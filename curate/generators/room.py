@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.]*\w)")
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedLimits:
     """Token counts in a refusal: of the context, of the prompt, and at most of a completion. None = not stated."""
 
     context: int | None = None
@@ -75,7 +75,7 @@ def fills_context(status: int, message: str) -> bool:
     return told is not None or _PROMPT_TOO_LONG.search(message) is not None
 
 
-def told_lengths(message: str, asked: int) -> Told:
+def stated_limits(message: str, asked: int) -> StatedLimits:
     """The lengths in a refusal of `asked` tokens, as far as they explain it.
 
     vLLM counts a prompt only until it is too long, and says "at least" of what just did not fit: that tells nothing.
@@ -97,8 +97,8 @@ def told_lengths(message: str, asked: int) -> Told:
             prompt = None
     if context is None and prompt is None and not _PROMPT_TOO_LONG.search(message):
         limits = [int(each) for each in _NUMBER.findall(message) if len(each) < 12]
-        return Told(most=max((each for each in limits if 0 < each < asked), default=None))
-    return Told(context, prompt)
+        return StatedLimits(most=max((each for each in limits if 0 < each < asked), default=None))
+    return StatedLimits(context, prompt)
 
 
 class Room:
@@ -134,7 +134,7 @@ class Room:
         """`asked` was too many: ask for fewer. False if that is not possible."""
         if self.asked == 1:
             return False
-        told = told_lengths(message, self.asked)
+        told = stated_limits(message, self.asked)
         self._context = told.context or self._context
         self._prompt = self._prompt if told.prompt is None else told.prompt
         if self.asked == self._limit and self._limit < self.most:

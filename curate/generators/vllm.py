@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from curate.component import Component, Consent
 from curate.errors import InputError
-from curate.generators.chat import Mode, Template, resolve_mode
+from curate.generators.chat import Mode, Template, model_mode
 from curate.generators.event_loop import drive_requests, run_in_thread
 from curate.generators.load_balancing import (
     KEY_VARIABLE,
@@ -159,7 +159,7 @@ class VLLMServer(Component):
         )
 
     def _mode(self) -> Mode:
-        return resolve_mode(self.model, self.template)
+        return model_mode(self.model, self.template)
 
     def _serve_arguments(self) -> list[str]:
         path = expanded(self.model)

@@ -1,8 +1,8 @@
-"""Answers of maths problems found, compared, and solutions graded. Never a guess: what is not understood is undecided.
+"""Final answers of math problems: extraction, comparison, grading. Never a guess: what is not understood is undecided.
 
-`extract` finds the final answer in a solution, `reference_answer` one that a dataset's solution marks as such,
+`extract` finds the final answer in a solution, `reference_answer` the one that a dataset's solution marks,
 `same_answer` compares two answers, `grade` does both for one solution and `grade_many` for many. `run_program` runs a
-model's Python program in a sandbox.
+Python program written by a model in a sandbox.
 
 The rules by which answers are the same:
 

@@ -53,11 +53,11 @@ class Arithmetic:
         """Far below the size of any number met."""
         return self.mp.ldexp(1, -self.height - 200)
 
-    def difference(self, one: Number, other: Number) -> Number:
-        """One value less the other."""
-        if isinstance(one, Fraction) and isinstance(other, Fraction):
-            return one - other
-        mine, theirs = self.ball(one), self.ball(other)
+    def difference(self, left: Number, right: Number) -> Number:
+        """`left` minus `right`."""
+        if isinstance(left, Fraction) and isinstance(right, Fraction):
+            return left - right
+        mine, theirs = self.ball(left), self.ball(right)
         return self.rounded(mine.middle - theirs.middle, mine.error + theirs.error)
 
     def ball(self, value: Number) -> Ball:
@@ -67,7 +67,7 @@ class Arithmetic:
         return self.rounded(self.mp.mpf(value.numerator) / value.denominator, self.mp.zero)
 
     def rounded(self, middle: Any, error: Any) -> Ball:
-        """A ball around what mpmath has just worked out from numbers with errors that amount to `error`."""
+        """A ball around a result of mpmath, from numbers with errors that amount to `error`."""
         if not self.mp.isfinite(middle) or not self.mp.isfinite(error):
             raise NoValue("not finite")
         return Ball(middle, error + abs(middle) * self._unit)
@@ -161,9 +161,9 @@ class Arithmetic:
         if ball.error > 1 or abs(ball.middle) > _MOST_MAGNITUDE:
             raise NoValue("too large or too small")
         middle = self.mp.exp(ball.middle)
-        found = self.rounded(middle, 2 * abs(middle) * ball.error)
-        self.measure(found)
-        return found
+        power_of_e = self.rounded(middle, 2 * abs(middle) * ball.error)
+        self.measure(power_of_e)
+        return power_of_e
 
     def logarithm(self, argument: Number, base: Number | None = None) -> Number:
         if base is not None:

@@ -1,4 +1,4 @@
-"""Whether two SymPy objects are the same: expressions by their values, sets, matrices and relations by their parts."""
+"""Compare SymPy objects: expressions by their values; sets, matrices and relations by their parts."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def _same_as_assigned(equation: Any, expression: Any) -> Verdict:
     left, right = equation.lhs, equation.rhs
     if not (is_expression(left) and is_expression(right)):
         return UNDECIDED
-    given = left.is_Symbol or isinstance(left, sympy.core.function.AppliedUndef)
-    given = given or (not left.free_symbols and same(left, right) is RIGHT)
-    return RIGHT if given and same(right, expression) is RIGHT else UNDECIDED
+    assigned = left.is_Symbol or isinstance(left, sympy.core.function.AppliedUndef)
+    assigned = assigned or (not left.free_symbols and same(left, right) is RIGHT)
+    return RIGHT if assigned and same(right, expression) is RIGHT else UNDECIDED
 
 
 def _same_equations(mine: Any, theirs: Any) -> Verdict:

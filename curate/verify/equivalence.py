@@ -1,4 +1,4 @@
-"""Whether two answers are the same, as far as that shows without algebra."""
+"""Compare two answers without algebra; expressions are left to a callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curate.verify.notations import has_ellipsis, may_count, with_counts, with_f
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
-# Longer answers are not parsed, in characters.
+# Longer answers are not parsed (characters).
 LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50
 
@@ -89,9 +89,9 @@ def _compare_rewritten(candidate: str, reference: str, symbolic: Symbolic, order
     counted = with_counts(mine), with_counts(theirs)
     if counted == (candidate, reference):
         return None
-    found = compare(*counted, symbolic, ordered=ordered)
+    verdict = compare(*counted, symbolic, ordered=ordered)
     certain = sure and as_sure and counted == (mine, theirs)
-    return found if certain or found is Verdict.right else Verdict.undecided
+    return verdict if certain or verdict is Verdict.right else Verdict.undecided
 
 
 def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Verdict:
@@ -103,11 +103,11 @@ def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Ver
     (candidate, mine_in), (reference, theirs_in) = split
     if mine_in != theirs_in and mine_in and theirs_in:
         return Verdict.undecided
-    found = symbolic(candidate, reference)
+    verdict = symbolic(candidate, reference)
     # Without a unit, an angle may be in radians.
     unsure = mine_in != theirs_in and "degree" in (mine_in, theirs_in)
     unsure |= may_count(candidate) or may_count(reference)
-    return Verdict.undecided if unsure and found is Verdict.wrong else found
+    return Verdict.undecided if unsure and verdict is Verdict.wrong else verdict
 
 
 def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: Symbolic) -> Verdict:
@@ -142,10 +142,10 @@ def _compare_choices(candidate: str, reference: str) -> Verdict | None:
     """Letters and answer1 .. answer9; None if the reference is neither."""
     numbered = _NUMBERED.fullmatch(reference)
     if numbered is not None:
-        found = _NUMBERED.match(candidate)
-        if found is None:
+        match = _NUMBERED.match(candidate)
+        if match is None:
             return Verdict.undecided
-        return Verdict.right if found[1] == numbered[1] else Verdict.wrong
+        return Verdict.right if match[1] == numbered[1] else Verdict.wrong
     letter = _LETTER.fullmatch(reference)
     chosen = _CHOICE.fullmatch(candidate)
     if letter is None:
@@ -245,10 +245,10 @@ def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: 
     if kinds[1] in ("", "{}") or kinds[0] in ("", "{}"):
         if ordered and "{}" not in kinds:
             return _in_order(mine[1], theirs[1], symbolic)
-        found = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
-        return found if set(kinds) <= {"", "{}"} or found is not Verdict.right else Verdict.undecided
-    found = _in_order(mine[1], theirs[1], symbolic)
-    return Verdict.wrong if kinds[0] != kinds[1] and found is Verdict.right else found
+        verdict = _in_any_order(*(_unassigned_all(mine[1], theirs[1])), symbolic, distinct="{}" in kinds)
+        return verdict if set(kinds) <= {"", "{}"} or verdict is not Verdict.right else Verdict.undecided
+    verdict = _in_order(mine[1], theirs[1], symbolic)
+    return Verdict.wrong if kinds[0] != kinds[1] and verdict is Verdict.right else verdict
 
 
 def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:

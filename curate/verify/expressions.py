@@ -1,4 +1,4 @@
-"""Whether two expressions are the same: by values that are exact or have error bounds, never by a tolerance.
+"""Compare expressions by values that are exact or have error bounds, never by a tolerance.
 
 Numbers are different if their values are certainly apart. They are the same if they are equal fractions, or if their
 values agree to so many digits that numbers made of the same parts, were they different, would have shown it: twice the

@@ -1,6 +1,6 @@
-"""Where a solution states its final answer.
+"""Extract the final answer that a solution states.
 
-Found, in this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
+In this order: the last `#### 42`, `\\boxed{...}`, `\\fbox{...}` or `<answer>...</answer>`, whichever comes last;
 the last "the answer is ..", "final answer: ..", or heading "Answer"; a chosen letter; a text that is nothing but an
 answer ("= 12", "It is 12.", "Total: 12"); the last number, if it stands by itself (3 does not in "2/3x", "3 + 5",
 "3 dozen", "3...", "(3, 5)" or a LaTeX formula). All but the last number are strong: the text says that this is the
@@ -176,7 +176,7 @@ def _after_thinking(text: str) -> str | None:
 
 
 def _last_box(text: str) -> tuple[str | None, int]:
-    """Content of the last box, and its place: "" if it is cut off or empty, None if there is none."""
+    """Content of the last box, and its position: "" if it is cut off or empty, None if there is none."""
     last = last_match(_BOX, text)
     if last is None:
         return None, -1
@@ -187,7 +187,7 @@ def _last_box(text: str) -> tuple[str | None, int]:
 
 
 def _last_marker(text: str) -> tuple[str | None, int]:
-    """What follows the last `####` that is no Markdown heading, and its place."""
+    """What follows the last `####` that is no Markdown heading, and its position."""
     if "####" not in text:
         return None, -1
     end = len(text.rstrip())
@@ -239,7 +239,7 @@ def _exclaimed(answer: str, how: How) -> Found:
 
 
 def _last_tag(text: str) -> tuple[Found | None, int]:
-    """What the last <answer> holds, and its place; an empty text if it is cut off or empty."""
+    """Content of the last <answer>, and its position; an empty text if it is cut off or empty."""
     last = last_match(_TAG, text) if "<" in text else None
     if last is None:
         return None, -1
@@ -254,8 +254,8 @@ def _last_tag(text: str) -> tuple[Found | None, int]:
 
 
 def _is_prose(text: str) -> bool:
-    said = len(_WORD.findall(text)) > 3 or _CLAUSE.search(text) is not None
-    return said and plain_number(text[: _LONGEST_ANSWER + 1]) is None
+    wordy = len(_WORD.findall(text)) > 3 or _CLAUSE.search(text) is not None
+    return wordy and plain_number(text[: _LONGEST_ANSWER + 1]) is None
 
 
 def _choice(text: str) -> Found | None:

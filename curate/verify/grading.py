@@ -1,4 +1,4 @@
-"""Solutions graded against a known final answer."""
+"""Grade solutions against a known final answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WALL_SECONDS = 5.0
 
 
 class _NeedsAlgebra(Exception):
-    """What two answers are cannot be seen in this process."""
+    """Comparing two answers takes algebra, which runs in a worker process."""
 
 
 def grade(
@@ -59,23 +59,23 @@ def grade_many(
     """
     if processes < 1:
         raise InputError(f"processes={processes} cannot grade anything; use 1 or more")
-    asked = [(_readings(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
-    found: dict[tuple[str, str], Verdict] = {}
+    solutions = [(_readings(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
+    verdicts: dict[tuple[str, str], Verdict] = {}
     hard: list[tuple[str, str]] = []
-    for pair in dict.fromkeys((each, answer) for readings, answer in asked for each in readings):
+    for pair in dict.fromkeys((each, answer) for readings, answer in solutions for each in readings):
         verdict = _quick(*pair, ordered)
         if verdict is None and algebra:
             hard.append(pair)
         else:
-            found[pair] = verdict or Verdict.undecided
+            verdicts[pair] = verdict or Verdict.undecided
     if hard:
         pool = workers(min(processes, len(hard)))
         with ThreadPoolExecutor(len(pool)) as threads:
             todo = iter(hard)
             parts = threads.map(lambda worker: _drain(todo, worker, ordered, wall_seconds), pool)
             for part in parts:
-                found.update(part)
-    return [_any_of([found[each, answer] for each in readings]) for readings, answer in asked]
+                verdicts.update(part)
+    return [_any_of([verdicts[each, answer] for each in readings]) for readings, answer in solutions]
 
 
 def same_answer(candidate: str, answer: str, *, ordered: bool = False, wall_seconds: float = WALL_SECONDS) -> Verdict:
@@ -129,5 +129,5 @@ def _ask(candidate: str, reference: str) -> Verdict:
 def _drain(
     todo: Iterable[tuple[str, str]], worker: Worker, ordered: bool, seconds: float
 ) -> dict[tuple[str, str], Verdict]:
-    """Compare what is left to do until nothing is; threads may share one `todo`, since a list's next() is atomic."""
+    """Compare pairs until none is left. Runs in one thread per worker; they share `todo`, whose next() is atomic."""
     return {pair: worker.compare(*pair, ordered=ordered, seconds=seconds) for pair in todo}

@@ -1,4 +1,4 @@
-"""The last number of a text, where it stands by itself: not 3 in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5), "no 3", LaTeX."""
+"""The last number of a text if it stands by itself: not 3 in 2/3x, 3 + 5, 3 dozen, 3..., (3, 5), "no 3", LaTeX."""
 
 from __future__ import annotations
 

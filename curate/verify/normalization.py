@@ -89,8 +89,8 @@ def clean(text: str) -> str:
 def _with_braces(text: str) -> str:
     r"""`text` with braces around both arguments of fractions and binomials, which TeX lets one leave out: \frac12."""
     place = 0
-    while (found := _OF_TWO.search(text, place)) is not None:
-        place = end = found.end()
+    while (match := _OF_TWO.search(text, place)) is not None:
+        place = end = match.end()
         for _ in range(2):
             argument = _ARGUMENT.match(text, end)
             if argument is None:
@@ -155,7 +155,7 @@ def split_top(text: str) -> list[str] | None:
     Brackets close in any shape, as those of half-open intervals do. None if they do not pair up.
     """
     depth, parts, begun, place = 0, [], 0, 0
-    groups = [found.span() for found in _GROUPS.finditer(text)]
+    groups = [match.span() for match in _GROUPS.finditer(text)]
     while place < len(text):
         char = text[place]
         if char in _OPENING:
@@ -182,4 +182,4 @@ def split_top(text: str) -> list[str] | None:
 
 def join_thousands(text: str) -> str:
     """`text` without the commas that separate thousands."""
-    return _GROUPS.sub(lambda found: found[0].replace(",", ""), text)
+    return _GROUPS.sub(lambda match: match[0].replace(",", ""), text)

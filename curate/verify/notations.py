@@ -1,4 +1,4 @@
-"""Notations that the parser of LaTeX does not know, written as it knows them: repeating decimals and combinations.
+"""Rewrite notations that the LaTeX parser does not know: repeating decimals and combinations.
 
 Which of two numbers in C_5^2 counts the whole depends on the country, but it is the larger one. C_1^2 may be a squared
 constant and P(5, 2) a point, 4!! is rarely (4!)!, and 0.1(6) may be a product: such a reading can show that two answers
@@ -65,29 +65,29 @@ def with_counts(text: str) -> str:
     return _COUNTS.sub(_count, text)
 
 
-def _count(found: re.Match[str]) -> str:
-    numbers = [int(number) for number in re.findall(r"\d+", found[0])]
+def _count(match: re.Match[str]) -> str:
+    numbers = [int(number) for number in re.findall(r"\d+", match[0])]
     if max(numbers) > _LARGEST:
-        return found[0]
-    if found["double"]:
+        return match[0]
+    if match["double"]:
         value = math.prod(range(numbers[0], 0, -2))
     else:
-        kind = next(name for name in found.groups() if name)
+        kind = next(name for name in match.groups() if name)
         count = math.perm if kind in _PERMUTATIONS else math.comb
         value = count(max(numbers), min(numbers))
-    return str(value) if found[0] == found.string.strip() else f"({value})"
+    return str(value) if match[0] == match.string.strip() else f"({value})"
 
 
 def with_fractions(text: str) -> tuple[str, bool]:
     r"""`text` with repeating decimals, such as 0.\overline{3} and 0.(3), as fractions; and whether all are certain."""
-    certain = all(not found["round"] or not found["before"] for found in _REPEATING.finditer(text))
+    certain = all(not match["round"] or not match["before"] for match in _REPEATING.finditer(text))
     return _REPEATING.sub(_fraction, text), certain
 
 
-def _fraction(found: re.Match[str]) -> str:
-    marked = next(part for part in (found[name] for name in _PARTS) if part)
-    repeated, before = "".join(re.findall(r"\d", marked)), found["before"]
-    whole = Fraction(int(found["whole"] + before or 0), 10 ** len(before))
+def _fraction(match: re.Match[str]) -> str:
+    marked = next(part for part in (match[name] for name in _PARTS) if part)
+    repeated, before = "".join(re.findall(r"\d", marked)), match["before"]
+    whole = Fraction(int(match["whole"] + before or 0), 10 ** len(before))
     value = whole + Fraction(int(repeated), (10 ** len(repeated) - 1) * 10 ** len(before))
     return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 

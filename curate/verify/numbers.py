@@ -1,4 +1,4 @@
-"""Plain numbers, read and compared exactly.
+"""Read and compare plain numbers exactly.
 
 A plain number is an integer, decimal, fraction, mixed number or number in scientific notation, with a sign, thousands
 separators, a currency sign, a percent sign or a unit. Its value is a `Fraction`: no float is involved.
@@ -109,50 +109,50 @@ def plain_number(text: str) -> Plain | None:
         digits = int(sign + whole.replace(",", "") + places)
         value = Fraction(digits, 10 ** len(places)) if places else Fraction(digits)
         return Plain(value, len(places), "dollar" if dollar else "")
-    found = _NUMBER.fullmatch(clean(text))
-    if found is None or (found["sign"] and found["inner"]):
+    match = _NUMBER.fullmatch(clean(text))
+    if match is None or (match["sign"] and match["inner"]):
         return None
-    measured = _value(found)
+    measured = _value(match)
     if measured is None:
         return None
     value, decimals = measured
-    factor, unit = _unit(found["rest"])
+    factor, unit = _unit(match["rest"])
     if unit is None:
         return None
-    if found["currency"]:
-        if unit not in ("", "dollar", _CURRENCY[found["currency"]]) and " " not in unit:
+    if match["currency"]:
+        if unit not in ("", "dollar", _CURRENCY[match["currency"]]) and " " not in unit:
             return None
-        unit = _CURRENCY[found["currency"]]
+        unit = _CURRENCY[match["currency"]]
     if factor is not None:
         value, decimals = value * 10**factor, max(0, decimals - factor)
-    negative = "-" in (found["sign"], found["inner"])
+    negative = "-" in (match["sign"], match["inner"])
     return Plain(-value if negative else value, decimals, unit)
 
 
-def _value(found: re.Match[str]) -> tuple[Fraction, int] | None:
+def _value(match: re.Match[str]) -> tuple[Fraction, int] | None:
     """Value without its sign, and digits after the point."""
-    if found["decimal"] is not None:
-        decimal = found["decimal"].replace(",", "")
-        power = int(found["e"] or found["p"] or found["q"] or found["r"] or 0)
+    if match["decimal"] is not None:
+        decimal = match["decimal"].replace(",", "")
+        power = int(match["e"] or match["p"] or match["q"] or match["r"] or 0)
         if abs(power) > _MAX_EXPONENT:
             return None
         places = len(decimal.partition(".")[2])
         return Fraction(decimal if decimal[-1] != "." else decimal[:-1]) * Fraction(10) ** power, max(0, places - power)
-    top, bottom = (found[name].replace(",", "").rstrip(".") for name in _parts(found))
+    top, bottom = (match[name].replace(",", "").rstrip(".") for name in _parts(match))
     if Fraction(bottom) == 0:
         return None
     value = Fraction(top) / Fraction(bottom)
-    if found["inside"]:
-        return None if found["whole"] else (-value, 0)
-    if found["whole"]:
+    if match["inside"]:
+        return None if match["whole"] else (-value, 0)
+    if match["whole"]:
         if value >= 1 or "." in top + bottom:
             return None
-        value += int(found["whole"])
+        value += int(match["whole"])
     return value, 0
 
 
-def _parts(found: re.Match[str]) -> tuple[str, str]:
-    return ("top", "bottom") if found["top"] is not None else ("over", "under")
+def _parts(match: re.Match[str]) -> tuple[str, str]:
+    return ("top", "bottom") if match["top"] is not None else ("over", "under")
 
 
 @lru_cache(maxsize=4096)
@@ -201,11 +201,11 @@ def scales(word: str) -> bool:
 
 def split_unit(text: str) -> tuple[str, str]:
     """An expression and the unit after it; "" where none is, or what follows may be variables."""
-    found = _MEASURED.fullmatch(text)
-    if found is None or min(len(word) for word in re.findall(r"[A-Za-z]+", found[2])) < 2:
+    match = _MEASURED.fullmatch(text)
+    if match is None or min(len(word) for word in re.findall(r"[A-Za-z]+", match[2])) < 2:
         return text, ""
-    factor, unit = _unit(" " + found[2])
-    return (found[1], unit) if unit and factor is None else (text, "")
+    factor, unit = _unit(" " + match[2])
+    return (match[1], unit) if unit and factor is None else (text, "")
 
 
 def _common(word: str) -> str:
@@ -250,8 +250,8 @@ def _compare_percent(candidate: Plain, reference: Plain) -> Verdict:
         # "1" may be one percent or a whole; from 1 on, a bare number can't be a proportion.
         return Verdict.right if abs(bare.value) > 1 else Verdict.undecided
     as_share = Plain(percent.value / 100, percent.decimals + 2 if percent.decimals else 0, "")
-    found = _compare_values(as_share, bare)
-    return found if found is Verdict.undecided else _compare_values(percent, bare)
+    verdict = _compare_values(as_share, bare)
+    return verdict if verdict is Verdict.undecided else _compare_values(percent, bare)
 
 
 def _cut_short(decimal: Plain, exact: Fraction) -> bool:

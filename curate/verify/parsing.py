@@ -1,4 +1,4 @@
-"""Answers read as SymPy objects, by math-verify; what can be read in two ways is not.
+"""Parse answers into SymPy objects with math-verify; what can be read in two ways is not parsed.
 
 Only `curate.verify.math_verify_worker` uses this: reading may take any amount of time.
 """
@@ -84,9 +84,10 @@ def parsed(text: str) -> Any:
 
 @cache
 def _extraction() -> Any:
-    """How to read LaTeX: units stay, because the letters s, m or h after a term may be variables.
+    """Options of the parser: units stay, because the letters s, m or h after a term may be variables.
 
-    Nor is anything mended: math-verify's patterns would take \\frac{1}{2}+\\log_{2} 16 for \\frac{1}{2}+\\log_{2}{1}6.
+    Nor is malformed LaTeX fixed: the patterns of math-verify would read \\frac{1}{2}+\\log_{2} 16 as
+    \\frac{1}{2}+\\log_{2}{1}6.
     """
     from dataclasses import replace
 

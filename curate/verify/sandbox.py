@@ -1,18 +1,17 @@
-"""Python programs that a model wrote, run in a sandbox.
+"""Run Python programs written by a model in a sandbox.
 
-What is kept from a program: the network; other processes (it can start none, and signal none); its environment
+Out of reach of a program: the network; other processes (it can start none, and signal none); its environment
 (built anew: no keys) and standard input; files, of which it may write those of its own temporary folder, and read those
 of the Python installation; time, memory, output, and size and number of files, which are limited. This takes Linux, and
-is done in layers that hold without each other: resource limits; namespaces with a root of its own; no capabilities;
-Landlock (kernel 5.13 or later); a system-call filter (x86-64 and ARM64). `sandbox_layers` tells which of them there are
-here.
+is done in layers that do not depend on each other: resource limits; namespaces with a root of its own; no capabilities;
+Landlock (kernel 5.13 or later); a system-call filter (x86-64 and ARM64). `sandbox_layers` returns those that
+this machine has.
 
-What is not: one layer that closes the network and one that closes the files are enough to run. Without the filter
+Limits of this: one layer that closes the network and one that closes the files are enough to run. Without the filter
 (other processors), a program may start processes and open sockets of families that know no namespace, such as vsock,
-and without Landlock's scopes also signal others. Where neither
-Landlock nor a root of its own can be had, it could read and write what this user may, so nothing is run there except
-within `weak_sandbox` (--weak-sandbox). A flaw of the kernel is no obstacle to a program that knows it: for an enemy's
-code use a virtual machine.
+and without Landlock's scopes also signal others. Where neither Landlock nor a root of its own is available, it could
+read and write what this user may, so nothing is run there except within `weak_sandbox` (--weak-sandbox). A flaw of the
+kernel is no obstacle to a program that knows it: for hostile code use a virtual machine.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _refusal(result: ProgramResult) -> InputError:
 
 
 class _Weak:
-    """How many callers have said that files may be open to programs, and what PR_GET_DUMPABLE was before."""
+    """How many callers allow programs to reach files, and the value of PR_GET_DUMPABLE before."""
 
     count = 0
     dumpable = 1
@@ -131,7 +130,7 @@ def _run(code: str, limits: ProgramLimits, off: tuple[str, ...] = ()) -> Program
     try:
         return _run_in(folder, code, limits, off)
     except OSError as error:
-        raise ExternalError(f"a program cannot be started ({error}); run the same command again") from error
+        raise ExternalError(f"a program cannot be started ({error}); rerun the same command") from error
     finally:
         remove_folder(folder)
 
@@ -139,8 +138,8 @@ def _run(code: str, limits: ProgramLimits, off: tuple[str, ...] = ()) -> Program
 def _run_in(folder: str, code: str, limits: ProgramLimits, off: tuple[str, ...]) -> ProgramResult:
     program = Path(folder) / "program.py"
     program.write_bytes(code.encode("utf-8", "surrogatepass"))
-    told, tell = os.pipe()
-    settings = {**asdict(limits), "weak": _Weak.count > 0, "off": off, "report": tell}
+    report, report_end = os.pipe()
+    settings = {**asdict(limits), "weak": _Weak.count > 0, "off": off, "report": report_end}
     try:
         process = subprocess.Popen(
             [
@@ -154,14 +153,14 @@ def _run_in(folder: str, code: str, limits: ProgramLimits, off: tuple[str, ...])
             # One thread each: the numerical libraries would start one per core and fail.
             env=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
             start_new_session=True,
-            pass_fds=(tell,),
+            pass_fds=(report_end,),
         )
     except BaseException:
-        os.close(told)
+        os.close(report)
         raise
     finally:
-        os.close(tell)
-    watch = Watch(process, told, folder, limits)
+        os.close(report_end)
+    watch = Watch(process, report, folder, limits)
     try:
         return watch.result()
     finally:
@@ -172,4 +171,4 @@ def _run_in(folder: str, code: str, limits: ProgramLimits, off: tuple[str, ...])
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        os.close(told)
+        os.close(report)

@@ -1,4 +1,4 @@
-"""Locks its own process in, then runs one Python program: `python -I jail.py PROGRAM SETTINGS`, SETTINGS as JSON.
+"""Lock this process in, then run one Python program: `python -I sandbox_child.py PROGRAM SETTINGS` (JSON).
 
 Standard library only, and no import of this package: the process starts in isolated mode and must be small. The
 layers, each of which holds without the others: namespaces (no network, no other IPC), a root of its own (a file system

@@ -44,10 +44,10 @@ class ProgramResult:
 
 
 class Watch:
-    """Reads what a program writes until it ends or breaks a limit."""
+    """Reads the output of a program until it ends or breaks a limit. report: where the sandbox names its layers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], told: int, folder: str, limits: ProgramLimits) -> None:
-        self.process, self.told, self.folder, self.limits = process, told, folder, limits
+    def __init__(self, process: subprocess.Popen[bytes], report: int, folder: str, limits: ProgramLimits) -> None:
+        self.process, self.report, self.folder, self.limits = process, report, folder, limits
         self.deadline = time.monotonic() + limits.wall_seconds
         self.look_at = time.monotonic() + _LOOK_EVERY
         self.output, self.errors, self.layers = bytearray(), bytearray(), b""
@@ -75,7 +75,7 @@ class Watch:
         assert self.process.stderr is not None
         out, err = self.process.stdout.fileno(), self.process.stderr.fileno()
         with selectors.DefaultSelector() as selector:
-            for pipe in (out, err, self.told):
+            for pipe in (out, err, self.report):
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
                 left = self.deadline - time.monotonic()
@@ -88,7 +88,7 @@ class Watch:
                         selector.unregister(key.fd)
                     elif key.fd == err:
                         self.errors = (self.errors + more)[-_ERROR_BYTES:]
-                    elif key.fd == self.told:
+                    elif key.fd == self.report:
                         self.layers += more
                     else:
                         self.output += more

@@ -1,4 +1,4 @@
-"""Comparisons that need algebra, made by worker processes that may hang, swell or die without harm.
+"""Worker processes for comparisons that need algebra: they may hang, run out of memory or crash without harm.
 
 Each process that grades has its own workers: started with a fresh interpreter when the first is needed, reused,
 closed at exit. Any thread may ask. After a fork the child starts its own.
@@ -27,7 +27,7 @@ from curate.verify.verdict import Verdict
 MEMORY_BYTES = 2 * 2**30
 # How long a new worker may take to load math-verify, on a machine that is busy with other things.
 _START_SECONDS = 120.0
-# The child's own alarm ends it on time; only one that can't even die is killed from here, so much later.
+# The child's own alarm ends it on time; one that does not react is killed from here, this much later.
 _GRACE_SECONDS = 2.0
 
 
@@ -82,7 +82,7 @@ class Worker:
             self._stop()
 
     def abandon(self) -> None:
-        """Let go of a process that belongs to the parent of this one."""
+        """Drop a process that belongs to the parent of this one, without ending it."""
         process, self._process = self._process, None
         if process is not None:
             for pipe in (process.stdin, process.stdout):

@@ -1,4 +1,4 @@
-"""What a model itself said in a text that may hold marks of its chat format: ends, turns, and what others said."""
+"""Remove chat markup from a text: marks of the end, roles, and the turns of others."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def without_marks(text: str) -> str:
 
 
 def _may_be_marked(text: str) -> bool:
-    """A glance, because most texts are not."""
+    """A cheap test first, because most texts hold no marks."""
     return ("<" in text and ">" in text) or "\u25c1" in text or _SQUARE.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Values of SymPy expressions, by a rule for each function; an expression with another function has no value here.
+"""Evaluate SymPy expressions by a rule for each function; expressions with other functions have no value.
 
 Only `curate.verify.math_verify_worker` uses this: values may take any amount of time.
 """

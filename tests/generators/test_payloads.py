@@ -15,9 +15,9 @@ from curate.generators.payloads import (
     LONGEST_MESSAGE,
     Answer,
     Served,
-    completion_of,
-    message_of,
-    speaks_for,
+    decode_completion,
+    error_message,
+    names_model,
     wants_other_cap,
 )
 from curate.generators.request_queue import complete
@@ -47,7 +47,7 @@ from tests.fixtures.server import FakeServer, Fault
 def test_unusual_completions(answer: dict[str, Any], expected: Completion) -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 4}
     content = json.dumps({**answer, "usage": usage}).encode()
-    assert completion_of(content, 50) == Answer(expected, None, True)
+    assert decode_completion(content, 50) == Answer(expected, None, True)
 
 
 UNSAID = [
@@ -70,9 +70,9 @@ def test_tokens_that_a_server_does_not_count_are_charged_at_their_most_and_it_is
 
 
 def test_no_usage_at_all_is_charged_too() -> None:
-    answer = completion_of(b'{"choices": [{"text": "", "finish_reason": "length"}]}', 7)
+    answer = decode_completion(b'{"choices": [{"text": "", "finish_reason": "length"}]}', 7)
     assert answer == Answer(Completion("", "length", 0, 7), None, False)
-    assert completion_of(
+    assert decode_completion(
         b'{"choices": [{"text": "", "finish_reason": "stop"}], "usage": {"completion_tokens": 0}}', 7
     ) == (Answer(Completion("", "stop", 0, 0), None, True))
 
@@ -91,7 +91,7 @@ def test_no_usage_at_all_is_charged_too() -> None:
 def test_an_answer_speaks_for_the_model_that_was_asked_or_a_version_of_it(
     asked_for: str, served: str, answered: str, fine: bool
 ) -> None:
-    assert speaks_for(answered, Served(served), asked_for) == fine
+    assert names_model(answered, Served(served), asked_for) == fine
 
 
 def test_an_answer_of_another_model_is_not_kept(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_answer_of_another_model_is_not_kept(tmp_path: Path) -> None:
 )
 def test_what_is_no_completion_is_a_value_error(content: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        completion_of(content.encode(), 50)
+        decode_completion(content.encode(), 50)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_no_completion_is_a_value_error(content: str) -> None:
     ],
 )
 def test_messages_of_servers_become_one_line(content: bytes, expected: str | None) -> None:
-    message = message_of(content)
+    message = error_message(content)
     assert message.isprintable()
     assert len(message) <= LONGEST_MESSAGE
     assert expected in (None, message)
@@ -237,7 +237,7 @@ def test_texts_far_beyond_max_tokens_are_cut_to_their_share_and_told_once() -> N
 def test_a_text_is_cut_only_where_it_must_be_and_never_inside_a_number(
     text: str, most: int, tokens: int | None
 ) -> None:
-    found = completion_of(ignoring(text, tokens), most)
+    found = decode_completion(ignoring(text, tokens), most)
     kept = found.completion.text
     assert text.startswith(kept)
     assert len(kept) <= 128 * most
@@ -250,8 +250,9 @@ def test_a_text_is_cut_only_where_it_must_be_and_never_inside_a_number(
 
 def test_reasoning_is_no_part_of_the_text() -> None:
     hidden = {"completion_tokens_details": {"reasoning_tokens": 990}}
-    assert completion_of(ignoring("It is 42.", 1000, **hidden), 20).completion.text == "It is 42."
+    assert decode_completion(ignoring("It is 42.", 1000, **hidden), 20).completion.text == "It is 42."
     for odd in (None, [], {"reasoning_tokens": "many"}, {"reasoning_tokens": -1}):
         assert (
-            completion_of(ignoring("It is 42.", 10, completion_tokens_details=odd), 20).completion.text == "It is 42."
+            decode_completion(ignoring("It is 42.", 10, completion_tokens_details=odd), 20).completion.text
+            == "It is 42."
         )

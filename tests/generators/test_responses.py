@@ -17,7 +17,7 @@ from curate.generators import openai_client as client
 from curate.generators import responses
 from curate.generators import server as server_process
 from curate.generators.request_queue import complete
-from curate.generators.responses import destination, pause_seconds, wanted_seconds
+from curate.generators.responses import pause_seconds, redirect_target, wanted_seconds
 from tests.fixtures.completions import ask, connect
 from tests.fixtures.raw_answers import HEAD, PAGE, Noted, answer, sending
 from tests.fixtures.server import FakeServer, Fault, asked
@@ -71,17 +71,17 @@ def test_answers_without_end_take_bounded_memory_and_time(kind: str) -> None:
 
 
 def test_all_answers_together_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "MOST_HELD", 2 << 20)
+    monkeypatch.setattr(responses, "MOST_HELD_BYTES", 2 << 20)
     largest: list[int] = []
-    read = responses.Bodies.read
+    read = responses.BodyReader.read
 
-    async def watched(self: responses.Bodies, *arguments: Any, **more: Any) -> bytes:
+    async def watched(self: responses.BodyReader, *arguments: Any, **more: Any) -> bytes:
         try:
             return await read(self, *arguments, **more)
         finally:
             largest.append(self.held)
 
-    monkeypatch.setattr(responses.Bodies, "read", watched)
+    monkeypatch.setattr(responses.BodyReader, "read", watched)
     slow = sending(HEAD + b"\r\n", forever=b"x" * 65536, seconds=0.001)
     with (
         FakeServer(faults=lambda body, _: slow) as server,
@@ -203,8 +203,8 @@ def test_whatever_retry_after_says_the_pause_is_bounded(header: str | None) -> N
 
 @given(st.text(max_size=60))
 def test_whatever_location_says_is_a_text(location: str) -> None:
-    assert isinstance(destination(location), str)
-    assert destination("http://[not-an-address") == "an address that cannot be read"
+    assert isinstance(redirect_target(location), str)
+    assert redirect_target("http://[not-an-address") == "an address that cannot be read"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from curate.generators.decoding import sample
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request, Sampling
-from curate.generators.room import Room, Told, concerns_length, fills_context, told_lengths
+from curate.generators.room import Room, StatedLimits, concerns_length, fills_context, stated_limits
 from tests.fixtures.completions import connect
 from tests.fixtures.models import tiny_model
 from tests.fixtures.server import FakeServer, asked, request_key
@@ -137,12 +137,12 @@ Wording = Callable[[int, int, int], str]
 @pytest.mark.parametrize("wording", EXACT, ids=lambda wording: wording.__name__)
 def test_refusals_that_tell_both_lengths_are_understood(wording: Wording) -> None:
     for context, prompt, most in [(512, 28, 512), (4096, 4000, 97), (2048, 2047, 10), (40, 39, 500), (9, 2, 9)]:
-        assert told_lengths(wording(context, prompt, most), most) == Told(context, prompt)
+        assert stated_limits(wording(context, prompt, most), most) == StatedLimits(context, prompt)
 
 
 @pytest.mark.parametrize("wording", VAGUE, ids=lambda wording: wording.__name__)
 def test_what_a_refusal_does_not_tell_is_not_made_up(wording: Wording) -> None:
-    assert told_lengths(wording(512, 28, 500), 500) == Told(512, None)
+    assert stated_limits(wording(512, 28, 500), 500) == StatedLimits(512, None)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from curate.evaluation import Evaluation, evaluate
 from curate.expo import extrapolate
 from curate.finetuning import Finetuning, LoRA, finetune
 from curate.finetuning.lora import merged
-from curate.generators.chat import mode_of, resolve_mode
+from curate.generators.chat import model_mode, tokenizer_mode
 from curate.models import load_tokenizer
 from curate.models.trained_template import recorded_template
 from curate.proxy.training import ProxyTraining
@@ -182,26 +182,26 @@ def test_a_chat_template_that_is_lost_is_missed_and_role_headings_never_take_its
 ) -> None:
     tuned(base, tmp_path / "run", CHAT)
     model = tmp_path / "run" / "model"
-    assert resolve_mode(str(model), "auto") == "chat"
+    assert model_mode(str(model), "auto") == "chat"
     (model / "chat_template.jinja").unlink()
     lost = "was fine-tuned with a chat template that is missing"
     with pytest.raises(InputError, match=lost):
         tuned(str(model), tmp_path / "again", CHAT)
     with pytest.raises(InputError, match=lost):
-        resolve_mode(str(model), "auto")
+        model_mode(str(model), "auto")
     with pytest.raises(InputError, match=lost):
-        mode_of(load_tokenizer(str(model)), "auto")
+        tokenizer_mode(load_tokenizer(str(model)), "auto")
     with pytest.raises(InputError, match=lost):
         evaluate(tmp_path / "run", {"q": _questions()}, Evaluation(generate=False), device="cpu")
-    assert mode_of(load_tokenizer(str(model)), "plain") == "plain"
+    assert tokenizer_mode(load_tokenizer(str(model)), "plain") == "plain"
     with pytest.warns(DataWarning, match="was fine-tuned with template chat and is given plain"):
         tuned(str(model), tmp_path / "other", template="plain")  # which is what it has from here on
-    assert resolve_mode(str(tmp_path / "other" / "model"), "auto") == "plain"
+    assert model_mode(str(tmp_path / "other" / "model"), "auto") == "plain"
 
 
 def test_a_model_that_learned_role_headings_keeps_them(base: str, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
     tuned(str(tmp_path / "bare"), tmp_path / "run", CHAT)
-    assert resolve_mode(str(tmp_path / "run" / "model"), "auto") == "plain"
+    assert model_mode(str(tmp_path / "run" / "model"), "auto") == "plain"
     tuned(str(tmp_path / "run" / "model"), tmp_path / "again", CHAT)
