@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +23,12 @@ from curate.finetuning.data import training_data
 from curate.finetuning.weights import read_weights
 from curate.pipeline import Pipeline
 from curate.reweighters import IRDRO, DynamicLoss, GivenWeights
-
-N = 30
-
-
-def table(n: int = N, **columns: Any) -> pa.Table:
-    base: dict[str, Any] = {
-        "id": [f"r{i}" for i in range(n)],
-        "prompt": [f"What is {i} plus {i % 7}?" for i in range(n)],
-        "completion": [f"{i} + {i % 7} = {i + i % 7}" for i in range(n)],
-    }
-    return pa.table({**base, **columns})
-
-
-def weights_file(path: Path, weights: dict[str, float | None], times: dict[str, int] | None = None) -> Path:
-    drawn = [0 if weight is None else (times or {}).get(name, 1) for name, weight in weights.items()]
-    columns = {"example_id": list(weights), "weight": pa.array(weights.values(), pa.float32()), "times": drawn}
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def drawn(seed: int, n: int = N) -> dict[str, float | None]:
-    """Random weights by id, in a random order."""
-    rng = np.random.default_rng(seed)
-    values = rng.lognormal(0, 1, n).astype(np.float32)
-    return {f"r{i}": float(values[i]) for i in rng.permutation(n)}
-
-
-Call = Callable[..., tuple[int, Any]]
+from tests.fixtures.weights import Call, N, drawn, json_call, table, weights_file
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command with --json in this process: (status, the object on stdout)."""
-
-    def run(*arguments: str | Path) -> tuple[int, Any]:
-        capsys.readouterr()
-        status = main([*map(str, arguments), "--json"])
-        return status, json.loads(capsys.readouterr().out)
-
-    return run
+    return json_call(capsys)
 
 
 # -- which weight a row gets -------------------------------------------------------------------------------------------
@@ -197,77 +161,6 @@ def inputs(tmp_path: Path) -> tuple[Path, Path]:
     """(data, weights) as files."""
     pq.write_table(table(), tmp_path / "data.parquet")
     return tmp_path / "data.parquet", weights_file(tmp_path / "w.parquet", drawn(0) | {"r7": None})
-
-
-def test_what_it_leaves(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -> None:
-    import datasets
-
-    data, weights = inputs
-    out = tmp_path / "out"
-    status, found = call("weigh", data, "--weights", weights, "--out", out)
-    assert status == 0
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "data", "run.json", "tables"]
-    record = json.loads((out / "run.json").read_text())
-    assert record["kind"] == "weighed"
-    assert {name: record[name] for name in ("counts", "weights", "runs", "warnings")} == {
-        name: found[name] for name in ("counts", "weights", "runs", "warnings")
-    }
-    assert found["counts"]["not_drawn"] == 1
-    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
-    assert loaded["weight"] == curate.weigh(data, weights).weights.tolist()
-    kept = pq.read_table(out / "tables" / "weights.parquet")
-    assert kept["times"].to_pylist() == [0 if i == 7 else 1 for i in range(N)]
-    card = (out / "README.md").read_text()
-    assert "--reweighter GivenWeights" in card
-    assert "Rows drawn in no run: 1; in some runs only: 0" in card
-
-
-def test_the_same_again_is_done_and_others_need_fresh(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -> None:
-    data, weights = inputs
-    out = tmp_path / "out"
-    usual = ("weigh", data, "--weights", weights, "--out", out)
-    assert call(*usual)[1]["done_before"] is False
-    before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
-    assert call(*usual)[1]["done_before"] is True
-    status, refused = call(*usual, "--normalize")
-    assert (status, "--fresh" in refused["error"]) == (2, True)
-    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
-    assert call(*usual, "--normalise", "--fresh")[1]["weights"]["mean"] == pytest.approx(1)
-    assert call(*usual, "--fresh")[1]["done_before"] is False
-    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
-
-
-def test_a_row_that_cannot_be_used_is_recorded(tmp_path: Path, call: Call) -> None:
-    answers = [None if i == 3 else cell for i, cell in enumerate(table()["completion"].to_pylist())]
-    pq.write_table(table(completion=answers), tmp_path / "data.parquet")
-    weights = drawn(0)
-    del weights["r3"]
-    usual = ("weigh", tmp_path / "data.parquet", "--weights", weights_file(tmp_path / "w.parquet", weights))
-    assert call(*usual, "--out", tmp_path / "out")[0] == 2
-    assert call(*usual, "--out", tmp_path / "out", "--on-bad-row", "drop")[1]["counts"]["rejected"] == 1
-    (left_out,) = pq.read_table(tmp_path / "out" / "tables" / "rejected.parquet").to_pylist()
-    assert (left_out["row"], left_out["stage"]) == (3, "read")
-    assert pq.read_table(tmp_path / "out" / "data")["id"].to_pylist() == [f"r{i}" for i in range(N) if i != 3]
-
-
-def test_places_and_arguments_that_cannot_serve(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -> None:
-    data, weights = inputs
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    status, refused = call("weigh", data, "--weights", weights, "--out", tmp_path / "mine", "--fresh")
-    assert (status, "notes.txt" in refused["error"]) == (2, True)
-    assert call("weigh", data, "--weights", weights, "--out", tmp_path / "out")[0] == 0
-    status, refused = call("weigh", tmp_path / "out", "--weights", weights, "--out", tmp_path / "out", "--fresh")
-    assert (status, "holds the data itself" in refused["error"]) == (2, True)
-    status, refused = call(
-        "weigh", tmp_path / "out" / "data", "--weights", weights, "--out", tmp_path / "out", "--fresh"
-    )
-    assert (status, "holds the data itself" in refused["error"]) == (2, True)
-    for command in ("inspect", "report"):  # about a split, which this folder has none of
-        status, refused = call(command, tmp_path / "out")
-        assert (status, "not that of a run" in refused["error"]) == (2, True)
-    status, refused = call("weigh", data, "--out", tmp_path / "other")
-    assert (status, "--weights" in refused["error"]) == (2, True)
 
 
 # -- from one run to the next ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from curate.cli.main import main
 from curate.errors import InputError
 from curate.finetuning.metrics import read_metrics
-from curate.storage.records import check_files, file_checksums, peek, read_record, record_text
+from curate.storage import records as module
+from curate.storage.records import (
+    check_files,
+    file_checksums,
+    made_by,
+    own_version,
+    peek,
+    read_record,
+    record_text,
+    versions,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -162,3 +173,18 @@ def test_a_damaged_line_of_metrics_is_named(line: bytes, tmp_path: Path) -> None
     os.mkfifo(path)
     with pytest.raises(InputError, match="is not a file"):
         read_metrics(path)
+
+
+def test_only_installed_packages_are_named() -> None:
+    assert versions(["numpy", "no-such-distribution"]) == {"numpy": metadata.version("numpy")}
+
+
+def test_a_source_tree_has_no_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "versions", lambda packages: {})
+    assert own_version() == "source tree"
+
+
+def test_a_record_of_what_is_made_now_is_json() -> None:
+    record = made_by()
+    assert json.loads(json.dumps(record)) == record
+    assert record["created"].endswith("+00:00")

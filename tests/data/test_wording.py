@@ -1,0 +1,31 @@
+"""Names in messages: short, counted, and with the nearest valid one."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from curate.data.wording import first_line, listed, nearest, nearest_path, short, type_name
+
+
+def test_texts_are_cut_to_one_short_line() -> None:
+    assert short("x" * 40) == "x" * 40
+    assert short("x" * 41) == "x" * 37 + "..."
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert len(type_name(pa.struct([(f"field{k}", pa.int64()) for k in range(100)]))) == 80
+    assert type_name(pa.list_(pa.json_())) == "list<item: JSON>"
+
+
+def test_lists_of_names_say_how_many_there_are() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    many = listed([f"name{k}" for k in range(1_000)])
+    assert many.endswith(", ... (1,000 in all)")
+    assert len(many) < 150
+
+
+def test_the_nearest_name_is_offered_and_a_far_one_is_not(tmp_path: Path) -> None:
+    assert nearest("Promt", ["prompt", "answer"]) == " (did you mean 'prompt'?)"
+    assert nearest("zzz", ["prompt", "answer"]) == ""
+    (tmp_path / "train.jsonl").write_text("")
+    assert nearest_path(tmp_path / "trian.jsonl") == f": did you mean {tmp_path / 'train.jsonl'}?"
+    assert "no file of a similar name" in nearest_path(tmp_path / "zzz")
+    assert f"there is no folder {tmp_path / 'no'}" in nearest_path(tmp_path / "no" / "train.jsonl")
