@@ -1,4 +1,4 @@
-"""Whether a curated set beats the original: paired differences of fine-tuned runs, intervals, tables and a report."""
+"""Compare fine-tuned runs: paired differences with confidence intervals, tables and a report."""
 
 from curate.comparison.compare import Comparison, compare
 from curate.comparison.statistics import DetectableEffect, PairedInterval, detectable_effect, holm, paired_interval

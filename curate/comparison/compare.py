@@ -1,4 +1,4 @@
-"""`compare`: runs of several arms against a baseline, seed by seed and example by example."""
+"""Compare evaluated runs of several arms with a baseline, paired by seed and example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from curate.comparison.cost import arm_facts, settings_notes
-from curate.comparison.differences import adjust, by_label, pooled_and_single
+from curate.comparison.differences import adjust, difference_rows, label_rows
 from curate.comparison.figures import Curve, curves_of
 from curate.comparison.outcomes import Outcome, outcomes
 from curate.comparison.page import write_comparison
@@ -20,10 +20,7 @@ from curate.console.formatting import one_line
 from curate.errors import InputError
 from curate.storage.records import own_version
 
-__all__ = ["CONTROLS", "Comparison", "compare"]
-
-DEFAULT_BASELINE = "original"
-CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM has, chosen otherwise
+CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM, chosen differently
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Comparison:
 
     @property
     def primary(self) -> list[dict[str, Any]]:
-        """The differences that the comparison was made for: one per arm and budget that it was run for."""
+        """The primary differences: one per arm and budget that it was run for."""
         return [each for each in self.record["differences"] if each["primary"]]
 
 
@@ -60,12 +57,12 @@ def compare(
     runs: folders. baseline: arm; None = "original". sets: names of evaluation sets; None = all that every run has.
     warnings: known before the comparison, shown with the result.
     Arms are compared within each budget (equal steps, equal epochs), over the seeds that both have. The primary
-    outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers came out alike; the
-    rest is exploratory. The arm "hard" is also held against each control arm.
+    outcome is the pooled accuracy, or the pooled nll where nothing was generated or all answers agree; the rest is
+    exploratory. The arm "hard" is also compared with each control arm.
     InputError: see `curate.comparison.runs` and `curate.comparison.paired_scores`; and arms without a common seed.
     """
     read, notes = read_runs(runs, sets)
-    name = DEFAULT_BASELINE if baseline is None else baseline
+    name = "original" if baseline is None else baseline
     groups, more = group_runs(read, name)
     used = {run.place: run for members in groups.values() for seeds in members.values() for run in seeds.values()}
     values = collect(list(used.values()))
@@ -80,11 +77,11 @@ def compare(
             pair = _paired(members[arm], members[name], budget, notes)
             named = {"arm": arm, "baseline": name, "budget": budget}
             asked = _asked(groups, arm, budget)
-            for each in pooled_and_single(*pair, values):
+            for each in difference_rows(*pair, values):
                 chief = asked and each["set"] == "pooled" and each["metric"] == primary
                 differences.append({**named, **each, "primary": chief})
             for kind, listed in breakdown.items():
-                listed += [{**named, **each} for each in by_label(*pair, values, kind)]
+                listed += [{**named, **each} for each in label_rows(*pair, values, kind)]
     controls = _against_controls(groups, name, values, notes)
     for primary_too in (True, False):
         adjust([each for each in differences if each["primary"] is primary_too])
@@ -114,7 +111,7 @@ def _against_controls(
     values: dict[Metric, list[SetValues]],
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    """The main arm against each control arm at the same budget, on all sets together."""
+    """The main arm compared with each control arm at the same budget, on all sets together."""
     rows = []
     for budget, members in groups.items():
         main = {} if baseline == MAIN_ARM else members.get(MAIN_ARM, {})
@@ -122,7 +119,7 @@ def _against_controls(
             if control != baseline and set(members.get(control, {})) & set(main):
                 pair = _paired(main, members[control], budget, notes)
                 named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
-                rows += [{**named, **each} for each in pooled_and_single(*pair, values, whole=True)]
+                rows += [{**named, **each} for each in difference_rows(*pair, values, pooled_only=True)]
     return rows
 
 
@@ -133,14 +130,14 @@ def _primary(values: dict[Metric, list[SetValues]], notes: list[str]) -> Metric:
     if len(single) > 1 or "nll" not in values:
         return "accuracy"
     notes.append(
-        f"Every answer of every run came out alike (accuracy {100 * single.pop():.0f} %), which tells no arm from "
-        "another: the primary outcome is the loss on the reference answers (nll)."
+        f"Every answer of every run came out alike (accuracy {100 * single.pop():.0f} %), which cannot distinguish "
+        "the arms: the primary outcome is the loss on the reference answers (nll)."
     )
     return "nll"
 
 
 def _asked(groups: Groups, arm: str, budget: str | None) -> bool:
-    """Whether an arm was run for this budget; one that only met it elsewhere, for the first at which it stands."""
+    """Whether an arm was run for this budget; an arm run for none of its budgets counts at the first."""
     standing = [each for each, members in groups.items() if arm in members]
     own = [each for each in standing if any(run.budget == each for run in groups[each][arm].values())]
     return budget in (own or standing[:1])
@@ -151,21 +148,21 @@ def _paired(
 ) -> tuple[list[ArmRun], list[ArmRun]]:
     """Runs of both arms in the order of their common seeds."""
     common = sorted(set(arm) & set(baseline))
-    one, other = (one_line(next(iter(each.values())).arm) for each in (arm, baseline))
+    arm_name, baseline_name = (one_line(next(iter(each.values())).arm) for each in (arm, baseline))
     if not common:
         raise InputError(
-            f"arms {one!r} (seeds {_listed(arm)}) and {other!r} (seeds {_listed(baseline)}) at {budget_name(budget)} "
-            "have no seed in common; fine-tune both with the same seeds"
+            f"arms {arm_name!r} (seeds {_listed(arm)}) and {baseline_name!r} (seeds {_listed(baseline)}) at "
+            f"{budget_name(budget)} have no seed in common; fine-tune both with the same seeds"
         )
     if set(arm) != set(baseline):
         notes.append(
-            f"{one} has seeds {_listed(arm)} and {other} {_listed(baseline)} at {budget_name(budget)}: their "
-            f"difference is over the seeds both have ({_listed(common)})."
+            f"{arm_name} has seeds {_listed(arm)} and {baseline_name} {_listed(baseline)} at {budget_name(budget)}: "
+            f"their difference is over the seeds both have ({_listed(common)})."
         )
     if len(common) == 1:
         notes.append(
-            "Where two arms share one seed, how much seeds differ is unknown: the intervals are over examples only, "
-            "the truth is less certain than they say, and there is no verdict."
+            "Where two arms share one seed, the variance between seeds is unknown: the intervals are over examples "
+            "only, too narrow, and there is no verdict."
         )
     return [arm[each] for each in common], [baseline[each] for each in common]
 
@@ -194,7 +191,7 @@ def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
 
 
 def _scores(groups: Groups, values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
-    """What every arm scored: the mean over its seeds, each seed's own, and their standard deviation."""
+    """Scores of every arm: the mean over its seeds, each seed's score, and their standard deviation."""
     rows = []
     for budget, members in groups.items():
         for arm, by_seed in members.items():

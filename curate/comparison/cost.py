@@ -1,4 +1,4 @@
-"""What an arm cost: steps, tokens, seconds and arithmetic of its runs, and of the curation before them."""
+"""Cost of each arm (steps, tokens, seconds, FLOPs, curation), and settings in which runs differ."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 
 from curate.comparison.runs import ArmRun, Groups, budget_name
 from curate.console.formatting import one_line
-
-__all__ = ["arm_facts", "settings_notes"]
 
 _MEANS = ("steps", "epochs", "rows_seen", "tokens", "completion_tokens", "seconds", "flops", "gradients_per_step")
 _CURATION = ("seconds", "tokens", "proxy_parameters", "requests", "generated_tokens")
@@ -31,11 +29,11 @@ def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict
         reference = facts[baseline]
         for arm, row in facts.items():
             wanted = (arm, budget, "pooled", metric)
-            found = [each for each in differences if tuple(each[key] for key in _OF_ROW) == wanted]
+            pooled = [each for each in differences if tuple(each[key] for key in _OF_ROW) == wanted]
             gain = None
-            if found:
-                sign = -1 if found[0]["metric"] == "nll" else 1
-                gain = sign * found[0]["difference"]
+            if pooled:
+                sign = -1 if pooled[0]["metric"] == "nll" else 1
+                gain = sign * pooled[0]["difference"]
             rows.append(
                 {
                     "arm": arm,
@@ -51,16 +49,16 @@ def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict
 
 
 def _facts(runs: list[ArmRun]) -> dict[str, Any]:
-    known = {name: [run.number(name) for run in runs] for name in (*_MEANS, "loss_last")}
+    numbers = {name: [run.number(name) for run in runs] for name in (*_MEANS, "loss_last")}
     means = {
         name: float(np.mean([value for value in values if value is not None]))
         if None not in values and np.isfinite(np.array(values, float)).all()
         else None
-        for name, values in known.items()
+        for name, values in numbers.items()
     }
     curation = max(
         (run.record["curation"] for run in runs if run.record.get("curation")),
-        key=lambda each: each.get("seconds") or 0,  # a later run may have found all of it in the cache
+        key=lambda each: each.get("seconds") or 0,  # later runs may have read it from the cache
         default=None,
     )
     spent = curation or {}
@@ -81,30 +79,30 @@ def _ratio(value: float | None, by: float | None, unit: float = 1.0) -> float | 
 
 
 def settings_notes(groups: Groups, baseline: str) -> list[str]:
-    """Where runs differ in more than their data: between arms, and within one; arms that differ alike on one line."""
+    """Settings in which runs differ, between arms and within one; arms that differ alike share a line."""
     notes: list[str] = []
-    mixed: dict[str, list[str]] = {}
-    others: dict[str, list[str]] = {}
+    within_arms: dict[str, list[str]] = {}
+    between_arms: dict[str, list[str]] = {}
     for budget, members in groups.items():
         reference = _settings(next(iter(members[baseline].values())))
         for arm, runs in members.items():
             every = [_settings(run) for run in runs.values()]
-            for found, into, where in (
-                (_differing(every[0], *every[1:]), mixed, f" at {budget_name(budget)}"),
-                (_differing(reference, every[0]), others, ""),
+            for keys_differing, into, where in (
+                (_differing(every[0], *every[1:]), within_arms, f" at {budget_name(budget)}"),
+                (_differing(reference, every[0]), between_arms, ""),
             ):
-                if found:
-                    into.setdefault(_named(found) + where, []).append(one_line(arm))
+                if keys_differing:
+                    into.setdefault(_named(keys_differing) + where, []).append(one_line(arm))
         devices = {str(run.record["training"].get("device")) for runs in members.values() for run in runs.values()}
         if len(devices) > 1:
             notes.append(
                 f"The runs used different devices ({', '.join(sorted(devices))}): do not compare their seconds."
             )
-    within = [f"The runs within {_arms(arms)} differ in {keys}." for keys, arms in mixed.items()]
+    within = [f"The runs within {_arms(arms)} differ in {keys}." for keys, arms in within_arms.items()]
     between = [
         f"A{_arms(arms)[1:]} differ{'s' if len(set(arms)) == 1 else ''} from {one_line(baseline)} in more than "
         f"the data: {keys}."
-        for keys, arms in others.items()
+        for keys, arms in between_arms.items()
     ]
     return [*within, *between, *notes]
 
@@ -122,20 +120,22 @@ def _settings(run: ArmRun) -> dict[str, Any]:
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, item in value.items():
-        found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
-def _differing(first: dict[str, Any], *others: dict[str, Any]) -> list[str]:
-    """Settings that differ; a part that is another one altogether (`use`) by its own name, not by all it is made of."""
-    keys = sorted({key for each in (first, *others) for key in each})
-    found = [key for key in keys if any(other.get(key) != first.get(key) for other in others)]
+def _differing(first: dict[str, Any], *rest: dict[str, Any]) -> list[str]:
+    """Names of settings that differ; a component of another class (`use`) by its own name instead of its fields."""
+    keys = sorted({key for each in (first, *rest) for key in each})
+    differing = [key for key in keys if any(settings.get(key) != first.get(key) for settings in rest)]
     other_kinds = sorted(
-        key.removesuffix(".use") for key in found if key.endswith(".use")
+        key.removesuffix(".use") for key in differing if key.endswith(".use")
     )  # the whole before its parts
-    return list(dict.fromkeys(next((kind for kind in other_kinds if key.startswith(f"{kind}.")), key) for key in found))
+    return list(
+        dict.fromkeys(next((kind for kind in other_kinds if key.startswith(f"{kind}.")), key) for key in differing)
+    )
 
 
 def _named(keys: list[str]) -> str:

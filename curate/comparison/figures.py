@@ -1,4 +1,4 @@
-"""The plots of the comparison's page, as plotly figures in plain dictionaries."""
+"""Plots of the comparison page, as plotly figures in plain dictionaries."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from curate.report.figures import GREY, HARD, framed, rounded
 from curate.types import Float64Array
 
 MOST_DRAWN = 16  # rows of one forest plot
-BETTER = "#2a9079"
+_BETTER = "#2a9079"
 _COLORS = (HARD, "#3a83c5", "#2a9079", "#a8791c", "#7f6fd0", "#c2437f", "#5b8c2a", "#996644")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
 _VERDICTS = {
-    "better": (BETTER, "circle"),
+    "better": (_BETTER, "circle"),
     "worse": (HARD, "square"),
     "no evidence": (GREY, "circle-open"),
     "one seed": (GREY, "diamond-open"),
@@ -42,8 +42,8 @@ class Curve:
 
 def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]:
     """Color and dash of each arm, the same in every plot; the baseline is grey."""
-    others = [arm for arm in arms if arm != baseline]
-    palette = {arm: (_COLORS[k % len(_COLORS)], _DASHES[k % len(_DASHES)]) for k, arm in enumerate(others)}
+    compared = [arm for arm in arms if arm != baseline]
+    palette = {arm: (_COLORS[k % len(_COLORS)], _DASHES[k % len(_DASHES)]) for k, arm in enumerate(compared)}
     return {baseline: (GREY, "solid"), **palette}
 
 
@@ -95,14 +95,14 @@ def _intervals(rows: Sequence[dict[str, Any]], scale: int = 1) -> tuple[list[flo
 
 
 def curves_of(groups: Groups) -> tuple[Curve, ...]:
-    found = []
+    result = []
     for budget, members in groups.items():
         for arm, runs in members.items():
             for seed, run in sorted(runs.items()):
                 tokens, loss, norm = (_column(run.metrics, name) for name in ("tokens", "loss", "gradient_norm"))
                 if len(tokens):
-                    found.append(Curve(arm, budget, seed, *(_shortened(each) for each in (tokens, loss, norm))))
-    return tuple(found)
+                    result.append(Curve(arm, budget, seed, *(_shortened(each) for each in (tokens, loss, norm))))
+    return tuple(result)
 
 
 def _column(lines: Sequence[Mapping[str, Any]], name: str) -> Float64Array:
@@ -115,14 +115,14 @@ def _shortened(values: Float64Array) -> Float64Array:
     return np.array([part.mean() for part in np.array_split(values, _POINTS)])
 
 
-def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
+def curves(runs: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]]) -> dict[str, Any]:
     """One line per run over the tokens it had seen. which: "loss" or "gradient_norm"."""
     data = []
     seen: set[str] = set()
-    for curve in found:
+    for curve in runs:
         values: Float64Array = curve.loss if which == "loss" else curve.gradient_norm
-        known = np.isfinite(values) & np.isfinite(curve.tokens)
-        if not known.any():
+        finite = np.isfinite(values) & np.isfinite(curve.tokens)
+        if not finite.any():
             continue
         color, dash = colors[curve.arm]
         data.append(
@@ -132,8 +132,8 @@ def curves(found: Sequence[Curve], which: str, colors: dict[str, tuple[str, str]
                 "name": plot_text(curve.arm, 30),
                 "legendgroup": plot_text(curve.arm, 30),
                 "showlegend": curve.arm not in seen,
-                "x": curve.tokens[known].tolist(),
-                "y": rounded(values[known]),
+                "x": curve.tokens[finite].tolist(),
+                "y": rounded(values[finite]),
                 "line": {"color": color, "width": 1.6, "dash": dash},
                 "opacity": 0.85,
                 "hovertemplate": f"{plot_text(curve.arm, 30)}, seed {curve.seed}<br>%{{x:,}} tokens: %{{y:.4f}}"

@@ -1,4 +1,4 @@
-"""Examples that one arm gets right and the other wrong, seed after seed: what a difference is made of."""
+"""Examples that an arm wins and loses against the baseline."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from curate.comparison.paired_scores import Metric, SetValues, taken
+from curate.comparison.paired_scores import Metric, SetValues, take_ids
 from curate.comparison.runs import ArmRun, Groups
 
-__all__ = ["Example", "Outcome", "outcomes"]
-
-SHOWN = 5  # examples won, and lost, for each arm
+_SHOWN = 5  # examples won, and lost, for each arm
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question with what the two arms made of it in runs of one seed; scores are means over seeds."""
+    """One question with the completions of both arms from one seed; scores are means over seeds."""
 
     set: str
     identity: str
@@ -52,71 +50,78 @@ class Outcome:
 def outcomes(
     groups: Groups, baseline: str, values: dict[Metric, list[SetValues]], metric: Metric
 ) -> tuple[Outcome, ...]:
-    found = []
+    result = []
     for budget, members in groups.items():
         for arm in members:
             if arm != baseline:
                 common = sorted(set(members[arm]) & set(members[baseline]))
                 pair = [members[arm][seed] for seed in common], [members[baseline][seed] for seed in common]
-                found.append(_outcome(arm, budget, metric, values[metric], *pair))
-    return tuple(found)
+                result.append(_outcome(arm, budget, metric, values[metric], *pair))
+    return tuple(result)
 
 
 def _outcome(
-    arm: str, budget: str | None, metric: Metric, sets: list[SetValues], runs: list[ArmRun], others: list[ArmRun]
+    arm: str,
+    budget: str | None,
+    metric: Metric,
+    sets: list[SetValues],
+    arm_runs: list[ArmRun],
+    baseline_runs: list[ArmRun],
 ) -> Outcome:
     won = lost = drawn = 0
     ranked: dict[bool, list[tuple[float, SetValues, int]]] = {True: [], False: []}
-    for each in sets:
-        mine, theirs = each.table(runs).mean(axis=0), each.table(others).mean(axis=0)
+    for values in sets:
+        arm_means, baseline_means = values.table(arm_runs).mean(axis=0), values.table(baseline_runs).mean(axis=0)
         if metric == "accuracy":
-            up, down = (mine > 0.5) & (theirs <= 0.5), (theirs > 0.5) & (mine <= 0.5)
-            gain = mine - theirs
+            up, down = (arm_means > 0.5) & (baseline_means <= 0.5), (baseline_means > 0.5) & (arm_means <= 0.5)
+            gain = arm_means - baseline_means
         else:
-            up, down = mine < theirs, mine > theirs
-            gain = theirs - mine
+            up, down = arm_means < baseline_means, arm_means > baseline_means
+            gain = baseline_means - arm_means
         won, lost, drawn = won + int(up.sum()), lost + int(down.sum()), drawn + int((~up & ~down).sum())
         for side, mask in ((True, up), (False, down)):
             rows = np.flatnonzero(mask)
-            order = rows[np.argsort(-np.abs(gain[rows]), kind="stable")][:SHOWN]
-            ranked[side] += [(float(abs(gain[row])), each, int(row)) for row in order]
+            order = rows[np.argsort(-np.abs(gain[rows]), kind="stable")][:_SHOWN]
+            ranked[side] += [(float(abs(gain[row])), values, int(row)) for row in order]
     shown = {
         side: tuple(
-            _example(each, row, runs, others, up=side)
-            for _, each, row in sorted(listed, key=lambda item: -item[0])[:SHOWN]
+            _example(values, row, arm_runs, baseline_runs, up=side)
+            for _, values, row in sorted(listed, key=lambda item: -item[0])[:_SHOWN]
         )
         for side, listed in ranked.items()
     }
     return Outcome(arm, budget, metric, won, lost, drawn, shown[True], shown[False])
 
 
-def _example(values: SetValues, row: int, runs: list[ArmRun], others: list[ArmRun], *, up: bool) -> Example:
-    mine, theirs = values.table(runs)[:, row], values.table(others)[:, row]
+def _example(values: SetValues, row: int, arm_runs: list[ArmRun], baseline_runs: list[ArmRun], *, up: bool) -> Example:
+    arm_scores, baseline_scores = values.table(arm_runs)[:, row], values.table(baseline_runs)[:, row]
     sign = (1 if up else -1) * (-1 if values.metric == "nll" else 1)
-    telling = int(np.argmax(sign * (mine - theirs)))  # the seed in which the two differ as they do on the whole
+    chosen = int(
+        np.argmax(sign * (arm_scores - baseline_scores))
+    )  # the seed whose difference is largest in that direction
     identity = values.ids[row]
-    fields, other = (_cells(each[telling], values.name, identity) for each in (runs, others))
+    arm_fields, baseline_fields = (_cells(each[chosen], values.name, identity) for each in (arm_runs, baseline_runs))
     return Example(
         set=values.name,
         identity=identity,
-        level=fields.get("level"),
-        source=fields.get("source"),
-        question=str(fields.get("question") or ""),
-        answer=str(fields.get("answer") or ""),
-        arm_score=float(mine.mean()),
-        baseline_score=float(theirs.mean()),
-        arm_completion=_completion(fields, right=up),
-        baseline_completion=_completion(other, right=not up),
+        level=arm_fields.get("level"),
+        source=arm_fields.get("source"),
+        question=str(arm_fields.get("question") or ""),
+        answer=str(arm_fields.get("answer") or ""),
+        arm_score=float(arm_scores.mean()),
+        baseline_score=float(baseline_scores.mean()),
+        arm_completion=_completion(arm_fields, right=up),
+        baseline_completion=_completion(baseline_fields, right=not up),
     )
 
 
 def _cells(run: ArmRun, name: str, identity: str) -> dict[str, Any]:
-    cells: dict[str, Any] = taken(run.evaluations[name].rows, [identity]).to_pylist()[0]
+    cells: dict[str, Any] = take_ids(run.evaluations[name].rows, [identity]).to_pylist()[0]
     return cells
 
 
 def _completion(cells: dict[str, Any], *, right: bool) -> str | None:
-    """Of several samples one whose verdict is the one that tells."""
+    """The first sample with this verdict, else the first."""
     completions, verdicts = cells.get("completions") or [], cells.get("verdicts") or []
     for text, verdict in zip(completions, verdicts, strict=False):
         if (verdict == "right") is right:

@@ -1,4 +1,4 @@
-"""The page of a comparison: one self-contained file, by the template engine and the rules of `curate.report`."""
+"""Render a comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from curate.report.run_page import rendered
 from curate.storage.atomic import publish_file
 from curate.storage.places import check_place
 
-__all__ = ["check_report", "comparison_page", "write_comparison"]
-
-MOST_BARS = 4  # plots by level, and by source
+_MOST_BARS = 4  # plots by level, and by source
 _NAMES = {"accuracy": "Accuracy", "nll": "Loss on the reference answers"}
 
 
@@ -36,9 +34,9 @@ def write_comparison(
 
 
 def check_report(path: Path) -> None:
-    """InputError where no page can be written, before anything is computed."""
+    """Raise InputError if no page can be written there, before anything is computed."""
     if path.suffix != ".html" or path.is_dir():
-        raise InputError(f"--out {path} is no page; give a name that ends in .html")
+        raise InputError(f"--out {path} is not a page; give a name that ends in .html")
     check_place(path)
 
 
@@ -110,7 +108,7 @@ def _breakdown(
     drawn: list[dict[str, str]] = []
     for name in list(dict.fromkeys(each["set"] for each in rows)):
         chosen = [each for each in rows if (each["set"], each["metric"], each["budget"]) == (name, metric, budget)]
-        if chosen and len(drawn) < MOST_BARS:
+        if chosen and len(drawn) < _MOST_BARS:
             plot = f"plot-{kind}-{len(drawn)}"
             plots[plot] = figures.bars(chosen, label, record["baseline"], colors)
             drawn.append({"set": name, "plot": plot})
@@ -118,7 +116,7 @@ def _breakdown(
 
 
 def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for number, budget in enumerate(dict.fromkeys(each.budget for each in curves)):
         part = [each for each in curves if each.budget == budget]
         row: dict[str, Any] = {"budget": budget}
@@ -129,20 +127,20 @@ def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: 
             if figure["data"]:
                 plots[name] = figure
         if row["loss"]:
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
-def _outcome(found: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome) -> dict[str, Any]:
     return {
-        "arm": found.arm,
-        "budget": found.budget,
-        "won": found.won,
-        "lost": found.lost,
-        "drawn": found.drawn,
+        "arm": outcome.arm,
+        "budget": outcome.budget,
+        "won": outcome.won,
+        "lost": outcome.lost,
+        "drawn": outcome.drawn,
         "sides": [
-            {"name": "won", "examples": [_example(each, found.metric) for each in found.gains]},
-            {"name": "lost", "examples": [_example(each, found.metric) for each in found.losses]},
+            {"name": "won", "examples": [_example(each, outcome.metric) for each in outcome.gains]},
+            {"name": "lost", "examples": [_example(each, outcome.metric) for each in outcome.losses]},
         ],
     }
 

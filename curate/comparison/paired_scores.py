@@ -1,4 +1,4 @@
-"""What all runs scored on each evaluation set, side by side: one column per example, the same for every run."""
+"""Scores of all runs on each evaluation set, aligned by example."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from curate.comparison.runs import ArmRun
 from curate.console.formatting import one_line
 from curate.errors import InputError
 from curate.types import BoolArray, Float64Array, IntArray
-
-__all__ = ["Metric", "SetValues", "collect", "taken"]
 
 Metric = Literal["accuracy", "nll"]
 _METRICS: tuple[Metric, ...] = ("accuracy", "nll")
@@ -47,12 +45,12 @@ class SetValues:
 
 
 def collect(runs: Sequence[ArmRun]) -> dict[Metric, list[SetValues]]:
-    """The sets by metric, for metrics that the runs have; examples that every run measured.
+    """Sets by metric, for the metrics that the runs have, restricted to examples that every run measured.
 
     InputError: examples of a set that the runs do not share, a metric that one run has and another lacks, a value that
     is not finite, token counts that differ.
     """
-    found: dict[Metric, list[SetValues]] = {}
+    sets: dict[Metric, list[SetValues]] = {}
     for name in runs[0].evaluations:
         tables = {run.place: _sorted(run, name) for run in runs}
         common = set.intersection(*(set(table["example_id"].to_pylist()) for table in tables.values()))
@@ -60,14 +58,14 @@ def collect(runs: Sequence[ArmRun]) -> dict[Metric, list[SetValues]]:
             raise InputError(f"the runs share no example of {one_line(name)!r}; evaluate all of them on the same file")
         ids = sorted(common)
         total = max(len(table) for table in tables.values())
-        tables = {place: taken(table, ids) for place, table in tables.items()}
+        tables = {place: take_ids(table, ids) for place, table in tables.items()}
         for metric in _METRICS:
             values = _values(name, metric, ids, tables, total)
             if values is not None:
-                found.setdefault(metric, []).append(values)
-    if not found:
-        raise InputError("the evaluations hold neither accuracy nor nll; run `curate evaluate` again")
-    return found
+                sets.setdefault(metric, []).append(values)
+    if not sets:
+        raise InputError("the evaluations hold neither accuracy nor nll; rerun `curate evaluate`")
+    return sets
 
 
 def _sorted(run: ArmRun, name: str) -> pa.Table:
@@ -78,7 +76,7 @@ def _sorted(run: ArmRun, name: str) -> pa.Table:
     return table
 
 
-def taken(table: pa.Table, ids: Sequence[str]) -> pa.Table:
+def take_ids(table: pa.Table, ids: Sequence[str]) -> pa.Table:
     """The rows with these ids, in their order."""
     places = {each: row for row, each in enumerate(table["example_id"].to_pylist())}
     return table.take([places[each] for each in ids])
@@ -105,10 +103,10 @@ def _values(name: str, metric: Metric, ids: list[str], tables: dict[str, pa.Tabl
                 f"{place}/evaluation/{name}: {metric} of example {one_line(ids[wrong[0]])} is not a finite number; "
                 "the run may have diverged: fine-tune it again or leave it out"
             )
-    kept = np.all([np.isfinite(column) for column in columns.values()], axis=0)
-    if kept.sum() < 2:
+    measured = np.all([np.isfinite(column) for column in columns.values()], axis=0)
+    if measured.sum() < 2:
         raise InputError(f"the runs share fewer than two measured examples of {one_line(name)!r}; evaluate more rows")
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(measured)
     first = next(iter(tables.values())).take(rows)
     weights = None if metric == "accuracy" else _tokens(name, tables, rows)
     return SetValues(
@@ -129,11 +127,11 @@ def _tokens(name: str, tables: dict[str, pa.Table], rows: IntArray) -> Float64Ar
         for place, table in tables.items()
     }
     place, tokens = next(iter(counts.items()))
-    for other, each in counts.items():
-        if not np.array_equal(each, tokens):
+    for other_place, other_tokens in counts.items():
+        if not np.array_equal(other_tokens, tokens):
             raise InputError(
-                f"{place} and {other} count the tokens of the answers of {one_line(name)!r} differently; evaluate both "
-                "with the same tokenizer and length"
+                f"{place} and {other_place} count the tokens of the answers of {one_line(name)!r} differently; "
+                "evaluate both with the same tokenizer and length"
             )
     if not (tokens > 0).all():
         raise InputError(f"{place}/evaluation/{name}: an example with an nll has no tokens; evaluate it again")
@@ -141,7 +139,7 @@ def _tokens(name: str, tables: dict[str, pa.Table], rows: IntArray) -> Float64Ar
 
 
 def _labels(table: pa.Table, column: str) -> list[str | None] | None:
-    """None for a column that is absent or says the same of every row."""
+    """Labels of a column; None if it is absent or constant."""
     if column not in table.column_names:
         return None
     labels: list[str | None] = table[column].to_pylist()

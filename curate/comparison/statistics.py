@@ -1,4 +1,4 @@
-"""Is one arm better than another, and how sure is that: paired differences over seeds and evaluation examples.
+"""Confidence intervals of paired differences over seeds and examples.
 
 Runs of two arms with the same seeds answer the same examples, so every difference d[s, i] belongs to a seed and to an
 example, and both are a sample: other seeds would have trained other models, other examples would have been asked.
@@ -32,14 +32,6 @@ import numpy.typing as npt
 from curate.comparison.variance import Spread, Tables, Weights, spread_of
 from curate.errors import InputError
 from curate.types import Float64Array
-
-__all__ = [
-    "DetectableEffect",
-    "PairedInterval",
-    "detectable_effect",
-    "holm",
-    "paired_interval",
-]
 
 _NODES = 200  # quantiles that stand for the distribution of a variance; doubling them moves no interval by 2 %
 _OUTER = 24
@@ -260,13 +252,13 @@ def _effect_found(of_seeds: float, shared: float, design: Spread, level: float, 
     seen = of_seeds / _possible(design.count, _OUTER)  # the estimates of the seeds' part that runs would give
     needed = _half_widths(seen, shared, design, level)
 
-    def found(effect: float) -> float:
+    def probability(effect: float) -> float:
         return float((ndtr((effect - needed) / deviation) + ndtr((-effect - needed) / deviation)).mean())
 
     low, high = 0.0, deviation
-    while found(high) < power:
+    while probability(high) < power:
         high *= 2
     for _ in range(48):
         middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) < power else (low, middle)
+        low, high = (middle, high) if probability(middle) < power else (low, middle)
     return high

@@ -1,4 +1,4 @@
-"""Differences in plain words and with their units: what a person reads first."""
+"""Sentences and formatted numbers that state the result of a comparison."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from typing import Any
 from curate.comparison.runs import MAIN_ARM, budget_name
 from curate.console.formatting import MISSING, count, one_line, real
 
-__all__ = [
-    "UNITS",
-    "against",
-    "amount",
-    "brief",
-    "detectable",
-    "headline",
-    "interval",
-    "relative",
-    "sentence",
-    "signed",
-    "value",
-]
-
 UNITS = {"accuracy": "points", "nll": "nats per token"}
 _NOUNS = {"accuracy": "accuracy", "nll": "loss on the reference answers"}
-_FEWEST_SEEDS = 3  # below, their spread is too uncertain to say what could have been found
+_FEWEST_SEEDS = 3  # with fewer, the detectable difference is too uncertain
 _LEVEL = 0.05  # of p after correction, beside 95 % intervals
 
 
@@ -40,11 +26,11 @@ def signed(metric: str, number: Any) -> str:
         return MISSING
     text = f"{100 * number:+.1f}" if metric == "accuracy" else f"{number:+.4f}"
     if not text.strip("+-0."):
-        text = text.lstrip("+-")  # nothing that shows has no sign
+        text = text.lstrip("+-")  # a number that rounds to zero has no sign
     return text.replace("-", "−")
 
 
-def amount(metric: str, number: Any) -> str:
+def _amount(metric: str, number: Any) -> str:
     """The size of a difference, with its unit."""
     return MISSING if real(number) is None else f"{signed(metric, abs(number)).lstrip('+')} {UNITS[metric]}"
 
@@ -54,7 +40,7 @@ def interval(metric: str, row: dict[str, Any]) -> str:
 
 
 def detectable(metric: str, row: dict[str, Any]) -> str:
-    """What could have been detected: 3.1 (points); none where that is more than there is, – where it is unknown."""
+    """The detectable difference: 3.1 (points); none if it exceeds the possible range, – if unknown."""
     if row["detectable"] is None:
         return MISSING if row["seeds"] == 1 else "none"
     return signed(metric, row["detectable"]).lstrip("+")
@@ -71,12 +57,12 @@ def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
     ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
     metric = record["primary"]["metric"]
     controls = [against(each) for each in record["against_controls"] if each["metric"] == metric]
-    lead = " ".join([sentence(ordered[0], len(rows)), *_lengths(record, ordered)])
-    return _title(ordered[0], len(rows)), [lead, *controls, *map(brief, ordered[1:])]
+    lead = " ".join([_sentence(ordered[0], len(rows)), *_lengths(record, ordered)])
+    return _title(ordered[0], len(rows)), [lead, *controls, *map(_brief, ordered[1:])]
 
 
 def _lengths(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    """A sentence where arms of no budget were not trained equally long: then it is not their data alone that differ."""
+    """A sentence if arms without a budget differ in steps, so that not only their data differ."""
     steps = {arm["arm"]: arm["steps"] for arm in record["arms"] if arm["budget"] is None}
     baseline = steps.get(record["baseline"])
     unlike = [
@@ -87,24 +73,24 @@ def _lengths(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     if baseline is None or not unlike:
         return []
     return [
-        f"But {', '.join(unlike)} and {one_line(record['baseline'], 40)} {baseline:,.4g}: what more steps do and what "
-        "other data do cannot be told apart here; fine-tune with --budget steps and the same --steps."
+        f"But {', '.join(unlike)} and {one_line(record['baseline'], 40)} {baseline:,.4g}: the effect of more "
+        "steps and that of other data cannot be separated; fine-tune with --budget steps and the same --steps."
     ]
 
 
 def _title(row: dict[str, Any], family: int) -> str:
     arm, baseline = one_line(row["arm"], 40), one_line(row["baseline"], 40)
     if row["verdict"] == "one seed":
-        found = f"{signed(row['metric'], row['difference'])} {UNITS[row['metric']]}"
-        return f"One seed is no verdict: {arm} against {baseline}, {found}"
+        claim = f"{signed(row['metric'], row['difference'])} {UNITS[row['metric']]}"
+        return f"One seed is no verdict: {arm} against {baseline}, {claim}"
     if row["verdict"] == "no evidence":
         return f"No evidence that {arm} differs from {baseline}"
-    found = f"{arm} {_verb(row)} {baseline} by {amount(row['metric'], row['difference'])}"
-    return f"{found}, but as one of {family} comparisons that may be chance" if _chance(row, family) else found
+    claim = f"{arm} {_verb(row)} {baseline} by {_amount(row['metric'], row['difference'])}"
+    return f"{claim}, but among {family} comparisons that may be chance" if _chance(row, family) else claim
 
 
 def _chance(row: dict[str, Any], family: int) -> bool:
-    """Whether the difference is told from zero alone, but not together with the others that it was picked from."""
+    """Whether the difference is significant alone, but not after correction for the number of primary outcomes."""
     return family > 1 and bool(row["p_holm"] >= _LEVEL)
 
 
@@ -112,8 +98,8 @@ def _verb(row: dict[str, Any]) -> str:
     return "beats" if row["verdict"] == "better" else "is worse than"
 
 
-def sentence(row: dict[str, Any], family: int) -> str:
-    """One difference with everything needed to judge it. family: how many outcomes it was picked from."""
+def _sentence(row: dict[str, Any], family: int) -> str:
+    """One difference with its design, means, interval and p. family: number of primary outcomes."""
     metric = row["metric"]
     arm, baseline = one_line(row["arm"], 40), one_line(row["baseline"], 40)
     seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
@@ -127,34 +113,33 @@ def sentence(row: dict[str, Any], family: int) -> str:
         numbers += f", relative {relative(row['relative'])} ({between})"
     if row["verdict"] == "one seed":
         return (
-            f"{arm} against {baseline} in {_NOUNS[metric]} ({design}): {numbers}. How much seeds differ is unknown; "
-            f"run {_FEWEST_SEEDS} seeds or more."
+            f"{arm} against {baseline} in {_NOUNS[metric]} ({design}): {numbers}. The variance between seeds is "
+            f"unknown; run {_FEWEST_SEEDS} seeds or more."
         )
     if row["verdict"] == "no evidence":
         return f"There is no evidence that {arm} changes the {_NOUNS[metric]} ({design}): {numbers}. {_power(row)}"
     text = f"{arm} {_verb(row)} {baseline} in {_NOUNS[metric]} ({design}): {numbers}."
     if family > 1:
         text += f" For all {family} such comparisons together (Holm), p = {row['p_holm']:.2g}"
-        text += ": one of so many may come out like this by chance." if _chance(row, family) else "."
+        text += ": among so many, one may look like this by chance." if _chance(row, family) else "."
     return text
 
 
 def _power(row: dict[str, Any]) -> str:
     if row["detectable"] is None:
-        return "This design could not have told any difference from zero with some reliability."
+        return "This design could not have detected any difference reliably."
     if row["seeds"] < _FEWEST_SEEDS:
-        return f"With {row['seeds']} seeds it is hardly known what could have been found; run {_FEWEST_SEEDS} or more."
-    return (
-        f"Four times in five this design would have found a difference of {amount(row['metric'], row['detectable'])}."
-    )
+        few = f"With {row['seeds']} seeds the detectable difference is too uncertain to state"
+        return f"{few}; run {_FEWEST_SEEDS} or more."
+    return f"With 80\u00a0% power this design detects a difference of {_amount(row['metric'], row['detectable'])}."
 
 
 def against(row: dict[str, Any]) -> str:
-    """The difference to another arm than the baseline of the comparison, in a line."""
-    return brief({**row, "arm": f"{row['arm']} against {row['baseline']}"})
+    """The difference to an arm other than the baseline, in a line."""
+    return _brief({**row, "arm": f"{row['arm']} against {row['baseline']}"})
 
 
-def brief(row: dict[str, Any]) -> str:
+def _brief(row: dict[str, Any]) -> str:
     """One difference in a line."""
     metric = row["metric"]
     numbers = f"{signed(metric, row['difference'])} {UNITS[metric]} ({interval(metric, row)})"

@@ -1,4 +1,4 @@
-"""Where the variance of a paired difference comes from: seeds, examples and what is left."""
+"""Variance components of a paired difference: seeds, examples and residual."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import numpy.typing as npt
 from curate.errors import InputError
 from curate.types import Float64Array
 
-__all__ = ["Spread", "Table", "Tables", "Weights", "paired_tables", "spread_of"]
-
-Float64Array = Float64Array
 Table = npt.ArrayLike  # (S, n): one row per seed, one column per example
 Tables = Table | Sequence[Table]  # one, or one per evaluation set
 Weights = npt.ArrayLike | Sequence[npt.ArrayLike] | None  # (n,), or one per evaluation set
@@ -56,37 +53,43 @@ def paired_tables(
     if len(arms) != len(baselines):
         raise InputError(f"the arm has {len(arms)} sets and the baseline {len(baselines)}; give both the same sets")
     if weights is None:
-        masses = [np.ones(each.shape[1]) for each in arms]
+        example_weights = [np.ones(each.shape[1]) for each in arms]
     else:
         listed = [weights] if len(arms) == 1 and np.ndim(weights) == 1 else weights  # type: ignore[arg-type]
-        masses = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
+        example_weights = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
     pairs = []
-    for one, other, mass in zip(arms, baselines, masses, strict=True):
-        if one.shape != other.shape or one.shape[0] != arms[0].shape[0] or mass.shape != one.shape[1:]:
+    for arm_values, baseline_values, weight in zip(arms, baselines, example_weights, strict=True):
+        if (
+            arm_values.shape != baseline_values.shape
+            or arm_values.shape[0] != arms[0].shape[0]
+            or weight.shape != arm_values.shape[1:]
+        ):
             raise InputError(
-                f"values of shape {one.shape} and {other.shape} with {mass.shape} weights cannot be paired; give "
-                "every set the same seeds, and both arms the same examples"
+                f"values of shape {arm_values.shape} and {baseline_values.shape} with {weight.shape} weights cannot be "
+                "paired; give every set the same seeds, and both arms the same examples"
             )
-        if one.shape[0] < 1 or one.shape[1] < 2:
-            raise InputError(f"{one.shape[1]} examples of {one.shape[0]} seeds are too few; give at least 2 examples")
-        if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        if arm_values.shape[0] < 1 or arm_values.shape[1] < 2:
+            raise InputError(
+                f"{arm_values.shape[1]} examples of {arm_values.shape[0]} seeds are too few; give at least 2 examples"
+            )
+        if not (np.isfinite(arm_values).all() and np.isfinite(baseline_values).all()):
             raise InputError("a value is not finite; leave out the examples that were not measured in every run")
-        if not (np.isfinite(mass).all() and (mass > 0).all()):
+        if not (np.isfinite(weight).all() and (weight > 0).all()):
             raise InputError("a weight is not a positive number; leave out examples without tokens")
-        pairs.append(np.stack([one, other]))
+        pairs.append(np.stack([arm_values, baseline_values]))
     portions = [float(each.shape[1]) for each in arms] if shares is None else [float(each) for each in shares]
     if len(portions) != len(arms) or min(portions) < 0 or sum(portions) <= 0:
         raise InputError(f"shares {portions} do not fit {len(arms)} sets; give one number per set, none negative")
-    return pairs, masses, [each / sum(portions) for each in portions]
+    return pairs, example_weights, [each / sum(portions) for each in portions]
 
 
-def _tables(given: Tables, name: str) -> list[Float64Array]:
-    listed = [given] if isinstance(given, np.ndarray) and given.ndim == 2 else given
+def _tables(values: Tables, name: str) -> list[Float64Array]:
+    listed = [values] if isinstance(values, np.ndarray) and values.ndim == 2 else values
     tables = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
     if tables and all(each.ndim == 1 for each in tables):  # nested lists of one table
-        tables = [np.asarray(given, np.float64)]
+        tables = [np.asarray(values, np.float64)]
     if not tables or any(each.ndim != 2 for each in tables):
-        raise InputError(f"{name} is no table of seeds x examples; give an array (S, n), or a list of them")
+        raise InputError(f"{name} is not a table of seeds x examples; give an array (S, n), or a list of them")
     return tables
 
 
@@ -97,15 +100,15 @@ def spread_of(
     shares: Sequence[float] | None,
     discrete: bool,
 ) -> Spread:
-    pairs, masses, portions = paired_tables(arm, baseline, weights, shares)
+    pairs, example_weights, portions = paired_tables(arm, baseline, weights, shares)
     count = pairs[0].shape[1]
     means, examples, floor = np.zeros(2), np.zeros((2, 2)), 0.0
     of_seeds = np.zeros((2, count))
-    for pair, mass, portion in zip(pairs, masses, portions, strict=True):
-        n = len(mass)
-        mean = (pair @ mass).mean(axis=1) / mass.sum()
+    for pair, weight, portion in zip(pairs, example_weights, portions, strict=True):
+        n = len(weight)
+        mean = (pair @ weight).mean(axis=1) / weight.sum()
         # A ratio of sums varies, to first order, as the mean of these.
-        residual = (pair - mean[:, None, None]) * (mass / mass.mean())
+        residual = (pair - mean[:, None, None]) * (weight / weight.mean())
         by_seed, by_example = residual.mean(axis=2), residual.mean(axis=1)
         means += portion * mean
         of_seeds += portion * by_seed
@@ -115,5 +118,5 @@ def spread_of(
             examples -= portion**2 * (rest @ rest.T) / (count * n * (count - 1) * (n - 1))
         floor += _UNSEEN / len(pairs) * portion**2 / n**2 if discrete else 0.0
     seeds = of_seeds @ of_seeds.T / (count * max(count - 1, 1))
-    sizes = [len(mass) for mass in masses]
+    sizes = [len(weight) for weight in example_weights]
     return Spread(means, seeds, examples, floor, count, sum(sizes), sum(sizes) - len(sizes))

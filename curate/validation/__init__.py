@@ -1,4 +1,4 @@
-"""One command from a dataset to an answer: does the curated data make a better model than the data as it is?"""
+"""Validate a recipe: fine-tune, evaluate and compare arms of the data with one call."""
 
 from curate.validation.config import ARMS, Addition, Validation
 from curate.validation.validate import validate

@@ -1,4 +1,4 @@
-"""The data of every arm, as folders: one proxy run and one split serve them all."""
+"""Make the training data of every arm, from one proxy run and one split."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ from curate.types import IntArray
 from curate.validation.config import BASELINE, CONTROLS, DRAWN, SYNTHETIC, Addition, Validation, copying, synthesizing
 from curate.validation.cost import added, curation_cost
 
-__all__ = ["Arm", "Arms"]
-
 _MATCHED = 0.1  # how far the mean lengths of matched rows may be apart, relative
 
 
@@ -54,21 +52,21 @@ class Arm:
 
 
 class Arms:
-    """Makes the data of arms under `out`/arms, each when it is first asked for; what is there is not made again.
+    """Makes the data of arms under `out`/arms, each when it is first requested; existing data is reused.
 
     The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of making the
     data from nothing. `cached`: the proxy had been trained before; what that took is in there, from its cache entry.
-    seconds or tokens None: not known, as where scores were given, or measured by a process that is gone.
-    Every arm whose rows cannot be found without the split (all controls but `random`) bears the cost of the hard arm.
+    seconds or tokens None: unknown, as for scores that were given, or measured by an earlier process.
+    Every arm whose rows depend on the split (all controls but `random`) is charged the cost of the hard arm.
     """
 
     def __init__(self, loaded: Loaded, settings: Validation, out: Path, run: Run, scores: Scores | None) -> None:
         self.loaded, self.settings, self.out = loaded, settings, out
-        # Of these rows alone: what the rows held out scored has no part in what an arm is.
+        # Scores of these rows only: those of held-out rows must not change what an arm is.
         self.scores = None if scores is None else join_scores(scores, loaded.examples.ids)
         roles = {role: name for role, name in loaded.examples.columns.items() if role != "id"}
         self.reading = {"columns": roles, "shape": loaded.examples.shape}
-        # Stages of curation alone: what fine-tuning takes must not be counted among them.
+        # Counts the stages of curation only, not those of fine-tuning.
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)
         self.given = {each.name: _given(each, settings) for each in settings.additions if each.data is not None}
@@ -82,14 +80,14 @@ class Arms:
         if data != name:
             return replace(self.get(data, seed), name=name)
         if name == BASELINE:
-            arm = self._light(BASELINE, self._recipe(()), BASELINE)
+            arm = self._data_only(BASELINE, self._recipe(()), BASELINE)
             return replace(arm, trainable=arm.rows - self._invalid())
         if name in CONTROLS:
             drawn = name in DRAWN
             folder = f"{name}-seed{seed}" if drawn else name
-            return self._light(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
+            return self._data_only(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
         pipeline = addition.recipe if addition is not None and addition.recipe is not None else self._own(name)
-        return self._whole(name, pipeline)
+        return self._curated(name, pipeline)
 
     # -- recipes of the arms ------------------------------------------------------------------------------------
 
@@ -97,16 +95,18 @@ class Arms:
         return self.settings.pipeline.model_copy(update={"augmenters": augmenters})
 
     def _own(self, name: str) -> Pipeline:
-        """The user's recipe as it is, or the half of it that copies or writes."""
+        """The user's recipe, or the part of it that copies or writes rows."""
         pipeline = self.settings.pipeline
         left_out = {"hard": synthesizing(pipeline), "synthesis": copying(pipeline), "duplicates-synthesis": []}[name]
-        return self._recipe(tuple(each for each in pipeline.augmenters if not any(each is one for one in left_out)))
+        return self._recipe(
+            tuple(each for each in pipeline.augmenters if not any(each is skipped for skipped in left_out))
+        )
 
     def _control(self, of: str, draw: int) -> Pipeline:
         hard = self._own("hard")
         copies = copying(hard)
         changed = [
-            each.model_copy(update={"of": of, "draw": draw}) if any(each is one for one in copies) else each
+            each.model_copy(update={"of": of, "draw": draw}) if any(each is copy for copy in copies) else each
             for each in hard.augmenters
         ]
         return self._recipe(tuple(changed))
@@ -128,15 +128,15 @@ class Arms:
             raise InputError(f"no row was found hard, so there is nothing to validate{advice}")
         return curated, cost
 
-    def _whole(self, name: str, pipeline: Pipeline) -> Arm:
-        """An arm with all that `curate run` leaves."""
+    def _curated(self, name: str, pipeline: Pipeline) -> Arm:
+        """An arm with everything that `curate run` writes."""
         folder = self.out / "arms" / name
         if not check_directory(folder, inputs_fingerprint(pipeline, self.loaded, self.scores), fresh=False):
             shared = self._hard_cost() if name in SYNTHETIC and copying(self.settings.pipeline) else None
             curated, cost = self._hard if name == "hard" else self._staged(pipeline, proxy=shared is None)
             if shared is not None:
                 cost = added(shared, cost)
-            if not self._cost_file(name).is_file():  # else a process that was killed had already paid
+            if not self._cost_file(name).is_file():  # else a killed process had already paid
                 publish_file(self._cost_file(name), record_text(cost))
             curated.write(folder)
         counts = _record(folder / "run.json")["counts"]
@@ -149,8 +149,8 @@ class Arms:
         rows, invalid = counts["output"], counts["invalid"]
         return Arm(name, str(folder), self.reading, rows, rows - invalid, cost, {"rows": new})
 
-    def _light(self, name: str, pipeline: Pipeline, folder_name: str) -> Arm:
-        """An arm of data/ and run.json only: the hard arm's folder says what is to be said about the rest."""
+    def _data_only(self, name: str, pipeline: Pipeline, folder_name: str) -> Arm:
+        """An arm of data/ and run.json only; the hard arm's folder describes the rest."""
         folder = self.out / "arms" / folder_name
         inputs = inputs_fingerprint(pipeline, self.loaded, self.scores)
         path = folder / "run.json"
@@ -199,7 +199,7 @@ class Arms:
         """Rows without completion text, as far as the proxy's tokenizer tells."""
         if not copying(self.settings.pipeline):
             return 0
-        hard = self._whole("hard", self._own("hard"))
+        hard = self._curated("hard", self._own("hard"))
         return hard.rows - hard.trainable
 
     def _cost_file(self, name: str) -> Path:
@@ -207,19 +207,17 @@ class Arms:
 
     def _hard_cost(self) -> dict[str, Any]:
         if not self._cost_file("hard").is_file():
-            self._whole("hard", self._own("hard"))
+            self._curated("hard", self._own("hard"))
         return _record(self._cost_file("hard"))
 
 
 def _given(addition: Addition, settings: Validation) -> Arm:
-    """A dataset of the user's own, as it is."""
+    """A user's dataset, unchanged."""
     reading: dict[str, Any] = {"columns": addition.columns, "shape": addition.shape}
     try:
         record = curated_reading(addition.data, {})[1]
         if "output_weighted" in record.get("counts", {}) and settings.finetuning.reweighter is None:
-            raise InputError(
-                f"{addition.data} has weights, which count for nothing in these runs; name one with copies as rows"
-            )
+            raise InputError(f"{addition.data} has weights, which these runs ignore; name one with copies as rows")
         rows = len(read(addition.data, allow_curated=True, **reading).examples)
     except InputError as error:
         raise InputError(f"arm {addition.name}: {error}") from error
@@ -227,14 +225,14 @@ def _given(addition: Addition, settings: Validation) -> Arm:
 
 
 def _unscored(loaded: Loaded) -> Split:
-    """Of rows that nobody has looked at."""
+    """A split without scores: nothing hard, nothing valid."""
     n = len(loaded.examples)
     nothing = np.zeros(n, np.bool_)
     return Split(loaded.examples.ids, np.full(n, -2, np.int32), nothing, np.full(n, np.nan, np.float32), nothing)
 
 
 def _about(name: str, copied: IntArray, split: Split) -> dict[str, Any]:
-    """How alike a control's extra rows are to hard ones in what may matter."""
+    """How a control's extra rows compare with the hard ones: overlap and length."""
     about: dict[str, Any] = {
         "rows": len(copied),
         "different": len(np.unique(copied)),

@@ -1,4 +1,4 @@
-"""What is compared: the treatments of the data, how they are trained, and on what they are held against each other."""
+"""Settings of a validation: arms, training and evaluation sets."""
 
 from __future__ import annotations
 
@@ -14,31 +14,18 @@ from curate.finetuning.config import Finetuning
 from curate.optimizers.sam import takes_two_gradients
 from curate.pipeline import Pipeline
 
-__all__ = [
-    "ARMS",
-    "BASELINE",
-    "CONTROLS",
-    "DRAWN",
-    "SYNTHETIC",
-    "Addition",
-    "Budget",
-    "Validation",
-    "copying",
-    "synthesizing",
-]
-
 Budget = Literal["steps", "epochs"]
 BASELINE = "original"
 # Arm -> the control (see `curate.mixture.control_rows`) whose rows take the place of the hard arm's extra rows.
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
-DRAWN = frozenset(["random", "random-matched", "easy"])  # what is drawn at random is drawn anew for every seed
+DRAWN = frozenset(["random", "random-matched", "easy"])  # controls drawn at random are drawn anew for every seed
 SYNTHETIC = ("synthesis", "duplicates-synthesis")
 ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
 _ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
 
 class Addition(Component):
-    """An arm of the user's own: a dataset as it is, or what another recipe makes of the data.
+    """A user-defined arm: a dataset as it is, or what another recipe makes of the data.
 
     data: whatever `curate.read` takes by name, with its columns and shape. recipe: run with its own scorer, clusterer
         and augmenters.
@@ -63,7 +50,7 @@ _BESIDE_HARD = "hard+"  # before the name of a reweighter: on the data of the ar
 
 
 class Validation(Component):
-    """How a recipe is put to the test. Every arm is a fine-tuned model per seed; the baseline is the data as it is.
+    """How a recipe is validated. Every arm is one fine-tuned model per seed; the baseline is the original data.
 
     pipeline: the recipe. Its Duplicate makes the arm `hard`, its Synthesize the arms `synthesis` and (with Duplicate)
         `duplicates-synthesis`.
@@ -75,8 +62,8 @@ class Validation(Component):
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
         sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself.
     reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
-        hard+NAME, the data of the arm `hard`, whose rows weigh what it says.
-    additions: arms of the user's own.
+        hard+NAME, the data of the arm `hard`, whose rows it weights.
+    additions: user-defined arms.
     budgets: "steps" = every arm trains for as many optimizer steps as the arm `hard` takes for its epochs; "epochs" =
         every arm passes as often over its own rows, for `original`, `hard` and additions.
     epochs: passes of the arm `hard` over its rows.
@@ -85,7 +72,7 @@ class Validation(Component):
         that leaves fewer than 20 questions.
     drop_contaminated: leave out rows that share text with an evaluation set, instead of only counting them.
     rho: radius of SAM in the arm `sam`.
-    keep_weights: False = the weights of a run go when it is evaluated; it can then be evaluated on nothing else.
+    keep_weights: False = the weights of a run are deleted once it is evaluated, which rules out other sets later.
     """
 
     pipeline: Pipeline
@@ -134,16 +121,16 @@ class Validation(Component):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
         if "pooled" in names:
             raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
-        added = [each.name for each in self.additions]
-        if len(set(added)) < len(added):
+        additions = [each.name for each in self.additions]
+        if len(set(additions)) < len(additions):
             raise ValueError("two arms have one name; choose another")
         for name in self.reweighters:
-            if not _ARM.fullmatch(name) or name in (*ARMS, *added):
+            if not _ARM.fullmatch(name) or name in (*ARMS, *additions):
                 raise ValueError(f"a reweighter cannot be called {name!r}; choose a name of letters that no arm has")
-        known = (*ARMS, *self._online())
+        arms = (*ARMS, *self._online())
         for name in self.arms or ():
-            if name not in known:
-                raise ValueError(_unknown_arm(name, known))
+            if name not in arms:
+                raise ValueError(_unknown_arm(name, arms))
         self.named_arms()
         return self
 
@@ -157,7 +144,7 @@ class Validation(Component):
         return self._online().get(name, BASELINE if name == "sam" else name)
 
     def reweighter(self, arm: str) -> Any:
-        """What weighs the rows of an arm; None for most."""
+        """The reweighter of an arm; None for most."""
         return self.reweighters.get(arm.removeprefix(_BESIDE_HARD)) if arm in self._online() else None
 
     def named_arms(self) -> tuple[str, ...]:
@@ -167,17 +154,17 @@ class Validation(Component):
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
         lacks |= {"sam": _SHARP} if takes_two_gradients(self.finetuning.optimizer) else {}
-        known = (*ARMS, *self._online())
-        lacks |= {name: _NO_COPIES for name in known if self.data_arm(name) == "hard" and not copies}
+        arms = (*ARMS, *self._online())
+        lacks |= {name: _NO_COPIES for name in arms if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
-            chosen = [name for name in known if name not in lacks]
+            chosen = [name for name in arms if name not in lacks]
         else:
-            chosen = [name for name in known if name in self.arms or name == BASELINE]
+            chosen = [name for name in arms if name in self.arms or name == BASELINE]
         for name in chosen:
             if name in lacks:
                 raise InputError(f"arm {name}: {lacks[name]}")
         if len(chosen) + len(self.additions) < 2:
-            raise InputError(f"there is no arm to hold against {BASELINE}; name one of {', '.join(ARMS[1:])}")
+            raise InputError(f"there is no arm to compare with {BASELINE}; name one of {', '.join(ARMS[1:])}")
         return (*chosen, *(each.name for each in self.additions))
 
 
@@ -186,18 +173,18 @@ _SHARP = "the optimizer of all arms takes two gradients a step already; choose a
 _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --generator, or leave the arm out"
 
 
-def _unknown_arm(name: str, known: tuple[str, ...]) -> str:
+def _unknown_arm(name: str, arms: tuple[str, ...]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"arms are {', '.join(known)}"
+    close = difflib.get_close_matches(name, arms, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"arms are {', '.join(arms)}"
     return f"there is no arm {name!r}; {hint}"
 
 
 def copying(pipeline: Pipeline) -> list[Any]:
     """The augmenters that copy hard rows and can copy those of a control instead."""
-    found = [each for each in pipeline.augmenters if isinstance(each, Component) and not _writes(each)]
-    return [each for each in found if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
+    components = [each for each in pipeline.augmenters if isinstance(each, Component) and not _writes(each)]
+    return [each for each in components if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
 
 
 def synthesizing(pipeline: Pipeline) -> list[Any]:

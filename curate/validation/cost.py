@@ -1,4 +1,4 @@
-"""What making the data of an arm took, also where an earlier process did part of it."""
+"""Cost of making the data of an arm, including parts that are cached."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from curate.curated import Curated
 from curate.proxy.measures import passes_of
 from curate.run import MeasuringScorer
 
-__all__ = ["added", "curation_cost"]
-
 
 def curation_cost(
     curated: Curated, costs: Sequence[StageCost], seconds: float, *, proxy: bool = True
 ) -> dict[str, Any]:
-    """{seconds, tokens, proxy_parameters, requests, generated_tokens, cached}; what is not known is None.
+    """{seconds, tokens, proxy_parameters, requests, generated_tokens, cached}; None = unknown.
 
     costs, seconds: of this process. proxy: whether what its cache entry says is part of the cost.
     """
@@ -24,14 +22,14 @@ def curation_cost(
     trained = [cost for cost in costs if cost.name == "train the proxy"]
     measured = sum(cost.tokens for cost in costs if cost.name == "measure")
     tokens: int | None = sum(cost.tokens for cost in trained) + measured
-    known: float | None = seconds
+    total_seconds: float | None = seconds
     if curated.given_scores:
-        tokens = known = None
+        tokens = total_seconds = None
     elif facts and proxy:
-        tokens, known = _through_proxy(curated, facts, trained, measured, seconds)
+        tokens, total_seconds = _through_proxy(curated, facts, trained, measured, seconds)
     written = [part.summary.record for part in curated.realized if part.summary.record]
     return {
-        "seconds": None if known is None else round(known, 3),
+        "seconds": None if total_seconds is None else round(total_seconds, 3),
         "tokens": tokens,
         "proxy_parameters": facts.get("parameters"),
         "requests": sum(sum(map(int, record.get("requests", {}).values())) for record in written),
@@ -43,11 +41,11 @@ def curation_cost(
 def _through_proxy(
     curated: Curated, facts: dict[str, Any], trained: Sequence[StageCost], measured: int, seconds: float
 ) -> tuple[int | None, float | None]:
-    """Tokens and seconds as if nothing of the proxy run had been in the cache."""
+    """Tokens and seconds as if no part of the proxy run had been cached."""
     pipeline = curated.pipeline
     seeds = pipeline.stability
     per_pass, tokens_trained, in_steps = (facts.get(n) for n in ("tokens_per_pass", "tokens_trained", "seconds"))
-    # Only of the first seed's proxy is there a record here.
+    # Only the first seed's proxy has a record here.
     if per_pass is None or tokens_trained is None or in_steps is None or (seeds > 1 and len(trained) < seeds):
         return None, None
     measures = pipeline.scorer.measures() if isinstance(pipeline.scorer, MeasuringScorer) else ()
@@ -55,12 +53,12 @@ def _through_proxy(
     through = int(passes * per_pass)
     tokens = (tokens_trained if seeds == 1 else sum(cost.tokens for cost in trained)) + max(through, measured)
     if measured < through:
-        return tokens, None  # nobody wrote down how long the rest took
+        return tokens, None  # how long the rest took was not recorded
     here = trained[0].seconds if trained else 0.0
     return tokens, seconds + max(in_steps - here, 0.0)
 
 
-def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The cost of both; that of the proxy, which the second had from the first, stands once."""
+def added(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The sum of both costs; the proxy, which the second took from the first, counts once."""
     summed = ("seconds", "tokens", "requests", "generated_tokens")
-    return {**one, **{n: None if None in (one[n], other[n]) else one[n] + other[n] for n in summed}}
+    return {**first, **{n: None if None in (first[n], second[n]) else first[n] + second[n] for n in summed}}

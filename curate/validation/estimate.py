@@ -1,4 +1,4 @@
-"""What a validation would do, before it does it: arms, runs, steps, tokens, time and what it could detect."""
+"""Estimate a validation before it runs: arms, runs, steps, tokens, time and detectable effects."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from curate.validation.arms import Arm
 from curate.validation.config import BASELINE, CONTROLS
 from curate.validation.experiment import Experiment, PlannedRun, reference_arm, schedule
 
-__all__ = ["forecast"]
-
-_HARD_SHARE = 0.25  # supposed until the rows are curated; the default recipe finds 10 to 40 %
+_HARD_SHARE = 0.25  # assumed until the rows are curated; the default recipe finds 10 to 40 %
 
 
 def forecast(experiment: Experiment) -> dict[str, Any]:
     """Arms, runs and totals as JSON; trains, scores and writes nothing.
 
-    rows of an arm are supposed (`known`: false) until its data is there. seconds: from runs that are there, else null.
+    rows of an arm are assumed (`known`: false) until its data is made. seconds: from existing runs, else null.
     """
     settings = experiment.settings
-    known = {name: _known_rows(experiment, name) for name in settings.named_arms()}
-    supposed = _supposed(experiment, known)
-    arms = {name: Arm(name, "", {}, rows, rows, None, None) for name, rows in supposed.items()}
+    known_rows = {name: _known_rows(experiment, name) for name in settings.named_arms()}
+    assumed_rows = _assumed(experiment, known_rows)
+    arms = {name: Arm(name, "", {}, rows, rows, None, None) for name, rows in assumed_rows.items()}
     hard = _hard_rows(experiment)
     reference = arms.get(reference_arm(settings)) or Arm("hard", "", {}, hard, hard, None, None)
     runs = [run for seed in settings.seeds for run in schedule(settings, seed, arms, reference)]
@@ -40,7 +38,7 @@ def forecast(experiment: Experiment) -> dict[str, Any]:
     listed = [_run(experiment, run, tokens_per_row, rates) for run in runs]
     left = [each for each in listed if not each["done"] and each["same_as"] is None]
     return {
-        "arms": [{"arm": name, "rows": arms[name].rows, "known": known[name] is not None} for name in arms],
+        "arms": [{"arm": name, "rows": arms[name].rows, "known": known_rows[name] is not None} for name in arms],
         "runs": listed,
         "runs_left": len(left),
         "tokens_left": sum(each["tokens"] for each in left),
@@ -52,7 +50,7 @@ def forecast(experiment: Experiment) -> dict[str, Any]:
 
 
 def _known_rows(experiment: Experiment, name: str) -> int | None:
-    """Rows of an arm whose data is there."""
+    """Rows of an arm whose data exists."""
     name = experiment.settings.data_arm(name)
     if name == BASELINE:
         return len(experiment.prepared.loaded.examples)
@@ -70,12 +68,12 @@ def _hard_rows(experiment: Experiment) -> int:
     return _known_rows(experiment, "hard") or round((1 + _HARD_SHARE) * len(experiment.prepared.loaded.examples))
 
 
-def _supposed(experiment: Experiment, known: dict[str, int | None]) -> dict[str, int]:
-    return {name: rows or _hard_rows(experiment) for name, rows in known.items()}
+def _assumed(experiment: Experiment, known_rows: dict[str, int | None]) -> dict[str, int]:
+    return {name: rows or _hard_rows(experiment) for name, rows in known_rows.items()}
 
 
 def _rates(experiment: Experiment, runs: Sequence[PlannedRun]) -> tuple[float, float] | None:
-    """Seconds per plain step, and per evaluation of one run, as measured in runs that have begun; None if none has."""
+    """Seconds per plain step, and per evaluation of one run, as measured in started runs; None without any."""
     steps, evaluations = [], []
     for run in runs:
         directory = experiment.out / "runs" / run.name
@@ -115,32 +113,32 @@ def _run(
 
 
 def _detectable(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
-    """The smallest effect this design finds, per set and metric, from runs of the baseline that are there."""
+    """The smallest detectable effect of this design, per set and metric, from finished runs of the baseline."""
     places = [experiment.out / "runs" / run.name for run in runs if (run.arm.name, run.budget) == (BASELINE, "steps")]
     places = [place for place in places if (place / "run.json").is_file() and (place / "evaluation").is_dir()]
     if len(places) < 2:
         return []
     evaluations = [read_evaluations(place) for place in places]
-    found = []
+    effects = []
     for name in sorted(set.intersection(*(set(each) for each in evaluations))):
         for metric in ("accuracy", "nll"):
             columns = [each[name].rows[metric].to_pylist() for each in evaluations]
             table = np.array([[np.nan if cell is None else cell for cell in column] for column in columns])
-            kept = np.isfinite(table).all(axis=0)
-            if kept.sum() < 2:
+            measured = np.isfinite(table).all(axis=0)
+            if measured.sum() < 2:
                 continue
             weights = None
             if metric == "nll":
                 tokens = evaluations[0][name].rows["nll_tokens"].to_pylist()
-                weights = np.array([tokens[k] for k in np.flatnonzero(kept)], float)
+                weights = np.array([tokens[k] for k in np.flatnonzero(measured)], float)
             effect = detectable_effect(
-                table[:, kept],
+                table[:, measured],
                 weights=weights,
                 discrete=metric == "accuracy",
                 seeds=max(len(experiment.settings.seeds), 2),
             )
-            found.append(
+            effects.append(
                 {"set": name, "metric": metric, "absolute": effect.absolute, "relative": effect.relative}
                 | {"power": effect.power, "from_seeds": len(places), "seeds": effect.seeds, "examples": effect.examples}
             )
-    return found
+    return effects

@@ -1,4 +1,4 @@
-"""What is decided before any arm is made: which rows are trained on, and on which questions arms are compared."""
+"""Choose training rows and evaluation questions before any arm is made."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
 from curate.types import BoolArray
 from curate.validation.config import Validation
-
-__all__ = ["HELD_OUT", "Prepared", "prepare"]
 
 HELD_OUT = "held-out"
 _MOST_HELD_OUT = 1000
@@ -63,32 +61,32 @@ class Prepared:
 
 
 def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
-    """Hold rows out where no evaluation set is given, else look for rows that share text with one.
+    """Hold rows out if no evaluation set is given, else find rows that share text with one.
 
     Raises InputError for sets that cannot be read, and where too few rows are left.
     """
     if not settings.sets:
         return _hold_out(loaded, settings, out, progress)
     with progress.stage("read evaluation sets"):
-        found = [read_set(each) for each in settings.sets]
-    for each in found:
+        sets_read = [read_set(each) for each in settings.sets]
+    for each in sets_read:
         _check_comparable(each, settings.evaluation)
-    gate = _with_questions(settings.pipeline.gate, found, out)
+    gate = _with_questions(settings.pipeline.gate, sets_read, out)
     hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
-    facts, warnings = _contamination(hits, found, len(loaded.examples))
+    facts, warnings = _contamination(hits, sets_read, len(loaded.examples))
     hit = np.array([bool(each) for each in hits], np.bool_)
     if settings.drop_contaminated and hit.any():
         loaded = _without(loaded, hit, "shares text with an evaluation set")
         warnings = tuple(f"{line} They are left out." for line in warnings)
     else:
         warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
-    sets = {each.name: {"rows": len(each), "description": each.description} for each in found}
+    sets = {each.name: {"rows": len(each), "description": each.description} for each in sets_read}
     facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
-    return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(found), facts, warnings)
+    return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(sets_read), facts, warnings)
 
 
-def _fingerprints(found: Sequence[Questions]) -> dict[str, str]:
-    return {each.name: each.fingerprint for each in found}
+def _fingerprints(questions: Sequence[Questions]) -> dict[str, str]:
+    return {each.name: each.fingerprint for each in questions}
 
 
 # -- evaluation sets that are given -----------------------------------------------------------------------------
@@ -106,7 +104,7 @@ def _check_comparable(questions: Questions, evaluation: Evaluation) -> None:
 
 
 def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
-    """The gate with the very questions that are asked, kept as files so that a recipe can name them."""
+    """The gate with the evaluation questions, written as files so that a recipe can name them."""
     named: list[str | dict[str, Any]] = list(gate.evaluation)
     place = out / "questions"
 
@@ -119,7 +117,7 @@ def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
 
 
 def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
-    """What each row's prompt hits."""
+    """Hits of each row's prompt."""
     examples = loaded.examples
     texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
     hits: list[list[Any]] = []
@@ -152,23 +150,25 @@ def _contamination(
 
 
 def _without(loaded: Loaded, left_out: BoolArray, reason: str) -> Loaded:
-    """The rows that are not marked; the others are on record as rejected."""
-    kept = np.flatnonzero(~left_out)
-    if len(kept) < 1:
+    """The rows that are not marked; the others are recorded as rejected."""
+    remaining = np.flatnonzero(~left_out)
+    if len(remaining) < 1:
         raise InputError(f"no row is left: every one {reason}; look at them with `curate gate`")
     ids, rows = loaded.examples.ids, loaded.rows
     records = [
         {"row": int(rows[k]), "example_id": ids[k].as_py(), "stage": "validation", "reason": reason, "content": None}
         for k in np.flatnonzero(left_out).tolist()
     ]
-    return replace(loaded, examples=loaded.examples.take(kept), rows=rows[kept], rejected=[*loaded.rejected, *records])
+    return replace(
+        loaded, examples=loaded.examples.take(remaining), rows=rows[remaining], rejected=[*loaded.rejected, *records]
+    )
 
 
 # -- rows held out ------------------------------------------------------------------------------------------------
 
 
 def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progress) -> Prepared:
-    """A seeded sample of source rows, before anything else sees them; of what is near to a row that stays, none."""
+    """Hold out a seeded sample of rows before anything else reads them, without near-duplicates of remaining rows."""
     examples, gate = loaded.examples, settings.pipeline.gate
     if examples.shape == "text":
         raise InputError("rows of text alone have no question to hold out; name evaluation sets with --evaluation")
@@ -189,28 +189,28 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         if near.any() and gate.near_duplicate is not None:
             remedies.append("allow near-duplicates with --set gate.near_duplicate=null")
         raise InputError(
-            f"{len(clean)} of {n:,} rows can be held out{why}, too few to compare anything (at least {_FEWEST}); "
+            f"{len(clean)} of {n:,} rows can be held out{why}, too few to compare (at least {_FEWEST}); "
             + " or ".join(remedies)
         )
     sample = examples.take(clean)
     with publishing(out / HELD_OUT) as folder:
         pq.write_table(sample.table, folder / "rows.parquet", compression="zstd")
     path = str(out / HELD_OUT / "rows.parquet")
-    one = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
-    questions = read_set(one)
+    held_out_set = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
+    questions = read_set(held_out_set)
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
     evaluation, warnings = settings.evaluation, []
     if count > asked:
         warnings.append(
             f"{count:,} of {n:,} rows are held out, more than the share of {settings.held_out:g}, because fewer than "
-            f"{_FEWEST} questions tell nothing; name evaluation sets with --evaluation to train on all rows"
+            f"{_FEWEST} questions are too few; name evaluation sets with --evaluation to train on all rows"
         )
     if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
         evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
         warnings.append("most rows held out have no final answer, so only the loss of their completions is compared")
     facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
-    return Prepared(loaded, (one,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
+    return Prepared(loaded, (held_out_set,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
 
 
 def _drawn(examples: Examples, count: int, settings: Validation, progress: Progress) -> tuple[BoolArray, BoolArray]:
@@ -224,6 +224,6 @@ def _drawn(examples: Examples, count: int, settings: Validation, progress: Progr
     with progress.stage("hold rows out", count):
         index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))
         hits = index.check([text or "" for text in asked])
-    known = set(texts.take(pa.array(stays)).to_pylist())
-    near[held] = [bool(row) or text in known for row, text in zip(hits, asked, strict=True)]
+    remaining_texts = set(texts.take(pa.array(stays)).to_pylist())
+    near[held] = [bool(row) or text in remaining_texts for row, text in zip(hits, asked, strict=True)]
     return chosen, near

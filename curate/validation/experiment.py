@@ -26,7 +26,7 @@ from curate.validation.evaluation_rows import Prepared
 class PlannedRun:
     """One fine-tuning of an arm.
 
-    steps: optimizer steps. same_as: name of the run that is this very one, so that nothing is trained for it.
+    steps: optimizer steps. same_as: name of an identical run, so that nothing is trained for this one.
     """
 
     arm: Arm
@@ -45,8 +45,8 @@ def reference_arm(settings: Validation) -> str:
     """The arm whose epochs decide the number of steps of all."""
     if copying(settings.pipeline):
         return "hard"
-    others = [name for name in settings.named_arms() if settings.data_arm(name) != BASELINE]
-    return others[0] if others else BASELINE
+    other_arms = [name for name in settings.named_arms() if settings.data_arm(name) != BASELINE]
+    return other_arms[0] if other_arms else BASELINE
 
 
 def schedule(settings: Validation, seed: int, arms: Mapping[str, Arm], reference: Arm) -> list[PlannedRun]:
@@ -109,7 +109,7 @@ class Experiment:
             return None
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise ExternalError("the time limit is reached; the same command goes on from here")
+            raise ExternalError("the time limit is reached; rerun the same command to resume")
         return left
 
 
@@ -129,7 +129,7 @@ def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out:
     if tuning.model == SCRATCH:
         folder = out / "scratch" / f"seed{run.seed}"
         if not folder.is_dir():
-            assert isinstance(tuning.max_length, int)  # one for all arms, found out before
+            assert isinstance(tuning.max_length, int)  # one for all arms, resolved before
             _write_scratch(folder, examples, tuning.max_length, run.seed)
         template = "plain" if tuning.template == "auto" and examples.shape != "messages" else tuning.template
         changed |= {"model": str(folder), "learning_rate": tuning.peak_learning_rate, "template": template}

@@ -1,4 +1,4 @@
-"""The folder of a validation: whose it is, and what may not change between two calls."""
+"""Output folder of a validation, and which settings may not change between two calls."""
 
 from __future__ import annotations
 
@@ -19,24 +19,22 @@ from curate.storage.records import read_record, record_text
 from curate.validation.config import Validation, synthesizing
 from curate.validation.evaluation_rows import Prepared
 
-__all__ = ["check_folder", "check_weights", "describe", "describe_sets", "mark_started", "weights"]
-
-_MARK = "validation.json"  # says whose folder this is from the first moment on
+_MARK = "validation.json"  # marks the folder from the first moment on
 _FIXED = ("dataset", "recipe", "model", "fine-tuning", "evaluation")
 _BY_SETS = {
     "rows left": "with these --drop-contaminated leaves out other rows",
-    "questions": "the rows that its recipe writes must not have what is asked in any",
+    "questions": "no row that its recipe writes may contain a question of any of them",
 }
 _PARTS = frozenset({"arms", "runs", "questions", "held-out", "scratch", "comparison.json", "report.html"})
 
 
 def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, Any]:
-    """What may not change between two calls of one validation, by name.
+    """Fingerprints of what may not change between two calls of one validation, by name.
 
     Raises InputError for a model that is not there, ExternalError where the hub cannot be asked.
     """
     examples, tuning = loaded.examples, settings.finetuning
-    given = None if scores is None else [scores.difficulty, scores.valid]
+    scored = None if scores is None else [scores.difficulty, scores.valid]
     held_out = None if settings.sets else settings.held_out
     trained = {**tuning.decisive(), "epochs": settings.epochs, "rho": settings.rho}
     identity = (
@@ -46,7 +44,7 @@ def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dic
     )
     return {
         "dataset": fingerprint([examples.fingerprint(), examples.table_fingerprint(), held_out]),
-        "recipe": fingerprint([settings.pipeline, given, settings.drop_contaminated]),
+        "recipe": fingerprint([settings.pipeline, scored, settings.drop_contaminated]),
         "model": {"name": tuning.model, "revision": tuning.revision, "identity": identity},
         "fine-tuning": {name: fingerprint(value) for name, value in trained.items()},
         "evaluation": fingerprint(settings.evaluation),
@@ -54,13 +52,13 @@ def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dic
 
 
 def describe_sets(settings: Validation, prepared: Prepared) -> dict[str, Any]:
-    """What the evaluation sets decide, to be held against what they decided before."""
-    found: dict[str, Any] = {"sets": prepared.questions}
+    """What depends on the evaluation sets, to be compared with the earlier call."""
+    described: dict[str, Any] = {"sets": prepared.questions}
     if settings.drop_contaminated:
-        found["rows left"] = prepared.loaded.examples.fingerprint()
+        described["rows left"] = prepared.loaded.examples.fingerprint()
     if synthesizing(settings.pipeline):
-        found["questions"] = fingerprint(sorted(prepared.questions.items()))
-    return found
+        described["questions"] = fingerprint(sorted(prepared.questions.items()))
+    return described
 
 
 def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
@@ -68,7 +66,7 @@ def check_folder(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
     if _MARK not in _folder(out).names() or fresh:
         return
     before = _mark(out)
-    remedy = "name another folder, or pass --fresh to begin anew"
+    remedy = "name another folder, or pass --fresh to start over"
     changed = [_difference(name, before.get(name), described[name]) for name in _FIXED if name in described]
     differing = [each for each in changed if each]
     if differing:
@@ -97,17 +95,17 @@ def check_weights(out: Path, settings: Validation, sets: Iterable[str]) -> None:
         for name in wanted:
             if not (run / "evaluation" / name / "summary.json").is_file():
                 raise InputError(
-                    f"evaluation set {name}: the weights of {run} went with --drop-weights, so it can be evaluated on "
-                    "nothing else; leave the set out, or begin anew in another folder without --drop-weights"
+                    f"evaluation set {name}: the weights of {run} were deleted by --drop-weights, so it cannot be "
+                    "evaluated on it; leave the set out, or start over in another folder without --drop-weights"
                 )
 
 
 def mark_started(out: Path, described: dict[str, Any], *, fresh: bool) -> None:
-    """Mark `out` as that of this validation, after the same checks; with `fresh` what it held goes."""
+    """Mark `out` as that of this validation, after the same checks; `fresh` empties it first."""
     check_folder(out, described, fresh=fresh)
     if fresh and out.exists():
         _folder(out).empty()
-    remove_file(out / RECORD)  # until every run asked for is there again
+    remove_file(out / RECORD)  # until every requested run is finished again
     before = _mark(out).get("sets", {}) if (out / _MARK).exists() else {}
     mark = {"kind": "validation", **described, "sets": {**before, **described["sets"]}}
     publish_file(out / _MARK, record_text(mark))
@@ -123,11 +121,11 @@ def _folder(out: Path) -> OutputFolder:
 
 
 def _mark(out: Path) -> dict[str, Any]:
-    return read_record(out / _MARK, "pass --fresh to begin anew", "validation")
+    return read_record(out / _MARK, "pass --fresh to start over", "validation")
 
 
 def _difference(name: str, before: Any, now: Any) -> str | None:
-    """What to call a part that is not what it was; None where it is."""
+    """Name of a part that changed; None if it did not."""
     if before == now:
         return None
     if name == "fine-tuning" and isinstance(before, dict):

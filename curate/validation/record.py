@@ -1,4 +1,4 @@
-"""What a validation leaves beside its runs: the comparison so far, and in the end run.json."""
+"""Results of a validation beside its runs: comparison.json, report.html and run.json."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from curate.validation.config import BASELINE
 from curate.validation.experiment import Experiment, PlannedRun, reference_arm
 from curate.validation.folder import weights
 
-__all__ = ["drop_weights", "link_run", "write_results"]
-
 _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
 
 
 def link_run(run: Path, directory: Path, budget: str) -> None:
-    """Let a finished run stand a second time, for the other budget at which it is the very same; weights are linked."""
+    """Copy a finished run for another budget at which it is identical; weights are symbolic links."""
     record = read_record(run / "run.json", f"remove {run} and rerun the same command")
 
     with publishing(directory) as folder:
@@ -59,7 +57,7 @@ def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: b
 
 
 def _warnings(experiment: Experiment, done: Sequence[PlannedRun]) -> list[str]:
-    """What was told before the runs began, and is to be told with their result."""
+    """Warnings given before the runs began, repeated with their result."""
     warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
     return [*experiment.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
 
@@ -69,9 +67,9 @@ def _record(experiment: Experiment, done: Sequence[PlannedRun]) -> dict[str, Any
     arms: dict[str, Any] = {}
     for run in done:
         arm = {key: value for key, value in asdict(run.arm).items() if key not in ("name", "data", "reading")}
-        known = arms.setdefault(run.arm.name, {**arm, "data": []})
-        if run.arm.data not in known["data"]:
-            known["data"].append(run.arm.data)
+        entry = arms.setdefault(run.arm.name, {**arm, "data": []})
+        if run.arm.data not in entry["data"]:
+            entry["data"].append(run.arm.data)
     return {
         "kind": "validation",
         "version": own_version(),
@@ -99,10 +97,12 @@ def _run(directory: Path, run: PlannedRun) -> dict[str, Any]:
     remedy = f"remove {directory} and rerun the same command"
     record = read_record(directory / "run.json", remedy)
     training = record["training"]
-    found = {"name": run.name, "arm": run.arm.name, "budget": run.budget, "seed": run.seed, "same_as": run.same_as}
-    found |= {name: training[name] for name in ("steps", "epochs", "tokens", "seconds", "gradients_per_step", "flops")}
+    described = {"name": run.name, "arm": run.arm.name, "budget": run.budget, "seed": run.seed, "same_as": run.same_as}
+    described |= {
+        name: training[name] for name in ("steps", "epochs", "tokens", "seconds", "gradients_per_step", "flops")
+    }
     evaluations: dict[str, Any] = {}
     for path in sorted(directory.glob("evaluation/*/summary.json")):
         summary = read_record(path, remedy)
         evaluations[path.parent.name] = {name: summary.get(name) for name in ("accuracy", "nll", "seconds")}
-    return {**found, "evaluation": evaluations}
+    return {**described, "evaluation": evaluations}

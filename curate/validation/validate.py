@@ -1,4 +1,4 @@
-"""Does it help? Arms, seeds, fine-tuning, evaluation and the comparison, from one call that can be cut off anywhere.
+"""Validate a recipe end to end; an interrupted call is resumed by the same call.
 
 prepare -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
 """
@@ -30,8 +30,6 @@ from curate.validation.experiment import Experiment, PlannedRun, run_settings
 from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started, weights
 from curate.validation.record import drop_weights, link_run, write_results
 
-__all__ = ["prepare_experiment", "validate"]
-
 
 def validate(
     data: Any,
@@ -46,13 +44,13 @@ def validate(
     fresh: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
-    """Put a recipe to the test on `data` and leave the answer in a folder; returns its run.json.
+    """Validate a recipe on `data` and write the result to a folder; returns its run.json.
 
     data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
-    time_limit: seconds after which ExternalError is raised, inside a run too; the same call goes on from there.
-    OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, written anew
-    after every seed. OUT/run.json: there if and only if every run is finished.
-    More seeds, arms or evaluation sets may be asked for later: what is there is not done again.
+    time_limit: seconds after which ExternalError is raised, also inside a run; the same call resumes from there.
+    OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, rewritten
+    after every seed. OUT/run.json: present if and only if every run is finished.
+    More seeds, arms or evaluation sets may be requested later: finished work is reused.
 
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
     ExternalError where a disk, hub or server fails.
@@ -69,13 +67,15 @@ def validate(
         fresh=fresh,
         **reading,
     )
-    warn_of_design(experiment)
+    _warn_of_design(experiment)
     done: list[PlannedRun] = []
     for number, seed in enumerate(settings.seeds, 1):
         last = number == len(settings.seeds)
         planned = experiment.runs(seed)
         if not last and all(experiment.complete(run) for run in planned):
-            done += planned  # an earlier comparison may hold later seeds too: it stays until there is a better one
+            done += (
+                planned  # an earlier comparison may hold later seeds too, so it stays until replaced by a larger one
+            )
             continue
         for place, run in enumerate(planned, 1):
             experiment.progress.note(
@@ -83,7 +83,7 @@ def validate(
                 f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
                 + (f": the same run as {run.same_as}" if run.same_as else "")
             )
-            train_and_evaluate(experiment, run)
+            _train_and_evaluate(experiment, run)
         done += planned
         result = write_results(experiment, done, last=last)
     return result
@@ -121,7 +121,7 @@ def prepare_experiment(
     settings, data = _usable(
         data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress)
     )
-    # Made elsewhere, so that nothing in the folder changes before every check is passed.
+    # Prepared elsewhere, so that nothing in the folder changes before every check has passed.
     with temporary_folder("curate-validation-") as place:
         prepared = prepare(data, settings, place, progress)
         described |= describe_sets(settings, prepared)
@@ -134,14 +134,14 @@ def prepare_experiment(
             prepared = prepared.moved(place, out)
     pipeline = settings.pipeline
     if any(_writes_rows(each) for each in pipeline.augmenters):
-        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may have what is asked later
+        pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may contain an evaluation question
     settings = settings.model_copy(update={"pipeline": pipeline})
     watched = Progress(progress.style)
     run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate)
     arms = Arms(prepared.loaded, settings, out, run, scores)
     experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline)
     if deadline is not None:
-        # Curation is kept piece by piece in the cache: it may be stopped wherever it stands.
+        # Curation is cached piece by piece, so it may be stopped anywhere.
         watched.watch = arms.progress.watch = experiment.stop_in_time
     return experiment
 
@@ -166,30 +166,32 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
 
 
 def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) -> None:
-    """Raise InputError for what is bound to fail in the making of an arm."""
+    """Raise InputError for what would fail while an arm is made."""
     examples, pipeline = prepared.loaded.examples, settings.pipeline
     if copying(pipeline) or synthesizing(pipeline):
         pipeline.check(examples, scored=scored)
-    for each in settings.additions:
-        if each.recipe is not None:
+    for addition in settings.additions:
+        if addition.recipe is not None:
             try:
-                each.recipe.model_copy(update={"proxy": pipeline.proxy}).check(examples, scored=scored)  # one for all
+                addition.recipe.model_copy(update={"proxy": pipeline.proxy}).check(
+                    examples, scored=scored
+                )  # one for all
             except InputError as error:
-                raise InputError(f"arm {each.name}: {error}") from error
+                raise InputError(f"arm {addition.name}: {error}") from error
 
 
-def warn_of_design(experiment: Experiment) -> None:
+def _warn_of_design(experiment: Experiment) -> None:
     for line in experiment.prepared.warnings:
         experiment.progress.note(f"warning: {line}")
     if len(experiment.settings.seeds) == 1:
         experiment.progress.note(
-            "warning: with one seed nobody knows how much the seed alone changes, so intervals cover the choice of "
-            "questions only; --seeds 3 is the least that tells"
+            "warning: with one seed the variance between seeds is unknown, so intervals cover the choice of questions "
+            "only; use --seeds 3 or more"
         )
 
 
-def train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
-    """Fine-tune and evaluate one run, or go on with it; for a run that is another one, put it beside."""
+def _train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
+    """Fine-tune and evaluate one run, or resume it; a run that equals another one is linked to it."""
     directory = experiment.out / "runs" / run.name
     no_weights = experiment.complete(run) and not (experiment.settings.keep_weights and weights(directory))
     if no_weights and run.same_as is not None:
@@ -211,9 +213,9 @@ def train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
         **run.arm.reading,
     )
     if no_weights:
-        return  # it was evaluated before its weights went
+        return  # evaluated before its weights were deleted
     with warnings.catch_warnings():
-        # Said once for all arms, before the first of them.
+        # Reported once for all arms, before the first of them.
         warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
         evaluate(
             str(directory),

@@ -185,7 +185,7 @@ def test_one_command_leaves_the_answer_and_prints_it(
     captured = capsys.readouterr()
     assert "easy" in captured.out
     assert str(out / "report.html") in captured.out
-    assert "with one seed nobody knows" in captured.err
+    assert "with one seed the variance between seeds is unknown" in captured.err
     assert "run 1 of 5: original" in captured.err
     assert len(trained.calls) == 4
     assert main([*words, "--json"]) == 0
@@ -201,7 +201,7 @@ def test_the_time_limit_ends_with_status_3_and_the_same_command_goes_on(
 ) -> None:
     words = [str(data), "--model", "m", "--scores", str(scores), "--out", str(tmp_path / "out"), "--held-out", "0.3"]
     words += ["--arms", "hard", "--seeds", "1", "--cache", str(tmp_path / "cache"), "--budgets", "steps"]
-    assert "the same command goes on" in failure(capsys, *words, "--time-limit", "1e-7", status=3)
+    assert "rerun the same command" in failure(capsys, *words, "--time-limit", "1e-7", status=3)
     assert main(["validate", *words]) == 0
     assert len(trained.calls) == 2
 

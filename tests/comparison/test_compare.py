@@ -119,4 +119,4 @@ def test_one_seed_is_told_to_be_less_certain(small: list[Path]) -> None:
     title, sentences = headline(found.record)
     assert title.startswith("One seed is no verdict: hard against original, ")
     assert "run 3 seeds or more" in sentences[0]
-    assert any("how much seeds differ is unknown" in note for note in found.record["notes"])
+    assert any("the variance between seeds is unknown" in note for note in found.record["notes"])

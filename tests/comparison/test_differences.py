@@ -30,7 +30,7 @@ def test_no_number_is_more_than_there_can_be(tmp_path: Path) -> None:
     found = compare(runs)
     row = found.primary[0]
     assert (row["low"], row["high"], row["detectable"]) == (-1, 1, None)
-    assert "could not have told any difference" in headline(found.record)[1][0]
+    assert "could not have detected any difference" in headline(found.record)[1][0]
 
 
 def test_pooled_weighs_sets_by_their_examples(compared: Comparison) -> None:

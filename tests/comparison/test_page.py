@@ -111,7 +111,7 @@ def test_a_page_without_answers_curves_or_levels(tmp_path: Path) -> None:
         (run / "metrics.jsonl").unlink()
     text = Page(page_of(compare(runs))).text
     assert "Loss on the reference answers" in text
-    assert "how much seeds differ is unknown" in text
+    assert "the variance between seeds is unknown" in text
 
 
 def test_a_lone_evaluation_set_is_not_shown_twice_and_losses_are_drawn_as_differences(tmp_path: Path) -> None:

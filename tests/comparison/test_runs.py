@@ -64,7 +64,7 @@ def test_a_run_counts_at_every_budget_that_it_meets(tmp_path: Path) -> None:
     rows = [each for each in found.record["differences"] if (each["set"], each["metric"]) == ("pooled", "accuracy")]
     assert [(each["arm"], each["budget"]) for each in rows] == [("hard", "steps"), ("hard", "epochs")]
     assert [each["budget"] for each in found.primary] == ["steps"]  # once in the family
-    assert any("stand at equal epochs too" in note for note in found.record["notes"])
+    assert any("count at equal epochs too" in note for note in found.record["notes"])
 
 
 def test_models_are_told_apart_by_their_weights_and_notes_come_once(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_models_are_told_apart_by_their_weights_and_notes_come_once(tmp_path: Pa
         runs.append(run)
     notes = compare(runs).record["notes"]
     assert notes == [
-        "The runs of hard, random, easy stand at equal epochs too: they met that budget as they were.",
+        "The runs of hard, random, easy count at equal epochs too: they match that budget.",
         "Arms hard, random, easy differ from original in more than the data: learning_rate.",
     ]
 

@@ -32,13 +32,16 @@ def test_a_difference_picked_from_many_is_said_to_be(compared: Comparison) -> No
     for each in family:
         each["p_holm"] = 0.051
     title, sentences = headline(record)
-    assert title.endswith(f", but as one of {len(family)} comparisons that may be chance")
-    assert sentences[0].endswith("p = 0.051: one of so many may come out like this by chance.")
+    assert title.endswith(f", but among {len(family)} comparisons that may be chance")
+    assert sentences[0].endswith("p = 0.051: among so many, one may look like this by chance.")
 
 
 @pytest.mark.parametrize(
     ("seeds", "says"),
-    [(3, "Four times in five this design would have found a difference of "), (2, "With 2 seeds it is hardly known ")],
+    [
+        (3, "With 80\u00a0% power this design detects a difference of "),
+        (2, "With 2 seeds the detectable difference is too uncertain "),
+    ],
 )
 def test_nothing_found_says_what_could_have_been(tmp_path: Path, seeds: int, says: str) -> None:
     runs = write_study(tmp_path, {"original": 0.0, "hard": 0.0}, seeds=seeds, sets={"gsm8k": 40})
@@ -47,7 +50,7 @@ def test_nothing_found_says_what_could_have_been(tmp_path: Path, seeds: int, say
     title, sentences = headline(found.record)
     assert title == "No evidence that hard differs from original"
     assert says in sentences[0]
-    assert ("Four times in five" in sentences[0]) is (seeds == 3)
+    assert ("this design detects" in sentences[0]) is (seeds == 3)
 
 
 def test_signs_are_shown_where_there_is_something_to_sign() -> None:

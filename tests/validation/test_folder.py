@@ -70,7 +70,7 @@ def test_runs_without_weights_are_finished_and_cannot_be_asked_anything_else(
     monkeypatch.setattr(VALIDATE, "evaluate", with_weights)
     whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 went with --drop-weights"):
+    with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 were deleted by --drop-weights"):
         whole(tmp_path / "out", sets=(sets["A"], sets["B"]), seeds=(0,))
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == files
 

@@ -83,7 +83,7 @@ def test_cut_off_anywhere_the_same_call_goes_on(tmp_path: Path, trained: Trained
 def test_a_time_limit_stops_between_runs_and_says_so(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ExternalError, match="time limit is reached; the same command goes on"):
+    with pytest.raises(ExternalError, match="time limit is reached; rerun the same command"):
         whole(tmp_path / "out", time_limit=1e-6)
     assert not trained.calls
     given: list[float | None] = []
