@@ -27,7 +27,6 @@ from curate.gate import Gate
 from curate.generators.requests import Generator
 from curate.mixture.mixture import Copies, Mixture, Order
 from curate.mixture.plan import Plan, Realized
-from curate.mixture.screening import contamination_warnings
 from curate.models.loading import identify
 from curate.proxy.proxy import Proxy
 from curate.report import write_report
@@ -103,7 +102,7 @@ class Curated:
     def warnings(self) -> tuple[RunWarning, ...]:
         """About the split, the input and what was made, each with what to do."""
         made = [warning for part in self.realized for warning in part.summary.warnings]
-        return (*self.diagnostics.warnings, *contamination_warnings(self.contaminated, len(self.split)), *made)
+        return (*self.diagnostics.warnings, *_contamination_warnings(self.contaminated, len(self.split.valid)), *made)
 
     @property
     def proxy_facts(self) -> dict[str, Any] | None:
@@ -296,7 +295,7 @@ def _count_rows(
     origins = mixture.columns().column("origin")
     by_origin = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(origins)}
     counts = {
-        "input": len(split),
+        "input": len(split.valid),
         "valid": int(split.valid.sum()),
         "invalid": int((~split.valid).sum()),
         "hard": int(split.hard.sum()),
@@ -327,3 +326,15 @@ def _cost_record(progress: Progress) -> dict[str, Any]:
         for each in progress.costs
     ]
     return {"stages": stages, "seconds": round(sum(each.seconds for each in progress.costs), 3)}
+
+
+def _contamination_warnings(count: int, rows: int) -> list[RunWarning]:
+    if not count:
+        return []
+    return [
+        RunWarning(
+            "input_overlaps_evaluation",
+            f"{count:,} of {rows:,} input rows share text with an evaluation set.",
+            "`curate gate DATA --evaluation SET --clean FILE` shows them and writes the data without them.",
+        )
+    ]

@@ -89,7 +89,8 @@ class Mixture:
     @cached_property
     def _placed(self) -> tuple[IntArray, npt.NDArray[np.int32]]:
         """Final order: (m,) positions into the input rows followed by the new rows; (m,) number of the copy."""
-        n, counts = len(self.plan), self.plan.counts.astype(np.int64)
+        counts = self.plan.counts.astype(np.int64)
+        n = len(counts)
         new = sum(len(rows.ids) for rows in self._new)
         positions = np.concatenate([np.repeat(np.arange(n), counts), np.arange(n, n + new)])
         first = np.concatenate(
@@ -113,7 +114,7 @@ class Mixture:
         """(m,) how many rows each row stands for: with `copies` "rows" itself alone, else as often as it is planned."""
         weights = np.ones(len(self), np.float32)
         if self.copies == "weights":
-            inside = self.positions < len(self.plan)
+            inside = self.positions < len(self.plan.counts)
             weights[inside] = self.plan.counts[self.positions[inside]]
         return weights
 
@@ -127,7 +128,7 @@ class Mixture:
         measured.
         """
         positions, copies = self._placed
-        n = len(self.plan)
+        n = len(self.plan.counts)
         ids = self.loaded.examples.ids
         new = self._new
         every_id = _joined(ids, [rows.ids for rows in new])
@@ -159,7 +160,7 @@ class Mixture:
         """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (n + new,), of the
         input rows followed by the new rows."""
         split = self.split
-        parts = [(split.difficulty, split.cluster, split.hard, np.ones(len(split), np.bool_), split.valid)]
+        parts = [(split.difficulty, split.cluster, split.hard, np.ones(len(split.valid), np.bool_), split.valid)]
         for rows in self._new:
             m, measured = len(rows), rows.measured
             if measured is None:
@@ -172,7 +173,7 @@ class Mixture:
 
     def _extra(self, name: str, new: list[NewRows], positions: IntArray) -> pa.Array:
         values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]
-        n = len(self.plan)
+        n = len(self.plan.counts)
         return pa.array(values).take(pa.array(positions - n, mask=positions < n))
 
 

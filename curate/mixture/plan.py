@@ -223,10 +223,11 @@ class Realized:
 
 def fold(augmenters: Sequence[Augmenter], split: Split, seed: int = 0) -> Plan:
     """Apply the augmenters in order, from the identity plan; each gets a seed of its own."""
-    plan = identity(len(split))
+    n = len(split.valid)
+    plan = identity(n)
     for index, augmenter in enumerate(augmenters):
         name = f"augmenter {index} ({type(augmenter).__name__})"
-        plan = _checked(augmenter.plan(plan, split, derive_seed(seed, "augmenter", index)), len(split), name)
+        plan = _checked(augmenter.plan(plan, split, derive_seed(seed, "augmenter", index)), n, name)
         if not plan.counts.any() and not plan.demands:
             raise InputError(f"after {name} the plan holds no rows; loosen its settings")
     return plan

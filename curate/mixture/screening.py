@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
-from curate.errors import RunWarning
 from curate.gate import Hit, compared_texts
 from curate.mixture.plan import NOT_HARD, Demand, Measured, NewRows, Realized, Screened
 from curate.mixture.rescoring import rescore
@@ -109,18 +108,6 @@ def contaminated_rows(examples: Examples, run: Run) -> int:
             count += sum(bool(hits) for hits in index.check(block))
             stage.advance(len(block))
     return count
-
-
-def contamination_warnings(count: int, rows: int) -> list[RunWarning]:
-    if not count:
-        return []
-    return [
-        RunWarning(
-            "input_overlaps_evaluation",
-            f"{count:,} of {rows:,} input rows share text with an evaluation set.",
-            "`curate gate DATA --evaluation SET --clean FILE` shows them and writes the data without them.",
-        )
-    ]
 
 
 def _texts(rows: NewRows, examples: Examples, run: Run) -> list[str]:
