@@ -11,11 +11,11 @@ from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
 # Longer answers are not parsed (characters).
-LONGEST_ANSWER = 2_000
+_LONGEST_ANSWER = 2_000
 _MOST_ELEMENTS = 50
 
 # Compares two cleaned expressions.
-Symbolic = Callable[[str, str], Verdict]
+_Symbolic = Callable[[str, str], Verdict]
 
 _CHOICE = re.compile(r"\(?\s*(?:[Oo]ption|[Cc]hoice)?\s*\(?\s*([A-Ja-j])\s*(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL)
 # Alone, a small letter may be a variable.
@@ -43,12 +43,12 @@ _TOWER = re.compile(
 )
 
 
-def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool = False) -> Verdict:
+def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: bool = False) -> Verdict:
     """Whether `candidate` is the same answer as `reference`; expressions are left to `symbolic`.
 
     ordered: whether the order of a list without brackets counts; that of tuples always does, that of sets never.
     """
-    if max(len(candidate), len(reference)) > LONGEST_ANSWER:
+    if max(len(candidate), len(reference)) > _LONGEST_ANSWER:
         return Verdict.undecided
     mine, theirs = plain_number(candidate), plain_number(reference)
     if mine is not None and theirs is not None:
@@ -83,7 +83,7 @@ def compare(candidate: str, reference: str, symbolic: Symbolic, *, ordered: bool
     return _compare_measured(candidate, reference, symbolic)
 
 
-def _compare_rewritten(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+def _compare_rewritten(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
     """Repeating decimals and combinations by their values; None if there are none."""
     (mine, sure), (theirs, as_sure) = with_fractions(candidate), with_fractions(reference)
     counted = with_counts(mine), with_counts(theirs)
@@ -94,7 +94,7 @@ def _compare_rewritten(candidate: str, reference: str, symbolic: Symbolic, order
     return verdict if certain or verdict is Verdict.right else Verdict.undecided
 
 
-def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Verdict:
+def _compare_measured(candidate: str, reference: str, symbolic: _Symbolic) -> Verdict:
     """Expressions that may have a unit behind them."""
     percent = [text.endswith("%") for text in (candidate, reference)]
     if any(percent):
@@ -110,7 +110,7 @@ def _compare_measured(candidate: str, reference: str, symbolic: Symbolic) -> Ver
     return Verdict.undecided if unsure and verdict is Verdict.wrong else verdict
 
 
-def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: Symbolic) -> Verdict:
+def _compare_percent(candidate: str, reference: str, percent: list[bool], symbolic: _Symbolic) -> Verdict:
     """Expressions of which one or both are followed by %: against a bare one, a share or the number itself."""
     if all(percent):
         return symbolic(candidate, reference)
@@ -223,7 +223,7 @@ def _brackets(text: str) -> tuple[str, list[str]] | None:
     return ("", parts) if parts is not None and len(parts) > 1 else None
 
 
-def _compare_lists(candidate: str, reference: str, symbolic: Symbolic, ordered: bool) -> Verdict | None:
+def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict | None:
     """Lists, sets, tuples and intervals, element by element; None if the reference is none of them."""
     theirs, mine = _brackets(reference), _brackets(candidate)
     if theirs is None:
@@ -260,7 +260,7 @@ def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list
     return (bare, theirs) if named[0] else (mine, bare)
 
 
-def _in_order(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
     if len(mine) != len(theirs):
         return Verdict.wrong
     found = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
@@ -269,7 +269,7 @@ def _in_order(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict
     return Verdict.undecided if Verdict.undecided in found else Verdict.right
 
 
-def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, distinct: bool) -> Verdict:
+def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, distinct: bool) -> Verdict:
     """Multisets of elements; `distinct`: sets, in which an element that is repeated counts once."""
     if distinct:
         return _same_elements(list(dict.fromkeys(mine)), list(dict.fromkeys(theirs)), symbolic)
@@ -288,7 +288,7 @@ def _in_any_order(mine: list[str], theirs: list[str], symbolic: Symbolic, *, dis
     return Verdict.undecided if unsure else Verdict.wrong
 
 
-def _same_elements(mine: list[str], theirs: list[str], symbolic: Symbolic) -> Verdict:
+def _same_elements(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
     """Sets: whether each element of either is one of the other's."""
     found = [[compare(one, other, symbolic) for other in theirs] for one in mine]
     each = [*found, *(list(column) for column in zip(*found, strict=True))]
