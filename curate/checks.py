@@ -25,7 +25,7 @@ from curate.generators.requests import Completion, Generator, Request, Sampling
 from curate.mixture.plan import Augmenter, identity, share_counts
 from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
-from curate.run import MeasuringScorer, Run, Scorer, check_schedule
+from curate.run import MeasuringScorer, Run, Scorer
 
 __all__ = [
     "check_augmenter",
@@ -135,7 +135,7 @@ def check_scorer(
     assert np.array_equal(first.difficulty, again.difficulty, equal_nan=True), "the same call gives another answer"
     assert examples.fingerprint() == before, "the scorer changed the examples"
     if isinstance(scorer, MeasuringScorer):
-        check_schedule(scorer, run.proxy.schedule(n))
+        call_hook(scorer, "check_schedule", run.proxy.schedule(n))
         for measure in scorer.measures():
             assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
             keys = [call_hook(measure, "key_of", examples) for _ in range(2)]

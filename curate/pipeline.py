@@ -43,7 +43,7 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
-from curate.run import MeasuringScorer, Run, Scorer, check_schedule
+from curate.run import MeasuringScorer, Run, Scorer
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
@@ -180,7 +180,7 @@ class Pipeline(Component):
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
             call_hook(part, "check_examples", examples)
         if not scored and isinstance(self.scorer, MeasuringScorer):
-            check_schedule(self.scorer, self.proxy.schedule(len(examples)))
+            call_hook(self.scorer, "check_schedule", self.proxy.schedule(len(examples)))
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
         """The rows that the proxy's template renders, where there is a proxy.
@@ -252,7 +252,7 @@ class Pipeline(Component):
         if isinstance(self.scorer, MeasuringScorer):
             measures = self.scorer.measures()
             if measures:
-                check_schedule(self.scorer, run.proxy.schedule(len(examples)))
+                call_hook(self.scorer, "check_schedule", run.proxy.schedule(len(examples)))
                 run.trace(examples, measures)
         scores = as_scores(self.scorer.score(examples, run), len(examples))
         return scores if scores.ids is not None else scores.with_ids(examples.ids)

@@ -19,11 +19,11 @@ from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
 from curate.gate import Gate, GateIndex
 from curate.proxy.measures import Measure
-from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.proxy import Proxy
 from curate.proxy.trace import Trace, measure_checkpoints, measure_new_rows
 from curate.storage.cache import Cache
 
-__all__ = ["MeasuringScorer", "Run", "Scorer", "check_schedule", "standalone", "trace_for"]
+__all__ = ["MeasuringScorer", "Run", "Scorer", "standalone", "trace_for"]
 
 
 @dataclass
@@ -146,13 +146,8 @@ def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
     examples, run = standalone(data, run)
     call_hook(scorer, "check_examples", examples)
     trace = run.trace(examples, scorer.measures())
-    check_schedule(scorer, trace.schedule)
+    call_hook(scorer, "check_schedule", trace.schedule)
     return trace
-
-
-def check_schedule(scorer: MeasuringScorer, schedule: Schedule) -> None:
-    """Raise InputError where the proxy's checkpoints cannot serve `scorer`, see `MeasuringScorer`."""
-    call_hook(scorer, "check_schedule", schedule)
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Schedule
-from curate.run import MeasuringScorer, Run, Scorer, check_schedule, standalone
+from curate.run import MeasuringScorer, Run, Scorer, standalone
 from curate.types import BoolArray, Float64Array, FloatArray
 
 
@@ -45,7 +45,7 @@ class _Combination:
 
     def check_schedule(self, schedule: Schedule) -> None:
         for scorer in _measuring(self.scorers):
-            check_schedule(scorer, schedule)
+            call_hook(scorer, "check_schedule", schedule)
 
     def check_examples(self, examples: Examples) -> None:
         for scorer in self.scorers:
