@@ -107,7 +107,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of arm - baseline by the pigeonhole bootstrap (Owen, 2007).
 
-    Seeds and, within each set, examples are drawn with replacement, the same for both arms; sets weigh as their sizes.
+    Seeds and, within each set, examples are drawn with replacement, the same for both arms; sets count by their sizes.
     """
     sets = list(zip(arm, baseline, strict=True)) if isinstance(arm, list) else [(arm, baseline)]
     seeds = len(sets[0][0])

@@ -35,8 +35,6 @@ from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request, Sampling
 
-__all__ = ["main"]
-
 ANSWER = json.dumps(
     {
         "choices": [{"index": 0, "text": "The answer is 42. " * 10, "finish_reason": "stop"}],

@@ -33,8 +33,6 @@ from curate.evaluation.sets import Questions, read_set
 from curate.generators.requests import Completion
 from curate.models.loading import load_tokenizer
 
-__all__ = ["main"]
-
 NUMBER = "#### (\\-?[0-9\\.\\,]+)"
 LAST_NUMBER = "(-?[$0-9.,]{2,})|(-?[0-9]+)"
 ANSWERS, LOSSES = "curate_answers", "curate_losses"

@@ -23,8 +23,6 @@ from scipy.stats import rankdata, spearmanr
 
 from curate import Pipeline, Progress, read
 
-__all__ = ["auc", "main"]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -26,8 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["main"]
-
 _WORDS = ("apples", "train", "costs", "speed", "ratio", "number", "minutes", "twice", "together", "remaining", "price")
 _CHUNK = 100_000
 

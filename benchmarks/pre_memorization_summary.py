@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from scorers.pre_memorization import masked_accuracy, pre_memorization_accuracy
 
-__all__ = ["Array", "Curves", "FineTuning", "best_threshold", "draw", "explained", "held_out", "summary"]
-
 Array = npt.NDArray[np.float64]
 
 THRESHOLDS = (*(round(float(p), 2) for p in np.arange(-4.0, 0.41, 0.1)),)

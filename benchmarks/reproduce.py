@@ -31,8 +31,6 @@ from benchmarks.reproduction.studies import STUDIES, jobs_of
 from benchmarks.reproduction.summary import summarize
 from benchmarks.reproduction.work import finished, work_together
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

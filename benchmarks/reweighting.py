@@ -7,9 +7,9 @@ two of these domains. A small transformer that was pretrained on the two lower l
 domains alike and asked for nats per token on held-out problems of the target.
 
 dga: DGA claims to beat importance sampling where the generic data is small, and where specialized data is scarce. Both,
-and a third with enough of each, against rows weighed alike and against fixed importance weights (how often each
+and a third with enough of each, against equal weights and against fixed importance weights (how often each
 domain is the nearest to a row of the target).
-adapt: similarity to anchors of the target, against rows weighed alike for as many steps, and for as many operations.
+adapt: similarity to anchors of the target, against equal weights for as many steps, and for as many operations.
 
 --models: where the reproduction keeps its pretrained models. What is done is kept in DIR; the same command goes on.
 """
@@ -45,8 +45,6 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import TrainingRows
-
-__all__ = ["main"]
 
 TARGET = ("chain-3", "sum-3")
 BATCH, STEPS, RATE = 32, 120, 1e-3

@@ -42,8 +42,6 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import StepRecord, TrainConfig
 from curate.training.loop import train
 
-__all__ = ["Variant", "main", "overhead", "random_rows", "variants"]
-
 CHEAP, LOOK = 0.03, 0.35  # of a step
 
 

@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 import torch
 from scipy.stats import spearmanr
 
+import scorers
 from benchmarks.known_levels import auc
 from curate import Proxy, Run, read
 from curate.data.readers import Loaded
@@ -45,22 +46,6 @@ from curate.tokenization.encoding import tokenize
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.word_problems.table import generate
-from scorers import (
-    EarlyOutput,
-    ErrorNorm,
-    FinalLoss,
-    ForgettingCount,
-    GradientAlignment,
-    InstructionFollowingDifficulty,
-    Learnability,
-    Length,
-    LossTrajectory,
-    Product,
-    RankAverage,
-    SAMSharpness,
-)
-
-__all__ = ["main"]
 
 CHECKPOINTS = 4
 HARDEST = 0.25
@@ -166,24 +151,31 @@ def _tokenizer(folder: Path) -> Any:
 def _signals(reference: Path, target: pa.Table) -> dict[str, tuple[Any, float]]:
     """Name -> scorer, and forward passes per row beyond those of the losses, which all share (K of them)."""
     k = CHECKPOINTS
-    pair = (LossTrajectory(), InstructionFollowingDifficulty())
+    pair = {"scorers": (scorers.LossTrajectory(), scorers.InstructionFollowingDifficulty())}
+    # Scorer -> name of a variant, its settings, its passes. Any other scorer: one variant of losses alone.
+    variants: dict[str, list[tuple[str, dict[str, Any], float]]] = {
+        "LossTrajectory": [("", {}, 0), (", relative", {"features": "relative"}, 0)],
+        "Learnability": [("", {"reference": str(reference)}, 1)],
+        "EarlyOutput": [(", hidden", {}, 1), (", distribution", {"output": "distribution"}, 1)],
+        "ErrorNorm": [("", {}, k)],
+        "ForgettingCount": [("", {}, k)],
+        "InstructionFollowingDifficulty": [("", {}, 2 * k)],
+        "SAMSharpness": [
+            (", shared", {}, 2 * k + (1 + BACKWARD) * k),
+            (", own", {"ascent": "example"}, k + (1 + BACKWARD) * k),
+        ],
+        "GradientAlignment": [
+            (", last layer", {"target": target, "parameters": "last-layer"}, k),
+            (", lora", {"target": target, "parameters": "lora"}, (1 + BACKWARD) * k),
+        ],
+        "RankAverage": [(" of loss and IFD", pair, 2 * k)],
+        "Product": [(" of loss and IFD", pair, 2 * k)],
+    }
+    names = [name for name in scorers.__all__ if name != "PreMemorizationAccuracy"]  # which grades answers instead
     return {
-        "LossTrajectory": (LossTrajectory(), 0),
-        "LossTrajectory, relative": (LossTrajectory(features="relative"), 0),
-        "FinalLoss": (FinalLoss(), 0),
-        "Length": (Length(), 0),
-        "Learnability": (Learnability(reference=str(reference)), 1),
-        "EarlyOutput, hidden": (EarlyOutput(), 1),
-        "EarlyOutput, distribution": (EarlyOutput(output="distribution"), 1),
-        "ErrorNorm": (ErrorNorm(), k),
-        "ForgettingCount": (ForgettingCount(), k),
-        "InstructionFollowingDifficulty": (InstructionFollowingDifficulty(), 2 * k),
-        "SAMSharpness, shared": (SAMSharpness(), 2 * k + (1 + BACKWARD) * k),
-        "SAMSharpness, own": (SAMSharpness(ascent="example"), k + (1 + BACKWARD) * k),
-        "GradientAlignment, last layer": (GradientAlignment(target=target, parameters="last-layer"), k),
-        "GradientAlignment, lora": (GradientAlignment(target=target, parameters="lora"), (1 + BACKWARD) * k),
-        "RankAverage of loss and IFD": (RankAverage(scorers=pair), 2 * k),
-        "Product of loss and IFD": (Product(scorers=pair), 2 * k),
+        name + suffix: (getattr(scorers, name)(**settings), passes)
+        for name in names
+        for suffix, settings, passes in variants.get(name, [("", {}, 0)])
     }
 
 
@@ -202,7 +194,7 @@ def _judge(each: Set, place: Path) -> dict[str, Any]:
     )
     run = Run(settings, place / "cache", "cpu")
     began = time.process_time()
-    LossTrajectory().score(examples, run)
+    scorers.LossTrajectory().score(examples, run)
     shared = time.process_time() - began
     lengths = np.array([len(text) for text in examples.texts("completion", 0, len(examples))])
     rows, difficulties = [], {}

@@ -23,8 +23,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-__all__ = ["main"]
-
 # Of vLLM 0.32 on a CPU: a prompt that is prefilled in pieces together with a seed ends the engine there.
 _ARGUMENTS = "--enforce-eager --max-model-len 2048 --no-enable-chunked-prefill --max-num-batched-tokens 8192"
 

@@ -32,8 +32,6 @@ from curate.tokenization.encoding import tokenize
 from curate.tokenization.templates import resolve_template
 from curate.tokenization.tokens import Tokens
 
-__all__ = ["main"]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

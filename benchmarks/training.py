@@ -38,8 +38,6 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 
-__all__ = ["main"]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

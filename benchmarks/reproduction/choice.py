@@ -16,8 +16,6 @@ from curate.clusterers import KMeans
 from curate.seeds import derive_seed
 from scorers import LossTrajectory
 
-__all__ = ["by_level", "chosen_rows"]
-
 
 def chosen_rows(job: Job, prepared: Prepared, cache: Path) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
     """Positions of the arm's rows in the training rows, copies included, and facts about the choice.

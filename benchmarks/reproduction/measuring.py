@@ -19,8 +19,6 @@ from curate.generators.requests import Completion, Request, Sampling
 from curate.models.scoring import score_losses
 from curate.verify import Verdict, extract, grade_many
 
-__all__ = ["EvaluatedSet"]
-
 _SAMPLED_AT_ONCE = 200
 _SPARE_TOKENS = 2  # beyond the longest answer, for one that does not end
 

@@ -26,8 +26,6 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 
-__all__ = ["Prepared", "loaded", "prepare", "small_llama", "tokens_of"]
-
 _COLUMNS = "prompt=question,completion=answer,final_answer=final_answer,source=source,id=id"
 _TEST_SEED = 9_000  # the same questions for every seed, so that runs can be paired by example
 _MEAN_OVER = 50

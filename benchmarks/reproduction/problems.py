@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from curate.seeds import derive_seed
 
-__all__ = ["FAMILIES", "LEVELS", "SPLITS", "problems"]
-
 LEVELS = (1, 2, 3, 4)
 # A question belongs to one split by its hash, whatever the seeds, so that no split holds a question of another.
 SPLITS: Mapping[str, range] = {"pretrain": range(6), "train": range(6, 9), "test": range(9, 10)}

@@ -15,8 +15,6 @@ from benchmarks.reproduction.summary import condensed, made_with
 from curate.storage.atomic import publishing
 from curate.verify import reference_answer
 
-__all__ = ["cpu_arguments", "gpu_arguments", "write_data", "write_record", "write_small_data"]
-
 _SOURCES = ("gsm8k", "math", "word_problems")
 _SCHEMA = ("id", "question", "answer", "final_answer", "source", "level")
 

@@ -25,8 +25,6 @@ from curate.training.config import StepRecord, TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import TrainingRows, mean_weights
 
-__all__ = ["run_job"]
-
 _CURVE_POINTS = 3  # of the run at which losses by level are taken
 _ENDS = 20
 
@@ -57,7 +55,7 @@ def run_job(job: Job, prepared: Prepared, cache: Path, place: Path) -> None:
     curve = []
     for checkpoint in train(model, tokens, config, checkpoint_steps=points, log=log.append, **about):
         curve.append({"step": checkpoint.step, "balanced": sets[0].nll_by_level(model)})
-    choice |= _weighing(checkpoint, np.array(prepared.training.examples.table["level"].to_pylist())[rows])
+    choice |= _mean_weights(checkpoint, np.array(prepared.training.examples.table["level"].to_pylist())[rows])
     results = {each.name: each.evaluate(model) for each in sets}
     record = _record(job, prepared, rows, log, model)
     record |= {"choice": choice, "curve": curve, "curation": None if job.of == BASELINE else curation}
@@ -73,7 +71,7 @@ def _training_rows(prepared: Prepared, rows: Any, settings: Settings) -> Trainin
     return TrainingRows(columns, "source", lambda *_: tokens_of(loaded(prepared.anchors), prepared.tokenizer, settings))
 
 
-def _weighing(last: Checkpoint, levels: Any) -> dict[str, Any]:
+def _mean_weights(last: Checkpoint, levels: Any) -> dict[str, Any]:
     """Mean weight of the rows of each level over the run, where there was a reweighter."""
     if last.reweighting is None:
         return {}

@@ -15,8 +15,6 @@ import pyarrow.parquet as pq
 
 from curate.seeds import derive_seed
 
-__all__ = ["science"]
-
 _CHOICES = re.compile(r"\s*Answer\d+:\s*")
 
 

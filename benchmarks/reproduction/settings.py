@@ -11,8 +11,6 @@ from pydantic import Field
 from curate.component import Component, fingerprint
 from curate.recipe import encode
 
-__all__ = ["ARMS", "BASELINE", "FROZEN", "ORACLE", "Budget", "Job", "Settings"]
-
 BASELINE = "original"
 ORACLE = "oracle"  # as many rows as the hard arm, chosen by their known level, highest first
 # Arm -> which rows it copies, see `curate.mixture.control_rows`.

@@ -8,8 +8,6 @@ from typing import Any
 from benchmarks.reproduction.settings import ARMS, BASELINE, ORACLE, Job, Settings
 from curate.reweighters import ADAPT, DGA, IRDRO, DynamicLoss, Selective
 
-__all__ = ["STUDIES", "jobs_of", "reproduction", "study"]
-
 STUDIES = ("factor", "proxy", "features", "domain", "online", "limits")
 _FACTORS = (2, 3, 5, 10)
 _PROXY_SIZES = ((32, 1), (64, 2), (96, 3))

@@ -17,8 +17,6 @@ from benchmarks.reproduction.settings import BASELINE, Job
 from benchmarks.reproduction.work import finished
 from curate.comparison import Comparison, compare
 
-__all__ = ["PRIMARY", "condensed", "made_with", "summarize"]
-
 # Stated before the confirmatory runs: the outcome that decides, and what is asked of it.
 PRIMARY: dict[str, Any] = {
     "budget": "steps",

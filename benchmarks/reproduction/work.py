@@ -14,8 +14,6 @@ from pathlib import Path
 from benchmarks.reproduction.settings import Job
 from curate.errors import InputError
 
-__all__ = ["finished", "work", "work_together"]
-
 _PAUSE = 5.0  # seconds until a process looks again whether the others are done
 
 
