@@ -106,17 +106,17 @@ def spread_of(
     of_seeds = np.zeros((2, count))
     for pair, weight, portion in zip(pairs, example_weights, portions, strict=True):
         n = len(weight)
-        mean = (pair @ weight).mean(axis=1) / weight.sum()
+        mean = (pair @ weight).mean(axis=1) / weight.sum()  # (2,)
         # A ratio of sums varies, to first order, as the mean of these.
-        residual = (pair - mean[:, None, None]) * (weight / weight.mean())
-        by_seed, by_example = residual.mean(axis=2), residual.mean(axis=1)
+        residual = (pair - mean[:, None, None]) * (weight / weight.mean())  # (2, S, n)
+        by_seed, by_example = residual.mean(axis=2), residual.mean(axis=1)  # (2, S), (2, n)
         means += portion * mean
         of_seeds += portion * by_seed
         examples += portion**2 * (by_example @ by_example.T) / (n * (n - 1))
         if count > 1:
-            rest = (residual - by_seed[:, :, None] - by_example[:, None, :]).reshape(2, -1)
+            rest = (residual - by_seed[:, :, None] - by_example[:, None, :]).reshape(2, -1)  # (2, S * n)
             examples -= portion**2 * (rest @ rest.T) / (count * n * (count - 1) * (n - 1))
         floor += _UNSEEN / len(pairs) * portion**2 / n**2 if discrete else 0.0
-    seeds = of_seeds @ of_seeds.T / (count * max(count - 1, 1))
+    seeds = of_seeds @ of_seeds.T / (count * max(count - 1, 1))  # (2, 2)
     sizes = [len(weight) for weight in example_weights]
     return Spread(means, seeds, examples, floor, count, sum(sizes), sum(sizes) - len(sizes))
