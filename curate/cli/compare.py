@@ -1,4 +1,4 @@
-"""`curate compare`: which arm of several fine-tuning runs is better, and how sure that is."""
+"""`curate compare`: compare the arms of several fine-tuning runs, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from curate.comparison.page import check_report
 from curate.console.formatting import visible
 from curate.console.printing import show
 from curate.storage.places import local_path
-
-__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

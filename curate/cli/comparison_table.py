@@ -11,9 +11,7 @@ from curate.comparison.text import UNITS, detectable, headline, interval, relati
 from curate.console.formatting import MISSING, compact, count, decimal, duration, one_line, visible
 from curate.console.printing import show
 
-__all__ = ["print_comparison"]
-
-NARROW = 90  # columns below which only what matters most is shown
+_NARROW = 90  # columns below which only what matters most is shown
 _MOST_ROWS = 60
 
 
@@ -24,7 +22,7 @@ def print_comparison(record: dict[str, Any]) -> None:
     """
     from rich.console import Console
 
-    narrow = Console().width < NARROW
+    narrow = Console().width < _NARROW
     title, sentences = headline(record)
     show(title, "", sentences[0], "")
     metrics = {each["metric"] for each in record["differences"]}

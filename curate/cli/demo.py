@@ -1,4 +1,4 @@
-"""`curate demo`: curate generated maths problems whose difficulty is known, and see what was found."""
+"""`curate demo`: curate generated math problems whose difficulty is known, and see what was found."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from curate.storage.atomic import make_folder, publish_file
 from curate.storage.places import local_path
 from curate.types import BoolArray
 from curate.word_problems import generate
-
-__all__ = ["add_arguments", "command"]
 
 _HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
 _SETTINGS = ("proxy.model=scratch",)

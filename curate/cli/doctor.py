@@ -1,4 +1,4 @@
-"""Is this machine ready? Each finding says what was looked at, what was found, and what to do about it."""
+"""`curate doctor`: check this machine; each finding names a remedy."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from curate.verify.sandbox import run_program
 from curate.verify.sandbox_child import LAYERS
 from curate.word_problems.table import generate
 
-__all__ = ["add_arguments", "command", "examine", "print_findings"]
-
 _MINIMUM = {"torch": (2, 11), "transformers": (5, 17)}
 _LITTLE_DISK = 5_000_000_000  # five float32 checkpoints of a 135M model take about half of this
 
@@ -37,16 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """`curate doctor`: what works on this machine."""
-    findings = examine(options.cache)
+    findings = _examine(options.cache)
     if not options.json:
-        print_findings(findings)
+        _print_findings(findings)
     bad = [finding["name"] for finding in findings if finding["status"] == "bad"]
     if bad:
         print(f"curate: not usable as it is: {', '.join(bad)}; each finding names its remedy", file=sys.stderr)
     return {"findings": findings, "ok": not bad, "status": 3 if bad else 0}
 
 
-def examine(cache: Path | str | None = None) -> list[dict[str, str]]:
+def _examine(cache: Path | str | None = None) -> list[dict[str, str]]:
     """Findings {name, status: good | note | bad, found, remedy}, cheap ones first."""
     checks: list[tuple[str, Callable[[], tuple[str, str, str]]]] = [
         ("python", _python),
@@ -155,7 +153,7 @@ def _tiny_run() -> tuple[str, str, str]:
     return "good", f"64 rows in, {len(curated)} out, {time.monotonic() - started:.1f} s", ""
 
 
-def print_findings(findings: list[dict[str, Any]]) -> None:
+def _print_findings(findings: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`curate evaluate`: what a fine-tuned run or a model can do."""
+"""`curate evaluate`: grade the answers of a run or model and score reference answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from curate.evaluation.evaluate import evaluate
 from curate.evaluation.results import EvaluationResult
 from curate.recipe import construct
 from curate.storage.places import expanded, local_path
-
-__all__ = ["add_arguments", "add_settings_arguments", "command", "named_sets", "settings_from_options"]
 
 SET_HELP = (
     "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "

@@ -1,4 +1,4 @@
-"""`curate expo`: a model further along the way that tuning went."""
+"""`curate expo`: extrapolate from a base model past the model tuned from it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from curate.expo.extrapolation import check_alpha, write_model
 from curate.expo.sources import open_models
 from curate.expo.sweep import sweep
 from curate.storage.places import local_path
-
-__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,6 @@ from pydantic.fields import FieldInfo
 
 from curate.component import Component
 
-__all__ = ["add_field_options", "field_values", "option_of"]
-
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 

@@ -1,4 +1,4 @@
-"""`curate finetune`: train a model on a dataset and keep all there is to the run in one folder."""
+"""`curate finetune`: fine-tune a model on a dataset, in one resumable folder per run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ from curate.finetuning.lora import LoRA
 from curate.recipe import apply_settings, component_names, parse_recipe
 from curate.storage.places import local_path
 
-__all__ = [
-    "add_arguments",
-    "add_model_arguments",
-    "add_tuning_arguments",
-    "command",
-    "given_settings",
-    "tuning_settings",
-]
-
 # Options that are settings of the same name: of every command that fine-tunes, and of this one.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
 _TRAINING = ("steps", "template", "micro_batch_tokens", "gradient_checkpointing", "sharding", "saved_dtype")
@@ -38,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA", help="a file, a folder (also one of `curate run`), or a Hugging Face dataset id"
     )
-    add_model_arguments(parser)
+    _add_model_arguments(parser)
     parser.add_argument("--out", required=True, type=local_path, metavar="RUN", help="folder for the run")
     parser.add_argument("--fresh", action="store_true", help="replace what an earlier run left in RUN")
     about = parser.add_argument_group("about the run")
@@ -47,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard or wandb (key: WANDB_API_KEY)")
     add_field_options(about, Finetuning, _RUN)
     about.add_argument(
-        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
+        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"
     )
     add_reading_arguments(parser)
     add_machine_arguments(parser)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What is trained and how; further settings go through --set."""
     training = parser.add_argument_group("what to train and how")
     add_tuning_arguments(
@@ -127,7 +118,7 @@ def given_component(text: str, option: str) -> dict[str, Any]:
 
 
 def given_settings(options: argparse.Namespace) -> Finetuning:
-    """Settings from the options of `add_model_arguments`, and where a command has them seed, save_every, log_every.
+    """Settings from the options of `_add_model_arguments`, and where a command has them seed, save_every, log_every.
 
     --set comes last. Raises InputError that names the setting.
     """
@@ -142,7 +133,7 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, or go on training; returns the object that --json prints."""
+    """Train, or resume training; returns the object that --json prints."""
     import os
 
     if options.time_limit is not None and not options.time_limit > 0:

@@ -1,4 +1,4 @@
-"""`curate gate`: what of one dataset another has too."""
+"""`curate gate`: find near-duplicates and evaluation text in a dataset."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from curate.storage.places import check_place, expanded, files_under, local_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-__all__ = ["add_arguments", "command", "hits_table"]
 
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
@@ -82,7 +80,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
             stage.advance(min(step, len(ids) - low))
     result = _result(options, texts, hits, index)
     if options.out is not None:
-        _write(hits_table(hits, ids, texts.loaded.rows.tolist()), options.out)
+        _write(_hits_table(hits, ids, texts.loaded.rows.tolist()), options.out)
     if options.clean is not None:
         _write(texts.table.filter([not found for found in hits]), options.clean)
     if not options.json:
@@ -90,7 +88,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Table:
+def _hits_table(hits: list[list[Hit]], ids: list[str], rows: list[int]) -> pa.Table:
     """Columns row (position in the input), example_id, kind, dataset, matched_id, score and matched_text: one per hit.
 
     hits, ids, rows: (n,) per text.

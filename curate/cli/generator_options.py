@@ -12,8 +12,6 @@ from curate.errors import InputError
 from curate.recipe import own_module
 from curate.verify.sandbox import weak_sandbox
 
-__all__ = ["add_generator_arguments", "recipe_settings", "summary"]
-
 # Option -> the parameter of `augmenters.Synthesize` it sets.
 _PARAMETERS = ("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs")
 
@@ -80,7 +78,7 @@ def summary(record: dict[str, Any]) -> list[str]:
             f"measured like the input: {rescored['hard']:,} of {rescored['measured']:,} hard again ({rate:.0%})"
         )
     if record["budget_reached"]:
-        lines.append(f"the budget of {record['budget']:,} tokens is spent; a larger --budget goes on from here")
+        lines.append(f"the budget of {record['budget']:,} tokens is spent; a larger --budget resumes from here")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A finished run, for the terminal."""
+"""`curate inspect`: show a finished run in the terminal."""
 
 from __future__ import annotations
 

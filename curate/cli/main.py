@@ -25,8 +25,6 @@ from curate.console.formatting import visible
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.storage.records import own_version
 
-__all__ = ["main"]
-
 
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, as an InputError."""
@@ -58,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ExternalError) as error:
         return _failed(error, 2 if isinstance(error, InputError) else 3, as_json)
     except _Terminated:
-        return _failed(InterruptedError("terminated; the same command goes on from here"), 143, as_json)
+        return _failed(InterruptedError("terminated; rerun the same command to resume"), 143, as_json)
     except KeyboardInterrupt:
-        return _failed(InterruptedError("interrupted; the same command goes on from here"), 130, as_json)
+        return _failed(InterruptedError("interrupted; rerun the same command to resume"), 130, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -151,20 +149,20 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 
 _COMMANDS = {
-    "demo": "curate generated maths problems of known difficulty, and see what was found; needs no data",
+    "demo": "curate generated math problems of known difficulty and show the result; needs no data",
     "run": "curate a dataset: score, split, rebuild, write the result to a folder",
     "plan": "show rows, tokens, disk and what the cache holds for a run; runs nothing",
     "score": "measure difficulty only, as one Parquet file for --scores",
-    "synthesize": "write new problems from the solutions of hard rows, and nothing else",
+    "synthesize": "synthesize new problems from the solutions of hard rows, and nothing else",
     "gate": "find near-duplicates of a dataset in another, and rows that evaluation sets have",
     "finetune": "fine-tune a model on a dataset; one folder per run, resumable",
-    "weigh": "write the weights that fine-tuning runs gave as a column of the data",
+    "weigh": "add the weights that fine-tuning runs learned as a column of the data",
     "evaluate": "grade the answers of a run or model, and score reference answers",
-    "compare": "tell which arm of several fine-tuning runs is better, and how surely",
+    "compare": "compare the arms of several fine-tuning runs, with confidence intervals",
     "expo": "extrapolate from a base model past the model tuned from it; sweep how far",
-    "validate": "fine-tune on the data as it is, curated, and on controls; compare",
+    "validate": "fine-tune on the original data, the curated data and controls; compare",
     "inspect": "show a finished run in the terminal",
-    "report": "write report.html of a finished run anew",
+    "report": "rewrite report.html of a finished run",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",
 }
 _ALIASES = {"weigh": ("weight",)}

@@ -11,18 +11,6 @@ from curate.errors import InputError
 from curate.storage.cache import default_cache
 from curate.storage.places import check_cache, check_place, local_path
 
-__all__ = [
-    "READING",
-    "add_consent_arguments",
-    "add_machine_arguments",
-    "add_reading_arguments",
-    "check_places",
-    "check_spelling",
-    "check_text",
-    "permissions",
-    "reading",
-]
-
 READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
 
 

@@ -11,8 +11,6 @@ from curate.console.printing import show
 from curate.estimate import estimate
 from curate.storage.places import local_path
 
-__all__ = ["add_arguments", "command"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate plan`."""

@@ -1,4 +1,4 @@
-"""`curate report`: report.html of a finished run, written anew."""
+"""`curate report`: rewrite report.html of a finished run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from curate.report import write_report
 from curate.storage.places import local_path
 from curate.storage.records import read_finished
 
-__all__ = ["add_arguments", "command"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate report`."""
@@ -19,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """`curate report`: write report.html anew."""
+    """`curate report`: rewrite report.html."""
     read_finished(options.directory)
     path = write_report(options.directory)
     if not options.json:

@@ -22,8 +22,6 @@ from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.storage.records import read_finished
 
-__all__ = ["add_arguments", "add_result_arguments", "command"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate run`, but for --json, which every command has."""
@@ -45,7 +43,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     loaded = loaded_from(options, pipeline, progress)
     scores = scores_from(options, pipeline, loaded, progress)
     if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
-        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
+        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh rewrites it)")
         return _summary(options.out, done_before=True)
     curated = pipeline.stages(loaded, run_from(options, pipeline, progress), scores)
     if not is_first_rank():

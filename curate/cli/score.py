@@ -13,8 +13,6 @@ from curate.difficulty.score_files import check_scores_file, write_scores
 from curate.errors import InputError
 from curate.storage.places import local_path
 
-__all__ = ["add_arguments", "command"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate score`."""

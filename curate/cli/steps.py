@@ -19,16 +19,6 @@ from curate.recipe import load_recipe
 from curate.run import Run
 from curate.storage.places import local_path
 
-__all__ = [
-    "add_data_arguments",
-    "is_first_rank",
-    "loaded_from",
-    "new_progress",
-    "pipeline_from",
-    "run_from",
-    "scores_from",
-]
-
 
 def add_data_arguments(
     parser: argparse.ArgumentParser,

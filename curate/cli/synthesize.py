@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from curate.cli.run import add_result_arguments, command
-
-__all__ = ["add_arguments", "command"]
+from curate.cli.run import add_result_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

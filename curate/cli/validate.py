@@ -1,4 +1,4 @@
-"""`curate validate`: does the curated data make a better model?"""
+"""`curate validate`: fine-tune on the original data, the curated data and controls, and compare."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from curate.validation.config import Addition, Validation
 from curate.validation.estimate import forecast
 from curate.validation.validate import prepare_experiment, validate
 
-__all__ = ["EVALUATION_HELP", "add_arguments", "command"]
-
-EVALUATION_HELP = (
+_EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
     "columns: {final_answer: COLUMN}, name: NAME} (a tenth of DATA is held out)"
 )
@@ -36,7 +34,7 @@ _WITH_GENERATOR = "duplicate-and-synthesize"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `curate validate` takes beside the arguments of `curate run`."""
-    add_data_arguments(parser, evaluation=EVALUATION_HELP)
+    add_data_arguments(parser, evaluation=_EVALUATION_HELP)
     add_generator_arguments(parser)
     tuning = parser.add_argument_group("what to fine-tune")
     add_tuning_arguments(tuning, "adamw or muon (adamw)")
@@ -82,12 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run when it is evaluated")
     work.add_argument("--plan", action="store_true", help="show arms, runs, steps, tokens and time; train nothing")
     work.add_argument(
-        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command goes on"
+        "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"
     )
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
-    """Validate, or go on with it; returns the object that --json prints."""
+    """Validate, or resume; returns the object that --json prints."""
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"--time-limit {options.time_limit:g}: give a number of minutes above 0")
     settings, progress = _settings(options), new_progress()

@@ -1,4 +1,4 @@
-"""`curate weigh`: a dataset with the weights that fine-tuning runs gave its rows."""
+"""`curate weigh`: add the weights that fine-tuning runs learned to a dataset."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from curate.console.progress import Progress
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.weighted_dataset import check_place, weigh
-
-__all__ = ["add_arguments", "command"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +44,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         progress.note(visible(f"  {note}"))
     done = check_directory(options.out, weighed.inputs, fresh=options.fresh)
     if done:
-        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh writes it anew)")
+        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh rewrites it)")
     else:
         weighed.write(options.out)
     record = weighed.record()
@@ -65,7 +63,7 @@ def _print(result: dict[str, Any]) -> None:
     counts, weights, runs = result["counts"], result["weights"], result["runs"]
     by = "1 run" if len(runs) == 1 else f"the mean of {len(runs)} runs"
     lines = [
-        f"{count(counts['output'])} rows weighed by {by}: mean {decimal(weights['mean'])}, "
+        f"{count(counts['output'])} rows weighted by {by}: mean {decimal(weights['mean'])}, "
         f"{decimal(weights['smallest'])} to {decimal(weights['largest'])}, effective share of the rows "
         f"{share(weights['effective_share'])}"
     ]

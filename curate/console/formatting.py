@@ -1,4 +1,4 @@
-"""Text and numbers as a page shows them.
+"""Format numbers, and untrusted text, for display.
 
 Text of a dataset is hostile until proven otherwise. Escaping HTML is the template engine's business; what is
 done here is the rest: characters that act instead of showing (terminal escapes, bidirectional overrides,
@@ -15,25 +15,6 @@ import unicodedata
 from typing import Any
 
 from markupsafe import Markup
-
-__all__ = [
-    "MISSING",
-    "as_json",
-    "as_label",
-    "compact",
-    "correlation",
-    "count",
-    "decimal",
-    "duration",
-    "one_line",
-    "plot_text",
-    "printable_line",
-    "real",
-    "share",
-    "shown",
-    "times",
-    "visible",
-]
 
 MISSING = "–"
 _JOINERS = "\u200c\u200d"  # shape letters and emoji; they cannot reorder or hide text

@@ -9,8 +9,6 @@ from typing import Any
 
 from curate.console.formatting import visible
 
-__all__ = ["say", "show"]
-
 
 def show(*renderables: Any) -> None:
     """Print text and rich tables; text is taken literally, whatever brackets, colons and control characters it holds.

@@ -11,8 +11,6 @@ from typing import Literal, Protocol
 
 from curate.console.formatting import visible
 
-__all__ = ["Progress", "StageCost"]
-
 
 class Advance(Protocol):
     def __call__(self, count: int, /, detail: str = "") -> None:

@@ -12,8 +12,6 @@ from curate.data.json_values import JSON, is_json
 from curate.data.wording import type_name
 from curate.errors import InputError
 
-__all__ = ["check_buffers", "conformed", "converted", "is_any_list", "storable", "with_children"]
-
 _MOST_LEVELS = 98  # of a Parquet schema between root and leaf; readers open no more
 
 

@@ -15,25 +15,6 @@ from curate.data.wording import listed, nearest, type_name
 from curate.errors import InputError
 from curate.types import IntArray
 
-__all__ = [
-    "KEYS",
-    "RESERVED",
-    "ROLES",
-    "SHAPES",
-    "Turns",
-    "are_whole",
-    "concatenated_turns",
-    "content_roles",
-    "decoded",
-    "is_messages",
-    "is_text",
-    "known_names",
-    "message_dicts",
-    "parse_columns",
-    "recognize",
-    "turns",
-]
-
 # Required roles of each shape and the column names they go by, most specific first: where a worked solution and
 # a bare answer stand side by side, the solution is what a model is trained on.
 _REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {

@@ -14,8 +14,6 @@ from curate.data.columns import known_names
 from curate.data.wording import first_line
 from curate.errors import InputError
 
-__all__ = ["read_csv"]
-
 _LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time
 _BOOLEANS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _INTEGER = r"-?(0|[1-9][0-9]*)"

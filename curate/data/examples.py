@@ -13,13 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import SHAPES, concatenated_turns, content_roles, message_dicts, parse_columns, turns
+from curate.data.columns import SHAPES, concatenated_turns, content_roles, message_dicts, turns
 from curate.data.row_store import row_store
 from curate.data.wording import type_name
 from curate.errors import InputError
 from curate.types import IntArray
-
-__all__ = ["Examples", "content_ids", "example_ids", "framed", "hash_columns", "parse_columns", "row_digests", "whole"]
 
 _HASHED_ROWS = 65_536  # at a time; bounds the copies alive while hashing; has no influence on the result
 
@@ -173,11 +171,11 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
         cells = {role: whole(piece[columns[role]]) for role in roles if role in columns}
         if shape == "messages":
             offsets, names, contents = _joined_turns([turns(cells[role]) for role in roles])
-            parts.append(row_digests([framed(names), framed(contents)], offsets))
+            parts.append(_row_digests([_framed(names), _framed(contents)], offsets))
         else:
             # A missing input column counts as null inputs, so that adding an empty one changes no id.
             absent = pa.nulls(len(piece), pa.large_string())
-            parts.append(row_digests([framed(cells.get(role, absent)) for role in roles]))
+            parts.append(_row_digests([_framed(cells.get(role, absent)) for role in roles]))
     hashes = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
     return _number_repeats(hashes)
 
@@ -233,7 +231,7 @@ def _lengths(array: pa.Array) -> IntArray:
     return pc.fill_null(pc.binary_length(array), -1).to_numpy(zero_copy_only=False).astype("<i8")
 
 
-def framed(array: pa.Array) -> pa.Array:
+def _framed(array: pa.Array) -> pa.Array:
     """(n,) large_binary: 8 bytes of length (-1 for null), then the value; frames in a row stay unambiguous."""
     values = array.cast(pa.large_binary())
     heads = _large_binary(np.arange(len(values) + 1) * 8, _lengths(values).tobytes())
@@ -241,7 +239,7 @@ def framed(array: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(heads, values, empty, null_handling="replace", null_replacement=b"")
 
 
-def row_digests(columns: Sequence[pa.Array], row_offsets: IntArray | None = None) -> pa.Array:
+def _row_digests(columns: Sequence[pa.Array], row_offsets: IntArray | None = None) -> pa.Array:
     """String array (n,) of 32 hex digits: BLAKE2b over each row's framed large_binary values, in order.
 
     row_offsets: (n + 1,) where a row covers several consecutive values of the columns (turns of a conversation).

@@ -17,10 +17,8 @@ from curate.data.row_store import rows_of
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray
 
-__all__ = ["BadRow", "bad_rows", "rejected_table", "without_bad_rows"]
-
 _SHOWN_CHARACTERS = 200
-Mask = BoolArray
+_Mask = BoolArray
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class BadRow:
     reason: str
 
 
-def bad_rows(
+def _bad_rows(
     table: pa.Table, shape: str, columns: Mapping[str, str], odd: Mapping[str, Mapping[int, str]]
 ) -> list[BadRow]:
     """One BadRow for every unusable row, ascending; the first fault in column order counts.
@@ -43,7 +41,7 @@ def bad_rows(
     """
     found: dict[int, BadRow] = {}
 
-    def mark(name: str, mask: Mask, reason: str) -> None:
+    def mark(name: str, mask: _Mask, reason: str) -> None:
         for row in np.flatnonzero(mask).tolist():
             found.setdefault(row, BadRow(row, name, reason))
 
@@ -62,7 +60,7 @@ def bad_rows(
     return [found[row] for row in sorted(found)]
 
 
-def not_utf8(column: pa.ChunkedArray) -> Mask:
+def not_utf8(column: pa.ChunkedArray) -> _Mask:
     """(n,) true where text in a cell, at any depth, is not UTF-8."""
     parts = [np.zeros(0, np.bool_)]
     for chunk in column.chunks:
@@ -90,14 +88,14 @@ def _invalid(array: pa.Array, start: int) -> Iterator[int]:
         yield from _invalid(pa.concat_arrays([part]) if pa.types.is_nested(part.type) else part, start + low)
 
 
-def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tuple[Mask, str]]:
+def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tuple[_Mask, str]]:
     empty, nameless, silent, garbled, unanswered = ([np.zeros(0, np.bool_)] for _ in range(5))
     for chunk in column.chunks:
         offsets, roles, contents = turns(chunk)
         n = len(chunk)
         rows = np.repeat(np.arange(n), np.diff(offsets))
 
-        def any_turn(mask: Mask, rows: npt.NDArray[Any] = rows, n: int = n) -> Mask:
+        def any_turn(mask: _Mask, rows: npt.NDArray[Any] = rows, n: int = n) -> _Mask:
             return np.bincount(rows[mask], minlength=n) > 0
 
         empty.append(np.diff(offsets) == 0)
@@ -123,11 +121,11 @@ def without_bad_rows(
 ) -> tuple[pa.Table, IntArray, list[dict[str, Any]]]:
     """The usable rows, their positions in the input, and records of the others.
 
-    rows: (m,) position of each row of `table` in the input; odd: as of `bad_rows`. on_bad_row: drop leaves bad rows
+    rows: (m,) position of each row of `table` in the input; odd: as of `_bad_rows`. on_bad_row: drop leaves bad rows
     out; otherwise the first is an InputError.
     """
     _check_answers(table, shape, columns)
-    bad = bad_rows(table, shape, columns, odd)
+    bad = _bad_rows(table, shape, columns, odd)
     if not bad:
         return table, rows, []
     first = bad[0]

@@ -12,8 +12,6 @@ from curate.data.json_values import is_json
 from curate.data.wording import first_line, type_name
 from curate.errors import InputError
 
-__all__ = ["common_type", "joined"]
-
 
 def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     """The rows of the tables of files; types may differ in what does not change a value.

@@ -16,8 +16,6 @@ from curate.data.json_text import encodable, fault_of, items_of, loads
 from curate.data.json_values import JSON, holds_json, is_json
 from curate.types import IntArray
 
-__all__ = ["described", "json_faults", "opened", "plain_text", "with_json_as", "with_json_opened"]
-
 Rows = IntArray
 
 

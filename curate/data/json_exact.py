@@ -15,8 +15,6 @@ from curate.data.json_text import RepeatedKey, encodable, items_of, loads, loads
 from curate.data.json_values import MOST_LEVELS, column_of
 from curate.errors import InputError
 
-__all__ = ["exact"]
-
 _BLANKS = " \t\r\n"
 
 

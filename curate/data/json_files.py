@@ -17,8 +17,6 @@ from curate.data.json_values import MOST_LEVELS
 from curate.errors import InputError
 from curate.types import IntArray
 
-__all__ = ["TooDeep", "long_integers", "plain_rows", "read_json"]
-
 _PIECE = 16 << 20  # bytes parsed at a time
 _BLOCK = 1 << 20  # bytes looked at together: what fits a cache
 _QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _OBJECT, _LIST = b'"\\\n\r{['
@@ -29,7 +27,7 @@ _ZEROS = b"0" * 300
 _INTEGER = re.compile(rb"[0-9]{16,}(?=[\s,\]}]|\Z)")
 
 Bytes = npt.NDArray[np.uint8]
-Places = IntArray
+_Places = IntArray
 
 
 def read_json(files: Sequence[tuple[Path, pa.Buffer]]) -> tuple[pa.Table, list[tuple[str, str]]]:
@@ -237,7 +235,7 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
     return rows if plain and level == 0 and not in_string else None
 
 
-def _at(data: Bytes, places: Places) -> Bytes:
+def _at(data: Bytes, places: _Places) -> Bytes:
     """(m,) the bytes at places, a newline behind the end."""
     found = np.full(len(places), _NEWLINE, np.uint8)
     inside = places < len(data)
@@ -245,18 +243,18 @@ def _at(data: Bytes, places: Places) -> Bytes:
     return found
 
 
-def _start_lines(data: Bytes, places: Places) -> bool:
+def _start_lines(data: Bytes, places: _Places) -> bool:
     """Whether at each place either an object begins or the line ends."""
     return bool((_at(data, places) == _OBJECT).all()) or _end_lines(data, places[_at(data, places) != _OBJECT])
 
 
-def _end_lines(data: Bytes, places: Places) -> bool:
+def _end_lines(data: Bytes, places: _Places) -> bool:
     found = _at(data, places)
     returns = found == _RETURN
     return bool((returns | (found == _NEWLINE)).all() and (_at(data, places[returns] + 1) == _NEWLINE).all())
 
 
-def _begin_with_null(data: Bytes, places: Places) -> bool:
+def _begin_with_null(data: Bytes, places: _Places) -> bool:
     """Whether the first value of a list is null, for the places behind the brackets; yes where that is hard to say."""
     for _ in range(16):
         found = _at(data, places)
@@ -268,7 +266,7 @@ def _begin_with_null(data: Bytes, places: Places) -> bool:
     return True
 
 
-def _unescaped(data: Bytes, quotes: Places) -> Places:
+def _unescaped(data: Bytes, quotes: _Places) -> _Places:
     """The quotes that no backslash escapes: those with an even number of backslashes before them."""
     escaped = np.zeros(len(quotes), np.bool_)
     left = np.arange(len(quotes))  # those whose run of backslashes has not ended yet

@@ -11,18 +11,6 @@ from typing import Any
 
 from curate.data.wording import short
 
-__all__ = [
-    "RepeatedKey",
-    "Unheld",
-    "dumps",
-    "encodable",
-    "fault_of",
-    "items_of",
-    "loads",
-    "loads_from",
-    "members_of",
-]
-
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _NOT_ZERO = re.compile(r"[^eE]*[1-9]")
 _JOINED = 16_384  # strings checked together

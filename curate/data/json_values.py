@@ -14,8 +14,6 @@ from curate.data.json_text import Unheld, dumps, encodable, fault_of, items_of, 
 from curate.data.wording import short
 from curate.errors import InputError
 
-__all__ = ["JSON", "MOST_LEVELS", "column_of", "holds_json", "is_json"]
-
 # What `datasets` calls Json: JSON text (extension arrow.json), opened as the value it stands for.
 JSON = pa.json_()
 MOST_LEVELS = 48  # Parquet readers open 100 levels, of which a list takes two

@@ -12,8 +12,6 @@ from curate.data.json_values import column_of
 from curate.data.wording import listed
 from curate.errors import ExternalError, InputError
 
-__all__ = ["from_dataset", "from_dataset_dict", "from_disk", "from_hub", "from_pandas"]
-
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 

@@ -33,8 +33,6 @@ from curate.errors import DataWarning, ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
 
-__all__ = ["Loaded", "name_of", "read", "read_for"]
-
 # Arguments of `read` as messages call them.
 _OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row)\b")
 _CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")

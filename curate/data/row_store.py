@@ -17,8 +17,6 @@ from curate.data.column_types import storable
 from curate.errors import InputError
 from curate.types import IntArray
 
-__all__ = ["RowStore", "row_store", "rows_of"]
-
 _SLICE_ROWS = 32_768
 _SLICE_BYTES = 256 << 20  # well under the 2 GiB that 32-bit offsets reach, so that uneven rows still fit
 

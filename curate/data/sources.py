@@ -21,8 +21,6 @@ from curate.data.wording import first_line, nearest_path
 from curate.errors import InputError
 from curate.storage.places import expanded
 
-__all__ = ["SUFFIXES", "Kind", "Opened", "open_data", "read_files"]
-
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FORMATS = {
@@ -31,7 +29,7 @@ _FORMATS = {
     "csv": (".csv", ".tsv"),
     "arrow": (".arrow", ".feather", ".ipc"),
 }
-SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 _COMPRESSED = (".gz", ".bz2", ".zst")
 # Files that lie beside the data of a dataset folder and describe it.
 _DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
@@ -151,7 +149,7 @@ def _looks_like_path(name: str) -> bool:
     path = Path(name)
     return (
         name.startswith((".", "~", os.sep))
-        or _suffix(path) in SUFFIXES
+        or _suffix(path) in _SUFFIXES
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )
@@ -181,13 +179,13 @@ def _data_files(folder: Path, split: str | None) -> tuple[list[Path], str | None
         found = sorted(
             path
             for path in (place.iterdir() if place.is_dir() else ())
-            if path.is_file() and _suffix(path) in SUFFIXES and not path.name.startswith((".", "_"))
+            if path.is_file() and _suffix(path) in _SUFFIXES and not path.name.startswith((".", "_"))
             if path.name not in _DESCRIPTIONS
         )
         if found:
             break
     else:
-        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(SUFFIXES)}")
+        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(_SUFFIXES)}")
     formats = sorted({_format(path) for path in found})
     if len(formats) > 1:
         raise InputError(
@@ -216,12 +214,12 @@ def read_files(paths: Sequence[Path], text_columns: Sequence[str]) -> tuple[pa.T
     """
     for path in paths:
         if not _format(path):
-            raise InputError(f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}")
+            raise InputError(f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(_SUFFIXES)}")
     match _format(paths[0]):
         case "json":
             return read_json([(path, _file_bytes(path)) for path in paths])
         case "csv":
-            # Opened one by one, since of each only the cells are kept.
+            # opened one by one, since of each only the cells are kept.
             opened = ((path, _file_bytes(path), "\t" if _suffix(path) == ".tsv" else ",") for path in paths)
             return read_csv(opened, text_columns)
         case "parquet":

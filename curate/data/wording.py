@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-__all__ = ["first_line", "listed", "nearest", "nearest_path", "short", "type_name"]
-
 _LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
 
 

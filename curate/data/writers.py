@@ -20,14 +20,12 @@ from curate.errors import InputError
 from curate.storage.atomic import disk_errors, sync
 from curate.types import IntArray
 
-__all__ = ["assemble", "hand_back", "output_schema", "write_parquet_shards"]
-
 _GROUP_ROWS = 32_768  # rows per Parquet row group
 _SHARD_ROWS = 8 * _GROUP_ROWS
 Index = IntArray
 
 
-def output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
+def _output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
     """The input's columns with their types, then the extra ones.
 
     Of the schema's metadata only Hugging Face's features are kept (class labels and the like), with the extra
@@ -58,7 +56,7 @@ def _slices(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> Iterat
     """The output as consecutive tables of a bounded size."""
     if extra.num_rows != len(index):
         raise InputError(f"the added columns have {extra.num_rows} rows for {len(index)} output rows; give one each")
-    schema = output_schema(tables[0].schema, extra.schema)
+    schema = _output_schema(tables[0].schema, extra.schema)
     store = row_store([tables[0], *(_aligned(table, tables[0].schema) for table in tables[1:])])
     done = 0
     for part in store.slices(np.asarray(index, np.int64)):
@@ -93,7 +91,7 @@ def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def assemble(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> pa.Table:
     """The output as one table: rows `index` of the tables end to end, with the m rows of extra columns beside them."""
     parts = list(_slices(tables, index, extra))
-    return pa.concat_tables(parts) if parts else output_schema(tables[0].schema, extra.schema).empty_table()
+    return pa.concat_tables(parts) if parts else _output_schema(tables[0].schema, extra.schema).empty_table()
 
 
 def write_parquet_shards(
@@ -114,7 +112,7 @@ def write_parquet_shards(
 
     shards = max(1, -(-len(index) // rows_per_shard))
     paths = [directory / f"{name}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
-    schema = output_schema(tables[0].schema, extra.schema)
+    schema = _output_schema(tables[0].schema, extra.schema)
     rows = _regrouped(_slices(tables, index, extra), rows_per_shard)
     with disk_errors(directory):
         for number, path in enumerate(paths):
@@ -188,7 +186,7 @@ def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table 
 def _as_frame(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
     import pandas as pd
 
-    output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
+    _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
     old = loaded.original.iloc[loaded.rows]
     if new_rows is None or not new_rows.num_rows:
         frame = old.iloc[index].copy()

@@ -8,8 +8,6 @@ from typing import Any
 
 from curate.storage.hashing import file_digest
 
-__all__ = ["content_version", "dataset_card", "weighed_card"]
-
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),

@@ -18,27 +18,12 @@ from curate.report.finished_run import Rows, Trajectories
 from curate.seeds import derive_seed
 from curate.types import Float64Array, FloatArray, IntArray
 
-__all__ = [
-    "EASY",
-    "GREY",
-    "HARD",
-    "Group",
-    "bands",
-    "bin_edges",
-    "framed",
-    "groups",
-    "histogram",
-    "lengths",
-    "rounded",
-    "trajectories",
-]
-
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")
 _EASY_COLORS = (EASY, "#2a9079", "#7f6fd0")
-MOST_CLUSTERS = 6  # lines with bands that can still be told apart
-ROWS_PER_GROUP = 10
-MOST_CLUSTER_ROWS = 60  # of the table
+_MOST_CLUSTERS = 6  # lines with bands that can still be told apart
+_ROWS_PER_GROUP = 10
+_MOST_CLUSTER_ROWS = 60  # of the table
 POINTS = 2_500
 BINS = 60
 
@@ -64,7 +49,7 @@ def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
     return {
         "plot": bands(rows, rows.trajectories, drawn, seed),
         "drawn": drawn,
-        "clusters": clusters[:MOST_CLUSTER_ROWS],
+        "clusters": clusters[:_MOST_CLUSTER_ROWS],
         "all": len(clusters),
         "steps": rows.trajectories.steps.tolist(),
     }
@@ -82,7 +67,7 @@ def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Gr
         hard = bool(rows.hard[part].mean() > 0.5)
         name = f"{'noise' if number < 0 else f'cluster {number}'} ({'hard' if hard else 'easy'})"
         clusters.append(_group(trajectories, name, hard, number < 0, part))
-    if len(clusters) <= MOST_CLUSTERS:
+    if len(clusters) <= _MOST_CLUSTERS:
         return clusters, clusters
     sides = (("easy rows", False, usable & ~rows.hard), ("hard rows", True, usable & rows.hard))
     drawn = [_group(trajectories, name, hard, False, np.flatnonzero(part)) for name, hard, part in sides if part.any()]
@@ -156,7 +141,7 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
 
 def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, seed: int) -> dict[str, Any]:
     generator = np.random.default_rng(derive_seed(seed, "report", "trajectories", group.name))
-    chosen = np.sort(generator.choice(group.rows, min(ROWS_PER_GROUP, len(group.rows)), replace=False))
+    chosen = np.sort(generator.choice(group.rows, min(_ROWS_PER_GROUP, len(group.rows)), replace=False))
     x: list[int | None] = []
     y: list[float | None] = []
     text: list[str] = []

@@ -19,26 +19,9 @@ from curate.errors import InputError
 from curate.storage.records import check_files, read_record
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
-__all__ = [
-    "NO_SPLIT",
-    "Finished",
-    "Output",
-    "Rows",
-    "Trajectories",
-    "cut_text",
-    "id_array",
-    "look_up",
-    "mapping",
-    "numbered",
-    "read_finished",
-    "read_table",
-    "shards",
-    "spread",
-]
-
-Mask = BoolArray
+_Mask = BoolArray
 NO_SPLIT = "This folder has no tables/split.parquet."
-NAME_BYTES = 400  # of a source or a reason; longer ones are no names
+_NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 
 
 @dataclass(frozen=True)
@@ -61,10 +44,10 @@ class Rows:
 
     ids: pa.Array
     difficulty: FloatArray
-    valid: Mask
-    hard: Mask
+    valid: _Mask
+    hard: _Mask
     cluster: IntArray
-    noise_suspect: Mask | None
+    noise_suspect: _Mask | None
     source: IntArray | None
     source_names: tuple[str, ...]
     tokens: IntArray | None
@@ -85,7 +68,7 @@ class Output:
     parent: IntArray
     origin: IntArray
     origins: tuple[str, ...]
-    copied: Mask
+    copied: _Mask
     weight: Float64Array | None = None
 
 
@@ -214,7 +197,7 @@ def _integers(column: pa.ChunkedArray, null: int = 0) -> IntArray:
     return np.asarray(column.cast(pa.int64()).fill_null(null).to_numpy(), np.int64)
 
 
-def _booleans(column: pa.ChunkedArray) -> Mask:
+def _booleans(column: pa.ChunkedArray) -> _Mask:
     return np.asarray(column.fill_null(False).to_numpy(), np.bool_)
 
 
@@ -223,7 +206,7 @@ def numbered(column: pa.ChunkedArray) -> tuple[IntArray, tuple[str, ...]]:
     encoded = pa.concat_arrays([pa.array([], pa.large_string()), *column.cast(pa.large_string()).chunks])
     encoded = encoded.dictionary_encode()
     codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    return codes, tuple(cut_text(value, NAME_BYTES) for value in encoded.dictionary)
+    return codes, tuple(cut_text(value, _NAME_BYTES) for value in encoded.dictionary)
 
 
 def cut_text(scalar: Any, limit: int) -> str:
@@ -277,7 +260,7 @@ def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | N
     return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)
 
 
-def spread(order: IntArray, marked: Mask | None, most: int) -> IntArray:
+def spread(order: IntArray, marked: _Mask | None, most: int) -> IntArray:
     """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
     found = order[:0] if marked is None else order[marked[order]]
     places = np.linspace(0, len(found) - 1, min(most, len(found)))

@@ -19,10 +19,8 @@ from curate.report.texts import Field, beginning, cells_at, cells_by_id, labeled
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 
-__all__ = ["Attempts", "Pair", "Refused", "kept_pairs", "read_attempts", "refused_pairs"]
-
 KEPT_SHOWN = 10
-REFUSED_SHOWN = 3
+_REFUSED_SHOWN = 3
 MOST_REASONS = 20
 _NUMBERS = ("source_id", "variant", "outcome", "drawn", "right", "rescored_hard", "difficulty")
 _TEXTS = ("source_id", "parent_problem", "problem", "solution", "answer", "detail")
@@ -96,7 +94,7 @@ def refused_pairs(finished: Finished, attempts: Attempts) -> list[Refused]:
     reasons = sorted({each for each in attempts.outcome if each not in ("kept", "")})
     groups = [(outcome, attempts.rows_with(outcome)) for outcome in reasons]
     groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))[:MOST_REASONS]
-    chosen = {outcome: _sample(rows, REFUSED_SHOWN, finished.seed, outcome) for outcome, rows in groups}
+    chosen = {outcome: _sample(rows, _REFUSED_SHOWN, finished.seed, outcome) for outcome, rows in groups}
     every = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
     replies = _replies(finished, attempts, every)
     found = [

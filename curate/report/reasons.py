@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from curate.console.formatting import as_label
 from curate.mixture.plan import NOT_HARD
 
-__all__ = ["NOT_STARTED", "REASONS", "Reason", "kind_of", "outcome_of"]
-
 
 @dataclass(frozen=True)
 class Reason:

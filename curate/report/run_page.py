@@ -28,12 +28,10 @@ from curate.report.synthesis_section import new_problems
 from curate.report.texts import extremes, rejections
 from curate.storage.atomic import publish_file
 
-__all__ = ["rendered", "write_report"]
-
-MOST_WARNINGS = 40
+_MOST_WARNINGS = 40
 MOST_REASONS = 30
-REJECTED_EXAMPLES = 3
-MOST_LISTED = 12
+_REJECTED_EXAMPLES = 3
+_MOST_LISTED = 12
 _ROWS = ("input", "output", "hard", "valid", "invalid", "synthetic", "replay", "output_weighted")
 _TOKENS = ("tokens_before", "tokens_after", "tokens_weighted")
 
@@ -62,7 +60,7 @@ def _context(finished: Finished) -> dict[str, Any]:
         "hard_share": look_up(run, "diagnostics", "hard_share"),
         "hard_copies": sizes.hard_copies(rows),
         "counts": _picked(finished.counts, *_ROWS, *_TOKENS),
-        "warnings": _records(run.get("warnings"), "code", "message", "remedy")[:MOST_WARNINGS],
+        "warnings": _records(run.get("warnings"), "code", "message", "remedy")[:_MOST_WARNINGS],
         "origins": sizes.origins(finished),
         "left_out": () if rows is None else rows.left_out,
         "most_reasons": MOST_REASONS,
@@ -71,7 +69,7 @@ def _context(finished: Finished) -> dict[str, Any]:
         "length_correlation": look_up(run, "diagnostics", "length_correlation"),
         "quality": _quality(mapping(run, "diagnostics")),
         "synthesis": new_problems(finished) if run.get("synthesis") or finished.counts.get("synthetic") else None,
-        "rejected": rejections(finished, MOST_REASONS, REJECTED_EXAMPLES),
+        "rejected": rejections(finished, MOST_REASONS, _REJECTED_EXAMPLES),
         "stages": _records(look_up(run, "cost", "stages"), "name", "seconds", "tokens", "cached"),
         "provenance": _provenance(run),
     }
@@ -132,8 +130,8 @@ def _flat(value: dict[str, Any], *above: str) -> list[tuple[tuple[str, ...], str
         if isinstance(item, dict):
             rows += _flat(item, *above, key)
         elif isinstance(item, list):
-            listed = ", ".join(map(str, item[:MOST_LISTED]))
-            more = "" if len(item) <= MOST_LISTED else f", … ({len(item):,} in all)"
+            listed = ", ".join(map(str, item[:_MOST_LISTED]))
+            more = "" if len(item) <= _MOST_LISTED else f", … ({len(item):,} in all)"
             rows.append(((*above, key), listed + more))
         else:
             rows.append(((*above, key), "not recorded" if item is None else str(item)))

@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from curate.report.finished_run import NO_SPLIT, Finished, Rows
 
-__all__ = ["Size", "SourceRow", "hard_copies", "origins", "sources"]
-
-MOST_SOURCES = 60
+_MOST_SOURCES = 60
 _ORIGINS = ("original", "duplicate", "synthetic", "replay")
 
 
@@ -116,7 +114,7 @@ def sources(finished: Finished) -> tuple[list[SourceRow], int] | str:
             hard_share=hard[i] / scored[i] if scored[i] else None,
             weighted=entry(weighted, i),
         )
-        for i in np.argsort(-before, kind="stable")[:MOST_SOURCES].tolist()
+        for i in np.argsort(-before, kind="stable")[:_MOST_SOURCES].tolist()
         if before[i]
     ]
     shown.sort(key=lambda row: (-(row.hard_share or 0), -row.before, row.name))

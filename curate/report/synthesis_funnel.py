@@ -15,8 +15,6 @@ from curate.mixture.plan import NOT_HARD
 from curate.report.finished_run import look_up, mapping
 from curate.report.reasons import NOT_STARTED, REASONS, Reason, kind_of, outcome_of
 
-__all__ = ["Loss", "Rescored", "Step", "advice", "lost_problems", "lost_rows", "records", "rescored", "steps", "wilson"]
-
 _Z = 1.959963984540054  # of a two-sided 95 % interval of the normal distribution
 _KEPT = "kept"
 # Name in the record -> name on the page, and what the step means.

@@ -13,10 +13,8 @@ from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs
 from curate.verify.verdict import PassRateBand
 
-__all__ = ["new_problems"]
-
-NEW = "#2a9079"
-FEWEST_DRAWN = 5  # measured problems; fewer make no distribution
+_NEW = "#2a9079"
+_FEWEST_DRAWN = 5  # measured problems; fewer make no distribution
 BINS = 30
 _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
@@ -103,7 +101,7 @@ def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
     if not triples or not band.samples:
         return None
     fewer, inside, more = f"fewer than {band.low}", f"{_of_band(band)}: in the band", f"more than {band.high}"
-    names = {fewer: figures.HARD, inside: NEW, more: figures.EASY, "not finished": figures.GREY}
+    names = {fewer: figures.HARD, inside: _NEW, more: figures.EASY, "not finished": figures.GREY}
     sizes: dict[str, dict[int, dict[int, int]]] = {name: defaultdict(dict) for name in names}
     for right, drawn, problems in triples:
         if band.decide(right, 0, drawn) is None:
@@ -138,12 +136,12 @@ def right_figure(record: dict[str, Any]) -> dict[str, Any] | None:
 def difficulty_figure(finished: Finished, attempts: Attempts) -> dict[str, Any] | None:
     """Difficulty of new problems over that of the easy and the hard rows, each as shares of its own group."""
     rows, new = finished.rows, attempts.difficulty
-    if rows is None or not rows.valid.any() or len(new) < FEWEST_DRAWN:
+    if rows is None or not rows.valid.any() or len(new) < _FEWEST_DRAWN:
         return None
     groups = [
         ("easy rows", rows.difficulty[rows.valid & ~rows.hard], figures.EASY, "dot"),
         ("hard rows", rows.difficulty[rows.valid & rows.hard], figures.HARD, "dash"),
-        ("new problems", new, NEW, "solid"),
+        ("new problems", new, _NEW, "solid"),
     ]
     every = np.concatenate([values for _, values, _, _ in groups])
     edges = figures.bin_edges(every, BINS)

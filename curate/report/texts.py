@@ -33,24 +33,12 @@ from curate.report.finished_run import (
 from curate.report.reasons import outcome_of
 from curate.types import BoolArray, IntArray
 
-__all__ = [
-    "Example",
-    "Field",
-    "Rejection",
-    "beginning",
-    "cells_at",
-    "cells_by_id",
-    "extremes",
-    "labeled",
-    "rejections",
-]
-
-EXAMPLES = 20
-SUSPECTS = 10
-BATCH_BYTES = 32_000_000
-CELL_BYTES = 16_000  # read of one cell; enough for FIELD_CHARACTERS in any script
-FIELD_CHARACTERS = 2_000
-EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
+_EXAMPLES = 20
+_SUSPECTS = 10
+_BATCH_BYTES = 32_000_000
+_CELL_BYTES = 16_000  # read of one cell; enough for _FIELD_CHARACTERS in any script
+_FIELD_CHARACTERS = 2_000
+_EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
 # Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
 _DETAILED = ("synthesize", "synthesise", "gate")  # the second of earlier releases
 _ROLES = ("system", "instruction", "prompt", "input", "messages", "text", "completion", "output", "final_answer")
@@ -58,7 +46,7 @@ _ROLES = ("system", "instruction", "prompt", "input", "messages", "text", "compl
 
 @dataclass(frozen=True)
 class Cell:
-    """A text cell: about CELL_BYTES of it at most, and the size of the whole in bytes."""
+    """A text cell: about _CELL_BYTES of it at most, and the size of the whole in bytes."""
 
     text: str
     size: int
@@ -103,12 +91,12 @@ class Rejection:
 def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example]]:
     """The easiest and the hardest valid rows, extreme first, ties in the order of the split; then noise suspects.
 
-    Of these SUSPECTS, spread evenly over their difficulty from the hardest to the easiest.
+    Of these _SUSPECTS, spread evenly over their difficulty from the hardest to the easiest.
     """
     scored = np.flatnonzero(rows.valid)
-    low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:EXAMPLES]]
+    low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:_EXAMPLES]]
     order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
-    high, flat = order[:EXAMPLES], spread(order, rows.noise_suspect, SUSPECTS)
+    high, flat = order[:_EXAMPLES], spread(order, rows.noise_suspect, _SUSPECTS)
     roles = mapping(finished.run, "data", "columns")
     columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
     identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
@@ -161,9 +149,9 @@ def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, A
 
 
 def _batch_rows(file: pq.ParquetFile, group: int) -> int:
-    """As many rows of a row group as decode to about BATCH_BYTES."""
+    """As many rows of a row group as decode to about _BATCH_BYTES."""
     metadata = file.metadata.row_group(group)
-    return max(1, min(8_192, BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
+    return max(1, min(8_192, _BATCH_BYTES * metadata.num_rows // max(metadata.total_byte_size, 1)))
 
 
 def _picked(batches: Iterable[pa.RecordBatch], rows: IntArray) -> Iterator[dict[str, Any]]:
@@ -180,7 +168,7 @@ def _cell(scalar: pa.Scalar) -> Any:
     if not scalar.is_valid:
         return None
     if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
-        return Cell(cut_text(scalar, CELL_BYTES), scalar.as_buffer().size)
+        return Cell(cut_text(scalar, _CELL_BYTES), scalar.as_buffer().size)
     try:
         return scalar.as_py()
     except UnicodeDecodeError as error:
@@ -192,12 +180,12 @@ def _cell(scalar: pa.Scalar) -> Any:
 def labeled(values: Iterable[tuple[str, Any]]) -> list[Field]:
     """The (role, cell) pairs as labeled texts, cut so that one example cannot fill the page."""
     fields: list[Field] = []
-    left = EXAMPLE_CHARACTERS
+    left = _EXAMPLE_CHARACTERS
     for role, value in values:
         for label, cell in [] if value is None else _texts(role, value):
             if left <= 0:
                 return [*fields, Field("more", "", "The rest of this example is not shown.")]
-            fields.append(_field(label, cell, min(FIELD_CHARACTERS, left)))
+            fields.append(_field(label, cell, min(_FIELD_CHARACTERS, left)))
             left -= max(len(fields[-1].text), 1)
     return fields
 
@@ -209,7 +197,7 @@ def beginning(cell: Any) -> str:
 
 def _field(label: str, cell: Cell, limit: int) -> Field:
     text = cell.text[:limit]
-    if len(text) == len(cell.text) and cell.size <= CELL_BYTES:
+    if len(text) == len(cell.text) and cell.size <= _CELL_BYTES:
         return Field(label, text, "")
     size = f"{cell.size / 1e6:.1f} MB" if cell.size >= 1e6 else f"{cell.size / 1e3:.1f} kB"
     return Field(label, text, f"Cut: the first {len(text):,} characters of {size}.")
@@ -233,7 +221,7 @@ def _plain(value: Any) -> str:
 
 
 def _whole(text: str) -> Cell:
-    return Cell(text[:CELL_BYTES], len(text.encode("utf-8", "replace")))
+    return Cell(text[:_CELL_BYTES], len(text.encode("utf-8", "replace")))
 
 
 def rejections(finished: Finished, most: int, examples: int) -> tuple[list[Rejection], int] | str:

@@ -1,1 +1,1 @@
-"""What must survive a kill: atomic writes, the cache, records and folders."""
+"""Storage that survives a kill: atomic writes, the cache, records and folders."""

@@ -20,7 +20,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into ExternalError: mend it, and the same command goes on."""
+    """Turn a full or read-only disk into ExternalError; once it is fixed, the same command resumes."""
     try:
         yield
     except Exception as error:
@@ -28,9 +28,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if code is None:
             raise
         remedy = "make it writable or name another place" if code in _DENIED else "make room"
-        raise ExternalError(
-            f"cannot write {path}: {os.strerror(code)}; {remedy} and run the same command again"
-        ) from error
+        raise ExternalError(f"cannot write {path}: {os.strerror(code)}; {remedy} and rerun the same command") from error
 
 
 def _disk_fault(error: Exception) -> int | None:

@@ -140,7 +140,7 @@ class Cache:
             except (FileExistsError, NotADirectoryError) as error:
                 raise InputError(f"{aside.parent} is a file where a folder is needed; remove it") from error
         warnings.warn(
-            f"cache entry {entry.relative_to(self.root)} is damaged ({fault}); kept in {aside}, computed anew",
+            f"cache entry {entry.relative_to(self.root)} is damaged ({fault}); kept in {aside}, recomputed",
             CacheDamage,
             stacklevel=3,
         )

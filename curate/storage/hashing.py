@@ -9,8 +9,6 @@ from pathlib import Path
 
 from curate.storage.cache import Cache
 
-__all__ = ["file_digest"]
-
 
 def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -> str:
     """32 hex digits of the content of files and of the names they are known by, in the order given.

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from curate.errors import ExternalError, InputError
 
-__all__ = ["check_cache", "check_place", "expanded", "files_under", "local_path"]
-
 # A URL, also after pathlib has folded its slashes ("s3:/bucket"); one letter is a drive, not a scheme.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -48,12 +46,12 @@ def expanded(name: str | Path) -> Path:
     except RuntimeError as error:
         raise InputError(f"{name}: the home folder it refers to is not known; write the path out in full") from error
     except UnicodeEncodeError as error:
-        raise InputError(f"{visible_start(path)}: its name cannot be encoded; name another place") from error
+        raise InputError(f"{_visible_start(path)}: its name cannot be encoded; name another place") from error
     except ValueError:  # a null character, which no name has
         pass
     except OSError as error:
         if error.errno not in _ABSENT:
-            raise InputError(f"{visible_start(path)} cannot be read ({error.strerror}); name another place") from error
+            raise InputError(f"{_visible_start(path)} cannot be read ({error.strerror}); name another place") from error
     return path
 
 
@@ -119,7 +117,7 @@ def _nearest_folder(path: Path) -> Path:
             place = place.parent
     except (OSError, UnicodeEncodeError) as error:
         reason = getattr(error, "strerror", None) or "its name cannot be encoded"
-        raise InputError(f"{visible_start(path)} cannot be made: {reason}; name another place") from error
+        raise InputError(f"{_visible_start(path)} cannot be made: {reason}; name another place") from error
     if not place.is_dir():
         raise InputError(f"{path} cannot be made, because {place} is a file; name another place")
     return place
@@ -133,7 +131,7 @@ def _check_names(path: Path) -> None:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
-def visible_start(path: Path, limit: int = 120) -> str:
+def _visible_start(path: Path, limit: int = 120) -> str:
     """The path, or the start of one that is too long for a message."""
     text = str(path)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -17,14 +17,12 @@ import yaml
 
 from curate.errors import InputError
 
-__all__ = ["dump_yaml", "file_text", "parse_yaml"]
-
 # A recipe has a hundred values and a depth of six. What a person writes is far from these, what makes a machine swap
 # is far beyond them.
 MOST_CHARACTERS = 1 << 18
 MOST_VALUES = 20_000
 MOST_DEPTH = 50
-MOST_DIGITS = 40
+_MOST_DIGITS = 40
 _LONGEST_PROBLEM = 150
 _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
 _BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
@@ -218,8 +216,8 @@ def _scalar(reader: _Reader, event: Any, *, key: bool) -> Any:
         raise _Unreadable("merge keys (<<) are not read; write the keys out", line)
     if tag not in _SCALARS:  # dates, and what YAML 1.1 has beyond JSON
         return text
-    if tag in (_TAGS + "int", _TAGS + "float") and len(text) > MOST_DIGITS:
-        raise _Unreadable(f"a number of more than {MOST_DIGITS} characters; put it in quotes if it is text", line)
+    if tag in (_TAGS + "int", _TAGS + "float") and len(text) > _MOST_DIGITS:
+        raise _Unreadable(f"a number of more than {_MOST_DIGITS} characters; put it in quotes if it is text", line)
     value = reader.construct_object(yaml.ScalarNode(tag, text))
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise _Unreadable(f"the whole number {text} does not fit 64 bits; put it in quotes if it is text", line)

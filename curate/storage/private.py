@@ -1,4 +1,4 @@
-"""Files that nobody but their owner may read, on machines that many share."""
+"""Files that only their owner may read, on shared machines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from curate.errors import DataWarning, InputError
-
-__all__ = ["check_regular", "make_private"]
 
 
 def check_regular(paths: Iterable[Path], remedy: str) -> None:

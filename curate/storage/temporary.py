@@ -1,4 +1,4 @@
-"""Folders that last as long as a process needs them, and not much longer where it is killed."""
+"""Temporary folders, removed by the next process where their own was killed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curate.storage.atomic import died, owner, remove
-
-__all__ = ["new_folder", "temporary_folder"]
 
 
 def new_folder(prefix: str, place: Path | None = None, clear: Callable[[str], None] | None = None) -> str:

@@ -226,7 +226,7 @@ def test_killed_at_a_rename(moment: str, bench: Bench) -> None:
 def test_terminated(bench: Bench) -> None:
     status, text = bench.run("ended", "all weights", die={"when": "after", "at": r"/step-000006$", "signal": 15})
     assert status == 143, text
-    assert "the same command goes on" in text
+    assert "rerun the same command to resume" in text
     assert bench.run("ended", "all weights")[0] == 0
     bench.check_finished("ended", "all weights")
 

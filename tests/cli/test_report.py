@@ -1,4 +1,4 @@
-"""`curate report`: the page of a finished run, written anew."""
+"""`curate report`: the page of a finished run, rewritten."""
 
 from tests.fixtures.commands import Call, Finished
 

@@ -123,7 +123,7 @@ def test_a_budget_stops_it_cleanly(data: Path, capsys: pytest.CaptureFixture[str
     with FakeServer(answer) as server:
         assert main(arguments(data, server.url, "--budget", "3000")) == 0
     said = capsys.readouterr().out
-    assert "a larger --budget goes on from here" in said
+    assert "a larger --budget resumes from here" in said
     record = json.loads((data.parent / "out" / "run.json").read_text())["synthesis"][0]
     assert record["tokens"]["generated"] <= 3000
     assert record["outcomes"]["budget reached"] > 0

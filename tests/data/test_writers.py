@@ -172,7 +172,7 @@ def test_a_full_disk_is_an_external_error_and_leaves_nothing(tmp_path: Path) -> 
     message, files = done.stdout.splitlines()
     assert "File too large" in message
     assert str(tmp_path) in message
-    assert "run the same command again" in message
+    assert "rerun the same command" in message
     assert files == "2 files"
 
 

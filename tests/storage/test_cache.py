@@ -206,7 +206,7 @@ def _in_the_way(kind: str, entry: Path) -> None:
 def test_whatever_lies_in_the_place_of_an_entry_is_set_aside(tmp_path: Path, kind: str) -> None:
     _in_the_way(kind, _store(Cache(tmp_path), "group", "k"))
     cache = Cache(tmp_path)
-    with pytest.warns(CacheDamage, match="computed anew"):
+    with pytest.warns(CacheDamage, match="recomputed"):
         assert cache.get("group", "k") is None
     assert (_store(cache, "group", "k", text="again") / "value.txt").read_text() == "again"
 
@@ -235,13 +235,13 @@ def test_what_no_one_made_is_set_aside_where_a_folder_or_lock_is_needed(tmp_path
     place.parent.mkdir(parents=True, exist_ok=True)
     NOBODYS_WORK[kind](place)
     assert cache.get("outer", "inner", "k") is None
-    with pytest.warns(CacheDamage, match=rf"{depth} is damaged \(.*computed anew"), cache.lock("outer", "inner", "k"):
+    with pytest.warns(CacheDamage, match=rf"{depth} is damaged \(.*recomputed"), cache.lock("outer", "inner", "k"):
         pass
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     if place.is_dir():
         place.rename(place.with_name("before"))
         NOBODYS_WORK[kind](place)
-        with pytest.warns(CacheDamage, match="computed anew"):
+        with pytest.warns(CacheDamage, match="recomputed"):
             _store(cache, "outer", "inner", "k")
         assert cache.get("outer", "inner", "k") is not None
 
