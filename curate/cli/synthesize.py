@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from curate.cli.run import add_result_arguments
+from curate.cli.run import command as command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

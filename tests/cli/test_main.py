@@ -137,7 +137,7 @@ def test_errors_are_one_line_and_nothing_is_written(
 def test_faults_of_our_own_are_one_line_too(
     data: Path, tmp_path: Path, scores: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.curated.count_rows", lambda *_: 1 // 0)
+    monkeypatch.setattr("curate.curated._count_rows", lambda *_: 1 // 0)
     done = call("run", data, "--out", tmp_path / "out", "--scores", scores, "--json")
     assert done.status == 1
     assert "ZeroDivisionError" in done.error
