@@ -1,5 +1,6 @@
 """Rows are joined by id, results by their inputs: what must not be mixed up is refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from curate.curated import inputs_fingerprint
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.pipeline import Pipeline
-from curate.storage.folders import check_directory
+from curate.storage.folders import RECORD, UNFINISHED, OutputFolder, check_directory
 
 
 class Known:
@@ -57,3 +58,47 @@ def test_a_finished_folder_without_its_data_is_not_believed(tmp_path: Path) -> N
         file.unlink()
     with pytest.raises(InputError, match=r"data/.* cannot be read .*; pass --fresh"):
         check_directory(tmp_path / "out", inputs)
+
+
+@pytest.mark.parametrize("marks", [(RECORD, UNFINISHED), ("mark.json",)])
+def test_a_folder_cut_off_while_it_is_emptied_is_still_ours_and_never_finished(
+    marks: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for left in range(10):
+        folder = OutputFolder(out, frozenset({"a", "b"}), marks)
+        out.mkdir()
+        (out / "a").mkdir()
+        for name in ("b", RECORD, marks[0]):
+            (out / name).write_text("{}")
+        removed: list[Path] = []
+
+        def remove(path: Path, limit: int = left, removed: list[Path] = removed) -> None:
+            if len(removed) == limit:
+                raise KeyboardInterrupt
+            removed.append(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("curate.storage.folders.remove", remove)
+            try:
+                folder.empty()
+            except KeyboardInterrupt:
+                assert left == 0 or RECORD not in folder.names()
+            else:
+                assert folder.names() == set()
+                return
+        shutil.rmtree(out)
+    raise AssertionError("it was never emptied")
+
+
+def test_a_folder_of_another_kind_is_refused_even_to_replace(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path, frozenset())
+    folder.finish({"kind": "x", "inputs": "i"}, ())
+    asked = {"again": "do it again", "other": "holds another one", "kind": "x"}
+    assert folder.matches(RECORD, "i", fresh=False, **asked)
+    assert not folder.matches(RECORD, "j", fresh=True, **asked)
+    with pytest.raises(InputError, match="holds another one; name another folder, or pass --fresh"):
+        folder.matches(RECORD, "j", fresh=False, **asked)
+    with pytest.raises(InputError, match="name another folder, or remove this one"):
+        folder.matches(RECORD, "i", fresh=True, **{**asked, "kind": "y"})
