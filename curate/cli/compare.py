@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from curate.cli.comparison_table import print_comparison
 from curate.comparison.compare import compare
+from curate.comparison.differences import distinct
 from curate.comparison.page import check_report
-from curate.console.formatting import visible
+from curate.comparison.runs import MAIN_ARM, budget_name
+from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
+from curate.console.formatting import MISSING, compact, count, decimal, duration, one_line, visible
 from curate.console.printing import show
 from curate.storage.places import local_path
 
@@ -46,3 +49,110 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         if options.out is not None:
             show(f"report   {visible(str(options.out))}")
     return result
+
+
+# -- in the terminal --------------------------------------------------------------------------------------------------
+
+
+_NARROW = 90  # columns below which only what matters most is shown
+_MOST_ROWS = 60
+
+
+def print_comparison(record: dict[str, Any]) -> None:
+    """The headline, the differences, the arms with their cost, and the notes of comparison.json.
+
+    Of the metric that is not the primary outcome the pooled differences only; the page and the JSON have the rest.
+    """
+    from rich.console import Console
+
+    narrow = Console().width < _NARROW
+    title, sentences = headline(record)
+    show(title, "", sentences[0], "")
+    metrics = {each["metric"] for each in record["differences"]}
+    for metric in sorted(metrics, key=lambda each: (each != record["primary"]["metric"], each)):
+        show(_differences(record, metric, narrow=narrow))
+    if record["against_controls"]:
+        show(_controls(record, narrow=narrow))
+    show(_arms(record, narrow=narrow))
+    for warning in record["warnings"]:
+        show(f"warning: {visible(warning)}")
+    for note in record["notes"]:
+        show(f"note: {visible(note)}")
+    primary = record["primary"]
+    show(
+        f"Primary outcome: {primary['set']} {primary['metric']}. The other "
+        f"{count(record['comparisons'] - len([each for each in record['differences'] if each['primary']]))} intervals "
+        "are exploratory: one in twenty excludes zero by chance."
+    )
+
+
+def _cut(rows: Sequence[Any]) -> str | None:
+    left = len(rows) - _MOST_ROWS
+    return f"and {count(left)} more: --json and the page of --out have all" if left > 0 else None
+
+
+def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
+    rows = distinct([each for each in record["differences"] if each["metric"] == metric])
+    if metric != record["primary"]["metric"]:
+        rows = [each for each in rows if each["set"] == "pooled"]
+    elif narrow:
+        rows = [each for each in rows if each["set"] != "mean of sets"]
+    lower = ", lower is better" if metric == "nll" else ""
+    title = f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})"
+    return _filled(title, rows, "set", one_line(record["baseline"], 14), narrow=narrow)
+
+
+def _controls(record: dict[str, Any], *, narrow: bool) -> Any:
+    metric = record["primary"]["metric"]
+    rows = [each for each in record["against_controls"] if each["metric"] == metric]
+    title = f"{MAIN_ARM} against other extra rows: {metric} ({UNITS[metric]})"
+    return _filled(title, rows, "baseline", "control", narrow=narrow)
+
+
+def _filled(title: str, rows: list[dict[str, Any]], second: str, base: str, *, narrow: bool) -> Any:
+    """A table of differences. second: the key shown beside the arm; base: what the mean that it is held against is."""
+    from rich.table import Table
+
+    metric = rows[0]["metric"]
+    budgets = len({each["budget"] for each in rows}) > 1
+    table = Table(title=title, title_justify="left", caption=_cut(rows), caption_justify="left")
+    for name in ("arm", "set" if second == "set" else "against"):
+        table.add_column(name, overflow="fold")
+    names = [] if narrow else [base, "arm"]
+    names += ["diff." if narrow else "difference", "95 % interval"] + (
+        [] if narrow else ["relative", "detectable", "p (Holm)"]
+    )
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=not narrow)
+    table.add_column("verdict")
+    for row in rows[:_MOST_ROWS]:
+        arm = one_line(row["arm"], 30) + (f" ({row['budget'] or 'as run'})" if budgets else "")
+        cells = [] if narrow else [value(metric, row["baseline_mean"]), value(metric, row["arm_mean"])]
+        cells += [signed(metric, row["difference"]), interval(metric, row)]
+        if not narrow:
+            cells += [relative(row["relative"]), detectable(metric, row), f"{row['p_holm']:.3f}"]
+        style = "bold" if row["primary"] else None
+        table.add_row(arm, one_line(row[second], 30), *cells, row["verdict"], style=style)
+    return table
+
+
+def _arms(record: dict[str, Any], *, narrow: bool) -> Any:
+    from rich.table import Table
+
+    title = "cost of one run (in brackets: of the curation)"
+    table = Table(title=title, title_justify="left", caption=_cut(record["arms"]), caption_justify="left")
+    table.add_column("arm", overflow="fold")
+    names = ["seeds", "steps", "tokens", "time"] if narrow else ["seeds", "steps", "epochs", "tokens", "time", "FLOPs"]
+    for name in [*names, "cost"]:
+        table.add_column(name, justify="right")
+    for row in record["arms"][:_MOST_ROWS]:
+        curation = row["curation"] or {}
+        time = duration(row["seconds"]) + (f" (+{duration(curation['seconds'])})" if curation.get("seconds") else "")
+        cells = [str(len(row["seeds"])), count(row["steps"])]
+        cells += [] if narrow else [decimal(row["epochs"])]
+        cells += [compact(row["tokens"]), time]
+        cells += [] if narrow else [MISSING if row["flops_total"] is None else f"{row['flops_total']:.2e}"]
+        ratio = row["flops_ratio"] if row["flops_ratio"] is not None else row["seconds_ratio"]
+        cells.append(MISSING if ratio is None else f"{ratio:.2f}x")
+        table.add_row(f"{one_line(row['arm'], 30)} ({budget_name(row['budget'])})", *cells)
+    return table

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.comparison_table import print_comparison
+from curate.cli.compare import print_comparison
 from curate.cli.evaluate import named_sets
 from curate.cli.fields import add_field_options, field_values
 from curate.cli.finetune import add_tuning_arguments, given_component, offered, tuning_settings

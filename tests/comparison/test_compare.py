@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.cli.comparison_table import print_comparison
+from curate.cli.compare import print_comparison
 from curate.comparison import Comparison, compare, paired_interval
 from curate.comparison.page import comparison_page
 from curate.comparison.text import headline
