@@ -35,14 +35,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in given
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        parser, commands = _parser(given)
-        check_text(given)
-        check_spelling(given, commands)
-        options = parser.parse_args(given)
+        parser, commands = _parser(words)
+        check_text(words)
+        check_spelling(words, commands)
+        options = parser.parse_args(words)
         check_places(options)
         sandbox = options.sandbox(options) if "sandbox" in options else nullcontext()
         with _surroundings(as_json), sandbox:
@@ -168,7 +168,7 @@ _COMMANDS = {
 _ALIASES = {"weigh": ("weight",)}
 
 
-def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and that of each command by name; only the command that is given is imported and has arguments."""
     parser = _Parser(
         prog="curate",
@@ -182,7 +182,7 @@ def _parser(given: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, ar
         description, aliases = text[0].upper() + text[1:] + ".", _ALIASES.get(name, ())
         sub = subparsers.add_parser(name, help=text, description=description, aliases=aliases, allow_abbrev=False)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
-        if given and given[0] in (name, *aliases):
+        if words and words[0] in (name, *aliases):
             module = import_module(f"curate.cli.{name}")
             module.add_arguments(sub)
             sub.set_defaults(command=module.command)

@@ -81,24 +81,24 @@ def check_places(options: argparse.Namespace) -> None:
         check_cache(options.cache or default_cache())
 
 
-def check_text(given: Sequence[str]) -> None:
+def check_text(words: Sequence[str]) -> None:
     """Refuse bytes that are no text: Arrow opens no such path, and no record could name it."""
-    for number, word in enumerate(given):
+    for number, word in enumerate(words):
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            option = next((each for each in reversed(given[: number + 1]) if each.startswith("--")), "an argument")
+            option = next((each for each in reversed(words[: number + 1]) if each.startswith("--")), "an argument")
             raise InputError(
                 f"{option.partition('=')[0]}: {word[:100]!r} is not valid UTF-8; rename the file, or write it in UTF-8"
             ) from error
 
 
-def check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
+def check_spelling(words: Sequence[str], commands: dict[str, argparse.ArgumentParser]) -> None:
     """Refuse a mistyped command or option by name, with the nearest one.
 
     argparse would first complain about what is missing, and cannot suggest.
     """
-    name = given[0] if given else "--help"
+    name = words[0] if words else "--help"
     if name.startswith("-") and name not in ("-h", "--help", "--version"):
         raise InputError(f"there is no option {name} before the command; write `curate COMMAND ... {name}`")
     if name.startswith("-"):
@@ -108,7 +108,7 @@ def check_spelling(given: Sequence[str], commands: dict[str, argparse.ArgumentPa
         hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(commands)}"
         raise InputError(f"there is no command {name!r}; {hint}")
     known = [option for action in commands[name]._actions for option in action.option_strings]
-    for word in given[1:]:
+    for word in words[1:]:
         option = word.partition("=")[0]
         if word == "--":
             return

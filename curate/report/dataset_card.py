@@ -160,7 +160,7 @@ def content_version(data: Path) -> str:
     in which neither path nor time of a file counts. Without a version of its own, a folder written again, or another
     one of the same name, would be read as it was the first time.
     """
-    digest = file_digest((path, path.name) for path in sorted(data.glob("*.parquet")))
+    digest = file_digest([(path, path.name) for path in sorted(data.glob("*.parquet"))])
     return f"0.0.{int(digest[:16], 16)}"
 
 
