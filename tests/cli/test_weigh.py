@@ -105,3 +105,12 @@ def _tiny_scratch() -> Any:
         patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
         patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 300)
         yield
+
+
+def test_the_command_has_another_name(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -> None:
+    data, weights = inputs
+    status, found = call("weight", data, "--weights", weights, "--out", tmp_path / "one")
+    assert status == 0
+    again, same = call("weigh", data, "--weights", weights, "--out", tmp_path / "two")
+    assert again == 0
+    assert found["weights"] == same["weights"]
