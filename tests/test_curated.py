@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-import curate.models
+import curate.models.scratch
 from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline
 from curate.clusterers import KMeans

@@ -14,7 +14,7 @@ from sklearn.cluster import AgglomerativeClustering, Birch
 from sklearn.mixture import GaussianMixture
 
 import curate
-import curate.models
+import curate.models.scratch
 from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline, Run
 from curate.clusterers import HDBSCAN, KMeans, Quantile

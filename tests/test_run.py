@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import curate
-import curate.models
+import curate.models.scratch
 from curate import Pipeline
 from curate import run as run_module
 from curate.checks import small_examples

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-import curate.models
+import curate.models.scratch
 from augmenters import Duplicate
 from curate.cli.main import main
 from curate.clusterers import KMeans

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-import curate.models
+import curate.models.scratch
 from tests.fixtures.weights import Call, N, drawn, json_call, table, weights_file
 
 

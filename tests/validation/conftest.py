@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-import curate.models
+import curate.models.scratch
 import curate.validation.folder
 from tests.fixtures.validation import Trained, identify_known, load_known
 
