@@ -25,6 +25,6 @@ split = curate.make_split(scores, Quantile(q=0.2))  # the fifth of the rows that
 hardest = split.ids.to_numpy(zero_copy_only=False)[final.difficulty.argmax()]
 print(f"{split.hard.sum()} hard rows; the highest final loss has {hardest}")
 
-plan = curate.fold([Subset(fraction=0.8), Duplicate(times=2)], split)
+plan = curate.fold([Subset(size=0.8), Duplicate(times=2)], split)
 dataset = curate.rebuild(data, split, plan, run)
 print(dataset)

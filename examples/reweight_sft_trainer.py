@@ -2,6 +2,7 @@
 
 import argparse
 
+import torch
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
 
@@ -18,7 +19,15 @@ options = parser.parse_args()
 data = load_dataset(options.data)["train"]
 columns = {"question": "prompt", "answer": "completion"}
 data = data.rename_columns({old: new for old, new in columns.items() if old in data.column_names})
-arguments = SFTConfig(options.out, max_steps=options.steps, per_device_train_batch_size=8, report_to="none")
+on_cpu = not torch.cuda.is_available()
+arguments = SFTConfig(
+    options.out,
+    max_steps=options.steps,
+    per_device_train_batch_size=8,
+    report_to="none",
+    use_cpu=on_cpu,
+    bf16=not on_cpu,
+)
 trainer = SFTTrainer(options.model, args=arguments, train_dataset=data.select_columns(["prompt", "completion"]))
 reweighting = reweight(trainer, DynamicLoss())
 trainer.train()

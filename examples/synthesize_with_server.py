@@ -37,5 +37,5 @@ pipeline = Pipeline(
     ],
 )
 curated = pipeline.run(options.data, out=options.out)
-for name, count in curated.realized[0].record["outcomes"].items():
+for name, count in curated.realized[0].summary.record["outcomes"].items():
     print(f"{count:>6,} {name}")

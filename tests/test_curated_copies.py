@@ -198,7 +198,7 @@ def test_a_dataset_with_weights_is_no_arm_of_rows(written: dict[str, Path]) -> N
         if copies == "rows":
             assert _given(addition, settings).rows > N
             continue
-        with pytest.raises(InputError, match=r"arm weights: .* has weights, which count for nothing"):
+        with pytest.raises(InputError, match=r"arm weights: .* has weights, which these runs ignore"):
             _given(addition, settings)
 
 

@@ -12,6 +12,7 @@ from .loading import context_length as context_length
 from .loading import identify as identify
 from .loading import load_model as load_model
 from .loading import load_tokenizer as load_tokenizer
+from .loading import parameter_count as parameter_count
 from .scoring import LossEngine as LossEngine
 from .scoring import score_losses as score_losses
 from .scratch import scratch_model as scratch_model

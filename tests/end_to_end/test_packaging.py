@@ -79,7 +79,7 @@ def test_metadata_license_and_entry_point(wheel: Path) -> None:
     assert "curate = curate.cli.main:main" in entry_points
     needed = [line for line in described.get_all("Requires-Dist") if "extra ==" not in line]
     assert "torch>=2.13" in needed
-    assert "transformers>=5.17" in needed
+    assert "transformers>=5.23" in needed
     assert not [line for line in needed if line.startswith(("vllm", "ray", "trl", "pytest"))]
     assert str(described.get_payload()).strip(), "the README is the long description"
 
