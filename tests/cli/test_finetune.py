@@ -279,7 +279,7 @@ def test_two_processes_train_what_one_trains(sharding: str, inputs: Path, tmp_pa
 def test_the_command_takes_a_reweighter_by_name_or_whole(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = ["finetune", str(inputs / "rows.parquet"), "--model", str(inputs / "model"), "--steps", "2", "--json"]
+    usual = ["finetune", str(inputs / "data.jsonl"), "--model", str(inputs / "model"), "--steps", "2", "--json"]
     usual += ["--batch-size", "8", "--max-length", "64"]
 
     def called(*more: str) -> tuple[int, dict[str, Any]]:
@@ -289,7 +289,7 @@ def test_the_command_takes_a_reweighter_by_name_or_whole(
     status, record = called("--reweighter", "dynamicloss", "--set", "reweighter.r=0.5")
     assert status == 0
     assert record["settings"]["reweighter"]["r"] == 0.5
-    status, record = called("--reweighter", f"{{use: ADAPT, anchors: {inputs / 'target.parquet'}, similarity: bm25}}")
+    status, record = called("--reweighter", f"{{use: ADAPT, anchors: {inputs / 'data.jsonl'}, similarity: bm25}}")
     assert (status, record["settings"]["reweighter"]["similarity"]) == (0, "bm25")
     for wrong, message in (
         (["--reweighter", "drift"], "there is no reweighter 'drift'"),
