@@ -35,6 +35,24 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def tiny_scratch() -> Iterator[None]:
+    """The scratch proxy at a size that learns what is planted in seconds."""
+    from curate.models import scratch
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "_SCRATCH_SHAPE", shape)
+        patch.setattr(scratch, "_SCRATCH_VOCABULARY", 400)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real datasets, where there is one."""

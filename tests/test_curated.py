@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-import curate
-import curate.models.scratch
 from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline
 from curate.clusterers import KMeans
@@ -23,25 +20,22 @@ from curate.difficulty.score_files import read_scores, write_scores
 from curate.difficulty.split import given_scores
 from curate.gate import Gate
 from scorers import LossTrajectory
-from tests.fixtures.pipelines import TINY, KnownTrajectory, _contract_table, _ids, _planted, _replay_file, _with_known
+from tests.fixtures.pipelines import (
+    TINY,
+    FromColumn,
+    KnownTrajectory,
+    _contract_table,
+    _ids,
+    _planted,
+    _replay_file,
+    _with_known,
+    pipeline_by_column,
+    rows_of_known_difficulty,
+)
+
+pytestmark = pytest.mark.usefixtures("tiny_scratch")
 
 ADDED = ["example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny_scratch() -> Iterator[None]:
-    """The scratch proxy at a size that learns what is planted here in seconds."""
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
-        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 400)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -308,59 +302,37 @@ def test_a_dataset_comes_back_with_its_features_and_a_dict_with_its_test_split()
     assert both["train"]["example_id"] == result["example_id"]
 
 
-class FromColumn:
-    """Difficulty from the data itself."""
-
-    def score(self, examples, run):
-        return np.array(examples.table.column("known"), float)
-
-
-def _table(n: int = 30) -> pa.Table:
-    return pa.table(
-        {
-            "id": [f"r{i}" for i in range(n)],
-            "prompt": [f"p{i}" for i in range(n)],
-            "completion": [f"c{i}" for i in range(n)],
-            "known": [float(i % 3 == 0) * 5 + i / 100 for i in range(n)],
-        }
-    )
-
-
-def _pipeline(**changes: object) -> Pipeline:
-    return Pipeline(**{"scorer": FromColumn(), "clusterer": KMeans(), "augmenters": [Duplicate()], **changes})
-
-
 def test_a_changed_replay_file_is_another_input(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
-    loaded = read(_table())
-    pipeline = _pipeline(augmenters=[Replay(data=str(path), share=0.2)])
+    loaded = read(rows_of_known_difficulty())
+    pipeline = pipeline_by_column(augmenters=[Replay(data=str(path), share=0.2)])
     prints = []
     for n in (20, 21):
-        pq.write_table(_table(n).select(["prompt", "completion"]), path)
+        pq.write_table(rows_of_known_difficulty(n).select(["prompt", "completion"]), path)
         prints.append(inputs_fingerprint(pipeline, loaded, None))
     assert prints[0] != prints[1]
 
 
 def test_what_decides_the_result_decides_the_fingerprint(tmp_path: Path) -> None:
-    loaded, held_out = read(_table()), tmp_path / "held_out.parquet"
-    pq.write_table(_table(3), held_out)
-    gated = _pipeline(gate=Gate(evaluation=(str(held_out),)))
+    loaded, held_out = read(rows_of_known_difficulty()), tmp_path / "held_out.parquet"
+    pq.write_table(rows_of_known_difficulty(3), held_out)
+    gated = pipeline_by_column(gate=Gate(evaluation=(str(held_out),)))
     prints = [
-        inputs_fingerprint(_pipeline(), loaded, None),
-        inputs_fingerprint(_pipeline(seed=1), loaded, None),
-        inputs_fingerprint(_pipeline(), read(_table(29)), None),
-        inputs_fingerprint(_pipeline(), loaded, given_scores(np.arange(30), loaded.examples.ids)),
+        inputs_fingerprint(pipeline_by_column(), loaded, None),
+        inputs_fingerprint(pipeline_by_column(seed=1), loaded, None),
+        inputs_fingerprint(pipeline_by_column(), read(rows_of_known_difficulty(29)), None),
+        inputs_fingerprint(pipeline_by_column(), loaded, given_scores(np.arange(30), loaded.examples.ids)),
         inputs_fingerprint(gated, loaded, None),
     ]
-    pq.write_table(_table(4), held_out)
+    pq.write_table(rows_of_known_difficulty(4), held_out)
     prints.append(inputs_fingerprint(gated, loaded, None))
     assert len(set(prints)) == len(prints)
-    assert inputs_fingerprint(_pipeline(), read(_table()), None) == prints[0]
+    assert inputs_fingerprint(pipeline_by_column(), read(rows_of_known_difficulty()), None) == prints[0]
 
 
 def test_a_recipe_that_cannot_be_written_down_is_a_comment_that_says_why() -> None:
     class Local(FromColumn):
         pass
 
-    assert recipe_text(_pipeline(scorer=Local())).startswith("# ")
-    assert recipe_text(_pipeline()).startswith("scorer:")
+    assert recipe_text(pipeline_by_column(scorer=Local())).startswith("# ")
+    assert recipe_text(pipeline_by_column()).startswith("scorer:")

@@ -1,7 +1,6 @@
 """The whole: a dataset goes in, the rows that are learned late come back more often, and nothing else changes."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from sklearn.cluster import AgglomerativeClustering, Birch
 from sklearn.mixture import GaussianMixture
 
 import curate
-import curate.models.scratch
 from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline, Run
 from curate.clusterers import HDBSCAN, KMeans, Quantile
@@ -34,21 +32,7 @@ from tests.fixtures.pipelines import (
     _with_known,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny_scratch() -> Iterator[None]:
-    """The scratch proxy at a size that learns what is planted here in seconds."""
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
-        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 400)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_scratch")
 
 
 # -- the right rows -------------------------------------------------------------------------------------------------

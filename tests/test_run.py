@@ -1,13 +1,10 @@
 """A run: one pass over the proxy for all who ask."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import curate
-import curate.models.scratch
 from curate import Pipeline
 from curate import run as run_module
 from curate.checks import small_examples
@@ -20,21 +17,7 @@ from tests.fixtures.pipelines import (
     _planted,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny_scratch() -> Iterator[None]:
-    """The scratch proxy at a size that learns what is planted here in seconds."""
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curate.models.scratch, "_SCRATCH_SHAPE", shape)
-        patch.setattr(curate.models.scratch, "_SCRATCH_VOCABULARY", 400)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_scratch")
 
 
 def test_the_union_of_measures_is_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

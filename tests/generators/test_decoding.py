@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from curate.errors import InputError
 from curate.generators.decoding import decode, draw, sample
 from curate.generators.requests import Completion, Prompt, Request, Sampling
+from tests.fixtures.completions import Watched
 from tests.fixtures.models import FAMILIES, tiny_model
 from tests.fixtures.tokenizers import byte_level, metaspace
 
@@ -183,24 +183,6 @@ def test_a_model_in_training_is_left_as_it_was() -> None:
     assert drawn(model, [ask(prompt) for prompt in PROMPTS]) == found
     model.train()
     model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss.backward()  # still trainable
-
-
-class Watched:
-    """A queue that notes what is under way."""
-
-    def __init__(self, requests: list[Request]) -> None:
-        self.requests = requests
-        self.open: Counter[Request] = Counter()
-        self.finished: list[str] = []
-
-    def take(self, most: int) -> list[Request]:
-        taken, self.requests = self.requests[:most], self.requests[most:]
-        self.open.update(taken)
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        self.open[request] -= 1
-        self.finished.append(f"{request.sampling.max_tokens}")
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from curate.generators import Transformers
 from curate.generators.decoding import sample
 from curate.generators.request_queue import complete
 from curate.generators.requests import Completion, Generator, Prompt, Request, Sampling
+from tests.fixtures.completions import Watched
 from tests.fixtures.models import tiny_model
 from tests.fixtures.tokenizers import CHATML, byte_level
 
@@ -68,24 +68,6 @@ def test_it_is_a_generator_that_answers_as_sample_does(folder: Path) -> None:
     check_component(generator)
     requests = [ask(prompt, k) for prompt in [*PROMPTS, MESSAGES] for k in range(2)]
     assert complete(generator, requests) == drawn(model_of(), requests, tokenizer=CHAT)
-
-
-class Watched:
-    """A queue that notes what is under way."""
-
-    def __init__(self, requests: list[Request]) -> None:
-        self.requests = requests
-        self.open: Counter[Request] = Counter()
-        self.finished: list[str] = []
-
-    def take(self, most: int) -> list[Request]:
-        taken, self.requests = self.requests[:most], self.requests[most:]
-        self.open.update(taken)
-        return taken
-
-    def done(self, request: Request, completion: Completion) -> None:
-        self.open[request] -= 1
-        self.finished.append(f"{request.sampling.max_tokens}")
 
 
 def test_each_completion_is_handed_back_as_soon_as_it_has_ended(folder: Path) -> None:

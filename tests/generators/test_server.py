@@ -7,13 +7,10 @@ import re
 import socket
 import stat
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from curate.console.progress import Progress
@@ -23,48 +20,13 @@ from curate.generators import openai_client as client
 from curate.generators import server as server_process
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
-from curate.generators.requests import Request, Sampling
 from curate.generators.server import ServerProcess, find_command
-from tests import ROOT
 from tests.fixtures.completions import Pulled, _until, ask, connect
 from tests.fixtures.raw_answers import HEAD, Noted, sending
 from tests.fixtures.server import FakeServer, Fault
+from tests.fixtures.server_processes import FAKE, many, server
 
-FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Logs of servers lie in tmp_path/logs; quick retries; nothing that the test started is left running."""
-    before = set(psutil.Process().children(recursive=True))  # such as the graders of other tests, which serve them all
-    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
-    monkeypatch.setattr(server_process, "_WATCH_EVERY", 0.02)
-    (tmp_path / "logs").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "logs"))
-    yield
-    assert not set(psutil.Process().children(recursive=True)) - before
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def _gone(pids: list[int], seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while any(map(_alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(_alive, pids))
-
-
-def many(count: int) -> list[Request]:
-    return [Request(f"question {k}", Sampling(max_tokens=50), 0, k) for k in range(count)]
-
-
-def server(*arguments: str, **more: object) -> VLLMServer:
-    return VLLMServer(**{"model": "org/fake-model", "command": FAKE, "arguments": arguments, **more})
+pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 def test_a_server_is_started_asked_and_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

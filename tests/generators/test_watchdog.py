@@ -7,71 +7,33 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from curate.errors import ExternalError
-from curate.generators import VLLMServer
-from curate.generators import openai_client as client
 from curate.generators import server as server_process
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
-from curate.generators.requests import Completion, Request, Sampling
+from curate.generators.requests import Completion, Request
 from curate.generators.server import ServerProcess
-from tests import ROOT
 from tests.fixtures.completions import _interruptible
+from tests.fixtures.server_processes import FAKE, alive, gone, many, server
 
-FAKE = (sys.executable, str(ROOT / "tests" / "fixtures" / "vllm.py"))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Logs of servers lie in tmp_path/logs; quick retries; nothing that the test started is left running."""
-    before = set(psutil.Process().children(recursive=True))  # such as the graders of other tests, which serve them all
-    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
-    monkeypatch.setattr(server_process, "_WATCH_EVERY", 0.02)
-    (tmp_path / "logs").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "logs"))
-    yield
-    assert not set(psutil.Process().children(recursive=True)) - before
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def _gone(pids: list[int], seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while any(map(_alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(_alive, pids))
-
-
-def many(count: int) -> list[Request]:
-    return [Request(f"question {k}", Sampling(max_tokens=50), 0, k) for k in range(count)]
-
-
-def server(*arguments: str, **more: object) -> VLLMServer:
-    return VLLMServer(**{"model": "org/fake-model", "command": FAKE, "arguments": arguments, **more})
+pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 def test_what_the_server_started_is_ended_with_it_even_in_another_session(tmp_path: Path) -> None:
     complete(server("--child", str(tmp_path / "pids")), many(3))
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
+    assert gone(json.loads((tmp_path / "pids").read_text()), 0)
 
 
 def test_a_server_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(server_process, "_GRACE", 0.3)
     complete(server("--stubborn", "--child", str(tmp_path / "pids")), many(3))
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
+    assert gone(json.loads((tmp_path / "pids").read_text()), 0)
 
 
 class Failing:
@@ -92,7 +54,7 @@ class Failing:
 def test_an_error_ends_the_server_too(tmp_path: Path) -> None:
     with pytest.raises(ExternalError, match="the disk is full"):
         server("--child", str(tmp_path / "pids")).serve(Failing())
-    assert _gone(json.loads((tmp_path / "pids").read_text()), 0)
+    assert gone(json.loads((tmp_path / "pids").read_text()), 0)
 
 
 ASKER = """
@@ -119,10 +81,10 @@ def test_no_process_is_left_when_ours_ends_however_it_ends(tmp_path: Path, numbe
         pids = json.loads((tmp_path / "pids").read_text())
         pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         assert len(set(pids)) == 3  # watchdog, server, and what that started
-        assert all(map(_alive, pids))
+        assert all(map(alive, pids))
         process.send_signal(number)
         process.wait()
-    assert _gone(pids)
+    assert gone(pids)
 
 
 def test_a_killed_watchdog_is_no_reason_to_hang(tmp_path: Path) -> None:
@@ -132,4 +94,4 @@ def test_a_killed_watchdog_is_no_reason_to_hang(tmp_path: Path) -> None:
     process.process.wait()
     assert process.status() == -signal.SIGKILL
     process.close()
-    assert _gone([process.process.pid], 1)
+    assert gone([process.process.pid], 1)

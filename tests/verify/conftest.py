@@ -4,10 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from curate.verify import close_workers
+from curate.verify import close_workers, run_program
+from tests.fixtures.sandbox import QUICK
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_worker_is_left() -> Iterator[None]:
     yield
     close_workers()
+
+
+@pytest.fixture(scope="module")
+def sandbox_here() -> None:
+    result = run_program("print(1)", QUICK)
+    if result.failure is not None and result.failure.startswith("not run"):
+        pytest.skip(f"no sandbox here: {result.failure}")

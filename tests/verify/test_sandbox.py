@@ -13,28 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from curate.verify import ProgramLimits, Verdict, grade, grade_many, run_program
+from curate.verify import Verdict, grade, grade_many, run_program
 from curate.verify.sandbox import program_in
 from tests import ROOT
+from tests.fixtures.sandbox import QUICK, failure
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
-
-QUICK = ProgramLimits(wall_seconds=20.0, cpu_seconds=10)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _there_is_a_sandbox() -> None:
-    result = run_program("print(1)", QUICK)
-    if result.failure is not None and result.failure.startswith("not run"):
-        pytest.skip(f"no sandbox here: {result.failure}")
-
-
-def failure(code: str, limits: ProgramLimits = QUICK) -> str:
-    """Why a program failed, which it must."""
-    result = run_program(code, limits)
-    assert result.output is None
-    assert result.failure is not None
-    return result.failure
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux"),
+    pytest.mark.usefixtures("sandbox_here"),
+]
 
 
 # -- what a program can do ---------------------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from curate.verify import ProgramLimits, run_program
+from curate.verify import ProgramLimits
 from curate.verify.sandbox import _run, printed_answer
 from curate.verify.sandbox_limits import remove_folder
+from tests.fixtures.sandbox import QUICK, failure
+
+pytestmark = pytest.mark.usefixtures("sandbox_here")
 
 LIMITS = ProgramLimits(wall_seconds=60.0)
 
@@ -136,24 +139,6 @@ def test_a_signal_without_a_name_is_a_failure_too() -> None:
         "time.sleep(5)"
     )
     assert _run(code, LIMITS).failure in ("ended by signal 40", f"ended by {signal.Signals.SIGSEGV.name}")
-
-
-QUICK = ProgramLimits(wall_seconds=20.0, cpu_seconds=10)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _there_is_a_sandbox() -> None:
-    result = run_program("print(1)", QUICK)
-    if result.failure is not None and result.failure.startswith("not run"):
-        pytest.skip(f"no sandbox here: {result.failure}")
-
-
-def failure(code: str, limits: ProgramLimits = QUICK) -> str:
-    """Why a program failed, which it must."""
-    result = run_program(code, limits)
-    assert result.output is None
-    assert result.failure is not None
-    return result.failure
 
 
 @pytest.mark.parametrize(
