@@ -43,7 +43,7 @@ ARMS = {
         Arm("hard reducible x3", "hard", 3, reducible=True),
         Arm("random reducible x3", "random", 3, reducible=True),
         Arm("easy reducible x3", "easy", 3, reducible=True),
-        Arm("hard reducible x3, others dropped", "hard", 3, reducible=True, drop=True),
+        Arm("hard reducible x3 drop", "hard", 3, reducible=True, drop=True),
     )
 }
 
