@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from curate.data.json_values import column_of
+from curate.data.repositories import choose_config, choose_split
 from curate.data.wording import listed
 from curate.errors import ExternalError, InputError
 
@@ -79,13 +82,11 @@ def from_dataset(dataset: Any) -> pa.Table:
 def from_dataset_dict(data: Any, split: str | None) -> tuple[pa.Table, str, str | None]:
     """The rows of one split of a DatasetDict, the name of the split, and a note where there are others.
 
-    split: train, or the only one, unless named.
+    split: see `curate.data.repositories.choose_split`.
     """
     splits = list(data)
-    chosen = split or ("train" if "train" in splits or len(splits) != 1 else splits[0])
-    if chosen not in splits:
-        raise InputError(f"the DatasetDict has no split {chosen!r}; it has {listed(splits)}: pass split=NAME")
-    note = f"split {chosen} of {listed(splits)}" if len(splits) > 1 else None
+    chosen = choose_split(splits, split, "the DatasetDict", "split=NAME")
+    note = f"split {chosen} of {listed(splits)}; split=NAME takes another" if len(splits) > 1 else None
     return from_dataset(data[chosen]), chosen, note
 
 
@@ -104,16 +105,63 @@ def from_disk(path: Path, split: str | None) -> tuple[pa.Table, str | None, str 
     return from_dataset(data), None, None
 
 
-def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table, str, str]:
-    """The rows of a dataset of the Hugging Face hub, what was read, and of which split: train unless named."""
+def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table, str, str, str | None]:
+    """The rows of a dataset of the Hugging Face hub, what was read, of which split, and a note where there are others.
+
+    config, split: those that `load_dataset` takes; where it wants them named, as for a folder, see
+    `curate.data.repositories`.
+    """
+    import datasets
+
+    chosen, note = split or "train", None
+    with _hub_errors(name, config, chosen):
+        try:
+            data = datasets.load_dataset(name, config, split=chosen)
+        except ValueError as error:
+            config, chosen, note = _on_hub(name, config, split, error)
+            data = datasets.load_dataset(name, config, split=chosen)
+    return from_dataset(data), _described(name, config, chosen), chosen, note
+
+
+def _on_hub(name: str, config: str | None, split: str | None, error: ValueError) -> tuple[str, str, str | None]:
+    """Config and split of a dataset that `load_dataset` did not load for want of them, and a note on the others.
+
+    Raises InputError, naming what there is, for one that is not there, and `error` where neither is the reason.
+    """
+    import datasets
+
+    try:
+        configs = datasets.get_dataset_config_names(name)
+        chosen, note = choose_config(configs, datasets.get_dataset_default_config_name(name), config, name)
+        splits = datasets.get_dataset_split_names(name, chosen)
+    except (OSError, ValueError, RuntimeError) as cause:
+        if isinstance(cause, InputError):
+            raise
+        raise error from cause
+    taken = choose_split(splits, split, name)
+    if (chosen, taken) == (config, split or "train"):
+        raise error
+    notes = [note] if note else []
+    notes += [f"split {taken} of {listed(splits)}; --split takes another"] if len(splits) > 1 else []
+    return chosen, taken, ". ".join(notes) or None
+
+
+def _described(name: str, config: str | None, split: str) -> str:
+    return f"{name}{f' ({config})' if config else ''}, split {split}"
+
+
+@contextmanager
+def _hub_errors(name: str, config: str | None, split: str) -> Iterator[None]:
+    """What goes wrong on the hub as an error of ours, with what can be done."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    chosen = split or "train"
-    what = f"{name}{f' ({config})' if config else ''}, split {chosen}"
+    what = _described(name, config, split)
     tried = f"{name} is neither a local path nor a dataset that can be loaded from the Hugging Face hub"
     try:
-        data = datasets.load_dataset(name, config, split=chosen)
+        yield
+    except InputError:
+        raise
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(
             f"{tried}: {_line(error)}; check the spelling, log in if it is private (hf auth login), or give a file"
@@ -132,7 +180,6 @@ def from_hub(name: str, split: str | None, config: str | None) -> tuple[pa.Table
         ) from error
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{what} cannot be loaded: {_line(error)}; choose another split or config") from error
-    return from_dataset(data), what, chosen
 
 
 def _line(error: BaseException) -> str:

@@ -87,7 +87,8 @@ def read(
         fulfills every != and no =.
     limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
     on_bad_row: whether an unusable row is an error or is left out and recorded.
-    split, config: of a hub dataset; split also of a DatasetDict or of a folder with file names like train-*.parquet.
+    split, config: of a hub dataset or a folder, as `load_dataset` resolves them; split also of a DatasetDict. Where
+        they are not named: the default config, else the first; train, the only split, or the first named train_...
     allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
     Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
     numbered from 0 in the input as read.

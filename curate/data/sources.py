@@ -17,6 +17,7 @@ from curate.data.csv_files import read_csv
 from curate.data.joining import joined
 from curate.data.json_files import read_json
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
+from curate.data.repositories import split_files
 from curate.data.wording import first_line, nearest_path
 from curate.errors import InputError
 from curate.storage.places import expanded
@@ -31,9 +32,6 @@ _FORMATS = {
 }
 _SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 _COMPRESSED = (".gz", ".bz2", ".zst")
-# Files that lie beside the data of a dataset folder and describe it.
-_DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
-_SPLIT_NAME = re.compile(r"(train|test|validation|valid|val|dev|eval)(?=[-_.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
     if isinstance(data, str | Path):
         return _open_name(data, roles, split, config)
     if config is not None:
-        raise InputError(f"config={config} is for hub datasets; leave it out")
+        raise InputError(f"config={config} is for folders and hub datasets; leave it out")
     # Whoever passes such an object has imported its library; nobody else should wait for the import.
     datasets, pandas = sys.modules.get("datasets"), sys.modules.get("pandas")
     if datasets is not None and isinstance(data, datasets.DatasetDict):
@@ -128,15 +126,18 @@ def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, co
     if not path.exists():
         if isinstance(data, Path) or _looks_like_path(name):
             raise InputError(f"{name} does not exist{nearest_path(path)}")
-        table, description, split = from_hub(name, split, config)
-        return Opened(table, description, "hub", split=split)
-    if config is not None:
-        raise InputError(f"config={config} is for hub datasets, but {name} is a local path; leave it out")
+        table, description, split, note = from_hub(name, split, config)
+        return Opened(table, description, "hub", split=split, note=note)
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
+        if config is not None:
+            raise InputError(f"config={config}: {name} was saved without configs; leave it out")
         table, split, note = from_disk(path, split)
         return Opened(table, str(path), "file", split=split, note=note)
     if path.is_dir():
-        files, note = _data_files(path, split)
+        found = split_files(path, _SUFFIXES, _format, config, split)
+        files, split, note = found.files, found.split, found.note
+    elif config is not None:
+        raise InputError(f"config={config} is for folders and hub datasets, but {name} is a file; leave it out")
     elif split is not None:
         raise InputError(f"split={split} is for folders and hub datasets; choose rows with --where split={split}")
     else:
@@ -166,43 +167,6 @@ def _suffix(path: Path) -> str:
 
 def _format(path: Path) -> str:
     return next((name for name, suffixes in _FORMATS.items() if _suffix(path) in suffixes), "")
-
-
-def _data_files(folder: Path, split: str | None) -> tuple[list[Path], str | None]:
-    """The sorted data files of a folder, and a note where only those of one split are taken.
-
-    Files in a subfolder `data` are preferred: everything beside it describes them. Where file names start with
-    names of splits (train-00000-of-00001.parquet), only those of `split` (default train) are taken.
-    Raises InputError for a folder without data files, of several formats, or without that split.
-    """
-    for place in (folder / "data", folder):
-        found = sorted(
-            path
-            for path in (place.iterdir() if place.is_dir() else ())
-            if path.is_file() and _suffix(path) in _SUFFIXES and not path.name.startswith((".", "_"))
-            if path.name not in _DESCRIPTIONS
-        )
-        if found:
-            break
-    else:
-        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(_SUFFIXES)}")
-    formats = sorted({_format(path) for path in found})
-    if len(formats) > 1:
-        raise InputError(
-            f"folder {folder} mixes {' and '.join(formats)} files; name one file, or a folder of one format"
-        )
-    named = {path: match[1].lower() for path in found if (match := _SPLIT_NAME.match(path.name))}
-    splits = sorted(set(named.values()))
-    if not splits or len(named) < len(found) or (len(splits) == 1 and split is None):
-        if split is not None and splits != [split]:
-            raise InputError(f"folder {folder} is not divided into splits by file name; leave out split={split}")
-        return found, None
-    wanted = split or "train"
-    if wanted not in splits:
-        raise InputError(
-            f"folder {folder} has no files of split {wanted!r}; it has {', '.join(splits)}: choose one of them"
-        )
-    return [path for path in found if named[path] == wanted], f"split {wanted} of {', '.join(splits)}"
 
 
 def read_files(paths: Sequence[Path], text_columns: Sequence[str]) -> tuple[pa.Table, Sequence[tuple[str, str]]]:

@@ -40,6 +40,25 @@ def test_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded.description == "someone/some-data (main), split test"
 
 
+def test_a_hub_dataset_that_wants_its_config_and_split_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, config: str | None, split: str) -> Any:
+        if config not in ("main", "socratic") or not split.endswith("_sft"):
+            raise ValueError("Config name is missing.")
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: ["main", "socratic"])
+    monkeypatch.setattr(datasets, "get_dataset_default_config_name", lambda name: None)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["test_sft", "train_sft"])
+    loaded = read("someone/some-data")
+    assert loaded.description == "someone/some-data (main), split train_sft"
+    assert "config main of main, socratic" in loaded.notes[0]
+    assert "split train_sft of test_sft, train_sft" in loaded.notes[0]
+    assert read("someone/some-data", config="socratic", split="test_sft").split == "test_sft"
+    fails("has no split 'test' .*it has test_sft, train_sft", "someone/some-data", split="test")
+    fails("has no config 'x'; it has main, socratic", "someone/some-data", config="x")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
@@ -53,6 +72,7 @@ def test_hub_errors(error: Exception, kind: type[Exception], message: str, monke
     def load(*_: Any, **__: Any) -> Any:
         raise error
 
+    monkeypatch.setattr(datasets, "get_dataset_config_names", load)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
     monkeypatch.setattr(datasets, "load_dataset", load)

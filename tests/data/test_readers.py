@@ -109,9 +109,9 @@ def test_folder_divided_into_splits_by_name(tmp_path: Path) -> None:
     write(tmp_path / "test-00000-of-00001.parquet", TABLE.slice(9))
     loaded = read(tmp_path)
     assert len(loaded.examples) == 9
-    assert loaded.notes[0] == "split train of test, train"
+    assert loaded.notes[0] == "split train of train, test; --split takes another"
     assert len(read(tmp_path, split="test").examples) == 3
-    fails("no files of split 'dev'; it has test, train", tmp_path, split="dev")
+    fails("no split 'dev'; it has train, test: choose one with --split", tmp_path, split="dev")
 
 
 def test_saved_datasets(tmp_path: Path) -> None:

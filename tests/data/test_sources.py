@@ -57,7 +57,7 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").unlink()
     write(tmp_path / "b.parquet", TABLE.set_column(2, "level", pa.array(["x"] * 12)))
     fails("b.parquet: column 'level' holds string, but int64 in the files before", tmp_path)
-    fails("not divided into splits", tmp_path, split="train")
+    fails("has no split 'test'; it has train", tmp_path, split="test")
 
 
 def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
@@ -73,5 +73,5 @@ def test_objects_of_unknown_types() -> None:
     fails("data is a builtins.list; give a path", ROWS)
     fails("split=x is for datasets of several splits", TABLE, split="x")
     pair = datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)})
-    fails("no split 'train'; it has a, b: pass split=NAME", pair)
+    fails("has the splits a, b and none is train; choose one with split=NAME", pair)
     assert read(pair, split="b").split == "b"

@@ -1,0 +1,175 @@
+"""Configurations and splits of a folder of data, as `datasets.load_dataset` resolves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.data.wording import listed, nearest
+from curate.errors import InputError
+from curate.storage.temporary import temporary_folder
+
+CARD = "README.md"
+_SHOWN_FILES = 3  # of a split, in a note
+# Files that lie beside the data of a folder and describe it.
+DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
+
+# The format of a file by its name; "" where it is none that can be read.
+FormatOf = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split of a folder, the name of the split, and a line for the user where there is more."""
+
+    files: list[Path]
+    split: str
+    note: str | None = None
+
+
+def split_files(
+    folder: Path, suffixes: Sequence[str], format_of: FormatOf, config: str | None, split: str | None
+) -> SplitFiles:
+    """The files that `load_dataset(folder, config, split=split)` reads.
+
+    suffixes: of the formats that can be read, compression aside. config, split: see `choose_config`, `choose_split`.
+    Raises InputError, naming what there is, for a config or split that is not there, for a folder without data files,
+    and for files of several formats where nothing says which of them are the data.
+    """
+    folder = folder.resolve()  # as `datasets` does, so that both call a file by the same name
+    by_card = "configs" in card_metadata(folder)
+    if by_card:
+        splits, note = _splits_by_card(folder, config)
+    else:
+        if config not in (None, "default"):
+            raise InputError(f"config={config}: the card of folder {folder} names no configs; leave out --config")
+        splits, note = _splits_by_name(folder, suffixes), None
+    splits = {
+        name: [path for path in files if format_of(path) and path.name not in DESCRIPTIONS]
+        for name, files in splits.items()
+    }
+    splits = {name: files for name, files in splits.items() if files}
+    if not splits:
+        raise InputError(f"folder {folder} holds no data files; they end in {', '.join(suffixes)}")
+    chosen = choose_split(list(splits), split, f"folder {folder}")
+    files = splits[chosen]
+    formats = sorted({format_of(path) for path in files})
+    if len(formats) > 1:
+        raise InputError(
+            f"folder {folder} mixes {' and '.join(formats)} files; name one file, or a folder of one format"
+        )
+    notes = [note] if note else []
+    if len(splits) > 1:
+        notes.append(f"split {chosen} of {listed(list(splits))}; --split takes another")
+    if len(files) > 1:
+        notes.append(f"{len(files)} files: {_names(folder, files)}")
+    left = [] if by_card else _unnamed(folder, suffixes, splits)
+    if left:
+        notes.append(f"in no split, so not read: {_names(folder, left)}")
+    return SplitFiles(files, chosen, ". ".join(notes) or None)
+
+
+def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: str = "--split NAME") -> str:
+    """The wanted split; else train, the only one, or the first whose name begins with train.
+
+    what: has these splits, for messages; option: how one is named. Raises InputError where there is none of these.
+    """
+    if wanted is not None and wanted not in splits:
+        near = nearest(wanted, splits)
+        raise InputError(f"{what} has no split {wanted!r}{near}; it has {listed(splits)}: choose one with {option}")
+    if wanted is not None or "train" in splits or len(splits) == 1:
+        return wanted or ("train" if "train" in splits else splits[0])
+    chosen = next((name for name in splits if name.startswith("train")), None)
+    if chosen is None:
+        raise InputError(f"{what} has the splits {listed(splits)} and none is train; choose one with {option}")
+    return chosen
+
+
+def choose_config(configs: Sequence[str], default: str | None, wanted: str | None, what: str) -> tuple[str, str | None]:
+    """The wanted configuration; else the default one, or the first; and a note where there are others."""
+    if wanted is not None and wanted not in configs:
+        near = nearest(wanted, configs)
+        raise InputError(
+            f"{what} has no config {wanted!r}{near}; it has {listed(configs)}: choose one with --config NAME"
+        )
+    chosen = wanted or default or configs[0]
+    note = f"config {chosen} of {listed(configs)}; --config takes another" if len(configs) > 1 else None
+    return chosen, note
+
+
+def card_metadata(folder: Path) -> dict[str, Any]:
+    """The front matter of a folder's card; empty where there is none. Raises InputError where it is not YAML."""
+    if not (folder / CARD).is_file():
+        return {}
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        return metadata_load(folder / CARD) or {}
+    except Exception as error:  # of YAML, of files and of the library itself
+        raise _unresolved(folder, error) from error
+
+
+def _splits_by_card(folder: Path, config: str | None) -> tuple[dict[str, list[Path]], str | None]:
+    """The files of each split of one configuration, and a note where there are several."""
+    import datasets
+
+    try:
+        configs = datasets.get_dataset_config_names(str(folder))
+        default = datasets.get_dataset_default_config_name(str(folder))
+        chosen, note = choose_config(configs, default, config, f"folder {folder}")
+        with temporary_folder("curate-splits-") as place:  # for its lock files
+            builder = datasets.load_dataset_builder(str(folder), chosen, cache_dir=str(place))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a card says meets code that is not ours
+        raise _unresolved(folder, error) from error
+    return _paths(folder, builder.config.data_files or {}), note
+
+
+def _splits_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of each split where the names of files and folders alone tell."""
+    from datasets.data_files import DataFilesDict, get_data_patterns
+
+    try:
+        patterns = get_data_patterns(str(folder))
+        return _paths(folder, DataFilesDict.from_patterns(patterns, str(folder), list(suffixes)))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:  # a name of a split that is none
+        raise _unresolved(folder, error) from error
+
+
+def _paths(folder: Path, data_files: Mapping[Any, Sequence[str]]) -> dict[str, list[Path]]:
+    """In the order of `datasets`; a file that two patterns match counts once."""
+    for path in (path for paths in data_files.values() for path in paths):
+        if "://" in path:
+            raise InputError(f"folder {folder}: {CARD} names files elsewhere ({path}); download them, and name them")
+    return {str(split): [*dict.fromkeys(map(Path, paths))] for split, paths in data_files.items()}
+
+
+def _unresolved(folder: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"folder {folder}: its splits cannot be found ({reason}); correct {CARD}, or name one file")
+
+
+def _unnamed(folder: Path, suffixes: Sequence[str], splits: Mapping[str, list[Path]]) -> list[Path]:
+    """Data files beside those of the splits, in their folders, that belong to none."""
+    named = {path for files in splits.values() for path in files}
+    places = {path.parent for path in named} | {folder}
+    beside = (path for place in sorted(places) for path in sorted(place.iterdir()))
+    return [
+        path
+        for path in beside
+        if path not in named
+        and path.is_file()
+        and path.name.endswith(tuple(suffixes))
+        and not path.name.startswith(".")
+        and path.name not in DESCRIPTIONS
+    ]
+
+
+def _names(folder: Path, files: Sequence[Path]) -> str:
+    shown = [path.relative_to(folder).as_posix() for path in files[:_SHOWN_FILES]]
+    return ", ".join(shown) + (", ..." if len(files) > _SHOWN_FILES else "")
