@@ -25,7 +25,7 @@ from curate.generators.requests import Completion, Generator, Request, Sampling
 from curate.mixture.plan import Augmenter, identity, share_counts
 from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
-from curate.run import MeasuringScorer, Run, Scorer
+from curate.run import Run, Scorer, measures_of
 
 __all__ = [
     "check_augmenter",
@@ -134,12 +134,11 @@ def check_scorer(
     assert np.isnan(first.difficulty[~first.valid]).all(), "an invalid row has a difficulty; it must be NaN"
     assert np.array_equal(first.difficulty, again.difficulty, equal_nan=True), "the same call gives another answer"
     assert examples.fingerprint() == before, "the scorer changed the examples"
-    if isinstance(scorer, MeasuringScorer):
-        call_hook(scorer, "check_schedule", run.proxy.schedule(n))
-        for measure in scorer.measures():
-            assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
-            keys = [call_hook(measure, "key_of", examples) for _ in range(2)]
-            assert keys[0] == keys[1], "a measure's key changes from call to call"
+    call_hook(scorer, "check_schedule", run.proxy.schedule(n))
+    for measure in measures_of(scorer):
+        assert fingerprint(measure) == fingerprint(measure), "a measure's fingerprint changes from call to call"
+        keys = [call_hook(measure, "key_of", examples) for _ in range(2)]
+        assert keys[0] == keys[1], "a measure's key changes from call to call"
 
 
 def check_clusterer(clusterer: Any) -> None:

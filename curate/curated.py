@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.clusterers import seeded
-from curate.component import describe, fingerprint
+from curate.component import call_hook, describe, fingerprint
 from curate.console.progress import Progress
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
@@ -31,7 +31,7 @@ from curate.models.loading import identify
 from curate.proxy.proxy import Proxy
 from curate.report import write_report
 from curate.report.dataset_card import content_version, dataset_card
-from curate.run import MeasuringScorer, Run
+from curate.run import Run
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.hashing import file_digest
@@ -250,8 +250,8 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     decided_by += [_files(data) for data in sets]
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
-    elif isinstance(pipeline.scorer, MeasuringScorer):
-        decided_by += pipeline.scorer.measures()
+    elif (measures := call_hook(pipeline.scorer, "measures")) is not None:
+        decided_by += measures
         if expanded(pipeline.proxy.model).exists():
             decided_by.append(identify(pipeline.proxy.model))
     return fingerprint(decided_by)

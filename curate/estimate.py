@@ -29,7 +29,7 @@ from curate.pipeline import Pipeline
 from curate.proxy.measures import passes_of
 from curate.proxy.trace import cached_state
 from curate.proxy.training import ProxyTraining
-from curate.run import MeasuringScorer, Run
+from curate.run import Run, measures_of
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.tokenization.cached import AUTO
@@ -70,7 +70,7 @@ def estimate(
     stages = [_Stage("read", f"{len(examples):,} of {loaded.rows_read:,} rows")]
     notes: list[str] = []
     max_length = None
-    ready = scores is not None or not isinstance(pipeline.scorer, MeasuringScorer)
+    ready = scores is not None or not measures_of(pipeline.scorer)
     if not ready:
         proxied, ready, max_length = _proxy_stages(pipeline, loaded, run)
         stages += proxied
@@ -140,8 +140,7 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
 
 def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:
     examples = loaded.examples
-    assert isinstance(pipeline.scorer, MeasuringScorer)
-    measures = pipeline.scorer.measures()
+    measures = measures_of(pipeline.scorer)
     proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
     proxy = proxy_training.proxy
     state = cached_state(examples, proxy, measures, run.context)

@@ -43,7 +43,7 @@ from curate.recipe import (
     parse_recipe,
     validation_message,
 )
-from curate.run import MeasuringScorer, Run, Scorer
+from curate.run import Run, Scorer, measures_of
 from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
@@ -179,7 +179,7 @@ class Pipeline(Component):
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
             call_hook(part, "check_examples", examples)
-        if not scored and isinstance(self.scorer, MeasuringScorer):
+        if not scored:
             call_hook(self.scorer, "check_schedule", self.proxy.schedule(len(examples)))
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
@@ -188,9 +188,7 @@ class Pipeline(Component):
         Raises InputError for one that it refuses, and for too many rows without completion text, unless the data was
         read with on_bad_row="drop"; see `curate.tokenization.usable`.
         """
-        if not call_hook(self.scorer, "tokenizes") and not (
-            isinstance(self.scorer, MeasuringScorer) and self.scorer.measures()
-        ):
+        if not call_hook(self.scorer, "tokenizes") and not measures_of(self.scorer):
             return loaded
 
         proxy_training = ProxyTraining(loaded.examples, run.proxy, run.context)
@@ -249,11 +247,10 @@ class Pipeline(Component):
     def score(self, loaded: Loaded, run: Run) -> Scores:
         """Difficulty of every example; one proxy run serves all the scorer's measures."""
         examples = loaded.examples
-        if isinstance(self.scorer, MeasuringScorer):
-            measures = self.scorer.measures()
-            if measures:
-                call_hook(self.scorer, "check_schedule", run.proxy.schedule(len(examples)))
-                run.trace(examples, measures)
+        measures = measures_of(self.scorer)
+        if measures:
+            call_hook(self.scorer, "check_schedule", run.proxy.schedule(len(examples)))
+            run.trace(examples, measures)
         scores = as_scores(self.scorer.score(examples, run), len(examples))
         return scores if scores.ids is not None else scores.with_ids(examples.ids)
 

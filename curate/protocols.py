@@ -8,7 +8,7 @@ from curate.clusterers.per_source import Clusterer
 from curate.generators.requests import Generator
 from curate.mixture.plan import Augmenter
 from curate.proxy.measures import Measure
-from curate.run import MeasuringScorer, Scorer
+from curate.run import Scorer
 from curate.training.reweighting import Reweighter
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Clusterer",
     "Generator",
     "Measure",
-    "MeasuringScorer",
     "Reweighter",
     "Scorer",
 ]

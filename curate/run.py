@@ -23,8 +23,6 @@ from curate.proxy.proxy import Proxy
 from curate.proxy.trace import Trace, measure_checkpoints, measure_new_rows
 from curate.storage.cache import Cache
 
-__all__ = ["MeasuringScorer", "Run", "Scorer", "standalone", "trace_for"]
-
 
 @dataclass
 class Run:
@@ -141,11 +139,11 @@ def standalone(data: Any, run: Run | None) -> tuple[Examples, Run]:
     return data, run or Run()
 
 
-def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
+def trace_for(scorer: Scorer, data: Any, run: Run | None) -> Trace:
     """What `scorer` measures of the data, after its checks of examples and schedule. data, run: as of `standalone`."""
     examples, run = standalone(data, run)
     call_hook(scorer, "check_examples", examples)
-    trace = run.trace(examples, scorer.measures())
+    trace = run.trace(examples, measures_of(scorer))
     call_hook(scorer, "check_schedule", trace.schedule)
     return trace
 
@@ -154,6 +152,9 @@ def trace_for(scorer: MeasuringScorer, data: Any, run: Run | None) -> Trace:
 class Scorer(Protocol):
     """Difficulty of every example. Optional methods:
 
+    measures() -> sequence of `Measure`: what `score` will ask `run.trace` for, of a scorer that looks at checkpoints of
+        the proxy. They are named beforehand, so that one proxy serves every scorer.
+    check_schedule(schedule): raises InputError, naming the remedy, where the proxy's checkpoints cannot serve it.
     tokenizes() -> bool: whether a scorer without measures reads the proxy's tokens.
     check_examples(examples): raises InputError for data that it cannot score; called before a proxy is trained.
     """
@@ -163,14 +164,6 @@ class Scorer(Protocol):
         ...
 
 
-@runtime_checkable
-class MeasuringScorer(Scorer, Protocol):
-    """A scorer that looks at checkpoints of the proxy. It names its measures, so that one proxy serves every scorer.
-
-    An optional method check_schedule(schedule) raises InputError, naming the remedy, where the proxy's checkpoints
-    cannot serve it.
-    """
-
-    def measures(self) -> Sequence[Measure]:
-        """What `score` will ask `run.trace` for."""
-        ...
+def measures_of(scorer: Scorer) -> tuple[Measure, ...]:
+    """What a scorer measures of the proxy; empty for one that does without, see `Scorer`."""
+    return tuple(call_hook(scorer, "measures") or ())

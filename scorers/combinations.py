@@ -14,7 +14,7 @@ from curate.difficulty.scores import COUNTS, Scores, as_scores
 from curate.errors import InputError
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Schedule
-from curate.run import MeasuringScorer, Run, Scorer, standalone
+from curate.run import Run, Scorer, measures_of, standalone
 from curate.types import BoolArray, Float64Array, FloatArray
 
 
@@ -40,11 +40,11 @@ class _Combination:
 
     def measures(self) -> Sequence[Measure]:
         """Everything its scorers measure, each measure once; the proxy runs once for all."""
-        measures = [measure for scorer in _measuring(self.scorers) for measure in scorer.measures()]
+        measures = [measure for scorer in self.scorers for measure in measures_of(scorer)]
         return list({fingerprint(measure): measure for measure in measures}.values())
 
     def check_schedule(self, schedule: Schedule) -> None:
-        for scorer in _measuring(self.scorers):
+        for scorer in self.scorers:
             call_hook(scorer, "check_schedule", schedule)
 
     def check_examples(self, examples: Examples) -> None:
@@ -59,10 +59,6 @@ class _Combination:
             run.trace(examples, measures)
         parts = [as_scores(scorer.score(examples, run), len(examples)) for scorer in self.scorers]
         return parts, np.logical_and.reduce([part.valid for part in parts])
-
-
-def _measuring(scorers: tuple[Any, ...]) -> list[MeasuringScorer]:
-    return [scorer for scorer in scorers if isinstance(scorer, MeasuringScorer)]
 
 
 class RankAverage(_Combination, Component):

@@ -13,7 +13,6 @@ OWN = {
     "Clusterer": KMeans(),
     "Generator": Transformers(model="m"),
     "Measure": MeanLoss(),
-    "MeasuringScorer": LossTrajectory(),
     "Reweighter": DynamicLoss(),
     "Scorer": LossTrajectory(),
 }

@@ -7,16 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from curate.console.formatting import visible
 
-
-class Advance(Protocol):
-    def __call__(self, count: int, /, detail: str = "") -> None:
-        """`count` more are done; detail: what else to show beside them now."""
-        ...
-
+Advance = Callable[..., None]  # (count, /, detail=""): so many more are done, and what else to show beside them now
 
 _LINE_SECONDS = 10.0  # how often a stage may print on a plain stream
 

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from curate.console.formatting import duration
 from curate.errors import ExternalError, InputError
@@ -20,11 +20,6 @@ _LOGGERS = ("tensorboard", "wandb")
 _RECENT_STEPS = 20  # over which the rate on the terminal is taken
 _ALWAYS = ("step", "loss", "tokens", "seconds")
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
-
-
-class _Logger(Protocol):
-    def write(self, step: int, values: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
 
 
 class Metrics:
@@ -145,7 +140,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _logger(kind: str, out: Path, name: str, step: int, settings: Mapping[str, Any]) -> _Logger:
+def _logger(
+    kind: str, out: Path, name: str, step: int, settings: Mapping[str, Any]
+) -> _TensorBoard | _WeightsAndBiases:
     if kind == "tensorboard":
         return _TensorBoard(out / "tensorboard", step)
     if kind == "wandb":

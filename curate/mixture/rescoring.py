@@ -19,7 +19,7 @@ from curate.data.wording import listed, type_name
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import INVALID
 from curate.errors import InputError
-from curate.run import MeasuringScorer, Run, Scorer
+from curate.run import Run, Scorer, measures_of
 from curate.types import BoolArray, FloatArray
 
 
@@ -76,8 +76,8 @@ def rescore(
     _check_split(examples, split)
     both = behind(examples, new)
     beside = replace(run, trained_on=examples)
-    if isinstance(scorer, MeasuringScorer) and scorer.measures():
-        beside.trace(both, scorer.measures())
+    if measures := measures_of(scorer):
+        beside.trace(both, measures)
     scores = as_scores(scorer.score(both, beside), len(both)).with_ids(both.ids)
     n = len(examples)
     fresh = scores.take(np.arange(n, len(both)))

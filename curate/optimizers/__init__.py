@@ -1,7 +1,7 @@
 """Optimizers: frozen components that build the torch optimizer when training starts.
 
-The training loop always steps with a closure (see `Closure`). An optimizer that needs a second gradient, or a gradient
-of another kind, calls the closure for it, and the loop has no branch for it.
+The training loop always steps with a closure (see `Optimizer`). An optimizer that needs a second gradient, or a
+gradient of another kind, calls the closure for it, and the loop has no branch for it.
 """
 
 import lazy_loader

@@ -4,9 +4,7 @@ from .functional_sam import FunctionalSAM as FunctionalSAM
 from .functional_sam import FunctionalSharpnessAwareOptimizer as FunctionalSharpnessAwareOptimizer
 from .muon import Muon as Muon
 from .muon import MuonWithAdamW as MuonWithAdamW
-from .protocols import Closure as Closure
 from .protocols import Optimizer as Optimizer
-from .protocols import SteppedOptimizer as SteppedOptimizer
 from .sam import SAM as SAM
 from .sam import SharpnessAwareOptimizer as SharpnessAwareOptimizer
 from .sam import ascent as ascent

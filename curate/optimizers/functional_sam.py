@@ -8,7 +8,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
-from curate.optimizers.protocols import Closure, refuse_sharded
+from curate.optimizers.protocols import refuse_sharded
 from curate.optimizers.sam import BaseOptimizer, WrappedOptimizer, ascent, moved, with_gradient
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class FunctionalSharpnessAwareOptimizer(WrappedOptimizer):
         super().__init__(base)
         self.rho, self.preconditioned = rho, preconditioned
 
-    def step(self, closure: Closure) -> float:
+    def step(self, closure: Any) -> float:
         """One update; returns the loss at the unperturbed weights, which are back bit for bit before the update."""
         loss = closure(anchor=True)
         parameters, gradients = with_gradient(self.base)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from curate.component import Component
 from curate.optimizers.adamw import AdamW
-from curate.optimizers.protocols import SteppedOptimizer, refuse_sharded
+from curate.optimizers.protocols import refuse_sharded
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ class SharpnessAwareOptimizer(WrappedOptimizer):
         return loss
 
 
-def with_gradient(optimizer: SteppedOptimizer) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
+def with_gradient(optimizer: Any) -> tuple[list[torch.nn.Parameter], list[torch.Tensor]]:
     """The parameters of `optimizer` that have a gradient, and their gradients."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return parameters, [p.grad for p in parameters]

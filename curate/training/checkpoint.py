@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from curate.component import describe, fingerprint, public_path
 from curate.errors import InputError
 from curate.models.modes import state_tensors
-from curate.optimizers import SteppedOptimizer
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
@@ -47,7 +46,7 @@ class Checkpoint:
     losses: list[float] = field(repr=False)
     tokens_seen: int
     seconds: float
-    optimizer: SteppedOptimizer = field(repr=False)
+    optimizer: Any = field(repr=False)
     config: TrainConfig = field(repr=False)
     tokens: Tokens = field(repr=False)
     micro_batch_tokens: int | None = None
@@ -199,11 +198,11 @@ def load_weights(model: Any, directory: Path, *, frozen: bool = True) -> None:
         tensor.copy_(_sharded_like(saved[name], tensor))
 
 
-def _parameter_names(optimizer: SteppedOptimizer) -> list[str]:
+def _parameter_names(optimizer: Any) -> list[str]:
     return [name for group in optimizer.param_groups for name in group["param_names"]]
 
 
-def _load_optimizer(directory: Path, optimizer: SteppedOptimizer, tensors: dict[str, torch.Tensor]) -> None:
+def _load_optimizer(directory: Path, optimizer: Any, tensors: dict[str, torch.Tensor]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     index = {name: position for position, name in enumerate(_parameter_names(optimizer))}
     state: dict[int, dict[str, torch.Tensor]] = {}

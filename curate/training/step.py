@@ -19,7 +19,6 @@ from curate.errors import DivergenceError, InputError
 from curate.models.batches import Batch, make_batch, pack_batch, plan_packs
 from curate.models.embeddings import embedded_losses
 from curate.models.forward import anchor_losses, anchored_losses, batch_losses, logit_map
-from curate.optimizers.protocols import SteppedOptimizer
 from curate.seeds import derive_seed
 from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
@@ -37,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class TrainingStep:
-    """One optimizer step, and the `Closure` that the optimizer calls in it.
+    """One optimizer step, and the closure that the optimizer calls in it, see `curate.optimizers.Optimizer`.
 
     budget: most tokens per forward pass; may be set. A step that runs out of memory halves it and is repeated.
     lowered: whether that happened; may be set. notes: messages about it for the user.
@@ -103,7 +102,7 @@ class TrainingStep:
             self.reweighting.load_state(state)
         return self.reweighting
 
-    def run(self, optimizer: SteppedOptimizer, step: int) -> None:
+    def run(self, optimizer: Any, step: int) -> None:
         """Make the update that follows `step` updates; all ranks call it.
 
         Where memory runs out on any rank, the whole step is repeated in smaller micro-batches, so that all its passes
@@ -195,7 +194,7 @@ class TrainingStep:
         )
 
     def __call__(self, *, anchor: bool = False) -> float:
-        """Mean loss of the batch in nats per token, unweighted; all ranks call it and get the same. See `Closure`."""
+        """Mean loss of the batch in nats per token, unweighted; all ranks call it and get the same."""
         if not anchor:
             return self._evaluate(lambda batch, _: self.losses_of(batch))
         self.anchors = []
@@ -208,7 +207,7 @@ class TrainingStep:
         return self._evaluate(anchoring, anchor=True)
 
     def anchored(self, weights: Mapping[torch.nn.Parameter, torch.Tensor]) -> float:
-        """The functional gradient, and the loss at the anchor. See `Closure`."""
+        """The functional gradient, and the loss at the anchor."""
         return self._evaluate(lambda batch, part: anchored_losses(self.model, batch, self.anchors[part], weights))
 
     def _evaluate(self, losses_of: Callable[[Batch, int], torch.Tensor], anchor: bool = False) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from curate.console.progress import StageCost
 from curate.curated import Curated
 from curate.proxy.measures import passes_of
-from curate.run import MeasuringScorer
+from curate.run import measures_of
 
 
 def curation_cost(
@@ -48,8 +48,8 @@ def _through_proxy(
     # Only the first seed's proxy has a record here.
     if per_pass is None or tokens_trained is None or in_steps is None or (seeds > 1 and len(trained) < seeds):
         return None, None
-    measures = pipeline.scorer.measures() if isinstance(pipeline.scorer, MeasuringScorer) else ()
-    passes = seeds * sum(passes_of(each, len(curated.scores), len(facts["steps"])) for each in measures)
+    rows, checkpoints = len(curated.scores), len(facts["steps"])
+    passes = seeds * sum(passes_of(measure, rows, checkpoints) for measure in measures_of(pipeline.scorer))
     through = int(passes * per_pass)
     tokens = (tokens_trained if seeds == 1 else sum(cost.tokens for cost in trained)) + max(through, measured)
     if measured < through:
