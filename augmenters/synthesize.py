@@ -20,7 +20,7 @@ from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.gate import GateIndex
+from curate.gate.gate import GateIndex
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
 from curate.mixture.plan import Demand, Kind, Plan, Price, Realized

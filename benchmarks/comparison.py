@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.comparison import detectable_effect, paired_interval
+from curate.comparison.statistics import detectable_effect, paired_interval
 
 Float64Array = npt.NDArray[np.float64]
 SEEDS = (3, 5, 10)

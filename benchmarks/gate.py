@@ -81,7 +81,7 @@ class Clock:
 
 def admission(rows: int, seed: int, templates: int, by_template: bool) -> dict[str, Any]:
     """Near-duplicates within `rows` problems, and by brute force what a sample of the kept ones should have hit."""
-    from curate.gate import Gate
+    from curate.gate.gate import Gate
 
     texts = problems(rows, seed, templates, by_template=by_template)
     before = peak_mib()
@@ -149,7 +149,7 @@ def _similarities(some: Any, every: Any) -> Any:
 
 def recall(rows: int, seed: int, templates: int) -> dict[str, Any]:
     """Of queries that brute force finds near to a source row, the share that `check` finds, by threshold."""
-    from curate.gate import Gate
+    from curate.gate.gate import Gate
 
     texts = problems(rows + 2 * SAMPLE, seed, templates)
     source, queries = texts[:rows], texts[rows:]
@@ -178,7 +178,7 @@ def evaluation(rows: int, seed: int, folder: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from curate.gate import Gate
+    from curate.gate.gate import Gate
 
     # Another question at the end: otherwise "with W how many T are left after" would be a hit in every row.
     held_out = [
@@ -215,7 +215,7 @@ def beside_datasketch(rows: int, seed: int, templates: int) -> dict[str, Any]:
     """The same greedy deduplication with datasketch: MinHashLSH, each candidate verified on the sets."""
     from datasketch import MinHash, MinHashLSH
 
-    from curate.gate import Gate
+    from curate.gate.gate import Gate
 
     texts, ids = problems(rows, seed, templates), [str(k) for k in range(rows)]
     Gate().open().admit(texts[:10], ids[:10])  # tables that are made once

@@ -26,9 +26,11 @@ from typing import Any
 
 import yaml
 
-from curate.evaluation import Evaluation, EvaluationResult, EvaluationSet, evaluate
 from curate.evaluation.answers import graded
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.evaluate import evaluate
 from curate.evaluation.prompts import draw_shots, form_of, generation_prompts, pieces
+from curate.evaluation.results import EvaluationResult
 from curate.evaluation.sets import Questions, read_set
 from curate.generators.requests import Completion
 from curate.models.loading import load_tokenizer

@@ -27,8 +27,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curate.verify import Verdict, close_workers, grade, grade_many, reference_answer, same_answer
+from curate.verify import Verdict, grade, grade_many, reference_answer, same_answer
 from curate.verify.numbers import plain_number
+from curate.verify.symbolic import close_workers
 
 Row = dict[str, str]
 Pair = tuple[str, str]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.clusterers import Clusterer, is_per_source, seeded
+from curate.clusterers.per_source import Clusterer, is_per_source, seeded
 from curate.component import Component, call_hook, fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import read

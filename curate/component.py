@@ -24,8 +24,6 @@ from curate.data.examples import hash_columns
 from curate.data.sources import open_data
 from curate.errors import DataWarning, InputError
 
-__all__ = ["Component", "Consent", "call_hook", "describe", "fingerprint", "public_path", "stateless"]
-
 _TABULAR = ("datasets", "pandas", "pyarrow")
 _OWN_PACKAGES = ("curate", "scorers", "augmenters")
 # Where users import components from; promised, so that names in recipes and keys in caches stay.

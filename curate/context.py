@@ -12,8 +12,6 @@ from curate.errors import InputError
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import check_cache, local_path
 
-__all__ = ["Context"]
-
 
 @dataclass
 class Context:

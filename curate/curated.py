@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.clusterers import seeded
+from curate.clusterers.per_source import seeded
 from curate.component import call_hook, describe, fingerprint
 from curate.console.progress import Progress
 from curate.data.invalid_rows import _REJECTED, rejected_table
@@ -23,14 +23,14 @@ from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError, RunWarning
-from curate.gate import Gate
+from curate.gate.gate import Gate
 from curate.generators.requests import Generator
 from curate.mixture.mixture import Copies, Mixture, Order
 from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
 from curate.proxy.proxy import Proxy
-from curate.report import write_report
 from curate.report.dataset_card import content_version, dataset_card
+from curate.report.run_page import write_report
 from curate.run import Run
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
@@ -38,8 +38,6 @@ from curate.storage.hashing import file_digest
 from curate.storage.places import expanded, files_under
 from curate.storage.records import made_by
 from curate.types import IntArray
-
-__all__ = ["Curated", "Recipe", "Stages", "data_record", "inputs_fingerprint", "recipe_text"]
 
 
 class Recipe(Protocol):

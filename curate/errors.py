@@ -10,18 +10,6 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = [
-    "MEMORY",
-    "CacheDamage",
-    "CurateError",
-    "DataWarning",
-    "DivergenceError",
-    "ExternalError",
-    "InputError",
-    "RunWarning",
-    "memory_ran_out",
-]
-
 MEMORY = "memory ran out; make some free, or take fewer rows with --limit, and rerun the same command"
 # Messages of torch, oneDNN, Arrow and the system for failed allocations that have no class of their own. A thread needs
 # room for its stack, and a primitive for its code.

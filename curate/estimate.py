@@ -20,7 +20,7 @@ from curate.data.readers import Loaded
 from curate.devices.precision import resolve_precision
 from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
-from curate.finetuning import Finetuning
+from curate.finetuning.config import Finetuning
 from curate.mixture.plan import Price, fold, share_counts
 from curate.models.loading import load_tokenizer, parameter_count
 from curate.models.scratch import scratch_tokenizer

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator
 
-from curate.clusterers import Clusterer
-from curate.clusterers.per_source import check_rows
+from curate.clusterers.per_source import Clusterer, check_rows
 from curate.component import Component, call_hook, fingerprint
 from curate.console.progress import Progress
 from curate.curated import Curated, Stages
@@ -27,7 +26,7 @@ from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import given_scores, make_split
 from curate.difficulty.split_warnings import diagnose
 from curate.errors import InputError
-from curate.gate import Gate
+from curate.gate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
@@ -48,8 +47,6 @@ from curate.seeds import derive_seed
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.tokenization.usable import Rules, check_usable, without_refused
-
-__all__ = ["Pipeline", "curate_dataset"]
 
 
 class Pipeline(Component):

@@ -22,20 +22,6 @@ from curate.component import Component, Consent, stateless
 from curate.errors import InputError
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
 
-__all__ = [
-    "apply_settings",
-    "built_in",
-    "component_names",
-    "decode",
-    "dump_recipe",
-    "encode",
-    "load_recipe",
-    "optimizer_from",
-    "recipe_names",
-    "reweighter_from",
-    "validation_message",
-]
-
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _OWN = ("curate", "scorers", "augmenters")

@@ -17,7 +17,7 @@ from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
-from curate.gate import Gate, GateIndex
+from curate.gate.gate import Gate, GateIndex
 from curate.proxy.measures import Measure
 from curate.proxy.proxy import Proxy
 from curate.proxy.trace import Trace, measure_checkpoints, measure_new_rows

@@ -14,8 +14,7 @@ from curate.data.examples import Examples
 from curate.devices.precision import CPU_TOKENS
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.optimizers import ascent
-from curate.optimizers.sam import moved
+from curate.optimizers.sam import ascent, moved
 from curate.proxy.measures import LiveCheckpoint
 from curate.run import Run, trace_for
 from curate.seeds import derive_seed

@@ -69,7 +69,7 @@ def test_version_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_fingerprint_is_the_same_in_another_process() -> None:
-    code = "from curate.component import fingerprint; from curate.proxy import Proxy; print(fingerprint(Proxy()))"
+    code = "from curate.component import fingerprint; from curate.proxy.proxy import Proxy; print(fingerprint(Proxy()))"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == fingerprint(Proxy())
 

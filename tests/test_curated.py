@@ -18,7 +18,7 @@ from curate.curated import Curated, inputs_fingerprint, recipe_text
 from curate.data.readers import read
 from curate.difficulty.score_files import read_scores, write_scores
 from curate.difficulty.split import given_scores
-from curate.gate import Gate
+from curate.gate.gate import Gate
 from scorers import LossTrajectory
 from tests.fixtures.pipelines import (
     TINY,

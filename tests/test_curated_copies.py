@@ -24,7 +24,7 @@ from curate.curated import Curated
 from curate.difficulty.score_files import write_scores
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
-from curate.finetuning import Finetuning
+from curate.finetuning.config import Finetuning
 from curate.mixture.plan import fold
 from curate.models.batches import make_batch
 from curate.models.gradients import mean_gradient
@@ -304,7 +304,7 @@ def test_the_commands_say_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_training_that_ignores_the_weights_is_warned_about(
     written: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from curate.finetuning import finetune
+    from curate.finetuning.finetune import finetune
 
     for number, (reweighter, warned) in enumerate([(None, True), (DynamicLoss(), True), (GivenWeights(), False)]):
         settings = Finetuning(model="scratch", steps=1, batch_size=4, max_length=16, reweighter=reweighter)

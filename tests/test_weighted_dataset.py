@@ -18,8 +18,10 @@ from augmenters import Duplicate
 from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import DataWarning, InputError
-from curate.finetuning import Finetuning, finetune, read_run
+from curate.finetuning.config import Finetuning
 from curate.finetuning.data import training_data
+from curate.finetuning.finetune import finetune
+from curate.finetuning.run_folder import read_run
 from curate.finetuning.weights import read_weights
 from curate.pipeline import Pipeline
 from curate.reweighters import IRDRO, DynamicLoss, GivenWeights

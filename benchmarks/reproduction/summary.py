@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.reproduction.settings import BASELINE, Job
 from benchmarks.reproduction.work import finished
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 
 # Stated before the confirmatory runs: the outcome that decides, and what is asked of it.
 PRIMARY: dict[str, Any] = {

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from curate.console.printing import say
-from curate.report import write_report
+from curate.report.run_page import write_report
 from curate.storage.places import local_path
 from curate.storage.records import read_finished
 

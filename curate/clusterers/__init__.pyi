@@ -1,10 +1,5 @@
 from .hdbscan import HDBSCAN as HDBSCAN
 from .kmeans import KMeans as KMeans
-from .per_source import Clusterer as Clusterer
-from .per_source import Clustering as Clustering
 from .per_source import PerSource as PerSource
-from .per_source import cluster_rows as cluster_rows
-from .per_source import is_per_source as is_per_source
-from .per_source import seeded as seeded
 from .thresholds import Quantile as Quantile
 from .thresholds import Threshold as Threshold

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curate.clusterers import cluster_rows, is_per_source, seeded
 from curate.clusterers.features import source_labels, string_array
+from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.types import BoolArray, Float64Array, IntArray

@@ -13,8 +13,8 @@ from curate.data.examples import Examples, whole
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.evaluation.sets import Questions
 from curate.finetuning.data import training_data
-from curate.gate import Gate
 from curate.gate.compared_text import compared_texts
+from curate.gate.gate import Gate
 from curate.storage.places import expanded
 
 # Runs of 8 words are common phrases in problems of competitions; 13 are a copy.

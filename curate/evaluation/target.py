@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation
-from curate.finetuning import read_run
 from curate.finetuning.lora import merged
-from curate.finetuning.run_folder import AGAIN
+from curate.finetuning.run_folder import AGAIN, read_run
 from curate.generators.requests import Generator
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_tokenizer

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from curate.console.progress import Progress
 from curate.errors import InputError
-from curate.evaluation import evaluate
 from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.evaluate import evaluate
 from curate.evaluation.results import EvaluationResult, totals
 from curate.expo.extrapolation import Dtype, check_alpha, write_model
 from curate.expo.sources import Models

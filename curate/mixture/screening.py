@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
-from curate.gate import Hit, compared_texts
+from curate.gate.compared_text import compared_texts
+from curate.gate.gate import Hit
 from curate.mixture.plan import NOT_HARD, Demand, Measured, NewRows, Realized, Screened
 from curate.mixture.rescoring import rescore
 from curate.run import Run

@@ -1,6 +1,5 @@
 from .batches import Batch as Batch
 from .batches import make_batch as make_batch
-from .batches import pack_batch as pack_batch
 from .batches import plan_batches as plan_batches
 from .cross_entropy import LogitMap as LogitMap
 from .embeddings import embeddings_of as embeddings_of
@@ -8,12 +7,10 @@ from .forward import batch_losses as batch_losses
 from .forward import logit_map as logit_map
 from .forward import supervised_states as supervised_states
 from .gradients import mean_gradient as mean_gradient
-from .loading import context_length as context_length
 from .loading import identify as identify
 from .loading import load_model as load_model
 from .loading import load_tokenizer as load_tokenizer
 from .loading import parameter_count as parameter_count
 from .scoring import LossEngine as LossEngine
-from .scoring import score_losses as score_losses
 from .scratch import scratch_model as scratch_model
 from .scratch import scratch_tokenizer as scratch_tokenizer

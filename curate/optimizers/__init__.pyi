@@ -1,10 +1,5 @@
 from .adamw import AdamW as AdamW
-from .adamw import trainable as trainable
 from .functional_sam import FunctionalSAM as FunctionalSAM
-from .functional_sam import FunctionalSharpnessAwareOptimizer as FunctionalSharpnessAwareOptimizer
 from .muon import Muon as Muon
-from .muon import MuonWithAdamW as MuonWithAdamW
 from .protocols import Optimizer as Optimizer
 from .sam import SAM as SAM
-from .sam import SharpnessAwareOptimizer as SharpnessAwareOptimizer
-from .sam import ascent as ascent

@@ -5,5 +5,3 @@ from curate.training.reweighting import BatchOutputs as BatchOutputs
 from curate.training.reweighting import OptimizerBatch as OptimizerBatch
 from curate.training.reweighting import Training as Training
 from curate.training.reweighting import TrainingRows as TrainingRows
-
-__all__ = ["BatchOutputs", "OptimizerBatch", "Training", "TrainingRows", "reweighter_from"]

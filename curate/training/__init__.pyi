@@ -1,10 +1,4 @@
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import load_weights as load_weights
 from .config import StepRecord as StepRecord
-from .config import TrainConfig as TrainConfig
-from .config import learning_rate_factor as learning_rate_factor
 from .loop import train as train
-from .reweighting import BatchOutputs as BatchOutputs
-from .reweighting import OptimizerBatch as OptimizerBatch
-from .reweighting import TrainingRows as TrainingRows
-from .reweighting import mean_weights as mean_weights

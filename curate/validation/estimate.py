@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.comparison import detectable_effect
+from curate.comparison.statistics import detectable_effect
 from curate.estimate import mean_tokens
-from curate.evaluation import read_evaluations
+from curate.evaluation.results import read_evaluations
 from curate.finetuning.metrics import read_metrics
 from curate.optimizers.sam import takes_two_gradients
 from curate.storage.records import read_record

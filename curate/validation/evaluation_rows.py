@@ -18,7 +18,8 @@ from curate.data.readers import Loaded
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.sets import Questions, read_set
-from curate.gate import Gate, compared_texts
+from curate.gate.compared_text import compared_texts
+from curate.gate.gate import Gate
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
 from curate.types import BoolArray

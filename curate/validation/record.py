@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.comparison import compare
+from curate.comparison.compare import compare
 from curate.curated import recipe_text
 from curate.recipe import encode
 from curate.storage.atomic import disk_errors, publish_file, publishing

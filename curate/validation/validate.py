@@ -15,8 +15,8 @@ from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Scores
 from curate.errors import DataWarning, InputError
-from curate.evaluation import evaluate
-from curate.finetuning import finetune
+from curate.evaluation.evaluate import evaluate
+from curate.finetuning.finetune import finetune
 from curate.finetuning.job import tokenized, with_length
 from curate.models.trained_template import choose_template
 from curate.run import Run

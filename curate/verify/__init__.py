@@ -38,9 +38,8 @@ The rules by which answers are the same:
 
 from curate.verify.extraction import Found, extract, reference_answer
 from curate.verify.grading import grade, grade_many, same_answer
-from curate.verify.sandbox import run_program, weak_sandbox
+from curate.verify.sandbox import run_program
 from curate.verify.sandbox_limits import ProgramLimits, ProgramResult
-from curate.verify.symbolic import close_workers
 from curate.verify.verdict import Verdict
 
 __all__ = [
@@ -48,12 +47,10 @@ __all__ = [
     "ProgramLimits",
     "ProgramResult",
     "Verdict",
-    "close_workers",
     "extract",
     "grade",
     "grade_many",
     "reference_answer",
     "run_program",
     "same_answer",
-    "weak_sandbox",
 ]

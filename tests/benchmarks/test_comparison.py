@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.comparison import bootstrap_interval, design
-from curate.comparison import paired_interval
+from curate.comparison.statistics import paired_interval
 from tests.fixtures.studies import paired_tables
 
 

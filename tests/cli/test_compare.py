@@ -10,7 +10,7 @@ import pytest
 
 from curate.cli.compare import print_comparison
 from curate.cli.main import main
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from tests.fixtures.studies import ARMS, write_study
 
 

@@ -22,8 +22,8 @@ import torch
 
 import curate.cli.main
 from curate.cli.finetune import add_arguments, given_settings
-from curate.finetuning import read_run
 from curate.finetuning.metrics import read_metrics
+from curate.finetuning.run_folder import read_run
 from curate.optimizers import SAM, AdamW, Muon
 from tests import ROOT
 from tests.fixtures.finetuning import losses, weights, write_model

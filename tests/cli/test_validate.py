@@ -22,7 +22,7 @@ from curate.cli.main import main
 from curate.data.readers import read
 from curate.difficulty.score_files import write_scores
 from curate.difficulty.scores import Scores
-from curate.validation import Validation
+from curate.validation.config import Validation
 from tests.fixtures.finetuning import write_topics
 from tests.fixtures.validation import Trained, identify_known, load_known, rows
 

@@ -10,8 +10,8 @@ import sklearn.cluster
 import sklearn.mixture
 from sklearn.cluster import Birch
 
-from curate.clusterers import cluster_rows
 from curate.clusterers.estimators import _PARAMETERS
+from curate.clusterers.per_source import cluster_rows
 from curate.component import fingerprint
 from curate.errors import InputError
 from curate.recipe import decode, encode

@@ -10,10 +10,8 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from curate.clusterers import (
-    KMeans,
-    cluster_rows,
-)
+from curate.clusterers import KMeans
+from curate.clusterers.per_source import cluster_rows
 from curate.errors import DataWarning, InputError
 from tests.fixtures.clusters import OURS, blobs
 

@@ -16,18 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import curate.clusterers
-from curate.clusterers import (
-    HDBSCAN,
-    KMeans,
-    PerSource,
-    Quantile,
-    Threshold,
-    cluster_rows,
-    is_per_source,
-    seeded,
-)
+from curate.clusterers import HDBSCAN, KMeans, PerSource, Quantile, Threshold
 from curate.clusterers.features import source_codes
-from curate.clusterers.per_source import check_rows, collapsed_sources
+from curate.clusterers.per_source import check_rows, cluster_rows, collapsed_sources, is_per_source, seeded
 from curate.component import fingerprint
 from curate.errors import InputError
 from tests.fixtures.clusters import OURS, blobs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from tests.fixtures.studies import ARMS, write_study
 
 

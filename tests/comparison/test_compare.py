@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from curate.cli.compare import print_comparison
-from curate.comparison import Comparison, compare, paired_interval
+from curate.comparison.compare import Comparison, compare
 from curate.comparison.page import comparison_page
+from curate.comparison.statistics import paired_interval
 from curate.comparison.text import headline
 from tests.fixtures.studies import row_of, write_evaluation, write_run, write_study
 

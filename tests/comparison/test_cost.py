@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from tests.fixtures.studies import row_of, write_run
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from curate.comparison.text import headline
 from tests.fixtures.studies import row_of, write_evaluation, write_run
 

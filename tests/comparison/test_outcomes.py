@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curate.comparison import Comparison
+from curate.comparison.compare import Comparison
 
 
 def test_examples_won_and_lost_add_up_and_show_a_telling_completion(compared: Comparison) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from curate.comparison.page import comparison_page
 from curate.console.formatting import visible
 from curate.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from curate.comparison import compare
+from curate.comparison.compare import compare
 from tests.fixtures.studies import write_evaluation
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from curate.cli.main import main
-from curate.comparison import compare
+from curate.comparison.compare import compare
 from curate.errors import InputError
 from curate.storage.records import record_text
 from tests.fixtures.studies import write_evaluation, write_run, write_study

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.comparison import design, power
-from curate.comparison import detectable_effect, holm, paired_interval
+from curate.comparison.statistics import detectable_effect, holm, paired_interval
 from curate.errors import InputError
 from tests.fixtures.studies import paired_tables
 

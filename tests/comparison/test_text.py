@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.comparison import Comparison, compare
+from curate.comparison.compare import Comparison, compare
 from curate.comparison.text import headline, relative, signed
 from tests.fixtures.studies import row_of, write_evaluation, write_run, write_study
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.comparison import paired_interval
+from curate.comparison.statistics import paired_interval
 from curate.errors import InputError
 from tests.fixtures.studies import paired_tables
 

@@ -15,7 +15,7 @@ from curate.checks import (
     small_examples,
 )
 from curate.data.readers import read
-from curate.proxy import Proxy
+from curate.proxy.proxy import Proxy
 from curate.recipe import decode
 from curate.run import Run
 from scorers import (

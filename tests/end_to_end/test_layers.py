@@ -300,9 +300,8 @@ def test_curating_given_scores_loads_no_torch() -> None:
 
 # Modules that users import; any other module is private to the project, and a leading underscore to its file.
 PUBLIC = (
-    *("curate.checks", "curate.clusterers", "curate.component", "curate.context", "curate.curated", "curate.errors"),
-    *("curate.generators", "curate.optimizers", "curate.pipeline", "curate.protocols", "curate.recipe"),
-    *("curate.reweighters", "curate.reweighters.trainers", "curate.run", "curate.types", "curate.verify"),
+    *("curate", "curate.checks", "curate.clusterers", "curate.generators", "curate.optimizers", "curate.protocols"),
+    *("curate.reweighters", "curate.reweighters.trainers", "curate.types", "curate.verify", "scorers", "augmenters"),
 )
 
 

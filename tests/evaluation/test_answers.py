@@ -9,8 +9,9 @@ import pytest
 
 from curate.console.progress import Progress
 from curate.errors import DataWarning
-from curate.evaluation import Evaluation, evaluate
 from curate.evaluation.answers import graded
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
 from curate.generators.requests import Completion
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, Said, summary, table
 

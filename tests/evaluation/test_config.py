@@ -9,7 +9,7 @@ import pytest
 
 from curate.checks import check_component
 from curate.errors import InputError
-from curate.evaluation import Evaluation, EvaluationSet, parse_set
+from curate.evaluation.config import Evaluation, EvaluationSet, parse_set
 
 
 def test_components_keep_the_contract() -> None:

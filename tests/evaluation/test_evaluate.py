@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from curate.errors import InputError
-from curate.evaluation import Evaluation, EvaluationSet, evaluate, read_evaluations
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.evaluate import evaluate
+from curate.evaluation.results import read_evaluations
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, Said, summary, table, write_run
 
 # -- what is never done twice -----------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 
 from curate.data.examples import Examples
 from curate.errors import InputError
-from curate.evaluation import Evaluation, evaluate
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
 from curate.models.scoring import LossEngine
 from curate.tokenization.templates import renderer
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, TOKENIZER, table

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import DataWarning
-from curate.evaluation import Evaluation, evaluate
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
 from tests.fixtures.evaluation import LOCAL, summary, table, write_run
 
 

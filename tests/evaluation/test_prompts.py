@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import InputError
-from curate.evaluation import Evaluation, EvaluationSet
+from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces
 from curate.generators.chat import encode_prompt
 from curate.tokenization.encoding import encode_rows, tokenize

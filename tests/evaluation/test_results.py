@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.evaluation import Evaluation, EvaluationSet, evaluate
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.evaluate import evaluate
 from tests.fixtures.evaluation import LOCAL, Said, table
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import DataWarning, InputError
-from curate.evaluation import EvaluationSet
+from curate.evaluation.config import EvaluationSet
 from curate.evaluation.sets import read_set
 from tests.fixtures.evaluation import asked, table
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.evaluation import Evaluation, evaluate, read_evaluations
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
+from curate.evaluation.results import read_evaluations
 from curate.evaluation.target import find_target
 from curate.generators import Transformers
 from curate.models import identify, load_model

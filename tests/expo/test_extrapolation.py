@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.expo import extrapolate, weights
+from curate.expo import weights
+from curate.expo.extrapolation import extrapolate
 from tests.fixtures.expo import bits, load, pair, save
 from tests.fixtures.models import tiny_model
 

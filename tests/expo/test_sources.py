@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from curate.errors import DataWarning, InputError
-from curate.expo import extrapolate
+from curate.expo.extrapolation import extrapolate
 from curate.expo.sources import open_models
 from curate.storage.records import record_text
 from tests.fixtures.expo import load, pair, random_tensors, save, write_run

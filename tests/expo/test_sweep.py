@@ -9,9 +9,8 @@ import pytest
 
 from curate.cli.main import main
 from curate.errors import InputError
-from curate.expo import sweep
 from curate.expo.sources import open_models
-from curate.expo.sweep import _best
+from curate.expo.sweep import _best, sweep
 
 
 def test_no_alpha_is_best_where_no_row_was_scored() -> None:
@@ -23,7 +22,8 @@ def test_no_alpha_is_best_where_no_row_was_scored() -> None:
 def test_a_sweep_evaluates_every_alpha_and_the_tuned_model_and_names_the_best(
     trained: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from curate.evaluation import Evaluation, EvaluationSet, evaluate
+    from curate.evaluation.config import Evaluation, EvaluationSet
+    from curate.evaluation.evaluate import evaluate
 
     base, tuned, rows = trained
     out = tmp_path / "out"

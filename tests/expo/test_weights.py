@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from curate.errors import InputError
-from curate.expo import extrapolate, weights
+from curate.expo import weights
+from curate.expo.extrapolation import extrapolate
 from tests.fixtures.expo import load, pair, random_tensors, save, write_run
 from tests.fixtures.models import tiny_model
 

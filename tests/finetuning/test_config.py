@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from curate.errors import InputError
-from curate.finetuning import Finetuning, LoRA, finetuning_from
+from curate.finetuning.config import Finetuning, finetuning_from
+from curate.finetuning.lora import LoRA
 from curate.optimizers import SAM, AdamW, Muon
 
 

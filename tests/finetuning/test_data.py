@@ -11,7 +11,7 @@ import pytest
 import curate
 import curate.training.step
 from curate.errors import InputError
-from curate.finetuning import finetune
+from curate.finetuning.finetune import finetune
 from curate.storage.records import record_text
 from tests.fixtures.finetuning import ROWS, settings, table
 

@@ -18,7 +18,9 @@ import curate
 import curate.training.step
 from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
-from curate.finetuning import LoRA, finetune, read_run
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA
+from curate.finetuning.run_folder import read_run
 from curate.models import load_model
 from curate.models.batches import make_batch
 from curate.models.forward import batch_losses

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from curate.finetuning import LoRA
 from curate.finetuning.flops import flop_counts, peak_rate
-from curate.finetuning.lora import with_adapter
+from curate.finetuning.lora import LoRA, with_adapter
 from tests.fixtures.models import random_tokens, tiny_model
 
 

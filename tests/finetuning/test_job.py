@@ -10,7 +10,8 @@ import transformers
 
 from curate.console.progress import Progress
 from curate.errors import DataWarning, InputError
-from curate.finetuning import LoRA, finetune
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA
 from tests.fixtures.finetuning import ROWS, settings, table, write_model
 from tests.fixtures.tokenizers import byte_level
 

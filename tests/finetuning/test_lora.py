@@ -17,9 +17,10 @@ from peft import PeftModel
 from curate import read
 from curate.console.progress import Progress
 from curate.errors import InputError
-from curate.expo import extrapolate
-from curate.finetuning import Finetuning, LoRA, finetune
-from curate.finetuning.lora import _with_saved_adapter, merged, save_adapter, with_adapter
+from curate.expo.extrapolation import extrapolate
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA, _with_saved_adapter, merged, save_adapter, with_adapter
 from curate.models import load_model
 from curate.models.batches import make_batch, pack_batch
 from curate.models.forward import allow_packing, batch_losses

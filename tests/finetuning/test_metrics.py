@@ -16,7 +16,7 @@ import transformers
 import curate
 import curate.training.step
 from curate.errors import ExternalError, InputError
-from curate.finetuning import finetune
+from curate.finetuning.finetune import finetune
 from curate.finetuning.metrics import Monitor, read_metrics
 from curate.models import load_model
 from curate.models.batches import make_batch

@@ -11,8 +11,10 @@ import transformers
 
 import curate
 import curate.training.step
-from curate.finetuning import Finetuning, LoRA, finetune, finetuning_from
+from curate.finetuning.config import Finetuning, finetuning_from
+from curate.finetuning.finetune import finetune
 from curate.finetuning.flops import flop_counts
+from curate.finetuning.lora import LoRA
 from curate.models import load_model
 from curate.optimizers import SAM, Muon
 from curate.tokenization.encoding import tokenize

@@ -10,8 +10,9 @@ import pytest
 
 from curate.console.progress import Progress
 from curate.errors import ExternalError, InputError
-from curate.finetuning import Finetuning, finetune, read_run
-from curate.finetuning.run_folder import RunFolder
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.finetuning.run_folder import RunFolder, read_run
 from curate.optimizers import SAM
 from curate.storage.folders import check_directory
 from curate.storage.records import record_text

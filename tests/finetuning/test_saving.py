@@ -15,7 +15,8 @@ from torch.distributed.fsdp import fully_shard
 
 import curate
 import curate.training.step
-from curate.finetuning import LoRA, finetune
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA
 from curate.finetuning.saving import save_model
 from curate.models import load_model
 from curate.tokenization.encoding import tokenize

@@ -11,7 +11,7 @@ import pytest
 import curate
 import curate.finetuning.signals as signals
 import curate.training.step
-from curate.finetuning import finetune
+from curate.finetuning.finetune import finetune
 from tests.fixtures.finetuning import losses, same, settings, table, weights
 
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import InputError
-from curate.finetuning import Finetuning, finetune
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
 from curate.finetuning.weights import read_weights
 from curate.reweighters import ADAPT, DGA, DynamicLoss
 from tests.fixtures.finetuning import write_topics

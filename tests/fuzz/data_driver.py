@@ -31,7 +31,7 @@ import sklearn.cluster  # noqa: F401
 
 import curate.cli.main
 import curate.curated
-import curate.report
+import curate.report.run_page
 from augmenters import Duplicate
 from curate.clusterers import KMeans
 from curate.errors import DataWarning, InputError
@@ -50,9 +50,9 @@ def curated(request: dict[str, Any]) -> dict[str, Any]:
         augmenters=(Duplicate(times=1),),
         order=request.get("order", "shuffle"),
     )
-    write_report = curate.report.write_report
+    write_report = curate.report.run_page.write_report
     if not request.get("report"):
-        curate.report.write_report = lambda *_, **__: None
+        curate.report.run_page.write_report = lambda *_, **__: None
     try:
         result = pipeline.run(Path(request["path"]), out=Path(request["out"]))
     except InputError as error:
@@ -62,7 +62,7 @@ def curated(request: dict[str, Any]) -> dict[str, Any]:
         text = f"{type(error).__name__}: {error} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
         return {"status": "failed", "text": text, "notes": []}
     finally:
-        curate.report.write_report = write_report
+        curate.report.run_page.write_report = write_report
     return {"status": "done", "text": "", "notes": result.loaded.notes}
 
 

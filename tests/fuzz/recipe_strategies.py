@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 import augmenters
 import curate.clusterers
 import scorers
-from curate.gate import Gate
+from curate.gate.gate import Gate
 from curate.proxy.proxy import Proxy
 from tests.fuzz.harness import hostile_text, mostly
 

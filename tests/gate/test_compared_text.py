@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from curate.data.readers import read
-from curate.gate import Gate, compared_texts, read_texts
+from curate.gate.compared_text import compared_texts, read_texts
+from curate.gate.gate import Gate
 from tests.fixtures.texts import OTHER, STORY
 
 TURNS = [

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from curate.component import fingerprint
 from curate.errors import InputError
-from curate.gate import Gate, read_texts
+from curate.gate.compared_text import read_texts
+from curate.gate.gate import Gate
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.gate import Gate, minhash, normalization
+from curate.gate import minhash, normalization
+from curate.gate.gate import Gate
 from curate.gate.minhash import bands_for, overlaps, shingles, sketches
 from curate.gate.normalization import split_words
 from tests.fixtures.texts import VOCABULARY, jaccard, variants

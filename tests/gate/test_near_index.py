@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.gate import Gate, GateIndex, Hit, near_index
+from curate.gate import near_index
+from curate.gate.gate import Gate, GateIndex, Hit
 from curate.gate.minhash import shingles, sketches
 from curate.gate.near_index import NearIndex
 from curate.gate.normalization import split_words

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.gate import Gate, GateIndex
+from curate.gate.gate import Gate, GateIndex
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds, words_of
 
 # -- contamination ----------------------------------------------------------------------------------------------

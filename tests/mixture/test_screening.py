@@ -13,7 +13,7 @@ import pytest
 
 from augmenters import Synthesize
 from curate import InputError, Run, read
-from curate.gate import Gate
+from curate.gate.gate import Gate
 from curate.generators.requests import Completion, Request
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, pipeline, rows, run, synthetic
 

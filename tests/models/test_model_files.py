@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from curate.cli.main import main
 from curate.errors import DataWarning, InputError
 from curate.expo.sources import open_models
-from curate.finetuning import Finetuning, LoRA, finetune
-from curate.finetuning.lora import merged
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA, merged
 from curate.models import identify, load_model, load_tokenizer
 from tests.fixtures.models import FAMILIES, saved, tiny_model, write_gguf
 from tests.fixtures.tokenizers import byte_level

@@ -19,8 +19,10 @@ import curate.training.step
 from curate import Proxy, read
 from curate.console.progress import Progress
 from curate.errors import InputError
-from curate.finetuning import Finetuning, LoRA, finetune, read_run
-from curate.finetuning.lora import with_adapter
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA, with_adapter
+from curate.finetuning.run_folder import read_run
 from curate.models.modes import preserve_state, read_only_eval, state_tensors, uses_randomness
 from curate.optimizers import AdamW
 from curate.proxy.training import ProxyTraining

@@ -17,10 +17,12 @@ from curate import Proxy, read
 from curate.console.progress import Progress
 from curate.errors import DataWarning, InputError
 from curate.estimate import mean_tokens
-from curate.evaluation import Evaluation, evaluate
-from curate.expo import extrapolate
-from curate.finetuning import Finetuning, LoRA, finetune
-from curate.finetuning.lora import merged
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
+from curate.expo.extrapolation import extrapolate
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.finetuning.lora import LoRA, merged
 from curate.generators.chat import model_mode, tokenizer_mode
 from curate.models import load_tokenizer
 from curate.models.trained_template import recorded_template

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from curate.optimizers import AdamW, trainable
+from curate.optimizers import AdamW
+from curate.optimizers.adamw import trainable
 from tests.fixtures.arithmetic import RATE, built, problem
 from tests.fixtures.models import tiny_model
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.optimizers import SAM, AdamW, Muon, MuonWithAdamW
+from curate.optimizers import SAM, AdamW, Muon
+from curate.optimizers.muon import MuonWithAdamW
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from tests.fixtures.models import random_tokens, tiny_model

@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from curate.component import fingerprint
-from curate.optimizers import SAM, AdamW, FunctionalSAM, ascent
+from curate.optimizers import SAM, AdamW, FunctionalSAM
+from curate.optimizers.sam import ascent
 from tests.fixtures.arithmetic import RATE, built, problem
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from curate.errors import InputError
-from curate.report import write_report
+from curate.report.run_page import write_report
 from curate.report.texts import extremes
 from tests.fixtures.reports import STEPS, page_of, rewrite, rewrite_run, rows_of
 

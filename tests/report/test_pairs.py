@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.report import write_report
 from curate.report.finished_run import read_finished
 from curate.report.pairs import KEPT_SHOWN, kept_pairs, read_attempts, refused_pairs
+from curate.report.run_page import write_report
 from tests.fixtures.reports import Page, page_of, rewrite, rewrite_run
 from tests.fixtures.synthesis import record_of
 

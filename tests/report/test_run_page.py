@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.report import write_report
+from curate.report.run_page import write_report
 from tests.fixtures.browser import CONTRAST, wait_for
 from tests.fixtures.reports import ACTING, page_of, rewrite, rewrite_run, write_run
 

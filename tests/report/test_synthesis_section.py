@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.cli.inspect import inspection, print_inspection
-from curate.report import write_report
 from curate.report.dataset_card import dataset_card
 from curate.report.finished_run import read_finished
 from curate.report.pairs import read_attempts, refused_pairs
+from curate.report.run_page import write_report
 from curate.report.synthesis_funnel import rescored, steps
 from curate.report.synthesis_section import difficulty_figure, right_figure
 from curate.report.texts import rejections

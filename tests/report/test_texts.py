@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curate.report import write_report
+from curate.report.run_page import write_report
 from curate.report.texts import extremes, rejections
 from tests.fixtures.reports import Page, page_of, rewrite, rewrite_run, rows_of
 

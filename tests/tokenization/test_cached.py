@@ -14,7 +14,7 @@ import pytest
 from curate.cli.main import main
 from curate.console.progress import Progress
 from curate.data.readers import read
-from curate.proxy import Proxy
+from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
 from curate.storage.cache import Cache

@@ -18,8 +18,8 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.mixture.rescoring import behind
-from curate.proxy import Proxy
 from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy
 from curate.run import Run
 from curate.tokenization.cached import RowValidity
 from curate.tokenization.encoding import tokenize

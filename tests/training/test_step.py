@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.optimizers import SAM, AdamW, FunctionalSAM, trainable
+from curate.optimizers import SAM, AdamW, FunctionalSAM
+from curate.optimizers.adamw import trainable
 from curate.training.config import StepRecord, TrainConfig
 from curate.training.loop import train
 from curate.training.reweighting import BatchOutputs, OptimizerBatch

@@ -16,9 +16,8 @@ from curate.data.readers import Loaded, read
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.run import Run
-from curate.validation import Addition, Validation
 from curate.validation.arms import Arm, Arms
-from curate.validation.config import CONTROLS
+from curate.validation.config import CONTROLS, Addition, Validation
 from curate.validation.experiment import reference_arm
 from tests.fixtures.validation import (
     Known,

@@ -10,11 +10,11 @@ import pytest
 from augmenters import Duplicate, Subset
 from curate.clusterers import Quantile
 from curate.errors import InputError
-from curate.finetuning import Finetuning
+from curate.finetuning.config import Finetuning
 from curate.pipeline import Pipeline
 from curate.reweighters import IRDRO, DynamicLoss
-from curate.validation import Validation
 from curate.validation.arms import Arm
+from curate.validation.config import Validation
 from curate.validation.experiment import PlannedRun, run_settings
 from scorers import LossTrajectory
 

@@ -9,12 +9,11 @@ import pytest
 from augmenters import Subset
 from curate.clusterers import Quantile
 from curate.errors import InputError
-from curate.evaluation import EvaluationSet
-from curate.finetuning import Finetuning
+from curate.evaluation.config import EvaluationSet
+from curate.finetuning.config import Finetuning
 from curate.optimizers import SAM
 from curate.pipeline import Pipeline
-from curate.validation import ARMS, Addition
-from curate.validation.config import CONTROLS
+from curate.validation.config import ARMS, CONTROLS, Addition
 from tests.fixtures.validation import (
     Known,
     pipeline,

@@ -10,8 +10,8 @@ from augmenters import Subset
 from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyTraining
 from curate.run import Run
-from curate.validation import Addition
 from curate.validation.arms import Arms
+from curate.validation.config import Addition
 from scorers import LossTrajectory
 from tests.fixtures.validation import (
     loaded,

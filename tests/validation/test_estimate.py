@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curate.errors import ExternalError
-from curate.finetuning import Finetuning
+from curate.finetuning.config import Finetuning
 from curate.optimizers import SAM
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.templates import resolve_template

@@ -11,7 +11,7 @@ import pytest
 
 from curate.data.readers import read
 from curate.errors import InputError
-from curate.evaluation import EvaluationSet
+from curate.evaluation.config import EvaluationSet
 from curate.run import Run
 from curate.validation.evaluation_rows import HELD_OUT, prepare
 from tests.fixtures.validation import loaded, pipeline, rows, settings

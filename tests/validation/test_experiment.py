@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.validation import Validation
 from curate.validation.arms import Arm
+from curate.validation.config import Validation
 from curate.validation.experiment import reference_arm, schedule
 from tests.fixtures.validation import settings
 

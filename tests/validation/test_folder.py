@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import InputError
-from curate.finetuning import Finetuning
+from curate.finetuning.config import Finetuning
 from tests.fixtures.validation import Trained, rows, sets_of, whole
 
 VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name

@@ -16,13 +16,13 @@ import curate.validation.record
 from augmenters import Duplicate, Synthesize
 from curate.clusterers import Quantile
 from curate.errors import ExternalError, InputError
-from curate.evaluation import Evaluation, EvaluationSet
-from curate.finetuning import Finetuning
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.finetuning.config import Finetuning
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
-from curate.validation import Addition, validate
+from curate.validation.config import Addition
 from curate.validation.evaluation_rows import HELD_OUT
-from curate.validation.validate import prepare_experiment
+from curate.validation.validate import prepare_experiment, validate
 from scorers import LossTrajectory
 from tests.fixtures.validation import Trained, Writes, loaded, pipeline, rows, settings, whole
 

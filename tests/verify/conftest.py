@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from curate.verify import close_workers, run_program
+from curate.verify import run_program
+from curate.verify.symbolic import close_workers
 from tests.fixtures.sandbox import QUICK
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from curate.cli.main import main
 from curate.errors import InputError
-from curate.verify import ProgramLimits, weak_sandbox
-from curate.verify.sandbox import _run, check_sandbox, printed_answer
+from curate.verify import ProgramLimits
+from curate.verify.sandbox import _run, check_sandbox, printed_answer, weak_sandbox
 from curate.verify.sandbox_child import LAYERS
 from tests import ROOT
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from curate.errors import ExternalError, InputError
-from curate.verify import Verdict, close_workers, grade, grade_many, same_answer
-from curate.verify.symbolic import Worker, workers
+from curate.verify import Verdict, grade, grade_many, same_answer
+from curate.verify.symbolic import Worker, close_workers, workers
 from tests import ROOT
 from tests.fixtures.answers import RIGHT, UNDECIDED, WRONG
 
