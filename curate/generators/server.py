@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from curate.console.formatting import printable_line
@@ -20,6 +20,8 @@ from curate.errors import ExternalError, InputError
 from curate.generators.load_balancing import Endpoint
 from curate.generators.openai_client import Client
 from curate.generators.responses import HOPELESS
+from curate.storage.atomic import remove
+from curate.storage.temporary import new_folder
 
 _WATCHDOG = Path(__file__).with_name("watchdog.py")
 _GRACE = 15.0  # seconds a server has to exit by itself
@@ -33,6 +35,7 @@ FIRST_SILENCE = 60.0  # seconds without any answer that are reported; then twice
 _WATCH_EVERY = 0.1  # seconds between two checks of a local server
 _TELL_EVERY = 30.0
 _REMEDY = "fix that and rerun the same command"
+_KEPT = "kept"  # marks the folder of a log that an error names, which is to outlive its process
 
 
 def find_command(command: str | tuple[str, ...]) -> list[str]:
@@ -55,15 +58,32 @@ def _free_port() -> int:
 
 
 class ServerProcess:
-    """One run of the command. Its output goes to a log, which `close` removes unless it may be needed."""
+    """One run of the command. Its output goes to a log, which `close` removes unless it may be needed.
+
+    ExternalError where this machine has no room for the log, or no process left.
+    """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="curate-server-"))
+        try:
+            self.folder = Path(new_folder("curate-server-", clear=_remove_unless_kept))
+        except OSError as error:
+            raise ExternalError(
+                f"the log of a server needs a temporary folder ({error}); set TMPDIR to one with room"
+            ) from error
         self.log = self.folder / "server.log"
+        try:
+            self.process = self._begin(command, environment)
+        except BaseException as error:
+            remove(self.folder)
+            if isinstance(error, OSError):
+                raise ExternalError(f"a server cannot be started ({error}); rerun the same command") from error
+            raise
+
+    def _begin(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         watchdog = [sys.executable, "-I", "-S", str(_WATCHDOG), str(os.getpid()), str(_GRACE), *command]
         # Private whatever the umask: a server may log what it is asked.
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 watchdog,
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -101,8 +121,16 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if not keep_log:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if keep_log:
+            with suppress(OSError):
+                (self.folder / _KEPT).touch()
+        else:
+            remove(self.folder)
+
+
+def _remove_unless_kept(folder: str) -> None:
+    if not os.path.lexists(os.path.join(folder, _KEPT)):
+        remove(Path(folder))
 
 
 async def monitor_servers(client: Client, outage_timeout: float) -> None:

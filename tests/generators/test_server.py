@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import stat
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,8 @@ from curate.generators import server as server_process
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.server import ServerProcess, find_command
+from curate.storage.atomic import owner
+from curate.storage.temporary import _remove_left
 from tests.fixtures.completions import Pulled, _until, ask, connect
 from tests.fixtures.raw_answers import HEAD, Noted, sending
 from tests.fixtures.server import FakeServer, Fault
@@ -46,6 +50,25 @@ def test_the_log_of_a_server_is_private_whatever_the_umask() -> None:
         os.umask(before)
     assert [stat.S_IMODE(each.stat().st_mode) for each in (process.folder, process.log)] == [0o700, 0o600]
     process.close()
+
+
+def test_a_log_whose_process_was_killed_is_removed_by_the_next_unless_an_error_names_it(tmp_path: Path) -> None:
+    named = ServerProcess(["true"], dict(os.environ))
+    named.close(keep_log=True)
+    dead = owner().rpartition("-")[0] + "-1"
+    left, kept = (tmp_path / "logs" / f"curate-server-{dead}-{name}" for name in ("left", "kept"))
+    shutil.copytree(named.folder, kept)
+    left.mkdir()
+    shutil.copy(named.log, left)
+    _remove_left.cache_clear()  # as in a new process
+    ServerProcess(["true"], dict(os.environ)).close()
+    assert {*(tmp_path / "logs").iterdir()} == {named.folder, kept}
+
+
+def test_a_machine_without_room_for_a_log_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ExternalError, match=r"needs a temporary folder .*; set TMPDIR to one with room"):
+        complete(server(), many(1))
 
 
 def test_nothing_is_started_where_everything_is_known(tmp_path: Path) -> None:
