@@ -15,6 +15,7 @@ from augmenters.synthesis.source_rows import SourceRows
 from augmenters.synthesis.variants import KEPT, SynthesisSettings, Variant, VariantGroup
 from curate.errors import RunWarning
 from curate.generators.requests import Sampling, prompt_digest
+from curate.generators.sampling_parameters import refused_parameters_warning
 from curate.mixture.plan import Demand, Screened, Summary
 from curate.verify import Verdict
 
@@ -140,6 +141,7 @@ def _record(
         "right_of_drawn": _histogram(solved),
         "verdicts": {str(verdict): verdicts[verdict] for verdict in Verdict},
         "requests": {"made": queue.made, "from the store": queue.stored},
+        **({"refused_parameters": dict(sorted(queue.refused_parameters.items()))} if queue.refused_parameters else {}),
         "tokens": {
             "prompt": queue.prompt_tokens,
             "generated": queue.completion_tokens,
@@ -235,6 +237,10 @@ def _warnings(record: dict[str, Any]) -> list[RunWarning]:
                 f"{ungraded:,} of {solved:,} solved problems have solutions whose answer cannot be compared.",
                 "Look at their answers in tables/synthesis.parquet; rows with plain final answers serve better.",
             )
+        )
+    if (told := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:
+        warnings.append(
+            RunWarning("sampling_refused", f"{told[0].upper()}{told[1:]}.", "Use a server that takes them to set them.")
         )
     if record.get("budget_reached"):
         warnings.append(

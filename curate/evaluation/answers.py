@@ -18,6 +18,7 @@ from curate.generators import VLLMServer
 from curate.generators.chat import tokenizer_mode
 from curate.generators.decoding import decode
 from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
+from curate.generators.sampling_parameters import count_refused_parameters, refused_parameters_warning
 from curate.seeds import derive_seed
 from curate.storage.cache import Cache
 from curate.verify import Verdict, extract
@@ -98,8 +99,14 @@ def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[An
     return graded_answers
 
 
-def report_endings(completions: Sequence[Completion], max_tokens: int, progress: Progress) -> None:
-    """Report answers that the model's context refused (a warning) or cut short (a note)."""
+def report_endings(
+    requests: Sequence[Request], completions: Sequence[Completion], max_tokens: int, progress: Progress
+) -> None:
+    """Report answers that the model's context refused (a warning) or cut short (a note), and those that were not drawn
+    as asked for (a warning)."""
+    left_out = count_refused_parameters(requests, completions)
+    if (told := refused_parameters_warning(left_out)) is not None:
+        warnings.warn(told, DataWarning, stacklevel=4)
     refused = [each.refusal for each in completions if each.finish_reason == "refused"]
     if refused:
         warnings.warn(

@@ -32,6 +32,7 @@ from curate.evaluation.target import Target, check_out, find_target
 from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Request
+from curate.generators.sampling_parameters import count_refused_parameters
 from curate.storage.cache import Cache, default_cache
 from curate.storage.places import local_path
 from curate.storage.records import versions
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_OF_ANSWERS = ("cut_off", "capped", "refused", "generator", "truncated", "completions_cut")
+_OF_ANSWERS = ("cut_off", "capped", "refused_parameters", "refused", "generator", "truncated", "completions_cut")
 _PACKAGES = ("curate-lm", "torch", "transformers", "math-verify")
 
 
@@ -222,9 +223,10 @@ def _answers(
         generator_for(target, settings, device, context.store) as generator,
     ):
         identity = generator.identity()
-        drawn = complete(generator, [flat[k] for k in order], store, context.progress)
+        requests = [flat[k] for k in order]
+        drawn = complete(generator, requests, store, context.progress)
     completions = dict(zip(order, drawn, strict=True))
-    report_endings(drawn, settings.max_tokens, context.progress)
+    report_endings(requests, drawn, settings.max_tokens, context.progress)
     with context.progress.stage("grade", len(flat), "answers") as stage:
         finals = [
             str(answer)
@@ -270,6 +272,8 @@ def _facts(
         tokens["generated"] = sum(each.completion_tokens for each in drawn)
         facts["cut_off"] = reasons.count("length") / len(drawn) if drawn else None
         facts["capped"] = sum(each.cap is not None for each in drawn)
+        requests = [each for row in job.requests() for each in row]
+        facts["refused_parameters"] = dict(count_refused_parameters(requests, drawn))
         facts["refused"] = reasons.count("refused")
         generator = job.target.generator
         facts["generator"] = {

@@ -19,6 +19,7 @@ from curate.generators.payloads import Served
 from curate.generators.requests import Completion, Request
 from curate.generators.responses import BodyReader, BodyTooLong, RetryableError
 from curate.generators.room import Room, concerns_length, fills_context
+from curate.generators.sampling_parameters import refused_parameter, sampling_parameters, setting, without_stops
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,6 +67,7 @@ class Client:
         self._attempt_seconds = min(request_timeout, patience)
         self._noted: set[str] = set()
         self._other_cap: set[str] = set()  # addresses of servers that know max_tokens by its newer name
+        self._refused: dict[str, set[tuple[str, float | None]]] = {}  # by address: parameters of sampling, and values
         self._bodies = BodyReader()
         self._jitter = random.Random()
 
@@ -170,23 +172,36 @@ class Client:
         raise ExternalError(f"{what}, then rerun the same command")
 
     async def _ask(self, endpoint: Endpoint, request: Request, room: Room, patience: float) -> Completion | None:
-        """The completion; None where another number of tokens is to be asked for, or by another name."""
+        """The completion; None where it is to be asked for with other parameters."""
         served = endpoint.served
         if served is None:
             raise RetryableError("it went down", waited=True)
         room.within(served.context)
         cap = payloads.OTHER_CAP if endpoint.url in self._other_cap else "max_tokens"
-        path, body = payloads.encode_request(request, served, self.mode, room.asked, cap)
+        parameters = sampling_parameters(request, served)
+        refused = self._refused.get(endpoint.url, ())
+        sent = {name: value for name, value in parameters.items() if setting(name, value) not in refused}
+        path, body = payloads.encode_request(request, served, self.mode, room.asked, sent, cap)
         asked_at = time.monotonic()
         status, headers, content = await self._post(endpoint, path, body, responses.body_limit(room.asked), patience)
         if status == 200:
             completion = self._completion(endpoint, served, room.asked, content)
             endpoint.grow_window(self.endpoints.most)
-            return replace(completion, cap=room.cap) if room.accepted(completion) else None
+            if not room.accepted(completion):
+                return None
+            left_out = parameters.keys() - sent.keys() - {"stop"}
+            if "stop" not in sent:
+                completion = without_stops(completion, request.sampling.stop)
+            return replace(completion, cap=room.cap, refused_parameters=tuple(sorted(left_out)))
         told = self._clean(payloads.error_message(content), payloads.LONGEST_MESSAGE)
         message = printable_line(told)
         if cap != payloads.OTHER_CAP and self.mode == "chat" and payloads.wants_other_cap(status, told):
             self._other_cap.add(endpoint.url)
+            return None
+        if (name := refused_parameter(status, content, sent)) is not None:
+            self._refused.setdefault(endpoint.url, set()).add(setting(name, sent[name]))
+            text = f"{endpoint.url} does not take {name} ({self._clean(told)}); asking without"
+            self._note_once(f"{endpoint.url} {name}", text)
             return None
         if concerns_length(status, told) and not payloads.lacks_chat_template(message):
             if room.refused(told):

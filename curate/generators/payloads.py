@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from curate.console.formatting import printable_line
 from curate.generators.chat import Mode, as_text
 from curate.generators.requests import Completion, Request
-from curate.seeds import derive_seed
 
 LONGEST_MESSAGE = 2_000
 OTHER_CAP = "max_completion_tokens"
@@ -19,8 +19,6 @@ _MOST_TOKENS = 2**31  # a larger count is not credible
 _LONGEST_TOKEN = 128  # characters; vocabularies have runs of that many spaces, and nothing longer
 _TOLERATED = 2  # times max_tokens: some servers count with a tokenizer that is not the model's
 _PAGE_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
-# vLLM takes missing options from the model's own generation_config, so that neutral values are stated.
-_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
@@ -67,23 +65,13 @@ def names_model(answered: str, served: Served, model: str) -> bool:
 
 
 def encode_request(
-    request: Request, served: Served, mode: Mode, most: int, cap: str = "max_tokens"
+    request: Request, served: Served, mode: Mode, most: int, parameters: Mapping[str, Any], cap: str = "max_tokens"
 ) -> tuple[str, bytes]:
-    """Path and body of the POST for one completion of up to `most` tokens. cap: their field in a chat request."""
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "model": served.name,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": most,
-        "seed": derive_seed(request.seed, request.index),
-    }
-    if served.vllm:
-        body |= _NEUTRAL
-    if sampling.top_k:
-        body["top_k"] = sampling.top_k
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
+    """Path and body of the POST for one completion of up to `most` tokens.
+
+    parameters: of sampling, see `curate.generators.sampling_parameters`. cap: the field of `most` in a chat request.
+    """
+    body: dict[str, Any] = {"model": served.name, "max_tokens": most, **parameters}
     if mode == "chat" and not isinstance(request.prompt, str):
         body[cap] = body.pop("max_tokens")
         body["messages"] = [dict(message) for message in request.prompt]

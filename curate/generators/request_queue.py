@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -10,6 +10,7 @@ from curate.console.progress import Progress
 from curate.errors import InputError
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Generator, Request
+from curate.generators.sampling_parameters import count_refused_parameters
 
 _Ticket = TypeVar("_Ticket")
 
@@ -42,6 +43,7 @@ class RequestQueue(Generic[_Ticket]):
         self.stored = 0  # completions from the store
         self.made = self.made_tokens = 0  # completions from the generator, and their tokens
         self.prompt_tokens = self.completion_tokens = 0  # of all completions that were received
+        self.refused_parameters: Counter[str] = Counter()  # "temperature=0": completions that were drawn without
         self._open: dict[str, tuple[Request, list[_Ticket]]] = {}  # by key: waiting or handed out
         self._waiting: deque[str] = deque()
         self._urgent: deque[str] = deque()
@@ -67,7 +69,7 @@ class RequestQueue(Generic[_Ticket]):
         completion = self.store.get(request.key(self.model)) if self.store is not None else None
         if completion is not None:
             self.stored += 1
-            self._count(completion)
+            self._count(request, completion)
         return completion
 
     def receive(self, ticket: _Ticket, request: Request, completion: Completion) -> None:
@@ -112,12 +114,13 @@ class RequestQueue(Generic[_Ticket]):
     def _deliver(self, key: str, completion: Completion) -> None:
         request, tickets = self._open.pop(key)
         self._reserved -= request.sampling.max_tokens
-        self._count(completion)
+        self._count(request, completion)
         for ticket in tickets:
             self.receive(ticket, request, completion)
         self.advance(len(tickets))
 
-    def _count(self, completion: Completion) -> None:
+    def _count(self, request: Request, completion: Completion) -> None:
+        self.refused_parameters.update(count_refused_parameters([request], [completion]))
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
 

@@ -25,16 +25,19 @@ from curate.storage.cache import Cache
 from curate.storage.private import check_regular, make_private
 
 _APPLICATION = 0x43757261  # marks the file as a request store
-_VERSION = 2  # since 2 with caps
+_VERSION = 3  # since 2 with caps, since 3 with parameters that a server refused
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, "
     "sampling TEXT NOT NULL, seed INTEGER NOT NULL, number INTEGER NOT NULL, text BLOB NOT NULL, "
     "finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, "
-    "made REAL NOT NULL, checksum BLOB NOT NULL, cap INTEGER) WITHOUT ROWID",
+    "made REAL NOT NULL, checksum BLOB NOT NULL, cap INTEGER, refused_parameters TEXT) WITHOUT ROWID",
 )
-_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_GET = "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cap, checksum FROM completions WHERE key IN "
+_PUT = "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GET = (
+    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cap, refused_parameters, checksum "
+    "FROM completions WHERE key IN "
+)
 _MARKS = ("application_id", "user_version")
 _PATIENCE = 60.0  # seconds that another process may hold the file
 _KEYS_AT_ONCE = 500
@@ -72,11 +75,13 @@ class RequestStore:
             some = [bytes.fromhex(key) for key in keys[low : low + _KEYS_AT_ONCE]]
             with self._connection() as connection:
                 rows = connection.execute(f"{_GET} ({','.join('?' * len(some))})", some).fetchall()
-            for key, text, reason, prompt_tokens, completion_tokens, cap, checksum in rows:
-                if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap) != checksum:
+            for key, text, reason, prompt_tokens, completion_tokens, cap, refused_parameters, checksum in rows:
+                if _checksum(key, text, reason, prompt_tokens, completion_tokens, cap, refused_parameters) != checksum:
                     raise self._damaged(f"checksum of request {key.hex()}")
                 decoded = encodable(text.decode("utf-8", "surrogatepass"))  # older entries may hold half a pair
-                completions[key.hex()] = Completion(decoded, reason, prompt_tokens, completion_tokens, cap=cap)
+                names = tuple(refused_parameters.split(",")) if refused_parameters else ()
+                counts = (prompt_tokens, completion_tokens)
+                completions[key.hex()] = Completion(decoded, reason, *counts, cap=cap, refused_parameters=names)
         return completions
 
     def put(self, key: str, request: Request, model: str, completion: Completion) -> None:
@@ -88,13 +93,14 @@ class RequestStore:
         prompt = bytes.fromhex(prompt_digest(request.prompt))
         plain = request.prompt if isinstance(request.prompt, str) else [dict(message) for message in request.prompt]
         sampling = json.dumps(request.sampling.model_dump(), sort_keys=True)
-        checksum = _checksum(number, text, completion.finish_reason, *counts, completion.cap)
+        refused_parameters = ",".join(completion.refused_parameters) or None
+        checksum = _checksum(number, text, completion.finish_reason, *counts, completion.cap, refused_parameters)
         row = (number, model, prompt, sampling, request.seed, request.index, text, completion.finish_reason, *counts)
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute("INSERT OR IGNORE INTO prompts VALUES (?, ?)", (prompt, json.dumps(plain)))
-                connection.execute(_PUT, (*row, time.time(), checksum, completion.cap))
+                connection.execute(_PUT, (*row, time.time(), checksum, completion.cap, refused_parameters))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -213,16 +219,16 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     for statement in (*_TABLES, f"PRAGMA application_id = {_APPLICATION}", f"PRAGMA user_version = {_VERSION}"):
         connection.execute(statement)
     # Read under the lock: another process may have been faster.
-    if "cap" not in [column[1] for column in connection.execute("PRAGMA table_info(completions)")]:
-        connection.execute("ALTER TABLE completions ADD COLUMN cap INTEGER")
+    present = {column[1] for column in connection.execute("PRAGMA table_info(completions)")}
+    for name, kind in (("cap", "INTEGER"), ("refused_parameters", "TEXT")):
+        if name not in present:
+            connection.execute(f"ALTER TABLE completions ADD COLUMN {name} {kind}")
     connection.execute("COMMIT")
 
 
-def _checksum(key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None) -> bytes:
-    rest = (
-        reason,
-        prompt_tokens,
-        tokens,
-        *(() if cap is None else (cap,)),
-    )  # without a cap, as it always was
+def _checksum(
+    key: bytes, text: bytes, reason: str, prompt_tokens: int, tokens: int, cap: int | None, refused: str | None
+) -> bytes:
+    # Without a cap and refused parameters as it always was.
+    rest = (reason, prompt_tokens, tokens, *(each for each in (cap, refused) if each is not None))
     return hashlib.blake2b(b"\0".join([key, json.dumps(rest).encode(), text]), digest_size=8).digest()

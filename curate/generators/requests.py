@@ -80,6 +80,7 @@ class Completion:
     prompt_tokens, completion_tokens: as the model counted them; where a server does not state them, 0 and max_tokens,
         an upper bound. More than twice max_tokens: the server ignored it, and the text was cut to its share.
     cap: most tokens where the context left fewer than max_tokens beside the prompt; None = max_tokens.
+    refused_parameters: parameters of sampling that the server refuses, in place of which its own values were used.
     """
 
     text: str
@@ -88,6 +89,7 @@ class Completion:
     completion_tokens: int = 0
     refusal: str | None = None
     cap: int | None = None
+    refused_parameters: tuple[str, ...] = ()
 
 
 class Queue(Protocol):

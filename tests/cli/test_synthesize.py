@@ -119,6 +119,20 @@ def test_the_same_command_again_has_nothing_to_do_and_more_pays_the_difference(
     assert server.answered.total() > first
 
 
+def test_a_server_with_a_temperature_of_its_own_is_in_the_record(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "Unsupported value: 'temperature' does not support 0.7. Only the default (1) value is supported."
+    with FakeServer(answer, lambda body, _: Fault("status", 400, message) if "temperature" in body else None) as server:
+        more = ("--set", "augmenters.0.solution_sampling.temperature=0.7")
+        assert main(arguments(data, server.url, *more)) == 0
+    assert f"does not take temperature ({message}); asking without" in capsys.readouterr().err
+    record = json.loads((data.parent / "out" / "run.json").read_text())
+    assert set(record["synthesis"][0]["refused_parameters"]) == {"temperature=0.7", "temperature=1"}
+    (warning,) = [each for each in record["warnings"] if each["code"] == "sampling_refused"]
+    assert "drawn by its own values" in warning["message"]
+
+
 def test_a_budget_stops_it_cleanly(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with FakeServer(answer) as server:
         assert main(arguments(data, server.url, "--budget", "3000")) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from curate.evaluation.answers import graded
 from curate.evaluation.config import Evaluation
 from curate.evaluation.evaluate import evaluate
 from curate.generators.requests import Completion
+from curate.generators.vllm import VLLMServer
 from tests.fixtures.evaluation import LOCAL, QUESTIONS, Said, summary, table
+from tests.fixtures.server import FakeServer, Fault
 
 
 def test_letters_sets_and_formulas_are_graded() -> None:
@@ -92,3 +95,16 @@ def test_answers_that_the_context_cuts_short_are_counted_and_told(
     ended = round(summary(found)["cut_off"] * 3)
     assert ended > 0
     assert f"{ended} of 3 answers ended with the model's context, after " in capsys.readouterr().err
+
+
+def test_answers_that_were_not_drawn_as_asked_for_are_counted_and_told(tmp_path: Path) -> None:
+    def fault(body: dict[str, Any], _: int) -> Fault | None:
+        refusal = Fault("status", 400, "Unsupported parameter: 'temperature' is not supported with this model.")
+        return refusal if "temperature" in body else None
+
+    with FakeServer(lambda body: "#### 42", fault, owner="somebody") as server:
+        generator = VLLMServer(model=server.model, url=server.url)
+        for _ in range(2):  # from the server, and from the store
+            with pytest.warns(DataWarning, match=r"without temperature=0 \(3 of them\); they are random draws"):
+                found = evaluate(generator, {"q": table()}, Evaluation(nll=False), cache=tmp_path)
+            assert summary(found)["refused_parameters"] == {"temperature=0": 3}

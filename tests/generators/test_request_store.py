@@ -166,6 +166,20 @@ def test_a_cap_is_kept_and_checked(store: RequestStore) -> None:
         store.get(key)
 
 
+def test_what_a_server_refused_is_kept_and_checked(store: RequestStore) -> None:
+    keys = [ask(k).key(MODEL) for k in range(2)]
+    drawn = Completion("42", "stop", 3, 4, refused_parameters=("temperature", "top_p"))
+    store.put(keys[0], ask(0), MODEL, drawn)
+    store.put(keys[1], ask(1), MODEL, Completion("42", "stop", 3, 4))
+    assert list(store.get_many(keys).values()) == [drawn, Completion("42", "stop", 3, 4)]
+    store.close()
+    with sqlite3.connect(store.path) as rows:
+        rows.execute("UPDATE completions SET refused_parameters = NULL")
+    rows.close()
+    with pytest.raises(ExternalError, match="is damaged"):
+        store.get(keys[0])
+
+
 EARLIER = """
 CREATE TABLE prompts (digest BLOB PRIMARY KEY, prompt TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE completions (key BLOB PRIMARY KEY, model TEXT NOT NULL, prompt BLOB NOT NULL, sampling TEXT NOT NULL,
@@ -177,7 +191,8 @@ PRAGMA user_version = 1;
 """
 
 
-def test_what_an_earlier_release_paid_for_is_found(store: RequestStore) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_earlier_release_paid_for_is_found(store: RequestStore, version: int) -> None:
     store.path.parent.mkdir()
     key = bytes.fromhex(ask(0).key(MODEL))
     checksum = hashlib.blake2b(b"\0".join([key, b'["stop", 3, 4]', b"42"]), digest_size=8).digest()
@@ -186,6 +201,9 @@ def test_what_an_earlier_release_paid_for_is_found(store: RequestStore) -> None:
         rows.execute(
             "INSERT INTO completions VALUES (?, '', x'00', '{}', 0, 0, ?, 'stop', 3, 4, 0.0, ?)", (key, b"42", checksum)
         )
+        if version == 2:
+            rows.execute("ALTER TABLE completions ADD COLUMN cap INTEGER")
+            rows.execute("PRAGMA user_version = 2")
     rows.close()
     several = [RequestStore(store.path) for _ in range(3)]
     assert [each.get(key.hex()) for each in several] == [Completion("42", "stop", 3, 4)] * 3
