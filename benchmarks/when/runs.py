@@ -187,6 +187,7 @@ def _facts(task: Task, setting: Setting, split: Split, seed: int) -> dict[str, A
         "proxy_steps": task.proxy_steps,
         "hard_share": _short(hard.mean()),
         "hard_share_by_group": {name: _short(share) for name, share in by_group.items()},
+        "rare_groups": sorted(set(groups[rare].tolist())),
         "rare_share": _short(rare.mean()),
         "rare_among_hard": _short(rare[hard].mean()) if hard.any() else None,
         "hard_among_rare": _short(hard[rare].mean()),
