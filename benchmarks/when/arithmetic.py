@@ -5,18 +5,19 @@ The models are smaller than the reproduction's (two layers of width 64 instead o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from benchmarks.reproduction.problems import LEVELS, problems
+from benchmarks.when.epoch_design import ARITHMETIC_QUICK, ARITHMETIC_SETTINGS
 from benchmarks.when.language import LanguageTask, Material, Training, with_faults
 from benchmarks.when.settings import Setting
 
 RARE = ("3", "4")
 _PRETRAIN_ROWS = 12_000
-_TEST_ROWS = 400
+_TEST_ROWS = 320
 _TEST_SEED = 9_100
 
 
@@ -25,7 +26,7 @@ def _corpus() -> pa.Table:
 
 
 TRAINING = Training(
-    corpus=_corpus, max_length=64, shapes={"target": (64, 2), "small": (32, 1)}, pretrain_steps=1_100
+    corpus=_corpus, max_length=64, shapes={"target": (64, 2), "small": (32, 1)}, pretrain_steps=1_000
 )
 
 
@@ -53,3 +54,19 @@ def material(setting: Setting, seed: int) -> Material:
         test.append_column("group", test["level"]),
         problems(_PRETRAIN_ROWS, {1: 0.7, 2: 0.3}, "pretrain", seed),
     )
+
+
+class Arithmetic:
+    name = "arithmetic"
+
+    def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
+        return LanguageTask(setting, seed, material(setting, seed), TRAINING, cache)
+
+    def settings(self) -> Sequence[Setting]:
+        return ARITHMETIC_SETTINGS
+
+    def seeds(self) -> Sequence[int]:
+        return range(5)
+
+    def quick(self) -> Sequence[Setting]:
+        return ARITHMETIC_QUICK

@@ -7,7 +7,7 @@ loop at a constant rate. Its proxy is the same model before it is fine-tuned, a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,10 @@ import torch
 from filelock import FileLock
 
 from benchmarks.reproduction.preparation import small_llama
-from benchmarks.when.family import Losses, Outcome, Phase, Tally
+from benchmarks.when.family import Losses, Outcome, Phase, Run, Tally
 from benchmarks.when.settings import Setting
-from curate import Proxy, Run, Scores, models, read
+from curate import Proxy, Scores, models, read
+from curate import Run as ProxyRun
 from curate.models.loading import load_model, load_tokenizer
 from curate.models.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
@@ -68,7 +69,7 @@ class Training:
     pretrain_steps: int
     pretrain_batch: int = 32
     pretrain_rate: float = 3e-3
-    rate: float = 2e-3
+    rate: float = 1e-3
     proxy_rate: float = 1e-3
     proxy_steps: int = 100
     checkpoints: int = 5
@@ -117,7 +118,7 @@ class LanguageTask:
             template="plain",
             precision="float32",
         )
-        run = Run(proxy, self.cache / "proxies", "cpu", seed=derive_seed(self.seed, "when", "proxy"))
+        run = ProxyRun(proxy, self.cache / "proxies", "cpu", seed=derive_seed(self.seed, "when", "proxy"))
         return LossTrajectory().score(read(self.rows, columns=_COLUMNS).examples, run)
 
     def proxy_losses(self, train: pa.Table, measured: pa.Table, at: Sequence[int], seed: int) -> Losses:
@@ -132,14 +133,13 @@ class LanguageTask:
 
     # -- the target -------------------------------------------------------------------------------------------------
 
-    def train(self, phases: Sequence[Phase], at: Sequence[int]) -> list[Outcome]:
-        model = load_model(str(self._places["target"]))
-        order = drawn(phases, self.setting.batch_size, derive_seed(self.seed, "when", "order"))
-        rows = self._training_tokens.take(order)
-        return [
-            Outcome(step, self._tallies(model))
-            for step in _trained(model, rows, self.setting.batch_size, self.training.rate, at)
-        ]
+    def train(self, runs: Mapping[str, Run]) -> Iterator[tuple[str, list[Outcome]]]:
+        batch, seed = self.setting.batch_size, derive_seed(self.seed, "when", "order")
+        for name, run in runs.items():
+            model = load_model(str(self._places["target"]))
+            rows = self._training_tokens.take(drawn(run.phases, batch, seed))
+            steps = _trained(model, rows, batch, self.training.rate, run.at)
+            yield name, [Outcome(step, self._tallies(model)) for step in steps]
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -204,7 +204,7 @@ def drawn(phases: Sequence[Phase], batch: int, seed: int) -> IntArray:
     return np.concatenate(order)
 
 
-def _trained(model: Any, rows: Tokens, batch: int, rate: float, at: Sequence[int]) -> Any:
+def _trained(model: Any, rows: Tokens, batch: int, rate: float, at: Sequence[int]) -> Iterator[int]:
     """Train on the rows in their order, at a constant rate after warm-up, and yield the step after each of `at`.
 
     The library's loop shuffles what it is given, once per pass; rows are put so that one pass of it undoes that.

@@ -1,0 +1,59 @@
+"""Family word_problems: one- and two-step problems answered by an equation, and systems of equations as the rare part.
+
+ASDiv and MAWPS are frequent, ALG514 and DRAW-1K rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.when.epoch_design import WORD_PROBLEMS_SETTINGS
+from benchmarks.when.language import LanguageTask, Training
+from benchmarks.when.settings import Setting
+from benchmarks.when.stored import DATA, corpus, known_part, material_of, split_shares, stored_rows
+
+FREQUENT = ("asdiv", "mawps")
+RARE = ("simuleq",)
+_TEST_ROWS = 80  # of each source
+_HELD_OUT = 10  # one ASDiv row of so many is asked, since ASDiv has no test split
+
+
+@dataclass
+class WordProblems:
+    """data: folder of word_problems.parquet and simuleq.parquet."""
+
+    data: Path = DATA
+    name = "word_problems"
+
+    def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
+        rows = self._rows()
+        train, test = ([row for row in rows if row["asked"] is wanted] for wanted in (False, True))
+        shares = split_shares(FREQUENT, RARE, setting.share)
+        found = material_of(setting, seed, train, test, RARE, shares, _TEST_ROWS)
+        return LanguageTask(setting, seed, found, self.training, cache)
+
+    @property
+    def training(self) -> Training:
+        shapes = {"target": (64, 2), "small": (32, 1)}
+        return Training(corpus(self._rows), 96, shapes, pretrain_steps=400)
+
+    def settings(self) -> Sequence[Setting]:
+        return WORD_PROBLEMS_SETTINGS
+
+    def seeds(self) -> Sequence[int]:
+        return range(3)
+
+    def quick(self) -> Sequence[Setting]:
+        return ()  # its files are not in the repository
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Rows with their group, the source, and whether they are asked."""
+        rows = []
+        for place, row in enumerate(stored_rows(self.data, "word_problems") + stored_rows(self.data, "simuleq")):
+            source = "simuleq" if row["source"] in ("alg514", "draw") else row["source"]
+            asked = not known_part(row) and place % _HELD_OUT == 0 if source == "asdiv" else row["split"] != "train"
+            rows.append(row | {"source": source, "group": source, "asked": asked})
+        return rows
