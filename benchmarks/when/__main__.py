@@ -1,7 +1,7 @@
 """When does showing hard rows more often help? A map over families of tasks, on a CPU.
 
     python -m benchmarks.when --out DIR [--families symbols,...] [--seeds 0,1,...] [--arms NAME,...]
-        [--workers 2] [--time-limit MINUTES]
+        [--workers 2] [--time-limit MINUTES] [--data DIR]
     python -m benchmarks.when --out DIR --quick
     python -m benchmarks.when --table
 
@@ -18,11 +18,13 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.when.families import FAMILIES
+from benchmarks.when.families import FAMILIES, families
 from benchmarks.when.records import collect, restore
 from benchmarks.when.runs import Block, blocks_of, work
 from benchmarks.when.settings import ARMS
+from benchmarks.when.stored import DATA
 from benchmarks.when.tables import write_tables
+from curate.errors import InputError
 
 RECORDS = Path("benchmarks/results/when")
 
@@ -35,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--arms", help="only these (all)")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
+    parser.add_argument("--data", type=Path, default=DATA, help=f"folder of files that families read ({DATA})")
     parser.add_argument("--quick", action="store_true", help="one seed of few small settings, into DIR alone")
     parser.add_argument("--records", type=Path, help=f"folder of records ({RECORDS})")
     parser.add_argument("--table", action="store_true", help="only the tables and the figure of the records")
@@ -52,7 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     arms = None if options.arms is None else options.arms.split(",")
     if unknown := set(arms or ()) - set(ARMS):
         parser.error(f"--arms: {', '.join(sorted(unknown))} not among {', '.join(ARMS)}")
-    blocks = blocks_of([FAMILIES[name] for name in names], seeds, arms, quick=options.quick)
+    known = families(options.data)
+    try:
+        blocks = blocks_of([known[name] for name in names], seeds, arms, quick=options.quick)
+    except InputError as error:
+        parser.error(str(error))
     deadline = None if options.time_limit is None else time.monotonic() + 60 * options.time_limit
     out, cache = options.out / "runs", options.out / "cache"
     restore(records, out)

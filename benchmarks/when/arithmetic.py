@@ -25,9 +25,7 @@ def _corpus() -> pa.Table:
     return problems(2_000, dict.fromkeys(LEVELS, 1.0), "pretrain", 0)
 
 
-TRAINING = Training(
-    corpus=_corpus, max_length=64, shapes={"target": (64, 2), "small": (32, 1)}, pretrain_steps=1_000
-)
+TRAINING = Training(corpus=_corpus, max_length=64, shapes={"target": (64, 2), "small": (32, 1)}, pretrain_steps=1_000)
 
 
 def mixture_of(share: float) -> dict[int, float]:
@@ -57,7 +55,7 @@ def material(setting: Setting, seed: int) -> Material:
 
 
 class Arithmetic:
-    name = "arithmetic"
+    name: str = "arithmetic"
 
     def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
         return LanguageTask(setting, seed, material(setting, seed), TRAINING, cache)

@@ -1,4 +1,4 @@
-"""The fixed fractional design of the families arithmetic, gym and word_problems, whose budgets are passes over the rows.
+"""The fixed fractional design of arithmetic, gym and word_problems, whose budgets are passes over the rows.
 
 What the model knows beforehand, the share of the rare part and noise are crossed, each with three budgets; every second
 cell has a proxy smaller than its target, so that no factor goes with the size of the proxy.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from benchmarks.when.settings import BASELINE, Setting
+from benchmarks.when.settings import BASELINE, Knows, Setting
 
 _CLEAN = (BASELINE, "hard x2", "hard x3", "random x3", "late x3")
 _NOISY = (BASELINE, "hard x2", "hard x3", "random x3", "hard reducible x3")
@@ -20,9 +20,8 @@ def _settings(
 ) -> list[Setting]:
     """Clean settings first. budgets: in epochs."""
     found = []
-    for (i, noise), (j, knows), (k, share) in itertools.product(
-        enumerate(noises), enumerate(("nothing", "frequent")), enumerate(shares)
-    ):
+    known: tuple[Knows, ...] = ("nothing", "frequent")
+    for (i, noise), (j, knows), (k, share) in itertools.product(enumerate(noises), enumerate(known), enumerate(shares)):
         small = (i + j + k) % 2 == 0
         found.append(
             Setting(
@@ -42,10 +41,10 @@ def _settings(
     return found
 
 
-ARITHMETIC_SETTINGS = _settings("arithmetic", 1_600, 16, (0.5, 1, 2), (0.05, 0.1, 0.4), (0, 0.1))
+ARITHMETIC_SETTINGS = _settings("arithmetic", 1_280, 16, (0.5, 1, 2), (0.05, 0.1, 0.4), (0, 0.1))
 ARITHMETIC_QUICK = [
     Setting("arithmetic", "nothing", 0.1, 160, 16, 10, "epoch", (1, 2), (BASELINE, "hard x3", "random x3"), noise)
     for noise in (0, 0.1)
 ]
-GYM_SETTINGS = _settings("gym", 1_200, 16, (0.67, 1.33, 2.67), (0.1, 0.4), (0, 0.1))
-WORD_PROBLEMS_SETTINGS = _settings("word_problems", 800, 16, (1, 2, 4), (0.1, 0.4), (0, 0.15))
+GYM_SETTINGS = _settings("gym", 960, 16, (0.67, 1.33, 2.67), (0.1, 0.4), (0, 0.1))
+WORD_PROBLEMS_SETTINGS = _settings("word_problems", 480, 16, (1, 2, 4), (0.1, 0.4), (0, 0.15))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.when.family import Family
-from benchmarks.when.symbols import Symbols
+from pathlib import Path
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Symbols(),)}
+from benchmarks.when.arithmetic import Arithmetic
+from benchmarks.when.family import Family
+from benchmarks.when.gym import Gym
+from benchmarks.when.stored import DATA
+from benchmarks.when.symbols import Symbols
+from benchmarks.when.word_problems import WordProblems
+
+
+def families(data: Path = DATA) -> dict[str, Family]:
+    """data: folder of the files that some of them read."""
+    return {family.name: family for family in (Symbols(), Arithmetic(), Gym(data), WordProblems(data))}
+
+
+FAMILIES = families()

@@ -10,10 +10,11 @@ from typing import Any
 from benchmarks.when.epoch_design import GYM_SETTINGS
 from benchmarks.when.language import LanguageTask, Training
 from benchmarks.when.settings import Setting
-from benchmarks.when.stored import DATA, corpus, material_of, split_shares, stored_rows
+from benchmarks.when.stored import DATA, corpus, material_of, place_of, split_shares, stored_rows
 
 FREQUENT = ("chain_sum", "basic_arithmetic", "simple_equations", "decimal_chain_sum")
 RARE = ("complex_arithmetic", "fraction_simplification", "prime_factorization", "lcm")
+FILE = "reasoning_gym_math"
 _TEST_ROWS = 40  # of each task
 
 
@@ -22,7 +23,7 @@ class Gym:
     """data: folder of reasoning_gym_math.parquet."""
 
     data: Path = DATA
-    name = "gym"
+    name: str = "gym"
 
     def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
         shares = split_shares(FREQUENT, RARE, setting.share)
@@ -35,6 +36,7 @@ class Gym:
         return Training(corpus(lambda: self._rows("train")), 96, shapes, pretrain_steps=500)
 
     def settings(self) -> Sequence[Setting]:
+        place_of(self.data, FILE)
         return GYM_SETTINGS
 
     def seeds(self) -> Sequence[int]:
@@ -46,6 +48,6 @@ class Gym:
     def _rows(self, split: str) -> list[dict[str, Any]]:
         return [
             row | {"answer": row["final_answer"], "source": row["subject"], "group": row["subject"]}
-            for row in stored_rows(self.data, "reasoning_gym_math")
+            for row in stored_rows(self.data, FILE)
             if row["split"] == split and row["subject"] in (*FREQUENT, *RARE)
         ]

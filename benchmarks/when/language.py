@@ -32,11 +32,12 @@ from curate.tokenization.tokens import Tokens
 from curate.training.config import TrainConfig
 from curate.training.loop import train
 from curate.training.row_order import RowOrder
-from curate.types import IntArray
+from curate.types import BoolArray, Float64Array, IntArray
 from scorers import LossTrajectory
 
 _COLUMNS = "prompt=question,completion=answer,id=id"
 _TEST_BATCH = 100  # questions at once: their logits are held whole
+_BLOCK = 8  # rows of neighboring length, among which completions move
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class LanguageTask:
 
     @cached_property
     def parameters(self) -> Mapping[str, int]:
-        return {name: sum(p.numel() for p in load_model(str(p_)).parameters()) for name, p_ in self._places.items()}
+        """Of the target and of the proxy."""
+        loaded = {name: load_model(str(place)) for name, place in self._places.items()}
+        return {name: sum(p.numel() for p in model.parameters()) for name, model in loaded.items()}
 
     # -- the proxy --------------------------------------------------------------------------------------------------
 
@@ -157,16 +160,14 @@ class LanguageTask:
         nats, right = asked(model, self._test_tokens)
         groups, tokens = np.array(self.material.test["group"].to_pylist()), self._test_tokens.completion_tokens
         return {
-            group: Tally(
-                float(nats[rows].sum()), int(tokens[rows].sum()), int(right[rows].sum()), int(rows.sum())
-            )
+            group: Tally(float(nats[rows].sum()), int(tokens[rows].sum()), int(right[rows].sum()), int(rows.sum()))
             for group in self.mixture
             for rows in (groups == group,)
         }
 
     def _start(self, size: str) -> Path:
         """Folder of the model of this size before it sees the training rows; made once for all settings of a seed."""
-        setting, training = self.setting, self.training
+        setting = self.setting
         place = self.cache / "models" / f"{setting.family}-{setting.knows}-{size}-{self.seed}"
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
@@ -176,7 +177,7 @@ class LanguageTask:
         return place
 
     def _make(self, size: str, folder: Path) -> None:
-        training, facts = self.training, {}
+        training, facts = self.training, dict[str, Any]()
         tokenizer = scratch_tokenizer(read(training.corpus(), columns=_COLUMNS).examples, 0)
         width, layers = training.shapes[size]
         model = small_llama(tokenizer, width, layers, training.max_length, self.seed)
@@ -195,8 +196,8 @@ class LanguageTask:
 
 
 def drawn(phases: Sequence[Phase], batch: int, seed: int) -> IntArray:
-    """(steps * batch,) the rows of all optimizer steps, one step after the other."""
-    order, step = [], 0
+    """(steps * batch,) the rows of all optimizer steps, one step after the other, as the phases have them."""
+    order, step = list[IntArray](), 0
     for phase in phases:
         source = RowOrder(np.repeat(np.arange(len(phase.counts)), phase.counts), batch, seed)
         order += [source.batch(step) for step in range(step, phase.until)]
@@ -230,7 +231,7 @@ def _tokens(table: pa.Table, tokenizer: Any, max_length: int) -> Tokens:
     return tokenize(read(table, columns=_COLUMNS).examples, tokenizer, template="plain", max_length=max_length)
 
 
-def asked(model: Any, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+def asked(model: Any, tokens: Tokens) -> tuple[Float64Array, BoolArray]:
     """(n,) summed nats of the completions of n rows, and whether greedy decoding gives each exactly.
 
     It does where every token of the completion, its end included, is the likeliest after those before it.
@@ -269,6 +270,3 @@ def with_faults(rows: pa.Table, share: float, seed: int) -> pa.Table:
     faults = ["" if new == old else "shuffled" for new, old in zip(moved, answers, strict=True)]
     rows = rows.set_column(rows.column_names.index("answer"), "answer", pa.array(moved, pa.string()))
     return rows.set_column(rows.column_names.index("fault"), "fault", pa.array(faults, pa.string()))
-
-
-_BLOCK = 8  # rows of neighboring length, among which completions move

@@ -24,10 +24,15 @@ Rows = list[dict[str, Any]]
 @lru_cache(maxsize=8)
 def stored_rows(folder: Path, name: str) -> tuple[dict[str, Any], ...]:
     """The rows of NAME.parquet. InputError where the file is not there."""
+    return tuple(pq.read_table(place_of(folder, name)).to_pylist())
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Path of NAME.parquet. InputError where it is not there."""
     place = folder / f"{name}.parquet"
     if not place.is_file():
-        raise InputError(f"{place} is missing; name the folder that holds it with --data DIR, or leave this family out")
-    return tuple(pq.read_table(place).to_pylist())
+        raise InputError(f"{place} is missing; name its folder with --data DIR, or leave its family out (--families)")
+    return place
 
 
 def known_part(row: Mapping[str, Any]) -> bool:

@@ -13,11 +13,12 @@ from typing import Any
 from benchmarks.when.epoch_design import WORD_PROBLEMS_SETTINGS
 from benchmarks.when.language import LanguageTask, Training
 from benchmarks.when.settings import Setting
-from benchmarks.when.stored import DATA, corpus, known_part, material_of, split_shares, stored_rows
+from benchmarks.when.stored import DATA, corpus, known_part, material_of, place_of, split_shares, stored_rows
 
 FREQUENT = ("asdiv", "mawps")
 RARE = ("simuleq",)
-_TEST_ROWS = 80  # of each source
+FILES = ("word_problems", "simuleq")
+_TEST_ROWS = 60  # of each source
 _HELD_OUT = 10  # one ASDiv row of so many is asked, since ASDiv has no test split
 
 
@@ -26,7 +27,7 @@ class WordProblems:
     """data: folder of word_problems.parquet and simuleq.parquet."""
 
     data: Path = DATA
-    name = "word_problems"
+    name: str = "word_problems"
 
     def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
         rows = self._rows()
@@ -37,10 +38,12 @@ class WordProblems:
 
     @property
     def training(self) -> Training:
-        shapes = {"target": (64, 2), "small": (32, 1)}
+        shapes = {"target": (48, 2), "small": (24, 1)}
         return Training(corpus(self._rows), 96, shapes, pretrain_steps=400)
 
     def settings(self) -> Sequence[Setting]:
+        for name in FILES:
+            place_of(self.data, name)
         return WORD_PROBLEMS_SETTINGS
 
     def seeds(self) -> Sequence[int]:
@@ -52,7 +55,7 @@ class WordProblems:
     def _rows(self) -> list[dict[str, Any]]:
         """Rows with their group, the source, and whether they are asked."""
         rows = []
-        for place, row in enumerate(stored_rows(self.data, "word_problems") + stored_rows(self.data, "simuleq")):
+        for place, row in enumerate([row for name in FILES for row in stored_rows(self.data, name)]):
             source = "simuleq" if row["source"] in ("alg514", "draw") else row["source"]
             asked = not known_part(row) and place % _HELD_OUT == 0 if source == "asdiv" else row["split"] != "train"
             rows.append(row | {"source": source, "group": source, "asked": asked})
