@@ -159,6 +159,32 @@ def measure_new_rows(
     return replace(trace, ids=pa.concat_arrays([examples.ids, new.ids]), values=values, **arrays)
 
 
+def measure_held_out(
+    examples: Examples, held_out: Sequence[Examples], proxy: Proxy, measures: Sequence[Measure], context: Context
+) -> list[Trace]:
+    """Values of every measure for each of several datasets under the proxy trained on `examples`, from the cache.
+
+    `examples` themselves are not measured. Rows without completion text are NaN.
+    """
+    proxy_training = ProxyTraining(examples, proxy, context)
+    schedule = proxy_training.schedule
+    traces = []
+    for others in held_out:
+        tokenized = proxy_training.tokenize(others)
+        rows = tokenized.rows
+        valid = np.flatnonzero(rows.valid)
+        measurable = others if len(valid) == len(others) else others.take(valid)
+        values = {}
+        measurement = _Measurement(proxy_training, measurable, measures, schedule, f"beside-{measurable.fingerprint()}")
+        for name, measured in (measurement.values(tokenized, valid) if len(valid) else {}).items():
+            values[name] = np.full((len(others), *measured.shape[1:]), np.nan, np.float32)
+            values[name][valid] = measured
+        counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
+        facts = proxy_training.facts()
+        traces.append(Trace(others.ids, schedule, values, rows.valid, *counts, proxy_training.key, facts))
+    return traces
+
+
 @dataclass(frozen=True)
 class CachedState:
     """What the cache holds of a proxy's training and measurements.

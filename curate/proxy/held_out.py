@@ -1,0 +1,167 @@
+"""Losses of every row under a proxy that never saw it, at the proxy's own length and later: two more proxy runs.
+
+Each of two proxies of the given configuration is trained on one half of the rows and measures the other half. What the
+losses say about wrong rows is in `curate.difficulty.reducible`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from curate.context import Context
+from curate.data.examples import Examples
+from curate.difficulty.halves import Halves, make_halves, tied_groups
+from curate.errors import InputError
+from curate.gate.compared_text import compared_texts
+from curate.gate.gate import Gate
+from curate.gate.near_duplicates import near_duplicates
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.trace import measure_held_out
+from curate.proxy.training import ProxyTraining
+from curate.types import FloatArray, IntArray
+
+RATIO = 2**0.5  # of one checkpoint's steps to the next
+LONGEST = 4  # times the proxy's length
+
+
+class HalfProxy(Proxy):
+    """A proxy that is measured at `first_step` steps and on a geometric grid up to `last_step`."""
+
+    first_step: int = Field(ge=1)
+    last_step: int = Field(ge=1)
+    schedule_steps: int = Field(ge=1)
+
+    def schedule(self, rows: int) -> Schedule:
+        """See `Proxy.schedule`."""
+        return Schedule(grid(self.first_step, self.last_step), self.schedule_steps, rows / self.batch_size)
+
+
+def grid(first: int, last: int) -> IntArray:
+    """(K,) steps first * 2^(j / 2) for j = 0, 1, ..., up to `last`."""
+    count = int(np.floor(np.log(last / first) / np.log(RATIO) + 1e-9)) + 1
+    return np.unique(np.round(first * RATIO ** np.arange(count)).astype(np.int64))
+
+
+def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST) -> HalfProxy:
+    """The proxy as it is trained on half of `rows`: as many steps as on all of them, and up to `longest` times that.
+
+    The learning rate falls over three times the longest run at least, so that it is nearly the same at every
+    checkpoint.
+    """
+    schedule = proxy.schedule(rows)
+    first = int(schedule.steps[-1])
+    last = round(first * longest)
+    settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
+    return HalfProxy(**settings, first_step=first, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
+
+
+@dataclass(frozen=True)
+class HeldOutLosses:
+    """Losses in nats per token, each under the half-proxy that never saw the row; NaN for rows that are not valid.
+
+    halves: of the n rows, with m null rows. steps: (K,). rows: (n, K); null: (m, K). tied: how many rows are in a
+    group with others; patterns: how many are near-duplicates of so many rows that these were not kept together.
+    """
+
+    halves: Halves
+    steps: IntArray
+    rows: FloatArray
+    null: FloatArray
+    tied: int
+    patterns: int
+
+
+def measure_halves(
+    examples: Examples,
+    proxy: Proxy,
+    context: Context,
+    *,
+    parents: Sequence[Any] | None = None,
+    null_rows: int | None = None,
+    longest: float = LONGEST,
+    gate: Gate | None = None,
+) -> HeldOutLosses:
+    """Train two proxies on half of the rows each, and measure on each the rows of the other half and null rows.
+
+    parents: (n,) labels of the row that each one was made from, None for an original; rows of one parent, equal rows
+    and near-duplicates (by `gate`, over prompt and completion) are in one half. null_rows: see `make_halves`. Raises
+    InputError for examples without a completion of their own (text).
+
+    All of it is kept in the cache, so that a killed call is resumed and a finished one is free.
+    """
+    first = ProxyTraining(examples, proxy, context)
+    proxy = first.proxy  # with the length of rows that "auto" finds on all of them
+    proxy = proxy.model_copy(update={"template": first.template})
+    lengths = first.tokenized.rows.tokens
+    completions = completion_texts(examples)
+    ids = examples.ids.to_pylist()
+    texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
+    groups, patterns = like_rows(texts, ids, parents, gate)
+    halves = make_halves(ids, lengths, completions, sources=examples.sources(), groups=groups, null_rows=null_rows)
+    null = null_examples(examples, halves)
+    of_half = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest)
+    steps = of_half.schedule(len(examples)).steps
+    rows_loss = np.full((len(examples), len(steps)), np.nan, np.float32)
+    null_loss = np.full((len(halves.null), len(steps)), np.nan, np.float32)
+    for half in (0, 1):
+        rows, nulls = halves.measured_by(half)
+        held_out = [examples.take(rows), *([null.take(nulls)] if len(nulls) else [])]
+        traces = measure_held_out(examples.take(halves.trained_on(half)), held_out, of_half, [MeanLoss()], context)
+        rows_loss[rows] = traces[0].losses
+        if len(nulls):
+            null_loss[nulls] = traces[1].losses
+    tied = int((np.bincount(groups, minlength=1)[groups] > 1).sum())
+    return HeldOutLosses(halves, steps, rows_loss, null_loss, tied, patterns)
+
+
+def completion_texts(examples: Examples) -> list[str]:
+    """(n,) what stands in the completion of each row. Raises InputError where rows have no completion of their own."""
+    role = _completion_role(examples)
+    return [repr(cell) for cell in examples.texts(role, 0, len(examples))]
+
+
+def null_examples(examples: Examples, halves: Halves) -> Examples:
+    """The m null rows: each with the completion of its donor, and an id of its own."""
+    role = _completion_role(examples)
+    table = examples.take(halves.null).table
+    name = examples.columns[role]
+    swapped = examples.take(np.unique(halves.donor)).table[name]
+    place = np.searchsorted(np.unique(halves.donor), halves.donor)
+    cells = swapped.combine_chunks().take(pa.array(place, pa.int64()))
+    table = table.set_column(table.column_names.index(name), table.schema.field(name), cells)
+    ids = pa.array([f"{each} with another completion" for each in examples.ids.take(pa.array(halves.null)).to_pylist()])
+    return Examples(table, ids, examples.shape, examples.columns)
+
+
+def _completion_role(examples: Examples) -> str:
+    for role in ("completion", "output"):
+        if role in examples.content_roles:
+            return role
+    raise InputError(
+        f"rows of shape {examples.shape} have no completion apart from the prompt, so none can be exchanged; "
+        "give prompts and completions in columns of their own"
+    )
+
+
+def like_rows(
+    texts: Sequence[str | None], ids: Sequence[str], parents: Sequence[Any] | None = None, gate: Gate | None = None
+) -> tuple[IntArray, int]:
+    """(n,) groups of rows that must not be divided, and how many rows follow a pattern too common to keep together.
+
+    texts: (n,) all of each row. parents: see `measure_halves`. Equal texts, near-duplicates by `gate`, and rows of one
+    parent with it are in a group; see `curate.difficulty.halves.tied_groups`.
+    """
+    # In the order of their text, so that which pairs are looked at does not depend on the order of the rows.
+    order = np.array(sorted(range(len(texts)), key=lambda row: texts[row] or ""), np.int64)
+    query, row = near_duplicates([texts[k] or "" for k in order.tolist()], gate)
+    same: list[Sequence[Any]] = [texts]
+    if parents is not None:
+        same.append([each if parent is None else parent for each, parent in zip(ids, parents, strict=True)])
+    return tied_groups(len(texts), same, (order[query], order[row]))
