@@ -11,7 +11,7 @@ import pytest
 from benchmarks.when.__main__ import main
 from benchmarks.when.epoch_design import GYM_SETTINGS, WORD_PROBLEMS_SETTINGS
 from benchmarks.when.gym import FREQUENT, RARE, Gym
-from benchmarks.when.stored import material_of, split_shares, stored_rows
+from benchmarks.when.stored import material_of, stored_rows
 from benchmarks.when.word_problems import WordProblems
 from curate.errors import InputError
 
