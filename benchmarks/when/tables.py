@@ -1,9 +1,207 @@
-"""The map as a table in Markdown and as a figure, from the records alone."""
+"""The map as tables in Markdown and as a figure, from the records alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from benchmarks.when.exposures import FORETOLD_ARMS, Foretold, map_arm, summary
+from benchmarks.when.outcomes import OUTCOMES, PRIMARY, Change, by_setting, change
+from benchmarks.when.records import read_blocks
+from benchmarks.when.settings import ARMS, BASELINE
+from curate.storage.atomic import publish_file
+
+SHORT = ("hard x2", "hard x3", "hard x5", "random x3", "easy x3", "late x3")
+FAULTS = ("hard x3", "random x3", "hard x3 front", "hard reducible x3", "hard reducible x3 drop", "late x3")
+LEAST_SEEDS = 3  # for an interval to be shown: with two it says nothing
+Settings = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+_HEAD = """# When does showing hard rows more often help?
+
+Made by `python -m benchmarks.when --table` from the records beside this file; design and arms: `benchmarks/when`, what
+is primary and what was stated before: `benchmarks/LOG.md`. Everything is against the data as it is, at equal optimizer
+steps, by pairs of seeds; nats: change of nats per held-out token, exact: difference of exact answers in points. In
+brackets 95 % intervals over seeds, where there are three or more. Negative nats and positive points are better.
+"""
 
 
 def write_tables(records: Path) -> None:
-    """records/map.md"""
+    """records/map.md, all outcomes of all arms in records/map-FAMILY.md, and records/map.svg."""
+    settings = _ordered(by_setting(read_blocks(records)))
+    publish_file(records / "map.md", "\n".join([_HEAD, *_short(settings), *_foretold(settings)]))
+    for family in dict.fromkeys(family for family, _ in settings):
+        own = {key: seeds for key, seeds in settings.items() if key[0] == family}
+        publish_file(records / f"map-{family}.md", "\n".join(_full(family, own)))
+    draw(settings, records / "map.svg")
+
+
+def _ordered(settings: Settings) -> Settings:
+    """By family, what is known, faults and share; the families as they stand in the records."""
+    families = list(dict.fromkeys(family for family, _ in settings))
+
+    def place(key: tuple[str, str]) -> tuple[Any, ...]:
+        setting = settings[key][0]["setting"]
+        faults = (setting["unlearnable"], setting["noise"])
+        return families.index(key[0]), setting["knows"] != "nothing", faults, setting["share"], key[1]
+
+    return {key: settings[key] for key in sorted(settings, key=place)}
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _short(settings: Settings) -> Iterator[str]:
+    """Nats on the training mixture, the primary outcome: clean settings, then faulty ones."""
+    for faulty, arms in ((False, SHORT), (True, FAULTS)):
+        chosen = {key: seeds for key, seeds in settings.items() if _faulty(seeds) == faulty}
+        if not chosen:
+            continue
+        title = "Shuffled completions and unlearnable rows" if faulty else "Clean rows"
+        yield f"\n## {title}: nats on the training mixture\n"
+        columns = ["family", "knows", "share", *(["fault"] if faulty else []), "hard rows", "budget", "seeds", BASELINE]
+        yield _line([*columns, *arms, "exact points, hard x3"])
+        yield _line(["---"] * (len(columns) + len(arms) + 1))
+        for seeds in chosen.values():
+            setting = seeds[0]["setting"]
+            for budget in setting["budgets"]:
+                found = [change(seeds, arm, budget, PRIMARY) for arm in arms]
+                base = next((each for each in found if each is not None), None)
+                if base is None:
+                    continue
+                hard = sum(each["hard_share"] for each in seeds) / len(seeds)
+                cells = [setting["family"], setting["knows"], f"{setting['share']:g}"]
+                cells += [_fault(setting)] if faulty else []
+                cells += [f"{hard:.0%}", _budget(setting, budget), str(base.seeds), f"{base.base:.3g}"]
+                exact = change(seeds, "hard x3", budget, "exact mixture")
+                yield _line([*cells, *map(_relative, found), _points(exact)])
+
+
+def _full(family: str, settings: Settings) -> Iterator[str]:
+    yield f"# Family {family}: every arm, every outcome\n"
+    yield "Nats per token and exact answers of the original arm, and the change: nats relative, answers in points.\n"
+    for (_, name), seeds in settings.items():
+        setting = seeds[0]["setting"]
+        yield f"\n## {name}\n"
+        yield _line(["budget", "arm", "seeds", *(f"{of}: {BASELINE}, change" for of in OUTCOMES)])
+        yield _line(["---"] * (3 + len(OUTCOMES)))
+        for budget in setting["budgets"]:
+            for arm in ARMS:
+                found = [change(seeds, arm, budget, outcome) for outcome in OUTCOMES]
+                if arm == BASELINE or found[0] is None:
+                    continue
+                cells = [_both(each, outcome) for each, outcome in zip(found, OUTCOMES, strict=True)]
+                yield _line([_budget(setting, budget), arm, str(found[0].seeds), *cells])
+
+
+def _foretold(settings: Settings) -> Iterator[str]:
+    """Predicted against observed, in short."""
+    found = list(foretold(settings))
+    if not found:
+        return
+    yield "\n## What exposures foretell\n"
+    yield "Nats on the mixture, from the original arm's curves of other seeds; see `benchmarks/when/exposures.py`.\n"
+    yield _line(["family", "arm", "cells", "r", "sign right where 0.5 % or more is foretold", "predicted / observed"])
+    yield _line(["---"] * 6)
+    for family in dict.fromkeys(each.where.split()[0] for each in found):
+        for arm in FORETOLD_ARMS:
+            own = [each for each in found if each.arm == arm and each.where.split()[0] == family]
+            if len(own) >= 3:
+                told = summary(own)
+                figures = [f"{told['r']:.2f}", f"{told['sign_right']:.0%}", f"{told['overstated']:.2f}"]
+                yield _line([family, arm, str(len(own)), *figures])
+
+
+def foretold(settings: Settings) -> Iterator[Foretold]:
+    """All arms that exposures can be computed for, in clean settings."""
+    for seeds in settings.values():
+        if _faulty(seeds):
+            continue
+        for budget in seeds[0]["setting"]["budgets"]:
+            for arm in FORETOLD_ARMS:
+                found = map_arm(seeds, arm, budget)
+                if found is not None:
+                    yield found
+
+
+def _faulty(seeds: Sequence[dict[str, Any]]) -> bool:
+    setting = seeds[0]["setting"]
+    return bool(setting["noise"] or setting["unlearnable"])
+
+
+def _fault(setting: Mapping[str, Any]) -> str:
+    kinds = (("noise", "shuffled"), ("unlearnable", "unlearnable"))
+    return ", ".join(f"{setting[key]:.0%} {name}" for key, name in kinds if setting[key])
+
+
+def _budget(setting: Mapping[str, Any], budget: float) -> str:
+    unit = "t_hard" if setting["unit_name"] == "t_hard" else "epochs"
+    return f"{budget:g} {unit}"
+
+
+def _relative(each: Change | None) -> str:
+    if each is None or each.relative is None:
+        return ""
+    bounds = "" if each.seeds < LEAST_SEEDS else f" [{100 * each.low:+.0f}, {100 * each.high:+.0f}]"
+    return f"{100 * each.relative:+.1f}{bounds}"
+
+
+def _points(each: Change | None) -> str:
+    if each is None:
+        return ""
+    bounds = "" if each.seeds < LEAST_SEEDS else f" [±{100 * each.half:.1f}]"
+    return f"{100 * each.absolute:+.1f}{bounds} of {100 * each.base:.0f} %"
+
+
+def _both(each: Change | None, outcome: str) -> str:
+    if each is None:
+        return ""
+    if outcome.startswith("nats"):
+        return f"{each.base:.3g}, {_relative(each)} %"
+    return _points(each)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+# -- figure ------------------------------------------------------------------------------------------------------------
+
+
+def draw(settings: Settings, path: Path) -> None:
+    """Nats of an arm as a multiple of the original's, over the budget: a panel per family and what is known."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "when", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot
+
+    panels: dict[tuple[str, str], list[Sequence[dict[str, Any]]]] = {}
+    for (family, _), seeds in settings.items():
+        if not _faulty(seeds):
+            panels.setdefault((family, seeds[0]["setting"]["knows"]), []).append(seeds)
+    if not panels:
+        return
+    width = 3.1 * len(panels)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(max(width, 4), 3.4), sharey=True, squeeze=False)
+    shares = sorted({seeds[0]["setting"]["share"] for each in panels.values() for seeds in each})
+    colormap = pyplot.get_cmap("viridis")
+    colors = {share: colormap(k / len(shares)) for k, share in enumerate(shares)}
+    for panel, ((family, knows), each) in zip(axes[0], panels.items(), strict=True):
+        for seeds in each:
+            setting = seeds[0]["setting"]
+            for arm, style in (("hard x3", "o-"), ("random x3", "x:")):
+                points = [(b, change(seeds, arm, b, PRIMARY)) for b in setting["budgets"]]
+                known = [(b, c) for b, c in points if c is not None and c.relative is not None]
+                if known:
+                    ratios = [1 + (c.relative or 0) for _, c in known]
+                    label = f"{arm}, share {setting['share']:g}" if panel is axes[0][-1] else None
+                    color = colors[setting["share"]]
+                    panel.plot([b for b, _ in known], ratios, style, color=color, label=label, markersize=4)
+        panel.axhline(1, color="0.7", linewidth=0.8)
+        panel.set(xscale="log", yscale="log", title=f"{family}, knows {knows}")
+        panel.set_xlabel("budget / t_hard" if setting["unit_name"] == "t_hard" else "epochs")
+        panel.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("nats, multiple of the original")
+    axes[0][-1].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
