@@ -18,7 +18,7 @@ from curate.errors import InputError
 from curate.types import BoolArray, IntArray
 
 MOST_NULL_ROWS = 500
-NULL_SHARE = 0.1  # of the rows, where that is fewer
+NULL_SHARE = 0.15  # of the rows, where that is fewer
 MOST_WITHDRAWN = 0.2  # of the rows: what null rows may cost the training, with the rows that are tied to them
 # Rows tied by likeness that come to more than this share are one pattern, not copies of one row.
 MOST_TIED = 0.1
@@ -63,7 +63,7 @@ def make_halves(
     ids: (n,), different. lengths: (n,) of the completions, in any unit. completions: (n,) texts; a null row gets one
     that differs from its own. sources: (n,) labels. groups: (n,) labels of rows that must not be divided
     (`tied_groups`); None = every row by itself.
-    null_rows: how many are wanted; None = 500, but at most a tenth of the rows. Fewer are made where the rows tied to
+    null_rows: how many are wanted; None = 500, but at most 15 % of the rows. Fewer are made where the rows tied to
     them come to a fifth of all rows, and where a source has no two different completions of like length.
 
     Raises InputError for repeated ids and for arrays of other lengths.
