@@ -24,6 +24,7 @@ from benchmarks.when.settings import Setting
 from curate import Proxy, Scores, models, read
 from curate import Run as ProxyRun
 from curate.models.loading import load_model, load_tokenizer
+from curate.models.scoring import score_losses
 from curate.models.scratch import scratch_tokenizer
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
@@ -131,7 +132,7 @@ class LanguageTask:
         found = []
         order = drawn([Phase(max(at), np.ones(len(rows), np.int64))], self.setting.batch_size, seed)
         for _ in _trained(model, rows.take(order), self.setting.batch_size, self.training.proxy_rate, at):
-            found.append(models.score_losses(model, asked, precision="float32", compile=False))  # (m,)
+            found.append(score_losses(model, asked, precision="float32", compile=False))  # (m,)
         return np.stack(found, axis=1)
 
     # -- the target -------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def page(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# Reducible rows: estimated and planted wrong rows",
         "",
-        "Written by `python -m benchmarks.when.reducible`; every number is in reducible.json. True, estimated: share of "
+        "Written by `python -m benchmarks.when.reducible`; numbers are in reducible.json. True, estimated: share of "
         "wrong rows among the hard ones, the estimate with its 95 % interval. The rest: shares above the cut.",
         "",
         "| family | knows | planted | seed | hard | true | estimated | hard | easy | null | hard right | hard wrong |",
@@ -131,8 +131,8 @@ def page(runs: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"| family | runs | estimated | within {_ERROR} of the truth | truth in the interval | mean error | above the cut: "
-        "hard right, hard wrong |",
+        f"| family | runs | estimated | within {_ERROR} of the truth | truth in the interval | mean error | above the "
+        "cut: hard right, hard wrong |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_summary(name, [each for each in runs if each["family"] == name]) for name in ROWS]
