@@ -38,7 +38,7 @@ def test_runs_side_by_side_are_those_of_each_alone(task: SymbolsTask) -> None:
 def test_a_network_that_trains_learns(task: SymbolsTask) -> None:
     losses = task.proxy_losses(task.rows, task.rows, [0, 300], 0)
     assert losses[:, 0].mean() == pytest.approx(np.log(8), abs=0.1)
-    assert losses[:, 1].mean() < 0.5
+    assert losses[:, 1].mean() < 0.8
 
 
 def test_scores_are_the_losses_of_the_proxy_by_id(task: SymbolsTask) -> None:
