@@ -97,7 +97,7 @@ def units_of(blocks: Sequence[dict[str, Any]]) -> list[Unit]:
             told = [each for each in seeds if each["curves"]["hard"] and each["curves"]["easy"]]
             if nats is None or exact is None or nats.relative is None or not told:
                 continue
-            wrong = [each["reducible"]["wrong"] for each in seeds if each.get("reducible")]
+            wrong = [each["reducible"]["wrong_share"] for each in seeds if each.get("reducible")]
             wrong = [share for share in wrong if share is not None]
             steps = max(1, round(budget * setting["unit"]))
             foretold = {clock: float(np.mean([_foretold(each, steps * clock) for each in told])) for clock in CLOCKS}
