@@ -5,8 +5,9 @@
 Multi-head linear attention with rank-one keys and queries learns linear regression in its context, one eigenvector of
 the inputs' covariance after another (Zhang, Singh, Latham and Saxe, arXiv 2501.16265; arXiv 2602.00576 compares SAM
 there). Computed here: the losses of the plateaus, the learning times of gradient descent and SAM in the reduced
-equation and their entropy, SAM's first-order constant measured on the full model, and the full model over many seeds.
-Writes theory.json, theory.md and three plots to FOLDER (`pip install -e '.[dev]'` for matplotlib). One thread.
+equation and their entropy, SAM's first-order constant measured on the full model, the full model over many seeds, and
+what copies of late, early and random sequences do instead (`benchmarks.theory_data`).
+Writes theory.json, theory.md and four plots to FOLDER (`pip install -e '.[dev]'` for matplotlib). One thread.
 
 Everything is in the eigenbasis of the covariance, which costs no generality: the model may be rotated with the data.
 Time is in units of tau: gradient flow is tau dw/dt = -(1/2) dL/dw, so a descent step of size s is a time of 2 s.
@@ -127,12 +128,16 @@ def product(weights: Array) -> Array:
     return np.swapaxes(v * k, -1, -2) @ q
 
 
-def model_gradient(weights: Array, eigenvalues: Array, context: int) -> Array:
-    """dL/dweights, shape (..., H, 1 + 2 D)."""
+def through_heads(weights: Array, G: Array) -> Array:
+    """dL/dweights (..., H, 1 + 2 D), given G = dL/dA (..., D, D)."""
     v, k, q = split_heads(weights)
-    G = population_gradient(product(weights), eigenvalues, context)
     k_G, q_G = k @ G, q @ np.swapaxes(G, -1, -2)
     return np.concatenate([(k_G * q).sum(-1, keepdims=True), v * q_G, v * k_G], -1)
+
+
+def model_gradient(weights: Array, eigenvalues: Array, context: int) -> Array:
+    """dL/dweights, shape (..., H, 1 + 2 D)."""
+    return through_heads(weights, population_gradient(product(weights), eigenvalues, context))
 
 
 def sam_gradient(weights: Array, eigenvalues: Array, context: int, rho: Any) -> Array:
@@ -320,6 +325,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="of the full model (20)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     options = parser.parse_args()
+    from benchmarks.theory_data import SEQUENCES, full_lever, reduced_lever
+
     began = time.perf_counter()
     record: dict[str, Any] = {
         "command": f"python -m benchmarks.theory --seeds {options.seeds}",
@@ -335,6 +342,11 @@ def main() -> None:
         "sam": sam_checks(EIGENVALUES, CONTEXT),
         "full_model": full_model(EIGENVALUES, CONTEXT, options.seeds),
         "curves": curves(EIGENVALUES, CONTEXT),
+        "data_lever": {
+            "reduced": reduced_lever(EIGENVALUES, CONTEXT),
+            "sequences": SEQUENCES,
+            "full_model": full_lever(EIGENVALUES, CONTEXT, options.seeds, HEADS, INIT, STEP, MOST_STEPS),
+        },
     }
     options.out.mkdir(parents=True, exist_ok=True)
     from benchmarks.theory_page import draw, page

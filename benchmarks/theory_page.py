@@ -82,8 +82,57 @@ def page(record: dict[str, Any]) -> str:
         f"{_times(model['one_head_each']['slower_reduced'])} times as long.",
         "",
         "![entropy against rho](theory-entropy.svg)",
+        *_data_lever(record["data_lever"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _data_lever(part: dict[str, Any]) -> list[str]:
+    """The section about copies."""
+    lines = [
+        "",
+        "## Copies of late sequences, reduced equation",
+        "",
+        "One head per direction; copies multiply the weight of a group by k / (1 + (k - 1) h), that of the others by "
+        "1 / (1 + (k - 1) h), so that time is equal. From v = 0.2 to half of the rest point; test loss at the original "
+        "arm's last learning time. Spectrum: the eigenvalues above, each half of the directions seen in sequences "
+        "of its own. In one Gaussian no copies change the equation.",
+        "",
+        "| mixture | arm | learning times | entropy | test loss |",
+        "|---|---|---|---|---|",
+    ]
+    for kind in part["reduced"]:
+        for row in kind["arms"]:
+            times = ", ".join(f"{x:.1f}" for x in row["times"])
+            lines.append(f"| {kind['kind']} | {row['arm']} | {times} | {row['entropy']:.3f} | {row['loss']:.3f} |")
+    lines += [
+        "",
+        f"## Copies of late sequences, full model on {part['sequences']:,} sequences",
+        "",
+        "Full-batch descent from the same weights on the same sequences; test loss over the mixture as it is, exact, at "
+        "the original arm's last learning time (equal steps) and at half of that. Mean changes, with "
+        "standard errors; times are medians.",
+    ]
+    for kind in part["full_model"]:
+        seeds = max(row["seeds"] for row in kind["arms"])
+        original = kind["arms"][0]
+        lines += [
+            "",
+            f"**{kind['kind']}**: {kind['what']}. Original, {seeds} seeds: entropy {original['entropy']:.3f}, test loss "
+            f"{original['loss']:.4f}.",
+            "",
+            "| arm | learning times | entropy | higher in | test loss | lower in | at half |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in kind["arms"]:
+            times = ", ".join(f"{x:.0f}" for x in row["times"])
+            change = f"{row['change']:+.3f} ({row['change_error'] or 0:.3f})"
+            loss = f"{row['loss_change']:+.1%} ({row['loss_change_error'] or 0:.1%})"
+            lines.append(
+                f"| {row['arm']} | {times} | {change} | {row['higher']} of {row['seeds']} | {loss} "
+                f"| {row['loss_lower']} | {row['loss_change_at_half']:+.1%} |"
+            )
+    return [*lines, "", "![entropy against test loss](theory-data.svg)"]
 
 
 def _times(values: list[float]) -> str:
@@ -91,7 +140,7 @@ def _times(values: list[float]) -> str:
 
 
 def draw(record: dict[str, Any], folder: Path) -> None:
-    """The three plots as SVG."""
+    """The four plots as SVG."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -132,3 +181,18 @@ def draw(record: dict[str, Any], folder: Path) -> None:
     first = np.array(part["table"][0]["entropy"])
     axes.plot(part["rhos"], first - first[0], "o-", color="tab:orange", label="reduced equation (0.2, to half)")
     save("entropy", axes, xlabel="rho", ylabel="change of entropy / nat")
+
+    _, axes = pyplot.subplots(figsize=(6.4, 4.0))
+    axes.axhline(0, color="0.75", linewidth=0.9)
+    axes.axvline(0, color="0.75", linewidth=0.9)
+    for color, kind in enumerate(record["data_lever"]["full_model"]):
+        rows = {row["arm"]: row for row in kind["arms"]}
+        families = {"late": ["late x2", "late x3", "late x5"], "SAM": ["SAM 0.05", "SAM 0.1", "SAM 0.2"]}
+        families |= {"early": ["early x3"], "random": ["random x3"]}
+        for (name, arms), mark in zip(families.items(), "osvx", strict=True):
+            points = [(rows[arm]["change"], 100 * rows[arm]["loss_change"]) for arm in arms]
+            shown = kind["kind"] if name == "late" else f"{name} (same colors)" if color == 0 else ""
+            axes.plot(
+                *zip(*points, strict=True), f"{mark}-", color=f"C{color}", markersize=5, linewidth=0.8, label=shown
+            )
+    save("data", axes, xlabel="change of entropy / nat", ylabel="change of test loss at equal steps / %")
