@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
 from benchmarks.when.settings import ARMS, Knows, Setting
 
@@ -26,23 +27,34 @@ SYMBOLS_T_HARD: Mapping[Knows, Mapping[float, int]] = {
 }
 
 
+# The same of the family text, whose models know the frequent skills; of pilot seed 100.
+TEXT_T_HARD: Mapping[Knows, Mapping[float, int]] = {"frequent": {0.05: 40, 0.1: 24, 0.2: 16, 0.4: 14}}
+
+
 def skills_settings(
-    family: str, t_hard: Mapping[Knows, Mapping[float, int]], rows: int, batch_size: int, budgets: tuple[float, ...]
+    family: str,
+    t_hard: Mapping[Knows, Mapping[float, int]],
+    rows: int,
+    batch_size: int,
+    budgets: tuple[float, ...],
+    proxy: Literal["same", "small"],
 ) -> list[Setting]:
-    """Clean settings first. budgets: of the clean ones, in t_hard; faults are at 1 and 2."""
+    """Clean settings first. budgets: of the clean ones, in t_hard; faults are at the last two."""
 
     def setting(knows: Knows, share: float, arms: tuple[str, ...], at: tuple[float, ...], **faults: float) -> Setting:
         unit = t_hard[knows][share]
-        return Setting(family, knows, share, rows, batch_size, unit, "t_hard", at, arms, **faults)
+        about: tuple[Any, ...] = (family, knows, share, rows, batch_size, unit, "t_hard", at, arms)
+        return Setting(*about, proxy=proxy, **faults)
 
     clean = [
         setting(knows, share, ALL if share == MAIN_SHARE else PLAIN, budgets) for knows in t_hard for share in SHARES
     ]
-    faulty = [setting(knows, MAIN_SHARE, NOISY, (1, 2), **fault) for fault in FAULTS for knows in t_hard]
+    faulty = [setting(knows, MAIN_SHARE, NOISY, budgets[-2:], **fault) for fault in FAULTS for knows in t_hard]
     return clean + faulty
 
 
-SYMBOLS_SETTINGS = skills_settings("symbols", SYMBOLS_T_HARD, 8_000, 64, (0.25, 0.5, 1, 2))
+SYMBOLS_SETTINGS = skills_settings("symbols", SYMBOLS_T_HARD, 8_000, 64, (0.25, 0.5, 1, 2), "small")
+TEXT_SETTINGS = skills_settings("text", TEXT_T_HARD, 4_000, 32, (1, 2, 4), "same")
 SYMBOLS_QUICK = [
     replace(setting, rows=1_000, unit=60, budgets=(1, 2), arms=("original", "hard x3", "random x3"))
     for setting in SYMBOLS_SETTINGS

@@ -24,7 +24,8 @@ def collect(out: Path, records: Path) -> None:
             block["arms"] = {run.pop("arm"): run for run in sorted(done, key=lambda run: run["arm"])}
             blocks[_key(block)] = block
         lines = [json.dumps(_flat(blocks[key]), separators=(",", ":")) for key in sorted(blocks)]
-        publish_file(place, "\n".join(lines) + "\n")
+        if lines:
+            publish_file(place, "\n".join(lines) + "\n")
 
 
 def restore(records: Path, out: Path) -> None:
