@@ -18,7 +18,7 @@ from curate.component import call_hook, describe, fingerprint
 from curate.console.progress import Progress
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
-from curate.data.writers import write_parquet_shards
+from curate.data.writers import write_parquet_shards, written_tables
 from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
@@ -197,9 +197,7 @@ class Curated:
         }
 
     def _write_rows(self, folder: Path) -> None:
-        tables = [self.loaded.examples.table]
-        if self.new_rows is not None:
-            tables.append(self.new_rows)
+        tables = written_tables(self.loaded, self.new_rows)
         write_parquet_shards(tables, self.positions, self.columns(), folder)
 
     def _write_tables(self, folder: Path) -> None:
@@ -241,6 +239,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     loaded = loaded.as_read or loaded  # rows that turned out unusable are decided by the rest
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
+    decided_by += [loaded.nested] if loaded.nested != "json" else []
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
     generators = [getattr(augmenter, "generator", None) for augmenter in pipeline.augmenters]
     decided_by += [each.identity() if isinstance(each, Generator) else None for each in generators]

@@ -17,7 +17,7 @@ from curate.component import fingerprint
 from curate.curated import data_record
 from curate.data.invalid_rows import rejected_table
 from curate.data.readers import Loaded, read
-from curate.data.writers import hand_back, write_parquet_shards
+from curate.data.writers import hand_back, write_parquet_shards, written_tables
 from curate.errors import DataWarning, InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weights import RunWeights, run_weights, spread
@@ -121,7 +121,8 @@ class Weighed:
         examples = self.loaded.examples
         given = [[run.weights, run.times] for run in self.runs]
         rows = [examples.fingerprint(), examples.table_fingerprint(), self.loaded.rejected]
-        return fingerprint([*rows, given, self.normalize])
+        form = [self.loaded.nested] if self.loaded.nested != "json" else []
+        return fingerprint([*rows, given, self.normalize, *form])
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -202,7 +203,7 @@ class Weighed:
         return directory
 
     def _write_rows(self, folder: Path) -> None:
-        write_parquet_shards([self.loaded.examples.table], np.arange(len(self)), self.columns(), folder)
+        write_parquet_shards(written_tables(self.loaded), np.arange(len(self)), self.columns(), folder)
 
     def _write_tables(self, folder: Path) -> None:
         drawn = np.sum([run.drawn for run in self.runs], axis=0, dtype=np.int32)

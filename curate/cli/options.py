@@ -11,7 +11,7 @@ from curate.errors import InputError
 from curate.storage.cache import default_cache
 from curate.storage.places import check_cache, check_place, local_path
 
-READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row")
+READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row", "encoding", "delimiter", "nested")
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,14 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
     group.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
     group.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    group.add_argument("--encoding", metavar="NAME", help="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
+    group.add_argument("--delimiter", metavar="CHARACTER", help="between the cells of a CSV file (found)")
+    group.add_argument(
+        "--nested",
+        choices=("json", "text"),
+        default="json",
+        help="how a result has columns of JSON: as datasets.Json, or as JSON text for datasets before 4.7 (json)",
+    )
     group.add_argument(
         "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
     )

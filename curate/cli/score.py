@@ -43,12 +43,15 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     return {"scores": str(options.out), "rows": len(scores), "valid": valid}
 
 
+_DEFAULTS = (("recipe", "quick"), ("on_bad_row", "error"), ("nested", "json"))
+
+
 def _next_command(options: argparse.Namespace) -> str:
     """The `curate run` that reads the same rows and takes these scores."""
     words = ["curate", "run", options.data]
     for name in ("recipe", "proxy", "seed", *READING):
         value = getattr(options, name)
-        if value is not None and (name, value) not in (("recipe", "quick"), ("on_bad_row", "error")):
+        if value is not None and (name, value) not in _DEFAULTS:
             words.append(f"--{name.replace('_', '-')}={value}")
     words += [f"--evaluation={each}" for each in options.evaluation or ()]
     words += [f"--set={setting}" for setting in options.set]

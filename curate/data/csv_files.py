@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Sequence
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,9 @@ from curate.data.wording import first_line
 from curate.errors import InputError
 
 _LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time
+_SAMPLE, _SAMPLE_ROWS = 1 << 16, 100  # bytes and rows that tell the delimiter
+_DIVIDERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATOR = re.compile(r'"?sep=([!#-~\t ])"?\r?\n')
 _BOOLEANS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _INTEGER = r"-?(0|[1-9][0-9]*)"
 _NUMBER = r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|-?inf"
@@ -23,20 +29,26 @@ _LIKE_A_NUMBER = r"\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[-+]?inf(i
 
 
 def read_csv(
-    files: Iterable[tuple[Path, pa.Buffer, str]], text_columns: Sequence[str]
+    files: Iterable[tuple[Path, pa.Buffer, str]], text_columns: Sequence[str], delimiter: str | None = None
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
     """Rows below a header, and (column, line) for every column that is text though it looks like something else.
 
-    files: the path, the content (UTF-8) and the delimiter of each. text_columns: columns of text beside those that go
-    by a known name.
+    files: the path, the content (UTF-8) and the usual delimiter of each. text_columns: columns of text beside those
+    that go by a known name. delimiter: of all files; without it each is divided by the usual one or, where that makes
+    no columns of its rows, by a semicolon, tab, bar or comma that does; ("", line) says so.
     A column is integers, floating-point numbers or booleans if all cells of all files are that, spelled as they would
     be written again (no leading zeros or plus signs, no spaces); an empty cell is null then. All others are text, with
     the characters of the file. Raises InputError naming the line at fault.
     """
-    tables = [_texts(*file) for file in files]
+    tables, found = [], set()
+    for path, data, usual in files:
+        data, own = _divided(data, delimiter, usual)
+        tables.append(_texts(path, data, own))
+        found |= {own} - {usual, delimiter}
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
     known = {name.casefold() for name in [*known_names(), *text_columns]}
-    columns, notes = [], []
+    columns = []
+    notes = [("", f"columns are divided by {_DIVIDERS.get(own, own)}") for own in sorted(found)]
     for name, cells in zip(table.column_names, table.columns, strict=True):
         column, note = (cells, None) if name.casefold() in known else _typed(cells)
         columns.append(column)
@@ -67,18 +79,46 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
         except pa.ArrowInvalid as again:
             numbered = again
         raise InputError(f"{path}: {first_line(numbered)}; quote cells that hold commas or line breaks") from error
-    _check_end(path, data, table)
+    _check_end(path, data, table, delimiter.encode())
     return table
 
 
-def _check_end(path: Path, data: pa.Buffer, table: pa.Table) -> None:
+def _divided(data: pa.Buffer, delimiter: str | None, usual: str) -> tuple[pa.Buffer, str]:
+    """The rows of a file and the character that divides their cells.
+
+    A first line `sep=;`, which spreadsheets write and understand, is not one of the rows.
+    """
+    head = data.slice(0, min(_SAMPLE, data.size)).to_pybytes().decode(errors="ignore")
+    named = _SEPARATOR.match(head)
+    if named:
+        return data.slice(len(named[0].encode())), delimiter or named[1]
+    if delimiter is not None:
+        return data, delimiter
+    widths = {each: _widths(head, each) for each in (usual, *(each for each in _DIVIDERS if each != usual))}
+    # The first that divides all rows alike; among others than the usual one, that of most columns.
+    alike = [each for each in widths if len(set(widths[each])) == 1 and widths[each][0] > 1]
+    if usual in alike or not alike:
+        return data, usual
+    return data, max(alike, key=lambda each: widths[each][0])
+
+
+def _widths(head: str, delimiter: str) -> list[int]:
+    """Cells of each row of the beginning of a file, but for the last, which may be cut off."""
+    try:
+        rows = list(islice(filter(None, csv.reader(StringIO(head, newline=""), delimiter=delimiter)), _SAMPLE_ROWS))
+    except csv.Error:
+        return []
+    return [len(row) for row in (rows if len(rows) < 2 else rows[:-1])]
+
+
+def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -> None:
     """Raise InputError where the last cell begins with a quote that nothing closes: its rest is missing then."""
     if not len(table):
         return
     cell = b'"' + table.column(table.num_columns - 1)[-1].as_py().encode().replace(b'"', b'""')
     end = data.slice(max(0, data.size - len(cell) - 1)).to_pybytes()
     odd = np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')) % 2
-    if odd and end[1:] == cell and end[:1] in (b",", b"\t", b"\n", b"\r"):
+    if odd and end[1:] == cell and end[:1] in (delimiter, b"\n", b"\r"):
         raise InputError(
             f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "
             "or write it again"

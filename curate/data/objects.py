@@ -32,7 +32,7 @@ def from_pandas(frame: Any) -> tuple[pa.Table, list[tuple[str, str]]]:
         if values.dtype == object:
             # Arrow would give every object the keys of all others, and round integers.
             try:
-                column, lines = column_of(name, [_plain(name, value) for value in values.tolist()])
+                column, lines = column_of(name, [plain_value(name, value) for value in values.tolist()])
             except RecursionError:
                 raise InputError(f"column {name!r} nests too deep; flatten it") from None
             notes += [(name, line) for line in lines]
@@ -55,20 +55,25 @@ def _of_dtype(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
             ) from error
 
 
-def _plain(name: str, value: Any) -> Any:
-    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None."""
+def plain_value(name: str, value: Any, nan: float | None = None) -> Any:
+    """A cell of a column of objects as JSON would give it, so far as it has a counterpart there; missing is None.
+
+    nan: what a floating-point number that is none counts as.
+    """
     if isinstance(value, str | bool | int | None):
         return value
     if isinstance(value, dict):
         if any(not isinstance(key, str) for key in value):
             raise InputError(f"column {name!r} holds a dict with keys that are not strings; make them strings")
-        return {key: _plain(name, each) for key, each in value.items()}
+        return {key: plain_value(name, each, nan) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(name, each) for each in value]
+        return [plain_value(name, each, nan) for each in value]
     if isinstance(value, set | frozenset):
         raise InputError(f"column {name!r} holds a set, whose items have no order; make it a list")
     if type(value).__module__ == "numpy":
-        return _plain(name, value.tolist())
+        return plain_value(name, value.tolist(), nan)
+    if type(value) is float and value != value:
+        return nan
     return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value
 
 

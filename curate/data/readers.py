@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,9 @@ from curate.data.columns import (
     recognize,
 )
 from curate.data.examples import Examples, example_ids
+from curate.data.files import TextOptions
 from curate.data.invalid_rows import without_bad_rows
+from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, plain_text, with_json_opened
 from curate.data.json_values import holds_json, is_json
 from curate.data.row_store import rows_of
@@ -33,8 +35,10 @@ from curate.errors import DataWarning, ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
 
+Nested = Literal["json", "text"]
+
 # Arguments of `read` as messages call them.
-_OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row)\b")
+_OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
 _CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
 
 
@@ -47,7 +51,8 @@ class Loaded:
     rows: (n,) int64 position of each example in the input as read. kind, original, split: what came in, the object
     itself (None for files and the hub) and the name of its split that was read, so that the result can be handed back
     in kind. on_bad_row: what is to become of rows that turn out unusable later. as_read: what `read` had returned,
-    where such rows are left out.
+    where such rows are left out. nested: whether columns of JSON leave as such or as JSON text. as_came: (rows_read,)
+    cells of every column of text that holds conversations, which are lists of messages in the examples.
     """
 
     examples: Examples
@@ -61,6 +66,8 @@ class Loaded:
     split: str | None = None
     on_bad_row: Literal["error", "drop"] = "error"
     as_read: Loaded | None = None
+    nested: Nested = "json"
+    as_came: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
 
 def read(
@@ -74,14 +81,18 @@ def read(
     on_bad_row: Literal["error", "drop"] = "error",
     split: str | None = None,
     config: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    nested: Nested = "json",
     allow_curated: bool = False,
 ) -> Loaded:
     """The rows of `data` as Examples.
 
-    data: path of a Parquet, JSON Lines, JSON, CSV or Arrow file, or of a folder of them (also one written by
-        `datasets.save_to_disk` or by curation), a Hugging Face dataset id, a pandas.DataFrame, pyarrow.Table,
-        datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`). Values are read exactly: a
-        column that no type holds, or that `load_dataset` would change, is text or JSON, and a note says so.
+    data: path of a Parquet, JSON Lines, JSON, CSV, Arrow or text file, or of a folder of them (also one written by
+        `datasets.save_to_disk` or by curation), a glob of such files, a Hugging Face dataset id, a pandas.DataFrame,
+        pyarrow.Table, datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`), anything with
+        `__arrow_c_stream__`, a list of dicts or a dict of lists. Values are read exactly: a column that no type holds,
+        or that `load_dataset` would change, is text or JSON, and a note says so.
     columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognize`.
     where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
         fulfills every != and no =.
@@ -89,6 +100,9 @@ def read(
     on_bad_row: whether an unusable row is an error or is left out and recorded.
     split, config: of a hub dataset or a folder, as `load_dataset` resolves them; split also of a DatasetDict. Where
         they are not named: the default config, else the first; train, the only split, or the first named train_...
+    encoding: of JSON, CSV and text files that are neither UTF-8 nor begin with a byte order mark, as Python names it.
+    delimiter: one character between the cells of CSV files; None = found.
+    nested: columns of JSON are written as such (arrow.json, which `datasets` has since 4.7), or as JSON "text".
     allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
     Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
     numbered from 0 in the input as read.
@@ -98,7 +112,9 @@ def read(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; give a number of rows of at least 1")
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
-    source = open_data(data, roles, split, config)
+    if nested not in ("json", "text"):
+        raise InputError(f"nested is {nested!r}; choose json or text")
+    source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
     table = source.table
     _check_columns(table, source.description, allow_curated)
     if allow_curated and "example_id" in table.column_names:
@@ -108,16 +124,19 @@ def read(
         rows = _matching(table, where, source.description)
         kept = rows_of(table, rows)
     _warn_of_splits(kept, where)
-    shape, found = recognize(kept.schema, roles, shape) if source.plain else _recognized(kept, roles, shape)
+    kept, came = with_conversations_opened(kept)
+    plain = source.plain and not came
+    shape, found = recognize(kept.schema, roles, shape) if plain else _recognized(kept, roles, shape)
+    kept, came = _only_content(kept, came, {found[role] for role in content_roles(shape, found)})
     notes = [source.note] if source.note else []
     notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
     odd: dict[str, dict[int, str]] = {}
     said = source.column_notes
-    if not source.plain:
+    if not plain:
         kept, odd, said = with_json_opened(kept, rows, [found[role] for role in content_roles(shape, found)], said)
     notes += [line for _, line in said]
     rejected: list[dict[str, Any]] = []
-    if not (source.plain and _all_usable(kept, shape, found)):
+    if not (plain and _all_usable(kept, shape, found)):
         kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
@@ -138,6 +157,8 @@ def read(
         source.original,
         source.split,
         on_bad_row,
+        nested=nested,
+        as_came={name: table[name] for name in came},
     )
 
 
@@ -170,6 +191,16 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
             )
         del found[role]
     return shape, found
+
+
+def _only_content(
+    table: pa.Table, came: Mapping[str, pa.ChunkedArray], content: set[str]
+) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """The table with those columns of conversations as they came that no model reads, and the others as they came."""
+    for name in came.keys() - content:
+        k = table.column_names.index(name)
+        table = table.set_column(k, table.schema.field(k).with_type(came[name].type), came[name])
+    return table, {name: column for name, column in came.items() if name in content}
 
 
 def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sys
@@ -13,25 +14,16 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.data.column_types import check_buffers, conformed
-from curate.data.csv_files import read_csv
-from curate.data.joining import joined
-from curate.data.json_files import read_json
+from curate.data.files import SUFFIXES, TextOptions, format_of, read_files, suffix_of
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
 from curate.data.repositories import split_files
-from curate.data.wording import first_line, nearest_path
+from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
+from curate.data.wording import listed, nearest_path
 from curate.errors import InputError
 from curate.storage.places import expanded
 
-Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict"]
+Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FORMATS = {
-    "parquet": (".parquet", ".pq"),
-    "json": (".jsonl", ".ndjson", ".json"),
-    "csv": (".csv", ".tsv"),
-    "arrow": (".arrow", ".feather", ".ipc"),
-}
-_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
-_COMPRESSED = (".gz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True)
@@ -54,12 +46,15 @@ class Opened:
     plain: bool = False
 
 
-def open_data(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
+def open_data(
+    data: Any, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions | None = None
+) -> Opened:
     """All rows of `data`, see `curate.data.readers.read`, in columns that the result can hold.
 
     roles: columns of CSV named here are text.
     """
-    opened = _open(data, roles, split, config)
+    text = text or TextOptions()
+    opened = _open(data, roles, split, config, text)
     if _is_plain(opened.table):
         return replace(opened, plain=True)
     check_buffers(opened.table, opened.description)
@@ -93,9 +88,10 @@ def _is_plain_type(kind: pa.DataType, levels: int = 8) -> bool:
     )
 
 
-def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
+def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
     if isinstance(data, str | Path):
-        return _open_name(data, roles, split, config)
+        return _open_name(data, roles, split, config, text)
+    text.check_of_use("data in memory")
     if config is not None:
         raise InputError(f"config={config} is for folders and hub datasets; leave it out")
     # Whoever passes such an object has imported its library; nobody else should wait for the import.
@@ -112,17 +108,32 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
         return Opened(table, "pandas.DataFrame", "pandas", data, column_notes=notes)
     if datasets is not None and isinstance(data, datasets.Dataset):
         return Opened(from_dataset(data), "datasets.Dataset", "dataset", data)
+    if hands_out_arrow(data):
+        return Opened(
+            from_arrow(data), f"{type(data).__module__.partition('.')[0]}.{type(data).__qualname__}", "table", data
+        )
+    if isinstance(data, Mapping):
+        table, notes = from_columns(data)
+        return Opened(table, "dict of columns", "columns", data, column_notes=notes)
+    if isinstance(data, list | tuple):
+        table, notes = from_rows(data)
+        return Opened(table, "list of rows", "rows", data, column_notes=notes)
     raise InputError(
         f"data is a {type(data).__module__}.{type(data).__qualname__}; give a path, a hub id, a pandas.DataFrame, a "
-        "pyarrow.Table, a datasets.Dataset or a DatasetDict"
+        "pyarrow.Table, a datasets.Dataset or DatasetDict, anything with __arrow_c_stream__, a list of dicts (such as "
+        "list(data) of an iterable of rows) or a dict of lists"
     )
 
 
-def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None) -> Opened:
+def _open_name(
+    data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
+) -> Opened:
     name, path = str(data), Path(data)
     # What is there by this very name needs neither to be expanded nor to be explained.
     if name.startswith("~") or not name.strip() or not os.path.exists(path):
         path = expanded(data)
+    if not path.exists() and glob.has_magic(str(path)):
+        return _open_glob(path, roles, split, config, text)
     if not path.exists():
         if isinstance(data, Path) or _looks_like_path(name):
             raise InputError(f"{name} does not exist{nearest_path(path)}")
@@ -134,7 +145,7 @@ def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, co
         table, split, note = from_disk(path, split)
         return Opened(table, str(path), "file", split=split, note=note)
     if path.is_dir():
-        found = split_files(path, _SUFFIXES, _format, config, split)
+        found = split_files(path, SUFFIXES, format_of, config, split)
         files, split, note = found.files, found.split, found.note
     elif config is not None:
         raise InputError(f"config={config} is for folders and hub datasets, but {name} is a file; leave it out")
@@ -142,113 +153,37 @@ def _open_name(data: str | Path, roles: Mapping[str, str], split: str | None, co
         raise InputError(f"split={split} is for folders and hub datasets; choose rows with --where split={split}")
     else:
         files, note = [path], None
-    table, notes = read_files(files, list(roles.values()))
+    table, notes = read_files(files, list(roles.values()), text)
     return Opened(table, name, "file", split=split, note=note, column_notes=notes)
+
+
+def _open_glob(
+    pattern: Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
+) -> Opened:
+    """The rows of all data files whose path matches, sorted by path."""
+    for name, value in (("config", config), ("split", split)):
+        if value is not None:
+            raise InputError(
+                f"{name}={value} is for folders and hub datasets; leave it out: {pattern} says which files"
+            )
+    matching = sorted(Path(each) for each in glob.glob(str(pattern), recursive=True) if os.path.isfile(each))
+    files = [path for path in matching if format_of(path)]
+    if not files:
+        found = f"only files that are no data, such as {matching[0]}" if matching else "no file"
+        raise InputError(f"{pattern} matches {found}; check the pattern (data files end in {', '.join(SUFFIXES)})")
+    formats = sorted({format_of(path) for path in files})
+    if len(formats) > 1:
+        raise InputError(f"{pattern} matches {' and '.join(formats)} files; give a pattern for files of one format")
+    table, notes = read_files(files, list(roles.values()), text)
+    note = f"{len(files):,} files: {listed([path.name for path in files])}"
+    return Opened(table, str(pattern), "file", note=note, column_notes=notes)
 
 
 def _looks_like_path(name: str) -> bool:
     path = Path(name)
     return (
         name.startswith((".", "~", os.sep))
-        or _suffix(path) in _SUFFIXES
+        or suffix_of(path) in SUFFIXES
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )
-
-
-# --- local files -----------------------------------------------------------------------------------------------
-
-
-def _suffix(path: Path) -> str:
-    """The suffix that tells the format, compression aside: `.jsonl` of `x.jsonl.gz`."""
-    name = path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path
-    return name.suffix.lower()
-
-
-def _format(path: Path) -> str:
-    return next((name for name, suffixes in _FORMATS.items() if _suffix(path) in suffixes), "")
-
-
-def read_files(paths: Sequence[Path], text_columns: Sequence[str]) -> tuple[pa.Table, Sequence[tuple[str, str]]]:
-    """All rows of files of one format, in order, and what to say of columns, as in `Opened`.
-
-    text_columns: further columns of CSV that hold text.
-    Raises InputError naming the file (and the line, where there is one) that cannot be read, or the column whose type
-    changes between files.
-    """
-    for path in paths:
-        if not _format(path):
-            raise InputError(f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(_SUFFIXES)}")
-    match _format(paths[0]):
-        case "json":
-            return read_json([(path, _file_bytes(path)) for path in paths])
-        case "csv":
-            # opened one by one, since of each only the cells are kept.
-            opened = ((path, _file_bytes(path), "\t" if _suffix(path) == ".tsv" else ",") for path in paths)
-            return read_csv(opened, text_columns)
-        case "parquet":
-            tables = [_parquet(path) for path in paths]
-        case _:
-            tables = [_arrow(path) for path in paths]
-    return (tables[0] if len(tables) == 1 else joined(tables, paths)), ()
-
-
-def _parquet(path: Path) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            try:
-                return file.read()
-            except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
-                return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        _raise_denied(path, error)
-        raise InputError(
-            f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
-        ) from error
-
-
-def _arrow(path: Path) -> pa.Table:
-    try:
-        source = pa.memory_map(str(path))
-        try:
-            return pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid:
-            source.seek(0)
-            return pa.ipc.open_stream(source).read_all()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        _raise_denied(path, error)
-        raise InputError(
-            f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
-        ) from error
-
-
-def _file_bytes(path: Path) -> pa.Buffer:
-    """Content of a text file, decompressed, checked to be UTF-8 and without a byte order mark."""
-    try:
-        if path.suffix.lower() in _COMPRESSED:
-            with pa.input_stream(str(path), compression="detect") as stream:
-                data = stream.read_buffer()
-        else:
-            data = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
-    except (pa.ArrowException, OSError) as error:
-        _raise_denied(path, error)
-        raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
-    offsets = pa.array([0, data.size], pa.int64()).buffers()[1]
-    try:
-        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, data]).validate(full=True)
-    except pa.ArrowInvalid:
-        raw = data.to_pybytes()
-        try:
-            raw.decode()
-        except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            raise InputError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from error
-    return data.slice(3) if data.size >= 3 and data.slice(0, 3).to_pybytes() == b"\xef\xbb\xbf" else data
-
-
-def _raise_denied(path: Path, error: Exception) -> None:
-    """Raise InputError for a PermissionError: pyarrow's own errors are OSErrors too, but mean a damaged file."""
-    if isinstance(error, PermissionError):
-        raise InputError(f"{path} cannot be read: permission denied; change its mode") from error

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.data.json_as_text import as_text, json_columns
 from curate.data.readers import Loaded
-from curate.data.row_store import row_store
+from curate.data.row_store import row_store, rows_of
 from curate.data.wording import type_name
 from curate.errors import InputError
 from curate.storage.atomic import disk_errors, sync
@@ -86,6 +87,21 @@ def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
                 f"column {field.name!r} of the new rows holds {type_name(kind)}, not {type_name(field.type)}"
             ) from error
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
+
+
+def written_tables(loaded: Loaded, new_rows: pa.Table | None = None) -> list[pa.Table]:
+    """The rows read, and new rows, as they are written: conversations that came as text are that text again.
+
+    With `nested` "text" so are columns of JSON, in both.
+    """
+    table = loaded.examples.table
+    for name, column in loaded.as_came.items():
+        k = table.column_names.index(name)
+        cells = rows_of(pa.table({name: column}), loaded.rows)[name]
+        table = table.set_column(k, table.schema.field(k).with_type(column.type), cells)
+    texts = json_columns(table) if loaded.nested == "text" else []
+    new = [] if new_rows is None else [as_text(new_rows, [*texts, *loaded.as_came])]
+    return [as_text(table, texts), *new]
 
 
 def assemble(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> pa.Table:
@@ -166,13 +182,16 @@ def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table 
 
     DataFrame: dtypes and index kept, a copy has the label of its row. New rows continue an index of integers after
     its largest label and have missing labels in any other index; a column that they lack takes the nearest dtype that
-    can be missing. Arrow table: types kept. Dataset: features kept. DatasetDict: the split that was read
-    is replaced, the others are the same objects. Files and hub ids give a Dataset.
+    can be missing. Arrow table, and anything that handed out Arrow: an Arrow table, types kept. Dataset: features
+    kept. DatasetDict: the split that was read is replaced, the others are the same objects. A list of dicts, or a dict
+    of lists: one of the same values. Files and hub ids give a Dataset.
     """
     index = np.asarray(index, np.int64)
     if loaded.kind == "pandas":
         return _as_frame(loaded, index, extra, new_rows)
-    table = assemble([loaded.examples.table, *([] if new_rows is None else [new_rows])], index, extra)
+    if loaded.kind in ("rows", "columns"):
+        return _as_values(loaded, index, extra, new_rows)
+    table = assemble(written_tables(loaded, new_rows), index, extra)
     if loaded.kind == "table":
         return table
     import datasets
@@ -181,6 +200,24 @@ def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table 
     if loaded.kind == "dataset_dict":
         return datasets.DatasetDict({**loaded.original, str(loaded.split): dataset})
     return dataset
+
+
+def _as_values(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
+    """The output as a list of dicts or a dict of lists, with the very values that came in."""
+    _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
+    old, positions = loaded.original, loaded.rows.tolist()
+    if loaded.kind == "columns":
+        names = list(old)
+        rows = [{name: old[name][row] for name in names} for row in positions]
+    else:
+        rows = [dict(old[row]) for row in positions]
+    if new_rows is not None and new_rows.num_rows:
+        rows += new_rows.to_pylist()
+    added = extra.to_pylist()
+    result = [{**rows[row], **each} for row, each in zip(index.tolist(), added, strict=True)]
+    if loaded.kind == "rows":
+        return result
+    return {name: [row.get(name) for row in result] for name in [*names, *extra.column_names]}
 
 
 def _as_frame(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from curate.console.progress import Progress
 from curate.curated import Curated, inputs_fingerprint, recipe_text
 from curate.data.readers import Loaded, read
-from curate.data.writers import write_parquet_shards
+from curate.data.writers import write_parquet_shards, written_tables
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import join_scores
 from curate.errors import InputError
@@ -251,7 +251,7 @@ def _about(name: str, copied: IntArray, split: Split) -> dict[str, Any]:
 
 def _write(mixture: Mixture, folder: Path) -> None:
     columns, new = mixture.columns(), mixture.new_rows
-    tables = [mixture.loaded.examples.table] + ([] if new is None else [new])
+    tables = written_tables(mixture.loaded, new)
 
     with publishing(folder / "data") as place:
         write_parquet_shards(tables, mixture.positions, columns, place)

@@ -28,7 +28,7 @@ from tests.fixtures.tables import ROWS, TABLE, fails, write
         ("a.parquet", b"PAR1 nonsense PAR1", "a.parquet is not a readable Parquet file"),
         ("a.arrow", b"nonsense", "a.arrow is not a readable Arrow file"),
         ("a.jsonl.gz", b"nonsense", "a.jsonl.gz cannot be read"),
-        ("a.txt", b"x", "unknown format '.txt'; data files end in .parquet"),
+        ("a.docx", b"x", "unknown format '.docx'; data files end in .parquet"),
     ],
 )
 def test_unreadable_files_name_the_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
 
 
 def test_objects_of_unknown_types() -> None:
-    fails("data is a builtins.list; give a path", ROWS)
+    fails("data is a builtins.set; give a path", {1})
     fails("split=x is for datasets of several splits", TABLE, split="x")
     pair = datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)})
     fails("has the splits a, b and none is train; choose one with split=NAME", pair)

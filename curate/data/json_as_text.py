@@ -1,0 +1,139 @@
+"""Columns of JSON as JSON text, for readers that lack the type, and conversations that come as such text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.columns import KEYS, is_text
+from curate.data.json_columns import with_json_as
+from curate.data.json_text import dumps, loads
+from curate.data.json_values import JSON, holds_json, is_json
+
+_FEATURES = b"huggingface"  # key of a schema's metadata under which `datasets` describes columns
+_LOOKED_AT = 64  # cells that tell whether a column of text may be one of conversations
+
+
+def json_columns(table: pa.Table) -> list[str]:
+    """Names of the columns that hold JSON, at whatever depth."""
+    return [field.name for field in table.schema if holds_json(field.type)]
+
+
+def as_text(table: pa.Table, names: Collection[str]) -> pa.Table:
+    """The table with the named columns as text: each cell the JSON text of its value, null where the cell is null.
+
+    What stands as JSON in a cell keeps its characters. A column that also holds what JSON has not, such as points in
+    time, keeps its type, and only the JSON inside of it becomes text.
+    """
+    for k, field in enumerate(table.schema):
+        if field.name not in names or is_text(field.type):
+            continue
+        if _is_written(field.type):
+            chunks = [pa.array(json_texts(chunk), pa.large_string()) for chunk in table.column(k).chunks]
+            column = pa.chunked_array(chunks, pa.large_string())
+        else:
+            column = table.column(k).cast(with_json_as(field.type, pa.string()))
+        features = _without_feature(table.schema.metadata, field.name)
+        table = table.set_column(k, field.with_type(column.type), column).replace_schema_metadata(features)
+    return table
+
+
+def _without_feature(metadata: dict[bytes, bytes] | None, name: str) -> dict[bytes, bytes] | None:
+    """A schema's metadata, in which `datasets` is told to take the column for the text that it is."""
+    try:
+        info = json.loads((metadata or {})[_FEATURES])
+        info["info"]["features"][name] = {"dtype": "large_string", "_type": "Value"}
+    except (ValueError, TypeError, KeyError):
+        return metadata
+    return {**(metadata or {}), _FEATURES: json.dumps(info).encode()}
+
+
+def _is_written(kind: pa.DataType) -> bool:
+    """Whether JSON has values for all of a type."""
+    if is_json(kind) or is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return True
+    nested = pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if nested:
+        return all(_is_written(kind.field(k).type) for k in range(kind.num_fields))
+    return bool(pa.types.is_floating(kind))
+
+
+def json_texts(array: pa.Array) -> list[str | None]:
+    """The JSON text of each of n values; None for null."""
+    kind, present = array.type, array.is_valid().to_pylist()
+    if is_json(kind):
+        return [None if text == "null" else text for text in array.cast(pa.large_string()).to_pylist()]
+    if pa.types.is_struct(kind):
+        keys = [dumps(field.name) for field in kind]
+        parts = [map(_or_null, json_texts(part)) for part in array.flatten()]
+        members = zip(*parts, strict=True) if parts else iter([()] * len(array))
+        texts = ("{" + ", ".join(map(": ".join, zip(keys, each, strict=True))) + "}" for each in members)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        items = iter(map(_or_null, json_texts(pc.list_flatten(array))))
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_pylist()
+        texts = ("[" + ", ".join(next(items) for _ in range(length)) + "]" for length in lengths)
+    else:
+        return [None if value is None else dumps(value) for value in array.to_pylist()]
+    return [text if there else None for text, there in zip(texts, present, strict=True)]
+
+
+def _or_null(text: str | None) -> str:
+    return "null" if text is None else text
+
+
+# --- conversations that came as text -----------------------------------------------------------------------------
+
+
+def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """The table with JSON in place of text whose cells are lists of messages, and those columns as they were.
+
+    So conversations come in CSV files, and where a program wrote them with `json.dumps`.
+    """
+    came = {}
+    for k, field in enumerate(table.schema):
+        column = table.column(k)
+        if not is_text(field.type) or not _are_conversations(column):
+            continue
+        came[field.name] = column
+        chunks = [pa.ExtensionArray.from_storage(JSON, chunk.cast(pa.string())) for chunk in column.chunks]
+        table = table.set_column(k, field.with_type(JSON), pa.chunked_array(chunks, JSON))
+    return table, came
+
+
+def _are_conversations(column: pa.ChunkedArray) -> bool:
+    """Whether text is JSON lists of messages: a few cells are looked into, and all others begin like them."""
+    first = next((cell for cell in _texts(column) if cell), None)
+    if first is None or not first.lstrip().startswith("["):
+        return False
+    try:
+        begins = pc.starts_with(pc.utf8_ltrim_whitespace(column.cast(pa.large_string()).drop_null()), "[")
+    except (pa.ArrowException, UnicodeDecodeError):
+        return False
+    if not pc.all(begins).as_py():
+        return False
+    return all(
+        map(_is_conversation, (cell for _, cell in zip(range(_LOOKED_AT), _texts(column), strict=False) if cell))
+    )
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
+    """The cells, one by one; those that are not UTF-8 as text that is no list."""
+    for chunk in column.chunks:
+        for low in range(0, len(chunk), _LOOKED_AT):
+            raw = chunk.slice(low, _LOOKED_AT).cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+            yield from (None if text is None else text.decode(errors="replace") for text in raw)
+
+
+def _is_conversation(text: str) -> bool:
+    try:
+        turns = loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and any(set(keys) <= turn.keys() for keys in KEYS) for turn in turns)
+    )
