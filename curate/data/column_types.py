@@ -222,6 +222,13 @@ def _has_null_words(array: pa.Array) -> bool:
     return is_any_list(array.type) and _has_null_words(array.values)
 
 
+def _has_json_views(kind: pa.DataType) -> bool:
+    """Whether there is JSON whose text is stored as views: Arrow calls it equal to other JSON, and misreads it."""
+    if is_json(kind):
+        return bool(kind.storage_type == pa.string_view())
+    return any(_has_json_views(kind.field(k).type) for k in range(kind.num_fields))
+
+
 def _decoded(array: pa.Array) -> pa.Array:
     """The values of a run-end-encoded array, each as often as it counts; Arrow's own function knows few types."""
     rows = np.arange(array.offset, array.offset + len(array))
@@ -232,7 +239,7 @@ def _decoded(array: pa.Array) -> pa.Array:
 
 def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """The array in a type that `_conform` or `common_type` gives for its own."""
-    if array.type == kind and not _has_null_words(array):
+    if array.type == kind and not _has_null_words(array) and not _has_json_views(array.type):
         return array
     if isinstance(array, pa.ExtensionArray):
         if kind == JSON:
@@ -259,7 +266,10 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(converted(items, kind.value_type), type=kind, mask=missing)
     if not pa.types.is_nested(kind):
         return array.cast(kind)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
+    if _has_json_views(array.type):  # which list_flatten would cut off from their text
+        ends = pa.array(array.offsets.to_numpy(), width)
+        return make.from_arrays(ends, converted(array.values, kind.value_type), kind, mask=missing)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), width)
     return make.from_arrays(offsets, converted(pc.list_flatten(array), kind.value_type), kind, mask=missing)

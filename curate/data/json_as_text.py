@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.column_types import with_children
 from curate.data.columns import KEYS, is_text
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, loads
@@ -90,50 +93,68 @@ def _or_null(text: str | None) -> str:
 def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
     """The table with JSON in place of text whose cells are lists of messages, and those columns as they were.
 
-    So conversations come in CSV files, and where a program wrote them with `json.dumps`.
+    So conversations come in CSV files, and where a program wrote them with `json.dumps`; as lists of texts, one for
+    each message, where a library has no JSON type.
     """
     came = {}
     for k, field in enumerate(table.schema):
         column = table.column(k)
-        if not is_text(field.type) or not _are_conversations(column):
+        listed = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        if is_text(field.type) and _are_json(column, "[", _is_conversation):
+            kind = JSON
+        elif listed and is_text(field.type.value_type) and _are_json(_items(column), "{", _is_turn):
+            kind = with_children(field.type, lambda item: item.with_type(JSON))
+        else:
             continue
         came[field.name] = column
-        chunks = [pa.ExtensionArray.from_storage(JSON, chunk.cast(pa.string())) for chunk in column.chunks]
-        table = table.set_column(k, field.with_type(JSON), pa.chunked_array(chunks, JSON))
+        opened = pa.chunked_array([_as_json(chunk, kind) for chunk in column.chunks], kind)
+        table = table.set_column(k, field.with_type(kind), opened)
     return table, came
 
 
-def _are_conversations(column: pa.ChunkedArray) -> bool:
-    """Whether text is JSON lists of messages: a few cells are looked into, and all others begin like them."""
+def _as_json(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Text, or lists of text, as JSON or lists of it."""
+    if kind == JSON:
+        return pa.ExtensionArray.from_storage(JSON, array.cast(pa.string()))
+    return array.cast(with_json_as(kind, pa.string())).cast(kind)
+
+
+def _items(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pc.list_flatten(chunk) for chunk in column.chunks], column.type.value_type)
+
+
+def _are_json(column: pa.ChunkedArray, bracket: str, is_one: Callable[[Any], bool]) -> bool:
+    """Whether all of a column of text begins with a bracket, and the cells looked into are what `is_one` accepts."""
     first = next((cell for cell in _texts(column) if cell), None)
-    if first is None or not first.lstrip().startswith("["):
+    if first is None or not first.lstrip().startswith(bracket):
         return False
     try:
-        begins = pc.starts_with(pc.utf8_ltrim_whitespace(column.cast(pa.large_string()).drop_null()), "[")
+        begins = pc.starts_with(pc.utf8_ltrim_whitespace(column.cast(pa.large_string()).drop_null()), bracket)
     except (pa.ArrowException, UnicodeDecodeError):
         return False
     if not pc.all(begins).as_py():
         return False
-    return all(
-        map(_is_conversation, (cell for _, cell in zip(range(_LOOKED_AT), _texts(column), strict=False) if cell))
-    )
+    return all(is_one(_value(cell)) for cell in islice(_texts(column), _LOOKED_AT) if cell)
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
-    """The cells, one by one; those that are not UTF-8 as text that is no list."""
+    """The cells, one by one; those that are not UTF-8 as text that is no JSON."""
     for chunk in column.chunks:
         for low in range(0, len(chunk), _LOOKED_AT):
             raw = chunk.slice(low, _LOOKED_AT).cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
             yield from (None if text is None else text.decode(errors="replace") for text in raw)
 
 
-def _is_conversation(text: str) -> bool:
+def _value(text: str) -> Any:
     try:
-        turns = loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
-        return False
-    return (
-        isinstance(turns, list)
-        and bool(turns)
-        and all(isinstance(turn, dict) and any(set(keys) <= turn.keys() for keys in KEYS) for turn in turns)
-    )
+        return None
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict) and any(set(keys) <= value.keys() for keys in KEYS)
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
