@@ -40,7 +40,8 @@ def from_columns(columns: Mapping[str, Any]) -> _Read:
         values = values.tolist() if callable(getattr(values, "tolist", None)) else values
         if not isinstance(values, list | tuple):
             kind = type(values).__qualname__
-            remedy = f"give data[{name!r}] alone" if hasattr(values, "column_names") else "make it a list"
+            table = hands_out_arrow(values) or kind in ("Dataset", "DataFrame")
+            remedy = f"give data[{name!r}] alone" if table else "make it a list"
             raise InputError(f"key {name!r} of the dict holds a {kind}, not a list of its cells; {remedy}")
         cells[name] = values
     lengths = {name: len(values) for name, values in cells.items()}
