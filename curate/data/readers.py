@@ -19,17 +19,17 @@ from curate.data.columns import (
     content_roles,
     decoded,
     is_messages,
+    is_text,
     parse_columns,
     recognize,
 )
 from curate.data.examples import Examples, example_ids
-from curate.data.files import TextOptions
 from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, plain_text, with_json_opened
 from curate.data.json_values import holds_json, is_json
 from curate.data.row_store import rows_of
-from curate.data.sources import Kind, open_data
+from curate.data.sources import Kind, TextOptions, open_data
 from curate.data.wording import listed, nearest, short, type_name
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.seeds import derive_seed
@@ -124,10 +124,11 @@ def read(
         rows = _matching(table, where, source.description)
         kept = rows_of(table, rows)
     _warn_of_splits(kept, where)
-    kept, came = with_conversations_opened(kept)
+    kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
     shape, found = recognize(kept.schema, roles, shape) if plain else _recognized(kept, roles, shape)
-    kept, came = _only_content(kept, came, {found[role] for role in content_roles(shape, found)})
+    if came:
+        kept, came = _only_content(kept, came, {found[role] for role in content_roles(shape, found)})
     notes = [source.note] if source.note else []
     notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
     odd: dict[str, dict[int, str]] = {}
@@ -191,6 +192,19 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
             )
         del found[role]
     return shape, found
+
+
+def _may_hold_json_text(table: pa.Table) -> bool:
+    """Whether a column of text, or of lists of text, begins with what may be JSON."""
+    for name in table.column_names:
+        column = table[name].slice(0, 64)
+        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
+            return True
+        if is_text(column.type):
+            cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+            if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
+                return True
+    return False
 
 
 def _only_content(

@@ -14,16 +14,61 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.data.column_types import check_buffers, conformed
-from curate.data.files import SUFFIXES, TextOptions, format_of, read_files, suffix_of
+from curate.data.csv_files import read_csv
+from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_encoding, zipped
+from curate.data.joining import joined
+from curate.data.json_files import read_json
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
 from curate.data.repositories import split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
-from curate.data.wording import listed, nearest_path
+from curate.data.text_files import read_text
+from curate.data.wording import first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.places import expanded
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_FORMATS = {
+    "parquet": (".parquet", ".pq"),
+    "json": (".jsonl", ".ndjson", ".json"),
+    "csv": (".csv", ".tsv"),
+    "arrow": (".arrow", ".feather", ".ipc"),
+    "text": (".txt",),
+}
+SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How text files (JSON, CSV, lines) are decoded and CSV is divided; what is None is found.
+
+    encoding: as Python names it. delimiter: one character, `\\t` for a tab.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoding is not None and not is_encoding(self.encoding):
+            raise InputError(
+                f"--encoding {self.encoding}: there is no such encoding; give one like utf-8, utf-16, cp1252 or "
+                "shift_jis"
+            )
+        single = self.delimiter is None or self.delimiter == "\\t" or len(self.delimiter.encode()) == 1
+        if not single or (self.delimiter is not None and self.delimiter in '"\r\n'):
+            raise InputError(f"--delimiter {self.delimiter!r} is not one ASCII character; give one like ';' or '\\t'")
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter as the character that it is."""
+        return "\t" if self.delimiter == "\\t" else self.delimiter
+
+    def check_of_use(self, kind: str) -> None:
+        """Raise InputError where an option is given that data of this kind does not know."""
+        if self.encoding is not None and kind not in ("json", "csv", "text"):
+            raise InputError(f"--encoding {self.encoding} is for JSON, CSV and text files; leave it out")
+        if self.delimiter is not None and kind != "csv":
+            raise InputError(f"--delimiter {self.delimiter} is for CSV files; leave it out")
 
 
 @dataclass(frozen=True)
@@ -187,3 +232,111 @@ def _looks_like_path(name: str) -> bool:
         or not _HUB_ID.fullmatch(name)
         or (len(path.parts) > 1 and path.parent.is_dir())
     )
+
+
+# --- local files -----------------------------------------------------------------------------------------------
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that tells the format, compression aside: `.jsonl` of `x.jsonl.gz`."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
+def format_of(path: Path) -> str:
+    """The format that the name of a file stands for; "" where it is none that can be read."""
+    return next((name for name, suffixes in _FORMATS.items() if suffix_of(path) in suffixes), "")
+
+
+def read_files(
+    paths: Sequence[Path], text_columns: Sequence[str], options: TextOptions | None = None
+) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """All rows of files of one format, in order, and (column, line) to say of columns; "" is the file itself.
+
+    text_columns: further columns of CSV that hold text.
+    Raises InputError naming the file (and the line, where there is one) that cannot be read, or the column whose type
+    changes between files.
+    """
+    options = options or TextOptions()
+    for path in paths:
+        if not format_of(path):
+            raise InputError(_unknown(path))
+    kind = format_of(paths[0])
+    options.check_of_use(kind)
+    match kind:
+        case "json":
+            return read_json([(path, _file_text(path, options.encoding)) for path in paths])
+        case "csv":
+            # opened one by one, since of each only the cells are kept.
+            opened = (
+                (path, _file_text(path, options.encoding), "\t" if suffix_of(path) == ".tsv" else ",") for path in paths
+            )
+            return read_csv(opened, text_columns, options.separator)
+        case "text":
+            return read_text((path, _file_text(path, options.encoding)) for path in paths)
+        case "parquet":
+            tables = [_parquet(path) for path in paths]
+        case _:
+            tables = [_arrow(path) for path in paths]
+    return (tables[0] if len(tables) == 1 else joined(tables, paths)), []
+
+
+def _unknown(path: Path) -> str:
+    if path.suffix.lower() == ".zip":
+        return zipped(path)
+    return f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}"
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            try:
+                return file.read()
+            except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
+                return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        _raise_denied(path, error)
+        raise InputError(
+            f"{path} is not a readable Parquet file ({first_line(error)}); fetch or write it again"
+        ) from error
+
+
+def _arrow(path: Path) -> pa.Table:
+    try:
+        source = pa.memory_map(str(path))
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        _raise_denied(path, error)
+        raise InputError(
+            f"{path} is not a readable Arrow file ({first_line(error)}); fetch or write it again"
+        ) from error
+
+
+def _raise_denied(path: Path, error: Exception) -> None:
+    """Raise InputError for a PermissionError: pyarrow's own errors are OSErrors too, but mean a damaged file."""
+    if isinstance(error, PermissionError):
+        raise InputError(f"{path} cannot be read: permission denied; change its mode") from error
+
+
+def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
+    """Content of a text file as UTF-8, decompressed and without a byte order mark."""
+    try:
+        data = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
+    except (pa.ArrowException, OSError) as error:
+        _raise_denied(path, error)
+        raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error
+    head = data.slice(0, min(HEAD, data.size)).to_pybytes()
+    if encoding or path.suffix.lower() in COMPRESSED or head.startswith(BEGINNINGS) or b"\0" in head:
+        return decoded(path, data, encoding)
+    offsets = pa.array([0, data.size], pa.int64()).buffers()[1]
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, data]).validate(full=True)
+    except pa.ArrowInvalid:
+        return decoded(path, data, None)
+    return data

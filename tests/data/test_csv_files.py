@@ -12,7 +12,7 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from curate.data.files import read_files
+from curate.data.sources import read_files
 from curate.errors import InputError
 
 INT, FLOAT, TEXT, BOOL = pa.int64(), pa.float64(), pa.string(), pa.bool_()

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.data.files import read_files
 from curate.data.joining import common_type
+from curate.data.sources import read_files
 from curate.errors import InputError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curate.data.files import read_files
+from curate.data.sources import read_files
 from tests.data.test_json_files import AS_JSON, KEPT, written
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 import curate.data.json_files
-from curate.data.files import read_files
 from curate.data.json_files import TooDeep, long_integers, plain_rows
 from curate.data.json_text import fault_of
 from curate.data.json_values import JSON, MOST_LEVELS
+from curate.data.sources import read_files
 from curate.errors import InputError
 
 TEXT = pa.string()

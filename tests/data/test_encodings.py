@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curate.data.files import TextOptions, format_of, read_files, suffix_of
+from curate.data.sources import TextOptions, format_of, read_files, suffix_of
 from curate.errors import InputError
 from tests.fixtures.tables import ROWS, fails
 
@@ -98,7 +98,11 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(LINES)
     fails("there is no such encoding; give one like", tmp_path / "a.csv", encoding="cp9999")
     fails("there is no such encoding", tmp_path / "a.csv", encoding="base64")
-    fails("line 2: not valid UTF-8; save it as UTF-8", tmp_path / "a.csv", encoding="utf-8")
+    fails(
+        "line 2: not valid UTF-8; name another with --encoding, or save it as UTF-8",
+        tmp_path / "a.csv",
+        encoding="utf-8",
+    )
     fails("line 1: not valid utf-16; name its encoding", tmp_path / "a.csv", encoding="utf-16")
     fails("not one ASCII character", tmp_path / "a.csv", delimiter="::")
     fails("--delimiter ; is for CSV files; leave it out", tmp_path / "a.jsonl", delimiter=";")
