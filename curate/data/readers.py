@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.data.columns import (
     RESERVED,
     are_whole,
     content_roles,
-    decoded,
     is_messages,
     is_text,
     parse_columns,
@@ -26,12 +23,12 @@ from curate.data.columns import (
 from curate.data.examples import Examples, example_ids
 from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
-from curate.data.json_columns import described, plain_text, with_json_opened
-from curate.data.json_values import holds_json, is_json
+from curate.data.json_columns import described, with_json_opened
+from curate.data.json_values import holds_json
+from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, TextOptions, open_data
-from curate.data.wording import listed, nearest, short, type_name
-from curate.errors import DataWarning, ExternalError, InputError
+from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
 
@@ -39,7 +36,6 @@ Nested = Literal["json", "text"]
 
 # Arguments of `read` as messages call them.
 _OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
-_CONDITION = re.compile(r"\s*(.*?)\s*(!=|=)\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
@@ -107,13 +103,8 @@ def read(
     Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
     numbered from 0 in the input as read.
     """
-    if on_bad_row not in ("error", "drop"):
-        raise InputError(f"on_bad_row is {on_bad_row!r}; choose error or drop")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}; give a number of rows of at least 1")
+    _check_choices(on_bad_row, limit, nested)
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
-    if nested not in ("json", "text"):
-        raise InputError(f"nested is {nested!r}; choose json or text")
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
     table = source.table
     _check_columns(table, source.description, allow_curated)
@@ -121,9 +112,10 @@ def read(
         roles.setdefault("id", "example_id")
     kept, rows = table, np.arange(table.num_rows)
     if where is not None:
-        rows = _matching(table, where, source.description)
+        rows = matching_rows(table, where, source.description)
         kept = rows_of(table, rows)
-    _warn_of_splits(kept, where)
+    if "split" in kept.column_names:
+        warn_of_splits(kept, where)
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
     shape, found = recognize(kept.schema, roles, shape) if plain else _recognized(kept, roles, shape)
@@ -143,9 +135,8 @@ def read(
     notes += [note] if note else []
     examples = Examples(kept, ids, shape, found)
     if limit is not None and limit < len(examples):
-        chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(len(examples), limit, replace=False)
-        chosen = np.sort(chosen).astype(np.int64)
         notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
+        chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
     return Loaded(
         examples,
@@ -173,6 +164,21 @@ def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
     except (InputError, ExternalError) as error:
         text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), str(error))
         raise type(error)(f"{owner} {role} {name_of(data)}: {text}") from error
+
+
+def _check_choices(on_bad_row: str, limit: int | None, nested: str) -> None:
+    if on_bad_row not in ("error", "drop"):
+        raise InputError(f"on_bad_row is {on_bad_row!r}; choose error or drop")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}; give a number of rows of at least 1")
+    if nested not in ("json", "text"):
+        raise InputError(f"nested is {nested!r}; choose json or text")
+
+
+def _sample(n: int, limit: int, seed: int) -> IntArray:
+    """(limit,) ascending positions, drawn without replacement."""
+    chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(n, limit, replace=False)
+    return np.sort(chosen).astype(np.int64)
 
 
 def name_of(data: Any) -> str:
@@ -240,68 +246,4 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
         raise InputError(
             f"column {taken[0]!r} has a name that curation gives to a column of its own; rename or remove it "
             f"({'data curated before' if len(taken) > 3 else 'reserved'}: {', '.join(taken)})"
-        )
-
-
-# --- row filter ------------------------------------------------------------------------------------------------
-
-
-def _matching(table: pa.Table, where: str, description: str) -> IntArray:
-    """(m,) int64 positions of the rows that fulfill every condition."""
-    keep = np.ones(table.num_rows, np.bool_)
-    for name, equal, value in _conditions(where):
-        if name not in table.column_names:
-            names = table.column_names
-            raise InputError(
-                f"--where {where}: there is no column {name!r}{nearest(name, names)}; columns are {listed(names)}"
-            )
-        cells = _as_text(table[name], where)
-        matches = pc.fill_null(pc.equal(cells, value), False).to_numpy()
-        if equal and not matches.any():
-            shown = ", ".join(repr(short(text)) for text in decoded(pc.unique(cells.drop_null())[:5]))
-            raise InputError(f"--where {where}: no row has {name}={value}; column {name!r} holds {shown}, ...")
-        keep &= matches if equal else ~matches
-    if not keep.any():
-        raise InputError(f"--where {where}: no row of {description} fulfills all conditions; loosen one")
-    return np.flatnonzero(keep).astype(np.int64)
-
-
-def _conditions(where: str | None) -> list[tuple[str, bool, str]]:
-    """(column, whether equal or unequal, value) of each condition."""
-    found = []
-    for piece in [] if where is None else where.split(","):
-        match = _CONDITION.fullmatch(piece)
-        if match is None or not match[1]:
-            raise InputError(f"--where {where}: {piece!r} is not COLUMN=VALUE or COLUMN!=VALUE")
-        found.append((match[1], match[2] == "=", match[3]))
-    return found
-
-
-def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
-    if is_json(column.type):
-        return plain_text(column)
-    try:
-        return column.cast(pa.large_string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"--where {where}: a column of {type_name(column.type)} cannot be compared with text"
-        ) from error
-
-
-def _warn_of_splits(table: pa.Table, where: str | None) -> None:
-    if "split" not in table.column_names or any(name == "split" for name, _, _ in _conditions(where)):
-        return
-    try:
-        column = _as_text(table["split"], where).drop_null()
-    except InputError:  # lists, bytes and other things that are no names of splits
-        return
-    found = pc.value_counts(column)
-    counts = dict(zip(decoded(found.field("values")), found.field("counts").to_pylist(), strict=True))
-    if len(counts) > 1:
-        best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
-        shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])
-        warnings.warn(
-            f"column 'split' has several values ({shown}) and all rows are used; --where split={best} takes one",
-            DataWarning,
-            stacklevel=3,
         )
