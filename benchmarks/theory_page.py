@@ -109,17 +109,17 @@ def _data_lever(part: dict[str, Any]) -> list[str]:
         "",
         f"## Copies of late sequences, full model on {part['sequences']:,} sequences",
         "",
-        "Full-batch descent from the same weights on the same sequences; test loss over the mixture as it is, exact, at "
-        "the original arm's last learning time (equal steps) and at half of that. Mean changes, with "
-        "standard errors; times are medians.",
+        "Full-batch descent from the same weights on the same sequences; test loss over the mixture as it is, exact, "
+        "at the original arm's last learning time (equal steps) and at half of that. Mean changes, with standard "
+        "errors; times are medians.",
     ]
     for kind in part["full_model"]:
         seeds = max(row["seeds"] for row in kind["arms"])
         original = kind["arms"][0]
         lines += [
             "",
-            f"**{kind['kind']}**: {kind['what']}. Original, {seeds} seeds: entropy {original['entropy']:.3f}, test loss "
-            f"{original['loss']:.4f}.",
+            f"**{kind['kind']}**: {kind['what']}. Original, {seeds} seeds: entropy {original['entropy']:.3f}, test "
+            f"loss {original['loss']:.4f}.",
             "",
             "| arm | learning times | entropy | higher in | test loss | lower in | at half |",
             "|---|---|---|---|---|---|---|",

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.when.families import FAMILIES
-from benchmarks.when.reducible_rows import held_out_gains
+from benchmarks.when.reducible_rows import task_gains
 from benchmarks.when.settings import Setting
 from curate.clusterers import KMeans
 from curate.difficulty.reducible import reducible_rows
 from curate.difficulty.split import make_split
+from curate.proxy.held_out import like_rows
 from curate.storage.atomic import publish_file
 
 RECORD = Path("benchmarks/results/when/reducible.json")
@@ -55,8 +56,11 @@ def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
     task = FAMILIES[setting.family].prepare(setting, seed, cache)
     scores = task.scores()
     split = make_split(scores, KMeans(), ids=task.rows["id"].combine_chunks(), seed=seed)
+    rows = task.rows
+    parts = (rows[name].to_pylist() for name in ("question", "answer"))
+    texts = ["\n".join(row) for row in zip(*parts, strict=True)]
     assert split.tokens is not None
-    gained = held_out_gains(task, split.tokens, seed)
+    gained = task_gains(task, split.tokens, like_rows(texts, rows["id"].to_pylist())[0], seed)
     found = reducible_rows(gained, split.hard, seed=seed)
     wrong, hard = np.array(task.rows["fault"].to_pylist()) != "", split.hard
 
@@ -68,7 +72,7 @@ def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
         "family": setting.family,
         "knows": setting.knows,
         "noise": setting.noise,
-        "rows": setting.rows,
+        "training_rows": setting.rows,
         "seed": seed,
         "proxy_steps": task.proxy_steps,
         "best_checkpoints": gained.best,
@@ -97,7 +101,7 @@ def _rounded(value: Any) -> Any:
 
 def key_of(each: dict[str, Any]) -> tuple[Any, ...]:
     """What a run is known by in the record."""
-    return tuple(each[name] for name in ("family", "knows", "noise", "rows", "seed"))
+    return tuple(each[name] for name in ("family", "knows", "noise", "training_rows", "seed"))
 
 
 def page(runs: list[dict[str, Any]]) -> str:

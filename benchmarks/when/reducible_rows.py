@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.when.family import Task
 from curate import Split
 from curate.difficulty.halves import Halves, make_halves, tied_groups
-from curate.difficulty.reducible import gains
+from curate.difficulty.reducible import Gains, gains
 from curate.difficulty.reducible import reducible_rows as by_gains
 from curate.proxy.held_out import LONGEST, grid
 from curate.seeds import derive_seed
-from curate.types import BoolArray
+from curate.types import BoolArray, IntArray
 
 
 def reducible_rows(task: Task, split: Split, seed: int) -> tuple[BoolArray, dict[str, Any]]:
@@ -25,9 +26,19 @@ def reducible_rows(task: Task, split: Split, seed: int) -> tuple[BoolArray, dict
     """
     rows = task.rows
     answers = rows["answer"].to_pylist()
-    texts = list(zip(rows["question"].to_pylist(), answers, strict=True))
-    groups, _ = tied_groups(len(rows), [texts])
-    lengths = [len(answer) for answer in answers]
+    groups, _ = tied_groups(len(rows), [list(zip(rows["question"].to_pylist(), answers, strict=True))])
+    lengths = np.array([len(answer) for answer in answers])
+    answer = by_gains(task_gains(task, lengths, groups, seed), split.hard, seed=seed)
+    return answer.reducible, answer.to_json()
+
+
+def task_gains(task: Task, lengths: npt.NDArray[Any], groups: IntArray, seed: int) -> Gains:
+    """Gains of the task's n rows and of its null rows.
+
+    lengths: (n,) of the completions, in any unit. groups: (n,), rows of one are kept in one half.
+    """
+    rows = task.rows
+    answers = rows["answer"].to_pylist()
     halves = make_halves(rows["id"].to_pylist(), lengths, answers, sources=rows["source"].to_pylist(), groups=groups)
     null = null_rows(rows, halves)
     at = grid(task.proxy_steps, round(task.proxy_steps * LONGEST)).tolist()
@@ -39,8 +50,7 @@ def reducible_rows(task: Task, split: Split, seed: int) -> tuple[BoolArray, dict
         train = rows.take(pa.array(halves.trained_on(half)))
         found = task.proxy_losses(train, asked, at, derive_seed(seed, "when", "half", half))  # (m, K)
         losses[measured], wrong[nulls] = found[: len(measured)], found[len(measured) :]
-    answer = by_gains(gains(losses, wrong, halves), split.hard, seed=seed)
-    return answer.reducible, answer.to_json()
+    return gains(losses, wrong, halves)
 
 
 def null_rows(rows: pa.Table, halves: Halves) -> pa.Table:
