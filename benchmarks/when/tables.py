@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.when.exposures import FORETOLD_ARMS, Foretold, map_arm, summary
+from benchmarks.when.exposures import FORETOLD_ARMS, Foretold, map_arm, reproduction, summary
 from benchmarks.when.outcomes import OUTCOMES, PRIMARY, Change, by_setting, change
 from benchmarks.when.records import read_blocks
 from benchmarks.when.settings import ARMS, BASELINE
@@ -32,6 +32,7 @@ def write_tables(records: Path) -> None:
     for family in dict.fromkeys(family for family, _ in settings):
         own = {key: seeds for key, seeds in settings.items() if key[0] == family}
         publish_file(records / f"map-{family}.md", "\n".join(_full(family, own)))
+    publish_file(records / "exposures.md", "\n".join(_exposures(settings, records.parent)) + "\n")
     draw(settings, records / "map.svg")
 
 
@@ -99,16 +100,48 @@ def _foretold(settings: Settings) -> Iterator[str]:
     if not found:
         return
     yield "\n## What exposures foretell\n"
-    yield "Nats on the mixture, from the original arm's curves of other seeds; see `benchmarks/when/exposures.py`.\n"
-    yield _line(["family", "arm", "cells", "r", "sign right where 0.5 % or more is foretold", "predicted / observed"])
-    yield _line(["---"] * 6)
+    yield "Nats on the mixture, from the original arm's curves of other seeds; every cell in `exposures.md`.\n"
+    yield _line(["family", "arm", *_SUMMARY])
+    yield _line(["---"] * (2 + len(_SUMMARY)))
     for family in dict.fromkeys(each.where.split()[0] for each in found):
         for arm in FORETOLD_ARMS:
             own = [each for each in found if each.arm == arm and each.where.split()[0] == family]
             if len(own) >= 3:
-                told = summary(own)
-                figures = [f"{told['r']:.2f}", f"{told['sign_right']:.0%}", f"{told['overstated']:.2f}"]
-                yield _line([family, arm, str(len(own)), *figures])
+                yield _line([family, arm, *_agreement(own)])
+
+
+def _exposures(settings: Settings, reproduction_records: Path) -> Iterator[str]:
+    yield "# What exposures foretell: change of nats against the original arm, %\n"
+    yield "exposures: from m_g alone; predicted: with the cost of repetition; `benchmarks/when/exposures.py`.\n"
+    if (reproduction_records / "reproduction-limits-cpu.json").is_file():
+        found = reproduction(reproduction_records)
+        yield "\n## The arithmetic reproduction, balanced set\n"
+        yield _line(["arms", *_SUMMARY])
+        yield _line(["---"] * (1 + len(_SUMMARY)))
+        yield _line(["all", *_agreement(found)])
+        yield _line(["without random", *_agreement([each for each in found if "random" not in each.arm])])
+        yield ""
+        yield from _cells(found)
+    found = list(foretold(settings))
+    if found:
+        yield "\n## The map, training mixture, clean settings\n"
+        yield from _cells(found)
+
+
+def _cells(found: Sequence[Foretold]) -> Iterator[str]:
+    yield _line(["record or setting, budget", "arm", "exposures", "predicted", "observed", "seeds"])
+    yield _line(["---"] * 6)
+    for each in found:
+        numbers = [f"{100 * x:+.1f}" for x in (each.exposures, each.predicted, each.observed)]
+        yield _line([each.where, each.arm, *numbers, str(each.seeds)])
+
+
+_SUMMARY = ("cells", "r", "sign right where 0.5 % or more is foretold", "predicted / observed")
+
+
+def _agreement(found: Sequence[Foretold]) -> list[str]:
+    told = summary(found)
+    return [str(len(found)), f"{told['r']:.2f}", f"{told['sign_right']:.0%}", f"{told['overstated']:.2f}"]
 
 
 def foretold(settings: Settings) -> Iterator[Foretold]:
