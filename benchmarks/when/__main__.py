@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no run after that")
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of files that families read ({DATA})")
+    parser.add_argument("--proxy-model", type=Path, metavar="DIR", help="a pretrained proxy: adds word_problems_given")
     parser.add_argument("--quick", action="store_true", help="one seed of few small settings, into DIR alone")
     parser.add_argument("--records", type=Path, help=f"folder of records ({RECORDS})")
     parser.add_argument("--table", action="store_true", help="only the tables and the figure of the records")
@@ -48,14 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.table:
         write_tables(records)
         return 0
-    names = options.families.split(",") if options.families else list(FAMILIES)
-    if unknown := set(names) - set(FAMILIES):
-        parser.error(f"--families: {', '.join(sorted(unknown))} not among {', '.join(FAMILIES)}")
+    known = families(options.data, options.proxy_model)
+    names = options.families.split(",") if options.families else list(known)
+    if unknown := set(names) - set(known):
+        parser.error(f"--families: {', '.join(sorted(unknown))} not among {', '.join(known)}")
     seeds = None if options.seeds is None else [int(each) for each in options.seeds.split(",")]
     arms = None if options.arms is None else options.arms.split(",")
     if unknown := set(arms or ()) - set(ARMS):
         parser.error(f"--arms: {', '.join(sorted(unknown))} not among {', '.join(ARMS)}")
-    known = families(options.data)
     try:
         blocks = blocks_of([known[name] for name in names], seeds, arms, quick=options.quick)
     except InputError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.when.settings import BASELINE, Knows, Setting
 
@@ -48,3 +49,9 @@ ARITHMETIC_QUICK = [
 ]
 GYM_SETTINGS = _settings("gym", 960, 16, (0.67, 1.33, 2.67), (0.1, 0.4), (0, 0.1))
 WORD_PROBLEMS_SETTINGS = _settings("word_problems", 480, 16, (1, 2, 4), (0.1, 0.4), (0, 0.15))
+# With a proxy that is a pretrained model, which costs a hundred times as much: two cells.
+GIVEN_PROXY_SETTINGS = [
+    replace(setting, family="word_problems_given", proxy="given")
+    for setting in WORD_PROBLEMS_SETTINGS
+    if setting.share == 0.1 and setting.knows == "frequent"
+]

@@ -23,6 +23,7 @@ from benchmarks.when.family import Losses, Outcome, Phase, Run, Tally
 from benchmarks.when.settings import Setting
 from curate import Proxy, Scores, models, read
 from curate import Run as ProxyRun
+from curate.errors import InputError
 from curate.models.loading import load_model, load_tokenizer
 from curate.models.scoring import score_losses
 from curate.models.scratch import scratch_tokenizer
@@ -80,7 +81,7 @@ class Training:
 class LanguageTask:
     """One seed of one setting, see `benchmarks.when.family.Task`.
 
-    proxy_model: folder of a pretrained model that is the proxy, whatever the setting says of its size.
+    proxy_model: folder of the pretrained model that is the proxy where the setting says "given".
     """
 
     def __init__(
@@ -97,7 +98,11 @@ class LanguageTask:
         self.rows, self.mixture = material.rows, dict(material.mixture)
         self.proxy_steps = training.proxy_steps
         self._places = {"target": self._start("target")}
-        if proxy_model is not None:
+        if setting.proxy == "given":
+            if proxy_model is None:
+                raise InputError(
+                    f"{setting.family} {setting.name} has a given proxy; name its folder with --proxy-model DIR"
+                )
             self._places["proxy"] = proxy_model
         else:
             self._places["proxy"] = self._places["target"] if setting.proxy == "same" else self._start("small")

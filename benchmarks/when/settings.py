@@ -58,7 +58,7 @@ class Setting:
     rows, batch_size: of the training data and its optimizer steps.
     unit: optimizer steps that budgets are multiples of: "t_hard", after which the original arm has halved the loss
         of the rare part (in pilot seeds), or an "epoch". budgets: at which the arms are compared.
-    proxy: "same" size as the target, or "small".
+    proxy: "same" size as the target, "small", or "given": a pretrained model.
     arms: names, see ARMS; the first is the baseline.
     """
 
@@ -73,7 +73,7 @@ class Setting:
     arms: tuple[str, ...]
     noise: float = 0.0
     unlearnable: float = 0.0
-    proxy: Literal["same", "small"] = "small"
+    proxy: Literal["same", "small", "given"] = "small"
 
     @property
     def name(self) -> str:

@@ -6,11 +6,11 @@ ASDiv and MAWPS are frequent, ALG514 and DRAW-1K rare.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.when.epoch_design import WORD_PROBLEMS_SETTINGS
+from benchmarks.when.epoch_design import GIVEN_PROXY_SETTINGS, WORD_PROBLEMS_SETTINGS
 from benchmarks.when.language import LanguageTask, Training
 from benchmarks.when.settings import Setting
 from benchmarks.when.stored import DATA, corpus, known_part, material_of, place_of, split_shares, stored_rows
@@ -24,30 +24,37 @@ _HELD_OUT = 10  # one ASDiv row of so many is asked, since ASDiv has no test spl
 
 @dataclass
 class WordProblems:
-    """data: folder of word_problems.parquet and simuleq.parquet."""
+    """data: folder of word_problems.parquet and simuleq.parquet. proxy_model: of a pretrained proxy; None = scratch."""
 
     data: Path = DATA
-    name: str = "word_problems"
+    proxy_model: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return "word_problems" if self.proxy_model is None else "word_problems_given"
 
     def prepare(self, setting: Setting, seed: int, cache: Path) -> LanguageTask:
         rows = self._rows()
         train, test = ([row for row in rows if row["asked"] is wanted] for wanted in (False, True))
         shares = split_shares(FREQUENT, RARE, setting.share)
         found = material_of(setting, seed, train, test, RARE, shares, _TEST_ROWS)
-        return LanguageTask(setting, seed, found, self.training, cache)
+        return LanguageTask(setting, seed, found, self.training, cache, self.proxy_model)
 
     @property
     def training(self) -> Training:
         shapes = {"target": (48, 2), "small": (24, 1)}
-        return Training(corpus(self._rows), 96, shapes, pretrain_steps=400)
+        scratch = Training(corpus(self._rows), 96, shapes, pretrain_steps=400)
+        if self.proxy_model is None:
+            return scratch
+        return replace(scratch, proxy_steps=12, checkpoints=2, proxy_rate=1e-4)
 
     def settings(self) -> Sequence[Setting]:
         for name in FILES:
             place_of(self.data, name)
-        return WORD_PROBLEMS_SETTINGS
+        return WORD_PROBLEMS_SETTINGS if self.proxy_model is None else GIVEN_PROXY_SETTINGS
 
     def seeds(self) -> Sequence[int]:
-        return range(3)
+        return range(3 if self.proxy_model is None else 1)
 
     def quick(self) -> Sequence[Setting]:
         return ()  # its files are not in the repository

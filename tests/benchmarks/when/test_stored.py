@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks.when.__main__ import main
 from benchmarks.when.epoch_design import GYM_SETTINGS, WORD_PROBLEMS_SETTINGS
+from benchmarks.when.families import families
 from benchmarks.when.gym import FREQUENT, RARE, Gym
+from benchmarks.when.language import LanguageTask
 from benchmarks.when.stored import material_of, stored_rows
 from benchmarks.when.word_problems import WordProblems
 from curate.errors import InputError
@@ -98,6 +100,21 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path, capsys: pytest.Captu
         main(["--out", str(tmp_path / "out"), "--families", name, "--data", str(tmp_path / "none")])
     assert ended.value.code == 2
     assert "parquet is missing; name its folder with --data DIR" in capsys.readouterr().err
+
+
+def test_a_given_proxy_adds_a_family_and_is_the_proxy(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given"
+    assert "word_problems_given" not in families(data)
+    family = families(data, given)["word_problems_given"]
+    monkeypatch.setattr("benchmarks.when.language.LanguageTask._start", lambda *_: tmp_path)
+    for setting in family.settings():
+        task = family.prepare(setting, 100, tmp_path)
+        assert isinstance(task, LanguageTask)
+        assert task._places == {"target": tmp_path, "proxy": given}
+        with pytest.raises(InputError, match="name its folder with --proxy-model DIR"):
+            WordProblems(data).prepare(setting, 100, tmp_path)
 
 
 def test_designs_cross_everything_and_every_second_proxy_is_small() -> None:
