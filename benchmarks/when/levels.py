@@ -141,7 +141,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "hard_share_by_level": shares,
         "rows_by_level": {f"{level}": int((levels[valid] == level).sum()) for level in np.unique(levels[valid])},
         "correlations": found,
-        "with_length": _short(within(scores.difficulty[valid], lengths[valid], sources[valid])),
+        "with_length": _short(within(scores.difficulty[valid], lengths[valid], sources[valid].astype(str))),
         "reducible": rule,
         "cpu_seconds": round(time.process_time() - began, 1),
     }
@@ -157,14 +157,15 @@ def correlations(
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Kind of comparison -> correlation with the level, interval and rows; all arrays (n,)."""
-    strata = [f"{source} {stratum}" for source, stratum in zip(sources, _strata(lengths, sources), strict=True)]
+    numbers = np.unique(sources.astype(str), return_inverse=True)[1]  # (n,)
+    strata = numbers * STRATA + _strata(lengths, numbers)
     kinds: dict[str, tuple[BoolArray, Any, Any]] = {
-        "plain": (valid, difficulty, sources),
-        "within length": (valid, difficulty, np.array(strata, object)),
-        "completion tokens": (valid, lengths, sources),
+        "plain": (valid, difficulty, numbers),
+        "within length": (valid, difficulty, strata),
+        "completion tokens": (valid, lengths, numbers),
     }
     if reducible is not None:
-        kinds["reducible"] = (reducible, difficulty, sources)
+        kinds["reducible"] = (reducible, difficulty, numbers)
     found = {}
     for name, (rows, values, groups) in kinds.items():
         places = np.flatnonzero(rows)
@@ -181,8 +182,8 @@ def correlations(
 def within(values: Any, levels: Any, groups: Any) -> float:
     """Spearman's correlation inside groups: the mean, weighted by rows, of those in which both vary; NaN if none."""
     total, weight = 0.0, 0
-    for group in np.unique(groups.astype(str)):
-        rows = groups.astype(str) == group
+    for group in np.unique(groups):
+        rows = groups == group
         first, second = _ranks(values[rows]), _ranks(levels[rows])
         scale = np.sqrt((first @ first) * (second @ second))
         if scale > 0:
@@ -197,11 +198,11 @@ def _ranks(values: Any) -> Float64Array:
     return ranks - ranks.mean()
 
 
-def _strata(lengths: IntArray, sources: Any) -> IntArray:
+def _strata(lengths: IntArray, sources: IntArray) -> IntArray:
     """(n,) which decile of completion tokens a row is in, among those of its source; as many rows in each."""
     found = np.zeros(len(lengths), np.int64)
-    for source in np.unique(sources.astype(str)):
-        rows = np.flatnonzero(sources.astype(str) == source)
+    for source in np.unique(sources):
+        rows = np.flatnonzero(sources == source)
         order = rows[np.argsort(lengths[rows], kind="stable")]
         found[order] = np.arange(len(rows)) * min(STRATA, max(1, len(rows) // STRATA)) // len(rows)
     return found

@@ -57,7 +57,7 @@ def test_correlation_is_spearmans_and_groups_are_kept_apart() -> None:
 
     rng = np.random.default_rng(0)
     values, level = rng.normal(size=60), rng.integers(1, 4, 60)
-    one, two = np.array(["a"] * 60, object), np.array(["a"] * 20 + ["b"] * 40, object)
+    one, two = np.array(["a"] * 60), np.array(["a"] * 20 + ["b"] * 40)
     assert within(values, level, one) == pytest.approx(spearmanr(values, level).statistic)
     parts = [spearmanr(values[rows], level[rows]).statistic for rows in (slice(0, 20), slice(20, 60))]
     assert within(values, level, two) == pytest.approx((20 * parts[0] + 40 * parts[1]) / 60)
