@@ -270,8 +270,7 @@ def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
         "source": loaded.description,
         "rows_read": loaded.rows_read,
         "rows_used": len(examples),
-        "shape": examples.shape,
-        "columns": dict(examples.columns),
+        **examples.reading,
         "notes": list(loaded.notes),
         "fingerprint": key,
     }

@@ -10,4 +10,5 @@ from .length import Length as Length
 from .loss_trajectory import FinalLoss as FinalLoss
 from .loss_trajectory import LossTrajectory as LossTrajectory
 from .pre_memorization import PreMemorizationAccuracy as PreMemorizationAccuracy
+from .preference_margin import PreferenceMargin as PreferenceMargin
 from .sam_sharpness import SAMSharpness as SAMSharpness

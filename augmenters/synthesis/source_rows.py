@@ -45,6 +45,12 @@ def check_shape(examples: Examples) -> None:
             "Synthesize: rows of shape text are not divided into problem and solution; use data that is, or name the "
             "columns with --columns prompt=...,completion=..."
         )
+    if examples.paired or "label" in examples.columns:
+        kind = "preference pairs" if examples.paired else "completions with labels"
+        raise InputError(
+            f"Synthesize writes problems and right solutions, which are no {kind}; read the data as problems and "
+            "solutions with --columns prompt=COLUMN,completion=COLUMN,label= to lose that, or leave Synthesize out"
+        )
 
 
 def check_examples(examples: Examples, *, run_programs: bool) -> None:

@@ -67,10 +67,13 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
     }
 
 
+_SHOWN_ROLES = ("prompt", "completion", "instruction", "output", "messages", "text", "chosen", "rejected")
+
+
 def _with_text(directory: Path, rows: list[dict[str, Any]], roles: dict[str, str]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    names = [roles[r] for r in ("prompt", "completion", "instruction", "output", "messages", "text") if r in roles]
+    names = [roles[r] for r in _SHOWN_ROLES if r in roles]
     cells = cells_by_id(shards(directory), [row["example_id"] for row in rows], names)
     for row in rows:
         values = cells.get(row["example_id"], {})

@@ -22,7 +22,9 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROLE=COLUMN,...",
         help="what each column is, e.g. prompt=question,completion=answer,source=topic",
     )
-    group.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
+    group.add_argument(
+        "--shape", help="prompt_completion, instruction, question_answer, messages, text, preference or kto"
+    )
     group.add_argument("--config", metavar="NAME", help="configuration of a folder or hub dataset that has several")
     group.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
     group.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")

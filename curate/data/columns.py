@@ -36,6 +36,8 @@ _OPTIONAL = {
 }
 
 SHAPES = tuple(_REQUIRED)
+# Roles of preference pairs and labeled completions, see `curate.data.preferences`.
+PAIR_ROLES = ("chosen", "rejected", "label")
 ROLES = (
     "prompt",
     "completion",
@@ -47,6 +49,7 @@ ROLES = (
     "id",
     "source",
     "final_answer",
+    *PAIR_ROLES,
 )
 # Names of the columns that curation adds (what is left in a finished run's data folder).
 RESERVED = (

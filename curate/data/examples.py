@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import SHAPES, concatenated_turns, content_roles, message_dicts, turns
+from curate.data.columns import PAIR_ROLES, SHAPES, concatenated_turns, content_roles, message_dicts, turns
 from curate.data.row_store import row_store
 from curate.data.wording import type_name
 from curate.errors import InputError
@@ -30,13 +30,16 @@ class Examples:
     prompt_completion, instruction, question_answer, messages, text.
     columns: {role: column name}. Content roles by shape: prompt and completion (also of question_answer, and of
     messages given in two columns); instruction, output and perhaps input; messages; text. Perhaps also id, source and
-    final_answer.
+    final_answer. Of preference pairs the completion or output is the chosen answer; chosen and rejected are the columns
+    of the input, see `curate.data.preferences`. Of labeled completions (KTO), label.
+    made: (n,) columns that roles may name beside those of the table, made of them, which no result has.
     """
 
     table: pa.Table
     ids: pa.Array
     shape: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    made: pa.Table | None = None
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -44,7 +47,7 @@ class Examples:
         if len(self.ids) != self.table.num_rows:
             raise InputError(f"there are {len(self.ids)} ids for {self.table.num_rows} rows; give one per row")
         for role, name in self.columns.items():
-            if name not in self.table.column_names:
+            if name not in self.readable.column_names:
                 raise InputError(f"role {role!r} names column {name!r}, which the table does not have")
 
     def __len__(self) -> int:
@@ -55,21 +58,63 @@ class Examples:
         """Roles whose cells a model reads."""
         return content_roles(self.shape, self.columns)
 
+    @property
+    def readable(self) -> pa.Table:
+        """The table with the columns that were made of it beside its own: every column that a role names."""
+        table, made = self.table, self.made
+        if made is not None:
+            for name in made.column_names:
+                table = table.append_column(name, made[name])
+        return table
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `curate.read` by which a file of the table is read as these examples are, ids aside."""
+        if not self.paired:
+            return {"columns": dict(self.columns), "shape": self.shape}
+        made = () if self.made is None else self.made.column_names
+        answers = ("completion", "output")
+        columns = {role: name for role, name in self.columns.items() if role not in answers and name not in made}
+        return {"columns": columns, "shape": "preference"}
+
+    @property
+    def paired(self) -> bool:
+        """Whether the rows are preference pairs, each with an answer that was rejected."""
+        return "rejected" in self.columns
+
+    def rejected(self) -> Examples:
+        """The same rows with the rejected answers in place of the chosen ones. Raises InputError where there are none.
+
+        They are examples like any others: no pairs.
+        """
+        if not self.paired:
+            raise InputError("the rows have no rejected answers; name their column with --columns rejected=COLUMN")
+        name = self.columns["rejected"]
+        made = () if self.made is None else self.made.column_names
+        answer = next((each for each in made if each.startswith(f"{name} (")), name)
+        role = "output" if "output" in self.columns else "completion"
+        columns = {each: column for each, column in self.columns.items() if each not in PAIR_ROLES}
+        return replace(self, columns={**columns, role: answer})
+
     def take(self, rows: IntArray) -> Examples:
         """The rows at the given positions (m,), in that order; none twice, since ids are unique."""
         ids = self.ids.take(pa.array(rows, pa.int64()))
-        table = row_store([self.table]).take(np.asarray(rows, np.int64))
-        return Examples(table.replace_schema_metadata(self.table.schema.metadata), ids, self.shape, self.columns)
+        table, made = (None if part is None else _taken(part, rows) for part in (self.table, self.made))
+        return replace(self, table=table, ids=ids, made=made)
 
     def slice(self, low: int, high: int) -> Examples:
         """Rows low..high-1, without copying a cell."""
-        return Examples(self.table.slice(low, high - low), self.ids.slice(low, high - low), self.shape, self.columns)
+        table, made = (None if part is None else part.slice(low, high - low) for part in (self.table, self.made))
+        return replace(self, table=table, ids=self.ids.slice(low, high - low), made=made)
 
     def column(self, role: str) -> pa.ChunkedArray:
         """(n,) cells of a role, in the input's type. Raises InputError where no column has that role."""
         if role not in self.columns:
             raise InputError(f"no column has the role {role!r}; name one with --columns {role}=COLUMN")
-        return self.table[self.columns[role]]
+        name = self.columns[role]
+        if self.made is not None and name in self.made.column_names:
+            return self.made[name]
+        return self.table[name]
 
     def sources(self) -> npt.NDArray[np.object_] | None:
         """(n,) source labels as strings, None where the cell is null; None where there is no such column."""
@@ -114,6 +159,10 @@ class Examples:
         head = pa.array([self.shape, *kinds, *roles], pa.string())
         every = [(name, self.table[name]) for name in self.table.column_names]
         return hash_columns([("", head), ("", self.ids), *every])
+
+
+def _taken(table: pa.Table, rows: IntArray) -> pa.Table:
+    return row_store([table]).take(np.asarray(rows, np.int64)).replace_schema_metadata(table.schema.metadata)
 
 
 def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: bool) -> tuple[pa.Array, str | None]:

@@ -25,6 +25,15 @@ from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
 from curate.data.json_values import holds_json
+from curate.data.preferences import (
+    KINDS,
+    Pairs,
+    find_pairs,
+    label_column,
+    labels_note,
+    unpaired,
+    without_pair_roles,
+)
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, TextOptions, open_data
@@ -89,7 +98,8 @@ def read(
         pyarrow.Table, datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`), anything with
         `__arrow_c_stream__`, a list of dicts or a dict of lists. Values are read exactly: a column that no type holds,
         or that `load_dataset` would change, is text or JSON, and a note says so.
-    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognize`.
+    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognize`, or preference or kto, see
+        `curate.data.preferences`.
     where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
         fulfills every != and no =.
     limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
@@ -118,22 +128,26 @@ def read(
         warn_of_splits(kept, where)
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
-    shape, found = recognize(kept.schema, roles, shape) if plain else _recognized(kept, roles, shape)
+    kept, pairs, (shape, found), lines = _understood(kept, roles, shape, plain)
+    answers = [*pairs.columns.values(), pairs.answer] if pairs else []
+    content = {*(found[role] for role in content_roles(shape, found)), *answers}
     if came:
-        kept, came = _only_content(kept, came, {found[role] for role in content_roles(shape, found)})
-    notes = [source.note] if source.note else []
-    notes.append(f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}")
+        kept, came = _only_content(kept, came, content)
+    notes = [*([source.note] if source.note else []), *lines]
     odd: dict[str, dict[int, str]] = {}
     said = source.column_notes
     if not plain:
-        kept, odd, said = with_json_opened(kept, rows, [found[role] for role in content_roles(shape, found)], said)
+        kept, odd, said = with_json_opened(kept, rows, content, said)
     notes += [line for _, line in said]
+    if pairs and (alone := unpaired(pairs, kept)):
+        odd[pairs.learned] = alone | odd.get(pairs.learned, {})
     rejected: list[dict[str, Any]] = []
-    if not (plain and _all_usable(kept, shape, found)):
+    if not (plain and not any(odd.values()) and _all_usable(kept, shape, found)):
         kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
-    examples = Examples(kept, ids, shape, found)
+    kept, made = pairs.taken_from(kept) if pairs else (kept, None)
+    examples = Examples(kept, ids, shape, found, made)
     if limit is not None and limit < len(examples):
         notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
@@ -184,6 +198,28 @@ def _sample(n: int, limit: int, seed: int) -> IntArray:
 def name_of(data: Any) -> str:
     """What to call a dataset in a message: its path or id, or the class of an object in memory."""
     return str(data) if isinstance(data, str | Path) else type(data).__qualname__
+
+
+def _understood(
+    table: pa.Table, roles: Mapping[str, str], shape: str | None, plain: bool
+) -> tuple[pa.Table, Pairs | None, tuple[str, dict[str, str]], list[str]]:
+    """The table with the columns that pairs need, pairs, shape and roles, and lines that say how rows are read."""
+    pairs = find_pairs(table, roles, shape)
+    label = None if pairs else label_column(table.schema, roles, shape)
+    if pairs:
+        table = pairs.added_to(table)
+    learned = pairs.roles if pairs else without_pair_roles(roles)
+    shape = None if shape in KINDS else shape
+    shape, found = recognize(table.schema, learned, shape) if plain else _recognized(table, learned, shape)
+    if pairs:
+        found |= pairs.columns
+        lines = pairs.notes(shape, found)
+    else:
+        lines = [f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}"]
+    if label is not None and shape != "text":
+        found["label"] = label
+        lines.append(labels_note(table[label], label))
+    return table, pairs, (shape, found), lines
 
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:

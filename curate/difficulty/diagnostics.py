@@ -50,6 +50,7 @@ class Diagnostics:
     hard_share: hard rows over valid rows.
     hard_share_by_source: source -> {rows, hard, share}, of valid rows; "" = rows without a source.
     length_correlation: Spearman correlation of difficulty with completion tokens.
+    length_difference_correlation: the same with the tokens of chosen minus rejected answers, where pairs were compared.
     diverged: see `divergence`.
     noise: {suspects, share, share_of_hard}: rows of `noise_suspect`, over valid and over hard rows.
     noise_suspect: (n,) bool, see `noise_suspects`; all false without a trajectory.
@@ -66,10 +67,12 @@ class Diagnostics:
     noise: dict[str, float | None] | None
     noise_suspect: BoolArray
     warnings: tuple[RunWarning, ...] = ()
+    length_difference_correlation: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain JSON types; rows and warnings are written elsewhere."""
-        apart = ("noise_suspect", "warnings")
+        of_pairs = [] if self.length_difference_correlation is not None else ["length_difference_correlation"]
+        apart = ["noise_suspect", "warnings", *of_pairs]
         return {name: value for name, value in vars(self).items() if name not in apart}
 
 
@@ -101,13 +104,17 @@ def measure_split(
         feature_agreement=_feature_agreement(scores, split, clusterer, hard, seed),
         hard_share=_share(split.hard, split.valid) or 0.0,
         hard_share_by_source=_by_source(split),
-        length_correlation=(
-            None if lengths is None else rank_correlation(split.difficulty[split.valid], lengths[split.valid])
-        ),
+        length_correlation=_correlation(split, lengths),
         diverged=None if scores.trajectory is None else divergence(scores.trajectory, split),
         noise=noise,
         noise_suspect=suspects,
+        length_difference_correlation=_correlation(split, scores.length_difference),
     )
+
+
+def _correlation(split: Split, values: npt.NDArray[Any] | None) -> float | None:
+    """Of the difficulty of the valid rows with (n,) values."""
+    return None if values is None else rank_correlation(split.difficulty[split.valid], values[split.valid])
 
 
 def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | None] | None]:

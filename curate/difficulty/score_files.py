@@ -18,13 +18,15 @@ from curate.storage.places import check_place, local_path
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
-    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS` that are known, and feature_<k>."""
+    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS` and length_difference that are
+    known, and feature_<k>.
+    """
     columns: dict[str, Any] = {
         "example_id": ids,
         "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
         "valid": scores.valid,
     }
-    for name in COUNTS:
+    for name in (*COUNTS, "length_difference"):
         if getattr(scores, name) is not None:
             columns[name] = getattr(scores, name)
     for k in range(scores.features.shape[1]):
@@ -104,6 +106,7 @@ def read_scores(path: Path) -> Scores:
         trajectory=trajectory,
         steps=np.array(steps, np.int64) if steps else None,
         **{name: _counts(table, name, path) for name in COUNTS if name in table.column_names},
+        length_difference=_difference(table),
         ids=_ids(table.column("example_id"), path),
     )
 
@@ -156,3 +159,11 @@ def _valid(table: pa.Table, difficulty: np.ndarray, path: Path) -> np.ndarray:
             "remove it to take the rows with a finite difficulty"
         )
     return np.asarray(pc.fill_null(column.cast(pa.bool_()), False).to_numpy(zero_copy_only=False))
+
+
+def _difference(table: pa.Table) -> Any:
+    """(n,) int32, where every cell has a number."""
+    column = table["length_difference"] if "length_difference" in table.column_names else None
+    if column is None or column.null_count or not pa.types.is_integer(column.type):
+        return None
+    return column.to_numpy().astype(np.int32)

@@ -26,6 +26,8 @@ class Scores:
     steps: (K,) int64 optimizer steps of those checkpoints.
     tokens: (n,) int32 completion tokens (EOS included), where known.
     prompt_cut, completion_cut: (n,) int32 tokens that a row lost, see `curate.tokenization.tokens.Tokens`, where known.
+    length_difference: (n,) int32 completion tokens of the chosen answer minus those of the rejected one, of pairs that
+        were compared.
     ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     """
 
@@ -37,11 +39,12 @@ class Scores:
     tokens: npt.NDArray[np.int32] | None = None
     prompt_cut: npt.NDArray[np.int32] | None = None
     completion_cut: npt.NDArray[np.int32] | None = None
+    length_difference: npt.NDArray[np.int32] | None = None
     ids: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.difficulty)
-        for name in ("features", "valid", "trajectory", *COUNTS, "ids"):
+        for name in ("features", "valid", "trajectory", *COUNTS, "length_difference", "ids"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise InputError(
@@ -67,9 +70,12 @@ class Scores:
     def with_ids(self, ids: Any) -> Scores:
         return replace(self, ids=ids)
 
+    def with_length_difference(self, difference: npt.NDArray[np.int32]) -> Scores:
+        return replace(self, length_difference=difference)
+
     def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
-        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS)}
+        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference")}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
         ids = None if self.ids is None else self.ids.take(rows)
         return replace(

@@ -46,7 +46,7 @@ def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
         table = pa.table({"id": questions.examples.ids, "question": pa.array(questions.texts, pa.large_string())})
         evaluation.append({"data": table, "name": questions.name, "columns": {"text": "question", "id": "id"}})
     index = Gate(evaluation=tuple(evaluation), near_duplicate=None, ngrams=(_NGRAM,)).open()
-    texts = [text for text in whole(compared_texts(rows.table, rows.shape, rows.columns)).to_pylist() if text]
+    texts = [text for text in whole(compared_texts(rows.readable, rows.shape, rows.columns)).to_pylist() if text]
     copies = Counter(texts)  # copies of a row are checked once, and counted as often as they occur
     training: dict[tuple[str, str], int] = defaultdict(int)
     asked: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from curate.data.columns import parse_columns, recognize
 from curate.data.examples import Examples, hash_columns
+from curate.data.preferences import as_learned
 from curate.data.readers import Loaded, read
-from curate.data.sources import open_data
+from curate.data.sources import Opened, open_data
 from curate.data.wording import nearest, type_name
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
@@ -109,7 +110,7 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
     """
     roles = parse_columns(spec.columns) if isinstance(spec.columns, str) else dict(spec.columns or {})
     opened = open_data(spec.data, roles, spec.split, spec.config)
-    if asked and spec.split is None and opened.split == "train" and (opened.kind == "hub" or opened.note):
+    if asked and spec.split is None and opened.split == "train" and _is_one_of_several(opened):
         warnings.warn(
             f"evaluation set {spec.title} is read from its split train, on which models are trained; {{split: test}} "
             "takes another",
@@ -119,7 +120,8 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
     table = _numbers_as_text(opened.table, roles)
     place = f"evaluation set {spec.title} ({opened.description})"
     try:
-        shape, columns = _recognized(table, roles, spec.shape)
+        table, learned, asked_shape = as_learned(table, roles, spec.shape)
+        shape, columns = _recognized(table, learned, asked_shape)
         loaded = _read(_filled(table, shape, columns), shape, columns, spec)
     except InputError as error:
         raise InputError(f"{place}: {_in_braces(str(error))}") from error
@@ -141,6 +143,11 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
         len(loaded.rejected),
         loaded.rows.tolist(),
     )
+
+
+def _is_one_of_several(opened: Opened) -> bool:
+    """Whether there may be splits beside the one that was read."""
+    return opened.kind == "hub" or f"split {opened.split} of" in (opened.note or "")
 
 
 def _in_braces(message: str) -> str:

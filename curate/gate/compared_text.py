@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curate.data.columns import content_roles, is_messages, message_dicts, parse_columns, recognize
 from curate.data.examples import whole
+from curate.data.preferences import as_learned
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
 from curate.errors import InputError
@@ -89,12 +90,13 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        shape, named = recognize(table.schema, roles, wanted)
+        learned, learned_roles, wanted = as_learned(table, roles, wanted)
+        shape, named = recognize(learned.schema, learned_roles, wanted)
     except InputError as error:
         raise InputError(
             f"{opened.description}: {error}; to compare one column only, name it: columns text=COLUMN"
         ) from error
-    table = table.append_column(_COLUMN, compared_texts(table, shape, named, part))
+    table = table.append_column(_COLUMN, compared_texts(learned, shape, named, part))
     if table[_COLUMN].null_count == len(table):
         raise InputError(f"{opened.description}: no row has a text to compare; name the column: columns text=COLUMN")
     names = {"text": _COLUMN, **{role: named[role] for role in ("id",) if role in roles}}

@@ -151,7 +151,7 @@ class GateIndex:
         texts: Any = source
         if isinstance(source, Examples):
             ids = source.ids.to_pylist()
-            texts = compared_texts(source.table, source.shape, source.columns, self.gate.part)
+            texts = compared_texts(source.readable, source.shape, source.columns, self.gate.part)
         row_ids = [str(len(self._source_ids) + k) for k in range(len(texts))] if ids is None else ids
         _check_ids(texts, row_ids)
         if self.gate.near_duplicate is None:

@@ -101,7 +101,7 @@ def contaminated_rows(examples: Examples, run: Run) -> int:
     index = run.evaluation_index()
     if index is None:
         return 0
-    texts = compared_texts(examples.table, examples.shape, examples.columns, run.gate.part)
+    texts = compared_texts(examples.readable, examples.shape, examples.columns, run.gate.part)
     with run.progress.stage("compare with evaluation sets", len(examples)) as stage:
         count = 0
         for low in range(0, len(texts), _BLOCK):

@@ -100,7 +100,7 @@ def _quality(found: dict[str, Any]) -> dict[str, Any] | str:
         for key in ("seed_agreement", "feature_agreement")
     }
     return {
-        **_picked(found, "silhouette", "silhouette_rows", "length_correlation"),
+        **_picked(found, "silhouette", "silhouette_rows", "length_correlation", "length_difference_correlation"),
         **agreements,
         "diverged": mapping(found, "diverged"),
         "noise": _picked(mapping(found, "noise"), "suspects", "share"),

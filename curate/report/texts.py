@@ -41,7 +41,19 @@ _FIELD_CHARACTERS = 2_000
 _EXAMPLE_CHARACTERS = 4_000  # of all fields together, so that 40 examples stay a small part of the page
 # Stages whose reasons say what a row collided with: told apart by that, each would be a reason of its own.
 _DETAILED = ("synthesize", "synthesise", "gate")  # the second of earlier releases
-_ROLES = ("system", "instruction", "prompt", "input", "messages", "text", "completion", "output", "final_answer")
+_ROLES = (
+    "system",
+    "instruction",
+    "prompt",
+    "input",
+    "messages",
+    "text",
+    "completion",
+    "output",
+    "chosen",
+    "rejected",
+    "final_answer",
+)
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ class Arms:
         self.loaded, self.settings, self.out = loaded, settings, out
         # Scores of these rows only: those of held-out rows must not change what an arm is.
         self.scores = None if scores is None else join_scores(scores, loaded.examples.ids)
-        roles = {role: name for role, name in loaded.examples.columns.items() if role != "id"}
-        self.reading = {"columns": roles, "shape": loaded.examples.shape}
+        self.reading = loaded.examples.reading
+        self.reading["columns"].pop("id", None)
         # Counts the stages of curation only, not those of fine-tuning.
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from curate.console.progress import Progress
 from curate.data.examples import Examples
+from curate.data.preferences import without_pair_roles
 from curate.data.readers import Loaded
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
@@ -120,7 +121,7 @@ def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
 def _hits(loaded: Loaded, gate: Gate, progress: Progress) -> list[list[Any]]:
     """Hits of each row's prompt."""
     examples = loaded.examples
-    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     hits: list[list[Any]] = []
     with progress.stage("compare with evaluation sets", len(examples)) as stage:
         index = gate.open()
@@ -195,9 +196,11 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         )
     sample = examples.take(clean)
     with publishing(out / HELD_OUT) as folder:
-        pq.write_table(sample.table, folder / "rows.parquet", compression="zstd")
+        pq.write_table(sample.readable, folder / "rows.parquet", compression="zstd")
     path = str(out / HELD_OUT / "rows.parquet")
-    held_out_set = EvaluationSet(data=path, name=HELD_OUT, columns=dict(examples.columns), shape=examples.shape)
+    held_out_set = EvaluationSet(
+        data=path, name=HELD_OUT, columns=without_pair_roles(examples.columns), shape=examples.shape
+    )
     questions = read_set(held_out_set)
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
@@ -220,7 +223,7 @@ def _drawn(examples: Examples, count: int, settings: Validation, progress: Progr
     random = np.random.default_rng(derive_seed(settings.pipeline.seed, "held out"))
     chosen[random.choice(len(examples), count, replace=False)] = True
     stays, held = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    texts = compared_texts(examples.table, examples.shape, examples.columns, gate.part)
+    texts = compared_texts(examples.readable, examples.shape, examples.columns, gate.part)
     asked = texts.take(pa.array(held)).to_pylist()
     with progress.stage("hold rows out", count):
         index = gate.model_copy(update={"evaluation": ()}).open(examples.take(stays))

@@ -24,6 +24,7 @@ from scorers import (
     GradientAlignment,
     InstructionFollowingDifficulty,
     Learnability,
+    PreferenceMargin,
     PreMemorizationAccuracy,
     Product,
     RankAverage,
@@ -60,7 +61,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 # These need a target, a reference or answers, and have tests of their own below.
-NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy")
+NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy", "PreferenceMargin")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,14 @@ def test_scorers_of_answers(cache: Path) -> None:
     scorer = PreMemorizationAccuracy(samples=2, max_tokens=8)
     for each in (scorer, RankAverage(scorers=(scorer, FinalLoss()))):
         check_scorer(each, cache=cache, proxy=epochs, examples=read(answered).examples)
+
+
+def test_a_scorer_of_pairs(cache: Path) -> None:
+    table = small_examples().table
+    pairs = table.rename_columns({"completion": "chosen"})
+    pairs = pairs.append_column("rejected", pa.array([f"no {k % 3}" for k in range(len(table))]))
+    for scorer in (PreferenceMargin(), RankAverage(scorers=(PreferenceMargin(), FinalLoss()))):
+        check_scorer(scorer, cache=cache, examples=read(pairs).examples)
 
 
 def test_the_public_names() -> None:

@@ -1,0 +1,275 @@
+"""Preference pairs and labeled completions: which columns they are, and what of a pair is learned.
+
+A pair is read as its prompt and its chosen answer, with the rejected one beside it. Where it does not say its prompt
+(both answers are whole conversations or texts), or answers are single messages, prompt and answers are made here as
+columns of their own, which no result has: the columns of the input stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.columns import PAIR_ROLES, is_messages, is_text
+from curate.data.json_columns import described, opened
+from curate.data.json_values import is_json
+from curate.data.shared_prompts import (
+    as_conversations,
+    as_messages,
+    divided_texts,
+    part_of_messages,
+    shared_messages,
+)
+from curate.data.wording import type_name
+from curate.errors import InputError
+
+# Shapes that `curate.data.readers.read` takes beside those of `curate.data.columns`: what is learned has one of those.
+PREFERENCE, KTO = "preference", "kto"
+KINDS = (PREFERENCE, KTO)
+
+_PAIRS = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("preferred", "dispreferred"),
+    ("response_j", "response_k"),
+)
+_PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
+_CONVERSATIONS = ("messages", "conversations", "conversation")
+_LABELS = ("label", "kto_tag")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Preference pairs of a table.
+
+    chosen, rejected: their columns. roles: {role: column} of what is learned, of the table with `made` beside it.
+    made: columns made of those of the table, none where the table has prompt and answers as they are read. answer: the
+    column of the rejected answer as it is read, in the table or in `made`.
+    """
+
+    chosen: str
+    rejected: str
+    answer: str
+    roles: dict[str, str]
+    made: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Roles of a pair, beside those of what is learned."""
+        return {"chosen": self.chosen, "rejected": self.rejected}
+
+    @property
+    def learned(self) -> str:
+        """The column of the chosen answer as it is read."""
+        return self.roles["output" if "output" in self.roles else "completion"]
+
+    def added_to(self, table: pa.Table) -> pa.Table:
+        """The table with the columns that were made beside its own."""
+        for name, column in self.made.items():
+            table = table.append_column(name, column)
+        return table
+
+    def taken_from(self, table: pa.Table) -> tuple[pa.Table, pa.Table | None]:
+        """Its own columns, and those that were made, where there are any."""
+        made = list(self.made)
+        return (table.drop_columns(made), table.select(made)) if made else (table, None)
+
+    def notes(self, shape: str, found: Mapping[str, str]) -> list[str]:
+        """How the pairs were read: shape, roles of what is learned, and what becomes of the other answer."""
+        shown = {role: name for role, name in found.items() if role not in ("completion", "output")}
+        if shown.get("prompt") in self.made and "(prompt)" in shown["prompt"]:
+            shown["prompt"] = "what both begin with"
+        roles = ", ".join(f"{role}={name}" for role, name in shown.items())
+        return [
+            f"shape preference ({shape}): {roles}",
+            f"column {self.chosen!r} is learned and scored; {self.rejected!r} is kept beside it, and the scorer "
+            "PreferenceMargin compares the two",
+        ]
+
+
+def without_pair_roles(roles: Mapping[str, str]) -> dict[str, str]:
+    """The roles of what is learned alone."""
+    return {role: name for role, name in roles.items() if role not in PAIR_ROLES}
+
+
+def find_pairs(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> Pairs | None:
+    """The preference pairs of a table; None where it holds none, or something else is asked for.
+
+    roles: those that the caller named; shape: that which was asked for. Raises InputError where pairs are asked for and
+    there are none.
+    """
+    if "" in (roles.get("chosen"), roles.get("rejected")):
+        return None
+    asked = shape == PREFERENCE or "chosen" in roles or "rejected" in roles
+    learned = {"completion", "output", "messages", "text"} & roles.keys()
+    if not asked and (shape is not None or learned):
+        return None
+    names = _pair_of(table.column_names, roles)
+    if names is None or not _fit(described(table.select(names)), names):
+        if asked:
+            raise InputError(_no_pairs(table.schema, names))
+        return None
+    chosen, rejected = names
+    given = without_pair_roles(roles)
+    if is_text(described(table.select([chosen])).field(chosen).type):
+        return _of_texts(table, chosen, rejected, given)
+    return _of_messages(table, chosen, rejected, given)
+
+
+def as_learned(
+    table: pa.Table, roles: Mapping[str, str], shape: str | None
+) -> tuple[pa.Table, dict[str, str], str | None]:
+    """Table, roles and shape under which `curate.data.columns.recognize` finds what is learned, of pairs or not."""
+    pairs = find_pairs(table, roles, shape)
+    if pairs is not None:
+        return pairs.added_to(table), pairs.roles, None
+    return table, without_pair_roles(roles), None if shape in KINDS else shape
+
+
+def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None) -> str | None:
+    """The column that says of a completion whether it is desirable; None where there is none, or not asked for."""
+    wanted = roles.get("label")
+    if wanted == "" or (wanted is None and shape not in (None, KTO)):
+        return None
+    names = [wanted] if wanted else [name for name in _LABELS if name in schema.names]
+    found = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
+    if found is None and (wanted or shape == KTO):
+        where = f"column {wanted!r} holds {type_name(schema.field(wanted).type)}" if wanted else "there is no column"
+        raise InputError(
+            f"shape kto takes a column of true and false that says which completions are desirable, but {where}; name "
+            "one with --columns label=COLUMN"
+        )
+    return found
+
+
+def labels_note(column: pa.ChunkedArray, name: str) -> str:
+    """What is said of completions with labels: all are scored."""
+    wanted = int(pc.sum(column).as_py() or 0)
+    others = len(column) - wanted
+    return (
+        f"kind kto: completions of both labels are scored and learned, {wanted:,} with {name}=true and {others:,} "
+        f"without; --where {name}=true keeps those that are desirable"
+    )
+
+
+def unpaired(pairs: Pairs, table: pa.Table) -> dict[int, str]:
+    """{row: reason} of rows without a rejected answer, read on from "column 'chosen'"."""
+    column = table[pairs.answer]
+    missing = pc.is_null(column).to_numpy()
+    if is_messages(column.type):
+        missing |= pc.fill_null(pc.equal(pc.list_value_length(column), 0), True).to_numpy()
+    reason = f"has no rejected answer beside it in column {pairs.rejected!r}"
+    return dict.fromkeys(np.flatnonzero(missing).tolist(), reason)
+
+
+def _pair_of(names: list[str], roles: Mapping[str, str]) -> tuple[str, str] | None:
+    lowered = {name.casefold(): name for name in reversed(names)}
+    for chosen, rejected in _PAIRS:
+        pair = roles.get("chosen") or lowered.get(chosen), roles.get("rejected") or lowered.get(rejected)
+        if pair[0] in names and pair[1] in names:
+            return str(pair[0]), str(pair[1])
+    return None
+
+
+def _fit(schema: pa.Schema, names: tuple[str, str]) -> bool:
+    """Whether both columns hold text, or both hold conversations or single messages."""
+    first, second = (schema.field(name).type for name in names)
+    return (is_text(first) and is_text(second)) or (_are_messages(first) and _are_messages(second))
+
+
+def _are_messages(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds conversations, or one message per cell."""
+    one = is_json(kind) or (pa.types.is_struct(kind) and is_messages(pa.list_(kind)))
+    return bool(one or is_messages(kind))
+
+
+def _no_pairs(schema: pa.Schema, names: tuple[str, str] | None) -> str:
+    if names is None:
+        return (
+            "there are no columns of chosen and rejected answers; name them with --columns "
+            "chosen=COLUMN,rejected=COLUMN"
+        )
+    kinds = " and ".join(f"{name!r} {type_name(schema.field(name).type)}" for name in names)
+    return f"chosen and rejected answers must both be texts or messages, but columns hold {kinds}; convert them"
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+
+def _of_texts(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+    schema = table.schema
+    prompt = given.get("prompt") or given.get("instruction") or _first(schema, _PROMPTS, is_text)
+    if prompt is None:
+        conversation = _first(schema, _CONVERSATIONS, is_messages)
+        if conversation is not None:
+            return _texts_behind_messages(table, chosen, rejected, {**given, "prompt": conversation})
+        return _texts_without_prompt(table, chosen, rejected, given)
+    if is_messages(schema.field(prompt).type):
+        return _texts_behind_messages(table, chosen, rejected, {**given, "prompt": prompt})
+    if "prompt" not in given and ("instruction" in given or prompt == _name(schema, "instruction")):
+        return Pairs(chosen, rejected, rejected, {**given, "instruction": prompt, "output": chosen})
+    return Pairs(chosen, rejected, rejected, {**given, "prompt": prompt, "completion": chosen})
+
+
+def _texts_behind_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+    made = {f"{name} (message)": as_messages(table[name], "assistant") for name in (chosen, rejected)}
+    answer, other = made
+    return Pairs(chosen, rejected, other, {**given, "completion": answer}, made)
+
+
+def _texts_without_prompt(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+    """What both texts begin with is the prompt."""
+    names = [f"{chosen} (prompt)", f"{chosen} (answer)", f"{rejected} (answer)"]
+    chunks: list[list[pa.Array]] = [[], [], []]
+    for batch in table.select([chosen, rejected]).to_batches():
+        rows = [divided_texts(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
+        for parts, cells in zip(chunks, zip(*rows, strict=True), strict=True):
+            parts.append(pa.array(cells, pa.large_string()))
+    made = {name: pa.chunked_array(parts, pa.large_string()) for name, parts in zip(names, chunks, strict=True)}
+    return Pairs(chosen, rejected, names[2], {**given, "prompt": names[0], "completion": names[1]}, made)
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def _of_messages(table: pa.Table, chosen: str, rejected: str, given: dict[str, str]) -> Pairs:
+    schema = described(table)
+    answers = [as_conversations(table[name]) for name in (chosen, rejected)]
+    prompt = given.get("prompt") or _first(schema, ("prompt", *_CONVERSATIONS), is_messages)
+    prompt = prompt or _first(schema, _PROMPTS, is_text)
+    batches = pa.table(answers, names=["chosen", "rejected"]).to_batches()
+    shared = [shared_messages(*batch.columns) for batch in batches]
+    if prompt is None or all((lengths > 0).all() for lengths in shared):
+        names = [f"{chosen} (prompt)", f"{chosen} (answer)", f"{rejected} (answer)"]
+        pieces: list[list[pa.Array]] = [[], [], []]
+        for batch, lengths in zip(batches, shared, strict=True):
+            first, second = batch.columns
+            pieces[0].append(part_of_messages(first, lengths, begin=True))
+            pieces[1].append(part_of_messages(first, lengths, begin=False))
+            pieces[2].append(part_of_messages(second, lengths, begin=False))
+        made = {name: pa.chunked_array(parts) for name, parts in zip(names, pieces, strict=True)}
+        return Pairs(chosen, rejected, names[2], {**given, "prompt": names[0], "completion": names[1]}, made)
+    made, names = {}, [chosen, rejected]
+    if any(answer.type != table[name].type for answer, name in zip(answers, names, strict=True)):
+        names = [f"{name} (message)" for name in names]
+        made = dict(zip(names, answers, strict=True))
+    if is_text(schema.field(prompt).type):
+        made[f"{prompt} (message)"] = as_messages(opened(table[prompt])[0], "user")
+        prompt = f"{prompt} (message)"
+    return Pairs(chosen, rejected, names[1], {**given, "prompt": prompt, "completion": names[0]}, made)
+
+
+def _name(schema: pa.Schema, name: str) -> str | None:
+    return next((each for each in schema.names if each.casefold() == name), None)
+
+
+def _first(schema: pa.Schema, names: Iterable[str], fits: Any) -> str | None:
+    """The first of these columns whose type fits."""
+    found = (_name(schema, name) for name in names)
+    return next((name for name in found if name is not None and fits(schema.field(name).type)), None)
