@@ -38,6 +38,15 @@ _OPTIONAL = {
 SHAPES = tuple(_REQUIRED)
 # Roles of preference pairs and labeled completions, see `curate.data.preferences`.
 PAIR_ROLES = ("chosen", "rejected", "label")
+PAIR_SHAPES = ("preference", "kto")
+PAIR_NAMES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("preferred", "dispreferred"),
+    ("response_j", "response_k"),
+)
+LABEL_NAMES = ("label", "kto_tag")
 ROLES = (
     "prompt",
     "completion",
@@ -86,6 +95,12 @@ def parse_columns(text: str) -> dict[str, str]:
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise InputError(f"unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}")
+
+
+def may_be_pairs(names: Iterable[str], roles: Iterable[str], shape: str | None) -> bool:
+    """Whether names, roles or shape give reason to look for preference pairs or labeled completions."""
+    known = {*LABEL_NAMES, *(chosen for chosen, _ in PAIR_NAMES)}
+    return shape in PAIR_SHAPES or not known.isdisjoint(map(str.casefold, names)) or any(r in PAIR_ROLES for r in roles)
 
 
 def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import PAIR_ROLES, is_messages, is_text
+from curate.data.columns import LABEL_NAMES, PAIR_NAMES, PAIR_ROLES, PAIR_SHAPES, is_messages, is_text
 from curate.data.json_columns import described, opened
 from curate.data.json_values import is_json
 from curate.data.shared_prompts import (
@@ -28,20 +28,9 @@ from curate.data.shared_prompts import (
 from curate.data.wording import type_name
 from curate.errors import InputError
 
-# Shapes that `curate.data.readers.read` takes beside those of `curate.data.columns`: what is learned has one of those.
-PREFERENCE, KTO = "preference", "kto"
-KINDS = (PREFERENCE, KTO)
-
-_PAIRS = (
-    ("chosen", "rejected"),
-    ("chosen_response", "rejected_response"),
-    ("response_chosen", "response_rejected"),
-    ("preferred", "dispreferred"),
-    ("response_j", "response_k"),
-)
+PREFERENCE, KTO = PAIR_SHAPES
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "input")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
-_LABELS = ("label", "kto_tag")
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,7 @@ def as_learned(
     pairs = find_pairs(table, roles, shape)
     if pairs is not None:
         return pairs.added_to(table), pairs.roles, None
-    return table, without_pair_roles(roles), None if shape in KINDS else shape
+    return table, without_pair_roles(roles), None if shape in PAIR_SHAPES else shape
 
 
 def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None) -> str | None:
@@ -137,7 +126,7 @@ def label_column(schema: pa.Schema, roles: Mapping[str, str], shape: str | None)
     wanted = roles.get("label")
     if wanted == "" or (wanted is None and shape not in (None, KTO)):
         return None
-    names = [wanted] if wanted else [name for name in _LABELS if name in schema.names]
+    names = [wanted] if wanted else [name for name in LABEL_NAMES if name in schema.names]
     found = next((name for name in names if pa.types.is_boolean(schema.field(name).type)), None)
     if found is None and (wanted or shape == KTO):
         where = f"column {wanted!r} holds {type_name(schema.field(wanted).type)}" if wanted else "there is no column"
@@ -170,7 +159,7 @@ def unpaired(pairs: Pairs, table: pa.Table) -> dict[int, str]:
 
 def _pair_of(names: list[str], roles: Mapping[str, str]) -> tuple[str, str] | None:
     lowered = {name.casefold(): name for name in reversed(names)}
-    for chosen, rejected in _PAIRS:
+    for chosen, rejected in PAIR_NAMES:
         pair = roles.get("chosen") or lowered.get(chosen), roles.get("rejected") or lowered.get(rejected)
         if pair[0] in names and pair[1] in names:
             return str(pair[0]), str(pair[1])

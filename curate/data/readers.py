@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from curate.data.columns import (
+    PAIR_SHAPES,
     RESERVED,
     are_whole,
     content_roles,
     is_messages,
     is_text,
+    may_be_pairs,
     parse_columns,
     recognize,
 )
@@ -26,7 +28,6 @@ from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
 from curate.data.json_values import holds_json
 from curate.data.preferences import (
-    KINDS,
     Pairs,
     find_pairs,
     label_column,
@@ -137,7 +138,7 @@ def read(
     odd: dict[str, dict[int, str]] = {}
     said = source.column_notes
     if not plain:
-        kept, odd, said = with_json_opened(kept, rows, content, said)
+        kept, odd, said = with_json_opened(kept, rows, sorted(content), said)
     notes += [line for _, line in said]
     if pairs and (alone := unpaired(pairs, kept)):
         odd[pairs.learned] = alone | odd.get(pairs.learned, {})
@@ -204,22 +205,29 @@ def _understood(
     table: pa.Table, roles: Mapping[str, str], shape: str | None, plain: bool
 ) -> tuple[pa.Table, Pairs | None, tuple[str, dict[str, str]], list[str]]:
     """The table with the columns that pairs need, pairs, shape and roles, and lines that say how rows are read."""
+    if not may_be_pairs(table.column_names, roles, shape):
+        shape, found = recognize(table.schema, roles, shape) if plain else _recognized(table, roles, shape)
+        return table, None, (shape, found), [_as_read(shape, found)]
     pairs = find_pairs(table, roles, shape)
     label = None if pairs else label_column(table.schema, roles, shape)
     if pairs:
         table = pairs.added_to(table)
     learned = pairs.roles if pairs else without_pair_roles(roles)
-    shape = None if shape in KINDS else shape
+    shape = None if shape in PAIR_SHAPES else shape
     shape, found = recognize(table.schema, learned, shape) if plain else _recognized(table, learned, shape)
     if pairs:
         found |= pairs.columns
         lines = pairs.notes(shape, found)
     else:
-        lines = [f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}"]
+        lines = [_as_read(shape, found)]
     if label is not None and shape != "text":
         found["label"] = label
         lines.append(labels_note(table[label], label))
     return table, pairs, (shape, found), lines
+
+
+def _as_read(shape: str, found: Mapping[str, str]) -> str:
+    return f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}"
 
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
