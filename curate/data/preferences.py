@@ -54,6 +54,11 @@ class Pairs:
         return {"chosen": self.chosen, "rejected": self.rejected}
 
     @property
+    def read(self) -> tuple[str, str, str]:
+        """The columns of both answers, and that of the rejected ones as they are read."""
+        return self.chosen, self.rejected, self.answer
+
+    @property
     def learned(self) -> str:
         """The column of the chosen answer as it is read."""
         return self.roles["output" if "output" in self.roles else "completion"]

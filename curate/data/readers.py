@@ -130,8 +130,7 @@ def read(
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
     kept, pairs, (shape, found), lines = _understood(kept, roles, shape, plain)
-    answers = [*pairs.columns.values(), pairs.answer] if pairs else []
-    content = {*(found[role] for role in content_roles(shape, found)), *answers}
+    content = {*(found[role] for role in content_roles(shape, found)), *(pairs.read if pairs else ())}
     if came:
         kept, came = _only_content(kept, came, content)
     notes = [*([source.note] if source.note else []), *lines]
