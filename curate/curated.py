@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +23,10 @@ from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError, RunWarning
-from curate.gate.gate import Gate
 from curate.generators.requests import Generator
-from curate.mixture.mixture import Copies, Mixture, Order
+from curate.mixture.mixture import Mixture
 from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
-from curate.proxy.proxy import Proxy
 from curate.report.dataset_card import content_version, dataset_card
 from curate.report.run_page import write_report
 from curate.run import Run
@@ -39,29 +37,7 @@ from curate.storage.places import expanded, files_under
 from curate.storage.records import made_by
 from curate.types import IntArray
 
-
-class Recipe(Protocol):
-    """The parameters of a pipeline that records name."""
-
-    @property
-    def proxy(self) -> Proxy: ...
-    @property
-    def scorer(self) -> Any: ...
-    @property
-    def clusterer(self) -> Any: ...
-    @property
-    def augmenters(self) -> Sequence[Any]: ...
-    @property
-    def order(self) -> Order: ...
-    @property
-    def copies(self) -> Copies: ...
-    @property
-    def gate(self) -> Gate: ...
-    @property
-    def stability(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    def to_yaml(self) -> str: ...
+Recipe = Any  # the `curate.Pipeline`, which is made of this module
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from curate.cli.generator_options import add_generator_arguments
-from curate.cli.steps import add_data_arguments, loaded_from, new_progress, pipeline_from, run_from, scores_from
+from curate.cli.steps import (
+    add_data_arguments,
+    add_generator_arguments,
+    loaded_from,
+    new_progress,
+    pipeline_from,
+    run_from,
+    scores_from,
+)
 from curate.console.printing import show
 from curate.estimate import estimate
 from curate.storage.places import local_path

@@ -6,15 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.generator_options import add_generator_arguments, summary
 from curate.cli.steps import (
     add_data_arguments,
+    add_generator_arguments,
     is_first_rank,
     loaded_from,
     new_progress,
     pipeline_from,
     run_from,
     scores_from,
+    summary,
 )
 from curate.console.printing import say, show
 from curate.curated import inputs_fingerprint

@@ -1,12 +1,13 @@
-"""Steps that several commands share: the recipe, rows and scores that their options name."""
+"""Steps that several commands share: the recipe, rows and scores that their options name, and options of synthesis."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from curate.cli.fields import add_field_options
-from curate.cli.generator_options import recipe_settings
 from curate.cli.options import add_consent_arguments, add_machine_arguments, add_reading_arguments, permissions, reading
 from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
@@ -14,10 +15,15 @@ from curate.dataset_reference import named_dataset
 from curate.difficulty.score_files import read_scores
 from curate.difficulty.scores import Scores
 from curate.difficulty.split import join_scores
+from curate.errors import InputError
 from curate.pipeline import Pipeline
-from curate.recipe import load_recipe
+from curate.recipe import load_recipe, own_module
 from curate.run import Run
 from curate.storage.places import local_path
+from curate.verify.sandbox import weak_sandbox
+
+# Option -> the parameter of `augmenters.Synthesize` it sets.
+_PARAMETERS = ("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs")
 
 
 def add_data_arguments(
@@ -110,3 +116,103 @@ def is_first_rank() -> bool:
     import os
 
     return os.environ.get("RANK", "0") == "0"
+
+
+# -- synthesis ----------------------------------------------------------------------------------------------------
+
+
+def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for recipes with Synthesize."""
+    group = parser.add_argument_group("new problems (recipes with Synthesize)")
+    group.add_argument("--generator", metavar="MODEL", help="model that writes and solves: hub id or folder")
+    group.add_argument(
+        "--url", action="append", metavar="URL", help="OpenAI-compatible server that has it; repeat to spread the load"
+    )
+    group.add_argument(
+        "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
+    )
+    metavars = {"rows": "N", "band": "LOW-HIGH", "budget": "TOKENS"}
+    add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
+    group.add_argument(
+        "--weak-sandbox",
+        action="store_true",
+        help="with --run-programs: also where the kernel cannot keep your files from programs",
+    )
+    parser.set_defaults(sandbox=sandbox)
+
+
+def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """How well the programs that a command runs must be isolated."""
+    if not options.weak_sandbox:
+        return nullcontext()
+    if not options.run_programs:
+        raise InputError("--weak-sandbox is about programs, and none is run; add --run-programs, or leave it out")
+    return weak_sandbox()
+
+
+def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:
+    """`path=value` settings for the recipe's Synthesize. Raises InputError where it has none and one is asked for."""
+    given = {name: getattr(options, name, None) for name in ("generator", "url", "vllm", *_PARAMETERS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    place = _place(recipe)
+    if place is None:
+        if given:
+            option = "--" + next(iter(given)).replace("_", "-")
+            raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")
+        return []
+    if "band" in given:
+        given["band"] = _band(str(given["band"]))
+    path = f"augmenters.{place}"
+    written = _generator(given, recipe["augmenters"][place], path)
+    return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]
+
+
+def summary(record: dict[str, Any]) -> list[str]:
+    """A few lines on what synthesis made, for the terminal."""
+    funnel, tokens = dict(record["funnel"]), record["tokens"]
+    asked, kept = funnel["proposals asked for"], funnel["kept"]
+    share = f" ({kept / asked:.1%})" if asked else ""
+    lines = [f"new problems: {kept:,} of {asked:,} proposals kept{share}, {tokens['generated']:,} tokens generated"]
+    lost = sorted(((count, name) for name, count in record["outcomes"].items() if name != "kept"), reverse=True)
+    if lost:
+        lines.append("rejected: " + ", ".join(f"{count:,} {name}" for count, name in lost))
+    rescored = record.get("rescored")
+    if rescored and rescored["measured"]:
+        rate = rescored["hard"] / rescored["measured"]
+        lines.append(
+            f"measured like the input: {rescored['hard']:,} of {rescored['measured']:,} hard again ({rate:.0%})"
+        )
+    if record["budget_reached"]:
+        lines.append(f"the budget of {record['budget']:,} tokens is spent; a larger --budget resumes from here")
+    return lines
+
+
+def _place(recipe: dict[str, Any]) -> int | None:
+    """Number of the first Synthesize among the recipe's augmenters."""
+    augmenters = recipe.get("augmenters")
+    for number, each in enumerate(augmenters if isinstance(augmenters, list) else []):
+        if isinstance(each, dict) and str(each.get("use", "")).rpartition(".")[2] == "Synthesize":
+            return number
+    return None
+
+
+def _generator(given: dict[str, Any], synthesize: dict[str, Any], path: str) -> list[str]:
+    if "vllm" in given and "url" in given:
+        raise InputError("--vllm starts a server and --url names one that runs; give one of them")
+    set_up = synthesize.get("generator")
+    known = set_up.get("model") if isinstance(set_up, dict) else set_up
+    if "generator" not in given and known is None:
+        raise InputError("the recipe names no generator; give the model that writes and solves with --generator MODEL")
+    names = {"generator": "model", "url": "url", "vllm": "command"}
+    return [_setting(f"{path}.generator.{names[name]}", given[name]) for name in names if name in given]
+
+
+def _band(text: str) -> list[int]:
+    low, dash, high = text.partition("-")
+    if not (dash and low.strip().isdigit() and high.strip().isdigit()):
+        raise InputError(f"--band {text!r} is not of the form LOW-HIGH, such as 1-5")
+    return [int(low), int(high)]
+
+
+def _setting(path: str, value: Any) -> str:
+    return f"{path}={json.dumps(value)}"

@@ -10,9 +10,15 @@ from curate.cli.compare import print_comparison
 from curate.cli.evaluate import named_sets
 from curate.cli.fields import add_field_options, field_values
 from curate.cli.finetune import add_tuning_arguments, given_component, offered, tuning_settings
-from curate.cli.generator_options import add_generator_arguments
 from curate.cli.options import permissions
-from curate.cli.steps import add_data_arguments, loaded_from, new_progress, pipeline_from, scores_from
+from curate.cli.steps import (
+    add_data_arguments,
+    add_generator_arguments,
+    loaded_from,
+    new_progress,
+    pipeline_from,
+    scores_from,
+)
 from curate.console.formatting import count, duration, visible
 from curate.console.printing import show
 from curate.errors import InputError

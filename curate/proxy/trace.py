@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate import training
 from curate.component import call_hook, fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
@@ -300,7 +299,7 @@ class _Measurement:
         done = 0
         with proxy_training.progress.stage("measure", total, "rows") as stage:
             for step, pairs in missing.items():
-                training.load_weights(model, proxy_training.checkpoint(step))
+                proxy_training.load_weights(model, step)
                 checkpoint = replace(checkpoint, step=step, memo={})
                 for name, shard in pairs:
                     if done % world_size() == rank():

@@ -115,6 +115,10 @@ class ProxyTraining:
             raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; rerun the command")
         return entry
 
+    def load_weights(self, model: Any, step: int) -> None:
+        """Copy the weights after `step` steps into `model`."""
+        training.load_weights(model, self.checkpoint(step))
+
     def facts(self) -> dict[str, Any]:
         """Facts for reports; those of the training come from the last checkpoint, also where nothing was trained."""
         facts = {
