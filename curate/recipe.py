@@ -25,6 +25,14 @@ from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _OWN = ("curate", "scorers", "augmenters")
+# Where a class of ours is that a recipe names by a module which it has left, besides those that users import.
+_PUBLIC = (*_BUILT_IN, "curate.optimizers", "curate.reweighters", "curate")
+_HOMES = {
+    "Addition": "curate.validation.config",
+    "FurtherData": "curate.dataset_reference",
+    "Gate": "curate.gate.gate",
+    "Sampling": "curate.generators.requests",
+}
 _LONGEST_NAME = 200
 # What can be set from the command line by its path.
 _PARTS = ("proxy", "scorer", "clusterer", "augmenters.")
@@ -312,8 +320,10 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     try:
         kind = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # third-party modules may raise anything while they are imported
-        problem = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
+        kind = _moved(attribute) if package in _OWN else None
+        if kind is None:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"{path}.use: {name!r} cannot be imported ({problem}); check the path") from error
     if not isinstance(kind, type) or (not attribute[:1].isupper()):
         raise InputError(f"{path}.use: {name!r} is not a class; name a component class")
     # A trusted module also holds what it has imported from elsewhere, and classes that do more than store parameters.
@@ -322,6 +332,15 @@ def _resolve(name: Any, path: str, allowed: tuple[str, ...]) -> Any:
     if package in _OWN and package not in allowed and not issubclass(kind, Component):
         raise InputError(f"{path}.use: {name!r} is no component; name one that has parameters only")
     return kind
+
+
+def _moved(name: str) -> Any:
+    """The class of ours that earlier releases kept in another module; None where there is none of that name."""
+    for module in _PUBLIC:
+        public = own_module(module)
+        if name in public.__all__:
+            return getattr(public, name)
+    return getattr(own_module(_HOMES[name]), name) if name in _HOMES else None
 
 
 def _built_ins() -> dict[str, str]:
@@ -421,4 +440,8 @@ def _name_of(kind: type) -> str:
         raise InputError(
             f"{kind.__qualname__} is defined where no recipe can find it again; move it into a module of its own"
         )
+    if kind.__module__.split(".")[0] in _OWN:
+        for module in _PUBLIC:  # the path that users import it by, which stays where its module moves
+            if getattr(own_module(module), kind.__name__, None) is kind:
+                return f"{module}.{kind.__name__}"
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -180,7 +180,9 @@ def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, ar
     subparsers = parser.add_subparsers(dest="name", metavar="COMMAND", parser_class=_Parser, required=True)
     for name, text in _COMMANDS.items():
         description, aliases = text[0].upper() + text[1:] + ".", _ALIASES.get(name, ())
-        sub = subparsers.add_parser(name, help=text, description=description, aliases=aliases, allow_abbrev=False)
+        typed = words[0] if words and words[0] in aliases else name
+        options: dict[str, Any] = {"help": text, "description": description, "prog": f"{parser.prog} {typed}"}
+        sub = subparsers.add_parser(name, aliases=aliases, allow_abbrev=False, **options)
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
         if words and words[0] in (name, *aliases):
             module = import_module(f"curate.cli.{name}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from curate import models
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray, IntArray
 
@@ -67,6 +68,15 @@ class TrainingRows:
     columns: Mapping[str, Sequence[Any]]
     source: str | None = None
     tokenize: Callable[[Any, Mapping[str, Any]], Tokens] | None = None
+    tokenise: InitVar[Callable[[Any, Mapping[str, Any]], Tokens] | None] = None  # the earlier name; warns
+
+    def __post_init__(self, tokenise: Callable[[Any, Mapping[str, Any]], Tokens] | None) -> None:
+        if tokenise is None:
+            return
+        if self.tokenize is not None:
+            raise InputError("tokenise and tokenize are the same argument; give tokenize alone")
+        warnings.warn("TrainingRows(tokenise=...) is called tokenize now; rename it", DataWarning, stacklevel=3)
+        object.__setattr__(self, "tokenize", tokenise)
 
     def column(self, name: str, wanted_by: str) -> npt.NDArray[Any]:
         """(n,) object values. Raises InputError where there is no such column."""

@@ -68,7 +68,7 @@ def test_options_become_settings(inputs: Path, tmp_path: Path, capsys: pytest.Ca
     assert "curate evaluate" in capsys.readouterr().out
     record = read_run(tmp_path / "run")
     assert record["settings"]["lora"] == {
-        "use": "curate.finetuning.lora.LoRA",
+        "use": "curate.LoRA",
         "rank": 8,
         "alpha": 32.0,
         "dropout": 0.0,

@@ -267,7 +267,7 @@ def test_validate_holds_online_arms_against_the_data_as_it_is(inputs: Path, tmp_
     assert curate.cli.main.main(words) == 0
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(record["arms"]) == {"original", "hard", "irdro", "hard+irdro", "slow"}
-    assert record["reweighters"]["slow"] == {"use": "curate.reweighters.loss_based.DynamicLoss", "uniform_steps": 1000}
+    assert record["reweighters"]["slow"] == {"use": "curate.reweighters.DynamicLoss", "uniform_steps": 1000}
     losses = {run["name"]: [each["nll"] for each in run["evaluation"].values()] for run in record["runs"]}
     assert losses["slow-steps-seed0"] == losses["original-steps-seed0"]  # uniform weights to the end
     assert losses["irdro-steps-seed0"] != losses["original-steps-seed0"]

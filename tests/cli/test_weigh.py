@@ -11,6 +11,7 @@ import pytest
 
 import curate
 import curate.models.scratch
+from curate.cli.main import main
 from tests.fixtures.weights import Call, N, drawn, json_call, table, weights_file
 
 
@@ -114,3 +115,10 @@ def test_the_command_has_another_name(inputs: tuple[Path, Path], tmp_path: Path,
     again, same = call("weigh", data, "--weights", weights, "--out", tmp_path / "two")
     assert again == 0
     assert found["weights"] == same["weights"]
+
+
+@pytest.mark.parametrize("name", ["weigh", "weight"])
+def test_help_shows_the_name_that_was_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert f"usage: curate {name} [-h]" in capsys.readouterr().out

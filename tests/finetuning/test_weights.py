@@ -45,7 +45,7 @@ def test_a_run_keeps_the_weights_that_rows_had(inputs: Path, tmp_path: Path) -> 
         (weights[drawn].min(), weights[drawn].max()), abs=1e-5
     )
     assert 0 < facts["effective_share"] < 1
-    assert record["settings"]["reweighter"]["use"] == "curate.reweighters.dga.DGA"
+    assert record["settings"]["reweighter"]["use"] == "curate.reweighters.DGA"
 
 
 def test_all_rows_alike_is_the_plain_run(inputs: Path, tmp_path: Path) -> None:

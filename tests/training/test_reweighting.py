@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.models.forward import allow_packing
 from curate.reweighters import (
     ADAPT,
@@ -19,7 +20,7 @@ from curate.reweighters import (
     GivenWeights,
 )
 from curate.training.loop import train
-from curate.training.reweighting import ReweightingState
+from curate.training.reweighting import ReweightingState, TrainingRows
 from tests.fixtures.models import random_tokens, tiny_model
 from tests.fixtures.reweighting import TOKENS, asked, config, flat, naive_embedding, rows_of, run, training
 
@@ -157,3 +158,16 @@ def test_embeddings_weigh_later_states_more(packed: bool) -> None:
         found = training(model, tokens, packed=packed).embeddings(tokens)
         expected = torch.stack([naive_embedding(tiny_model(), tokens, row) for row in range(len(tokens))])
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_earlier_name_of_an_argument_serves_and_warns_once() -> None:
+    def tokenize(data: Any, reading: Any) -> Any:
+        raise AssertionError("not called")
+
+    with pytest.warns(DataWarning, match="is called tokenize now") as warned:
+        rows = TrainingRows({}, tokenise=tokenize)
+    assert rows.tokenize is tokenize
+    assert len(warned) == 1
+    assert replace(rows, source="topic").tokenize is tokenize
+    with pytest.raises(InputError, match="same argument"):
+        TrainingRows({}, None, tokenize, tokenise=tokenize)
