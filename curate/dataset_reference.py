@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from curate.component import Component
 from curate.errors import InputError
@@ -20,22 +20,42 @@ class FurtherData(Component):
     """
 
     data: Any
-    columns: str | dict[str, str] | None = None
-    shape: str | None = None
-    where: str | None = None
-    split: str | None = None
-    config: str | None = None
-    limit: int | None = Field(default=None, ge=1)
+    columns: str | dict[str, str] | None = Field(
+        default=None, description="what each column is, e.g. prompt=question,completion=answer,source=topic"
+    )
+    shape: str | None = Field(
+        default=None, description="prompt_completion, instruction, question_answer, messages, text, preference or kto"
+    )
+    config: str | None = Field(default=None, description="configuration of a folder or hub dataset that has several")
+    split: str | None = Field(default=None, description="split to read where data is stored by split (train)")
+    where: str | None = Field(default=None, description="keep only these rows, e.g. split=train,level!=5")
+    limit: int | None = Field(default=None, ge=1, description="a seeded sample of N rows")
 
     @property
     def reading(self) -> dict[str, Any]:
         """Options of `curate.read`."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "data"}
+        return {name: getattr(self, name) for name in READING}
 
     @property
     def name(self) -> str:
         """For messages."""
         return str(self.data) if isinstance(self.data, str | Path) else type(self.data).__qualname__
+
+
+class FileOptions(BaseModel):
+    """How a command reads the files of its DATA, beside what any dataset has; see `curate.read`."""
+
+    on_bad_row: Literal["error", "drop"] = Field(default="error", description="what a null or non-string cell does")
+    encoding: str | None = Field(default=None, description="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
+    delimiter: str | None = Field(default=None, description="between the cells of a CSV file (found)")
+    nested: Literal["json", "text"] = Field(
+        default="json",
+        description="how a result has columns of JSON: as datasets.Json, or as JSON text for datasets before 4.7",
+    )
+
+
+# The options by which any dataset is read.
+READING = tuple(name for name in FurtherData.model_fields if name != "data")
 
 
 def _wrapped(value: Any) -> Any:

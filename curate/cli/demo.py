@@ -100,14 +100,14 @@ def _print(record: dict[str, Any], seconds: float) -> None:
     levels = Table(title=f"How the known levels were split ({seconds:.0f} s)", title_justify="left")
     for name in ("level", "rows", "easy", "hard", "hard %"):
         levels.add_column(name, justify="right")
-    for each in record["levels"]:
-        rows, hard = each["rows"], each["hard"]
-        levels.add_row(str(each["level"]), f"{rows:,}", f"{rows - hard:,}", f"{hard:,}", f"{hard / rows:.0%}")
+    for row in record["levels"]:
+        rows, hard = row["rows"], row["hard"]
+        levels.add_row(str(row["level"]), f"{rows:,}", f"{rows - hard:,}", f"{hard:,}", f"{hard / rows:.0%}")
     signals = Table(title=f"Levels {_HARD_LEVEL} and above among the rows picked", title_justify="left")
     for name in ("picked by", "precision", "recall", "AUC"):
         signals.add_column(name, justify="left" if name == "picked by" else "right")
-    for each in record["signals"]:
-        signals.add_row(each["signal"], *(f"{each[name]:.2f}" for name in ("precision", "recall", "auc")))
+    for row in record["signals"]:
+        signals.add_row(row["signal"], *(f"{row[name]:.2f}" for name in ("precision", "recall", "auc")))
     show("", levels, signals)
     say(
         f"dataset  {record['directory']}/data",

@@ -113,9 +113,9 @@ def _devices() -> tuple[str, str, str]:
 
 
 def _compiler() -> tuple[str, str, str]:
-    found = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
-    if found:
-        return "good", found, ""
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    if compiler:
+        return "good", compiler, ""
     return "note", "none", "install a C++ compiler for faster scoring on CPUs; everything works without"
 
 
@@ -125,8 +125,8 @@ def _programs() -> tuple[str, str, str]:
     if not result.layers:
         return "note", str(result.failure), "for --run-programs; everything else works without"
     lacking = [name for name in LAYERS if name not in result.layers]
-    found = f"run in a sandbox of {', '.join(result.layers)}"
-    return "good", found + (f"; this kernel has no {', '.join(lacking)}" if lacking else ""), ""
+    summary = f"run in a sandbox of {', '.join(result.layers)}"
+    return "good", summary + (f"; this kernel has no {', '.join(lacking)}" if lacking else ""), ""
 
 
 def _cache(given: Path | str | None) -> tuple[str, str, str]:
@@ -137,10 +137,10 @@ def _cache(given: Path | str | None) -> tuple[str, str, str]:
         pass
     free = shutil.disk_usage(root).free
     used = sum(path.stat().st_size for path in files_under(root))
-    found = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
+    summary = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
     if free < _LITTLE_DISK:
-        return "note", found, "little room for checkpoints: set CURATE_CACHE or pass --cache"
-    return "good", found, ""
+        return "note", summary, "little room for checkpoints: set CURATE_CACHE or pass --cache"
+    return "good", summary, ""
 
 
 def _tiny_run() -> tuple[str, str, str]:

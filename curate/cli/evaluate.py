@@ -73,7 +73,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if options.out is None and not (directory / "run.json").is_file() and not (directory / "metrics.jsonl").is_file():
         raise InputError(f"{options.target} is no fine-tuning run, so say where results go: --out DIR")
     progress = Progress("auto")
-    found = evaluate(
+    results = evaluate(
         options.target,
         sets,
         settings,
@@ -86,8 +86,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     )
     place = options.out or directory / "evaluation"
     if not options.json:
-        _print(found, place)
-    return {"directory": str(place), "evaluations": {name: each.summary for name, each in found.items()}}
+        _print(results, place)
+    return {"directory": str(place), "evaluations": {name: each.summary for name, each in results.items()}}
 
 
 def named_sets(given: list[str], option: str, *, limit: int | None = None, seed: int = 0) -> list[EvaluationSet]:
@@ -110,11 +110,11 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
     if options.shots_from is not None:
         fields["shots_from"] = parse_set(options.shots_from, "--shots-from")
     fields["generate"], fields["nll"] = not options.no_generate, not options.no_nll
-    found: Evaluation = construct(Evaluation, fields, "evaluation", permissions(options))
-    return found
+    settings: Evaluation = construct(Evaluation, fields, "evaluation", permissions(options))
+    return settings
 
 
-def _print(found: dict[str, EvaluationResult], place: Path) -> None:
+def _print(results: dict[str, EvaluationResult], place: Path) -> None:
     from rich.table import Table
 
     table = Table()
@@ -122,8 +122,8 @@ def _print(found: dict[str, EvaluationResult], place: Path) -> None:
     for name in ("rows", "accuracy", "undecided", "cut off", "nats/token", "by row"):
         table.add_column(name, justify="right", no_wrap=True)
     lines: list[str] = []
-    for name, each in found.items():
-        summary = each.summary
+    for name, result in results.items():
+        summary = result.summary
         _add(table, name, summary, summary["cut_off"])
         for kind in ("level", "source"):
             groups = summary[f"{kind}s"]

@@ -7,11 +7,20 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from curate.component import Component
+from curate.dataset_reference import READING, FileOptions, FurtherData
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
+_READING_METAVARS = {
+    "columns": "ROLE=COLUMN,...",
+    "shape": "SHAPE",
+    "where": "COLUMN=VALUE,...",
+    "config": "NAME",
+    "split": "NAME",
+    "limit": "N",
+}
 
 
 def option_of(name: str) -> str:
@@ -21,7 +30,7 @@ def option_of(name: str) -> str:
 
 def add_field_options(
     group: argparse._ArgumentGroup | argparse.ArgumentParser,
-    component: type[Component],
+    component: type[BaseModel],
     names: Iterable[str],
     metavars: Mapping[str, str] | None = None,
 ) -> None:
@@ -44,7 +53,7 @@ def add_field_options(
             options["choices"] = choices
         else:
             simple = len(plain) == 1 and not choices and plain[0] in _METAVARS
-            options["type"] = plain[0] if simple else _number_or_text
+            options["type"] = plain[0] if simple else _number_or_text if int in plain else str
             options["metavar"] = "|".join([_METAVARS.get(plain[0], "VALUE"), *choices])
         if metavars and name in metavars and "choices" not in options:
             options["metavar"] = metavars[name]
@@ -59,6 +68,24 @@ def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str,
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
     }
+
+
+def add_reading_fields(group: argparse._ArgumentGroup) -> None:
+    """The options by which any dataset is read."""
+    add_field_options(group, FurtherData, READING, _READING_METAVARS)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """How DATA is read."""
+    group = parser.add_argument_group("how to read DATA")
+    add_reading_fields(group)
+    add_field_options(group, FileOptions, FileOptions.model_fields, {"encoding": "NAME", "delimiter": "CHARACTER"})
+
+
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """These arguments as `curate.read` takes them."""
+    files = FileOptions(**field_values(options, FileOptions.model_fields))
+    return {name: getattr(options, name) for name in READING} | files.model_dump()
 
 
 def _types(annotation: Any) -> list[Any]:

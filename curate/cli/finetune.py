@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from curate.cli.fields import add_field_options, field_values
-from curate.cli.options import add_machine_arguments, add_reading_arguments, permissions, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
+from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import count, decimal, duration, share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress

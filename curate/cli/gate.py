@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.cli.fields import add_field_options, field_values
+from curate.cli.fields import add_field_options, add_reading_fields, field_values
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
-from curate.dataset_reference import named_dataset
+from curate.dataset_reference import READING, named_dataset
 from curate.errors import InputError
 from curate.gate.compared_text import Texts, read_texts
 from curate.gate.gate import Gate, GateIndex, Hit
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 3  # matches of each kind in the terminal
 _SET_HELP = "a dataset, or in YAML {data: FILE, where: split=test, columns: text=COLUMN, name: NAME}"
-_READING = ("columns", "shape", "where", "split", "config", "limit", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results.add_argument("--out", type=local_path, metavar="FILE", help="Parquet file for the hits, one row each")
     results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
     reading = parser.add_argument_group("how to read DATA")
-    reading.add_argument("--columns", metavar="ROLE=COLUMN,...", help="what each column is, e.g. prompt=question")
-    reading.add_argument("--shape", help="prompt_completion, instruction, question_answer, messages or text")
-    reading.add_argument("--config", metavar="NAME", help="configuration of a hub dataset that has several")
-    reading.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
-    reading.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train")
-    reading.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
+    add_reading_fields(reading)
     reading.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that sample (0)")
 
 
@@ -66,7 +60,9 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     _check_results(options)
     progress = Progress()
     with progress.stage("read"):
-        texts = read_texts(options.data, part=_part(options), **{name: getattr(options, name) for name in _READING})
+        texts = read_texts(
+            options.data, part=_part(options), **{name: getattr(options, name) for name in (*READING, "seed")}
+        )
         index = _index(options)
     progress.note(f"{len(texts.texts):,} rows of {visible(texts.name)}")
     if texts.missing:
@@ -172,11 +168,11 @@ def _check_results(options: argparse.Namespace) -> None:
                 raise InputError(f"--{option} {path} would overwrite what {role} reads; name another file")
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def _same_file(first: Path, second: Path) -> bool:
     """By whatever names and links."""
-    if one.exists() and other.exists():
-        return one.samefile(other)
-    return one.resolve() == other.resolve()
+    if first.exists() and second.exists():
+        return first.samefile(second)
+    return first.resolve() == second.resolve()
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -216,13 +212,14 @@ def _print(result: dict[str, Any], texts: Texts, hits: list[list[Hit]]) -> None:
         table = Table()
         for name in ("kind", "dataset", "rows"):
             table.add_column(name, justify="right" if name == "rows" else "left")
-        for each in result["hits"]:
-            table.add_row(each["kind"], visible(each["dataset"]), f"{each['rows']:,}")
+        for counted in result["hits"]:
+            table.add_row(counted["kind"], visible(counted["dataset"]), f"{counted['rows']:,}")
         parts.append(table)
-    for each in result["hits"]:
-        parts.append(f"{each['kind']}, {visible(each['dataset'])}:")
-        found = [(k, hit) for k, row in enumerate(hits) for hit in row if hit[:2] == (each["kind"], each["dataset"])]
-        for k, hit in found[:_SHOWN]:
+    for counted in result["hits"]:
+        parts.append(f"{counted['kind']}, {visible(counted['dataset'])}:")
+        kind = (counted["kind"], counted["dataset"])
+        matches = [(k, hit) for k, row in enumerate(hits) for hit in row if hit[:2] == kind]
+        for k, hit in matches[:_SHOWN]:
             what = f"similarity {hit.score:.2f}" if hit.text is None else f'"{one_line(hit.text, 60)}"'
             own = one_line(texts.texts[k].as_py(), 70)
             parts.append(f"  {one_line(texts.ids[k].as_py(), 40)} - {one_line(hit.id, 40)}: {what}\n      {own}")

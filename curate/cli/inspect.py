@@ -128,16 +128,16 @@ def _print_synthesis(result: dict[str, Any]) -> None:
         show(table)
         lost = funnel.lost_problems(record)[:_SHOWN_REASONS]
         if lost:
-            reasons = (f"{count(each.count)} {one_line(each.reason.name.lower())}" for each in lost)
+            reasons = (f"{count(loss.count)} {one_line(loss.reason.name.lower())}" for loss in lost)
             show("not kept: " + "; ".join(reasons))
         again = funnel.rescored(record)
         if again is not None:
             interval = f"95 % interval {share(again.low)} to {share(again.high)}"
             show(f"hard again: {count(again.hard)} of {count(again.measured)} ({share(again.share)}, {interval})")
         tokens, requests, kept = record["tokens"], record["requests"], record["outcomes"].get("kept", 0)
-        each = f", {compact(tokens['generated'] / kept)} per kept problem" if kept else ""
+        per_problem = f", {compact(tokens['generated'] / kept)} per kept problem" if kept else ""
         show(
-            f"{one_line(record['generator'])}: {count(tokens['generated'])} tokens generated{each}; "
+            f"{one_line(record['generator'])}: {count(tokens['generated'])} tokens generated{per_problem}; "
             f"{count(requests['made'])} requests made, {count(requests['from the store'])} from the store"
         )
         for message, remedy in funnel.advice(record):

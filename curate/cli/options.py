@@ -5,41 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any
 
 from curate.errors import InputError
 from curate.storage.cache import default_cache
 from curate.storage.places import check_cache, check_place, local_path
-
-READING = ("columns", "shape", "config", "split", "where", "limit", "on_bad_row", "encoding", "delimiter", "nested")
-
-
-def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """How DATA is read."""
-    group = parser.add_argument_group("how to read DATA")
-    group.add_argument(
-        "--columns",
-        metavar="ROLE=COLUMN,...",
-        help="what each column is, e.g. prompt=question,completion=answer,source=topic",
-    )
-    group.add_argument(
-        "--shape", help="prompt_completion, instruction, question_answer, messages, text, preference or kto"
-    )
-    group.add_argument("--config", metavar="NAME", help="configuration of a folder or hub dataset that has several")
-    group.add_argument("--split", metavar="NAME", help="split to read where data is stored by split (train)")
-    group.add_argument("--where", metavar="COLUMN=VALUE,...", help="keep only these rows, e.g. split=train,level!=5")
-    group.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N rows")
-    group.add_argument("--encoding", metavar="NAME", help="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
-    group.add_argument("--delimiter", metavar="CHARACTER", help="between the cells of a CSV file (found)")
-    group.add_argument(
-        "--nested",
-        choices=("json", "text"),
-        default="json",
-        help="how a result has columns of JSON: as datasets.Json, or as JSON text for datasets before 4.7 (json)",
-    )
-    group.add_argument(
-        "--on-bad-row", choices=("error", "drop"), default="error", help="what a null or non-string cell does (error)"
-    )
 
 
 def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
@@ -75,11 +44,6 @@ def permissions(options: argparse.Namespace) -> tuple[str, ...]:
     said += [f"--vllm {options.vllm}"] if given.get("vllm") else []
     said += [f"--{name.replace('_', '-')} {each}" for name in ("url", "send_key") for each in given.get(name) or ()]
     return (*given.get("allow_plugin", ()), *said)
-
-
-def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """These arguments as `curate.read` takes them."""
-    return {name: getattr(options, name) for name in READING}
 
 
 def check_places(options: argparse.Namespace) -> None:

@@ -6,9 +6,9 @@ import argparse
 import shlex
 from typing import Any
 
-from curate.cli.options import READING
 from curate.cli.steps import add_data_arguments, is_first_rank, loaded_from, new_progress, pipeline_from, run_from
 from curate.console.printing import say
+from curate.dataset_reference import READING, FileOptions
 from curate.difficulty.score_files import check_scores_file, write_scores
 from curate.errors import InputError
 from curate.storage.places import local_path
@@ -43,15 +43,12 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     return {"scores": str(options.out), "rows": len(scores), "valid": valid}
 
 
-_DEFAULTS = (("recipe", "quick"), ("on_bad_row", "error"), ("nested", "json"))
-
-
 def _next_command(options: argparse.Namespace) -> str:
     """The `curate run` that reads the same rows and takes these scores."""
     words = ["curate", "run", options.data]
-    for name in ("recipe", "proxy", "seed", *READING):
+    for name in ("recipe", "proxy", "seed", *READING, *FileOptions.model_fields):
         value = getattr(options, name)
-        if value is not None and (name, value) not in _DEFAULTS:
+        if value is not None and (name, value) != ("recipe", "quick"):
             words.append(f"--{name.replace('_', '-')}={value}")
     words += [f"--evaluation={each}" for each in options.evaluation or ()]
     words += [f"--set={setting}" for setting in options.set]

@@ -7,8 +7,8 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from curate.cli.fields import add_field_options
-from curate.cli.options import add_consent_arguments, add_machine_arguments, add_reading_arguments, permissions, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, reading
+from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
 from curate.dataset_reference import named_dataset
@@ -190,8 +190,8 @@ def summary(record: dict[str, Any]) -> list[str]:
 def _place(recipe: dict[str, Any]) -> int | None:
     """Number of the first Synthesize among the recipe's augmenters."""
     augmenters = recipe.get("augmenters")
-    for number, each in enumerate(augmenters if isinstance(augmenters, list) else []):
-        if isinstance(each, dict) and str(each.get("use", "")).rpartition(".")[2] == "Synthesize":
+    for number, augmenter in enumerate(augmenters if isinstance(augmenters, list) else []):
+        if isinstance(augmenter, dict) and str(augmenter.get("use", "")).rpartition(".")[2] == "Synthesize":
             return number
     return None
 

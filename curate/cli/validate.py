@@ -177,16 +177,16 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
 
 
 def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    reweighters: dict[str, Any] = {}
     for text in options.reweighter:
         head, equals, rest = text.partition("=")
         name, value = (head.strip(), rest) if equals and not text.lstrip().startswith("{") else ("", text)
         given = reweighter_from(given_component(value, "--reweighter"), "--reweighter", permissions(options))
         name = name or type(given).__name__.lower()
-        if name in found:
+        if name in reweighters:
             raise InputError(f"--reweighter {text}: there is one called {name} already; write NAME={{use: ...}}")
-        found[name] = given
-    return found
+        reweighters[name] = given
+    return reweighters
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from curate.cli.options import add_reading_arguments, reading
+from curate.cli.fields import add_reading_arguments, reading
 from curate.console.formatting import count, decimal, share, visible
 from curate.console.printing import say, show
 from curate.console.progress import Progress

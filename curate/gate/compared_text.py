@@ -15,11 +15,12 @@ from curate.data.examples import whole
 from curate.data.preferences import as_learned
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
+from curate.dataset_reference import READING
 from curate.errors import InputError
 
 Part = Literal["prompt", "all"]
 _COLUMN = "text compared by the gate"
-_READING = ("columns", "shape", "where", "split", "config", "limit", "seed")
+_READING = (*READING, "seed")
 
 
 @dataclass(frozen=True)

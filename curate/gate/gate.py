@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from curate.component import Component
 from curate.data.examples import Examples
+from curate.dataset_reference import READING
 from curate.errors import ExternalError, InputError
 from curate.gate.compared_text import Part, compared_texts, read_texts
 from curate.gate.minhash import Pairs, Sketches, shingles, sketches
@@ -22,7 +23,7 @@ from curate.gate.near_index import Match, NearIndex, admit
 from curate.gate.ngrams import EvaluationSet, Rules, Views
 from curate.gate.normalization import Words, split_words, word_blocks
 
-_READING = {"data", "name", "columns", "shape", "where", "split", "config"}
+_READING = {"data", "name", *READING} - {"limit"}
 
 
 class Hit(NamedTuple):

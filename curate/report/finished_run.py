@@ -96,8 +96,8 @@ def look_up(value: Any, *path: str) -> Any:
 
 def mapping(value: Any, *path: str) -> dict[str, Any]:
     """The object at `path` inside `value`; empty where there is none."""
-    found = look_up(value, *path)
-    return found if isinstance(found, dict) else {}
+    inner = look_up(value, *path)
+    return inner if isinstance(inner, dict) else {}
 
 
 def read_finished(directory: Path, record: dict[str, Any] | None = None) -> Finished:
@@ -262,6 +262,6 @@ def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | N
 
 def spread(order: IntArray, marked: _Mask | None, most: int) -> IntArray:
     """At most `most` of the rows in `order` that are marked: the first, the last, and evenly between them."""
-    found = order[:0] if marked is None else order[marked[order]]
-    places = np.linspace(0, len(found) - 1, min(most, len(found)))
-    return found[places.round().astype(np.int64)]
+    picked = order[:0] if marked is None else order[marked[order]]
+    places = np.linspace(0, len(picked) - 1, min(most, len(picked)))
+    return picked[places.round().astype(np.int64)]

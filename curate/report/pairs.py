@@ -97,11 +97,11 @@ def refused_pairs(finished: Finished, attempts: Attempts) -> list[Refused]:
     chosen = {outcome: _sample(rows, _REFUSED_SHOWN, finished.seed, outcome) for outcome, rows in groups}
     every = np.concatenate([np.zeros(0, np.int64), *chosen.values()])
     replies = _replies(finished, attempts, every)
-    found = [
+    refused = [
         Refused(kind_of(outcome, REASONS), len(rows), tuple(_pairs(attempts, chosen[outcome], replies)))
         for outcome, rows in groups
     ]
-    return [group for group in found if group.pairs]
+    return [group for group in refused if group.pairs]
 
 
 def _sample(rows: IntArray, most: int, seed: int, name: str) -> IntArray:
@@ -116,8 +116,8 @@ def _replies(finished: Finished, attempts: Attempts, rows: IntArray) -> dict[int
         return {}
     ids, numbers = attempts.table["source_id"].to_pylist(), attempts.table["variant"].to_pylist()
     names = {row: f"{ids[row]}~{(numbers[row] or 0) + 1}" for row in rows.tolist()}
-    found = cells_by_id([path], list(names.values()), ["content"])
-    return {row: found[name].get("content") for row, name in names.items() if name in found}
+    cells = cells_by_id([path], list(names.values()), ["content"])
+    return {row: cells[name].get("content") for row, name in names.items() if name in cells}
 
 
 def _pairs(attempts: Attempts, rows: IntArray, replies: dict[int, Any]) -> list[Pair]:

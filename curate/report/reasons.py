@@ -95,12 +95,12 @@ REASONS = {
 
 def kind_of(key: str, known: dict[str, Reason]) -> Reason:
     """The words for a key: its own, else those of the longest known key that it begins with, else the key itself."""
-    found = max((each for each in known if key.startswith(each)), key=len, default=None)
-    if found is None:
+    prefix = max((each for each in known if key.startswith(each)), key=len, default=None)
+    if prefix is None:
         label = as_label(key)
         return Reason(label[:1].upper() + label[1:], "")
-    reason = known[found]
-    tail = as_label(key[len(found) :]) if found in ("evaluation", "near-duplicate") else ""
+    reason = known[prefix]
+    tail = as_label(key[len(prefix) :]) if prefix in ("evaluation", "near-duplicate") else ""
     return Reason(f"{reason.name} ({tail.strip()})", reason.meaning) if tail.strip() else reason
 
 

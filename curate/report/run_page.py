@@ -91,19 +91,20 @@ def _of_scored_rows(finished: Finished) -> dict[str, Any]:
     }
 
 
-def _quality(found: dict[str, Any]) -> dict[str, Any] | str:
+def _quality(diagnostics: dict[str, Any]) -> dict[str, Any] | str:
     """What the run recorded about the split, None where it was not measured."""
-    if not found:
+    if not diagnostics:
         return "The run recorded no diagnostics."
+    names = ("jaccard", "jaccard_min", "ari", "seeds")
     agreements = {
-        key: _picked(found[key], "jaccard", "jaccard_min", "ari", "seeds") if isinstance(found.get(key), dict) else None
+        key: _picked(diagnostics[key], *names) if isinstance(diagnostics.get(key), dict) else None
         for key in ("seed_agreement", "feature_agreement")
     }
     return {
-        **_picked(found, "silhouette", "silhouette_rows", "length_correlation", "length_difference_correlation"),
+        **_picked(diagnostics, "silhouette", "silhouette_rows", "length_correlation", "length_difference_correlation"),
         **agreements,
-        "diverged": mapping(found, "diverged"),
-        "noise": _picked(mapping(found, "noise"), "suspects", "share"),
+        "diverged": mapping(diagnostics, "diverged"),
+        "noise": _picked(mapping(diagnostics, "noise"), "suspects", "share"),
     }
 
 

@@ -72,8 +72,8 @@ class Rescored:
 
 def records(run: dict[str, Any]) -> list[dict[str, Any]]:
     """The records of synthesis in a run.json; none where nothing was synthesized."""
-    found = run.get("synthesis")
-    return [each for each in found if mapping(each, "outcomes")] if isinstance(found, list) else []
+    listed = run.get("synthesis")
+    return [each for each in listed if mapping(each, "outcomes")] if isinstance(listed, list) else []
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -86,8 +86,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 def rescored(record: dict[str, Any]) -> Rescored | None:
     """How many new problems are hard again; None where none was measured."""
-    found = mapping(record, "rescored")
-    measured, hard, invalid = (_whole(found.get(key)) for key in ("measured", "hard", "invalid"))
+    counts = mapping(record, "rescored")
+    measured, hard, invalid = (_whole(counts.get(key)) for key in ("measured", "hard", "invalid"))
     if not 0 <= hard <= measured or not measured:
         return None
     return Rescored(measured, hard, invalid, hard / measured, *wilson(hard, measured))
@@ -99,7 +99,7 @@ def steps(record: dict[str, Any]) -> list[Step]:
     of = record.get("of")
     chosen, started = _whole(rows.get("chosen")), _whole(rows.get("started from"))
     kinds = {"hard": "hard rows", "easy": "easy rows", "random": "random rows"}
-    found = [
+    listed = [
         _step(
             f"{kinds.get(str(of), 'rows')} to start from", "chosen by the split and the recipe", chosen, None, chosen
         ),
@@ -112,27 +112,27 @@ def steps(record: dict[str, Any]) -> list[Step]:
         step = _step(name, meaning, number, before, longest)
         if before is None and started:
             step = replace(step, factor=f"{number / started:.3g} per row")
-        found.append(step)
+        listed.append(step)
         before = number
     if rescored(record) is not None and named:
-        found[-1] = replace(found[-1], hard=True)
-    return found
+        listed[-1] = replace(listed[-1], hard=True)
+    return listed
 
 
 def _funnel(record: dict[str, Any]) -> list[tuple[str, str, int]]:
     """(name, meaning, problems) of each step from the first request on."""
     listed = record.get("funnel")
     pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2] if isinstance(listed, list) else []
-    found = [(*_STEPS.get(str(name), (as_label(str(name)), "")), _whole(number)) for name, number in pairs]
+    named = [(*_STEPS.get(str(name), (as_label(str(name)), "")), _whole(number)) for name, number in pairs]
     again = rescored(record)
-    if again is None or not found:
-        return found
+    if again is None or not named:
+        return named
     if look_up(record, "outcomes", NOT_HARD):
         # Only hard ones were wanted: those measured come before those kept, and all of the kept are hard.
-        _, _, kept = found.pop()
-        found.append(("new and measured", "no near-duplicate of another new problem", again.measured + again.invalid))
-        return [*found, ("kept", "hard when measured at the proxy's checkpoints; others were not wanted", kept)]
-    return [*found, ("hard again", "when measured at the proxy's checkpoints like the input", again.hard)]
+        _, _, kept = named.pop()
+        named.append(("new and measured", "no near-duplicate of another new problem", again.measured + again.invalid))
+        return [*named, ("kept", "hard when measured at the proxy's checkpoints; others were not wanted", kept)]
+    return [*named, ("hard again", "when measured at the proxy's checkpoints like the input", again.hard)]
 
 
 def _step(name: str, meaning: str, number: int, before: int | None, longest: int) -> Step:

@@ -21,13 +21,13 @@ _NO_TABLE = "This folder has no tables/synthesis.parquet with the texts."
 
 def new_problems(finished: Finished) -> dict[str, Any] | None:
     """What the template shows, with the plotly figures by element id; None where nothing was synthesized."""
-    found = funnel.records(finished.run)
+    records = funnel.records(finished.run)
     rows = finished.counts.get("synthetic")
-    if not found and not rows:
+    if not records and not rows:
         return None
     plots: dict[str, Any] = {}
     parts = []
-    for number, record in enumerate(found):
+    for number, record in enumerate(records):
         name = f"plot-right-{number}"
         figure = right_figure(record)
         if figure is not None:

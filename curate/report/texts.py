@@ -138,7 +138,7 @@ def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], 
 
 def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
     """Cells of `columns` of the wanted rows, by example_id; rows that are not in the files are absent."""
-    found: dict[str, dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
     wanted = pa.array(identities, pa.large_string())
     for path in files:
         with pq.ParquetFile(path) as file:
@@ -148,8 +148,8 @@ def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]
                 rows = np.flatnonzero(pc.is_in(ids, value_set=wanted).to_numpy(zero_copy_only=False))
                 if len(rows):
                     batches = file.iter_batches(_batch_rows(file, group), row_groups=[group], columns=present)
-                    found.update(zip(ids.take(pa.array(rows)).to_pylist(), _picked(batches, rows), strict=True))
-    return found
+                    cells.update(zip(ids.take(pa.array(rows)).to_pylist(), _picked(batches, rows), strict=True))
+    return cells
 
 
 def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, Any]]:

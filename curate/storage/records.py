@@ -58,10 +58,10 @@ def peek(path: Path) -> dict[str, Any]:
     Only to tell whose it is before it is replaced.
     """
     try:
-        found = json.loads(path.read_bytes()) if path.is_file() else {}
+        record = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
@@ -113,13 +113,13 @@ def own_version() -> str:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Name of a distribution -> its version, of those that are installed."""
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def made_by() -> dict[str, Any]:

@@ -40,8 +40,8 @@ def same(mine: Any, theirs: Any) -> Verdict:
 
 def _all(verdicts: Iterator[Verdict]) -> Verdict:
     """Right if all are, wrong if any is."""
-    found = set(verdicts)
-    return WRONG if WRONG in found else UNDECIDED if UNDECIDED in found else RIGHT
+    distinct = set(verdicts)
+    return WRONG if WRONG in distinct else UNDECIDED if UNDECIDED in distinct else RIGHT
 
 
 # -- relations ------------------------------------------------------------------------------------------------------
@@ -67,33 +67,33 @@ def _same_equations(mine: Any, theirs: Any) -> Verdict:
         return same(mine.rhs, theirs.rhs) if mine.lhs == theirs.lhs else UNDECIDED
     if mine.lhs == theirs.lhs and mine.lhs.is_Symbol and not (mine.rhs.has(mine.lhs) or theirs.rhs.has(mine.lhs)):
         return same(mine.rhs, theirs.rhs)
-    ours, other = mine.lhs - mine.rhs, theirs.lhs - theirs.rhs
-    if not (ours.free_symbols and other.free_symbols):
+    left, right = mine.lhs - mine.rhs, theirs.lhs - theirs.rhs
+    if not (left.free_symbols and right.free_symbols):
         return UNDECIDED
-    found = _multiples(ours, other)
-    linear = all(side.is_polynomial() and side.as_poly().total_degree() == 1 for side in (ours, other))
-    return found if found is not WRONG or linear else UNDECIDED
+    verdict = _multiples(left, right)
+    linear = all(side.is_polynomial() and side.as_poly().total_degree() == 1 for side in (left, right))
+    return verdict if verdict is not WRONG or linear else UNDECIDED
 
 
-def _multiples(ours: Any, other: Any, *, positive: bool = False) -> Verdict:
+def _multiples(left: Any, right: Any, *, positive: bool = False) -> Verdict:
     """Whether one expression is a constant times the other."""
-    names = sorted(ours.free_symbols | other.free_symbols, key=str)
+    names = sorted(left.free_symbols | right.free_symbols, key=str)
     # Not one of the points at which they are compared: there, the products below are equal.
     point = {name: sympy.Rational(31 + 8 * place, 19 + 2 * place) for place, name in enumerate(names)}
-    factors = ours.subs(point), other.subs(point)
+    factors = left.subs(point), right.subs(point)
     if any(same_expressions(factor, S.Zero) is not WRONG for factor in factors):
         return UNDECIDED
     if positive and (factors[0] * factors[1]).is_positive is not True:
         return UNDECIDED
-    return same_expressions(ours * factors[1], other * factors[0])
+    return same_expressions(left * factors[1], right * factors[0])
 
 
 def _same_inequalities(mine: Any, theirs: Any) -> Verdict:
     """Inequalities are the same if one is a positive multiple of the other; else they may be all the same."""
-    ours, other = _below_zero(mine), _below_zero(theirs)
-    if ours is None or other is None or ours[1] != other[1]:
+    left, right = _below_zero(mine), _below_zero(theirs)
+    if left is None or right is None or left[1] != right[1]:
         return UNDECIDED
-    return RIGHT if _multiples(ours[0], other[0], positive=True) is RIGHT else UNDECIDED
+    return RIGHT if _multiples(left[0], right[0], positive=True) is RIGHT else UNDECIDED
 
 
 def _below_zero(relation: Any) -> tuple[Any, bool] | None:
@@ -107,14 +107,14 @@ def _below_zero(relation: Any) -> tuple[Any, bool] | None:
 # -- sets -----------------------------------------------------------------------------------------------------------
 
 
-def _as_set(thing: Any, other: Any) -> Any | None:
+def _as_set(thing: Any, counterpart: Any) -> Any | None:
     """A set, or the set of numbers for which an inequality of one variable holds; None for anything else."""
     if isinstance(thing, Set):
         return thing
     if not isinstance(thing, sympy.core.relational.Relational | sympy.And | sympy.Or):
         return None
     names = thing.free_symbols
-    if len(names) != 1 or (other.free_symbols and other.free_symbols != names) or isinstance(thing, Eq):
+    if len(names) != 1 or (counterpart.free_symbols and counterpart.free_symbols != names) or isinstance(thing, Eq):
         return None
     try:
         return thing.as_set()
@@ -125,11 +125,11 @@ def _as_set(thing: Any, other: Any) -> Any | None:
 def _same_sets(mine: Any, theirs: Any) -> Verdict:
     if mine == theirs:
         return RIGHT
-    ours, other = _pieces(mine), _pieces(theirs)
-    if ours is not None and other is not None:
-        found = _all(iter((_matched(ours[0], other[0], _same_spans), _matched(ours[1], other[1], same))))
-        if found is RIGHT or (not ours[0] and not other[0]):
-            return found
+    left, right = _pieces(mine), _pieces(theirs)
+    if left is not None and right is not None:
+        verdict = _all(iter((_matched(left[0], right[0], _same_spans), _matched(left[1], right[1], same))))
+        if verdict is RIGHT or (not left[0] and not right[0]):
+            return verdict
     if mine.free_symbols or theirs.free_symbols:
         return UNDECIDED
     return WRONG if mine.symmetric_difference(theirs).is_empty is False else UNDECIDED
@@ -145,10 +145,10 @@ def _pieces(thing: Any) -> tuple[list[Any], list[Any]] | None:
     return spans, [element for part in parts if part.is_FiniteSet for element in part.args]
 
 
-def _same_spans(one: Any, other: Any) -> Verdict:
-    if (one.left_open, one.right_open) != (other.left_open, other.right_open):
+def _same_spans(first: Any, second: Any) -> Verdict:
+    if (first.left_open, first.right_open) != (second.left_open, second.right_open):
         return WRONG
-    return _all(iter((same(one.start, other.start), same(one.end, other.end))))
+    return _all(iter((same(first.start, second.start), same(first.end, second.end))))
 
 
 def _matched(mine: Sequence[Any], theirs: Sequence[Any], match: Callable[[Any, Any], Verdict]) -> Verdict:

@@ -115,8 +115,8 @@ def _compare_percent(candidate: str, reference: str, percent: list[bool], symbol
     if all(percent):
         return symbolic(candidate, reference)
     shares = [f"({text})/100" if each else text for text, each in zip((candidate, reference), percent, strict=True)]
-    found = {symbolic(candidate, reference), symbolic(*shares)}
-    return next((verdict for verdict in (Verdict.right, Verdict.undecided) if verdict in found), Verdict.wrong)
+    verdicts = {symbolic(candidate, reference), symbolic(*shares)}
+    return next((verdict for verdict in (Verdict.right, Verdict.undecided) if verdict in verdicts), Verdict.wrong)
 
 
 def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
@@ -263,10 +263,10 @@ def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list
 def _in_order(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
     if len(mine) != len(theirs):
         return Verdict.wrong
-    found = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
-    if Verdict.wrong in found:
+    verdicts = [compare(a, b, symbolic) for a, b in zip(mine, theirs, strict=True)]
+    if Verdict.wrong in verdicts:
         return Verdict.wrong
-    return Verdict.undecided if Verdict.undecided in found else Verdict.right
+    return Verdict.undecided if Verdict.undecided in verdicts else Verdict.right
 
 
 def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, distinct: bool) -> Verdict:
@@ -276,13 +276,13 @@ def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, di
     if len(mine) != len(theirs):
         return Verdict.wrong
     left, unsure = list(theirs), False
-    for each in mine:
-        for place, other in enumerate(left):
-            found = compare(each, other, symbolic)
-            if found is Verdict.right:
+    for element in mine:
+        for place, candidate in enumerate(left):
+            verdict = compare(element, candidate, symbolic)
+            if verdict is Verdict.right:
                 del left[place]
                 break
-            unsure |= found is Verdict.undecided
+            unsure |= verdict is Verdict.undecided
     if not left:
         return Verdict.right
     return Verdict.undecided if unsure else Verdict.wrong
@@ -290,9 +290,9 @@ def _in_any_order(mine: list[str], theirs: list[str], symbolic: _Symbolic, *, di
 
 def _same_elements(mine: list[str], theirs: list[str], symbolic: _Symbolic) -> Verdict:
     """Sets: whether each element of either is one of the other's."""
-    found = [[compare(one, other, symbolic) for other in theirs] for one in mine]
-    each = [*found, *(list(column) for column in zip(*found, strict=True))]
-    if all(Verdict.right in row for row in each):
+    table = [[compare(one, other, symbolic) for other in theirs] for one in mine]
+    lines = [*table, *(list(column) for column in zip(*table, strict=True))]
+    if all(Verdict.right in row for row in lines):
         return Verdict.right
-    certain = any(all(verdict is Verdict.wrong for verdict in row) for row in each)
+    certain = any(all(verdict is Verdict.wrong for verdict in row) for row in lines)
     return Verdict.wrong if certain else Verdict.undecided

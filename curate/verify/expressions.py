@@ -64,12 +64,12 @@ def same_expressions(mine: Any, theirs: Any) -> Verdict:
         return RIGHT
     if len(names) > _MOST_VARIABLES:
         return UNDECIDED
-    found = _same_at_points(mine, theirs, names)
-    if found is RIGHT and (mine.has(*_CORNERED) or theirs.has(*_CORNERED)):
+    verdict = _same_at_points(mine, theirs, names)
+    if verdict is RIGHT and (mine.has(*_CORNERED) or theirs.has(*_CORNERED)):
         return RIGHT if sympy.simplify(mine - theirs) == 0 else UNDECIDED
-    if found is WRONG and _turned(mine, theirs, names):
+    if verdict is WRONG and _turned(mine, theirs, names):
         return UNDECIDED
-    return found
+    return verdict
 
 
 def _same_infinite(mine: Any, theirs: Any) -> Verdict:
@@ -82,14 +82,14 @@ def _same_infinite(mine: Any, theirs: Any) -> Verdict:
 
 def _same_at_points(mine: Any, theirs: Any, names: Sequence[Any]) -> Verdict:
     """Right, or wrong, if that shows at every point where both have values."""
-    found = set()
+    verdicts = set()
     far = _far_point(mine, theirs)
     for point in (*_POINTS, lambda j: far * (7 + j) / 7, lambda j: -far * (7 + j) / 7):
         verdict = _same_values(mine, theirs, {name: point(place) for place, name in enumerate(names)})
-        found.add(verdict)
-        if {RIGHT, WRONG} <= found:
+        verdicts.add(verdict)
+        if {RIGHT, WRONG} <= verdicts:
             return UNDECIDED
-    return WRONG if WRONG in found else RIGHT if RIGHT in found else UNDECIDED
+    return WRONG if WRONG in verdicts else RIGHT if RIGHT in verdicts else UNDECIDED
 
 
 def _far_point(mine: Any, theirs: Any) -> Fraction:
@@ -117,8 +117,8 @@ def _same_values(mine: Any, theirs: Any, point: dict[Any, Fraction]) -> Verdict:
     try:
         while True:
             at = Evaluator(bits, point)
-            ours, other = at.value(mine), at.value(theirs)
-            apart = at.difference(ours, other)
+            left, right = at.value(mine), at.value(theirs)
+            apart = at.difference(left, right)
             if isinstance(apart, Fraction):
                 same_value = apart == 0
                 break
@@ -160,7 +160,7 @@ def nearly(mine: Any, theirs: Any) -> bool:
     names = sorted(mine.free_symbols | theirs.free_symbols, key=str)
     try:
         at = Evaluator(_FIRST_BITS, {name: _POINTS[0](place) for place, name in enumerate(names)})
-        ours, other = at.ball(at.value(mine)), at.ball(at.value(theirs))
+        left, right = at.ball(at.value(mine)), at.ball(at.value(theirs))
     except NoValue:
         return True
-    return bool(abs(ours.middle - other.middle) <= 1e-9 * max(abs(ours.middle), abs(other.middle)))
+    return bool(abs(left.middle - right.middle) <= 1e-9 * max(abs(left.middle), abs(right.middle)))

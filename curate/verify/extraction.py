@@ -154,8 +154,8 @@ def reference_answer(solution: str) -> str | None:
     the answer of a step. Never the last number, nor a bare equation, nor "the answer is 5!", which may be 5 or 120.
     """
     solution = own_words(solution)
-    found = extract(solution)
-    if found is None or found.how in ("whole", "number") or (found.how == "phrase" and found.exclaimed):
+    answer = extract(solution)
+    if answer is None or answer.how in ("whole", "number") or (answer.how == "phrase" and answer.exclaimed):
         return None
     lines = solution.strip().splitlines()
     last = (
@@ -163,7 +163,7 @@ def reference_answer(solution: str) -> str | None:
         if lines[-2:] and lines[-2:][0].rstrip(" *").endswith(":")
         else extract(lines[-1])
     )
-    return found.text if found.how != "phrase" or last == found else None
+    return answer.text if answer.how != "phrase" or last == answer else None
 
 
 def _shorter(run: re.Match[str]) -> str:

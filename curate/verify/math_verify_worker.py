@@ -109,18 +109,17 @@ def _may_be_same(candidate: str, reference: str) -> bool:
     return natural != [candidate, reference] and same(*map(parsed, natural)) is not Verdict.wrong
 
 
-def _rounded(text: str, other: Any) -> bool:
+def _rounded(text: str, expression: Any) -> bool:
     """Whether `text` is a decimal that may be the rounded value of an expression."""
     from sympy import Expr
 
     number = plain_number(text)
-    if number is None or number.decimals < 2 or not isinstance(other, Expr) or other.free_symbols:
+    if number is None or number.decimals < 2 or not isinstance(expression, Expr) or expression.free_symbols:
         return False
     half = Fraction(1, 2 * 10**number.decimals)
     # Rounded, or cut short: towards zero.
-    return any(
-        value_near(other, middle, half) for middle in (number.value, number.value + half * (-1) ** (number.value < 0))
-    )
+    middles = (number.value, number.value + half * (-1) ** (number.value < 0))
+    return any(value_near(expression, middle, half) for middle in middles)
 
 
 if __name__ == "__main__":

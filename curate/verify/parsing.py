@@ -67,10 +67,10 @@ def parsed(text: str) -> Any:
     latex = _as_latex(text)
     if latex is None:
         return None
-    found = parse(f"${latex}$", [_extraction()], fallback_mode="no_fallback", parsing_timeout=None)
-    if not found:
+    readings = parse(f"${latex}$", [_extraction()], fallback_mode="no_fallback", parsing_timeout=None)
+    if not readings:
         return None
-    expression = found[0]
+    expression = readings[0]
     if not isinstance(expression, Basic | MatrixBase):
         return expression
     # The parser takes i for a variable, and variables for real or complex ones depending on what stands beside them.

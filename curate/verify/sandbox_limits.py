@@ -207,10 +207,10 @@ def _dissolve(name: str, folder: int, prefix: str, moved: int) -> int:
     os.chmod(name, 0o700, dir_fd=folder)
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
     try:
-        for each in os.listdir(inner):
-            if not _unlinked(each, inner):
-                os.chmod(each, 0o700, dir_fd=inner)  # to be moved is to be written to
-                os.rename(each, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=folder)
+        for entry in os.listdir(inner):
+            if not _unlinked(entry, inner):
+                os.chmod(entry, 0o700, dir_fd=inner)  # to be moved is to be written to
+                os.rename(entry, f"{prefix}-{moved}", src_dir_fd=inner, dst_dir_fd=folder)
                 moved += 1
     finally:
         os.close(inner)

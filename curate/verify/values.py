@@ -33,15 +33,15 @@ class Evaluator(Arithmetic):
 
     def value(self, expression: Any) -> Number:
         """The value of an expression; NoValue if it has none."""
-        found = self._known.get(expression)
-        if found is None:
+        ball = self._known.get(expression)
+        if ball is None:
             try:
-                found = self._value(expression)
+                ball = self._value(expression)
             except (ZeroDivisionError, ValueError, OverflowError, TypeError, mpmath.libmp.ComplexResult) as error:
                 raise NoValue(str(error)) from error
-            self.measure(found)
-            self._known[expression] = found
-        return found
+            self.measure(ball)
+            self._known[expression] = ball
+        return ball
 
     def _value(self, expression: Any) -> Number:
         if expression.is_Rational:
