@@ -78,14 +78,6 @@ def test_equals_a_hand_written_loop_of_transformers_losses_and_torch_adamw(token
     assert (weights(model) - weights(oracle)).norm() < 2e-3 * moved
 
 
-@pytest.mark.parametrize("optimizer", [AdamW(), SAM()])
-def test_micro_batches_do_not_change_the_result(tokens: Tokens, optimizer: Any) -> None:
-    whole = run(tiny_model(), tokens, config(optimizer=optimizer, max_grad_norm=None))
-    for budget in (1, 100):
-        parts = run(tiny_model(), tokens, config(optimizer=optimizer, micro_batch_tokens=budget, max_grad_norm=None))
-        np.testing.assert_allclose(parts, whole, rtol=2e-6)
-
-
 def gradient_of(tokens: Tokens, **changes: Any) -> torch.Tensor:
     """The gradient of the first optimizer batch, as the optimizer finds it."""
     found: list[torch.Tensor] = []

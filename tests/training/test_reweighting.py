@@ -22,41 +22,20 @@ from curate.reweighters import (
 from curate.training.loop import train
 from curate.training.reweighting import ReweightingState, TrainingRows
 from tests.fixtures.models import random_tokens, tiny_model
-from tests.fixtures.reweighting import TOKENS, asked, config, flat, naive_embedding, rows_of, run, training
+from tests.fixtures.reweighting import (
+    COLUMNS,
+    STATEFUL,
+    TOKENS,
+    asked,
+    config,
+    flat,
+    naive_embedding,
+    rows_of,
+    run,
+    training,
+)
 
 # -- in a run ----------------------------------------------------------------------------------------------------
-STATEFUL = {
-    "adapt": ADAPT(anchors="a", tau=0.1, refresh_every=4),
-    "dga": DGA(target="t", refresh_every=2, rows_per_gradient=3),
-    "given": GivenWeights(column="w"),
-    "irdro": IRDRO(),
-}
-
-
-COLUMNS = {"domain": ["a", "b"] * 20 + ["a"], "w": np.linspace(0, 2, 41).tolist()}
-
-
-@pytest.mark.parametrize("name", STATEFUL)
-def test_a_resumed_run_remembers(name: str, tmp_path: Path) -> None:
-    whole, half = tiny_model(), tiny_model(seed=4)
-    for checkpoint in train(
-        whole, TOKENS, config(steps=7), checkpoint_steps=[3, 7], reweighter=STATEFUL[name], rows=rows_of(**COLUMNS)
-    ):
-        if checkpoint.step == 3:
-            checkpoint.save(tmp_path)
-    *_, again = train(
-        half,
-        TOKENS,
-        config(steps=7),
-        checkpoint_steps=[7],
-        resume=tmp_path,
-        reweighter=STATEFUL[name],
-        rows=rows_of(**COLUMNS),
-    )
-    assert again.losses == checkpoint.losses
-    assert torch.equal(flat(half), flat(whole))
-    assert torch.equal(again.reweighting.sums, checkpoint.reweighting.sums)
-    assert int(again.reweighting.times.sum()) == 7 * 8
 
 
 def test_a_run_is_not_resumed_with_or_without_the_reweighter_it_had(tmp_path: Path) -> None:
