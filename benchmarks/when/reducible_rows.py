@@ -50,7 +50,7 @@ def task_gains(task: Task, lengths: npt.NDArray[Any], groups: IntArray, seed: in
         train = rows.take(pa.array(halves.trained_on(half)))
         found = task.proxy_losses(train, asked, at, derive_seed(seed, "when", "half", half))  # (m, K)
         losses[measured], wrong[nulls] = found[: len(measured)], found[len(measured) :]
-    return gains(losses, wrong, halves)
+    return gains(losses, wrong, halves, at.index(task.proxy_steps))
 
 
 def null_rows(rows: pa.Table, halves: Halves) -> pa.Table:

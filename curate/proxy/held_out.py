@@ -28,25 +28,26 @@ from curate.proxy.training import ProxyTraining
 from curate.types import FloatArray, IntArray
 
 RATIO = 2**0.5  # of one checkpoint's steps to the next
-LONGEST = 4  # times the proxy's length
+SHORTEST, LONGEST = 1 / 4, 4  # times the proxy's length
 
 
 class HalfProxy(Proxy):
-    """A proxy that is measured at `first_step` steps and on a geometric grid up to `last_step`."""
+    """A proxy that is measured on a geometric grid through `own_step`, the whole proxy's length, to `last_step`."""
 
-    first_step: int = Field(ge=1)
+    own_step: int = Field(ge=1)
     last_step: int = Field(ge=1)
     schedule_steps: int = Field(ge=1)
 
     def schedule(self, rows: int) -> Schedule:
         """See `Proxy.schedule`."""
-        return Schedule(grid(self.first_step, self.last_step), self.schedule_steps, rows / self.batch_size)
+        return Schedule(grid(self.own_step, self.last_step), self.schedule_steps, rows / self.batch_size)
 
 
-def grid(first: int, last: int) -> IntArray:
-    """(K,) steps first * 2^(j / 2) for j = 0, 1, ..., up to `last`."""
-    count = int(np.floor(np.log(last / first) / np.log(RATIO) + 1e-9)) + 1
-    return np.unique(np.round(first * RATIO ** np.arange(count)).astype(np.int64))
+def grid(own: int, last: int) -> IntArray:
+    """(K,) steps own * 2^(j / 2) for whole j, from a quarter of `own`, the length of the proxy, up to `last`."""
+    low, high = (int(np.log(each) / np.log(RATIO) + 1e-9) for each in (1 / SHORTEST, last / own))
+    steps = np.round(own * RATIO ** np.arange(-low, high + 1)).astype(np.int64)
+    return np.unique(np.maximum(steps, 1))
 
 
 def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST) -> HalfProxy:
@@ -56,22 +57,24 @@ def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST) -> HalfProxy:
     checkpoint.
     """
     schedule = proxy.schedule(rows)
-    first = int(schedule.steps[-1])
-    last = round(first * longest)
+    own = int(schedule.steps[-1])
+    last = round(own * longest)
     settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
-    return HalfProxy(**settings, first_step=first, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
+    return HalfProxy(**settings, own_step=own, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
 
 
 @dataclass(frozen=True)
 class HeldOutLosses:
     """Losses in nats per token, each under the half-proxy that never saw the row; NaN for rows that are not valid.
 
-    halves: of the n rows, with m null rows. steps: (K,). rows: (n, K); null: (m, K). tied: how many rows are in a
-    group with others; patterns: how many are near-duplicates of so many rows that these were not kept together.
+    halves: of the n rows, with m null rows. steps: (K,); short: which of them is the proxy's length. rows: (n, K);
+    null: (m, K). tied: how many rows are in a group with others; patterns: how many are near-duplicates of so many rows
+    that these were not kept together.
     """
 
     halves: Halves
     steps: IntArray
+    short: int
     rows: FloatArray
     null: FloatArray
     tied: int
@@ -118,7 +121,8 @@ def measure_halves(
         if len(nulls):
             null_loss[nulls] = traces[1].losses
     tied = int((np.bincount(groups, minlength=1)[groups] > 1).sum())
-    return HeldOutLosses(halves, steps, rows_loss, null_loss, tied, patterns)
+    short = int(np.searchsorted(steps, of_half.own_step))
+    return HeldOutLosses(halves, steps, short, rows_loss, null_loss, tied, patterns)
 
 
 def completion_texts(examples: Examples) -> list[str]:

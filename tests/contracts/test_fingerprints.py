@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "curate.Addition": {"name": "mine", "data": "rows.parquet"},
     "curate.EvaluationSet": {"data": "rows.parquet"},
     "curate.Finetuning": {"model": "model"},
-    "curate.HalfProxy": {"first_step": 1, "last_step": 2, "schedule_steps": 6},
+    "curate.HalfProxy": {"own_step": 1, "last_step": 2, "schedule_steps": 6},
     "curate.FurtherData": {"data": "rows.parquet"},
     "curate.GradientParts": GRADIENT,
     "curate.Pipeline": PIPELINE,

@@ -40,13 +40,13 @@ def _skills(n: int, wrong: float, seed: int = 0) -> tuple[Examples, np.ndarray, 
     return read(pa.table({"prompt": prompts, "completion": completions, "id": ids})).examples, rare, bad
 
 
-def test_the_grid_is_geometric_and_begins_at_the_length_of_the_proxy() -> None:
-    assert grid(300, 1200).tolist() == [300, 424, 600, 849, 1200]
-    assert grid(100, 100).tolist() == [100]
-    assert grid(2, 8).tolist() == [2, 3, 4, 6, 8]
+def test_the_grid_is_geometric_and_holds_the_length_of_the_proxy() -> None:
+    assert grid(300, 1200).tolist() == [75, 106, 150, 212, 300, 424, 600, 849, 1200]
+    assert grid(100, 100).tolist() == [25, 35, 50, 71, 100]
+    assert grid(2, 8).tolist() == [1, 2, 3, 4, 6, 8]
     half = half_proxy(Proxy(model="scratch"), 3000)
     schedule = half.schedule(1500)
-    assert schedule.steps.tolist() == [300, 424, 600, 849, 1200]
+    assert schedule.steps.tolist() == grid(300, 1200).tolist()
     assert schedule.horizon_steps >= 3 * 1200
     assert half.learning_rate is None
     assert half.batch_size == 32
@@ -55,9 +55,10 @@ def test_the_grid_is_geometric_and_begins_at_the_length_of_the_proxy() -> None:
 def test_a_run_is_resumed_and_repeated_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = additions(60)
     first = measure_halves(examples, PROXY, Run(PROXY, tmp_path).context, null_rows=6)
-    assert first.steps.tolist() == [6, 8, 12, 17, 24]
-    assert first.rows.shape == (60, 5)
-    assert first.null.shape == (len(first.halves.null), 5)
+    assert first.steps.tolist() == [1, 2, 3, 4, 6, 8, 12, 17, 24]
+    assert first.steps[first.short] == 6
+    assert first.rows.shape == (60, 9)
+    assert first.null.shape == (len(first.halves.null), 9)
     assert len(first.null) >= 4
     assert np.isfinite(first.rows).all()
     assert np.isfinite(first.null).all()
@@ -116,7 +117,7 @@ def test_rows_without_a_completion_of_their_own_are_refused(tmp_path: Path) -> N
 def test_planted_wrong_rows_are_told_from_rare_ones(tmp_path: Path) -> None:
     examples, rare, bad = _skills(800, 0.15)
     found = measure_halves(examples, FREQUENT, Run(FREQUENT, tmp_path).context)
-    gained = gains(found.rows, found.null, found.halves)
+    gained = gains(found.rows, found.null, found.halves, found.short)
     result = reducible_rows(gained, rare | bad, resamples=100)
     above = result.reducible
     assert above[rare & ~bad].mean() > above[bad].mean() + 0.3
