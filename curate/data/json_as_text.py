@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.column_types import with_children
-from curate.data.columns import KEYS, is_text
+from curate.data.columns import is_text
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, loads
 from curate.data.json_values import JSON, holds_json, is_json
 
 _FEATURES = b"huggingface"  # key of a schema's metadata under which `datasets` describes columns
+_SPEAKERS = ("role", "from", "speaker", "author", "sender")  # keys of a message under which it says who speaks
 _LOOKED_AT = 64  # cells that tell whether a column of text may be one of conversations
 
 
@@ -153,7 +154,7 @@ def _value(text: str) -> Any:
 
 
 def _is_turn(value: Any) -> bool:
-    return isinstance(value, dict) and any(set(keys) <= value.keys() for keys in KEYS)
+    return isinstance(value, dict) and any(isinstance(value.get(key), str) for key in _SPEAKERS)
 
 
 def _is_conversation(value: Any) -> bool:

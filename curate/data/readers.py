@@ -37,11 +37,14 @@ from curate.data.preferences import (
 )
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
-from curate.data.sources import Kind, TextOptions, open_data
+from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
+from curate.data.unserved import is_tree, unserved, wrapped
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
 
+# Columns that conversation trees have; whether they are such trees is a question of types.
+_TREES = frozenset(["replies", "children", "comments", "parent_id", "parent_message_id", "parent", "mapping"])
 Nested = Literal["json", "text"]
 
 # Arguments of `read` as messages call them.
@@ -129,7 +132,7 @@ def read(
         warn_of_splits(kept, where)
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
-    kept, pairs, (shape, found), lines = _understood(kept, roles, shape, plain)
+    kept, pairs, (shape, found), lines = _served(kept, roles, shape, source, plain)
     content = {*(found[role] for role in content_roles(shape, found)), *(pairs.read if pairs else ())}
     if came:
         kept, came = _only_content(kept, came, content)
@@ -200,9 +203,27 @@ def name_of(data: Any) -> str:
     return str(data) if isinstance(data, str | Path) else type(data).__qualname__
 
 
-def _understood(
-    table: pa.Table, roles: Mapping[str, str], shape: str | None, plain: bool
-) -> tuple[pa.Table, Pairs | None, tuple[str, dict[str, str]], list[str]]:
+_Understood = tuple[pa.Table, Pairs | None, tuple[str, dict[str, str]], list[str]]
+
+
+def _served(table: pa.Table, roles: Mapping[str, str], shape: str | None, source: Opened, plain: bool) -> _Understood:
+    """As `_understood`; data of a kind that is not served, or that is no rows, is called what it is."""
+    asked = bool(roles) or shape is not None
+    if not asked and not _TREES.isdisjoint(table.column_names) and is_tree(table.schema):
+        raise InputError(f"{source.description}: {unserved(table.schema)}")
+    try:
+        return _understood(table, roles, shape, plain)
+    except InputError as error:
+        path = Path(source.description)
+        why = wrapped(table, path) if source.kind == "file" and path.is_file() and format_of(path) == "json" else None
+        why = why or (None if asked else unserved(table.schema))
+        if why is None:
+            raise
+        name = path.name if source.kind == "file" else source.description
+        raise InputError(f"{name}: {why}") from error
+
+
+def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, plain: bool) -> _Understood:
     """The table with the columns that pairs need, pairs, shape and roles, and lines that say how rows are read."""
     if not may_be_pairs(table.column_names, roles, shape):
         shape, found = recognize(table.schema, roles, shape) if plain else _recognized(table, roles, shape)

@@ -1,0 +1,200 @@
+"""Data of kinds that curation does not serve, and JSON that is no list of rows: what it is, and what to do."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.data.columns import is_text
+from curate.data.encodings import COMPRESSED
+from curate.data.json_as_text import json_texts
+from curate.data.json_values import is_json
+from curate.data.wording import listed
+
+_ASKS = ("prompt", "instruction", "question", "problem", "query", "input", "messages", "conversations")
+_REPLIES = ("replies", "children", "comments", "responses_tree")
+_SEVERAL = (
+    "completions",
+    "responses",
+    "answers",
+    "choices",
+    "candidates",
+    "generations",
+    "outputs",
+    "samples",
+    "options",
+)
+_CHOICES, _RIGHT = ("choices", "options"), ("answer", "label", "answerkey", "answer_key", "answer_index", "correct")
+_NO_ANSWERS = frozenset([*_ASKS, "id", "uuid", "source", "data_source", "system", "system_prompt", "tools"])
+_TEXTS = ("text", "content", "body", "message")
+_UNPACK = {"gzip": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zstd": "zstd -dc", "lz4": "lz4 -dc"}
+_MOST_CHARACTERS = 290  # of a message with a command
+
+
+def unserved(schema: pa.Schema) -> str | None:
+    """What the columns say of data that cannot be curated, with what to do; None where they say nothing."""
+    for explain in (_tree, _token_ids, _steps, _several, _prompts):
+        found = explain(_fields(schema))
+        if found is not None:
+            return found
+    return None
+
+
+def is_tree(schema: pa.Schema) -> bool:
+    """Whether rows are messages of conversation trees, which could be taken for texts."""
+    return _tree(_fields(schema)) is not None
+
+
+def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
+    """Columns by their names in small letters."""
+    return {field.name.casefold(): field for field in reversed(list(schema))}
+
+
+def _tree(fields: dict[str, pa.Field]) -> str | None:
+    nested = [
+        name
+        for name in _REPLIES
+        if name in fields and _is_list(fields[name].type) and not _is_text_list(fields[name].type)
+    ]
+    roots = [
+        name for name, field in fields.items() if pa.types.is_struct(field.type) and {*_REPLIES} & {*field.type.names}
+    ]
+    linked = [name for name in ("parent_id", "parent_message_id", "parent") if name in fields]
+    texts = [name for name in _TEXTS if name in fields and is_text(fields[name].type)]
+    if nested and texts:
+        column = nested[0]
+    elif roots:
+        column = roots[0]
+    elif linked and texts and {"message_id", "id", "message_tree_id", "role"} & fields.keys():
+        column = linked[0]
+    elif "mapping" in fields and _is_object(fields["mapping"].type):
+        column = "mapping"
+    else:
+        return None
+    alone = f", or take every message as a text of its own with --columns text={fields[texts[0]].name}" if texts else ""
+    return (
+        f"column {fields[column].name!r} makes these trees of messages, which have many answers to one question; write "
+        f"one row with a list `messages` for each path from a root to a leaf{alone}"
+    )
+
+
+def _token_ids(fields: dict[str, pa.Field]) -> str | None:
+    found = [name for name, each in fields.items() if _is_list(each.type) and pa.types.is_integer(each.type.value_type)]
+    named = [name for name in found if name.endswith(("input_ids", "token_ids", "_ids")) or name in ("ids", "tokens")]
+    if not named:
+        return None
+    name = fields[named[0]].name
+    return (
+        f"column {name!r} holds token ids, and curation reads text; give the data as it was before tokenization, or "
+        f"write tokenizer.decode(row[{name!r}]) as a column `text`"
+    )
+
+
+def _steps(fields: dict[str, pa.Field]) -> str | None:
+    steps = next(
+        (name for name in ("completions", "steps") if name in fields and _is_text_list(fields[name].type)), None
+    )
+    labels = [name for name in ("labels", "ratings", "label", "scores", "rewards") if name in fields]
+    rated = [name for name in labels if _is_list(fields[name].type) and _is_label(fields[name].type.value_type)]
+    inside = [name for name in labels if pa.types.is_struct(fields[name].type) and "steps" in fields[name].type.names]
+    if not (steps and rated) and not inside:
+        return None
+    name = fields[(rated or inside)[0]].name
+    return (
+        f"column {name!r} rates the single steps of an answer: stepwise rewards, for reward "
+        "models; to curate the solutions, write the joined steps of the right ones as a column `completion`"
+    )
+
+
+def _several(fields: dict[str, pa.Field]) -> str | None:
+    asks = [name for name in _ASKS if name in fields]
+    found = next((name for name in _SEVERAL if name in fields and _is_list(fields[name].type)), None)
+    if not asks or found is None:
+        return None
+    name, right = fields[found].name, next((fields[each].name for each in _RIGHT if each in fields), None)
+    if found in _CHOICES and right is not None:
+        return (
+            f"column {name!r} holds choices, of which column {right!r} names the right one: multiple choice; write "
+            "the question with its choices as `prompt`, and the right one as `completion`"
+        )
+    return (
+        f"column {name!r} holds several answers to each {asks[0]}; write one row for each answer, as `prompt` and "
+        "`completion`, or pairs of a better and a worse one, as `prompt`, `chosen` and `rejected`"
+    )
+
+
+def _prompts(fields: dict[str, pa.Field]) -> str | None:
+    asks = next((name for name in _ASKS if name in fields), None)
+    if asks is None:
+        return None
+    others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
+    name = ""
+    if others and asks not in ("messages", "conversations"):
+        name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={others[0]}"
+    return (
+        f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
+        f"which nothing can be learned; add a column `completion` with answers{name}"
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_object(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind) or is_json(kind))
+
+
+def _is_text_list(kind: pa.DataType) -> bool:
+    return _is_list(kind) and is_text(kind.value_type)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+# --- JSON files that are one object --------------------------------------------------------------------------------
+
+
+def wrapped(table: pa.Table, path: Path) -> str | None:
+    """What a JSON file of one object holds instead of rows, with a command that writes them; None where it is a row."""
+    if table.num_rows != 1:
+        return None
+    row = {name: json.loads(json_texts(table[name].combine_chunks())[0] or "null") for name in table.column_names}
+    values = list(row.values())
+    if len(values) > 1 and all(isinstance(value, dict) and value for value in values):
+        if all(key.isdecimal() for value in values for key in value):
+            return _command(
+                path, "an object of columns", "[dict(zip(d, r)) for r in zip(*(c.values() for c in d.values()))]"
+            )
+        return _command(path, f"an object of {len(values):,} rows by id", "[{'id': k, **r} for k, r in d.items()]")
+    if isinstance(row.get("columns"), list) and isinstance(row.get("data"), list):
+        return _command(path, "an object of column names and cells", "[dict(zip(d['columns'], r)) for r in d['data']]")
+    held = [name for name, value in row.items() if _are_objects(value)]
+    if held:
+        return _command(path, f"an object with its rows in {listed([repr(name) for name in held])}", f"d[{held[0]!r}]")
+    lists = [value for value in values if isinstance(value, list)]
+    if len(lists) == len(values) > 1 and len({len(value) for value in lists}) == 1 and len(lists[0]) > 0:
+        return _command(path, "an object of columns", "[dict(zip(d, r)) for r in zip(*d.values())]")
+    return None
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(each, dict) for each in value)
+
+
+def _command(path: Path, what: str, rows: str) -> str:
+    """A line that says what a file is, and how a shell makes a list of rows of it."""
+    script = f"import json, sys; d = json.load(sys.stdin); json.dump({rows}, sys.stdout)"
+    codec = COMPRESSED.get(path.suffix.lower())
+
+    def line(name: str) -> str:
+        before, after = (f"{_UNPACK[codec]} {name} | ", "") if codec else ("", f" < {name}")
+        return f'{what}, not a list of rows; make it one: {before}python -c "{script}"{after} > rows.json'
+
+    names = (shlex.quote(str(path)), shlex.quote(path.name))
+    return line(next((name for name in names if len(path.name) + len(line(name)) <= _MOST_CHARACTERS), "FILE"))
