@@ -25,6 +25,7 @@ LONG_FILES = {
     "curate/data/columns.py": "what a model reads in a table: roles, and the turns of conversations",
     "curate/data/examples.py": "rows, and the hashes that their ids and fingerprints are",
     "curate/data/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
+    "curate/data/readers.py": "the path of every input to rows with ids, with the contract of its options",
     "curate/data/sources.py": "every kind of input by its name, and the local files that most of them are",
     "curate/generators/decoding.py": "one batch of requests, from prompts to texts, each step reading the one before",
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
