@@ -19,7 +19,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def counts_of(arm: Arm, rows: pa.Table, split: Split, reducible: Mask | None, seed: int) -> Counts:
-    """(n,) how often each of the n rows is shown. reducible: (n,), for arms that ask for it."""
+    """(n,) how often each of the n rows is shown. reducible: (n,), for arms that ask for it.
+
+    InputError for a control of which there is no row, such as easy rows that are reducible where easy rows are learned.
+    """
     ones = np.ones(len(split), np.int64)
     if arm.of == "none":
         return ones

@@ -68,7 +68,7 @@ def change(blocks: Sequence[Mapping[str, Any]], arm: str, budget: float, outcome
     """blocks: seeds of one setting; None where no seed has both arms."""
     pairs = []
     for block in blocks:
-        if arm in block["arms"] and BASELINE in block["arms"]:
+        if all(block["arms"].get(name, {"steps": []})["steps"] for name in (BASELINE, arm)):
             step = steps_of(block["setting"], budget)
             pairs.append([values(block["arms"][name], step, block["mixture"])[outcome] for name in (BASELINE, arm)])
     if not pairs:

@@ -63,7 +63,8 @@ def _flat(block: dict[str, Any]) -> dict[str, Any]:
     runs = {name: dict(run) for name, run in block["arms"].items()}
     shared: dict[str, Any] = {}
     for run in runs.values():
-        shared |= {name: run.pop(name) for name in ("tokens", "questions")}
+        sizes = {name: run.pop(name) for name in ("tokens", "questions")}
+        shared |= sizes if run["steps"] else {}
     return {**block, "arms": runs, **shared}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.when.__main__ import main
+from benchmarks.when.outcomes import PRIMARY, change
 from benchmarks.when.records import collect, read_blocks, restore
 from benchmarks.when.runs import Block, blocks_of, grid, work
 from benchmarks.when.settings import Setting
@@ -33,6 +34,20 @@ def test_a_block_has_every_arm_at_every_budget(done: Path) -> None:
     assert facts["rare_groups"] == ["amber", "fjord", "heron", "quartz"]
     assert len(facts["curves"]["hard"]) == len(facts["curves"]["steps"])
     assert facts["curves"]["hard_rows"] + facts["curves"]["easy_rows"] == 60
+
+
+def test_a_control_without_rows_is_recorded_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_reducible(task: Any, split: Any, seed: int) -> Any:
+        return split.hard.copy(), {"wrong_share": None}
+
+    monkeypatch.setattr("benchmarks.when.runs.reducible_rows", none_reducible)
+    changed = Setting(**{**SETTING.__dict__, "arms": ("original", "easy reducible x3")})
+    assert work([Block(Symbols(), changed, 100)], tmp_path / "out", tmp_path / "cache", None)
+    collect(tmp_path / "out", tmp_path / "records")
+    (block,) = read_blocks(tmp_path / "records")
+    assert block["arms"]["easy reducible x3"]["steps"] == []
+    assert change([block], "easy reducible x3", 1, PRIMARY) is None
+    assert change([block], "original", 1, PRIMARY) is not None
 
 
 def test_only_what_is_missing_is_run_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
