@@ -161,8 +161,8 @@ def _conform(kind: pa.DataType) -> pa.DataType:
 
 def _item(kind: pa.DataType) -> pa.DataType:
     """As `_conform`, of the items of lists: Parquet's writer slices structs in lists, but cannot slice views."""
-    found = _conform(kind)
-    return storable(found) if pa.types.is_struct(found) else found
+    conformed = _conform(kind)
+    return storable(conformed) if pa.types.is_struct(conformed) else conformed
 
 
 def _conform_decimal(kind: pa.DataType) -> pa.DataType:

@@ -134,13 +134,13 @@ def recognize(
         raise InputError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}; shapes are {', '.join(SHAPES)}")
     wrong: list[str] = []
     for candidate in SHAPES if shape is None else (shape,):
-        found = _fit(schema, candidate, given)
-        if found is None:
+        by_role = _fit(schema, candidate, given)
+        if by_role is None:
             continue
-        fault = _fault(schema, candidate, found)
+        fault = _fault(schema, candidate, by_role)
         if fault is None:
-            conversational = candidate != "messages" and is_messages(schema.field(next(iter(found.values()))).type)
-            return "messages" if conversational else candidate, {**found, **_optional(schema, given, found)}
+            conversational = candidate != "messages" and is_messages(schema.field(next(iter(by_role.values()))).type)
+            return "messages" if conversational else candidate, {**by_role, **_optional(schema, given, by_role)}
         wrong.append(fault)
     if wrong:
         raise InputError(wrong[0])
@@ -148,6 +148,7 @@ def recognize(
 
 
 def _check_repeats(given: Mapping[str, str]) -> None:
+    """InputError where one column is named for two roles whose text is rendered."""
     roles: dict[str, str] = {}
     for role, name in given.items():
         if role in _OPTIONAL:
@@ -175,15 +176,15 @@ def _fit(schema: pa.Schema, shape: str, given: Mapping[str, str]) -> dict[str, s
     if not allowed >= set(given):
         return None
     taken = [name for role, name in given.items() if role not in _OPTIONAL]
-    found = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
+    by_role = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
     if shape == "instruction":
-        found["input"] = given.get("input") or _column(schema, _INPUT, taken)
-    complete = {role: name for role, name in found.items() if name is not None}
+        by_role["input"] = given.get("input") or _column(schema, _INPUT, taken)
+    complete = {role: name for role, name in by_role.items() if name is not None}
     return complete if set(complete) >= set(required) else None
 
 
-def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str]) -> str | None:
-    kinds = {role: schema.field(name).type for role, name in found.items()}
+def _fault(schema: pa.Schema, shape: str, by_role: Mapping[str, str]) -> str | None:
+    kinds = {role: schema.field(name).type for role, name in by_role.items()}
     if shape == "messages" or (shape == "prompt_completion" and any(is_messages(kind) for kind in kinds.values())):
         valid, expected = is_messages, "a list of messages with text in role and content (or from and value)"
     else:
@@ -191,17 +192,17 @@ def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str]) -> str | Non
     for role, kind in kinds.items():
         if not valid(kind):
             return (
-                f"column {found[role]!r} holds {type_name(kind)}, not {expected}; convert it, or name another column "
+                f"column {by_role[role]!r} holds {type_name(kind)}, not {expected}; convert it, or name another column "
                 f"with --columns {role}=COLUMN"
             )
     return None
 
 
-def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+def _optional(schema: pa.Schema, given: Mapping[str, str], by_role: Mapping[str, str]) -> dict[str, str]:
     columns = {}
     for role, names in _OPTIONAL.items():
         name = given.get(role) or _column(schema, names)
-        if role == "final_answer" and name not in (given.get(role), "final_answer") and name in found.values():
+        if role == "final_answer" and name not in (given.get(role), "final_answer") and name in by_role.values():
             continue  # an `answer` that is already the completion is a worked answer
         if name is None:
             continue
@@ -342,11 +343,11 @@ def message_dicts(conversation: list[Any]) -> list[dict[str, str]]:
 
     conversation: of dicts, or of their JSON texts where the column is a list of JSON.
     """
-    found = []
+    turns = []
     for turn in conversation:
         if isinstance(turn, str):
             role, content = _turn(turn)
         else:
             role, content = (turn["role"], turn["content"]) if "content" in turn else (turn["from"], turn["value"])
-        found.append({"role": _ROLES.get(role, role), "content": content})
-    return found
+        turns.append({"role": _ROLES.get(role, role), "content": content})
+    return turns

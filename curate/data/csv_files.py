@@ -148,8 +148,8 @@ def _are_booleans(cells: pa.ChunkedArray) -> bool:
 
 def _first(cells: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
     """The first cell where the mask is false."""
-    found = pc.index(mask, pa.scalar(False)).as_py()
-    return None if found < 0 else repr(cells[found].as_py()[:40])
+    first = pc.index(mask, pa.scalar(False)).as_py()
+    return None if first < 0 else repr(cells[first].as_py()[:40])
 
 
 def _matches(cells: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:

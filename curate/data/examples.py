@@ -229,8 +229,8 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
     return _number_repeats(hashes)
 
 
-def _joined_turns(found: list[Any]) -> Any:
-    return found[0] if len(found) == 1 else concatenated_turns(found[0], found[1])
+def _joined_turns(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else concatenated_turns(parts[0], parts[1])
 
 
 def _number_repeats(hashes: pa.Array) -> pa.Array:

@@ -39,16 +39,16 @@ def _bad_rows(
     assistant turn; any cell is not UTF-8. An empty string is no fault.
     odd: {column: {row: reason}} of content cells at fault for what a table cannot tell.
     """
-    found: dict[int, BadRow] = {}
+    faults: dict[int, BadRow] = {}
 
     def mark(name: str, mask: _Mask, reason: str) -> None:
         for row in np.flatnonzero(mask).tolist():
-            found.setdefault(row, BadRow(row, name, reason))
+            faults.setdefault(row, BadRow(row, name, reason))
 
     for role in content_roles(shape, columns):
         name = columns[role]
         for row, reason in odd.get(name, {}).items():
-            found.setdefault(row, BadRow(row, name, reason))
+            faults.setdefault(row, BadRow(row, name, reason))
         nulls = pc.is_null(table[name]).to_numpy()
         if role != "input":
             mark(name, nulls, "is null")
@@ -57,7 +57,7 @@ def _bad_rows(
                 mark(name, mask & ~nulls, reason)
     for name in table.column_names:
         mark(name, not_utf8(table[name]), "is not valid UTF-8")
-    return [found[row] for row in sorted(found)]
+    return [faults[row] for row in sorted(faults)]
 
 
 def not_utf8(column: pa.ChunkedArray) -> _Mask:

@@ -45,13 +45,13 @@ def _widened(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
     return table
 
 
-def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     """A type that holds the values of both as they are, so that joining changes none and adds no keys; else None."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    kinds = (one, other)
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    kinds = (first, second)
     if any(map(pa.types.is_dictionary, kinds)):
         return common_type(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds))
     if any(map(is_json, kinds)):
@@ -61,25 +61,25 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if all(map(pa.types.is_map, kinds)):
         return common_type(*(pa.list_(pa.struct({"key": kind.key_type, "value": kind.item_type})) for kind in kinds))
     if all(map(is_any_list, kinds)):
-        items = common_type(one.value_type, other.value_type)
+        items = common_type(first.value_type, second.value_type)
         return None if items is None else pa.large_list(items)
-    if all(map(pa.types.is_struct, kinds)) and one.names == other.names:
-        fields = [common_type(one.field(k).type, other.field(k).type) for k in range(one.num_fields)]
-        return None if None in fields else pa.struct(list(zip(one.names, fields, strict=True)))
-    if all(pa.types.is_timestamp(kind) and kind.tz for kind in kinds) and one.unit == other.unit:
-        return pa.timestamp(one.unit, "UTC")
+    if all(map(pa.types.is_struct, kinds)) and first.names == second.names:
+        fields = [common_type(first.field(k).type, second.field(k).type) for k in range(first.num_fields)]
+        return None if None in fields else pa.struct(list(zip(first.names, fields, strict=True)))
+    if all(pa.types.is_timestamp(kind) and kind.tz for kind in kinds) and first.unit == second.unit:
+        return pa.timestamp(first.unit, "UTC")
     if all(map(pa.types.is_decimal, kinds)):
-        return _common_decimal(one, other)
+        return _common_decimal(first, second)
     for is_kind, wide in _WIDE:
         if all(map(is_kind, kinds)):
             return wide
     return None
 
 
-def _common_decimal(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _common_decimal(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     """The narrowest decimal with the digits of both before and behind the point; None where there is none."""
-    scale = max(one.scale, other.scale)
-    precision = scale + max(one.precision - one.scale, other.precision - other.scale)
+    scale = max(first.scale, second.scale)
+    precision = scale + max(first.precision - first.scale, second.precision - second.scale)
     if precision > 76:
         return None
     return pa.decimal256(precision, scale) if precision > 38 else pa.decimal128(precision, scale)

@@ -52,11 +52,11 @@ def with_json_opened(
     return table, odd, said
 
 
-def with_json_as(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+def with_json_as(kind: pa.DataType, target: pa.DataType) -> pa.DataType:
     """`kind` with another type in place of arrow.json, at every level; columns can be cast to it."""
     if is_json(kind):
-        return other
-    return with_children(kind, lambda field: field.with_type(with_json_as(field.type, other)))
+        return target
+    return with_children(kind, lambda field: field.with_type(with_json_as(field.type, target)))
 
 
 def _texts(array: pa.Array) -> list[str | None]:
@@ -72,8 +72,8 @@ def described(table: pa.Table) -> pa.Schema:
 
 def _content_type(column: pa.ChunkedArray) -> pa.DataType:
     if is_json(column.type):
-        found = Counter((text or "").lstrip()[:1] for chunk in column.chunks for text in _texts(chunk))
-        texts, lists = found['"'], found["["]
+        beginnings = Counter((text or "").lstrip()[:1] for chunk in column.chunks for text in _texts(chunk))
+        texts, lists = beginnings['"'], beginnings["["]
         return column.type if not texts + lists else pa.string() if texts > lists else pa.list_(JSON)
     turn = _turn_type(column.type)
     if turn is None:
@@ -180,8 +180,8 @@ def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     def spoken(text: str | None) -> str | None:
         if text is None or not text.startswith('"'):
             return None if text == "null" else text
-        found = _string(text)
-        return text if found is None else found
+        string = _string(text)
+        return text if string is None else string
 
     chunks = [pa.array(map(spoken, _texts(chunk)), pa.large_string()) for chunk in column.chunks]
     return pa.chunked_array(chunks, pa.large_string())
@@ -192,16 +192,16 @@ def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def json_faults(column: pa.ChunkedArray, digits: bool = True) -> dict[int, str]:
     """{row: reason} for the JSON, at any depth, that `datasets` would not open as what it says; see `fault_of`."""
-    found: dict[int, str] = {}
+    faults: dict[int, str] = {}
     start = 0
     for chunk in column.chunks:
         for rows, texts in _leaves(chunk, np.arange(start, start + len(chunk))):
             for row, text in zip(rows.tolist(), texts, strict=True):
                 reason = None if text is None else fault_of(text, digits)
                 if reason is not None:
-                    found.setdefault(row, reason)
+                    faults.setdefault(row, reason)
         start += len(chunk)
-    return found
+    return faults
 
 
 def _leaves(array: pa.Array, rows: Rows) -> Iterator[tuple[Rows, list[str | None]]]:

@@ -139,16 +139,16 @@ def _union(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
     return None if None in kinds.values() else pa.schema(list(kinds.items()))
 
 
-def _common(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:
-    if one is None or one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one) or {one, other} == {pa.int64(), pa.float64()}:
-        return other if pa.types.is_null(one) else pa.float64()
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        items = _common(one.value_type, other.value_type)
+def _common(first: pa.DataType | None, second: pa.DataType) -> pa.DataType | None:
+    if first is None or first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first) or {first, second} == {pa.int64(), pa.float64()}:
+        return second if pa.types.is_null(first) else pa.float64()
+    if pa.types.is_list(first) and pa.types.is_list(second):
+        items = _common(first.value_type, second.value_type)
         return None if items is None else pa.list_(items)
-    if pa.types.is_struct(one) and pa.types.is_struct(other) and sorted(one.names) == sorted(other.names):
-        kinds = {name: _common(one.field(name).type, other.field(name).type) for name in one.names}
+    if pa.types.is_struct(first) and pa.types.is_struct(second) and sorted(first.names) == sorted(second.names):
+        kinds = {name: _common(first.field(name).type, second.field(name).type) for name in first.names}
         return None if None in kinds.values() else pa.struct(list(kinds.items()))
     return None
 
@@ -237,10 +237,10 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
 
 def _at(data: Bytes, places: _Places) -> Bytes:
     """(m,) the bytes at places, a newline behind the end."""
-    found = np.full(len(places), _NEWLINE, np.uint8)
+    characters = np.full(len(places), _NEWLINE, np.uint8)
     inside = places < len(data)
-    found[inside] = data[places[inside]]
-    return found
+    characters[inside] = data[places[inside]]
+    return characters
 
 
 def _start_lines(data: Bytes, places: _Places) -> bool:
@@ -249,18 +249,18 @@ def _start_lines(data: Bytes, places: _Places) -> bool:
 
 
 def _end_lines(data: Bytes, places: _Places) -> bool:
-    found = _at(data, places)
-    returns = found == _RETURN
-    return bool((returns | (found == _NEWLINE)).all() and (_at(data, places[returns] + 1) == _NEWLINE).all())
+    characters = _at(data, places)
+    returns = characters == _RETURN
+    return bool((returns | (characters == _NEWLINE)).all() and (_at(data, places[returns] + 1) == _NEWLINE).all())
 
 
 def _begin_with_null(data: Bytes, places: _Places) -> bool:
     """Whether the first value of a list is null, for the places behind the brackets; yes where that is hard to say."""
     for _ in range(16):
-        found = _at(data, places)
-        if (found == ord("n")).any():
+        characters = _at(data, places)
+        if (characters == ord("n")).any():
             return True
-        places = places[np.isin(found, _SPACES) & (places < len(data))] + 1
+        places = places[np.isin(characters, _SPACES) & (places < len(data))] + 1
         if not len(places):
             return False
     return True
@@ -275,8 +275,8 @@ def _unescaped(data: Bytes, quotes: _Places) -> _Places:
         if not len(left):
             break
         escaped[left] = length % 2 == 1
-    for each in left.tolist():
-        escaped[each] = _backslashes(data, int(quotes[each])) % 2 == 1
+    for place in left.tolist():
+        escaped[place] = _backslashes(data, int(quotes[place])) % 2 == 1
     return quotes[~escaped]
 
 
@@ -314,6 +314,6 @@ def long_integers(data: Bytes) -> int | None:
         text = block.tobytes() if len(integers) or len(fractions) else b""
         if any(text.startswith(_ZEROS, begin) for begin in fractions.tolist()):
             return None
-        found = [_INTEGER.match(text, begin) for begin in integers.tolist()]
-        count += sum(len(match[0]) > 16 or int(match[0]) > 2**53 for match in found if match)
+        matches = [_INTEGER.match(text, begin) for begin in integers.tolist()]
+        count += sum(len(match[0]) > 16 or int(match[0]) > 2**53 for match in matches if match)
     return count

@@ -34,11 +34,11 @@ class Unheld:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         keys = [key for key, _ in pairs]
         raise RepeatedKey(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
-    return found
+    return members
 
 
 def _float(text: str) -> float | Unheld:
@@ -73,28 +73,28 @@ def _skip(text: str, place: int) -> int:
 
 def members_of(text: str) -> dict[str, str]:
     """{key: text of the value} of the text of an object."""
-    found = {}
+    members = {}
     place = _skip(text, text.index("{") + 1)
     while text[place] != "}":
         key, place = _SKIPPER.raw_decode(text, place)
         start = _skip(text, _skip(text, place) + 1)  # behind the colon
         _, place = _SKIPPER.raw_decode(text, start)
-        found[key] = text[start:place]
+        members[key] = text[start:place]
         place = _skip(text, place)
         place = _skip(text, place + 1) if text[place] == "," else place
-    return found
+    return members
 
 
 def items_of(text: str) -> list[str]:
     """Texts of the values of the text of a list."""
-    found = []
+    items = []
     place = _skip(text, text.index("[") + 1)
     while text[place] != "]":
         _, end = _SKIPPER.raw_decode(text, place)
-        found.append(text[place:end])
+        items.append(text[place:end])
         place = _skip(text, end)
         place = _skip(text, place + 1) if text[place] == "," else place
-    return found
+    return items
 
 
 def dumps(value: Any) -> str:

@@ -78,8 +78,8 @@ def _unheld(values: Iterable[Any]) -> str | None:
     """Why numbers fit neither int64 nor doubles, by the first that does not."""
     types = set(map(type, values)) - {type(None)}
     if types == {int}:
-        found = next((value for value in values if value is not None and not -(2**63) <= value < 2**63), None)
-        return None if found is None else f"{short(str(found))} does not fit 64 bits"
+        value_at_fault = next((value for value in values if value is not None and not -(2**63) <= value < 2**63), None)
+        return None if value_at_fault is None else f"{short(str(value_at_fault))} does not fit 64 bits"
     for value in values:
         if isinstance(value, Unheld) or (type(value) is int and abs(value) > 2**53):
             return f"a floating-point number does not hold {short(str(value))}"

@@ -41,13 +41,13 @@ def matching_rows(table: pa.Table, where: str, description: str) -> IntArray:
 
 def _conditions(where: str | None) -> list[tuple[str, bool, str]]:
     """(column, whether equal or unequal, value) of each condition."""
-    found = []
+    conditions = []
     for piece in [] if where is None else where.split(","):
         match = _CONDITION.fullmatch(piece)
         if match is None or not match[1]:
             raise InputError(f"--where {where}: {piece!r} is not COLUMN=VALUE or COLUMN!=VALUE")
-        found.append((match[1], match[2] == "=", match[3]))
-    return found
+        conditions.append((match[1], match[2] == "=", match[3]))
+    return conditions
 
 
 def _as_text(column: pa.ChunkedArray, where: str | None) -> pa.ChunkedArray:
@@ -69,8 +69,8 @@ def warn_of_splits(table: pa.Table, where: str | None) -> None:
         column = _as_text(table["split"], where).drop_null()
     except InputError:  # lists, bytes and other things that are no names of splits
         return
-    found = pc.value_counts(column)
-    counts = dict(zip(decoded(found.field("values")), found.field("counts").to_pylist(), strict=True))
+    counted = pc.value_counts(column)
+    counts = dict(zip(decoded(counted.field("values")), counted.field("counts").to_pylist(), strict=True))
     if len(counts) > 1:
         best = "train" if "train" in counts else max(counts, key=lambda value: counts[value])
         shown = ", ".join(f"{short(value)} {count:,}" for value, count in list(counts.items())[:6])

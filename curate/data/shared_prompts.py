@@ -77,16 +77,16 @@ def shared_messages(first: pa.Array, second: pa.Array) -> IntArray:
         lengths.append(sizes)
         starts.append(np.cumsum(sizes) - sizes)
     most = np.maximum(np.minimum(*lengths) - 1, 0)  # (n,)
-    found = np.zeros(len(first), np.int64)  # (n,)
+    shared = np.zeros(len(first), np.int64)  # (n,)
     rows = np.flatnonzero(most > 0)  # that agree so far
     depth = 0
     while len(rows):
         same = codes[0][starts[0][rows] + depth] == codes[1][starts[1][rows] + depth]
         rows = rows[same]
         depth += 1
-        found[rows] = depth
+        shared[rows] = depth
         rows = rows[most[rows] > depth]
-    return found
+    return shared
 
 
 def _codes(arrays: list[pa.Array]) -> Iterator[IntArray]:

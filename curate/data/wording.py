@@ -37,8 +37,8 @@ def listed(names: Sequence[str]) -> str:
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     """ " (did you mean 'x'?)" for the valid name closest to `name`, or nothing where none is close."""
     lowered = {candidate.casefold(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
-    return f" (did you mean {lowered[found[0]]!r}?)" if found else ""
+    matches = difflib.get_close_matches(name.casefold(), lowered, n=1, cutoff=cutoff)
+    return f" (did you mean {lowered[matches[0]]!r}?)" if matches else ""
 
 
 def nearest_path(path: Path) -> str:
@@ -47,7 +47,7 @@ def nearest_path(path: Path) -> str:
     if not folder.is_dir():
         return f": there is no folder {folder}; check the path"
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    if found:
-        return f": did you mean {', '.join(str(folder / name) for name in found)}?"
+    matches = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    if matches:
+        return f": did you mean {', '.join(str(folder / name) for name in matches)}?"
     return f": {folder} holds no file of a similar name; check the path"

@@ -45,6 +45,7 @@ def _template_in(settings: Any) -> str | None:
 
 
 def _config(place: Place) -> Path:
+    """tokenizer_config.json of a model, fetched from the hub where it is there."""
     if place.commit is None:
         return Path(place.path) / _FILE
     import huggingface_hub

@@ -182,6 +182,7 @@ def _is_key(building: _Building) -> bool:
 
 
 def _alias(event: Any, building: _Building, line: int) -> None:
+    """Take a copy of the anchored value; its size counts again, so that aliases of aliases stay bounded."""
     known = building.anchors.get(event.anchor)
     if known is None:
         inside = any(each.anchor == event.anchor for each in building.open)

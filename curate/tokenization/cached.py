@@ -117,7 +117,7 @@ class CachedTokens:
 
     @cached_property
     def rows(self) -> RowValidity:
-        """Tokenizes only the first time."""
+        """Lengths and validity of all rows, from the cache; tokenizes only the first time."""
         entry = self.cache.get("rows", self.key)
         if entry is not None:
             refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
