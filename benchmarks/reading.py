@@ -1,0 +1,131 @@
+"""How long reading takes: Parquet, and JSON Lines beside the reader of `datasets` in the same run.
+
+    python benchmarks/reading.py [--rows 1000000] [--repeats 3] [--out FILE.json]
+
+Rows have 286 characters in a prompt and a completion; a second file of JSON Lines has a column of objects with
+different keys, for which neither reader has a fast path. Every reading is a process of its own; times are of the
+reading alone, without imports, and the least of the repeats counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_WORDS = ("apples", "train", "costs", "speed", "ratio", "number", "minutes", "twice", "together", "remaining", "price")
+_CHUNK = 100_000
+_PROMPT, _COMPLETION = 143, 143  # characters
+
+_OURS = """
+import sys, time
+from curate.data.readers import read
+import datasets
+started = time.perf_counter()
+loaded = read(sys.argv[1])
+print(len(loaded.examples), time.perf_counter() - started)
+"""
+_THEIRS = """
+import sys, tempfile, time
+import datasets
+with tempfile.TemporaryDirectory() as cache:
+    started = time.perf_counter()
+    found = datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=cache)
+    print(len(found), time.perf_counter() - started)
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="JSON file for the record")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        files = _make(Path(name), options.rows)
+        results = {}
+        for kind, path in files.items():
+            results[kind] = {"bytes": path.stat().st_size, "seconds": _seconds(_OURS, path, options)}
+            if kind != "parquet":
+                results[kind]["datasets_seconds"] = theirs = _seconds(_THEIRS, path, options)
+                results[kind]["ratio"] = round(min(results[kind]["seconds"]) / min(theirs), 3)
+    record = {
+        "command": shlex.join(["python", *sys.argv]),
+        "rows": options.rows,
+        "characters_per_row": _PROMPT + _COMPLETION,
+        "results": results,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "machine": platform.processor() or platform.machine(),
+        "versions": {each: metadata.version(each) for each in ("pyarrow", "datasets", "numpy")},
+        "python": platform.python_version(),
+    }
+    for kind, result in results.items():
+        beside = (
+            f", datasets {min(result['datasets_seconds']):.2f} s, ratio {result['ratio']}" if "ratio" in result else ""
+        )
+        print(f"{kind}, {options.rows:,} rows: {min(result['seconds']):.2f} s{beside}")
+    if options.out:
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def _make(folder: Path, rows: int) -> dict[str, Path]:
+    """The same rows as Parquet and as JSON Lines, and as JSON Lines with objects of different keys."""
+    generator = np.random.default_rng(0)
+    words = np.array(_WORDS, object)
+    paths = {
+        "parquet": folder / "rows.parquet",
+        "jsonl": folder / "rows.jsonl",
+        "nested jsonl": folder / "nested.jsonl",
+    }
+    schema = pa.schema([("prompt", pa.string()), ("completion", pa.string())])
+    with (
+        pq.ParquetWriter(paths["parquet"], schema, compression="zstd") as parquet,
+        paths["jsonl"].open("w") as plain,
+        paths["nested jsonl"].open("w") as nested,
+    ):
+        for low in range(0, rows, _CHUNK):
+            n = min(_CHUNK, rows - low)
+            prompts, completions = (_texts(generator, words, low, n, size) for size in (_PROMPT, _COMPLETION))
+            parquet.write_table(pa.table([prompts, completions], schema=schema))
+            for k, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+                row: dict[str, Any] = {"prompt": prompt, "completion": completion}
+                plain.write(json.dumps(row) + "\n")
+                nested.write(json.dumps({**row, "meta": {_WORDS[k % 11]: k}}) + "\n")
+    return paths
+
+
+def _texts(generator: np.random.Generator, words: Any, low: int, n: int, size: int) -> list[str]:
+    """n texts of `size` characters, no two alike."""
+    drawn = words[generator.integers(0, len(words), (n, 32))]
+    return [f"{low + k}: {' '.join(row)}"[:size].ljust(size, ".") for k, row in enumerate(drawn)]
+
+
+def _seconds(script: str, path: Path, options: argparse.Namespace) -> list[float]:
+    found = []
+    for _ in range(options.repeats):
+        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr[-2000:])
+        rows, seconds = done.stdout.split()[-2:]
+        if int(rows) != options.rows:
+            raise SystemExit(f"{rows} rows of {options.rows} were read from {path.name}")
+        found.append(round(float(seconds), 3))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
