@@ -134,13 +134,13 @@ class Room:
         """`asked` was too many: ask for fewer. False if that is not possible."""
         if self.asked == 1:
             return False
-        told = stated_limits(message, self.asked)
-        self._context = told.context or self._context
-        self._prompt = self._prompt if told.prompt is None else told.prompt
+        limits = stated_limits(message, self.asked)
+        self._context = limits.context or self._context
+        self._prompt = self._prompt if limits.prompt is None else limits.prompt
         if self.asked == self._limit and self._limit < self.most:
             self._limit, self._misled = self.most, True  # that number was about something else
         elif not self._misled:
-            self._limit = told.most or self._limit
+            self._limit = limits.most or self._limit
         self._too_many = self.asked
         self.asked = self._fewer()
         return True

@@ -69,6 +69,7 @@ def _highest_loss(rows: Rows, split: Split, valid: Mask) -> Rows:
 
 
 def _matched(rows: Rows, split: Split, allowed: Mask, generator: np.random.Generator) -> Rows:
+    """As many allowed rows as `rows`, of the same group and of like token counts; of any group where one has none."""
     if split.tokens is None:
         raise InputError("of: matched needs token counts; use a scorer that records them, such as LossTrajectory")
     groups = _groups(split)

@@ -33,15 +33,15 @@ class Evaluator(Arithmetic):
 
     def value(self, expression: Any) -> Number:
         """The value of an expression; NoValue if it has none."""
-        ball = self._known.get(expression)
-        if ball is None:
+        number = self._known.get(expression)
+        if number is None:
             try:
-                ball = self._value(expression)
+                number = self._value(expression)
             except (ZeroDivisionError, ValueError, OverflowError, TypeError, mpmath.libmp.ComplexResult) as error:
                 raise NoValue(str(error)) from error
-            self.measure(ball)
-            self._known[expression] = ball
-        return ball
+            self.measure(number)
+            self._known[expression] = number
+        return number
 
     def _value(self, expression: Any) -> Number:
         if expression.is_Rational:

@@ -44,8 +44,8 @@ class PassRateBand:
         if self.decide(right, undecided, drawn) is not None:
             return 0
         most = right + undecided + self.samples - drawn
-        easy = self.high + 1 - right
-        hard = most - self.low + 1
-        inside = max(self.low - right, 0) + max(most - self.high, 0)
+        easy = self.high + 1 - right  # right answers, until more are right than the band allows
+        hard = most - self.low + 1  # wrong answers, until too few can be right
+        inside = max(self.low - right, 0) + max(most - self.high, 0)  # right and wrong ones, until neither can be
         left = self.samples - drawn
         return min(easy, hard, inside, left)
