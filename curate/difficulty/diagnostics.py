@@ -201,7 +201,6 @@ def _seed_agreement(splits: Sequence[Split]) -> dict[str, float | None] | None:
 def _feature_agreement(
     scores: Scores, split: Split, clusterer: Any, hard: HardPolicy, seed: int
 ) -> dict[str, float | None] | None:
-    """Agreement with a split by the final loss alone; None where that is all the features there are."""
     final = scores.final_loss
     if clusterer is None or final is None or np.array_equal(scores.features, final[:, None], equal_nan=True):
         return None
