@@ -49,7 +49,8 @@ class Unit:
     """A setting at a budget, means over its seeds.
 
     foretold: clock -> relative change of nats by exposures. wrong: estimated share of wrong rows among the hard ones,
-    None = not asked. nats: relative change observed (of means of logarithms); exact: difference of exact answers.
+    all of them where the rule of reducible rows cannot tell; None = not asked. nats: relative change observed (of means
+    of logarithms); exact: difference of exact answers.
     """
 
     family: str
@@ -97,8 +98,8 @@ def units_of(blocks: Sequence[dict[str, Any]]) -> list[Unit]:
             told = [each for each in seeds if each["curves"]["hard"] and each["curves"]["easy"]]
             if nats is None or exact is None or nats.relative is None or not told:
                 continue
-            wrong = [each["reducible"]["wrong_share"] for each in seeds if each.get("reducible")]
-            wrong = [share for share in wrong if share is not None]
+            asked = [each["reducible"]["wrong_share"] for each in seeds if each.get("reducible")]
+            wrong = [1.0 if share is None else share for share in asked]
             steps = max(1, round(budget * setting["unit"]))
             foretold = {clock: float(np.mean([_foretold(each, steps * clock) for each in told])) for clock in CLOCKS}
             units.append(
@@ -133,10 +134,11 @@ def of_choice(unit: Unit) -> bool:
 def choose(units: Sequence[Unit]) -> dict[str, Any]:
     """The rule, and the share rule, by which nats fall most when they are followed; of equals the stricter."""
 
-    def best(rules: Sequence[Callable[[Unit], bool]]) -> Any:
-        return min(rules, key=lambda rule: (round(_value(units, rule, "nats"), 6), sum(map(rule, units))))
+    def best(rules: Sequence[Any]) -> Any:
+        # Rules stand in order of strictness, the strictest first.
+        return min(rules, key=lambda rule: (round(_value(units, rule, "nats"), 4), sum(map(rule, units))))
 
-    rules = [Rule(*each) for each in itertools.product(CLOCKS, THRESHOLDS, MOST_WRONG)]
+    rules = [Rule(*each) for each in itertools.product(CLOCKS, THRESHOLDS[::-1], MOST_WRONG)]
     return {"rule": asdict(best(rules)), "share_rule": asdict(best([ShareRule(most) for most in SHARES]))}
 
 
