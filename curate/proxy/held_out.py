@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.context import Context
-from curate.data.examples import Examples
+from curate.data.examples import Examples, whole
 from curate.difficulty.halves import Halves, make_halves, tied_groups
 from curate.errors import InputError
 from curate.gate.compared_text import compared_texts
@@ -108,6 +108,9 @@ def measure_halves(
     texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
     groups, patterns = like_rows(texts, ids, parents, gate)
     halves = make_halves(ids, lengths, completions, sources=examples.sources(), groups=groups, null_rows=null_rows)
+    for half in (0, 1):
+        if not first.tokenized.rows.valid[halves.trained_on(half)].any():
+            raise InputError(f"{len(ids)} rows are too few to train a proxy on each half of them; give more rows")
     null = null_examples(examples, halves)
     of_half = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest)
     steps = of_half.schedule(len(examples)).steps
@@ -126,22 +129,46 @@ def measure_halves(
 
 
 def completion_texts(examples: Examples) -> list[str]:
-    """(n,) what stands in the completion of each row. Raises InputError where rows have no completion of their own."""
+    """(n,) what stands in the completion of each row; the last answer of a conversation in one column.
+
+    Raises InputError where rows have no completion of their own.
+    """
+    if examples.content_roles == ("messages",):
+        conversations = examples.texts("messages", 0, len(examples))
+        answers = [_last_answer(turns) for turns in conversations]
+        return ["" if k is None else turns[k]["content"] for turns, k in zip(conversations, answers, strict=True)]
     role = _completion_role(examples)
     return [repr(cell) for cell in examples.texts(role, 0, len(examples))]
 
 
 def null_examples(examples: Examples, halves: Halves) -> Examples:
-    """The m null rows: each with the completion of its donor, and an id of its own."""
-    role = _completion_role(examples)
-    table = examples.take(halves.null).table
-    name = examples.columns[role]
-    swapped = examples.take(np.unique(halves.donor)).table[name]
-    place = np.searchsorted(np.unique(halves.donor), halves.donor)
-    cells = swapped.combine_chunks().take(pa.array(place, pa.int64()))
-    table = table.set_column(table.column_names.index(name), table.schema.field(name), cells)
-    ids = pa.array([f"{each} with another completion" for each in examples.ids.take(pa.array(halves.null)).to_pylist()])
+    """The m null rows: each with the completion of its donor, and an id of its own.
+
+    Of a conversation in one column the last answer is exchanged, so that one of several turns is wrong in part only.
+    """
+    own = examples.take(halves.null)
+    ids = pa.array([f"{each} with another completion" for each in own.ids.to_pylist()], pa.string())
+    if examples.content_roles == ("messages",):
+        answers = completion_texts(examples)
+        conversations = []
+        for turns, donor in zip(own.texts("messages", 0, len(own)), halves.donor.tolist(), strict=True):
+            last = _last_answer(turns)
+            given = [turn | {"content": answers[donor]} if k == last else turn for k, turn in enumerate(turns)]
+            conversations.append(given)
+        kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+        table = pa.table({"messages": pa.array(conversations, kind)})
+        return Examples(table, ids, examples.shape, {"messages": "messages"})
+    name = examples.columns[_completion_role(examples)]
+    donors, place = np.unique(halves.donor, return_inverse=True)
+    cells = whole(examples.take(donors).table[name]).take(pa.array(place, pa.int64()))
+    table = own.table.set_column(own.table.column_names.index(name), name, cells)
     return Examples(table, ids, examples.shape, examples.columns)
+
+
+def _last_answer(turns: Sequence[dict[str, str]]) -> int | None:
+    """Position of the last turn of the assistant."""
+    answers = [k for k, turn in enumerate(turns) if turn["role"] == "assistant" and turn["content"]]
+    return answers[-1] if answers else None
 
 
 def _completion_role(examples: Examples) -> str:

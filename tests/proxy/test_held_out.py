@@ -79,6 +79,31 @@ def test_null_rows_have_the_completion_of_their_donor_and_nothing_else_changes()
     assert not set(null.ids.to_pylist()) & set(examples.ids.to_pylist())
 
 
+def test_in_conversations_the_last_answer_is_exchanged(tmp_path: Path) -> None:
+    rows = [
+        [
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": f"what is {k} plus {k}?"},
+            {"role": "assistant", "content": f"it is {2 * k}"},
+        ]
+        for k in range(60)
+    ]
+    examples = read(pa.table({"messages": rows})).examples
+    found = measure_halves(examples, PROXY, Run(PROXY, tmp_path).context, null_rows=6)
+    assert np.isfinite(found.rows).all()
+    assert np.isfinite(found.null).all()
+    null = null_examples(examples, found.halves)
+    turns, own = null.texts("messages", 0, len(null)), examples.texts("messages", 0, 60)
+    for given, row, donor in zip(turns, found.halves.null, found.halves.donor, strict=True):
+        assert given[:2] == own[row][:2]
+        assert given[2] == own[donor][2] != own[row][2]
+
+
+def test_few_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 rows are too few"):
+        measure_halves(additions(1), PROXY, Run(PROXY, tmp_path).context)
+
+
 def test_losses_are_those_of_the_half_that_never_saw_the_row(tmp_path: Path) -> None:
     examples = additions(60)
     context = Run(PROXY, tmp_path).context
