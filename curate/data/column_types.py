@@ -137,6 +137,8 @@ def _conform(kind: pa.DataType) -> pa.DataType:
         return _conform(kind.value_type)
     if pa.types.is_dictionary(kind):
         inner = _conform(kind.value_type)
+        if inner in (pa.string_view(), pa.binary_view()):  # whose words Arrow cannot look up
+            return pa.dictionary(kind.index_type, storable(inner), kind.ordered)
         return kind if inner == kind.value_type and not pa.types.is_nested(inner) else inner
     if pa.types.is_decimal(kind):
         return _conform_decimal(kind)
@@ -248,6 +250,8 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_run_end_encoded(array.type):
         return converted(_decoded(array), kind)
     if pa.types.is_dictionary(array.type):
+        if pa.types.is_dictionary(kind) and array.type.value_type in (pa.string_view(), pa.binary_view()):
+            array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(kind.value_type))
         plain = converted(array.dictionary_decode(), kind.value_type if pa.types.is_dictionary(kind) else kind)
         return plain.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else plain
     missing = array.is_null()

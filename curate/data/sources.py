@@ -163,6 +163,10 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
     if isinstance(data, list | tuple):
         table, notes = from_rows(data)
         return Opened(table, "list of rows", "rows", data, column_notes=notes)
+    if callable(getattr(data, "collect", None)):
+        raise InputError(
+            f"data is a {type(data).__qualname__}, which holds no rows yet; give what its .collect() returns"
+        )
     raise InputError(
         f"data is a {type(data).__module__}.{type(data).__qualname__}; give a path, a hub id, a pandas.DataFrame, a "
         "pyarrow.Table, a datasets.Dataset or DatasetDict, anything with __arrow_c_stream__, a list of dicts (such as "

@@ -29,6 +29,9 @@ _SEVERAL = (
     "options",
 )
 _CHOICES, _RIGHT = ("choices", "options"), ("answer", "label", "answerkey", "answer_key", "answer_index", "correct")
+_ANSWERS = frozenset(
+    ["completion", "response", "output", "answer", "solution", "target", "generation", "summary", "chosen", "rejected"]
+)
 _NO_ANSWERS = frozenset([*_ASKS, "id", "uuid", "source", "data_source", "system", "system_prompt", "tools"])
 _TEXTS = ("text", "content", "body", "message")
 _UNPACK = {"gzip": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zstd": "zstd -dc", "lz4": "lz4 -dc"}
@@ -129,7 +132,7 @@ def _several(fields: dict[str, pa.Field]) -> str | None:
 
 def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
-    if asks is None:
+    if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
     others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""

@@ -265,3 +265,13 @@ def test_text_that_is_not_utf8_makes_a_row_unusable_wherever_it_is() -> None:
         loaded = read(table_of(column), on_bad_row="drop")
         assert loaded.rows.tolist() == [0, 2]
         loaded.examples.table.validate(full=True)
+
+
+def test_words_stored_as_views_become_words_that_can_be_looked_up() -> None:
+    """So polars hands out categories."""
+    words = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.uint32()), pa.array(["a", "b"], pa.string_view()))
+    for column in (words, words.slice(1)):
+        table, notes = conformed(pa.table({"x": column}), "x")
+        assert table["x"].to_pylist() == column.to_pylist()
+        assert table["x"].type == pa.dictionary(pa.uint32(), pa.large_string())
+        assert [name for name, _ in notes] == ["x"]

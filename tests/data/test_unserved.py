@@ -53,6 +53,11 @@ def test_kinds_of_data(row: Row, kind: str, remedy: str | None, tmp_path: Path) 
         assert len(read(path, columns=remedy).examples) == 2
 
 
+def test_prompts_beside_answers_of_a_wrong_type_are_no_prompts_alone() -> None:
+    with pytest.raises(InputError, match="column 'completion' holds int64, not text"):
+        read([{"prompt": "q", "completion": 4}] * 2)
+
+
 @pytest.mark.parametrize(
     "row",
     [
