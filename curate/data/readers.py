@@ -215,8 +215,9 @@ def _served(table: pa.Table, roles: Mapping[str, str], shape: str | None, source
         return _understood(table, roles, shape, plain)
     except InputError as error:
         path = Path(source.description)
-        why = wrapped(table, path) if source.kind == "file" and path.is_file() and format_of(path) == "json" else None
-        why = why or (None if asked else unserved(table.schema))
+        why = None if asked else unserved(table.schema)
+        if why is None and source.kind == "file" and path.is_file() and format_of(path) == "json":
+            why = wrapped(table, path)
         if why is None:
             raise
         name = path.name if source.kind == "file" else source.description

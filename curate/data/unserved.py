@@ -134,6 +134,11 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
+    if asks in ("messages", "conversations") and is_text(fields[asks].type):
+        return (
+            f"column {fields[asks].name!r} holds text that is no JSON list of messages; write it with json.dumps, as in "
+            '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+        )
     others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
     if others and asks not in ("messages", "conversations"):
