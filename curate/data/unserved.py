@@ -136,12 +136,12 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
         return None
     if asks in ("messages", "conversations") and is_text(fields[asks].type):
         return (
-            f"column {fields[asks].name!r} holds text that is no JSON list of messages; write it with json.dumps, as in "
+            f"column {fields[asks].name!r} holds text that is no JSON list of messages; write it with json.dumps, as "
             '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
         )
     others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
-    if others and asks not in ("messages", "conversations"):
+    if others and is_text(fields[asks].type):
         name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={others[0]}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "

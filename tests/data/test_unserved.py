@@ -30,6 +30,7 @@ TREE = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text
         ({"Question": "q", "Reference": "4", "n": 1}, "prompt-only data", "prompt=Question,completion=Reference"),
         ({"prompt": "q", "reward_model": {"style": "rule"}}, "prompt-only data", None),
         ({"prompt": [{"role": "user", "content": "q"}]}, "prompt-only data", None),
+        ({"prompt": [{"role": "user", "content": "q"}], "ground_truth": "4"}, "prompt-only data", None),
         ({"messages": "[{'role': 'user', 'content': 'q'}]"}, "no JSON list of messages", None),
         ({"prompt": "q", "completions": ["a", "b"], "labels": [True, False]}, "stepwise rewards", None),
         ({"question": "q", "label": {"steps": [{"rating": 1}]}}, "stepwise rewards", None),
