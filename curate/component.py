@@ -56,7 +56,8 @@ class Component(BaseModel):
     cached results of the old meaning are not used. `consents`: by field; objects made in Python need
     none. `retired`: fields of earlier releases, each with what replaced it; setting one warns (DataWarning),
     and the value is not used. `renamed`: earlier name -> name of a field; setting the earlier one warns, and the
-    value is used. Fingerprints keep the earlier name, so that cached results stay.
+    value is used. Fingerprints keep the earlier name, so that cached results stay. `added`: fields that came later;
+    where one has its default it has no part in the fingerprint, for the same reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -64,6 +65,7 @@ class Component(BaseModel):
     consents: ClassVar[Mapping[str, Consent]] = {}
     retired: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
+    added: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -150,7 +152,11 @@ def _content(rows: Any) -> str:
 def _parameters(value: Any) -> dict[str, Any]:
     if isinstance(value, Component):
         earlier = {new: old for old, new in type(value).renamed.items()}
-        fields = {earlier.get(name, name): describe(getattr(value, name)) for name in type(value).model_fields}
+        fields = {
+            earlier.get(name, name): describe(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if name not in type(value).added or getattr(value, name) != field.default
+        }
         return {"version": type(value).version, **fields}
     own = getattr(value, "fingerprint", None)
     if callable(own):

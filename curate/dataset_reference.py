@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -16,12 +16,19 @@ class FurtherData(Component):
     """Where a further dataset is, and how it is read.
 
     data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
-    columns, shape, where, split, config: as for `curate.read`. limit: a seeded sample of that many rows.
+    columns, role, shape, where, split, config: as for `curate.read`. limit: a seeded sample of that many rows.
     """
 
     data: Any
     columns: str | dict[str, str] | None = Field(
-        default=None, description="what each column is, e.g. prompt=question,completion=answer,source=topic"
+        default=None,
+        description="what each column is, e.g. prompt=question,completion=answer,source=topic; system= "
+        "switches a role off; role=from,content=value name the keys of messages",
+    )
+    role: tuple[str, ...] = Field(
+        default=(),
+        description="what a speaker in messages is, e.g. bot=assistant: user, assistant, system, developer, tool or "
+        "function_call; repeat for several",
     )
     shape: str | None = Field(
         default=None, description="prompt_completion, instruction, question_answer, messages, text, preference or kto"
@@ -30,6 +37,8 @@ class FurtherData(Component):
     split: str | None = Field(default=None, description="split to read where data is stored by split (train)")
     where: str | None = Field(default=None, description="keep only these rows, e.g. split=train,level!=5")
     limit: int | None = Field(default=None, ge=1, description="a seeded sample of N rows")
+
+    added: ClassVar[frozenset[str]] = frozenset(["role"])
 
     @property
     def reading(self) -> dict[str, Any]:

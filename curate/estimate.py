@@ -196,7 +196,9 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
     generator = np.random.default_rng(derive_seed(seed, "estimate"))
     sample = examples.take(np.sort(generator.choice(len(examples), min(_SAMPLE_ROWS, len(examples)), replace=False)))
     assert isinstance(settings.max_length, int)
-    tokens = tokenize(sample, tokenizer, template=template, max_length=settings.max_length)
+    tokens = tokenize(
+        sample, tokenizer, template=template, max_length=settings.max_length, supervise=settings.supervise
+    )
     return len(tokens.ids) / max(len(sample), 1), tokenizer
 
 

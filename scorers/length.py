@@ -8,6 +8,7 @@ import numpy as np
 
 from curate.component import Component
 from curate.data.examples import Examples
+from curate.data.turns import Turn, is_learned, said_characters
 from curate.difficulty.scores import COUNTS, Scores
 from curate.proxy.training import ProxyTraining
 from curate.run import Run, standalone
@@ -66,5 +67,5 @@ def _characters(examples: Examples) -> FloatArray:
     return lengths
 
 
-def _assistant_characters(conversation: list[dict[str, str]]) -> int:
-    return sum(len(turn["content"]) for turn in conversation if turn["role"] == "assistant")
+def _assistant_characters(conversation: list[Turn]) -> int:
+    return sum(said_characters(turn) for turn in conversation if is_learned(turn))

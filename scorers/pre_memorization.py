@@ -11,6 +11,7 @@ from pydantic import Field
 
 from curate.component import Component
 from curate.data.examples import Examples, hash_columns
+from curate.data.turns import last_learned
 from curate.difficulty.scores import Scores
 from curate.errors import InputError
 from curate.evaluation.answers import graded, grading_version
@@ -246,9 +247,6 @@ def _completions(examples: Examples) -> list[str]:
     """(n,) what the model is to answer: of a conversation its last answer."""
     n = len(examples)
     if examples.shape == "messages":
-        answered = (
-            [t["content"] for t in turns if t["role"] == "assistant"] for turns in examples.texts("messages", 0, n)
-        )
-        return [(contents or [""])[-1] or "" for contents in answered]
+        return [turns[last_learned(turns)]["content"] for turns in examples.conversations(0, n)]
     role = "output" if examples.shape == "instruction" else "completion"
     return [text or "" for text in examples.texts(role, 0, n)]

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from augmenters.synthesis.variants import KEPT, Variant, VariantGroup
-from curate.data.columns import is_text
+from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
 from curate.data.json_columns import with_json_as
-from curate.data.json_text import dumps, loads
-from curate.data.json_values import is_json
+from curate.data.message_style import written_like
+from curate.data.surroundings import PREAMBLE
+from curate.data.turns import MessageKeys
 from curate.errors import InputError
 from curate.mixture.plan import NewRows
 from curate.verify import Verdict
 
 ORIGIN = "synthetic"
-_SPEAKERS = {"user": "human", "assistant": "gpt"}  # as data of the from/value kind calls them
 
 
 def new_id(group: VariantGroup, variant: Variant) -> str:
@@ -64,7 +64,7 @@ def new_rows(groups: Sequence[VariantGroup], examples: Examples, model: str, nam
     columns = []
     for column in examples.table.schema:
         values = cells.get(column.name)
-        columns.append(_array(values, column, len(kept), examples.table[column.name]))
+        columns.append(_array(values, column, len(kept), examples.table[column.name], message_keys(examples.columns)))
     drawn = [variant.solution for _, variant in kept]
     return NewRows(
         table=pa.table(columns, schema=examples.table.schema),
@@ -94,8 +94,14 @@ def _cells(
             cells[columns[role]] = [values[row] for row in rows]
     if "id" in columns and is_text(sources.column("id").type):
         cells[columns["id"]] = list(ids)
+    around = sources.surroundings(0, n)
+    if "system" in columns:
+        cells[columns["system"]] = [around[row].system or None for row in rows]
     if sources.shape == "messages":
-        systems = [[turn for turn in turns if turn["role"] == "system"] for turns in sources.texts("messages", 0, n)]
+        systems = [
+            [turn for turn in turns if turn["role"] in PREAMBLE and turn["content"] != each.system]
+            for turns, each in zip(sources.conversations(0, n), around, strict=True)
+        ]
         asked = [[*systems[row], {"role": "user", "content": text}] for row, text in zip(rows, problems, strict=True)]
         said = [[{"role": "assistant", "content": text}] for text in solutions]
         if "messages" in columns:
@@ -110,28 +116,15 @@ def _cells(
     return cells
 
 
-def _array(values: list[Any] | None, column: pa.Field, count: int, given: pa.ChunkedArray) -> pa.Array:
+def _array(
+    values: list[Any] | None, column: pa.Field, count: int, given: pa.ChunkedArray, keys: MessageKeys
+) -> pa.Array:
     """given: the column of the input, whose messages say how those of new rows are written."""
     if values is None:
         return pa.nulls(count, column.type)
     if pa.types.is_dictionary(column.type):
         return pa.array(values, column.type.value_type).cast(column.type)
-    if _is_from_value(given):
-        values = [
-            [{"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]} for turn in turns]
-            for turns in values
-        ]
-    if pa.types.is_list(column.type) and is_json(column.type.value_type):
-        values = [[dumps(turn) for turn in turns] for turns in values]
+    if is_messages(column.type, keys):
+        return written_like(values, given, keys)
     plain = with_json_as(column.type, pa.string())
     return pa.array(values, plain).cast(column.type) if plain != column.type else pa.array(values, plain)
-
-
-def _is_from_value(given: pa.ChunkedArray) -> bool:
-    """Whether the conversations of a column say from/value rather than role/content."""
-    if not (pa.types.is_list(given.type) or pa.types.is_large_list(given.type)):
-        return False
-    kind = given.type.value_type
-    if is_json(kind):
-        return "value" in loads(given[0].as_py()[0])
-    return pa.types.is_struct(kind) and kind.get_field_index("value") >= 0

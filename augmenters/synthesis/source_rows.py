@@ -11,6 +11,8 @@ import numpy as np
 from augmenters.synthesis.new_rows import check_schema
 from augmenters.synthesis.variants import SourceRow
 from curate.data.examples import Examples
+from curate.data.surroundings import PREAMBLE, question_with
+from curate.data.turns import Turn
 from curate.errors import InputError
 from curate.types import IntArray
 from curate.verify import Verdict, grade, reference_answer
@@ -107,25 +109,32 @@ def _pairs(examples: Examples) -> list[tuple[str, str] | None]:
     """(problem, solution) of each row, or None."""
     n = len(examples)
     if examples.shape == "messages":
-        return [_of_turns(turns) for turns in examples.texts("messages", 0, n)]
+        return [
+            None if around.tools else _of_turns(turns)
+            for turns, around in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True)
+        ]
     if examples.shape == "instruction":
         inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
         texts = zip(examples.texts("instruction", 0, n), inputs, strict=True)
         problems = [first if not (second or "").strip() else f"{first}\n\n{second}" for first, second in texts]
-        solutions = examples.texts("output", 0, n)
     else:
-        problems, solutions = examples.texts("prompt", 0, n), examples.texts("completion", 0, n)
+        problems = examples.texts("prompt", 0, n)
+    rows = zip(problems, examples.answers(0, n), examples.surroundings(0, n), strict=True)
     return [
-        (problem, solution) if (problem or "").strip() and (solution or "").strip() else None
-        for problem, solution in zip(problems, solutions, strict=True)
+        (question_with(around.context, problem), solution)
+        if (problem or "").strip() and (solution or "").strip() and not (around.history or around.tools)
+        else None
+        for problem, solution, around in rows
     ]
 
 
-def _of_turns(turns: list[dict[str, str]]) -> tuple[str, str] | None:
-    spoken = [turn for turn in turns if turn["role"] != "system"]
+def _of_turns(turns: list[Turn]) -> tuple[str, str] | None:
+    spoken = [turn for turn in turns if turn["role"] not in PREAMBLE]
     if [turn["role"] for turn in spoken] != ["user", "assistant"]:
         return None
-    problem, solution = (turn["content"] or "" for turn in spoken)
+    if "tool_calls" in spoken[1] or not spoken[1].get("train", True):
+        return None
+    problem, solution = (turn["content"] for turn in spoken)
     return (problem, solution) if problem.strip() and solution.strip() else None
 
 

@@ -15,6 +15,7 @@ from curate.dataset_reference import READING, FileOptions, FurtherData
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 _READING_METAVARS = {
     "columns": "ROLE=COLUMN,...",
+    "role": "NAME=ROLE",
     "shape": "SHAPE",
     "where": "COLUMN=VALUE,...",
     "config": "NAME",

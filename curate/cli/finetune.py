@@ -20,7 +20,15 @@ from curate.storage.places import local_path
 
 # Options that are settings of the same name: of every command that fine-tunes, and of this one.
 _TUNING = ("model", "revision", "batch_size", "learning_rate", "precision", "max_length")
-_TRAINING = ("steps", "template", "micro_batch_tokens", "gradient_checkpointing", "sharding", "saved_dtype")
+_TRAINING = (
+    "steps",
+    "template",
+    "supervise",
+    "micro_batch_tokens",
+    "gradient_checkpointing",
+    "sharding",
+    "saved_dtype",
+)
 _RUN = ("seed", "log_every", "save_every")
 
 

@@ -1,99 +1,84 @@
-"""What a model reads in a table: the columns with a role, by their names and types, and the turns of conversations."""
+"""Find out what a model reads in a table: the columns with a role, by their names and types."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate.data.json_text import encodable, loads
-from curate.data.json_values import is_json
+from curate.data.column_names import (
+    CONVERSATIONS,
+    INPUT,
+    LABEL_NAMES,
+    OPTIONAL,
+    OPTIONAL_CONTENT,
+    PAIR_NAMES,
+    PAIR_ROLES,
+    PAIR_SHAPES,
+    PAIRS,
+    REQUIRED,
+    ROLES,
+    SHAPES,
+    SURROUNDING,
+    SURROUNDING_NAMES,
+)
+from curate.data.json_values import holds_json, is_json
+from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, FURTHER_KEYS, ROLE_KEYS, TARGETS, USUAL, MessageKeys
 from curate.data.wording import listed, nearest, type_name
 from curate.errors import InputError
-from curate.types import IntArray
 
-# Required roles of each shape and the column names they go by, most specific first: where a worked solution and
-# a bare answer stand side by side, the solution is what a model is trained on.
-_REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
-    "messages": {"messages": ("messages", "conversations", "conversation")},
-    "prompt_completion": {"prompt": ("prompt",), "completion": ("completion", "response")},
-    "instruction": {"instruction": ("instruction",), "output": ("output", "response")},
-    "question_answer": {
-        "prompt": ("question", "problem", "query"),
-        "completion": ("solution", "answer", "response"),
-    },
-    "text": {"text": ("text", "content")},
-}
-_INPUT = ("input", "context")
 _AS_LIST = 'python -c "import json, sys; json.dump(list(json.load(sys.stdin).values()), sys.stdout)" < FILE > rows.json'
-_OPTIONAL = {
-    "id": ("id", "uuid"),
-    "source": ("source", "data_source"),
-    "final_answer": ("final_answer", "answer"),
-}
-
-SHAPES = tuple(_REQUIRED)
-# Roles of preference pairs and labeled completions, see `curate.data.preferences`.
-PAIR_ROLES = ("chosen", "rejected", "label")
-PAIR_SHAPES = ("preference", "kto")
-PAIR_NAMES = (
-    ("chosen", "rejected"),
-    ("chosen_response", "rejected_response"),
-    ("response_chosen", "response_rejected"),
-    ("preferred", "dispreferred"),
-    ("response_j", "response_k"),
-)
-LABEL_NAMES = ("label", "kto_tag")
-ROLES = (
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "messages",
-    "text",
-    "id",
-    "source",
-    "final_answer",
-    *PAIR_ROLES,
-)
-# Names of the columns that curation adds (what is left in a finished run's data folder).
-RESERVED = (
-    *("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"),
-    *("generator", "request", "pass_count", "verified", "rescored_hard"),
-)
+ROLE_PREFIX = "role."  # of roles that say what a name of a speaker means
 
 
 def known_names() -> frozenset[str]:
     """Every column name that recognition looks for."""
-    required = (name for roles in _REQUIRED.values() for names in roles.values() for name in names)
-    return frozenset([*required, *_INPUT, *(name for names in _OPTIONAL.values() for name in names)])
+    tables = (*REQUIRED.values(), SURROUNDING_NAMES, OPTIONAL)
+    named = (name for table in tables for names in table.values() for name in names)
+    paired = (name for pair in PAIRS for names in pair for name in names)
+    return frozenset([*named, *paired, *INPUT, *CONVERSATIONS])
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """`prompt=question,completion=answer` as {role: column name}.
+    """`prompt=question,completion=answer` as {role: column name}; "" for a role that is switched off, as in `system=`.
 
+    `role=from,content=value` name the keys of messages, `role.bot=assistant` says what a name of a speaker means.
     Raises InputError for a piece that is not role=column, an unknown role or one given twice.
     """
     columns: dict[str, str] = {}
     for piece in text.split(","):
         role, equals, column = (part.strip() for part in piece.partition("="))
-        if not (role and equals and column):
+        if not (role and equals and (column or role in {*OPTIONAL, *OPTIONAL_CONTENT, *PAIR_ROLES})):
             raise InputError(
                 f"--columns {text!r}: {piece!r} is not ROLE=COLUMN; write e.g. prompt=question,completion=answer"
             )
         if role in columns:
             raise InputError(f"--columns {text!r}: role {role!r} is given twice; name one column for it")
-        _check_role(role)
+        _check_role(role, column)
         columns[role] = column
     return columns
 
 
-def _check_role(role: str) -> None:
-    if role not in ROLES:
+def parse_roles(pieces: Iterable[str]) -> dict[str, str]:
+    """`bot=assistant` and the like, several to a piece or one, as `parse_columns` gives them."""
+    columns: dict[str, str] = {}
+    for piece in (each for several in pieces for each in several.split(",")):
+        name, equals, target = (part.strip() for part in piece.partition("="))
+        if not (name and equals and target):
+            raise InputError(f"--role {piece!r} is not NAME=ROLE; write e.g. bot=assistant")
+        _check_role(ROLE_PREFIX + name, target)
+        columns[ROLE_PREFIX + name] = target
+    return columns
+
+
+def _check_role(role: str, column: str = "") -> None:
+    if role.startswith(ROLE_PREFIX) and len(role) > len(ROLE_PREFIX):
+        if column not in TARGETS:
+            raise InputError(
+                f"--role {role[len(ROLE_PREFIX) :]}={column}: there is no role {column!r}{nearest(column, TARGETS)}; "
+                f"roles of messages are {', '.join(TARGETS)}"
+            )
+    elif role not in ROLES:
         raise InputError(f"unknown role {role!r}{nearest(role, ROLES)}; roles are {', '.join(ROLES)}")
 
 
@@ -103,12 +88,17 @@ def may_be_pairs(names: Iterable[str], roles: Iterable[str], shape: str | None) 
     return shape in PAIR_SHAPES or not known.isdisjoint(map(str.casefold, names)) or any(r in PAIR_ROLES for r in roles)
 
 
-def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
-    """The roles whose cells a model reads, in a fixed order; only those that have a column."""
+def spoken_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The roles that hold the prompt and completion of a row, in a fixed order; only those that have a column."""
     if shape == "messages":
         return ("messages",) if "messages" in columns else ("prompt", "completion")
     order = {"instruction": ("instruction", "input", "output"), "text": ("text",)}
     return tuple(role for role in order.get(shape, ("prompt", "completion")) if role in columns)
+
+
+def content_roles(shape: str, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The roles whose cells a model reads, in a fixed order; only those that have a column."""
+    return (*spoken_roles(shape, columns), *(role for role in SURROUNDING if role in columns))
 
 
 def recognize(
@@ -116,15 +106,15 @@ def recognize(
 ) -> tuple[str, dict[str, str]]:
     """Shape of the dataset, and {role: column name}.
 
-    columns: roles the caller names; they win. shape: one of SHAPES, else the first whose required columns are
-    there. Prompts and completions that are both lists of messages are of shape messages.
+    columns: roles the caller names; they win, and "" switches one off. shape: one of SHAPES, else the first whose
+    required columns are there. Prompts and completions that are both lists of messages are of shape messages.
     Raises InputError for unknown roles, columns and shapes, for a column in two content roles or of the wrong type,
     and where no shape fits.
     """
     given = dict(columns or {})
     for role, name in given.items():
-        _check_role(role)
-        if name not in schema.names:
+        _check_role(role, name)
+        if name and is_column_role(role) and name not in schema.names:
             raise InputError(
                 f"--columns {role}={name}: there is no column {name!r}{nearest(name, schema.names)}; "
                 f"columns are {listed(schema.names)}"
@@ -133,25 +123,43 @@ def recognize(
     if shape is not None and shape not in SHAPES:
         raise InputError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}; shapes are {', '.join(SHAPES)}")
     wrong: list[str] = []
-    for candidate in SHAPES if shape is None else (shape,):
-        by_role = _fit(schema, candidate, given)
-        if by_role is None:
-            continue
-        fault = _fault(schema, candidate, by_role)
+    keys = message_keys(given)
+    for candidate, found in _candidates(schema, given, shape):
+        fault = _fault(schema, candidate, found, keys)
         if fault is None:
-            conversational = candidate != "messages" and is_messages(schema.field(next(iter(by_role.values()))).type)
-            return "messages" if conversational else candidate, {**by_role, **_optional(schema, given, by_role)}
+            first = schema.field(next(iter(found.values()))).type
+            conversational = candidate != "messages" and is_messages(first, keys)
+            final = "messages" if conversational else candidate
+            found |= _surrounding(schema, final, given, found)
+            further = {role: name for role, name in given.items() if not is_column_role(role)}
+            return final, {**found, **_optional(schema, given, found), **further}
         wrong.append(fault)
     if wrong:
         raise InputError(wrong[0])
     raise InputError(_no_fit(schema, shape))
 
 
+def _candidates(schema: pa.Schema, given: Mapping[str, str], shape: str | None) -> Iterator[tuple[str, dict[str, str]]]:
+    """(shape, columns of the roles that it requires) of all that fit by their names, the most certain first."""
+    for candidate in SHAPES if shape is None else (shape,):
+        found = _fit(schema, candidate, given)
+        if found is not None:
+            yield candidate, found
+    if shape in (None, "messages"):
+        found = _fit(schema, "messages", given, {"messages": CONVERSATIONS})
+        if found is not None and is_messages(schema.field(found["messages"]).type, message_keys(given)):
+            yield "messages", found
+    if shape in (None, "prompt_completion"):
+        for prompts, completions in PAIRS:
+            found = _fit(schema, "prompt_completion", given, {"prompt": prompts, "completion": completions})
+            if found is not None:
+                yield "prompt_completion", found
+
+
 def _check_repeats(given: Mapping[str, str]) -> None:
-    """InputError where one column is named for two roles whose text is rendered."""
     roles: dict[str, str] = {}
     for role, name in given.items():
-        if role in _OPTIONAL:
+        if role in OPTIONAL or not name or not is_column_role(role):
             continue  # what is trained on may be the final answer, and its source or id
         if name in roles:
             raise InputError(
@@ -161,49 +169,141 @@ def _check_repeats(given: Mapping[str, str]) -> None:
         roles[name] = role
 
 
+def _plain_name(name: str) -> str:
+    return name.casefold().replace(" ", "_").replace("-", "_")
+
+
 def _column(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> str | None:
     """The first of `names` that is a column, whatever its capitals, and not taken."""
+    return next(iter(_all_columns(schema, names, taken)), None)
+
+
+def _all_columns(schema: pa.Schema, names: tuple[str, ...], taken: Iterable[str] = ()) -> list[str]:
     free = [name for name in schema.names if name not in taken]
-    lowered = {name.casefold(): name for name in reversed(free)}
-    return next((name if name in free else lowered[name] for name in names if name in lowered), None)
+    plain = {_plain_name(name): name for name in reversed(free)}
+    return [name if name in free else plain[name] for name in names if name in plain]
 
 
-def _fit(schema: pa.Schema, shape: str, given: Mapping[str, str]) -> dict[str, str] | None:
-    required = _REQUIRED[shape]
-    allowed = {*required, *_OPTIONAL, *(["input"] if shape == "instruction" else [])}
+def _fit(
+    schema: pa.Schema,
+    shape: str,
+    given: Mapping[str, str],
+    names_of: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, str] | None:
+    required = REQUIRED[shape] if names_of is None else names_of
+    allowed = {*required, *OPTIONAL, *(["input"] if shape == "instruction" else [])}
+    if shape != "text":
+        allowed |= {*SURROUNDING}
     if shape == "messages" and "prompt" in given and "completion" in given and "messages" not in given:
-        required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *_OPTIONAL}
-    if not allowed >= set(given):
+        required, allowed = {"prompt": (), "completion": ()}, {"prompt", "completion", *SURROUNDING, *OPTIONAL}
+    if not allowed >= {role for role, name in given.items() if name and is_column_role(role)}:
         return None
-    taken = [name for role, name in given.items() if role not in _OPTIONAL]
-    by_role = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
+    taken = [name for role, name in given.items() if role not in OPTIONAL and is_column_role(role)]
+    found = {role: given.get(role) or _column(schema, names, taken) for role, names in required.items()}
     if shape == "instruction":
-        by_role["input"] = given.get("input") or _column(schema, _INPUT, taken)
-    complete = {role: name for role, name in by_role.items() if name is not None}
+        found["input"] = given["input"] if "input" in given else _column(schema, INPUT, taken)
+    complete = {role: name for role, name in found.items() if name}
     return complete if set(complete) >= set(required) else None
 
 
-def _fault(schema: pa.Schema, shape: str, by_role: Mapping[str, str]) -> str | None:
-    kinds = {role: schema.field(name).type for role, name in by_role.items()}
-    if shape == "messages" or (shape == "prompt_completion" and any(is_messages(kind) for kind in kinds.values())):
-        valid, expected = is_messages, "a list of messages with text in role and content (or from and value)"
+def _fault(schema: pa.Schema, shape: str, found: Mapping[str, str], keys: MessageKeys) -> str | None:
+    kinds = {role: schema.field(name).type for role, name in found.items()}
+
+    def conversations(kind: pa.DataType) -> bool:
+        return is_messages(kind, keys)
+
+    if shape == "messages" or (shape == "prompt_completion" and any(map(conversations, kinds.values()))):
+        valid, expected = conversations, "a list of messages with role and content (or from and value)"
     else:
         valid, expected = is_text, "text"
     for role, kind in kinds.items():
         if not valid(kind):
+            keyed = " or name its keys with --columns role=KEY,content=KEY," if _is_objects(kind) else ""
             return (
-                f"column {by_role[role]!r} holds {type_name(kind)}, not {expected}; convert it, or name another column "
-                f"with --columns {role}=COLUMN"
+                f"column {found[role]!r} holds {type_name(kind)}, not {expected}; convert it,{keyed} or name another "
+                f"column with --columns {role}=COLUMN"
             )
     return None
 
 
-def _optional(schema: pa.Schema, given: Mapping[str, str], by_role: Mapping[str, str]) -> dict[str, str]:
+def _is_objects(kind: pa.DataType) -> bool:
+    return is_list(kind) and bool(pa.types.is_struct(kind.value_type))
+
+
+def _surrounding(schema: pa.Schema, shape: str, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """The columns beside prompt and completion that a model sees, named by the caller or by their usual names."""
+    if shape == "text":
+        return {}
+    columns: dict[str, str] = {}
+    for role, names in SURROUNDING_NAMES.items():
+        if role in given:
+            name = given[role] or None
+            if name is not None and not _can_be(role, schema.field(name).type):
+                raise InputError(
+                    f"column {name!r} holds {type_name(schema.field(name).type)}, which cannot be {role}; name another "
+                    "column"
+                )
+        else:
+            taken = [*found.values(), *columns.values(), *(column for column in given.values() if column)]
+            fitting = (each for each in _all_columns(schema, names, taken) if _can_be(role, schema.field(each).type))
+            name = next(fitting, None)
+        if name is not None:
+            columns[role] = name
+    return columns
+
+
+def _can_be(role: str, kind: pa.DataType) -> bool:
+    if pa.types.is_null(kind):
+        return False  # nothing that a model could see
+    if role in ("system", "context"):
+        return is_text(kind) or (role == "context" and is_list(kind) and is_text(kind.value_type))
+    if role == "history":
+        return holds_turns(kind)
+    objects = pa.types.is_struct(kind) or is_json(kind)
+    return objects or is_text(kind) or (is_list(kind) and (_can_be(role, kind.value_type) or holds_json(kind)))
+
+
+def remarks(schema: pa.Schema, shape: str, found: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+    """Lines about columns that could have been read otherwise, each with how to say so."""
+    lines = []
+    used = {*found.values(), *given.values()}
+    names = REQUIRED[shape]
+    if shape == "prompt_completion" and _plain_name(found.get("prompt", "")) not in names["prompt"]:
+        pairs = (pair for pair in PAIRS if _plain_name(found.get("prompt", "")) in pair[0])
+        names = next(({"prompt": asks, "completion": answers} for asks, answers in pairs), names)
+    for role, candidates in names.items():
+        others = _all_columns(schema, candidates, used) if role in found and role not in given else []
+        others = [name for name in others if is_text(schema.field(name).type) and role not in ("text", "messages")]
+        if others:
+            lines.append(
+                f"{role} is column {found[role]!r}; {listed([repr(name) for name in others])} may be it too: "
+                f"--columns {role}={others[0]} takes that one"
+            )
+    if shape == "text":
+        answers = _all_columns(schema, tuple(dict.fromkeys(name for _, names in PAIRS for name in names)), used)
+        texts = [name for name in answers if is_text(schema.field(name).type)]
+        if texts:
+            lines.append(
+                f"column {found['text']!r} is all that a model reads; if {texts[0]!r} is what it is to answer, pass "
+                f"--columns prompt={found['text']},completion={texts[0]}"
+            )
+        return lines
+    for role, usual in SURROUNDING_NAMES.items():
+        if role in found or role in given:
+            continue
+        for name in _all_columns(schema, usual, used):
+            kind = schema.field(name).type
+            if not _can_be(role, kind) and not pa.types.is_null(kind):
+                lines.append(f"column {name!r} holds {type_name(kind)}, which is not read as {role}: no model sees it")
+    return lines
+
+
+def _optional(schema: pa.Schema, given: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
     columns = {}
-    for role, names in _OPTIONAL.items():
-        name = given.get(role) or _column(schema, names)
-        if role == "final_answer" and name not in (given.get(role), "final_answer") and name in by_role.values():
-            continue  # an `answer` that is already the completion is a worked answer
+    for role, names in OPTIONAL.items():
+        name = given[role] or None if role in given else _column(schema, names)
+        if role != "id" and name not in (given.get(role), "final_answer") and name in found.values():
+            continue  # an `answer` that is already the completion is a worked answer, a `source` may be the prompt
         if name is None:
             continue
         kind = schema.field(name).type
@@ -236,19 +336,26 @@ def _no_fit(schema: pa.Schema, shape: str | None) -> str:
             f"columns {names} match no known shape ({', '.join(SHAPES)}); name them, e.g. "
             "--columns prompt=COLUMN,completion=COLUMN"
         )
-    roles = ",".join(f"{role}=COLUMN" for role in _REQUIRED[shape])
+    roles = ",".join(f"{role}=COLUMN" for role in REQUIRED[shape])
     return (
         f"columns {names} do not have what shape {shape} needs; name them with --columns {roles}, or leave out --shape"
     )
 
 
-# --- conversations: lists of structs or of JSON objects -----------------------------------------------------------
+# --- how messages are written ---
 
-KEYS = (("role", "content"), ("from", "value"))  # who speaks, and what is said
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
-# (n + 1,) int64 offsets of the rows, then role and content of every turn as large_string arrays.
-Turns = tuple[IntArray, pa.Array, pa.Array]
+def message_keys(columns: Mapping[str, str]) -> MessageKeys:
+    """What {role: column} says of messages: the roles `role` and `content` name keys, `role.NAME` maps NAME."""
+    roles = {name[len(ROLE_PREFIX) :]: target for name, target in columns.items() if name.startswith(ROLE_PREFIX)}
+    if not roles and "role" not in columns and "content" not in columns:
+        return USUAL
+    return MessageKeys(columns.get("role"), columns.get("content"), roles)
+
+
+def is_column_role(role: str) -> bool:
+    """Whether a role names a column, and not a key or a role of messages."""
+    return role not in ("role", "content") and not role.startswith(ROLE_PREFIX)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -258,96 +365,49 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind in (pa.string_view(), pa.null())
 
 
-def is_messages(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds conversations of text; the rows of a list of JSON may be at fault."""
-    return _is_list(kind) and (_keys(kind.value_type) is not None or is_json(kind.value_type))
-
-
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _keys(kind: pa.DataType) -> tuple[str, str] | None:
-    """Names of the role and the content in a struct of this type."""
-    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
-    return next((keys for keys in KEYS if all(key in fields and is_text(fields[key]) for key in keys)), None)
-
-
-def turns(array: pa.Array) -> Turns:
-    """Turns of n conversations (no chunks); a null conversation has none. Role names are OpenAI's."""
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(array)
-    roles, contents = _spoken(flat) if pa.types.is_struct(flat.type) else _spoken_json(flat)
-    encoded = roles.dictionary_encode()
-    names = [_ROLES.get(name, name) for name in decoded(encoded.dictionary)]
-    roles = pa.array(names, pa.large_string()).take(encoded.indices)
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), roles, contents
-
-
-def _spoken(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
-    keys = _keys(flat.type)
-    assert keys is not None, flat.type
-    roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in keys)
-    return roles, contents
-
-
-def _spoken_json(flat: pa.Array) -> tuple[pa.Array, pa.Array]:
-    spoken = [_turn(text) for text in flat.cast(pa.large_string()).to_pylist()]
-    valid = ([part if isinstance(part, str) and encodable([part]) else None for part in pair] for pair in spoken)
-    roles, contents = zip(*valid, strict=True) if spoken else ((), ())
-    return pa.array(roles, pa.large_string()), pa.array(contents, pa.large_string())
-
-
-def _turn(text: str | None) -> tuple[Any, Any]:
-    """Role and content of the JSON text of a message, None for what it lacks."""
-    try:
-        turn = loads(text or "null")
-    except (ValueError, RecursionError):  # a row at fault, which is found for that elsewhere
-        turn = None
-    keys = next((keys for keys in KEYS if isinstance(turn, dict) and keys[1] in turn), None)
-    return (None, None) if keys is None else (turn.get(keys[0]), turn[keys[1]])
-
-
-def are_whole(array: pa.Array, answered: bool) -> bool:
-    """Whether every one of n conversations (no chunks, none null) has turns, and every turn a role and content.
-
-    answered: and an assistant's turn among them. `curate.data.invalid_rows` says what is missing where.
-    """
-    offsets, roles, contents = turns(array)
-    if roles.null_count or contents.null_count or not np.diff(offsets).all():
+def is_messages(kind: pa.DataType, keys: MessageKeys = USUAL) -> bool:
+    """Whether a column of this type holds conversations; the rows of a list of JSON may be at fault."""
+    if not is_list(kind):
         return False
-    spoken = np.concatenate([[0], np.cumsum(pc.equal(roles, "assistant").to_numpy(zero_copy_only=False))])
-    return not answered or bool((np.diff(spoken[offsets]) > 0).all())
+    item = kind.value_type
+    return is_json(item) or (pa.types.is_struct(item) and (_keys(item, keys) is not None or _is_exchange(item)))
 
 
-def decoded(names: pa.Array) -> list[str]:
-    """Strings as Python has them; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
-    return [raw.decode(errors="replace") for raw in names.cast(pa.large_binary()).to_pylist()]
+def holds_turns(kind: pa.DataType) -> bool:
+    """Whether a history of this type can be read: messages, or pairs of a question and its answer."""
+    if is_messages(kind) or is_text(kind) or holds_json(kind):
+        return True
+    item = kind.value_type if is_list(kind) else pa.int8()
+    return is_text(item) or (is_list(item) and is_text(item.value_type))
 
 
-def concatenated_turns(first: Turns, second: Turns) -> Turns:
-    """Row by row, the turns of `first` followed by those of `second`."""
-    offsets = first[0] + second[0]
-    starts = np.concatenate([first[0][:-1], second[0][:-1] + first[0][-1]])
-    lengths = np.concatenate([np.diff(first[0]), np.diff(second[0])])
-    n = len(offsets) - 1
-    pairs = np.arange(2 * n).reshape(2, n).T.reshape(-1)  # row 0 of first, row 0 of second, row 1 of first, ...
-    begins = np.concatenate([[0], np.cumsum(lengths[pairs])])
-    index = pa.array(np.repeat(starts[pairs] - begins[:-1], lengths[pairs]) + np.arange(begins[-1]))
-    roles, contents = (pa.concat_arrays([first[k], second[k]]).take(index) for k in (1, 2))
-    return offsets, roles, contents
+def _keys(kind: pa.StructType, keys: MessageKeys) -> tuple[str, str] | None:
+    """Names of the role and the content in a struct of this type."""
+    fields = {each.name: each.type for each in kind}
+    role_keys = ROLE_KEYS if keys.role is None else (keys.role,)
+    content_keys = CONTENT_KEYS if keys.content is None else (keys.content,)
+    role = next((key for key in role_keys if key in fields and _speaks(fields[key])), None)
+    content = next((key for key in content_keys if key in fields and _speaks(fields[key], nested=True)), None)
+    return None if role is None or content is None else (role, content)
 
 
-def message_dicts(conversation: list[Any]) -> list[dict[str, str]]:
-    """One conversation as `{"role": ..., "content": ...}` turns; other fields of a turn are left out.
+def _speaks(kind: pa.DataType, nested: bool = False) -> bool:
+    return is_text(kind) or is_json(kind) or (nested and (is_list(kind) or pa.types.is_struct(kind)))
 
-    conversation: of dicts, or of their JSON texts where the column is a list of JSON.
-    """
-    turns = []
-    for turn in conversation:
-        if isinstance(turn, str):
-            role, content = _turn(turn)
-        else:
-            role, content = (turn["role"], turn["content"]) if "content" in turn else (turn["from"], turn["value"])
-        turns.append({"role": _ROLES.get(role, role), "content": content})
-    return turns
+
+def _is_exchange(kind: pa.StructType) -> bool:
+    texts = {each.name for each in kind if is_text(each.type)}
+    return not texts.isdisjoint(ASKS) and not texts.isdisjoint(ANSWERS)
+
+
+def plain_keys(kind: pa.DataType, keys: MessageKeys) -> tuple[str, str] | None:
+    """Role and content of messages that are no more than that; None where each has to be looked at."""
+    found = _keys(kind, keys) if pa.types.is_struct(kind) else None
+    if found is None or not all(is_text(kind.field(key).type) for key in found):
+        return None
+    names = {each.name for each in kind if not pa.types.is_null(each.type)}
+    return None if names & (FURTHER_KEYS | {*ROLE_KEYS, *CONTENT_KEYS} - set(found)) else found

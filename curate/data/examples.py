@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -13,8 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import PAIR_ROLES, SHAPES, concatenated_turns, content_roles, message_dicts, turns
+from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
+from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
+from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
 from curate.data.row_store import row_store
+from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
+from curate.data.turns import Turn
 from curate.data.wording import type_name
 from curate.errors import InputError
 from curate.types import IntArray
@@ -29,9 +34,10 @@ class Examples:
     table: the input's columns, untouched. ids: (n,) unique strings. shape: one of
     prompt_completion, instruction, question_answer, messages, text.
     columns: {role: column name}. Content roles by shape: prompt and completion (also of question_answer, and of
-    messages given in two columns); instruction, output and perhaps input; messages; text. Perhaps also id, source and
-    final_answer. Of preference pairs the completion or output is the chosen answer; chosen and rejected are the columns
-    of the input, see `curate.data.preferences`. Of labeled completions (KTO), label.
+    messages given in two columns); instruction, output and perhaps input; messages; text. Beside these perhaps system,
+    history, context and tools, which a model sees too. Perhaps also id, source and final_answer; and how messages are
+    written, see `curate.data.columns.message_keys`. Of preference pairs the completion or output is the chosen answer;
+    chosen and rejected are the columns of the input, see `curate.data.preferences`. Of labeled completions: label.
     made: (n,) columns that roles may name beside those of the table, made of them, which no result has.
     """
 
@@ -47,7 +53,7 @@ class Examples:
         if len(self.ids) != self.table.num_rows:
             raise InputError(f"there are {len(self.ids)} ids for {self.table.num_rows} rows; give one per row")
         for role, name in self.columns.items():
-            if name not in self.readable.column_names:
+            if is_column_role(role) and name not in self.readable.column_names:
                 raise InputError(f"role {role!r} names column {name!r}, which the table does not have")
 
     def __len__(self) -> int:
@@ -125,15 +131,58 @@ class Examples:
         return labels[pc.fill_null(encoded.indices, len(labels) - 1).to_numpy(zero_copy_only=False)]
 
     def texts(self, role: str, low: int, high: int) -> list[Any]:
-        """Cells of rows low..high-1 as Python values; a conversation is a list of {"role", "content"}.
+        """Cells of rows low..high-1 as Python values; a conversation is a list of turns, see `curate.data.turns.Turn`.
 
-        For shape messages, "messages" is the whole conversation, also where prompt and completion hold its halves.
+        For shape messages, "messages" is the whole conversation, with what other columns say of it, also where prompt
+        and completion hold its halves. Of the role "tools" a value is a list of tools or None, of "history" a list of
+        turns, of "context" and "system" a text or None.
         """
-        if self.shape != "messages" or role not in ("messages", *self.content_roles):
+        if role in SURROUNDING:
+            return [getattr(each, role) or None for each in self.surroundings(low, high)]
+        if self.shape != "messages" or role not in ("messages", *spoken_roles(self.shape, self.columns)):
             return self._cells(role, low, high)
-        roles = self.content_roles if role == "messages" else (role,)
-        columns = [self._cells(each, low, high) for each in roles]
-        return [message_dicts([turn for part in parts for turn in part]) for parts in zip(*columns, strict=True)]
+        if role == "messages":
+            return self.conversations(low, high)
+        return self._turns(role, low, high)
+
+    def surroundings(self, low: int, high: int) -> list[Surroundings]:
+        """What rows low..high-1 say to a model beside their prompt and completion."""
+        columns = {role: self.column(role).slice(low, high - low) for role in SURROUNDING if role in self.columns}
+        return surroundings_of(columns, message_keys(self.columns)) if columns else [NOTHING] * (high - low)
+
+    def conversations(self, low: int, high: int) -> list[list[Turn]]:
+        """Rows low..high-1 as conversations, system, history and context among their turns; not of shape text."""
+        around = self.surroundings(low, high)
+        if self.shape != "messages":
+            pairs = zip(self.questions(low, high), self.answers(low, high), strict=True)
+            spoken = [
+                [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+                for question, answer in pairs
+            ]
+            around = [Surroundings(each.system, each.history, "", each.tools) for each in around]
+        else:
+            halves = [self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns)]
+            spoken = [[turn for half in row for turn in half] for row in zip(*halves, strict=True)]
+        return [surrounded(turns, each) for turns, each in zip(spoken, around, strict=True)]
+
+    def questions(self, low: int, high: int) -> list[str]:
+        """What rows low..high-1 ask, with their context or input; not of shape messages or text."""
+        role = "instruction" if self.shape == "instruction" else "prompt"
+        asked = self._cells(role, low, high)
+        if "input" in self.columns:
+            inputs = self._cells("input", low, high)
+            asked = [f"{text}\n{more}" if more else text for text, more in zip(asked, inputs, strict=True)]
+        around = self.surroundings(low, high)
+        return [question_with(each.context, text) for each, text in zip(around, asked, strict=True)]
+
+    def answers(self, low: int, high: int) -> list[str]:
+        """The completions of rows low..high-1; not of shape messages or text."""
+        return self._cells("output" if self.shape == "instruction" else "completion", low, high)
+
+    def _turns(self, role: str, low: int, high: int) -> list[list[Turn]]:
+        cells = self.column(role).slice(low, high - low)
+        keys = message_keys(self.columns)
+        return [turns or [] for chunk in cells.chunks for turns in conversations(chunk, keys)]
 
     def _cells(self, role: str, low: int, high: int) -> list[Any]:
         cells: list[Any] = self.column(role).slice(low, high - low).to_pylist()
@@ -145,11 +194,20 @@ class Examples:
         Independent of chunks and of how strings are stored. Source and final answer are not part of it.
         """
         columns = [(role, self.column(role)) for role in self.content_roles]
-        return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns])
+        return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
+
+    def _read_anew(self) -> list[tuple[str, pa.Array]]:
+        """How conversations are read, where that decides what a model reads of their cells."""
+        said = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
+        columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
+        keys = message_keys(self.columns)
+        if said or any(is_read_anew(column, keys) for column in columns):
+            return [("reading", pa.array(["2", *said], pa.string()))]
+        return []
 
     def labels_fingerprint(self) -> str:
         """32 hex digits over what is said about each row in the columns of other roles: source and final answer."""
-        roles = sorted(self.columns.keys() - {*self.content_roles, "id"})
+        roles = sorted(role for role in self.columns.keys() - {*self.content_roles, "id"} if is_column_role(role))
         return hash_columns([(role, self.column(role)) for role in roles])
 
     def table_fingerprint(self) -> str:
@@ -213,20 +271,32 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
     Column names, column order, other columns and other content have no part in it. Of rows with equal content the
     first gets the bare hash and the k-th, in row order, the suffix `-k` (k = 2, 3, ...).
     """
-    roles = ("instruction", "input", "output") if shape == "instruction" else content_roles(shape, columns)
+    roles = ("instruction", "input", "output") if shape == "instruction" else spoken_roles(shape, columns)
+    keys = message_keys(columns)
     parts = []
     for low in range(0, table.num_rows, _HASHED_ROWS):
         piece = table.slice(low, _HASHED_ROWS)
         cells = {role: whole(piece[columns[role]]) for role in roles if role in columns}
         if shape == "messages":
-            offsets, names, contents = _joined_turns([turns(cells[role]) for role in roles])
-            parts.append(_row_digests([_framed(names), _framed(contents)], offsets))
+            offsets, names, contents = _joined_turns([turns(cells[role], keys) for role in roles])
+            hashed = _row_digests([_framed(names), _framed(contents)], offsets)
         else:
             # A missing input column counts as null inputs, so that adding an empty one changes no id.
             absent = pa.nulls(len(piece), pa.large_string())
-            parts.append(_row_digests([_framed(cells.get(role, absent)) for role in roles]))
+            hashed = _row_digests([_framed(cells.get(role, absent)) for role in roles])
+        around = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
+        parts.append(_with_surroundings(hashed, surroundings_of(around, keys)) if around else hashed)
     hashes = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
     return _number_repeats(hashes)
+
+
+def _with_surroundings(hashes: pa.Array, around: Sequence[Surroundings]) -> pa.Array:
+    """The hashes (n,) with what surrounds the rows in them; a row that nothing surrounds keeps its own."""
+    digests = [
+        text if not any(each) else hashlib.blake2b(f"{text}{json.dumps(each)}".encode(), digest_size=16).hexdigest()
+        for text, each in zip(hashes.to_pylist(), around, strict=True)
+    ]
+    return pa.array(digests, pa.string())
 
 
 def _joined_turns(parts: list[Any]) -> Any:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import content_roles, is_messages, is_text, turns
+from curate.data.column_names import OPTIONAL_CONTENT
+from curate.data.columns import content_roles, is_text
 from curate.data.row_store import rows_of
 from curate.errors import InputError
 from curate.types import BoolArray, IntArray
@@ -35,9 +35,9 @@ def _bad_rows(
 ) -> list[BadRow]:
     """One BadRow for every unusable row, ascending; the first fault in column order counts.
 
-    A needed cell is null or not a string; a conversation is empty, has a message without role or content, or no
-    assistant turn; any cell is not UTF-8. An empty string is no fault.
-    odd: {column: {row: reason}} of content cells at fault for what a table cannot tell.
+    A needed cell is null; any cell is not UTF-8. An empty string is no fault.
+    odd: {column: {row: reason}} of content cells at fault for what a table cannot tell, as a conversation without an
+    assistant's turn.
     """
     faults: dict[int, BadRow] = {}
 
@@ -50,11 +50,8 @@ def _bad_rows(
         for row, reason in odd.get(name, {}).items():
             faults.setdefault(row, BadRow(row, name, reason))
         nulls = pc.is_null(table[name]).to_numpy()
-        if role != "input":
+        if role not in OPTIONAL_CONTENT:
             mark(name, nulls, "is null")
-        if is_messages(table.schema.field(name).type):
-            for mask, reason in _conversation_faults(table[name], answered=role != "prompt"):
-                mark(name, mask & ~nulls, reason)
     for name in table.column_names:
         mark(name, not_utf8(table[name]), "is not valid UTF-8")
     return [faults[row] for row in sorted(faults)]
@@ -86,29 +83,6 @@ def _invalid(array: pa.Array, start: int) -> Iterator[int]:
         part = array.slice(low, high - low)
         # Copied, since the check of a slice of lists looks at the items of all of them.
         yield from _invalid(pa.concat_arrays([part]) if pa.types.is_nested(part.type) else part, start + low)
-
-
-def _conversation_faults(column: pa.ChunkedArray, answered: bool) -> Iterator[tuple[_Mask, str]]:
-    empty, nameless, silent, garbled, unanswered = ([np.zeros(0, np.bool_)] for _ in range(5))
-    for chunk in column.chunks:
-        offsets, roles, contents = turns(chunk)
-        n = len(chunk)
-        rows = np.repeat(np.arange(n), np.diff(offsets))
-
-        def any_turn(mask: _Mask, rows: npt.NDArray[Any] = rows, n: int = n) -> _Mask:
-            return np.bincount(rows[mask], minlength=n) > 0
-
-        empty.append(np.diff(offsets) == 0)
-        nameless.append(any_turn(pc.is_null(roles).to_numpy(zero_copy_only=False)))
-        silent.append(any_turn(pc.is_null(contents).to_numpy(zero_copy_only=False)))
-        garbled.append(any_turn(not_utf8(pa.chunked_array([roles])) | not_utf8(pa.chunked_array([contents]))))
-        assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)
-        unanswered.append(~any_turn(assistant) if answered else np.zeros(n, np.bool_))
-    yield np.concatenate(empty), "has no messages"
-    yield np.concatenate(nameless), "has a message without a role"
-    yield np.concatenate(silent), "has a message without content"
-    yield np.concatenate(garbled), "is not valid UTF-8"
-    yield np.concatenate(unanswered), "has no assistant turn"
 
 
 def without_bad_rows(

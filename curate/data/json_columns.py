@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.column_types import with_children
-from curate.data.columns import KEYS
 from curate.data.json_text import encodable, fault_of, items_of, loads
 from curate.data.json_values import JSON, holds_json, is_json
 from curate.types import IntArray
@@ -75,27 +74,13 @@ def _content_type(column: pa.ChunkedArray) -> pa.DataType:
         beginnings = Counter((text or "").lstrip()[:1] for chunk in column.chunks for text in _texts(chunk))
         texts, lists = beginnings['"'], beginnings["["]
         return column.type if not texts + lists else pa.string() if texts > lists else pa.list_(JSON)
-    turn = _turn_type(column.type)
-    if turn is None:
-        return column.type
-    make = pa.large_list if pa.types.is_large_list(column.type) else pa.list_
-    return make(pa.struct([field.with_type(pa.string()) if is_json(field.type) else field for field in turn]))
-
-
-def _turn_type(kind: pa.DataType) -> pa.StructType | None:
-    """The struct of a message whose role or content is JSON."""
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not listed or not pa.types.is_struct(kind.value_type):
-        return None
-    fields = {field.name: field.type for field in kind.value_type}
-    spoken = any(set(keys) <= fields.keys() and any(is_json(fields[key]) for key in keys) for keys in KEYS)
-    return kind.value_type if spoken else None
+    return column.type
 
 
 def opened(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
     """A column that a model reads, in the type that `described` gives for it, and {row: why it is null there}.
 
-    JSON strings become text and JSON lists lists of JSON; what is said in a message becomes text.
+    JSON strings become text and JSON lists lists of JSON; what is inside a message stays as it is.
     """
     kind = _content_type(column)
     if kind == pa.string() and is_json(column.type):
@@ -103,7 +88,7 @@ def opened(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, str]]:
     if is_json(column.type) and pa.types.is_list(kind):
         lists, odd = _opened(column, pa.list_(pa.string()), _items)
         return lists.cast(kind), odd
-    return (column, {}) if kind == column.type else _opened_turns(column, kind)
+    return column, {}
 
 
 def _opened(
@@ -148,30 +133,6 @@ def _items(text: str) -> list[str | None] | None:
     if not isinstance(_value(text), list):
         return None
     return [None if item == "null" else item for item in items_of(text)]
-
-
-def _opened_turns(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.ChunkedArray, dict[int, str]]:
-    chunks: list[pa.Array] = []
-    odd: dict[int, str] = {}
-    start = 0
-    for chunk in column.chunks:
-        lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
-        rows = np.repeat(np.arange(start, start + len(chunk)), lengths)
-        flat = pc.list_flatten(chunk)
-        parts = []
-        for k, field in enumerate(flat.type):
-            part = flat.field(k)
-            if is_json(field.type):
-                texts, strange = _opened(pa.chunked_array([part]), pa.string(), _string)
-                part = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
-                odd |= {int(rows[turn]): f"has a message that {why}" for turn, why in strange.items()}
-            parts.append(part)
-        turns = pa.StructArray.from_arrays(parts, fields=list(kind.value_type), mask=flat.is_null())
-        make, width = (pa.LargeListArray, pa.int64()) if pa.types.is_large_list(kind) else (pa.ListArray, pa.int32())
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), width)
-        chunks.append(make.from_arrays(offsets, turns, kind, mask=chunk.is_null()))
-        start += len(chunk)
-    return pa.chunked_array(chunks, kind), odd
 
 
 def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

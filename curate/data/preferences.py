@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import LABEL_NAMES, PAIR_NAMES, PAIR_ROLES, PAIR_SHAPES, is_messages, is_text
+from curate.data.column_names import LABEL_NAMES, PAIR_NAMES, PAIR_ROLES, PAIR_SHAPES
+from curate.data.columns import is_messages, is_text
 from curate.data.json_columns import described, opened
 from curate.data.json_values import is_json
 from curate.data.shared_prompts import (

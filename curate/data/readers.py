@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +11,25 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from curate.data.column_names import OPTIONAL_CONTENT, PAIR_SHAPES, RESERVED
 from curate.data.columns import (
-    PAIR_SHAPES,
-    RESERVED,
-    are_whole,
     content_roles,
-    is_messages,
+    is_column_role,
     is_text,
     may_be_pairs,
+    message_keys,
     parse_columns,
+    parse_roles,
     recognize,
+    remarks,
+    spoken_roles,
 )
 from curate.data.examples import Examples, example_ids
 from curate.data.invalid_rows import without_bad_rows
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
 from curate.data.json_values import holds_json
+from curate.data.messages import Survey, survey
 from curate.data.preferences import (
     Pairs,
     find_pairs,
@@ -38,6 +41,7 @@ from curate.data.preferences import (
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
+from curate.data.surroundings import checked_surroundings
 from curate.data.unserved import is_tree, unserved, wrapped
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
@@ -49,6 +53,7 @@ Nested = Literal["json", "text"]
 
 # Arguments of `read` as messages call them.
 _OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
+_ROLE = re.compile(r"--role (?=[^\s=]+=)")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def read(
     data: Any,
     *,
     columns: Mapping[str, str] | str | None = None,
+    role: Mapping[str, str] | Sequence[str] | str | None = None,
     shape: str | None = None,
     where: str | None = None,
     limit: int | None = None,
@@ -102,8 +108,11 @@ def read(
         pyarrow.Table, datasets.Dataset or datasets.DatasetDict (one split is read: train, or `split`), anything with
         `__arrow_c_stream__`, a list of dicts or a dict of lists. Values are read exactly: a column that no type holds,
         or that `load_dataset` would change, is text or JSON, and a note says so.
-    columns: {role: column}, or the same as text; shape: see `curate.data.columns.recognize`, or preference or kto, see
-        `curate.data.preferences`.
+    columns: {role: column}, or the same as text, "" for a role that no column is to have; shape: see
+        `curate.data.columns.recognize`, or preference or kto, see `curate.data.preferences`. Where messages are written
+        in no usual way, the roles `role` and `content` name their keys.
+    role: {name of a speaker in messages: what it is}, or the same as text: `bot=assistant`. One of user, assistant,
+        system, developer, tool and function_call, whose messages are calls.
     where: conditions on columns, `split=train,level!=5`; all must hold. Values are compared as text; a null cell
         fulfills every != and no =.
     limit: a sample of that many usable rows without replacement, drawn with `seed`, in the input's order.
@@ -119,6 +128,7 @@ def read(
     """
     _check_choices(on_bad_row, limit, nested)
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
+    roles |= _speakers(role)
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
     table = source.table
     _check_columns(table, source.description, allow_curated)
@@ -133,19 +143,30 @@ def read(
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
     kept, pairs, (shape, found), lines = _served(kept, roles, shape, source, plain)
+    odd: dict[str, dict[int, str]] = {}
+    if "history" in found or "tools" in found:
+        recognized = found
+        found, odd, remarked = checked_surroundings(kept, found, roles)
+        for each in recognized.keys() - found.keys():
+            lines[0] = lines[0].replace(f", {each}={recognized[each]}", "")
+        lines += remarked
     content = {*(found[role] for role in content_roles(shape, found)), *(pairs.read if pairs else ())}
     if came:
         kept, came = _only_content(kept, came, content)
     notes = [*([source.note] if source.note else []), *lines]
-    odd: dict[str, dict[int, str]] = {}
     said = source.column_notes
     if not plain:
-        kept, odd, said = with_json_opened(kept, rows, sorted(content), said)
+        opened = content - {found.get("history"), found.get("tools")}
+        kept, strange, said = with_json_opened(kept, rows, sorted(opened), said)
+        odd |= strange
     notes += [line for _, line in said]
+    for name, survey_found in _surveys(kept, shape, found).items():
+        odd[name] = odd.get(name, {}) | survey_found.faults
+        notes += survey_found.notes(name)
     if pairs and (alone := unpaired(pairs, kept)):
         odd[pairs.learned] = alone | odd.get(pairs.learned, {})
     rejected: list[dict[str, Any]] = []
-    if not (plain and not any(odd.values()) and _all_usable(kept, shape, found)):
+    if not (plain and _all_usable(kept, shape, found, odd)):
         kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
@@ -179,7 +200,7 @@ def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
     try:
         return read(data, **reading)
     except (InputError, ExternalError) as error:
-        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), str(error))
+        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), speakers_as_columns(str(error)))
         raise type(error)(f"{owner} {role} {name_of(data)}: {text}") from error
 
 
@@ -196,6 +217,11 @@ def _sample(n: int, limit: int, seed: int) -> IntArray:
     """(limit,) ascending positions, drawn without replacement."""
     chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(n, limit, replace=False)
     return np.sort(chosen).astype(np.int64)
+
+
+def speakers_as_columns(message: str) -> str:
+    """A message with what --role says as --columns would, for what has no such option."""
+    return _ROLE.sub("--columns role.", message)
 
 
 def name_of(data: Any) -> str:
@@ -228,7 +254,8 @@ def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, pl
     """The table with the columns that pairs need, pairs, shape and roles, and lines that say how rows are read."""
     if not may_be_pairs(table.column_names, roles, shape):
         shape, found = recognize(table.schema, roles, shape) if plain else _recognized(table, roles, shape)
-        return table, None, (shape, found), [_as_read(shape, found)]
+        lines = [_as_read(shape, found), *remarks(described(table), shape, found, roles)]
+        return table, None, (shape, found), lines
     pairs = find_pairs(table, roles, shape)
     label = None if pairs else label_column(table.schema, roles, shape)
     if pairs:
@@ -240,7 +267,7 @@ def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, pl
         found |= pairs.columns
         lines = pairs.notes(shape, found)
     else:
-        lines = [_as_read(shape, found)]
+        lines = [_as_read(shape, found), *remarks(described(table), shape, found, roles)]
     if label is not None and shape != "text":
         found["label"] = label
         lines.append(labels_note(table[label], label))
@@ -251,10 +278,17 @@ def _as_read(shape: str, found: Mapping[str, str]) -> str:
     return f"shape {shape}: {', '.join(f'{role}={name}' for role, name in found.items())}"
 
 
+def _speakers(role: Mapping[str, str] | Sequence[str] | str | None) -> dict[str, str]:
+    """What `role` says, as roles of `columns`."""
+    if isinstance(role, Mapping):
+        role = [f"{name}={target}" for name, target in role.items()]
+    return parse_roles([role] if isinstance(role, str) else role or [])
+
+
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """As `recognize`; JSON counts as text or messages by what it holds, but an id or label cannot be JSON."""
     shape, found = recognize(described(table), roles, shape)
-    labels = found.keys() - {*content_roles(shape, found)}
+    labels = [role for role in found.keys() - {*content_roles(shape, found)} if is_column_role(role)]
     for role in sorted(role for role in labels if holds_json(table.schema.field(found[role]).type)):
         if role in roles:
             raise InputError(
@@ -288,15 +322,17 @@ def _only_content(
     return table, {name: column for name, column in came.items() if name in content}
 
 
-def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str]) -> bool:
+def _surveys(table: pa.Table, shape: str, columns: Mapping[str, str]) -> dict[str, Survey]:
+    """What is found in each column of conversations."""
+    keys = message_keys(columns)
+    names = {columns[role]: role for role in spoken_roles(shape, columns)} if shape == "messages" else {}
+    return {name: survey(table[name], keys, answered=role != "prompt") for name, role in names.items()}
+
+
+def _all_usable(table: pa.Table, shape: str, columns: Mapping[str, str], odd: Mapping[str, Mapping[int, str]]) -> bool:
     """Whether `without_bad_rows` would find nothing in a plain table."""
-    for role in content_roles(shape, columns):
-        column = table[columns[role]]
-        if column.null_count and role != "input":
-            return False
-        if is_messages(column.type) and not all(are_whole(chunk, role != "prompt") for chunk in column.chunks):
-            return False
-    return True
+    needed = [role for role in content_roles(shape, columns) if role not in OPTIONAL_CONTENT]
+    return not any(odd.values()) and not any(table[columns[role]].null_count for role in needed)
 
 
 def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> None:

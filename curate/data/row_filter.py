@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import decoded
 from curate.data.json_columns import plain_text
 from curate.data.json_values import is_json
+from curate.data.messages import decoded
 from curate.data.wording import listed, nearest, short, type_name
 from curate.errors import DataWarning, InputError
 from curate.types import IntArray

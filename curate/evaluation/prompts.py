@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from curate.data.examples import Examples, hash_columns
+from curate.data.surroundings import PREAMBLE
+from curate.data.turns import Turn, last_learned
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions
@@ -20,10 +22,9 @@ from curate.generators.requests import Prompt
 from curate.models.trained_template import warn_of_template_change
 from curate.seeds import derive_seed
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
-from curate.tokenization.templates import fixed, layouts, renderer
+from curate.tokenization.templates import chat_layouts, fixed, layouts, renderer
 from curate.verify import reference_answer
 
-_TURN = pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
 # How a model that has not learned to end its text begins the next question.
 _STOPS = {
     "question": ("Question:",),
@@ -133,9 +134,8 @@ def rows_of(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> l
             for question, completion in zip(questions.texts, questions.completions, strict=True)
         ]
     if form.name == "chat":
-        conversations = _conversations(questions, shots)
-        examples = Examples(_messages(conversations), questions.examples.ids, "messages", {"messages": "messages"})
-        return [only_last(row) for row in layouts(examples, "chat", tokenizer)(0, n)]
+        tools = [around.tools for around in questions.examples.surroundings(0, n)]
+        return [only_last(row) for row in chat_layouts(tokenizer)(_conversations(questions, shots), tools)]
     solved = _pairs(list(shots.questions), list(shots.solutions))
     before = "".join(
         "".join(text for text, _ in row) + "\n\n" for row in renderer(solved, form.name, tokenizer)(0, len(solved))
@@ -144,7 +144,11 @@ def rows_of(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> l
     if examples.shape == "messages":
         examples = _pairs(questions.texts, questions.completions)
     rows = layouts(examples, form.name, tokenizer)(0, n)
-    return [fixed([(before, "system"), *row.pieces(0)]) for row in rows]
+    return [_behind(before, row) for row in rows]
+
+
+def _behind(before: str, row: Layout) -> Layout:
+    return Layout(lambda dropped: [(before, "system"), *row.pieces(dropped)], row.older)
 
 
 def pieces(questions: Questions, form: Form, shots: Shots, tokenizer: Any) -> list[list[Piece]]:
@@ -214,27 +218,19 @@ def _added_beginning(tokenizer: Any) -> str:
     return str(tokenizer.bos_token) if bos is not None and len(probe) > 0 and probe[0] == bos else ""
 
 
-def _conversations(questions: Questions, shots: Shots) -> list[list[dict[str, str]]]:
+def _conversations(questions: Questions, shots: Shots) -> list[list[Turn]]:
+    """The conversations up to the answer that is asked for, the solved examples behind the words of the system."""
     solved = [
         turn
         for question, solution in zip(shots.questions, shots.solutions, strict=True)
         for turn in ({"role": "user", "content": question}, {"role": "assistant", "content": solution})
     ]
-    if questions.examples.shape != "messages":
-        return [
-            [*solved, {"role": "user", "content": question}, {"role": "assistant", "content": completion}]
-            for question, completion in zip(questions.texts, questions.completions, strict=True)
-        ]
     conversations = []
-    for turns in questions.examples.texts("messages", 0, len(questions)):
-        last = max(k for k, turn in enumerate(turns) if turn["role"] == "assistant")
-        first = 1 if turns[0]["role"] == "system" else 0
+    for turns in questions.examples.conversations(0, len(questions)):
+        last = last_learned(turns)
+        first = 1 if turns[0]["role"] in PREAMBLE else 0
         conversations.append([*turns[:first], *solved, *turns[first : last + 1]])
     return conversations
-
-
-def _messages(conversations: list[list[dict[str, str]]]) -> pa.Table:
-    return pa.table({"messages": pa.array(conversations, _TURN)})
 
 
 def _pairs(prompts: list[str], completions: list[str]) -> Examples:

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from curate.data.columns import parse_columns, recognize
 from curate.data.examples import Examples, hash_columns
 from curate.data.preferences import as_learned
-from curate.data.readers import Loaded, read
+from curate.data.readers import Loaded, read, speakers_as_columns
 from curate.data.sources import Opened, open_data
+from curate.data.turns import Turn, last_learned
 from curate.data.wording import nearest, type_name
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
@@ -152,6 +153,7 @@ def _is_one_of_several(opened: Opened) -> bool:
 
 def _in_braces(message: str) -> str:
     """The remedy of `curate.read` in the form of an evaluation set, which has no option --columns."""
+    message = speakers_as_columns(message)
     if "--columns" not in message:
         return message
     form = "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}"
@@ -240,17 +242,13 @@ def _questions(examples: Examples) -> tuple[list[str], list[str]]:
     """Question and reference completion of each row."""
     n = len(examples)
     if examples.shape == "messages":
-        pairs = [_last_exchange(turns) for turns in examples.texts("messages", 0, n)]
+        pairs = [_last_exchange(turns) for turns in examples.conversations(0, n)]
         return [question for question, _ in pairs], [answer for _, answer in pairs]
-    if examples.shape == "instruction":
-        inputs = examples.texts("input", 0, n) if "input" in examples.columns else [None] * n
-        first = examples.texts("instruction", 0, n)
-        return [f"{a}\n{b}" if b else a for a, b in zip(first, inputs, strict=True)], examples.texts("output", 0, n)
-    return examples.texts("prompt", 0, n), examples.texts("completion", 0, n)
+    return examples.questions(0, n), examples.answers(0, n)
 
 
-def _last_exchange(turns: list[dict[str, str]]) -> tuple[str, str]:
-    last = max(k for k, turn in enumerate(turns) if turn["role"] == "assistant")
+def _last_exchange(turns: list[Turn]) -> tuple[str, str]:
+    last = last_learned(turns)
     asked = [turn["content"] for turn in turns[:last] if turn["role"] == "user"]
     return (asked[-1] if asked else ""), turns[last]["content"]
 

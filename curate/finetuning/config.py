@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +14,7 @@ from curate.optimizers import Muon
 from curate.optimizers.muon import SCRATCH_RATE
 from curate.proxy.proxy import MaxLength, length_in_steps
 from curate.recipe import construct, encode, optimizer_from, reweighter_from
-from curate.tokenization.templates import Template
+from curate.tokenization.templates import SUPERVISE, Supervise, Template
 from curate.training.config import (
     DEFAULTS,
     BatchSize,
@@ -49,6 +49,7 @@ class Finetuning(Component):
     gradient_checkpointing, sharding: see `curate.training.loop.TrainConfig`.
     max_length: tokens per row, or "auto"; what of a longer row is kept, see `curate.proxy.proxy.Proxy`.
     template: text around prompts, see `curate.proxy.proxy.Proxy`.
+    supervise: which turns of the assistant are learned, see `curate.proxy.proxy.Proxy`.
     seed: of the row order, of dropout and of the first LoRA factors.
     save_every: steps between resumable checkpoints; None = by the clock, about every five minutes and never more than
         a twentieth of the time. A checkpoint holds all there is to the run, so when it was made leaves no trace.
@@ -92,11 +93,14 @@ class Finetuning(Component):
         default="auto",
         description="text around prompts (auto: what the model was fine-tuned with, else alpaca, or chat)",
     )
+    supervise: Supervise = Field(default="all", description=SUPERVISE)
     seed: int = Field(default=DEFAULTS.seed, description="seed of row order, dropout and first LoRA factors")
     save_every: int | None = Field(default=None, ge=1, description="steps between resumable checkpoints (5 minutes)")
     log_every: int = Field(default=1, ge=1, description="steps between lines of metrics.jsonl")
     saved_dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the weights in RUN")
     reweighter: Any = None
+
+    added: ClassVar[frozenset[str]] = frozenset(["supervise"])
 
     @field_validator("steps", "horizon")
     @classmethod
@@ -148,7 +152,9 @@ class Finetuning(Component):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result, but for the model, which goes by other names too."""
-        own = {name: getattr(self, name) for name in type(self).model_fields if name not in _FREE + _NAMES}
+        fields = type(self).model_fields
+        later = {name for name in self.added if getattr(self, name) == fields[name].default}
+        own = {name: getattr(self, name) for name in fields if name not in {*_FREE, *_NAMES, *later}}
         return {**own, "optimizer": self.resolved_optimizer}
 
     def written(self) -> dict[str, Any]:

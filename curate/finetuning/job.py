@@ -44,7 +44,9 @@ def with_length(settings: Finetuning, examples: Examples, context: Context) -> F
     template = choose_template(settings, examples.shape)
     key = fingerprint(_tokens_key(settings, examples, context))
     make_tokenizer = partial(_tokenizer, settings, examples)
-    length = auto_length(examples, make_tokenizer, template, most, context.store, key, context.progress)
+    length = auto_length(
+        examples, make_tokenizer, template, most, context.store, key, context.progress, settings.supervise
+    )
     context.progress.note(f"  max_length auto: {length:,} tokens")
     return settings.model_copy(update={"max_length": length})
 
@@ -57,7 +59,16 @@ def tokenized(
     key = fingerprint([*_tokens_key(settings, examples, context), settings.max_length])
     template = choose_template(settings, examples.shape)
     make_tokenizer = tokenizer or cache(partial(_tokenizer, settings, examples))
-    return CachedTokens(examples, make_tokenizer, template, settings.max_length, context.store, key, context.progress)
+    return CachedTokens(
+        examples,
+        make_tokenizer,
+        template,
+        settings.max_length,
+        context.store,
+        key,
+        context.progress,
+        settings.supervise,
+    )
 
 
 def _tokenizer(settings: Finetuning, examples: Examples) -> Any:
@@ -70,7 +81,8 @@ def _tokens_key(settings: Finetuning, examples: Examples, context: Context) -> l
     """What decides the tokens of the rows, but for the length."""
     files = settings.seed if settings.scratch else identify(settings.model, settings.revision, context.store)
     template = choose_template(settings, examples.shape)
-    return ["fine-tuning", _TOKENS_VERSION, examples.fingerprint(), files, template]
+    supervised = [] if settings.supervise == "all" else [settings.supervise]
+    return ["fine-tuning", _TOKENS_VERSION, examples.fingerprint(), files, template, *supervised]
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,13 @@ class Job:
 
         def tokenize_further(examples: Examples) -> Tokens:
             template = choose_template(self.settings, examples.shape)
-            return tokenize(examples, self.tokenizer, template=template, max_length=self.max_length)
+            return tokenize(
+                examples,
+                self.tokenizer,
+                template=template,
+                max_length=self.max_length,
+                supervise=self.settings.supervise,
+            )
 
         return training_rows(self.data.examples, tokenize_further)
 

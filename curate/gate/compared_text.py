@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.data.columns import content_roles, is_messages, message_dicts, parse_columns, recognize
+from curate.data.column_names import OPTIONAL_CONTENT
+from curate.data.columns import is_messages, message_keys, parse_columns, parse_roles, recognize, spoken_roles
 from curate.data.examples import whole
+from curate.data.messages import conversations
 from curate.data.preferences import as_learned
 from curate.data.readers import Loaded, read
 from curate.data.sources import open_data
+from curate.data.surroundings import joined_context
+from curate.data.turns import MessageKeys, Turn
 from curate.dataset_reference import READING
 from curate.errors import InputError
 
@@ -41,14 +45,15 @@ class Texts:
 def compared_texts(table: pa.Table, shape: str, columns: Mapping[str, str], part: Part = "prompt") -> pa.Array:
     """(n,) large strings, null where a cell is: what is compared of each row.
 
-    "prompt": the prompt; instruction and input; what the user says in a conversation before the first answer; the
-    text of a dataset of texts. "all": the same with the completion, and every turn of a conversation.
+    "prompt": the prompt with its context; instruction and input; what the user says in a conversation before the first
+    answer; the text of a dataset of texts. "all": the same with the completion, and every turn of a conversation.
     """
-    roles = content_roles(shape, columns)
+    roles = (*(role for role in ("context",) if role in columns), *spoken_roles(shape, columns))
     if part == "prompt":
         roles = tuple(role for role in roles if role not in ("completion", "output"))
-    parts = [_cells(table[columns[role]], part) for role in roles]
-    needed = [k for k, role in enumerate(roles) if role not in ("input", "completion", "output")]
+    keys = message_keys(columns)
+    parts = [_cells(table[columns[role]], part, keys) for role in roles]
+    needed = [k for k, role in enumerate(roles) if role not in {*OPTIONAL_CONTENT, "completion", "output"}]
     rows = zip(*parts, strict=True)
     joined = [
         "\n".join(cell for cell in row if cell) if all(row[k] is not None for k in needed) else None for row in rows
@@ -56,15 +61,15 @@ def compared_texts(table: pa.Table, shape: str, columns: Mapping[str, str], part
     return pa.array(joined, pa.large_string())
 
 
-def _cells(column: pa.ChunkedArray, part: Part) -> list[str | None]:
-    if not is_messages(column.type):
-        cells: list[str | None] = whole(column).to_pylist()
-        return cells
-    return [None if cell is None else _conversation(cell, part) for cell in column.to_pylist()]
+def _cells(column: pa.ChunkedArray, part: Part, keys: MessageKeys) -> list[str | None]:
+    if is_messages(column.type, keys):
+        chats = (turns for chunk in column.chunks for turns in conversations(chunk, keys))
+        return [None if turns is None else _conversation(turns, part) for turns in chats]
+    cells: list[Any] = whole(column).to_pylist()
+    return [joined_context(cell) if isinstance(cell, list) else cell for cell in cells]
 
 
-def _conversation(cell: list[dict[str, Any]], part: Part) -> str | None:
-    turns = message_dicts(cell)
+def _conversation(turns: list[Turn], part: Part) -> str | None:
     if part == "prompt":
         roles = [turn["role"] for turn in turns]
         end = roles.index("assistant") if "assistant" in roles else len(turns)
@@ -84,6 +89,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
             raise InputError(f"reading option {key!r} is not one of {', '.join(_READING)}; remove or rename it")
     columns = reading.pop("columns", None)
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
+    roles |= parse_roles(reading.pop("role", None) or ())
     opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None))
     table, wanted = opened.table, reading.pop("shape", None)
     if _COLUMN in table.column_names:

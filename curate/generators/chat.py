@@ -11,7 +11,7 @@ from curate.errors import InputError
 from curate.generators.requests import Prompt
 from curate.models.loading import load_tokenizer
 from curate.storage.places import expanded
-from curate.tokenization.chat_template import check_chat_template
+from curate.tokenization.default_template import check_chat_template
 
 Mode = Literal["chat", "plain"]
 Template = Literal["auto", "chat", "plain"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from curate.data.examples import Examples
+from curate.data.messages import strings_in
 from curate.seeds import derive_seed
 
 SCRATCH = "scratch"
@@ -69,11 +70,17 @@ def _sample_texts(examples: Examples, seed: int) -> Iterator[list[str]]:
         texts: list[str] = []
         for role in sample.content_roles:
             for cell in sample.texts(role, low, high):
-                if isinstance(cell, list):
-                    texts += [turn["content"][:20_000] for turn in cell]
-                elif cell:
-                    texts.append(cell[:20_000])  # one 10 MB cell must not be the whole vocabulary
+                # One 10 MB cell must not be the whole vocabulary.
+                texts += [text[:20_000] for text in _texts_of(cell)]
         yield texts
+
+
+def _texts_of(cell: Any) -> list[str]:
+    """The texts of a cell: a string, the turns of a conversation, or tools."""
+    if not isinstance(cell, list):
+        return [cell] if cell else []
+    turns = [{key: value for key, value in item.items() if key not in ("role", "train")} for item in cell]
+    return [text for turn in turns for text in strings_in(list(turn.values()))]
 
 
 def scratch_model(tokenizer: Any, max_length: int, seed: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from curate.errors import DataWarning, ExternalError, InputError
 from curate.models.hub import Place, locate
 from curate.models.scratch import SCRATCH
-from curate.tokenization.chat_template import HAD_TEMPLATE
+from curate.tokenization.default_template import HAD_TEMPLATE
 from curate.tokenization.templates import resolve_template
 
 # In tokenizer_config.json, beside the chat template. transformers keeps keys that it does not know, so this one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from curate.component import Component
 from curate.errors import InputError
 from curate.models.scratch import SCRATCH
-from curate.tokenization.templates import Template
+from curate.tokenization.templates import SUPERVISE, Supervise, Template
 from curate.training.config import (
     DEFAULTS,
     BatchSize,
@@ -80,6 +80,8 @@ class Proxy(Component):
         smallest length at which 99 % of the rows are whole, within the model's context.
     template: text around prompts; "auto" = what the model was fine-tuned with, where that is recorded, else Alpaca for
         bare prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
+    supervise: which turns of the assistant are learned and scored: all, or the last one alone. Turns whose weight is 0
+        in the data never are.
     precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
         multiplies it fast, else float32.
     """
@@ -97,8 +99,11 @@ class Proxy(Component):
     max_grad_norm: MaxGradNorm = DEFAULTS.max_grad_norm
     max_length: MaxLength = 512
     template: Template = "auto"
+    supervise: Supervise = Field(default="all", description=SUPERVISE)
     precision: Precision = DEFAULTS.precision
     trust_remote_code: bool = False
+
+    added: ClassVar[frozenset[str]] = frozenset(["supervise"])
 
     @field_validator("steps", "horizon")
     @classmethod

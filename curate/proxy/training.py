@@ -63,16 +63,37 @@ class ProxyTraining:
         if isinstance(proxy.max_length, int):
             return proxy.max_length
         context = context_length(proxy.model, proxy.revision, trust_remote_code=proxy.trust_remote_code)
-        key = fingerprint([CODE_VERSION, data_key, files or self.seed, self.template])
+        key = fingerprint([CODE_VERSION, data_key, files or self.seed, self.template, *self._supervised])
         return auto_length(
-            self.examples, lambda: self.tokenizer, self.template, context, self.cache, key, self.progress
+            self.examples,
+            lambda: self.tokenizer,
+            self.template,
+            context,
+            self.cache,
+            key,
+            self.progress,
+            proxy.supervise,
         )
+
+    @property
+    def _supervised(self) -> list[str]:
+        """What keys have of it: nothing for the default, which came later than the keys."""
+        return [] if self.proxy.supervise == "all" else [self.proxy.supervise]
 
     def _tokenized(self, examples: Examples, data_key: str) -> CachedTokens:
         length = self.max_length
         template = choose_template(self.proxy, examples.shape)
-        key = fingerprint([CODE_VERSION, data_key, self.identity, template, length])
-        return CachedTokens(examples, lambda: self.tokenizer, template, length, self.cache, key, self.progress)
+        key = fingerprint([CODE_VERSION, data_key, self.identity, template, length, *self._supervised])
+        return CachedTokens(
+            examples,
+            lambda: self.tokenizer,
+            template,
+            length,
+            self.cache,
+            key,
+            self.progress,
+            self.proxy.supervise,
+        )
 
     @cached_property
     def schedule(self) -> Schedule:

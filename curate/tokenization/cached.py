@@ -16,6 +16,7 @@ from curate.console.progress import Progress
 from curate.data.examples import Examples
 from curate.storage.cache import Cache
 from curate.tokenization.encoding import tokenize
+from curate.tokenization.templates import Supervise
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, IntArray
 
@@ -78,6 +79,7 @@ class CachedTokens:
     cache: Cache
     key: str
     progress: Progress
+    supervise: Supervise = "all"
 
     @property
     def tokens(self) -> Tokens:
@@ -98,6 +100,7 @@ class CachedTokens:
                 self.tokenizer(),
                 template=self.template,
                 max_length=self.max_length,
+                supervise=self.supervise,
                 advance=stage.advance,
                 refuse=refused.__setitem__,
             )
@@ -150,6 +153,7 @@ def auto_length(
     cache: Cache,
     key: str,
     progress: Progress,
+    supervise: Supervise = "all",
 ) -> int:
     """`length_for` these examples, rows that the template refuses left out; the cache knows it under `key`.
 
@@ -164,6 +168,7 @@ def auto_length(
             tokenizer(),
             template=template,
             max_length=context or _LONGEST,
+            supervise=supervise,
             advance=stage.advance,
             refuse=lambda row, reason: None,
         )

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from curate.errors import InputError
+from curate.data.turns import Turn, is_learned, said_characters
+from curate.tokenization.default_template import check_chat_template, role_headings
+from curate.tokenization.dialect import Dialect, Tools
 from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
 
-# In tokenizer_config.json of a model that was trained with its tokenizer's chat template, and not with role headings.
-HAD_TEMPLATE = "trained_with_chat_template"
-
-Turn = dict[str, Any]
 Span = tuple[int, int, int]  # number of a turn, where its content begins in the text, and where it ends
 
 # Stands for a turn's content while a template is looked at; a word, so that no filter has reason to change it.
 _PLACEHOLDER = "qzTurn{}Xzq"
 _PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
 _PREAMBLE = ("system", "developer")
+_PLAIN = {"role", "content", "train", "name", "tool_call_id"}
+_SKELETONS = 1000  # remembered at once; rows whose tools or calls have ids of their own need one each
 _TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
-
-
-def check_chat_template(settings: Mapping[str, Any], name: str) -> None:
-    """InputError where a tokenizer without a chat template had one when its model was trained.
-
-    Role headings, or no turns at all, would take its place, which the model has never seen.
-    """
-    if settings.get(HAD_TEMPLATE):
-        raise InputError(
-            f"{name} was fine-tuned with a chat template that is missing (chat_template.jinja, beside its "
-            "tokenizer); put the file back, or rerun its `curate finetune` command with --fresh"
-        )
 
 
 class Chat:
@@ -41,109 +30,121 @@ class Chat:
     Searching the text for an answer would find "A" in a role heading. So the template is also rendered, once per
     sequence of roles, around placeholders, which shows what it puts around the contents. Where that depends on the
     contents, as with reasoning that a template drops from earlier turns, each turn is looked for by itself, and what
-    the template keeps of it is predicted. A tokenizer without a template gets plain role headings.
+    the template keeps of it is predicted. Of an answer with reasoning or tool calls, all that the template writes in
+    place of a plain answer is predicted. A tokenizer without a template gets `role_headings`.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.template = tokenizer.chat_template
+        self.dialect = Dialect(tokenizer)
         if not self.template:
             check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
-        self.skeletons: dict[tuple[tuple[str, bool], ...], list[str] | None] = {}
+        self.skeletons: dict[str, list[str] | None] = {}
         ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
         ending -= {tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token, None}
         if tokenizer.eos_token:
             ending.add(tokenizer.eos_token)
         marks = "|".join(re.escape(mark) for mark in sorted(ending, key=lambda mark: (-len(mark), mark)) if mark)
         self.end_of_turn = re.compile(rf"\s*(?:{marks})" if marks else r"(?!)")
+        self.last_mark = re.compile(rf"(?:{marks})\s*\Z" if marks else r"(?!)")
 
-    def layout(self, turns: list[Turn]) -> Layout:
+    def layout(self, turns: Sequence[Turn], tools: Tools = None) -> Layout:
         """A conversation; what may be left out of it are its oldest exchanges, whole, never the system's words."""
         preamble, begins = _exchanges(turns)
-        sizes = [sum(len(turn["content"]) + _TURN_CHARACTERS for turn in turns[a:b]) for a, b in pairwise(begins)]
+        sizes = [sum(said_characters(turn) + _TURN_CHARACTERS for turn in turns[a:b]) for a, b in pairwise(begins)]
 
         def pieces(dropped: int) -> list[Piece]:
             rest = [*turns[:preamble], *turns[begins[dropped] :]]
-            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - begins[dropped]))
+            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - begins[dropped]), tools)
 
         return Layout(pieces, sizes)
 
-    def _pieces(self, turns: list[Turn], parts: list[Part]) -> list[Piece]:
+    def _pieces(self, turns: list[Turn], parts: list[Part], tools: Tools) -> list[Piece]:
         """parts: what the content of each turn is."""
         if not self.template:
-            return _role_headings(turns, parts)
-        text = self._render(turns)
-        spans = self._between_skeleton(turns, text)
+            return role_headings(turns, parts, tools)
+        row = _Row(self.dialect, self.dialect.adapted(turns, tools), tools)
+        spans = self._between_skeleton(row)
         if spans is None:
-            spans = self._one_by_one(turns, parts, text)
+            spans = self._one_by_one(row, parts)
         if not any(parts[k] == "completion" for k, _, _ in spans):
-            if any(turn["content"] for turn, part in zip(turns, parts, strict=True) if part == "completion"):
+            if any(_speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
                 raise RefusedRow("the tokenizer's chat template leaves out every assistant turn")
-            return [(text, "frame")]
+            return [(row.text, "frame")]
         pieces: list[Piece] = []
         position = 0
         for k, start, end in spans:
-            pieces += [(text[position:start], "frame"), (text[start:end], parts[k])]
+            pieces += [(row.text[position:start], "frame"), (row.text[start:end], parts[k])]
             position = end
             if parts[k] == "completion":
-                mark = self.end_of_turn.match(text, end)
+                mark = self.end_of_turn.match(row.text, end)
                 position = mark.end() if mark else end
-                pieces.append((text[end:position], "end"))
+                pieces.append((row.text[end:position], "end"))
                 through = len(pieces)
         # What follows the last assistant turn predicts nothing that counts.
         return [piece for piece in pieces[:through] if piece[0]]
 
-    def _render(self, turns: list[Turn], **options: bool) -> str:
-        try:
-            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, **options)
-        except Exception as error:  # Jinja raises whatever the template's author chose
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RefusedRow(f"the tokenizer's chat template refused the conversation ({reason})") from error
-        return text
-
-    def _between_skeleton(self, turns: list[Turn], text: str) -> list[Span] | None:
+    def _between_skeleton(self, row: _Row) -> list[Span] | None:
         """(turn, start, end) of the contents; None where the text around contents depends on the contents."""
-        shape = tuple((turn["role"], bool(turn["content"])) for turn in turns)
-        if shape not in self.skeletons:
-            self.skeletons[shape] = self._skeleton(turns)
-        skeleton = self.skeletons[shape]
+        skeleton = self._skeleton(row)
         if skeleton is None:
             return None
+        text = row.text
         first, *rest = skeleton
         numbers, literals = [int(number) for number in rest[::2]], rest[1::2]
-        answers = {k for k, turn in enumerate(turns) if turn["role"] == "assistant" and turn["content"]}
+        answers = {k for k, turn in enumerate(row.turns) if turn["role"] == "assistant" and _speaks(turn)}
         if not text.startswith(first) or not answers <= set(numbers):
             return None
         spans, position = [], len(first)
-        for number, literal in zip(numbers, literals, strict=True):
-            content = turns[number]["content"]
-            fitting = (
-                position + len(shown)
-                for shown in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
-                if text.startswith(shown, position) and text.startswith(literal, position + len(shown))
-            )
-            end = next(fitting, None)
-            if end is None:
-                return None
+        for i, (number, literal) in enumerate(zip(numbers, literals, strict=True)):
+            turn = row.turns[number]
+            if _is_more_than_content(turn):
+                end = _end_before(text, position, literal, last=i + 1 == len(numbers))
+                if end is None or not _holds_all(text[position:end], turn):
+                    return None
+            else:
+                content = turn["content"]
+                fitting = (
+                    position + len(shown)
+                    for shown in dict.fromkeys([content, content.strip(), content.lstrip(), content.rstrip()])
+                    if text.startswith(shown, position) and text.startswith(literal, position + len(shown))
+                )
+                end = next(fitting, None)
+                if end is None and turn["role"] == "tool":  # which some templates write as a JSON string
+                    end = _end_before(text, position, literal, last=i + 1 == len(numbers))
+                if end is None:
+                    return None
             if end > position:
                 spans.append((number, position, end))
             position = end + len(literal)
         return spans if position == len(text) else None
 
-    def _skeleton(self, turns: list[Turn]) -> list[str] | None:
-        """Literal, number of a turn, literal, ..., literal; None where the template takes no placeholders."""
-        filled = [
-            {**turn, "content": _PLACEHOLDER.format(k) if turn["content"] else ""} for k, turn in enumerate(turns)
-        ]
-        try:
-            return _PLACEHOLDERS.split(self._render(filled))
-        except RefusedRow:
-            return None
+    def _skeleton(self, row: _Row) -> list[str] | None:
+        """Literal, number of a turn, literal, ..., literal; None where the template takes no placeholders.
 
-    def _one_by_one(self, turns: list[Turn], parts: list[Part], text: str) -> list[Span]:
+        An assistant's turn with calls or reasoning stands there as a plain answer.
+        """
+        filled = [
+            {"role": "assistant", "content": _PLACEHOLDER.format(k)}
+            if _is_more_than_content(turn)
+            else {**turn, "content": _PLACEHOLDER.format(k) if turn["content"] else ""}
+            for k, turn in enumerate(row.turns)
+        ]
+        key = json.dumps([filled, row.tools or None])
+        if key not in self.skeletons:
+            if len(self.skeletons) >= _SKELETONS:
+                self.skeletons.clear()
+            try:
+                self.skeletons[key] = _PLACEHOLDERS.split(self.dialect.render(filled, row.tools))
+            except RefusedRow:
+                self.skeletons[key] = None
+        return self.skeletons[key]
+
+    def _one_by_one(self, row: _Row, parts: list[Part]) -> list[Span]:
         """The same for a template that looks into the contents: of each turn, what it keeps."""
-        wanted = [k for k, part in enumerate(parts) if part != "frame" and turns[k]["content"]]
-        candidates = [span for k in wanted if (span := self._kept(turns, k, text)) is not None]
+        wanted = [k for k, part in enumerate(parts) if part != "frame" and _speaks(row.turns[k])]
+        candidates = [span for k in wanted if (span := self._kept(row, k, parts[k])) is not None]
         spans: list[Span] = []
         for span in sorted(candidates, key=lambda span: span[1]):
             if not spans or spans[-1][2] <= span[1]:
@@ -152,36 +153,102 @@ class Chat:
                 spans[-1] = span
         return spans
 
-    def _kept(self, turns: list[Turn], k: int, text: str) -> Span | None:
+    def _kept(self, row: _Row, k: int, part: Part) -> Span | None:
         """Where the template shows turn k; None where it leaves it out. RefusedRow for an answer that it rewrites."""
+        turns, text = row.turns, row.text
         number = k
         while (placeholder := _PLACEHOLDER.format(number)) in text:
             number += len(turns)
-        answer = turns[k]["role"] == "assistant"
+        needed = part == "completion"
+        more = _is_more_than_content(turns[k])
+        shown_as = {**({"role": "assistant"} if more else turns[k]), "content": placeholder}
         try:
-            probe = self._render([*turns[:k], {**turns[k], "content": placeholder}, *turns[k + 1 :]])
+            probe = row.render([*turns[:k], shown_as, *turns[k + 1 :]])
             left, separator, right = probe.partition(placeholder)
             if not separator or _is_without(text, probe, len(left), len(probe) - len(right)):
                 return None
-            if answer and not text.startswith(left):
+            if needed and not text.startswith(left):
                 # Around its last answer a template may show thoughts, if only that there are none.
-                left = self._render(turns[:k], add_generation_prompt=True)
+                left = row.render(turns[:k], add_generation_prompt=True)
         except RefusedRow:
-            return self._missing(answer)
+            return self._written(row, k) if more else self._missing(needed)
         start, end = len(left), len(text) - len(right)
         if not (text.startswith(left) and text.endswith(right) and start <= end):
-            return self._missing(answer)
-        shown = _without_spaces(text[start:end])
-        if shown not in _without_spaces(turns[k]["content"]):
-            return self._missing(answer)
-        return (k, start, end) if shown else None
+            return self._written(row, k) if more else self._missing(needed)
+        return self._checked(turns[k], text, (k, start, end), needed)
 
-    def _missing(self, answer: bool) -> Span | None:
-        if not answer:
+    def _written(self, row: _Row, k: int) -> Span | None:
+        """Where the template writes an answer with calls or reasoning that no plain answer could stand in for: between
+        the prompt for it and what the conversation comes to with it."""
+        try:
+            left = row.render(row.turns[:k], add_generation_prompt=True)
+            through = row.render(row.turns[: k + 1])
+        except RefusedRow:
+            return self._missing(True)
+        if not (row.text.startswith(through) and through.startswith(left)):
+            return self._missing(True)
+        mark = self.last_mark.search(through, len(left))
+        end = mark.start() if mark else len(through.rstrip())
+        return self._checked(row.turns[k], row.text, (k, len(left), max(end, len(left))), True)
+
+    def _checked(self, turn: Turn, text: str, span: Span, needed: bool) -> Span | None:
+        """The span, if it shows what is said in the turn, or a part of that; None where it is empty."""
+        k, start, end = span
+        shown = _without_spaces(text[start:end])
+        if not shown:
+            return None
+        names = [_without_spaces(call["function"]["name"]) for call in turn.get("tool_calls", ())]
+        content = _without_spaces(turn["content"] or "")
+        if shown in content:
+            return k, start, end
+        if not _is_more_than_content(turn) or not (content in shown or any(name in shown for name in names)):
+            return self._missing(needed)
+        return k, start, end
+
+    def _missing(self, needed: bool) -> Span | None:
+        if not needed:
             return None  # that it cannot be cut is no reason to do without the row
         raise RefusedRow(
             "the tokenizer's chat template rewrites an assistant turn, so that it cannot be told apart from the prompt"
         )
+
+
+class _Row:
+    """A conversation in the form that a template takes, and its text. Raises RefusedRow."""
+
+    def __init__(self, dialect: Dialect, turns: list[Turn], tools: Tools) -> None:
+        self.dialect, self.turns, self.tools = dialect, turns, tools
+        self.text = self.render(turns)
+
+    def render(self, turns: Sequence[Turn], **options: bool) -> str:
+        return self.dialect.render(turns, self.tools, **options)
+
+
+def _is_more_than_content(turn: Turn) -> bool:
+    """Whether an assistant's turn has calls or reasoning, under whatever name the template has for it."""
+    return turn["role"] == "assistant" and not turn.keys() <= _PLAIN
+
+
+def _speaks(turn: Turn) -> bool:
+    return bool(turn["content"]) or _is_more_than_content(turn)
+
+
+def _end_before(text: str, position: int, literal: str, last: bool) -> int | None:
+    """Where something that begins at `position` ends, given what follows it; `last`: up to the end of the text."""
+    if last:
+        end = len(text) - len(literal) if text.endswith(literal) else -1
+    else:
+        end = text.find(literal, position) if literal else -1
+    return end if end >= position else None
+
+
+def _holds_all(shown: str, turn: Turn) -> bool:
+    """Whether a text has all that an assistant's turn with calls or reasoning says, reasoning aside."""
+    plain = _without_spaces(shown)
+    if _without_spaces(turn["content"] or "") not in plain:
+        return False
+    names = [_without_spaces(call["function"]["name"]) for call in turn.get("tool_calls", ())]
+    return all(plain.count(name) >= names.count(name) for name in names)
 
 
 def _is_without(text: str, probe: str, start: int, end: int) -> bool:
@@ -203,7 +270,7 @@ def _without_spaces(text: str) -> bytes:
 def _exchanges(turns: Sequence[Turn]) -> tuple[int, list[int]]:
     """(how many turns are the preamble, number of the first turn of each exchange up to that of the last answer)."""
     preamble = next((k for k, turn in enumerate(turns) if turn["role"] not in _PREAMBLE), len(turns))
-    answers = (k for k in range(len(turns) - 1, -1, -1) if turns[k]["role"] == "assistant" and turns[k]["content"])
+    answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and _speaks(turns[k]))
     last = next(answers, len(turns) - 1)
     users = [k for k in range(preamble + 1, last) if turns[k]["role"] == "user" != turns[k - 1]["role"]]
     return preamble, [preamble, *users]
@@ -212,20 +279,11 @@ def _exchanges(turns: Sequence[Turn]) -> tuple[int, list[int]]:
 def _parts(turns: Sequence[Turn], preamble: int, last: int) -> list[Part]:
     """What each content is. last: where the last exchange begins; older questions are only left out with their turn."""
 
-    def part(k: int, role: str) -> Part:
-        if role == "assistant":
+    def part(k: int, turn: Turn) -> Part:
+        if is_learned(turn):
             return "completion"
         if preamble <= k < last:
             return "frame"
-        return "question" if role == "user" else "system"
+        return "question" if turn["role"] == "user" else "system"
 
-    return [part(k, turn["role"]) for k, turn in enumerate(turns)]
-
-
-def _role_headings(turns: Sequence[Turn], parts: Sequence[Part]) -> list[Piece]:
-    """For tokenizers without a chat template: `### Role:` headings, up to the last assistant turn."""
-    pieces: list[Piece] = []
-    last = max((k for k, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns) - 1)
-    for turn, part in zip(turns[: last + 1], parts, strict=False):
-        pieces += [(f"### {turn['role'].capitalize()}:\n", "frame"), (turn["content"], part), ("\n\n", "frame")]
-    return pieces[:-1]
+    return [part(k, turn) for k, turn in enumerate(turns)]

@@ -11,7 +11,7 @@ import numpy as np
 from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.tokenization.layouts import CONTEXT, Layout, Piece, RefusedRow
-from curate.tokenization.templates import REFUSED_REMEDY, fixed, layouts
+from curate.tokenization.templates import REFUSED_REMEDY, Supervise, fixed, layouts
 from curate.tokenization.tokens import Tokens, row_offsets
 from curate.tokenization.truncation import KINDS, Encoded, SequenceEnds, Truncation, encode_batch
 
@@ -27,6 +27,7 @@ def tokenize(
     *,
     template: str,
     max_length: int,
+    supervise: Supervise = "all",
     advance: Callable[[int], None] | None = None,
     refuse: Refuse | None = None,
 ) -> Tokens:
@@ -35,12 +36,13 @@ def tokenize(
     template: what `curate.tokenization.templates.resolve_template` returned. max_length: tokens per row; a longer row
     is cut, see `curate.tokenization.truncation`, and if that takes some of its completion gets no EOS. The mark with
     which a chat template ends an assistant turn is supervised and, at the end of a row, stands for EOS. A row is valid
-    if at least one token of completion text survives; others have no supervised token. advance: called with the number
-    of rows done.
+    if at least one token of completion text survives; others have no supervised token. supervise: which turns of the
+    assistant count, all or the last one. advance: called with the number of rows done.
     refuse: called with the number of each row that the template cannot render, and why; such a row has no tokens.
     None = InputError.
     """
-    return _encode(layouts(examples, template, tokenizer), len(examples), tokenizer, max_length, advance, refuse)
+    rows = layouts(examples, template, tokenizer, supervise)
+    return _encode(rows, len(examples), tokenizer, max_length, advance, refuse)
 
 
 def encode_rows(

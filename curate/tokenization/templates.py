@@ -7,20 +7,28 @@ across it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from curate.data.examples import Examples
+from curate.data.surroundings import NOTHING, Surroundings
+from curate.data.turns import Turn
 from curate.errors import InputError
 from curate.tokenization.chat_template import Chat
-from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined
+from curate.tokenization.dialect import Tools
+from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
 
 # What helps against a row that a chat template refuses.
 REFUSED_REMEDY = "change the row, or choose a model whose template accepts it"
 
 Layouts = Callable[[int, int], list[Layout]]
 Template = Literal["auto", "alpaca", "plain", "chat"]
+# Which turns of the assistant a model learns: all, or the last one alone.
+Supervise = Literal["all", "last"]
+SUPERVISE = "turns of the assistant that are learned: all, or the last one alone"
 
 # Stanford Alpaca's two wordings, with and without an input field, as MathInstruct-style training uses them.
 _ALPACA = (
@@ -53,12 +61,14 @@ def resolve_template(template: Template, shape: str, scratch: bool) -> str:
     return template
 
 
-def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int, int], list[list[Piece]]]:
+def renderer(
+    examples: Examples, template: str, tokenizer: Any, supervise: Supervise = "all"
+) -> Callable[[int, int], list[list[Piece]]]:
     """Function (low, high) -> pieces of rows low..high-1, whole, the context before a completion as one piece.
 
     template: what `resolve_template` returned. Raises InputError for a conversation that the template refuses.
     """
-    layout = layouts(examples, template, tokenizer)
+    layout = layouts(examples, template, tokenizer, supervise)
 
     def render(low: int, high: int) -> list[list[Piece]]:
         rows = []
@@ -72,31 +82,59 @@ def renderer(examples: Examples, template: str, tokenizer: Any) -> Callable[[int
     return render
 
 
-def layouts(examples: Examples, template: str, tokenizer: Any) -> Layouts:
+def layouts(examples: Examples, template: str, tokenizer: Any, supervise: Supervise = "all") -> Layouts:
     """Function (low, high) -> layouts of rows low..high-1, which say what may be dropped from a row that is too long.
 
-    template: what `resolve_template` returned. A tokenizer without a chat template gets plain role headings.
+    template: what `resolve_template` returned. A tokenizer without a chat template gets
+    `curate.tokenization.default_template.role_headings`.
     """
     if examples.shape == "text":
         return lambda low, high: [fixed([(text, "completion")]) for text in examples.texts("text", low, high)]
     if template == "chat":
-        chat = Chat(tokenizer)
-        if examples.shape == "messages":
-            return lambda low, high: [chat.layout(turns) for turns in examples.texts("messages", low, high)]
-        return lambda low, high: [
-            chat.layout(
-                [
-                    {"role": "user", "content": f"{instruction}\n{context}" if context else instruction},
-                    {"role": "assistant", "content": output},
-                ]
-            )
-            for instruction, context, output in _instructions(examples, low, high)
-        ]
+        chat = chat_layouts(tokenizer)
+
+        def chats(low: int, high: int) -> list[Layout]:
+            tools = [around.tools for around in examples.surroundings(low, high)]
+            rows = chat(examples.conversations(low, high), tools)
+            return rows if supervise == "all" else [only_last(row) for row in rows]
+
+        return chats
     wrap = _alpaca if template == "alpaca" else _plain
-    return lambda low, high: [
-        fixed([*wrap(instruction, context), (output, "completion")])
-        for instruction, context, output in _instructions(examples, low, high)
+
+    def prompts(low: int, high: int) -> list[Layout]:
+        rows = zip(_instructions(examples, low, high), examples.surroundings(low, high), strict=True)
+        return [
+            _surrounded(wrap(instruction, text, around.context), (output, "completion"), around)
+            for (instruction, text, output), around in rows
+        ]
+
+    return prompts
+
+
+def chat_layouts(tokenizer: Any) -> Callable[[Sequence[list[Turn]], Sequence[Tools]], list[Layout]]:
+    """Function (conversations, the tools of each) -> their layouts by the chat template, else by the default one."""
+    chat = Chat(tokenizer)
+    return lambda conversations, tools: [
+        chat.layout(turns, each) for turns, each in zip(conversations, tools, strict=True)
     ]
+
+
+def _surrounded(asked: list[Piece], answer: Piece, around: Surroundings) -> Layout:
+    """A prompt behind tools, system and history, each a paragraph; the oldest exchanges may be left out."""
+    if around == NOTHING:
+        return fixed([*asked, answer])
+    before: list[Piece] = []
+    if around.tools:
+        described = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in around.tools)
+        before += [(described, "system"), ("\n\n", "prompt")]
+    if around.system:
+        before += [(around.system, "system"), ("\n\n", "prompt")]
+    begins = [k for k, turn in enumerate(around.history) if turn["role"] == "user" or k == 0]
+    exchanges = [around.history[a:b] for a, b in pairwise([*begins, len(around.history)])]
+    said = ["".join(f"{turn['content']}\n" for turn in turns) + "\n" for turns in exchanges]
+    return Layout(
+        lambda dropped: [*before, *((text, "frame") for text in said[dropped:]), *asked, answer], [len(t) for t in said]
+    )
 
 
 def fixed(pieces: Sequence[Piece]) -> Layout:
@@ -104,15 +142,19 @@ def fixed(pieces: Sequence[Piece]) -> Layout:
     return Layout(lambda _: list(pieces))
 
 
-def _alpaca(instruction: str, context: str) -> list[Piece]:
+def _alpaca(instruction: str, text: str, context: str = "") -> list[Piece]:
+    """The context stands where an input would, or before it all where there is one."""
     # Joined and not formatted: braces in the data must stay data.
-    fields = {"{instruction}": instruction, "{input}": context}
-    wording = re.split(r"(\{\w+\})", _ALPACA_INPUT if context else _ALPACA)
-    return [(fields[text], "question") if text in fields else (text, "prompt") for text in wording]
+    inputs: Piece = (text, "question") if text else (context, "system")
+    fields: dict[str, Piece] = {"{instruction}": (instruction, "question"), "{input}": inputs}
+    wording = re.split(r"(\{\w+\})", _ALPACA_INPUT if text or context else _ALPACA)
+    pieces: list[Piece] = [fields.get(part, (part, "prompt")) for part in wording]
+    return [(context, "system"), ("\n\n", "prompt"), *pieces] if text and context else pieces
 
 
-def _plain(instruction: str, context: str) -> list[Piece]:
-    return [(f"{instruction}\n{context}\n" if context else f"{instruction}\n", "question")]
+def _plain(instruction: str, text: str, context: str = "") -> list[Piece]:
+    question: Piece = (f"{instruction}\n{text}\n" if text else f"{instruction}\n", "question")
+    return [(context, "system"), ("\n", "prompt"), question] if context else [question]
 
 
 def _instructions(examples: Examples, low: int, high: int) -> list[tuple[str, str, str]]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 import curate
-from curate.data.columns import ROLES, SHAPES, content_roles, parse_columns, recognize
+from curate.data.column_names import ROLES, SHAPES
+from curate.data.columns import content_roles, parse_columns, recognize
 from curate.errors import InputError
 
 MESSAGES = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))

@@ -93,7 +93,9 @@ def test_every_input_gives_the_same_examples_and_gets_its_objects_back(tmp_path:
 def test_turns_of_json_are_those_of_objects(tmp_path: Path) -> None:
     """Ids and texts depend on what is said, not on how messages are stored."""
     plain = [{"messages": [{"role": turn["role"], "content": turn["content"]} for turn in turns(k)]} for k in range(12)]
-    loaded, expected = read(written(tmp_path, ROWS)), read(pa.Table.from_pylist(plain))
+    rows = [{"messages": [{**turn, f"key{k}": 1} for turn in row["messages"]]} for k, row in enumerate(plain)]
+    loaded, expected = read(written(tmp_path, rows)), read(pa.Table.from_pylist(plain))
+    assert pa.types.is_struct(expected.examples.table["messages"].type.value_type)
     assert loaded.examples.ids.equals(expected.examples.ids)
     assert loaded.examples.texts("messages", 0, 12) == expected.examples.texts("messages", 0, 12)
     said = [[{"from": "human", "value": f"q{k}"}, {"from": "gpt", "value": "a"}] for k in range(3)]
@@ -112,16 +114,18 @@ def test_whole_conversations_and_texts_as_json(tmp_path: Path) -> None:
     assert read(table).examples.texts("prompt", 0, 2) == ["p", "q"]
 
 
-def test_content_of_several_kinds_is_a_bad_row_and_the_rest_text(tmp_path: Path) -> None:
+def test_content_that_is_neither_text_nor_parts_is_a_bad_row(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "x"}]
-    rows = [{"messages": [{"role": "user", "content": parts if k == 1 else "q"}, turns(k)[1]]} for k in range(3)]
+    said: list[Any] = [parts, 7, "q"]
+    rows = [{"messages": [{"role": "user", "content": said[k]}, turns(k)[1]]} for k in range(3)]
     rows = [{"messages": [{"role": t["role"], "content": t["content"]} for t in row["messages"]]} for row in rows]
     path = written(tmp_path, rows)
-    with pytest.raises(InputError, match=r"row 1 .*column 'messages' has a message that holds a list, .*, not text"):
+    with pytest.raises(InputError, match=r"row 1 .*column 'messages' has a message that holds a number, 7, not text"):
         read(path)
     loaded = read(path, on_bad_row="drop")
     assert loaded.rows.tolist() == [0, 2]
-    assert loaded.examples.table.to_pylist() == [rows[0], rows[2]]
+    assert [turns[0]["content"] for turns in loaded.examples.texts("messages", 0, 2)] == ["x", "q"]
+    assert rows_of(loaded.examples.table) == [rows[0], rows[2]]
     assert json.loads(loaded.rejected[0]["content"])["messages"]
 
 
@@ -144,7 +148,7 @@ def test_cells_that_are_no_text_are_bad_rows_wherever_they_stand(tmp_path: Path)
         ('{"role": "assistant", "content": "a", "n": NaN}', "holds NaN, which JSON has not"),
         ('{"role": "assistant", "content": "a", "n": 18446744073709551616}', "does not fit 64 bits"),
         ('{"role": "assistant", "content": "\\ud800", "n": 1}', "is not valid UTF-8"),
-        ('{"role": "assistant", "n": 1}', "has a message without a role"),
+        ('{"role": "assistant", "n": 1}', "has a message without content"),
         ('{"content": "a", "n": 1}', "has a message without a role"),
         ('{"role": "assistant", "content": null, "n": 1}', "has a message without content"),
         ("null", "has a message without a role"),

@@ -22,7 +22,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Longer than 300 lines, and why that is better than two files.
 LONG_FILES = {
     "curate/curated.py": "the result with its record, field by field",
-    "curate/data/columns.py": "what a model reads in a table: roles, and the turns of conversations",
+    "curate/data/columns.py": "what a model reads in a table: roles by the names and the types of columns",
     "curate/data/examples.py": "rows, and the hashes that their ids and fingerprints are",
     "curate/data/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
     "curate/data/readers.py": "the path of every input to rows with ids, with the contract of its options",

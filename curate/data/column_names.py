@@ -1,0 +1,84 @@
+"""Names that columns go by, for each role that they can have, and the names that curation gives to its own."""
+
+from __future__ import annotations
+
+# Required roles of each shape and the column names they go by, most specific first: where a worked solution and
+# a bare answer stand side by side, the solution is what a model is trained on.
+REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
+    "messages": {"messages": ("messages", "conversations", "conversation")},
+    "prompt_completion": {
+        "prompt": ("prompt",),
+        "completion": ("completion", "response", "output", "answer", "generation", "target", "reply"),
+    },
+    "instruction": {
+        "instruction": ("instruction", "instructions"),
+        "output": ("output", "response", "completion", "generation", "answer", "target", "outputs"),
+    },
+    "question_answer": {
+        "prompt": ("question", "problem", "query"),
+        "completion": (
+            *("solution", "generated_solution", "answer", "response", "answers", "output", "completion"),
+            *("generation", "target", "reply"),
+        ),
+    },
+    "text": {"text": ("text", "content")},
+}
+# Further names, looked for where nothing else fits: of conversations, and of prompts with those of their completions.
+CONVERSATIONS = ("chat", "dialog", "dialogue", "turns", "dialogs", "dialogues", "chats", "message")
+PAIRS = (
+    (("input", "inputs"), ("output", "outputs", "target", "targets", "completion", "response", "answer", "label_text")),
+    (("article", "document", "dialogue", "dialog", "report", "passage"), ("summary", "highlights", "abstract")),
+    (("user", "human"), ("assistant", "gpt", "bot", "chatbot", "chatgpt", "ai", "response", "answer")),
+    (("source", "source_text", "src"), ("target", "target_text", "tgt")),
+    (("task",), ("solution", "completion", "response", "output", "answer")),
+)
+INPUT = ("input", "context")
+# Columns that change what a model sees of a row, beside its prompt and completion.
+SURROUNDING_NAMES: dict[str, tuple[str, ...]] = {
+    "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt"),
+    "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
+    "context": ("context", "contexts", "passage", "paragraph"),
+    "tools": ("tools", "functions", "available_tools", "tool_definitions", "function_definitions", "tool_schemas"),
+}
+OPTIONAL = {
+    "id": ("id", "uuid"),
+    "source": ("source", "data_source"),
+    "final_answer": ("final_answer", "answer", "expected_answer"),
+}
+
+SHAPES = tuple(REQUIRED)
+SURROUNDING = tuple(SURROUNDING_NAMES)
+# Roles of which a cell may be null.
+OPTIONAL_CONTENT = frozenset(["input", *SURROUNDING])
+# Roles of preference pairs and labeled completions, see `curate.data.preferences`.
+PAIR_ROLES = ("chosen", "rejected", "label")
+PAIR_SHAPES = ("preference", "kto")
+PAIR_NAMES = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("preferred", "dispreferred"),
+    ("response_j", "response_k"),
+)
+LABEL_NAMES = ("label", "kto_tag")
+ROLES = (
+    "prompt",
+    "completion",
+    "instruction",
+    "input",
+    "output",
+    "messages",
+    "text",
+    *SURROUNDING,
+    "id",
+    "source",
+    "final_answer",
+    *PAIR_ROLES,
+    "role",
+    "content",
+)
+# Names of the columns that curation adds (what is left in a finished run's data folder).
+RESERVED = (
+    *("example_id", "source_id", "origin", "copy", "difficulty", "cluster", "hard"),
+    *("generator", "request", "pass_count", "verified", "rescored_hard"),
+)

@@ -1,0 +1,76 @@
+"""Turns written the way the messages of a column are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curate.data.columns import is_list
+from curate.data.json_columns import with_json_as
+from curate.data.json_text import dumps
+from curate.data.json_values import is_json
+from curate.data.messages import values_of
+from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, ROLE_KEYS, USUAL, MessageKeys, Turn
+
+_LOOKED_AT = 64  # conversations
+
+
+def written_like(
+    conversations: Sequence[Sequence[Turn]], given: pa.ChunkedArray, keys: MessageKeys = USUAL
+) -> pa.Array:
+    """(n,) conversations of role and content alone in the type of `given`, with its keys and its names of speakers.
+
+    A conversation of exchanges has pairs of user and assistant, perhaps behind the system.
+    """
+    sample = values_of(given.slice(0, _LOOKED_AT).combine_chunks())
+    messages = [message for each in sample for message in each or () if isinstance(message, dict)]
+    first: dict[str, Any] = messages[0] if messages else {}
+    role = keys.role or next((key for key in ROLE_KEYS if key in first), "")
+    content = keys.content or next((key for key in CONTENT_KEYS if key in first), CONTENT_KEYS[0])
+    ask = next((key for key in ASKS if key in first), None)
+    values: list[Any]
+    if not role and ask is not None:
+        answer = next(key for key in ANSWERS if key in first)
+        values = [list(_exchanges(turns, ask, answer)) for turns in conversations]
+    else:
+        role = role or ROLE_KEYS[0]
+        spoken: list[str] = [message[role] for message in messages if isinstance(message.get(role), str)]
+        names: dict[str, str] = {keys.canonical(name): name for name in reversed(spoken)}
+        names = {"user": "human", "assistant": "gpt", **names} if role == "from" else names
+        in_parts = all(isinstance(message.get(content), list) for message in messages) and bool(messages)
+        values = [
+            [{role: names.get(turn["role"], turn["role"]), content: _said(turn, in_parts)} for turn in turns]
+            for turns in conversations
+        ]
+    kind = given.type
+    plain = with_json_as(kind, pa.string())
+    array = pa.array([_encoded(value, kind) for value in values], plain)
+    return array if plain == kind else array.cast(kind)
+
+
+def _said(turn: Turn, in_parts: bool) -> Any:
+    return [{"type": "text", "text": turn["content"]}] if in_parts else turn["content"]
+
+
+def _exchanges(turns: Sequence[Turn], ask: str, answer: str) -> Iterator[dict[str, str]]:
+    exchange: dict[str, str] = {}
+    for turn in turns:
+        exchange[{"user": ask, "assistant": answer}.get(turn["role"], "system")] = turn["content"]
+        if turn["role"] == "assistant":
+            yield exchange
+            exchange = {}
+
+
+def _encoded(value: Any, kind: pa.DataType) -> Any:
+    """The value with JSON text where the type has JSON."""
+    if value is None:
+        return None
+    if is_json(kind):
+        return dumps(value)
+    if is_list(kind):
+        return [_encoded(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {each.name: _encoded(value[each.name], each.type) for each in kind if each.name in value}
+    return value

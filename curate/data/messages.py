@@ -1,0 +1,272 @@
+"""Columns of conversations: which types hold them, their turns as arrays, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.columns import is_list, is_text, plain_keys
+from curate.data.json_text import encodable
+from curate.data.json_values import is_json
+from curate.data.tool_calls import BadTurn
+from curate.data.turns import (
+    CALL,
+    USUAL,
+    MessageKeys,
+    Turn,
+    TurnReader,
+    read_turns,
+)
+from curate.data.wording import short
+from curate.errors import InputError
+from curate.types import IntArray
+
+# (n + 1,) int64 offsets of the rows, then role of every turn and what is said in it as large_string arrays.
+Turns = tuple[IntArray, pa.Array, pa.Array]
+
+_EXPLAINED = 1000  # rows without an answer of which it is said who speaks in them
+_EARLIER = {"human": "user", "gpt": "assistant", "model": "assistant"}
+
+# --- arrays ------------------------------------------------------------------------------------------------------
+
+
+def turns(array: pa.Array, keys: MessageKeys = USUAL) -> Turns:
+    """Turns of n conversations (no chunks); a null conversation has none. Role names are OpenAI's.
+
+    What is said in a turn is its content; with tool calls, reasoning and the like, all of it as JSON text. It is null
+    where there is nothing, and so are both in the one turn of a conversation that cannot be read.
+    """
+    plain = plain_keys(array.type.value_type, keys)
+    if plain is None:
+        return _turns_one_by_one(array, keys)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(array)
+    roles, contents = (pc.struct_field(flat, key).cast(pa.large_string()) for key in plain)
+    encoded = roles.dictionary_encode()
+    names = [keys.canonical(name) for name in decoded(encoded.dictionary)]
+    names = ["assistant" if name == CALL else name for name in names]
+    roles = pa.array(names, pa.large_string()).take(encoded.indices)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), roles, contents
+
+
+def _turns_one_by_one(array: pa.Array, keys: MessageKeys) -> Turns:
+    lengths: list[int] = []
+    roles: list[str | None] = []
+    said: list[str | None] = []
+    for messages in values_of(array):
+        try:
+            conversation = read_turns(messages or [], keys)
+        except BadTurn:
+            conversation = [{"role": None, "content": None}]
+        lengths.append(len(conversation))
+        for turn in conversation:
+            roles.append(turn["role"])
+            said.append(_said(turn))
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return offsets, pa.array(roles, pa.large_string()), pa.array(said, pa.large_string())
+
+
+def _said(turn: Turn) -> str | None:
+    further = {key: value for key, value in turn.items() if key != "role"}
+    return turn["content"] if len(further) == 1 else json.dumps(further)
+
+
+def values_of(array: pa.Array) -> list[Any]:
+    """(n,) Python values, JSON at any depth opened; members of objects that are null are left out."""
+    kind = array.type
+    if is_json(kind):
+        return [None if text is None else _loaded(text) for text in _strings(array)]
+    if pa.types.is_struct(kind):
+        columns = [(each.name, values_of(part)) for each, part in zip(kind, array.flatten(), strict=True)]
+        valid = array.is_valid().to_pylist()
+        return [
+            {name: column[k] for name, column in columns if column[k] is not None} if valid[k] else None
+            for k in range(len(array))
+        ]
+    if is_list(kind):
+        lengths = pc.list_value_length(array).to_pylist()
+        items = iter(values_of(pc.list_flatten(array)))
+        return [None if length is None else [next(items) for _ in range(length)] for length in lengths]
+    if is_text(kind) and not pa.types.is_null(kind):
+        return _strings(array)
+    values: list[Any] = array.to_pylist()
+    return [dict(value) if value is not None else None for value in values] if pa.types.is_map(kind) else values
+
+
+def _strings(array: pa.Array) -> list[str | None]:
+    """Strings as Python has them; bytes that are not UTF-8 become half surrogate pairs, which are a fault."""
+    try:
+        texts: list[str | None] = array.cast(pa.large_string()).to_pylist()
+        return texts
+    except UnicodeDecodeError:
+        raw = array.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+        return [None if text is None else text.decode(errors="surrogateescape") for text in raw]
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # a row at fault, which is found for that elsewhere
+        return None
+
+
+def decoded(names: pa.Array) -> list[str]:
+    """Strings as Python has them; bytes that are not UTF-8 become U+FFFD, since the row check reports them."""
+    return [raw.decode(errors="replace") for raw in names.cast(pa.large_binary()).to_pylist()]
+
+
+def conversations(array: pa.Array, keys: MessageKeys = USUAL) -> list[list[Turn] | None]:
+    """(n,) conversations as turns. Raises InputError for one that cannot be read."""
+    try:
+        return [None if messages is None else read_turns(messages, keys) for messages in values_of(array)]
+    except BadTurn as error:
+        raise InputError(f"a conversation {error}; fix the data") from error
+
+
+def concatenated_turns(first: Turns, second: Turns) -> Turns:
+    """Row by row, the turns of `first` followed by those of `second`."""
+    offsets = first[0] + second[0]
+    starts = np.concatenate([first[0][:-1], second[0][:-1] + first[0][-1]])
+    lengths = np.concatenate([np.diff(first[0]), np.diff(second[0])])
+    n = len(offsets) - 1
+    pairs = np.arange(2 * n).reshape(2, n).T.reshape(-1)  # row 0 of first, row 0 of second, row 1 of first, ...
+    begins = np.concatenate([[0], np.cumsum(lengths[pairs])])
+    index = pa.array(np.repeat(starts[pairs] - begins[:-1], lengths[pairs]) + np.arange(begins[-1]))
+    roles, contents = (pa.concat_arrays([first[k], second[k]]).take(index) for k in (1, 2))
+    return offsets, roles, contents
+
+
+def is_read_anew(column: pa.ChunkedArray, keys: MessageKeys) -> bool:
+    """Whether more is read of conversations than by earlier releases, so that what they computed does not hold."""
+    plain = plain_keys(column.type.value_type, keys)
+    if plain is None or plain not in (("role", "content"), ("from", "value")):
+        return True
+    names = {name for chunk in column.chunks for name in decoded(pc.unique(_roles(chunk, plain[0]).drop_null()))}
+    return any(keys.canonical(name) != _EARLIER.get(name, name) or keys.canonical(name) == CALL for name in names)
+
+
+def _roles(array: pa.Array, key: str) -> pa.Array:
+    return pc.struct_field(pc.list_flatten(array), key).cast(pa.large_string())
+
+
+# --- what is wrong with conversations, and what is to be said of them ----------------------------------------------
+
+
+@dataclass
+class Survey:
+    """What was found in the conversations of a column.
+
+    faults: {row: reason}, read on from "column 'x'". unseen: {kind of part: rows} of parts of messages that are no
+    text. fractions: rows with a weight that is neither 0 nor 1. unknown: roles that no template has, by turns.
+    """
+
+    faults: dict[int, str] = field(default_factory=dict)
+    unseen: Counter[str] = field(default_factory=Counter)
+    fractions: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def notes(self, name: str) -> Iterator[str]:
+        """Lines for the user about column `name`."""
+        if self.unseen:
+            parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
+            yield f"column {name!r} has parts that are not text ({parts}): they are kept, and no model sees them here"
+        if self.fractions:
+            yield (
+                f"column {name!r} weighs turns by other numbers than 0 and 1 in {self.fractions:,} rows: those above "
+                "0 all count the same here"
+            )
+        if self.unknown:
+            shown = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
+            first = self.unknown.most_common(1)[0][0]
+            yield (
+                f"column {name!r} has roles that chat templates do not know ({shown}): they are context; "
+                f"--role {short(first)}=assistant (or user, system, tool) says what one is"
+            )
+
+
+def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey:
+    """Look at every conversation of a column; a null one is no fault here. answered: it needs an assistant's turn."""
+    found = Survey()
+    start = 0
+    for chunk in column.chunks:
+        if plain_keys(chunk.type.value_type, keys) is None:
+            _survey_one_by_one(chunk, keys, answered, start, found)
+        else:
+            _survey_plain(chunk, keys, answered, start, found)
+        start += len(chunk)
+    return found
+
+
+def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int, found: Survey) -> None:
+    offsets, roles, contents = turns(array, keys)
+    n = len(array)
+    lengths = np.diff(offsets)
+    rows = np.repeat(np.arange(n), lengths)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+
+    def mark(mask: Any, reason: str) -> None:
+        for row in np.flatnonzero(mask & present).tolist():
+            found.faults.setdefault(start + row, reason)
+
+    def any_turn(mask: Any) -> Any:
+        return np.bincount(rows[mask], minlength=n) > 0
+
+    mark(lengths == 0, "has no messages")
+    mark(any_turn(pc.is_null(roles).to_numpy(zero_copy_only=False)), "has a message without a role")
+    mark(any_turn(pc.is_null(contents).to_numpy(zero_copy_only=False)), "has a message without content")
+    counts = pc.value_counts(roles.drop_null())
+    names = dict(zip(decoded(counts.field("values")), counts.field("counts").to_pylist(), strict=True))
+    found.unknown.update({name: count for name, count in names.items() if not keys.is_known(name)})
+    if answered:
+        assistant = pc.fill_null(pc.equal(roles, "assistant"), False).to_numpy(zero_copy_only=False)
+        silent = np.flatnonzero(~any_turn(assistant) & present).tolist()
+        for row in silent[:_EXPLAINED] if found.unknown else ():
+            spoken = decoded(pc.unique(roles.slice(int(offsets[row]), int(lengths[row])).drop_null()))
+            mark(np.arange(n) == row, _unanswered(spoken, keys))
+        mark(~any_turn(assistant), "has no assistant turn")
+
+
+def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start: int, found: Survey) -> None:
+    for row, messages in enumerate(values_of(array), start):
+        if messages is None:
+            continue
+        reader = TurnReader(keys)
+        try:
+            conversation = reader.read(messages)
+        except BadTurn as error:
+            found.faults[row] = str(error)
+            continue
+        found.unseen.update(reader.unseen)
+        found.fractions += reader.fractions
+        roles = [turn["role"] for turn in conversation]
+        found.unknown.update(role for role in roles if not keys.is_known(role))
+        if not conversation:
+            found.faults[row] = "has no messages"
+        elif answered and "assistant" not in roles:
+            found.faults[row] = _unanswered(roles, keys)
+        elif not encodable(strings_in(conversation)):
+            found.faults[row] = "is not valid UTF-8"
+
+
+def strings_in(value: Any) -> list[str]:
+    """All strings inside a value, keys too."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for each in pair for text in strings_in(each)]
+    return [text for each in value for text in strings_in(each)] if isinstance(value, list) else []
+
+
+def _unanswered(roles: Iterable[str], keys: MessageKeys) -> str:
+    unknown = [role for role in dict.fromkeys(roles) if not keys.is_known(role)]
+    if not unknown:
+        return "has no assistant turn"
+    spoken = ", ".join(repr(short(role)) for role in unknown[:4])
+    return f"has no assistant turn, but turns of {spoken} (--role {short(unknown[-1])}=assistant says that it is one)"

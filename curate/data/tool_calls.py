@@ -1,0 +1,101 @@
+"""Tools and the calls of them, in whatever form data has them, as chat templates take them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+_ARGUMENTS = ("arguments", "parameters", "input", "args")
+_SCHEMAS = ("parameters", "input_schema", "inputSchema", "arguments")
+_NOTHING = ("", "null")  # texts of it
+_LEVELS = 4  # JSON text within JSON text, as tools that were dumped twice
+
+
+class BadTurn(ValueError):
+    """A message that cannot be read; the text says why and reads on from "column 'x'"."""
+
+
+def parsed(value: Any) -> Any:
+    """The value of a JSON text of an object or list; any other value as it is."""
+    for _ in range(_LEVELS):
+        if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
+            break
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            break
+    return value
+
+
+def calls_of(value: Any) -> list[dict[str, Any]]:
+    """Tool calls as `{"type": "function", "function": {"name", "arguments"}}`, with the `id` where there is one.
+
+    value: one call or several, objects or JSON text. Arguments that are JSON text of an object become that object.
+    Raises BadTurn for a call without a name.
+    """
+    value = parsed(value)
+    calls = value if isinstance(value, list) else [value]
+    return [_call(parsed(call)) for call in calls if call is not None]
+
+
+def _call(call: Any) -> dict[str, Any]:
+    function = parsed(call.get("function")) if isinstance(call, dict) else None
+    body = function if isinstance(function, dict) else call
+    if isinstance(function, str):  # {"function": "add", "arguments": ...}
+        body = {**call, "name": function}
+    if not isinstance(body, dict) or not isinstance(body.get("name"), str):
+        raise BadTurn("has a tool call without the name of a tool")
+    arguments: Any = next((body[key] for key in _ARGUMENTS if body.get(key) is not None), {})
+    value = parsed(arguments)
+    arguments = value if isinstance(value, dict) else {} if arguments == "" else arguments
+    made: dict[str, Any] = {"type": "function", "function": {"name": body["name"], "arguments": arguments}}
+    if isinstance(call.get("id"), str):
+        made["id"] = call["id"]
+    return made
+
+
+def looks_like_call(value: Any) -> bool:
+    """Whether a text or object is a tool call or a list of them."""
+    value = parsed(value)
+    calls = value if isinstance(value, list) else [value]
+    try:
+        return bool(calls) and all(isinstance(call, dict) and bool(_call(call)) for call in calls)
+    except BadTurn:
+        return False
+
+
+def tools_of(value: Any) -> list[dict[str, Any]] | None:
+    """Tools as `{"type": "function", "function": {"name", "description", "parameters"}}`; None where there are none.
+
+    value: a list of tools or its JSON text; of each, with or without "function" around it, an object or JSON text, or
+    an object of them by name. Keys that are null say nothing. Raises BadTurn for anything else.
+    """
+    value = parsed(value)
+    if isinstance(value, dict) and "name" not in value and "function" not in value:
+        values = list(value.values())
+        if values and all(isinstance(each, dict) for each in values):
+            value = [each if "name" in each or "function" in each else {"name": k, **each} for k, each in value.items()]
+    if value in (None, {}, []) or (isinstance(value, str) and value.strip() in _NOTHING):
+        return None
+    tools = list(_tools(value if isinstance(value, list) else [value]))
+    return tools or None
+
+
+def _tools(items: list[Any]) -> Iterator[dict[str, Any]]:
+    for item in map(parsed, items):
+        if item is None:
+            continue
+        function = parsed(item.get("function")) if isinstance(item, dict) else None
+        body = function if isinstance(function, dict) else item
+        if not isinstance(body, dict) or not isinstance(body.get("name"), str):
+            raise BadTurn("holds a tool without a name")
+        if isinstance(function, dict):
+            further = {key: each for key, each in item.items() if key not in ("type", "function") and each is not None}
+            yield {"type": item.get("type") or "function", "function": function, **further}
+            continue
+        schema = next((parsed(body[key]) for key in _SCHEMAS if body.get(key) is not None), None)
+        own = {key: each for key, each in body.items() if key not in (*_SCHEMAS, "type") and each is not None}
+        if schema is not None:
+            own["parameters"] = schema
+        yield {"type": "function", "function": own}

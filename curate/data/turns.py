@@ -1,0 +1,287 @@
+"""Messages of a conversation, of any usual form, as the turns that a chat template takes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.data.tool_calls import BadTurn, calls_of, looks_like_call, parsed
+from curate.data.wording import short
+
+# Who speaks, and what is said.
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
+CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
+# An object that holds a whole exchange instead of one message.
+ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
+ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+_WEIGHTS = ("weight", "loss_weight", "train", "training", "loss")
+_CALLS = ("tool_calls", "function_call")
+# Keys of a message, besides role and content, that change what a model reads or learns of it.
+FURTHER_KEYS = frozenset([*_REASONING, *_WEIGHTS, *_CALLS, "name", "tool_call_id"])
+
+CALL = "function_call"  # a turn whose content is a tool call, as ShareGPT data has it
+_NAMES = {
+    "user": ("human", "prompter", "customer"),
+    "assistant": ("gpt", "model", "bot", "chatgpt", "chatbot", "ai", "agent", "llm", "claude", "bing", "gpt4", "gpt-4"),
+    "tool": (
+        *("function", "observation", "ipython", "tool_response", "function_response", "tool_result"),
+        *("tool-response", "function-response", "tool_output"),
+    ),
+    CALL: ("tool_call", "function-call", "tool-call", "tool_calls"),
+}
+TARGETS = ("user", "assistant", "system", "developer", "tool", CALL)
+_ROLES = {**{name: role for role, names in _NAMES.items() for name in names}, **{name: name for name in TARGETS}}
+
+# What a chat template takes: role and content (text, perhaps empty), and where there are any tool_calls, tool_call_id,
+# name and reasoning_content. Also "train": False in a turn that is not to be learned.
+Turn = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MessageKeys:
+    """How the messages of a dataset are written, where it is not one of the usual ways.
+
+    role, content: keys of a message. roles: {name in the data: one of TARGETS}.
+    """
+
+    role: str | None = None
+    content: str | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def canonical(self, name: str) -> str:
+        """A role as chat templates call it; unknown ones as they are."""
+        if name in self.roles:
+            return self.roles[name]
+        return _ROLES.get(name, _ROLES.get(name.strip().casefold(), name))
+
+    def is_known(self, name: str) -> bool:
+        """Whether a role is one of a chat template."""
+        return self.canonical(name) in TARGETS
+
+
+USUAL = MessageKeys()
+
+
+def read_turns(messages: Sequence[Any], keys: MessageKeys = USUAL) -> list[Turn]:
+    """The messages of one conversation, as `values_of` gives them, as turns. Raises BadTurn for what is no message."""
+    return TurnReader(keys).read(messages)
+
+
+@dataclass
+class TurnReader:
+    """unseen: kinds of parts that are no text. fractions: whether there is a weight that is neither 0 nor 1."""
+
+    keys: MessageKeys
+    unseen: set[str] = field(default_factory=set)
+    fractions: bool = False
+
+    def read(self, messages: Sequence[Any]) -> list[Turn]:
+        return [turn for message in messages for turn in self._turns(message)]
+
+    def _turns(self, message: Any) -> Iterator[Turn]:
+        message = parsed(message)
+        if not isinstance(message, dict):
+            raise BadTurn("has a message without a role")
+        role = _first(message, ROLE_KEYS if self.keys.role is None else (self.keys.role,))
+        role = role.get("role") if isinstance(role, dict) else role
+        if role is None and (ask := _first(message, ASKS)) is not None:
+            yield from self._exchange(message, ask)
+            return
+        if not isinstance(role, str):
+            raise BadTurn("has a message without a role")
+        said = _first(message, CONTENT_KEYS if self.keys.content is None else (self.keys.content,))
+        yield from self._turn(self.keys.canonical(role), said, message)
+
+    def _exchange(self, message: dict[str, Any], ask: Any) -> Iterator[Turn]:
+        """An object that holds a question and its answer."""
+        if isinstance(message.get("system"), str) and message["system"]:
+            yield {"role": "system", "content": message["system"]}
+        answer = _first(message, ANSWERS)
+        if not isinstance(ask, str) or not isinstance(answer, str):
+            raise BadTurn("has a message without content" if answer is None else "has a message without a role")
+        yield {"role": "user", "content": ask}
+        yield {"role": "assistant", "content": answer} | self._learned(message)
+
+    def _turn(self, role: str, said: Any, message: dict[str, Any]) -> Iterator[Turn]:
+        parts = _Parts()
+        if role == CALL:
+            role = "assistant"
+            if looks_like_call(said):
+                parts.calls, said = calls_of(said), ""
+        if role == "tool" and not isinstance(said, str | list):
+            said = "" if said is None else json.dumps(said, ensure_ascii=False)
+        parts.add(said)
+        self.unseen |= parts.unseen
+        yield from parts.results
+        turn: Turn = {"role": role, "content": "".join(parts.texts)}
+        empty = not parts.texts and not parts.unseen
+        if role == "assistant":
+            for key in _CALLS:
+                if message.get(key):
+                    parts.calls += calls_of(message[key])
+            reasoning = _first(message, _REASONING)
+            if isinstance(reasoning, str) and reasoning:
+                parts.reasoning.insert(0, reasoning)
+            if parts.calls:
+                turn["tool_calls"] = parts.calls
+            if parts.reasoning:
+                turn["reasoning_content"] = "".join(parts.reasoning)
+            turn |= self._learned(message)
+            empty &= not parts.calls and not parts.reasoning
+        if empty and parts.results:
+            return
+        if empty and role != "tool":
+            raise BadTurn("has a message without content")
+        for key in ("name", "tool_call_id"):
+            if isinstance(message.get(key), str) and message[key]:
+                turn[key] = message[key]
+        yield turn
+
+    def _learned(self, message: dict[str, Any]) -> Turn:
+        """{"train": False} for a turn whose weight is 0."""
+        for key in _WEIGHTS:
+            value = message.get(key)
+            if value is None or (key == "loss" and not isinstance(value, bool)):
+                continue  # a loss that is a number was measured
+            number = _weight(key, value)
+            self.fractions |= number not in (0, 1)
+            if not number:
+                return {"train": False}
+        return {}
+
+
+def looks_like_message(value: Any) -> bool:
+    """Whether an object is a message, or an exchange, by its keys."""
+    if not isinstance(value, dict):
+        return False
+    exchange = not value.keys().isdisjoint(ASKS) and not value.keys().isdisjoint(ANSWERS)
+    return exchange or (
+        not value.keys().isdisjoint(ROLE_KEYS) and not value.keys().isdisjoint((*CONTENT_KEYS, *_CALLS))
+    )
+
+
+_WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+
+
+def _weight(key: str, value: Any) -> float:
+    text = str(value).strip().casefold()
+    try:
+        number = _WORDS[text] if text in _WORDS else float(text)
+    except ValueError:
+        number = math.nan
+    if not (0 <= number < math.inf):
+        raise BadTurn(
+            f"has a message whose {key} is {short(str(value))}, neither true or false nor a number of at least 0"
+        )
+    return number
+
+
+@dataclass
+class _Parts:
+    """What the content of a message comes to."""
+
+    texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Turn] = field(default_factory=list)
+    unseen: set[str] = field(default_factory=set)
+
+    def add(self, said: Any) -> None:
+        """Raises BadTurn for what is neither text nor a list of parts."""
+        if isinstance(said, str):
+            self.texts.append(said)
+        elif isinstance(said, list):
+            self.texts += [""] if not said else []
+            for part in said:
+                self._add_part(part)
+        elif isinstance(said, dict) and isinstance(said.get("parts"), list):
+            self.add(said["parts"])
+        elif isinstance(said, dict) and isinstance(said.get("text"), str):
+            self._add_part(said)
+        elif said is not None:
+            kind = "true or false" if isinstance(said, bool) else "an object" if isinstance(said, dict) else "a number"
+            raise BadTurn(f"has a message that holds {kind}, {short(json.dumps(said, ensure_ascii=False))}, not text")
+
+    def _add_part(self, part: Any) -> None:
+        if isinstance(part, str) or part is None:
+            self.texts += [part] if part else []
+            return
+        kind = part.get("type") if isinstance(part, dict) else None
+        kind = kind if isinstance(kind, str) else ""
+        if not isinstance(part, dict):
+            self.unseen.add(type(part).__name__)
+        elif kind in ("thinking", "reasoning"):
+            self.reasoning += [
+                text for key in ("thinking", "reasoning", "text") if isinstance(text := part.get(key), str)
+            ]
+        elif kind in ("tool_use", "tool_call"):
+            self.calls += calls_of(part)
+        elif kind == "tool_result":
+            inner = _Parts()
+            inner.add(part.get("content"))
+            self.unseen |= inner.unseen
+            turn: Turn = {"role": "tool", "content": "".join(inner.texts)}
+            if isinstance(part.get("tool_use_id"), str):
+                turn["tool_call_id"] = part["tool_use_id"]
+            self.results.append(turn)
+        elif isinstance(text := next((part[key] for key in ("text", "refusal") if key in part), None), str):
+            self.texts.append(text)
+        else:
+            self.unseen.add(kind or "object")
+
+
+def _first(message: dict[str, Any], names: Sequence[str]) -> Any:
+    """The value of the first of these keys that has one."""
+    return next((message[name] for name in names if message.get(name) is not None), None)
+
+
+def is_learned(turn: Turn) -> bool:
+    """Whether a turn is the assistant's, and has not the weight 0."""
+    return turn["role"] == "assistant" and bool(turn.get("train", True))
+
+
+def argument_text(call: dict[str, Any]) -> str:
+    """The arguments of a call as JSON text."""
+    arguments = call["function"]["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def said_characters(turn: Turn) -> int:
+    """Characters of the content, reasoning and calls of a turn."""
+    calls = (call["function"]["name"] + argument_text(call) for call in turn.get("tool_calls", ()))
+    return len(turn["content"]) + len(turn.get("reasoning_content", "")) + sum(map(len, calls))
+
+
+def last_learned(turns: Sequence[Turn]) -> int:
+    """Number of the last turn of the assistant that is to be learned, else of its last one."""
+    spoken = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
+    return max((k for k in spoken if is_learned(turns[k])), default=spoken[-1])
+
+
+def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:
+    """Earlier turns, none of which is learned. Raises BadTurn for what is no history.
+
+    value: messages, pairs of a question and its answer, texts of user and assistant in turn, or JSON text of these.
+    """
+    value = parsed(value)
+    if value in (None, [], {}) or (isinstance(value, str) and value.strip() in ("", "null")):
+        return []
+    items = value if isinstance(value, list) else [value]
+    if not isinstance(value, list) or (all(isinstance(item, str) for item in items) and len(items) % 2):
+        raise BadTurn("holds a history that is neither messages nor pairs of a question and its answer")
+    if all(isinstance(item, str) for item in items):
+        items = [items[k : k + 2] for k in range(0, len(items), 2)]
+    found: list[Turn] = []
+    for item in items:
+        if isinstance(item, list):
+            if len(item) != 2 or not all(each is None or isinstance(each, str) for each in item):
+                raise BadTurn("holds a history with a pair that is not a question and its answer")
+            said = zip(("user", "assistant"), item, strict=True)
+            found += [{"role": role, "content": text} for role, text in said if text]
+        elif item is not None:
+            found += read_turns([item], keys)
+    return [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in found]

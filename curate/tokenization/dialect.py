@@ -1,0 +1,126 @@
+"""What the chat template of a tokenizer knows, found out by rendering: tools, calls of them, and reasoning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from curate.data.turns import Turn, argument_text
+from curate.errors import DataWarning
+from curate.tokenization.layouts import RefusedRow
+
+Tools = Sequence[dict[str, Any]] | None
+
+# Words that no template has, and no filter has reason to change.
+_NAME, _VALUE, _THOUGHT, _ASKED = "qzNameXzq", "qzValueXzq", "qzThoughtXzq", "qzAskedXzq"
+_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+
+
+@dataclass(frozen=True)
+class _CallForm:
+    """text: arguments are JSON text, not an object. empty: the content of a turn that only calls."""
+
+    text: bool
+    empty: str | None
+
+
+class Dialect:
+    """Turns as one chat template takes them, and one warning for each kind of thing that it leaves out."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._warned: set[str] = set()
+
+    def render(self, turns: Sequence[Turn], tools: Tools = None, **options: bool) -> str:
+        """The text of the turns, already `adapted`. Raises RefusedRow with the template's words."""
+        if tools:
+            options = {**options, "tools": list(tools)}  # type: ignore[dict-item]
+        try:
+            text: str = self.tokenizer.apply_chat_template(list(turns), tokenize=False, **options)
+        except Exception as error:  # Jinja raises whatever the template's author chose
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RefusedRow(f"the tokenizer's chat template refused the conversation ({reason})") from error
+        return text
+
+    def adapted(self, turns: Sequence[Turn], tools: Tools) -> list[Turn]:
+        """The turns in the form of calls, reasoning and roles that the template renders."""
+        if tools and not self._shows_tools:
+            self._warn("tools", "tools, so the model does not see them")
+        return [self._adapted(turn) for turn in turns]
+
+    def _adapted(self, turn: Turn) -> Turn:
+        own = {key: value for key, value in turn.items() if key != "train"}
+        if own["role"] == "developer":
+            own["role"] = self._developer
+        if "reasoning_content" in own:
+            thought = own.pop("reasoning_content")
+            if self._reasoning_key is None:
+                self._warn("reasoning", "reasoning, so it is not learned")
+            else:
+                own[self._reasoning_key] = thought
+        if "tool_calls" in own:
+            form = self._call_form
+            if form is None:
+                self._warn("calls", "tool calls, so they are not learned")
+                del own["tool_calls"]
+            else:
+                own["tool_calls"] = _calls_in(own["tool_calls"], form)
+                own["content"] = own["content"] or form.empty
+        return own
+
+    def _warn(self, what: str, leaves_out: str) -> None:
+        if what in self._warned:
+            return
+        self._warned.add(what)
+        name = getattr(self.tokenizer, "name_or_path", "") or "the tokenizer"
+        warnings.warn(f"the chat template of {name} leaves out {leaves_out}", DataWarning, stacklevel=2)
+
+    # -- what the template knows --------------------------------------------------------------------------------------
+
+    def _probe(self, turns: list[Turn], tools: Tools = None) -> str:
+        try:
+            return self.render(turns, tools)
+        except RefusedRow:
+            return ""
+
+    @cached_property
+    def _shows_tools(self) -> bool:
+        function = {"name": _NAME, "description": "d", "parameters": {"type": "object", "properties": {}}}
+        tools = [{"type": "function", "function": function}]
+        return _NAME in self._probe([_asked(), {"role": "assistant", "content": "a"}], tools)
+
+    @cached_property
+    def _reasoning_key(self) -> str | None:
+        for key in _REASONING_KEYS:
+            if _THOUGHT in self._probe([_asked(), {"role": "assistant", "content": "a", key: _THOUGHT}]):
+                return key
+        return None
+
+    @cached_property
+    def _call_form(self) -> _CallForm | None:
+        """The first form in which a call is rendered whole; most templates want an object, some want text."""
+        call = {"type": "function", "id": "abcdefghi", "function": {"name": _NAME, "arguments": {"a": _VALUE}}}
+        for form in (_CallForm(text, empty) for text in (False, True) for empty in ("", None)):
+            answer = {"role": "assistant", "content": form.empty, "tool_calls": _calls_in([call], form)}
+            text = self._probe([_asked(), answer])
+            if _NAME in text and _VALUE in text and f'\\"{_VALUE}' not in text:
+                return form
+        return None
+
+    @cached_property
+    def _developer(self) -> str:
+        own = self._probe([{"role": "developer", "content": _THOUGHT}, _asked(), {"role": "assistant", "content": "a"}])
+        return "developer" if _THOUGHT in own else "system"
+
+
+def _asked() -> Turn:
+    return {"role": "user", "content": _ASKED}
+
+
+def _calls_in(calls: list[dict[str, Any]], form: _CallForm) -> list[dict[str, Any]]:
+    if not form.text:
+        return calls
+    return [{**call, "function": {**call["function"], "arguments": argument_text(call)}} for call in calls]
