@@ -176,7 +176,7 @@ class Survey:
         """Lines for the user about column `name`."""
         if self.unseen:
             parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
-            yield f"column {name!r} has parts that are not text ({parts}): they are kept, and no model sees them here"
+            yield f"column {name!r} has what is neither text nor a call ({parts}): it is kept, but no model sees it"
         if self.fractions:
             yield (
                 f"column {name!r} weighs turns by other numbers than 0 and 1 in {self.fractions:,} rows: those above "

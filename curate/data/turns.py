@@ -115,14 +115,13 @@ class TurnReader:
         if role == "tool" and not isinstance(said, str | list):
             said = "" if said is None else json.dumps(said, ensure_ascii=False)
         parts.add(said)
-        self.unseen |= parts.unseen
         yield from parts.results
         turn: Turn = {"role": role, "content": "".join(parts.texts)}
-        empty = not parts.texts and not parts.unseen
+        empty = not parts.texts
         if role == "assistant":
             for key in _CALLS:
                 if message.get(key):
-                    parts.calls += calls_of(message[key])
+                    parts.add_calls(message[key])
             reasoning = _first(message, _REASONING)
             if isinstance(reasoning, str) and reasoning:
                 parts.reasoning.insert(0, reasoning)
@@ -132,6 +131,8 @@ class TurnReader:
                 turn["reasoning_content"] = "".join(parts.reasoning)
             turn |= self._learned(message)
             empty &= not parts.calls and not parts.reasoning
+        self.unseen |= parts.unseen
+        empty &= not parts.unseen
         if empty and parts.results:
             return
         if empty and role != "tool":
@@ -206,6 +207,12 @@ class _Parts:
             kind = "true or false" if isinstance(said, bool) else "an object" if isinstance(said, dict) else "a number"
             raise BadTurn(f"has a message that holds {kind}, {short(json.dumps(said, ensure_ascii=False))}, not text")
 
+    def add_calls(self, value: Any) -> None:
+        try:
+            self.calls += calls_of(value)
+        except BadTurn:
+            self.unseen.add("tool calls without a name")
+
     def _add_part(self, part: Any) -> None:
         if isinstance(part, str) or part is None:
             self.texts += [part] if part else []
@@ -219,7 +226,7 @@ class _Parts:
                 text for key in ("thinking", "reasoning", "text") if isinstance(text := part.get(key), str)
             ]
         elif kind in ("tool_use", "tool_call"):
-            self.calls += calls_of(part)
+            self.add_calls(part)
         elif kind == "tool_result":
             inner = _Parts()
             inner.add(part.get("content"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curate.data.tool_calls import BadTurn
-from curate.data.turns import MessageKeys, history_of, is_learned, last_learned, read_turns, said_characters
+from curate.data.turns import MessageKeys, TurnReader, history_of, is_learned, last_learned, read_turns, said_characters
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 
@@ -78,6 +78,13 @@ def test_a_call_keeps_its_id_and_arguments_that_are_no_object() -> None:
     assert turns({"from": "function_call", "value": said}) == [{"role": "assistant", "content": said}]
 
 
+def test_a_call_without_a_name_is_not_seen() -> None:
+    reader = TurnReader(MessageKeys())
+    assert reader.read([{"role": "assistant", "content": "a", "tool_calls": [{"n": 1}]}]) == [ASKED[1]]
+    assert reader.unseen == {"tool calls without a name"}
+    assert reader.read([{"role": "assistant", "tool_calls": [{"n": 1}]}]) == [{"role": "assistant", "content": ""}]
+
+
 def test_results_of_tools() -> None:
     said = [
         ({"role": "tool", "tool_call_id": "c1", "content": "3"}, {"content": "3", "tool_call_id": "c1"}),
@@ -143,7 +150,6 @@ def test_a_loss_that_was_measured_is_no_weight() -> None:
         ({"role": "assistant", "content": None, "tool_calls": []}, "without content"),
         ({"role": "user", "content": 7}, "holds a number, 7, not text"),
         ({"role": "user", "content": {"x": 1}}, 'holds an object, {"x": 1}, not text'),
-        ({"role": "assistant", "content": "a", "tool_calls": [{"arguments": {}}]}, "a tool call without the name"),
         ({"role": "assistant", "content": "a", "weight": "high"}, "whose weight is high, neither true or false nor"),
         ({"role": "assistant", "content": "a", "weight": -1}, "whose weight is -1"),
         ({"human": "q", "assistant": None}, "without content"),
