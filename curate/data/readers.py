@@ -254,7 +254,7 @@ def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, pl
     """The table with the columns that pairs need, pairs, shape and roles, and lines that say how rows are read."""
     if not may_be_pairs(table.column_names, roles, shape):
         shape, found = recognize(table.schema, roles, shape) if plain else _recognized(table, roles, shape)
-        lines = [_as_read(shape, found), *remarks(described(table), shape, found, roles)]
+        lines = [_as_read(shape, found), *remarks(table.schema if plain else described(table), shape, found, roles)]
         return table, None, (shape, found), lines
     pairs = find_pairs(table, roles, shape)
     label = None if pairs else label_column(table.schema, roles, shape)
@@ -267,7 +267,7 @@ def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, pl
         found |= pairs.columns
         lines = pairs.notes(shape, found)
     else:
-        lines = [_as_read(shape, found), *remarks(described(table), shape, found, roles)]
+        lines = [_as_read(shape, found), *remarks(table.schema if plain else described(table), shape, found, roles)]
     if label is not None and shape != "text":
         found["label"] = label
         lines.append(labels_note(table[label], label))

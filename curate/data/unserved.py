@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.data.columns import is_text
+from curate.data.columns import is_messages, is_text
 from curate.data.encodings import COMPRESSED
 from curate.data.json_as_text import json_texts
 from curate.data.json_values import is_json
@@ -139,6 +139,8 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
             f"column {fields[asks].name!r} holds text that is no JSON list of messages; write it with json.dumps, as "
             '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
         )
+    if asks in ("messages", "conversations") and not is_messages(fields[asks].type):
+        return None  # messages whose keys are not known, which is said already
     others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
     if others and is_text(fields[asks].type):
