@@ -43,7 +43,7 @@ class FurtherData(Component):
     @property
     def reading(self) -> dict[str, Any]:
         """Options of `curate.read`."""
-        return {name: getattr(self, name) for name in READING}
+        return {name: getattr(self, name) for name in READING if name != "role" or self.role}
 
     @property
     def name(self) -> str:
