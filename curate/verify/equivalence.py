@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from curate.verify.normalization import clean, split_top
-from curate.verify.notations import has_ellipsis, may_count, with_counts, with_fractions
+from curate.verify.normalization import clean, split_top, with_other_commas
+from curate.verify.notations import has_ellipsis, may_count, with_counts, with_factorials, with_fractions
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
 
@@ -52,7 +52,9 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
         return Verdict.undecided
     mine, theirs = plain_number(candidate), plain_number(reference)
     if mine is not None and theirs is not None:
-        return compare_numbers(mine, theirs)
+        verdict = compare_numbers(mine, theirs)
+        listed = sorted(candidate.split(",")) == sorted(reference.split(","))  # of three digits each, in another order
+        return Verdict.undecided if listed and verdict is Verdict.wrong else verdict
     candidate, reference = clean(candidate), clean(reference)
     if not candidate or not reference:
         return Verdict.undecided
@@ -75,7 +77,8 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
         return words
     lists = _compare_lists(candidate, reference, symbolic, ordered)
     if lists is not None:
-        return lists
+        return _if_commas_agree(lists, candidate, reference, symbolic, ordered)
+    candidate, reference = with_factorials(candidate), with_factorials(reference)
     if _TOWER.search(candidate) or _TOWER.search(reference):
         return Verdict.undecided
     if any(_SCALED.fullmatch(one) and other is not None for one, other in ((candidate, theirs), (reference, mine))):
@@ -249,6 +252,18 @@ def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered:
         return verdict if set(kinds) <= {"", "{}"} or verdict is not Verdict.right else Verdict.undecided
     verdict = _in_order(mine[1], theirs[1], symbolic)
     return Verdict.wrong if kinds[0] != kinds[1] and verdict is Verdict.right else verdict
+
+
+def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict:
+    """The verdict on two lists, if it is the same with the commas of {1,720} read in the other way."""
+    numbers = verdict is Verdict.right  # 1,720 alone is one number, unless that makes it wrong
+    others = [
+        text if numbers and plain_number(text) is not None else with_other_commas(text)
+        for text in (candidate, reference)
+    ]
+    if others == [candidate, reference] or _compare_lists(*others, symbolic, ordered) is verdict:
+        return verdict
+    return Verdict.undecided
 
 
 def _unassigned_all(mine: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:

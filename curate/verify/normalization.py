@@ -68,6 +68,8 @@ _ARGUMENT = re.compile(r"\s*([{0-9A-Za-z]|\\(?:pi|alpha|beta|theta)(?![A-Za-z]))
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 # Thousands, separated.
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_MAYBE_GROUPS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
+_SEPARATOR = re.compile(r", |;| and ")
 _SPACES = re.compile(r"\s+")
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -183,3 +185,13 @@ def split_top(text: str) -> list[str] | None:
 def join_thousands(text: str) -> str:
     """`text` without the commas that separate thousands."""
     return _GROUPS.sub(lambda match: match[0].replace(",", ""), text)
+
+
+def with_other_commas(text: str) -> str:
+    """A list with its commas read in the other way, where they may be meant so.
+
+    In {1,720} it is not seen whether they separate thousands or elements, though the first is taken. Where there are
+    other separators, as in {10,000, 20,000}, they are of thousands, though some are taken for elements.
+    """
+    new = "" if _SEPARATOR.search(text) else ", "
+    return _MAYBE_GROUPS.sub(lambda match: match[0].replace(",", new), text)

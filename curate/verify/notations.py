@@ -2,7 +2,8 @@
 
 Which of two numbers in C_5^2 counts the whole depends on the country, but it is the larger one. C_1^2 may be a squared
 constant and P(5, 2) a point, 4!! is rarely (4!)!, and 0.1(6) may be a product: such a reading can show that two answers
-are the same, and never that they differ.
+are the same, and never that they differ. What has two usual readings is left alone: 5C_2^2 is a multiple or a square,
+5C2^2 and 5C2! have the power and the factorial of the whole or of the 2.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ _ELLIPSIS = re.compile(
 _DIGITS = r"(?:\{\s*\d{1,4}\s*\}|\d{1,4}(?!\d))"
 _NOT_BEFORE = r"(?<![A-Za-z\\\d.])"
 _COUNTS = re.compile(
-    rf"""{_NOT_BEFORE}(?P<kind>[CPA])\s*(?:_\s*{_DIGITS}\s*\^\s*{_DIGITS}|\^\s*{_DIGITS}\s*_\s*{_DIGITS})
-      | (?:\{{\s*\}}\s*[\^_]\s*|(?<![A-Za-z\d.}})\]])[\^_]\s*|(?<![\d.^_])(?<![\^_]\{{))
-        {_DIGITS}\s*(?P<between>[CP])\s*_?\s*{_DIGITS}
+    rf"""{_NOT_BEFORE}(?P<kind>[CPA])\s*(?:_\s*{_DIGITS}\s*\^\s*{_DIGITS}|\^\s*{_DIGITS}\s*_\s*{_DIGITS})(?!\s*[!^])
+      | (?:\{{\s*\}}\s*[\^_]\s*|(?<![A-Za-z\d.}})\]])[\^_]\s*)
+        {_DIGITS}\s*(?P<prefixed>[CP])\s*_?\s*{_DIGITS}
+      | (?<![\d.^_])(?<![\^_]\{{){_DIGITS}\s*(?P<between>[CP])\s*_?\s*{_DIGITS}(?!\s*[!^])
       | {_NOT_BEFORE}(?P<indexed>[CP])\s*_\s*\{{\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\}}
       | {_NOT_BEFORE}(?P<called>nCr|nPr|C|P|comb|perm|binom|binomial|Comb|Perm)\s*\(\s*\d{{1,4}}\s*,\s*\d{{1,4}}\s*\)
-      | (?<![\d.])\d{{1,4}}\s*\\?(?P<named>choose|nCr|nPr|permute)\s*\d{{1,4}}(?!\d)
+      | (?<![\d.])\d{{1,4}}\s*\\?(?P<named>choose|nCr|nPr|permute)\s*\d{{1,4}}(?!\d|\s*[!^])
       | (?<![\d.])\d{{1,4}}\s*(?P<double>!\s*!)(?!\s*!)
     """,
     re.VERBOSE | re.ASCII,
+)
+# A multiple of one. Of 5C_2^2 it is not known, since 5C_2 is one by itself; 2C_5 is none.
+_MULTIPLE = re.compile(
+    rf"(?<![\w.^_}}{{\\])(?P<factor>\d{{1,4}})\s*(?=[CPA]\s*(?:_\s*(?P<below>{_DIGITS})\s*\^|\^\s*{_DIGITS}\s*_)|[CP]\s*\()",
+    re.ASCII,
 )
 # The same of variables, in other letters, or without the braces it needs: C_n^k, nC2, P(n, r), 5c2, V_5^2, \binom 10 4.
 _MAYBE = re.compile(
@@ -36,6 +43,7 @@ _MAYBE = re.compile(
       | (?<![A-Za-z\\])\w{1,4}\s*[CPcp]r?\s*_?\{?\d | \\binom\s*\{\d\}\s*\{\d\}\s*\d""",
     re.VERBOSE | re.ASCII,
 )
+_OF_FACTORIALS = re.compile(r"(?<![A-Za-z\d^_}])\(\s*([0-6])\s*!\s*\)(?=\s*!(?!\s*!))")
 _PERMUTATIONS = ("P", "A", "nPr", "perm", "Perm", "permute")
 
 _REPEATING = re.compile(
@@ -62,7 +70,13 @@ def may_count(text: str) -> bool:
 
 def with_counts(text: str) -> str:
     """`text` with the values of combinations, permutations and double factorials of numbers."""
-    return _COUNTS.sub(_count, text)
+    return _COUNTS.sub(_count, _MULTIPLE.sub(_multiple, text))
+
+
+def _multiple(match: re.Match[str]) -> str:
+    below = match["below"]
+    known = below is None or int(match["factor"]) < int(below.strip("{} "))
+    return rf"{match['factor']}\cdot " if known else match[0]
 
 
 def _count(match: re.Match[str]) -> str:
@@ -76,6 +90,11 @@ def _count(match: re.Match[str]) -> str:
         count = math.perm if kind in _PERMUTATIONS else math.comb
         value = count(max(numbers), min(numbers))
     return str(value) if match[0] == match.string.strip() else f"({value})"
+
+
+def with_factorials(text: str) -> str:
+    """`text` with (6)! for (3!)!: factorials of factorials, which may be of any size, are not compared."""
+    return _OF_FACTORIALS.sub(lambda match: f"({math.factorial(int(match[1]))})", text)
 
 
 def with_fractions(text: str) -> tuple[str, bool]:

@@ -86,3 +86,41 @@ def test_the_order_of_lists_counts_where_asked() -> None:
     assert same_answer("2, 1", "1, 2", ordered=True) is WRONG
     assert same_answer("1, 2.0", "1, 2", ordered=True) is RIGHT
     assert same_answer("{2, 1}", "1, 2", ordered=True) is RIGHT
+
+
+# -- commas that separate thousands, or elements -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"\{1,720\}", r"\{720, 1\}"),
+        (r"\{1,720\}", "1720"),
+        (r"\{1,720\}", r"\{1720\}"),
+        (r"\{100,200,300\}", r"\{300,200,100\}"),
+        ("100,200,300", "300,200,100"),
+        ("1,720", "720, 1"),
+        ("-1,100", "100, -1"),
+        (r"\{2,100,200\}", r"\{200,100,2\}"),
+        (r"\{10,000, 20,000\}", r"\{20000, 10000\}"),
+        ("10,000, 20,000", "20000, 10000"),
+    ],
+)
+def test_commas_that_may_be_either_decide_nothing(one: str, other: str) -> None:
+    assert both_ways(one, other) == {UNDECIDED}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ("1,720", "1720", RIGHT),
+        ("1,000 and 2,000", "2000, 1000", RIGHT),
+        (r"\{1,2,100\}", r"\{100, 2, 1\}", RIGHT),
+        (r"\{1,100\}", r"\{1,101\}", WRONG),
+        (r"\{1,100\}", r"\{100,2\}", WRONG),
+        ("1,720", "1721", WRONG),
+        ("1,000 and 2,000", "1000, 3000", WRONG),
+    ],
+)
+def test_commas_whose_readings_agree(one: str, other: str, verdict: object) -> None:
+    assert both_ways(one, other) == {verdict}

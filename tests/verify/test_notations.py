@@ -188,3 +188,53 @@ def test_combinations_that_are_not_read_are_not_wrong() -> None:
 
 def test_every_notation_of_one_number_is_every_other() -> None:
     assert {same_answer(one, other) for one in COMBINATIONS for other in COMBINATIONS[:6]} == {RIGHT}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2C_5^2", "20"),
+        ("2 C_{5}^{2}", "20"),
+        ("2C^2_5", "20"),
+        ("2C_3^5", "20"),
+        ("3A_5^2", "60"),
+        ("2P_5^2", "40"),
+        ("2C(5,2)", "20"),
+        ("7+2C_5^2", "27"),
+        ("2C_5^2C_4^1", "80"),
+    ],
+)
+def test_multiples_of_combinations(text: str, value: str) -> None:
+    assert both_ways(text, value) == {RIGHT}
+    assert RIGHT not in both_ways(text, "100") | both_ways(text, "10") | both_ways(text, str(int(value) + 1))
+
+
+@pytest.mark.parametrize("text", ["5C_2^2", "5C2^2", "5P_2^2", "5C2!", "C_5^2!", "5 choose 2^2", "12C_5^2"])
+@pytest.mark.parametrize("value", ["5", "10", "20", "100", "120", "400", "3628800", "627264"])
+def test_what_has_two_usual_readings_is_neither(text: str, value: str) -> None:
+    assert both_ways(text, value) == {UNDECIDED}
+
+
+# -- factorials of factorials ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("(3!)!", "720"),
+        (r"\left(3!\right)!", "720"),
+        ("-(3!)!", "-720"),
+        ("(3!)!/6", "120"),
+        (r"\frac{(3!)!}{5!}", "6"),
+        ("(0!)!", "1"),
+    ],
+)
+def test_factorials_of_small_factorials(text: str, value: str) -> None:
+    assert both_ways(text, value) == {RIGHT}
+    assert both_ways(text, str(int(value) - 1)) == {WRONG}
+
+
+@pytest.mark.parametrize("text", ["((3!)!)!", "(3!)!!", "2^(3!)!", "f(3!)!", "2(3!)!", "(9!)!"])
+@pytest.mark.parametrize("value", ["6", "48", "720", "1440", "64"])
+def test_what_is_more_than_that_is_neither(text: str, value: str) -> None:
+    assert both_ways(text, value) == {UNDECIDED}
