@@ -60,7 +60,7 @@ class Component(BaseModel):
     where one has its default it has no part in the fingerprint, for the same reason.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     version: ClassVar[int] = 1
     consents: ClassVar[Mapping[str, Consent]] = {}
     retired: ClassVar[Mapping[str, str]] = {}
@@ -123,6 +123,11 @@ def describe(value: Any) -> Any:
     if type(value).__module__.partition(".")[0] in _TABULAR:
         return {**described, "content": _content(value)}
     return {**described, **_parameters(value)}
+
+
+def describe_in_json(value: Any) -> Any:
+    """As `describe`, for a record: the numbers that JSON does not have, infinity for one, as text."""
+    return json.loads(json.dumps(describe(value)), parse_constant=str)
 
 
 def public_path(kind: Any) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.clusterers.per_source import seeded
-from curate.component import call_hook, describe, fingerprint
+from curate.component import call_hook, describe_in_json, fingerprint
 from curate.console.progress import Progress
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
@@ -33,7 +33,7 @@ from curate.run import Run
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.hashing import file_digest
-from curate.storage.places import expanded, files_under
+from curate.storage.places import arrow_path, expanded, files_under
 from curate.storage.records import made_by
 from curate.types import IntArray
 
@@ -159,7 +159,7 @@ class Curated:
         made = (self.scores, self.split, self.plan, self.realized)
         return {
             **made_by(),
-            "recipe": describe(pipeline),
+            "recipe": describe_in_json(pipeline),
             "recipe_yaml": recipe_text(pipeline),
             "seed": pipeline.seed,
             "data": data_record(self.loaded, self.stages.data),
@@ -190,7 +190,7 @@ class Curated:
         if attempts:
             tables["synthesis"] = pa.concat_tables(attempts)
         for name, table in tables.items():
-            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+            pq.write_table(table, arrow_path(folder / f"{name}.parquet"), compression="zstd")
 
     def _split_table(self) -> pa.Table:
         split = self.split

@@ -25,7 +25,7 @@ from curate.mixture.mixture import WEIGHT
 from curate.report.dataset_card import content_version, weighed_card
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
-from curate.storage.places import expanded, local_path
+from curate.storage.places import arrow_path, expanded, local_path
 from curate.storage.records import made_by
 from curate.types import FloatArray
 
@@ -210,8 +210,10 @@ class Weighed:
         times = np.sum([run.times for run in self.runs], axis=0)
         ids = self.loaded.examples.ids
         weights = pa.table({"example_id": ids, WEIGHT: self.weights, "runs": drawn, "times": times})
-        pq.write_table(weights, folder / "weights.parquet", compression="zstd")
-        pq.write_table(rejected_table(self.loaded.rejected), folder / "rejected.parquet", compression="zstd")
+        pq.write_table(weights, arrow_path(folder / "weights.parquet"), compression="zstd")
+        pq.write_table(
+            rejected_table(self.loaded.rejected), arrow_path(folder / "rejected.parquet"), compression="zstd"
+        )
 
 
 def _cost(runs: Sequence[RunWeights]) -> dict[str, Any]:

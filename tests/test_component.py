@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pickle
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sklearn.cluster import OPTICS
 from sklearn.cluster import KMeans as SklearnKMeans
 
-from curate.component import Component, call_hook, describe, fingerprint, stateless
+from curate.component import Component, call_hook, describe, describe_in_json, fingerprint, stateless
 from curate.errors import DataWarning, InputError
 from curate.proxy.proxy import Proxy
 from curate.recipe import construct
@@ -168,3 +170,18 @@ def test_an_optional_method_is_called_where_there_is_one() -> None:
     assert call_hook("a", "check_ready") is None
     with pytest.raises(ZeroDivisionError):  # what it raises is its own answer
         call_hook(type("Part", (), {"check": lambda self, k: k / 0})(), "check", 1)
+
+
+def test_numbers_that_json_does_not_have_are_text_in_a_record() -> None:
+    found = describe_in_json([OPTICS(), float("-inf"), 1.5])
+    assert (found[0]["max_eps"], found[1:]) == ("Infinity", ["-Infinity", 1.5])
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_component_takes_no_number_that_is_none() -> None:
+    class Scaled(Component):
+        factor: float = 1.0
+
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(ValidationError, match="finite"):
+            Scaled(factor=float(value))

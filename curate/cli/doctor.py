@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from curate.console.printing import show
+from curate.console.printing import show, tell
 from curate.devices.precision import resolve_precision
 from curate.errors import CurateError
 from curate.pipeline import Pipeline
@@ -40,7 +40,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         _print_findings(findings)
     bad = [finding["name"] for finding in findings if finding["status"] == "bad"]
     if bad:
-        print(f"curate: not usable as it is: {', '.join(bad)}; each finding names its remedy", file=sys.stderr)
+        tell(f"curate: not usable as it is: {', '.join(bad)}; each finding names its remedy")
     return {"findings": findings, "ok": not bad, "status": 3 if bad else 0}
 
 

@@ -15,7 +15,7 @@ from curate.errors import InputError
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import shards
 from curate.report.texts import Cell, cells_by_id
-from curate.storage.places import local_path
+from curate.storage.places import arrow_path, local_path
 from curate.storage.records import check_files, read_finished
 
 _SHOWN_CHARACTERS = 300
@@ -47,7 +47,7 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
     if examples:
         remedy = "rerun the command that wrote it with --fresh, or show no rows with --examples 0"
         check_files(directory, record, remedy, "data/")
-    split = pq.read_table(directory / "tables" / "split.parquet")
+    split = pq.read_table(arrow_path(directory / "tables" / "split.parquet"))
     known = split.filter(pc.is_valid(split.column("difficulty")))
     order = pc.sort_indices(known, sort_keys=[("difficulty", "ascending")])
     easiest = known.take(order[:examples])

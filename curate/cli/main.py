@@ -7,6 +7,7 @@ resumes; 130 / 143 interrupted or terminated. With --json one object on stdout a
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import logging
@@ -16,14 +17,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 from curate.cli.options import check_places, check_spelling, check_text
 from curate.console.formatting import visible
+from curate.console.printing import tell
 from curate.errors import MEMORY, CurateError, ExternalError, InputError, memory_ran_out
 from curate.storage.records import own_version
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     previous = signal.signal(signal.SIGTERM, _terminate)
+    _open_streams()
     try:
         parser, commands = _parser(words)
         check_text(words)
@@ -60,9 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(InterruptedError("interrupted; rerun the same command to resume"), 130, as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the last line of defence: whatever is left is our own fault
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # of stdout, say, which goes to a file
+            full = ExternalError(
+                f"the output cannot be written ({error.strerror}); make room and rerun the same command"
+            )
+            return _failed(full, 3, as_json)
         if os.environ.get("CURATE_DEBUG"):
             traceback.print_exc()
         kind = "" if isinstance(error, CurateError) else f"{type(error).__name__}: "
@@ -71,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fault.__cause__ = error
         return _failed(fault, 1, as_json)
     finally:
+        _drop_unwritten()
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -87,9 +97,32 @@ def _failed(error: BaseException, status: int, as_json: bool) -> int:
         error, status = ExternalError(MEMORY), 3
     text = _one_line(error)
     if as_json:
-        print(json.dumps({"error": text, "status": status}))
-    print(f"curate: {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(json.dumps({"error": text, "status": status}))
+    tell(f"curate: {text}")
     return status
+
+
+class _Nowhere(io.TextIOBase):
+    """In place of a stdout or stderr that a process was started without."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _open_streams() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _Nowhere())
+
+
+def _drop_unwritten() -> None:
+    """Drop what a full disk or a closed pipe did not take: the interpreter would fail on it when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _one_line(error: BaseException) -> str:
@@ -142,7 +175,7 @@ def _surroundings(as_json: bool) -> Iterator[None]:
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"curate: warning: {_one_line(message)}", file=sys.stderr, flush=True)
+    tell(f"curate: warning: {_one_line(message)}")
 
 
 # -- the commands -------------------------------------------------------------------------------------------------

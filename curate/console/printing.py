@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from contextlib import suppress
 from typing import Any
 
 from curate.console.formatting import visible
@@ -32,6 +33,12 @@ def show(*renderables: Any) -> None:
                 drawn = [Segment(_shown(text), style) for text, style, _ in console.render(renderable)]
                 console.print(Segments(drawn), end="")
     sys.stdout.write(captured.get())
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr. One that cannot be written, to a full disk or a closed pipe, is no reason to stop."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def say(*lines: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curate.console.formatting import visible
+from curate.console.printing import tell
 
 Advance = Callable[..., None]  # (count, /, detail=""): so many more are done, and what else to show beside them now
 
@@ -40,7 +41,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One line for the reader, above any bar."""
         if self._style() != "none":
-            print(visible(text, len(text)), file=sys.stderr, flush=True)  # it may quote names and paths
+            tell(visible(text, len(text)))  # it may quote names and paths
 
     def _style(self) -> str:
         if self.style == "auto":
@@ -61,7 +62,7 @@ class Progress:
             else:
                 yield Stage(cost, self._watched(_lines(name, total, unit) if style == "lines" else _silent))
             if style == "lines":
-                print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+                tell(f"{name}: done in {time.monotonic() - started:.1f} s")
         finally:
             cost.seconds += time.monotonic() - started
 
@@ -97,7 +98,7 @@ def _lines(name: str, total: int | None, unit: str) -> Advance:
         if now - printed >= _LINE_SECONDS:
             printed = now
             of = f" of {total:,}" if total else ""
-            print(f"{name}: {done:,}{of} {unit}{detail and ', ' + detail}", file=sys.stderr, flush=True)
+            tell(f"{name}: {done:,}{of} {unit}{detail and ', ' + detail}")
 
     return advance
 

@@ -24,7 +24,7 @@ from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hand
 from curate.data.text_files import read_text
 from curate.data.wording import first_line, listed, nearest_path
 from curate.errors import InputError
-from curate.storage.places import expanded
+from curate.storage.places import arrow_path, expanded
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -295,7 +295,7 @@ def _parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(arrow_path(path)) as file:
             try:
                 return file.read()
             except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time

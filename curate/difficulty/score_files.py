@@ -14,7 +14,7 @@ from curate.data.wording import type_name
 from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
-from curate.storage.places import check_place, local_path
+from curate.storage.places import arrow_path, check_place, local_path
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
@@ -66,7 +66,7 @@ def check_scores_file(path: Path) -> None:
     check_place(path)
     if path.exists():
         try:
-            is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(path).names)
+            is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(arrow_path(path)).names)
         except (OSError, pa.ArrowInvalid):
             is_scores = False
         if not is_scores:
@@ -80,7 +80,7 @@ def read_scores(path: Path) -> Scores:
     """
     path = local_path(path)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(arrow_path(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"--scores {path} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
     for name in ("example_id", "difficulty"):

@@ -16,6 +16,7 @@ from curate.evaluation.answers import Answer
 from curate.evaluation.nll import Scored
 from curate.evaluation.sets import Questions
 from curate.storage.atomic import publishing
+from curate.storage.places import arrow_path
 from curate.storage.records import check_files, file_checksums, read_record, record_text
 from curate.verify import Verdict
 
@@ -125,7 +126,7 @@ def write_result(result: EvaluationResult, place: Path) -> None:
     """Both files at once, in place of an earlier result."""
 
     with publishing(place) as folder:
-        pq.write_table(result.rows, folder / "rows.parquet", compression="zstd")
+        pq.write_table(result.rows, arrow_path(folder / "rows.parquet"), compression="zstd")
         summary = {**result.summary, "files": file_checksums(folder, ["rows.parquet"])}
         (folder / "summary.json").write_text(record_text(summary), encoding="utf-8")
 
@@ -136,7 +137,7 @@ def read_result(place: Path) -> EvaluationResult:
     summary = read_record(place / "summary.json", remedy, "evaluation")
     check_files(place, summary, remedy)
     del summary["files"]
-    return EvaluationResult(summary, pq.read_table(place / "rows.parquet"))
+    return EvaluationResult(summary, pq.read_table(arrow_path(place / "rows.parquet")))
 
 
 def read_evaluations(directory: Path | str) -> dict[str, EvaluationResult]:

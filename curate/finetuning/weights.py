@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from curate.data.examples import Examples
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
+from curate.storage.places import arrow_path
 from curate.storage.records import peek, read_record
 from curate.training.reweighting import ReweightingState, mean_weights
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
@@ -65,7 +66,7 @@ def read_weights(run: Path) -> tuple[pa.Array, FloatArray, IntArray]:
     if not path.is_file():
         raise InputError(f"{run} holds no weights ({_WEIGHTS}); name a run of `curate finetune --reweighter ...`")
     try:
-        table = pq.read_table(path, columns=_SCHEMA.names).cast(_SCHEMA)
+        table = pq.read_table(arrow_path(path), columns=_SCHEMA.names).cast(_SCHEMA)
     except (OSError, pa.ArrowException, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(

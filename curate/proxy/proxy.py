@@ -36,6 +36,7 @@ def _tokens_or_auto(value: Any) -> Any:
 
 MaxLength = Annotated[Annotated[int, Field(ge=2)] | Literal["auto"], BeforeValidator(_tokens_or_auto)]
 
+_LONGEST = 10**9  # steps, or epochs
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
 
 
@@ -150,8 +151,12 @@ def length_in_steps(value: Any, per_epoch: float) -> float:
     if isinstance(value, int):
         if value < 1:
             raise ValueError(f"{value} steps; give at least 1")
-        return float(value)
-    match = _EPOCHS.match(value)
-    if not match or Fraction(match[1]) <= 0:
-        raise ValueError(f"{value!r} is no length; write a number of steps such as 500, or '1/3 epoch'")
-    return float(Fraction(match[1])) * per_epoch
+        length = Fraction(value)
+    else:
+        match = _EPOCHS.match(value)
+        if not match or Fraction(match[1]) <= 0:
+            raise ValueError(f"{value!r} is no length; write a number of steps such as 500, or '1/3 epoch'")
+        length = Fraction(match[1])
+    if length > _LONGEST:
+        raise ValueError(f"more than {_LONGEST:,} steps or epochs are no length; write a number of steps such as 500")
+    return float(length) * (1.0 if isinstance(value, int) else per_epoch)

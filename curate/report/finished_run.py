@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
+from curate.storage.places import arrow_path
 from curate.storage.records import check_files, read_record
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
@@ -157,8 +158,8 @@ def read_table(path: Path, *columns: str) -> pa.Table | None:
     if not path.is_file():
         return None
     try:
-        names = pq.read_schema(path).names
-        return pq.read_table(path, columns=[name for name in names if not columns or name in columns])
+        names = pq.read_schema(arrow_path(path)).names
+        return pq.read_table(arrow_path(path), columns=[name for name in names if not columns or name in columns])
     except pa.ArrowException as error:
         raise InputError(
             f"{path} is not readable Parquet ({' '.join(str(error).split())}); run again with --fresh"

@@ -31,6 +31,7 @@ from curate.report.finished_run import (
     spread,
 )
 from curate.report.reasons import outcome_of
+from curate.storage.places import arrow_path
 from curate.types import BoolArray, IntArray
 
 _EXAMPLES = 20
@@ -141,7 +142,7 @@ def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]
     cells: dict[str, dict[str, Any]] = {}
     wanted = pa.array(identities, pa.large_string())
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(arrow_path(path)) as file:
             present = [name for name in columns if name in file.schema_arrow.names]
             for group in range(file.num_row_groups):
                 ids = id_array(file.read_row_group(group, columns=["example_id"]))
@@ -154,7 +155,7 @@ def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]
 
 def cells_at(path: Path, rows: IntArray, *columns: str) -> dict[int, dict[str, Any]]:
     """The cells of those of `columns` that the file has, at these positions (ascending)."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(arrow_path(path)) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
         size = min((_batch_rows(file, group) for group in range(file.num_row_groups)), default=1)
         return dict(zip(rows.tolist(), _picked(file.iter_batches(size, columns=present), rows), strict=True))

@@ -21,6 +21,11 @@ _PARTIAL_BYTES = 52
 _PATH_BYTES = 4096 - 256  # the system's limit, less what we append to a folder
 
 
+def arrow_path(path: Path) -> str:
+    """A path as pyarrow takes it: it reads the relative one run:1/x.parquet, or s3:x, as a URL."""
+    return os.path.abspath(path)
+
+
 def local_path(place: str | Path) -> Path:
     """`place` with `~` expanded. InputError for a URL, an empty name, or what `expanded` refuses."""
     text = str(place)

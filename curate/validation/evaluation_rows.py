@@ -23,6 +23,7 @@ from curate.gate.compared_text import compared_texts
 from curate.gate.gate import Gate
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
+from curate.storage.places import arrow_path
 from curate.types import BoolArray
 from curate.validation.config import Validation
 
@@ -113,7 +114,7 @@ def _with_questions(gate: Gate, found: Sequence[Questions], out: Path) -> Gate:
     with publishing(place) as folder:
         for each in found:
             table = pa.table({"id": each.examples.ids, "text": pa.array(each.texts, pa.large_string())})
-            pq.write_table(table, folder / f"{each.name}.parquet", compression="zstd")
+            pq.write_table(table, arrow_path(folder / f"{each.name}.parquet"), compression="zstd")
     named += [{"data": str(place / f"{each.name}.parquet"), "name": each.name} for each in found]
     return gate.model_copy(update={"evaluation": tuple(named)})
 
@@ -196,7 +197,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         )
     sample = examples.take(clean)
     with publishing(out / HELD_OUT) as folder:
-        pq.write_table(sample.readable, folder / "rows.parquet", compression="zstd")
+        pq.write_table(sample.readable, arrow_path(folder / "rows.parquet"), compression="zstd")
     path = str(out / HELD_OUT / "rows.parquet")
     held_out_set = EvaluationSet(
         data=path, name=HELD_OUT, columns=without_pair_roles(examples.columns), shape=examples.shape

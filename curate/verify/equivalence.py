@@ -256,12 +256,13 @@ def _compare_lists(candidate: str, reference: str, symbolic: _Symbolic, ordered:
 
 def _if_commas_agree(verdict: Verdict, candidate: str, reference: str, symbolic: _Symbolic, ordered: bool) -> Verdict:
     """The verdict on two lists, if it is the same with the commas of {1,720} read in the other way."""
-    numbers = verdict is Verdict.right  # 1,720 alone is one number, unless that makes it wrong
-    others = [
-        text if numbers and plain_number(text) is not None else with_other_commas(text)
-        for text in (candidate, reference)
-    ]
-    if others == [candidate, reference] or _compare_lists(*others, symbolic, ordered) is verdict:
+
+    def other(text: str) -> str:
+        # 1,720 alone is one number, unless that makes it wrong.
+        return text if verdict is Verdict.right and plain_number(text) is not None else with_other_commas(text)
+
+    mine, theirs = other(candidate), other(reference)
+    if (mine, theirs) == (candidate, reference) or _compare_lists(mine, theirs, symbolic, ordered) is verdict:
         return verdict
     return Verdict.undecided
 

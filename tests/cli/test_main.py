@@ -1,5 +1,6 @@
 """The command line: exit statuses, one line per error, clean JSON, nothing written where nothing was done."""
 
+import errno
 import io
 import json
 import logging
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli.main import _surroundings
+from curate.cli.main import _surroundings, main
 from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write
 
 COMMANDS = ("run", "plan", "score", "synthesize", "gate", "finetune", "evaluate", "compare", "validate", "expo")
@@ -313,3 +314,42 @@ def test_signals_stop_a_run_that_can_go_on(sent: signal.Signals, status: int, da
     assert json.loads(out)["status"] == status
     assert err.splitlines()[-1].startswith("curate: ")
     assert not (tmp_path / "out").exists()
+
+
+# --- streams that take nothing -------------------------------------------------------------------------------------
+
+
+class _Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_under_stdout_is_said_and_the_work_is_done(
+    data: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", _Full())
+    for more in ((), ("--json",)):
+        out = tmp_path / f"out{len(more)}"
+        assert main(["run", str(data), "--out", str(out), "--scores", str(scores), *more]) == 3
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("curate: the output cannot be written (No space left on device); make room")
+        assert (out / "run.json").exists()
+
+
+@pytest.mark.parametrize("stream", [_Full(), None])
+def test_progress_that_nobody_takes_stops_nothing(
+    stream: Any, data: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert main(["run", str(data), "--out", str(tmp_path / "out"), "--scores", str(scores)]) == 0
+    assert (tmp_path / "out" / "run.json").exists()
+    assert main(["run", str(tmp_path / "no.jsonl"), "--out", str(tmp_path / "other"), "--scores", str(scores)]) == 2
+
+
+def test_a_process_without_stdout_ends_as_one_with_it(
+    data: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["run", str(data), "--out", str(tmp_path / "out"), "--scores", str(scores)]) == 0

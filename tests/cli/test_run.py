@@ -183,3 +183,27 @@ def test_outsized_rows_are_tolerated_and_counted(tmp_path: Path, call: Call) -> 
     kept = next(row for row in written if row["prompt"] == rows[5]["prompt"])
     assert kept["difficulty"] is not None
     assert len(call("inspect", tmp_path / "out", "--examples", "40").out) < 100_000
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:x", "at-06:47"])
+def test_names_with_a_colon_are_names(
+    name: str, data: Path, scores: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow would take them for URLs."""
+    monkeypatch.chdir(tmp_path)
+    done = call("run", data, "--out", name, "--scores", scores)
+    assert (done.status, done.err.count("curate: ")) == (0, 0)
+    assert call("inspect", name).status == 0
+    assert call("report", name).status == 0
+    (tmp_path / f"{name}.parquet").write_bytes(scores.read_bytes())
+    assert call("run", data, "--out", "other", "--scores", f"{name}.parquet").status == 0
+
+
+def test_a_clusterer_with_an_infinite_parameter_is_recorded(
+    data: Path, scores: Path, tmp_path: Path, call: Call
+) -> None:
+    clusterer = "clusterer={use: sklearn.cluster.OPTICS, min_samples: 2}"
+    done = call("run", data, "--out", tmp_path / "out", "--scores", scores, "--set", clusterer)
+    assert done.status == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["recipe"]["clusterer"]["max_eps"] == "Infinity"

@@ -7,7 +7,8 @@ Each line on stdin is a JSON request:
     arguments: of the command; or program: the text of one, to be run in the sandbox, whose result is then the output
     folder: to run it in
     environment: {name: value, or null for one that is not set}
-    seconds: of wall time, after which it is killed
+    seconds: of processor time, after which it is killed; also after five times as many of wall time, since other
+        processes may be busy
     bytes: of address space, beyond what this process has
 The answer is a line with {status, output, errors, seconds, bytes, left}: status as `os.waitstatus_to_exitcode` gives
 it (negative: a signal), null if it was killed for time; bytes: most that were resident, beyond what this process had;
@@ -40,6 +41,7 @@ from curate.verify import ProgramLimits, run_program
 
 # Modules that are a program of their own, or need what is not installed here.
 _APART = ("__main__", "math_verify_worker", "sandbox_child", "watchdog")
+_PATIENCE = 5.0
 
 
 def import_all() -> None:
@@ -95,9 +97,7 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         child(request, output, errors)
-    waiting = os.pidfd_open(pid)
-    ended = bool(select.select([waiting], [], [], request["seconds"])[0])
-    os.close(waiting)
+    ended = waited(pid, request["seconds"])
     if not ended:
         os.kill(pid, signal.SIGKILL)
     _, status, used = os.wait4(pid, 0)
@@ -115,6 +115,25 @@ def served(request: dict[str, Any]) -> dict[str, Any]:
         "bytes": max(0, used.ru_maxrss * 1024 - resident),
         "left": left and ended,
     }
+
+
+def waited(pid: int, seconds: float) -> bool:
+    """Whether a process ends in time."""
+    waiting, last = os.pidfd_open(pid), time.monotonic() + _PATIENCE * seconds
+    try:
+        while not select.select([waiting], [], [], 0.5)[0]:
+            if time.monotonic() > last or used_seconds(pid) > seconds:
+                return False
+        return True
+    finally:
+        os.close(waiting)
+
+
+def used_seconds(pid: int) -> float:
+    """Processor time of a process and of its children that have ended."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # fields 14 to 17 of proc(5)
 
 
 def text_of(descriptor: int) -> str:

@@ -181,7 +181,7 @@ def test_values_come_out_as_they_went_in(bench: Bench) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(0)
 def test_values_of_many_files_come_out_as_they_went_in(bench: Bench) -> None:
     check_all(bench, 5000 / 300)
 
@@ -252,7 +252,7 @@ def test_damaged_files_are_refused_in_a_line(bench: Bench) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(0)
 def test_many_damaged_files_are_refused_in_a_line(bench: Bench) -> None:
     check_hostile(bench, 1000)
 

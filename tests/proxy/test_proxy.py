@@ -92,6 +92,9 @@ def test_more_checkpoints_than_steps_is_an_error_with_the_remedy() -> None:
         -5,
         None,
         2.5,
+        "9" * 400 + " epochs",
+        "2000000000 epochs",
+        10**400,
     ],
 )
 def test_lengths_that_mean_nothing_are_refused(name: str, text: Any) -> None:
@@ -122,6 +125,8 @@ def test_lengths_in_epochs(text: str, epochs: float) -> None:
         {"batch_size": 0},
         {"max_length": 1},
         {"learning_rate": 0.0},
+        {"learning_rate": float("inf")},
+        {"weight_decay": float("inf")},
         {"template": "other"},
         {"min_steps": 0},
         {"warmup_ratio": 1.0},
