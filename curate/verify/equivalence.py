@@ -9,6 +9,7 @@ from curate.verify.normalization import clean, split_top, with_other_commas
 from curate.verify.notations import has_ellipsis, may_count, with_counts, with_factorials, with_fractions
 from curate.verify.numbers import compare_numbers, plain_number, split_unit
 from curate.verify.verdict import Verdict
+from curate.verify.words import WORDS, compare_words, is_known
 
 # Longer answers are not parsed (characters).
 _LONGEST_ANSWER = 2_000
@@ -26,7 +27,6 @@ _ASSIGNED = re.compile(
     r"\s*(?:(?:[A-Za-z](?:_\{?\w\}?)?(?:\([a-z](?:, ?[a-z])*\))?|[A-Za-z][A-Za-z ]{2,40})\s*(?:=|\\in(?![A-Za-z]))|=)"
     r"\s*(?!=)"
 )
-_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
 # Spaces that say nothing: not those between two numbers, nor the one that keeps "1, 234" from being thousands.
 _SPACE = re.compile(r" (?!\.?\d)|(?<![\d,]) |(?<=,) (?!\d{3}(?!\d))")
 _PARTED = re.compile(r"\d \.?\d")
@@ -36,7 +36,6 @@ _SCALED = re.compile(
 )
 _ANGLE = re.compile(r"(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z]).*degrees")
 _BUILDER = re.compile(r"\\?\{[^,{}|:]*(?:\||:|\\mid|\\vert)(?=[^,]*(?:[<>=]|\\[lgn]|\\in))")
-_OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})
 # Powers of powers of numbers, huge exponents, and factorials of large numbers or of factorials.
 _TOWER = re.compile(
     r"\d\s*[})]*\s*(?:\^|\*\*)\s*[({\s]*-?(?:\d{5,}|[\d.]+\s*(?:\^|\*\*|!)|[({\s]*\d+\s*[})]*\s*!)|\d{5,}\s*!|!\s*[})]*\s*!"
@@ -72,7 +71,7 @@ def compare(candidate: str, reference: str, symbolic: _Symbolic, *, ordered: boo
     bare_mine, bare_theirs = _unassigned(candidate, reference)
     if (bare_mine, bare_theirs) != (candidate, reference):
         return compare(bare_mine, bare_theirs, symbolic, ordered=ordered)
-    words = _compare_words(candidate, reference)
+    words = compare_words(candidate, reference)
     if words is not None:
         return words
     lists = _compare_lists(candidate, reference, symbolic, ordered)
@@ -132,12 +131,12 @@ def _compare_spelling(candidate: str, reference: str) -> Verdict | None:
         # "3 1" is not 31, and "1, 234" may be a list; within brackets it is one.
         bracketed = bare[0][0] in "([{" and bare[0][-1] in ")]}" and not _PARTED.search(candidate + "|" + reference)
         return Verdict.right if bracketed else Verdict.undecided
-    if _WORDS.fullmatch(candidate) and _WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
+    if WORDS.fullmatch(candidate) and WORDS.fullmatch(reference) and mine.lower() == theirs.lower():
         words = [re.split(r"[ '-]", text) for text in (candidate, reference)]
         longest = max(map(len, words[0]))
         capitals = [word[1:] for word in words[0]] == [word[1:] for word in words[1]]
         # "abcd" may be a product, and ABCD a square.
-        return Verdict.right if longest > 4 or _is_known(candidate) or (longest > 2 and capitals) else None
+        return Verdict.right if longest > 4 or is_known(candidate) or (longest > 2 and capitals) else None
     return None
 
 
@@ -185,26 +184,6 @@ def _unassigned(candidate: str, reference: str) -> tuple[str, str]:
     if named[1] and "=" not in candidate and not named[0]:
         return candidate, _ASSIGNED.sub("", reference, count=1)
     return candidate, reference
-
-
-def _compare_words(candidate: str, reference: str) -> Verdict | None:
-    """Words: equal, known to exclude each other, or undecided. None if either is no text of words."""
-    words = [_WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
-    if not any(words):
-        return None
-    mine, theirs = candidate.lower(), reference.lower()
-    if all(words) and any(mine in group and theirs in group for group in _OPPOSITES):
-        return Verdict.wrong
-    return Verdict.undecided
-
-
-def _is_known(words: str) -> bool:
-    return any(words.lower() in group for group in _OPPOSITES)
-
-
-def _is_text(words: str) -> bool:
-    """Whether letters are words, not a product of variables."""
-    return _is_known(words) or max(map(len, re.split(r"[ '-]", words))) > 2
 
 
 def _brackets(text: str) -> tuple[str, list[str]] | None:

@@ -1,0 +1,31 @@
+"""Compare answers that are words."""
+
+from __future__ import annotations
+
+import re
+
+from curate.verify.verdict import Verdict
+
+WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z]")
+_OPPOSITES = ({"true", "false"}, {"yes", "no"}, {"even", "odd", "neither"}, {"positive", "negative", "zero"})
+
+
+def compare_words(candidate: str, reference: str) -> Verdict | None:
+    """Words: equal, known to exclude each other, or undecided. None if either is no text of words."""
+    words = [WORDS.fullmatch(text) is not None and _is_text(text) for text in (candidate, reference)]
+    if not any(words):
+        return None
+    mine, theirs = candidate.lower(), reference.lower()
+    if all(words) and any(mine in group and theirs in group for group in _OPPOSITES):
+        return Verdict.wrong
+    return Verdict.undecided
+
+
+def is_known(words: str) -> bool:
+    """Whether the text is one of those that exclude others."""
+    return any(words.lower() in group for group in _OPPOSITES)
+
+
+def _is_text(words: str) -> bool:
+    """Whether letters are words, not a product of variables."""
+    return is_known(words) or max(map(len, re.split(r"[ '-]", words))) > 2
