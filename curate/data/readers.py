@@ -41,7 +41,7 @@ from curate.data.preferences import (
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
-from curate.data.surroundings import checked_surroundings
+from curate.data.surroundings import checked_surroundings, overruled
 from curate.data.unserved import is_tree, unserved, wrapped
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
@@ -168,6 +168,9 @@ def read(
     rejected: list[dict[str, Any]] = []
     if not (plain and _all_usable(kept, shape, found, odd)):
         kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
+    if shape == "messages" and "system" in found:
+        name = found["messages" if "messages" in found else "prompt"]
+        notes += overruled(kept, name, found["system"], message_keys(found))
     ids, note = example_ids(kept, shape, found, named="id" in roles)
     notes += [note] if note else []
     kept, made = pairs.taken_from(kept) if pairs else (kept, None)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curate.data.columns import message_keys
-from curate.data.messages import values_of
+from curate.data.messages import conversations, values_of
 from curate.data.tool_calls import BadTurn, tools_of
 from curate.data.turns import MessageKeys, Turn, history_of
 from curate.errors import InputError
@@ -84,6 +84,20 @@ def checked_surroundings(
         del roles[role]
         lines.append(f"column {name!r} is not read as {role}, so no model sees it: its cell in row {row} {why}")
     return roles, odd, lines
+
+
+def overruled(table: pa.Table, name: str, system: str, keys: MessageKeys) -> list[str]:
+    """A line where conversations of column `name` begin with a message of the system, and so do without the column."""
+    own = [
+        turns is not None and bool(turns) and turns[0]["role"] in PREAMBLE
+        for chunk in table[name].chunks
+        for turns in conversations(chunk, keys)
+    ]
+    said = [bool(cell) for chunk in table[system].chunks for cell in values_of(chunk)]
+    rows = sum(first and second for first, second in zip(own, said, strict=True))
+    if not rows:
+        return []
+    return [f"{rows:,} rows have a message of the system of their own, which is shown in place of column {system!r}"]
 
 
 def question_with(context: str, question: str) -> str:

@@ -142,6 +142,16 @@ def test_a_conversation_has_its_own_system() -> None:
     assert question_with("", "q") == "q"
 
 
+def test_a_system_column_beside_messages_of_the_system_is_said() -> None:
+    own = [{"role": "system", "content": "Own."}, *SHAPES["messages"]["messages"]]
+    rows = [{"messages": own, "system": "Column."}, {"messages": own, "system": ""}, table("messages", system="C.")]
+    loaded = read(pa.Table.from_pylist([*rows[:2], *rows[2].to_pylist()]))
+    (note,) = (note for note in loaded.notes if "of their own" in note)
+    assert note.startswith("1 rows have a message of the system of their own")
+    assert "'system'" in note
+    assert [turns[0]["content"] for turns in loaded.examples.texts("messages", 0, 3)] == ["Own.", "Own.", "C."]
+
+
 def test_faults_of_a_column() -> None:
     column = pa.chunked_array([["[]", "saw"], [None, "drill"]])
     assert set(faults_of("tools", column, USUAL)) == {1, 3}
