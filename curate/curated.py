@@ -99,6 +99,14 @@ class Curated:
         return self.mixture.positions
 
     @property
+    def parts(self) -> tuple[int, int] | None:
+        """Rows of the first part, with the copies, and of the second; None unless the pipeline says order="front".
+
+        None with copies="weights" too, where the weights are for the first half of the steps and rows have no order.
+        """
+        return self.mixture.parts
+
+    @property
     def new_rows(self) -> pa.Table | None:
         """Rows that are not in the input, with the input's columns; None if there are none."""
         return self.mixture.new_rows
@@ -166,6 +174,7 @@ class Curated:
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
             "counts": _count_rows(self.mixture, *made, self.rejected.num_rows),
+            "parts": self.parts,
             "synthesis": [part.summary.record for part in self.realized if part.summary.record],
             "diagnostics": self.diagnostics.to_json(),
             "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
@@ -173,8 +182,14 @@ class Curated:
         }
 
     def _write_rows(self, folder: Path) -> None:
-        tables = written_tables(self.loaded, self.new_rows)
-        write_parquet_shards(tables, self.positions, self.columns(), folder)
+        tables, columns = written_tables(self.loaded, self.new_rows), self.columns()
+        parts = self.parts
+        if parts is None:
+            write_parquet_shards(tables, self.positions, columns, folder)
+            return
+        for name, start, rows in (("first", 0, parts[0]), ("second", parts[0], parts[1])):
+            index, added = self.positions[start : start + rows], columns.slice(start, rows)
+            write_parquet_shards(tables, index, added, folder, name=f"train-{name}")  # in the order of their names
 
     def _write_tables(self, folder: Path) -> None:
         ids = self.loaded.examples.ids

@@ -55,7 +55,13 @@ class Pipeline(Component):
     hard: "highest" = the cluster of highest mean difficulty (with clustering per source: of each source); m = the
         m highest; "above_mean" = all above the mean.
     order: "shuffle" = seeded shuffle of the rows (trainers that do not shuffle would see the copies last);
-        "keep" = input order, copies behind their original, new rows last.
+        "keep" = input order, copies behind their original, new rows last; "front" = two parts, each shuffled: half of
+        the rows, drawn, with ALL copies; then the other half, which is a sample of the data as it is. Every row stands
+        there as often as with "shuffle". The order is lost on a trainer that shuffles: turn that off and train for one
+        epoch (transformers.Trainer: `train_sampling_strategy="sequential"`, or a sequential sampler), or train on the
+        two parts one after the other; `Curated.write` leaves them in files and in splits (config "parts") of their own.
+        For several epochs, and for `curate finetune`, set `copies` to "weights": a row's weight then is to hold in the
+        first half of the steps, `GivenWeights(until=0.5)`, and each counts once afterwards.
     copies: "rows" = a row that is to count k times stands there k times; "weights" = once, with k in a column `weight`,
         for trainers that weight rows. New rows have weight 1.
     stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one

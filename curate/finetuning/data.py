@@ -29,7 +29,8 @@ class TrainingData:
 
     curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
-    weighted: whether curation gave the rows weights that count for nothing without GivenWeights.
+    weighted: whether curation gave the rows weights that count for nothing without GivenWeights. front: whether copies,
+    or those weights, are for the first part of training.
     rows: (n,) int64 position of each example in the input as read. drop: whether rows that turn out unusable are left
     out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
     """
@@ -43,6 +44,7 @@ class TrainingData:
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
+    front: bool = False
     drop: bool = False
     rejected: tuple[dict[str, Any], ...] = ()
 
@@ -71,6 +73,7 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
         notes=tuple(data.notes),
         reading={key: value for key, value in options.items() if value is not None},
         weighted="output_weighted" in record.get("counts", {}),
+        front=_in_front(record),
         drop=data.on_bad_row == "drop",
         rejected=tuple(data.rejected),
     )
@@ -116,6 +119,11 @@ def _curated(folder: Path) -> dict[str, Any]:
     if not isinstance(record.get("data"), dict) or "shape" not in record["data"]:
         return {}
     return read_record(path, "rerun the command that wrote it with --fresh")
+
+
+def _in_front(record: dict[str, Any]) -> bool:
+    recipe = record.get("recipe")
+    return isinstance(recipe, dict) and recipe.get("order") == "front"
 
 
 def _columns(record: dict[str, Any]) -> dict[str, str]:

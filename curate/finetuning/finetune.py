@@ -18,7 +18,7 @@ from curate.devices.distributed import any_rank, barrier, rank
 from curate.devices.precision import resolve_precision
 from curate.errors import DivergenceError, ExternalError
 from curate.finetuning.config import Finetuning
-from curate.finetuning.data import training_data
+from curate.finetuning.data import TrainingData, training_data
 from curate.finetuning.flops import flop_counts, peak_rate
 from curate.finetuning.job import Job, with_length
 from curate.finetuning.metrics import Metrics, Monitor, check_loggers
@@ -81,10 +81,8 @@ def finetune(
     job = Job(rows, settings, out, context, arm or rows.name, budget, curation or rows.curation)
     for note in rows.notes:
         context.progress.note(f"  {note}")
-    if rows.weighted and not isinstance(settings.reweighter, GivenWeights):
-        context.progress.note(
-            "  warning: its column `weight` counts for nothing here; --reweighter GivenWeights uses it"
-        )
+    for note in _unused_curation(rows, settings.reweighter):
+        context.progress.note(f"  warning: {note}")
     with _locked(job):
         if job.folder.finished(fresh=fresh):
             context.progress.note(f"{out} already holds this run; nothing to do (--fresh trains it anew)")
@@ -141,6 +139,22 @@ def _train_run(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | N
                 job.folder.finalize(record)
         barrier()
     return read_run(job.out)
+
+
+def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
+    """What curation meant these rows for and this training leaves out, with what uses it."""
+    given = isinstance(reweighter, GivenWeights)
+    front = "--reweighter '{use: GivenWeights, until: 0.5}'"
+    if rows.weighted and not given:
+        uses = front if rows.front else "--reweighter GivenWeights"
+        yield f"its column `weight` counts for nothing here; {uses} uses it"
+    elif rows.weighted and rows.front and reweighter.until is None:
+        yield f"its weights are for the first part of training (order: front) and hold in all of it here; {front}"
+    elif rows.front and not rows.weighted:
+        yield (
+            "its copies stand first (order: front), and here all rows are shuffled; curate with --set copies=weights, "
+            f"and pass {front}"
+        )
 
 
 def _notes(config: TrainConfig) -> list[str]:

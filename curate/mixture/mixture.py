@@ -20,7 +20,7 @@ from curate.run import Run
 from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 
-Order = Literal["shuffle", "keep"]
+Order = Literal["shuffle", "keep", "front"]
 Copies = Literal["rows", "weights"]
 WEIGHT = "weight"  # the column
 
@@ -60,6 +60,7 @@ class Mixture:
     """m rows: those of the input as often as planned, and the realized ones.
 
     copies: "weights" = rows once, in the order in which "rows" would have them, and how often in a column `weight`.
+    order: see `curate.pipeline.Pipeline`.
     dataset: the rows in the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset for files
         and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard.
     """
@@ -97,12 +98,36 @@ class Mixture:
             [np.repeat(np.cumsum(counts) - counts, counts), np.arange(len(positions) - new, len(positions))]
         )
         copies = (np.arange(len(positions)) - first).astype(np.int32)
-        if self.order == "shuffle":
+        if self.order == "front" and self.copies == "rows":
+            placed = self._in_front(copies)
+            positions, copies = positions[placed], copies[placed]
+        elif self.order != "keep":
             shuffled = np.random.default_rng(derive_seed(self.seed, "order")).permutation(len(positions))
             positions, copies = positions[shuffled], copies[shuffled]
         if self.copies == "weights":
             positions, copies = positions[copies == 0], copies[copies == 0]
         return positions, copies
+
+    def _in_front(self, copies: npt.NDArray[np.int32]) -> IntArray:
+        """(m,) the order "front" of rows with these numbers (m,) of their copies.
+
+        The first part: half of the rows themselves, drawn, and every copy, in random order. The second: the others.
+        A copy may stand before its row, or in the part without it: the second part has to be a fair sample of the rows
+        themselves.
+        """
+        generator = np.random.default_rng(derive_seed(self.seed, "order"))
+        themselves = generator.permutation(np.flatnonzero(copies == 0))
+        first, second = np.split(themselves, [_half(len(themselves))])
+        return np.concatenate([generator.permutation(np.concatenate([first, np.flatnonzero(copies > 0)])), second])
+
+    @property
+    def parts(self) -> tuple[int, int] | None:
+        """How many rows the first part and the second have; None but with the order "front" of copies as rows."""
+        if self.order != "front" or self.copies != "rows":
+            return None
+        second = int((self._placed[1] == 0).sum())
+        second -= _half(second)
+        return len(self) - second, second
 
     @property
     def positions(self) -> IntArray:
@@ -175,6 +200,10 @@ class Mixture:
         values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]
         n = len(self.plan.counts)
         return pa.array(values).take(pa.array(positions - n, mask=positions < n))
+
+
+def _half(rows: int) -> int:
+    return (rows + 1) // 2
 
 
 def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:

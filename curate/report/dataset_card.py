@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
     )
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
     weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
-    use = _USE_OF_WEIGHTS if weighted else ""
-    return f"""{_front_matter(counts["output"], version)}
+    parts = record.get("parts")
+    front = (record.get("recipe") or {}).get("order") == "front"
+    use = (_USE_OF_WEIGHTS_IN_FRONT if front else _USE_OF_WEIGHTS) if weighted else _use_of_parts(parts)
+    return f"""{_front_matter(counts["output"], version, parts)}
 # Curated dataset
 
 {counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
@@ -135,17 +138,21 @@ def _name_of(reweighter: Any) -> str:
     return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
 
 
-def _front_matter(rows: int, version: str) -> str:
-    """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content."""
+def _front_matter(rows: int, version: str, parts: Sequence[int] | None = None) -> str:
+    """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content.
+
+    parts: rows of the first and the second part of a dataset that has an order; each is then a split too.
+    """
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
+    path = "data/train-*.parquet" if parts is None else "[data/train-first-*.parquet, data/train-second-*.parquet]"
     return f"""---
 configs:
 - config_name: default
   version: {version}
   data_files:
   - split: train
-    path: data/train-*.parquet
-size_categories:
+    path: {path}
+{"" if parts is None else _PARTS.format(version=version)}size_categories:
 - {size}
 tags:
 - curate-lm
@@ -164,6 +171,15 @@ def content_version(data: Path) -> str:
     return f"0.0.{int(digest[:16], 16)}"
 
 
+_PARTS = """- config_name: parts
+  version: {version}
+  data_files:
+  - split: first
+    path: data/train-first-*.parquet
+  - split: second
+    path: data/train-second-*.parquet
+"""
+
 _WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
 _USE_OF_WEIGHTS = """
 ## How to train with `weight`
@@ -178,6 +194,19 @@ _USE_OF_WEIGHTS = """
   `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
 """
 
+_USE_OF_WEIGHTS_IN_FRONT = """
+## How to train with `weight`
+
+The weights are for the **first half of the optimizer steps**; afterwards every row counts once. **A trainer that does
+not read the column counts all rows alike, and what was found out is lost.**
+
+- `curate finetune path/to/this/folder --reweighter '{use: GivenWeights, until: 0.5}' --model ... --out ...`
+- `transformers.Trainer` and TRL: `curate.reweighters.trainers.reweight(trainer, GivenWeights(until=0.5))`.
+- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
+  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
+  stays; from the middle of the steps on, without weights.
+"""
+
 _USE_OF_ROW_WEIGHTS = """
 ## How to train with `weight`
 
@@ -187,6 +216,25 @@ rows, not of tokens: the runs that gave them averaged the mean losses of rows, l
 - `curate finetune path/to/this/folder --reweighter GivenWeights --set reweighter.averages=rows --model ... --out ...`
 - A training loop of your own: per optimizer batch, the mean over its rows of weight times mean token loss, divided by
   the mean weight of all rows so that the size of updates stays.
+"""
+
+
+def _use_of_parts(parts: Sequence[int] | None) -> str:
+    """How to train on rows that have an order; empty where they have none."""
+    if parts is None:
+        return ""
+    first, second = parts
+    return f"""
+## How to train: in this order
+
+The first {first:,} rows are half of the rows, drawn, and every copy; the last {second:,} are the other half, without
+copies. Each part is shuffled. **A trainer that shuffles undoes this**, and `curate finetune` does.
+
+- `transformers.Trainer` and TRL: `train_sampling_strategy="sequential"`, `num_train_epochs=1`.
+- A `DataLoader` of your own: `shuffle=False`, one pass.
+- The two parts one after the other, under one learning-rate schedule:
+  `load_dataset("path/to/this/folder", "parts")` has the splits `first` and `second`.
+- Several epochs: curate with `--set copies=weights` instead; the card of that result says how to use it.
 """
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from curate.component import Component
 from curate.errors import InputError
@@ -20,6 +22,8 @@ class GivenWeights(Component):
 
     The mean is over all rows that are trained on.
 
+    until: share of the optimizer steps in which the weights hold; afterwards every row counts 1. 0.5 is for a dataset
+        made with `order: front` and `copies: weights`. None = all steps.
     column: numbers, none negative and not all 0.
     averages: "tokens": the mean is over completion tokens, and a row of weight 2 counts as two copies would in an epoch
         that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights learned by a
@@ -28,12 +32,15 @@ class GivenWeights(Component):
 
     column: str = "weight"
     averages: Literal["tokens", "rows"] = "tokens"
+    until: float | None = Field(default=None, gt=0, le=1)
 
     def begin(self, training: Training) -> _Given:
-        """Raises InputError where the column is missing or holds something else."""
+        """Raises InputError where the column is missing or holds something else, or `until` needs a known end."""
         import torch
 
         name = type(self).__qualname__
+        if self.until is not None and training.steps is None:
+            raise InputError(f"{name}.until is a share of the steps, and this loop does not say how many; leave it out")
         raw = training.rows.column(self.column, name)
         try:
             values = np.asarray([np.nan if value is None else value for value in raw], np.float64)
@@ -51,14 +58,19 @@ class GivenWeights(Component):
         mean = float(np.average(values[valid], weights=counts if self.averages == "tokens" else None))
         if mean == 0:
             raise InputError(f"{name}: all weights in column {self.column!r} are 0, so nothing would be learned")
-        return _Given(torch.from_numpy((values / mean).astype(np.float32)), self.averages)
+        by_row = torch.from_numpy((values / mean).astype(np.float32))
+        return _Given(by_row, self.averages, self.until, training.steps)
 
 
 @dataclass(frozen=True)
 class _Given:
     by_row: torch.Tensor
     averages: Literal["tokens", "rows"]
+    until: float | None = None
+    steps: Callable[[], int] | None = None
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         weights = self.by_row[batch.known_rows("GivenWeights")].to(outputs.losses)
+        if self.until is not None and self.steps is not None and batch.step >= self.until * self.steps():
+            weights = weights.new_ones(len(weights))
         return of_rows(weights, batch.tokens) if self.averages == "rows" else weights

@@ -153,6 +153,7 @@ class TrainerReweighting:
             bool(args.bf16),
             make_batch,
             lambda: self.budget,
+            lambda: int(self.trainer.state.max_steps),
         )
 
     def _rows(self, tokens: Tokens) -> TrainingRows:

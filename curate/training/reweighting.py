@@ -110,7 +110,8 @@ class Training:
 
     tokens: of the n training rows. rows: their columns. batch_size: rows per optimizer step. seed: of the run. half:
     whether it computes in bfloat16 autocast. make_batch: a model batch of some rows of some tokens. budget: most
-    tokens per forward pass.
+    tokens per forward pass. steps: optimizer steps of the whole run, known once it has begun; None where it has no
+    known end.
     """
 
     model: Any
@@ -122,6 +123,7 @@ class Training:
     half: bool
     make_batch: Callable[[Tokens, IntArray], Batch]
     budget: Callable[[], int]
+    steps: Callable[[], int] | None = None
 
     def gradient(self, tokens: Tokens) -> list[torch.Tensor]:
         """Gradient of the mean loss per completion token over the valid rows of `tokens`, as `curate.models.gradients`.

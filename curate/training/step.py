@@ -95,6 +95,7 @@ class TrainingStep:
             self.half,
             pack_batch if self.packed else make_batch,
             lambda: self.budget,
+            lambda: self.config.steps,
         )
         self.reweighting = ReweightingState(reweighter, lambda: training, len(self.tokens), sharded=self.sharded)
         self._embeds = self.reweighting.embeds

@@ -218,6 +218,8 @@ def _given(addition: Addition, settings: Validation) -> Arm:
         record = curated_reading(addition.data, {})[1]
         if "output_weighted" in record.get("counts", {}) and settings.finetuning.reweighter is None:
             raise InputError(f"{addition.data} has weights, which these runs ignore; name one with copies as rows")
+        if record.get("parts") is not None:
+            raise InputError(f"{addition.data} has an order, and these runs shuffle; name one made with order: shuffle")
         rows = len(read(addition.data, allow_curated=True, **reading).examples)
     except InputError as error:
         raise InputError(f"arm {addition.name}: {error}") from error

@@ -112,6 +112,11 @@ class Validation(Component):
                 "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
                 "or pass --set copies=rows"
             )
+        if any(each.order == "front" for each in recipes):
+            raise ValueError(
+                "arms are trained on shuffled rows, which undoes order: front; leave it out of the recipe, or pass "
+                "--set order=shuffle"
+            )
         return self
 
     @model_validator(mode="after")

@@ -208,7 +208,7 @@ def _recipe(scorer: Strategy, names: tuple[str, ...]) -> Strategy:
         optional={
             "hard": st.sampled_from(["highest", "above_mean", 1]),
             "augmenters": st.lists(components(names, augmenters), max_size=2),
-            "order": st.sampled_from(["shuffle", "keep"]),
+            "order": st.sampled_from(["shuffle", "keep", "front"]),
             "copies": st.sampled_from(["rows", "weights"]),
             "seed": st.integers(0, 2**31),
             "gate": parameters(Gate, {}).filter(lambda given: _constructs(Gate, given)),

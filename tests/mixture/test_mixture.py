@@ -63,3 +63,36 @@ def test_rows_are_never_joined_by_position_alone(part: str) -> None:
     plan = identity(n - 1 if part == "plan" else n)
     with pytest.raises(InputError, match="read the data once"):
         rebuild(loaded, split, plan)
+
+
+def test_in_front_the_second_half_of_the_rows_has_no_copies(tmp_path: Path) -> None:
+    table = _contract_table()
+    recipe = {"augmenters": [Duplicate(times=2), Replay(data=_replay_file(tmp_path), share=0.1)], "order": "front"}
+    curated = _with_known(**recipe).run(table)
+    assert curated.parts is not None
+    first, second = curated.parts
+    columns = curated.columns()
+    copies = np.array(columns["copy"].to_pylist())
+    themselves = int((copies == 0).sum())
+    assert second == themselves // 2
+    assert first == themselves - second + int((copies > 0).sum())
+    assert not copies[first:].any()
+    assert {"original", "replay"} == set(columns["origin"].to_pylist()[first:])
+    ids = columns["example_id"].to_pylist()
+    shuffled = _with_known(**recipe | {"order": "shuffle"}).run(table)
+    assert sorted(ids) == sorted(shuffled.columns()["example_id"].to_pylist())
+    assert 0.3 < np.mean(np.flatnonzero(copies > 0)) / first < 0.7  # among the rows, not behind them
+    # The second part is a sample of the rows, whether they have copies or not.
+    hard = np.array([bool(each) for each in columns["hard"].to_pylist()])
+    assert 0.15 < hard[first:].mean() < 0.45
+    assert ids == _with_known(**recipe).run(table).columns()["example_id"].to_pylist()
+    assert ids != _with_known(**recipe, seed=1).run(table).columns()["example_id"].to_pylist()
+
+
+def test_weights_have_the_order_of_a_shuffle() -> None:
+    table = _contract_table()
+    ids = [
+        _with_known(order=order, copies="weights").run(table).columns()["example_id"].to_pylist()
+        for order in ("shuffle", "front")
+    ]
+    assert ids[0] == ids[1]
