@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from curate.report.card_usage import USE_OF_ROW_WEIGHTS, USE_OF_WEIGHTS, USE_OF_WEIGHTS_IN_FRONT, use_of_parts
 from curate.storage.hashing import file_digest
 
 _SIZES = (
@@ -35,7 +36,7 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
     weighted = f" and count as {counts['output_weighted']:,} by their weights" if "output_weighted" in counts else ""
     parts = record.get("parts")
     front = (record.get("recipe") or {}).get("order") == "front"
-    use = (_USE_OF_WEIGHTS_IN_FRONT if front else _USE_OF_WEIGHTS) if weighted else _use_of_parts(parts)
+    use = (USE_OF_WEIGHTS_IN_FRONT if front else USE_OF_WEIGHTS) if weighted else use_of_parts(parts)
     return f"""{_front_matter(counts["output"], version, parts)}
 # Curated dataset
 
@@ -124,7 +125,7 @@ The input's columns are untouched. These were added, `example_id` only where the
 
 `tables/weights.parquet` also says in how many runs and steps a row was drawn. Unusable rows that were left out:
 {counts["rejected"]:,}, in `tables/rejected.parquet`.
-{_USE_OF_ROW_WEIGHTS if record["averages"] == "rows" else _USE_OF_WEIGHTS}
+{USE_OF_ROW_WEIGHTS if record["averages"] == "rows" else USE_OF_WEIGHTS}
 ## Warnings
 
 {warnings}
@@ -181,61 +182,6 @@ _PARTS = """- config_name: parts
 """
 
 _WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"
-_USE_OF_WEIGHTS = """
-## How to train with `weight`
-
-**A trainer that does not read the column counts all rows alike, and what was found out is lost.**
-
-- `curate finetune path/to/this/folder --reweighter GivenWeights --model ... --out ...`
-- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
-  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
-  stays.
-- Any other trainer: draw rows as often as they weigh, with
-  `torch.utils.data.WeightedRandomSampler(rows["weight"], num_samples=round(sum(rows["weight"])))`.
-"""
-
-_USE_OF_WEIGHTS_IN_FRONT = """
-## How to train with `weight`
-
-The weights are for the **first half of the optimizer steps**; afterwards every row counts once. **A trainer that does
-not read the column counts all rows alike, and what was found out is lost.**
-
-- `curate finetune path/to/this/folder --reweighter '{use: GivenWeights, until: 0.5}' --model ... --out ...`
-- `transformers.Trainer` and TRL: `curate.reweighters.trainers.reweight(trainer, GivenWeights(until=0.5))`.
-- A training loop of your own: per optimizer batch, the sum of weight times summed token loss of a row, divided by the
-  number of completion tokens, and by the mean weight of all rows (over completion tokens) so that the size of updates
-  stays; from the middle of the steps on, without weights.
-"""
-
-_USE_OF_ROW_WEIGHTS = """
-## How to train with `weight`
-
-**A trainer that does not read the column counts all rows alike, and what was found out is lost.** The weights are of
-rows, not of tokens: the runs that gave them averaged the mean losses of rows, long or short.
-
-- `curate finetune path/to/this/folder --reweighter GivenWeights --set reweighter.averages=rows --model ... --out ...`
-- A training loop of your own: per optimizer batch, the mean over its rows of weight times mean token loss, divided by
-  the mean weight of all rows so that the size of updates stays.
-"""
-
-
-def _use_of_parts(parts: Sequence[int] | None) -> str:
-    """How to train on rows that have an order; empty where they have none."""
-    if parts is None:
-        return ""
-    first, second = parts
-    return f"""
-## How to train: in this order
-
-The first {first:,} rows are half of the rows, drawn, and every copy; the last {second:,} are the other half, without
-copies. Each part is shuffled. **A trainer that shuffles undoes this**, and `curate finetune` does.
-
-- `transformers.Trainer` and TRL: `train_sampling_strategy="sequential"`, `num_train_epochs=1`.
-- A `DataLoader` of your own: `shuffle=False`, one pass.
-- The two parts one after the other, under one learning-rate schedule:
-  `load_dataset("path/to/this/folder", "parts")` has the splits `first` and `second`.
-- Several epochs: curate with `--set copies=weights` instead; the card of that result says how to use it.
-"""
 
 
 def _synthetic_columns(counts: dict[str, Any]) -> str:
