@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 from curate.clusterers.per_source import seeded
 from curate.component import call_hook, describe_in_json, fingerprint
 from curate.console.progress import Progress
+from curate.data.examples import Examples
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
+from curate.data.trainer_forms import in_form
 from curate.data.writers import write_parquet_shards, written_tables
+from curate.data.written_form import written_form
 from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
@@ -29,6 +32,7 @@ from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
 from curate.report.dataset_card import content_version, dataset_card
 from curate.report.run_page import write_report
+from curate.report.trainer_snippets import dataset_info, form_of
 from curate.run import Run
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
@@ -139,7 +143,7 @@ class Curated:
         return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/, README.md, report.html and, last, run.json; replaces an earlier result.
+        """data/, tables/, README.md, dataset_info.json, report.html and, last, run.json; replaces an earlier result.
 
         Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts
         as unfinished, and the same call resumes.
@@ -156,6 +160,7 @@ class Curated:
             record = self.record()
         record |= {"inputs": inputs, "cost": _cost_record(self.run.progress)}
         publish_file(directory / "README.md", dataset_card(record, content_version(directory / "data")))
+        publish_file(directory / "dataset_info.json", dataset_info(form_of(record)))
         # The report reads the folder, and the folder is finished only when run.json is there.
         write_report(directory, record=record)
         finish(directory, record)
@@ -173,6 +178,7 @@ class Curated:
             "data": data_record(self.loaded, self.stages.data),
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
+            "form": asdict(written_form(self.loaded.examples, self._written[0], self.loaded.write_as)),
             "counts": _count_rows(self.mixture, *made, self.rejected.num_rows),
             "parts": self.parts,
             "synthesis": [part.summary.record for part in self.realized if part.summary.record],
@@ -181,8 +187,19 @@ class Curated:
             "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # as it was used, its derived seed included
         }
 
+    @cached_property
+    def _written(self) -> list[pa.Table]:
+        """The input's rows, and new rows, in the columns that are written beside the added ones."""
+        examples, form = self.loaded.examples, self.loaded.write_as
+        tables = written_tables(self.loaded, self.new_rows)
+        parts = [examples]
+        if form != "input" and self.new_rows is not None:
+            ids = pa.array([str(k) for k in range(self.new_rows.num_rows)])
+            parts.append(Examples(self.new_rows, ids, examples.shape, examples.columns))
+        return tables if form == "input" else in_form(parts, tables, form)
+
     def _write_rows(self, folder: Path) -> None:
-        tables, columns = written_tables(self.loaded, self.new_rows), self.columns()
+        tables, columns = self._written, self.columns()
         parts = self.parts
         if parts is None:
             write_parquet_shards(tables, self.positions, columns, folder)
@@ -231,6 +248,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     examples = loaded.examples
     decided_by = [examples.fingerprint(), examples.table_fingerprint(), loaded.rejected, pipeline]
     decided_by += [loaded.nested] if loaded.nested != "json" else []
+    decided_by += [loaded.write_as] if loaded.write_as != "input" else []
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
     generators = [getattr(augmenter, "generator", None) for augmenter in pipeline.augmenters]
     decided_by += [each.identity() if isinstance(each, Generator) else None for each in generators]
@@ -263,6 +281,7 @@ def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
         "rows_used": len(examples),
         **examples.reading,
         "notes": list(loaded.notes),
+        "card": dict(loaded.card),
         "fingerprint": key,
     }
 

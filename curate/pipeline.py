@@ -22,6 +22,8 @@ from curate.console.progress import Progress
 from curate.curated import Curated, Stages
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
+from curate.data.trainer_forms import check_form
+from curate.data.written_form import WriteAs
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import given_scores, make_split
 from curate.difficulty.split_warnings import diagnose
@@ -148,6 +150,7 @@ class Pipeline(Component):
         cache: Path | str | None = None,
         device: str | None = None,
         progress: Progress | None = None,
+        write_as: WriteAs = "input",
         **reading: Any,
     ) -> Curated:
         """Curate a dataset.
@@ -158,6 +161,8 @@ class Pipeline(Component):
             is of the kind that came in.
         scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
             proxy is then not run.
+        write_as: the form of the rows in `out`: the input's columns, or in their place those that trainers take, see
+            `curate.data.trainer_forms`.
         """
         run = Run(self.proxy, cache, device, self.seed, progress or Progress(), gate=self.gate)
         if isinstance(data, Loaded) and reading:
@@ -168,6 +173,9 @@ class Pipeline(Component):
         if not isinstance(data, Loaded):
             with run.progress.stage("read"):
                 data = read(data, seed=self.seed, **reading)
+        if write_as != "input":
+            check_form(data.examples, write_as)
+            data = replace(data, write_as=write_as)
         curated = self.stages(data, run, scores)
         if out is not None:
             curated.write(out)

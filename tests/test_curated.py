@@ -91,7 +91,14 @@ def test_the_written_rows_are_those_of_the_result(written: tuple[Curated, Path])
 
 def test_the_folder_holds_what_is_promised_and_nothing_else(written: tuple[Curated, Path]) -> None:
     folder = written[1]
-    assert {path.name for path in folder.iterdir()} == {"data", "tables", "README.md", "report.html", "run.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "data",
+        "tables",
+        "README.md",
+        "dataset_info.json",
+        "report.html",
+        "run.json",
+    }
     assert [path.name for path in (folder / "data").iterdir()] == ["train-00000-of-00001.parquet"]
     assert {path.stem for path in (folder / "tables").iterdir()} == {
         *("trajectories", "scores", "split", "plan", "rejected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from curate.cli.steps import (
 )
 from curate.console.printing import say, show
 from curate.curated import inputs_fingerprint
+from curate.data.trainer_forms import check_form
+from curate.data.written_form import FORMS
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.storage.records import read_finished
@@ -34,6 +37,12 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_data_arguments(parser, recipe)
     add_generator_arguments(parser)
     parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
+    parser.add_argument(
+        "--write-as",
+        choices=FORMS,
+        default="input",
+        help="form of the rows: the input's columns, or in their place those that trainers take (input)",
+    )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 
 
@@ -42,6 +51,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     pipeline, progress = pipeline_from(options), new_progress()
     _check_shape(options.out)
     loaded = loaded_from(options, pipeline, progress)
+    check_form(loaded.examples, options.write_as)
+    loaded = replace(loaded, write_as=options.write_as)
     scores = scores_from(options, pipeline, loaded, progress)
     if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
         progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh rewrites it)")

@@ -43,6 +43,7 @@ from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
 from curate.data.surroundings import checked_surroundings, overruled
 from curate.data.unserved import is_tree, unserved, wrapped
+from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
 from curate.types import IntArray
@@ -66,7 +67,9 @@ class Loaded:
     itself (None for files and the hub) and the name of its split that was read, so that the result can be handed back
     in kind. on_bad_row: what is to become of rows that turn out unusable later. as_read: what `read` had returned,
     where such rows are left out. nested: whether columns of JSON leave as such or as JSON text. as_came: (rows_read,)
-    cells of every column of text that holds conversations, which are lists of messages in the examples.
+    cells of every column of text that holds conversations, which are lists of messages in the examples. card: license
+    and the like of the input, see `curate.data.repositories.carried_over`. write_as: the form of the rows in a folder,
+    see `curate.data.trainer_forms`.
     """
 
     examples: Examples
@@ -82,6 +85,8 @@ class Loaded:
     as_read: Loaded | None = None
     nested: Nested = "json"
     as_came: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    write_as: WriteAs = "input"
 
 
 def read(
@@ -192,6 +197,7 @@ def read(
         on_bad_row,
         nested=nested,
         as_came={name: table[name] for name in came},
+        card=source.card,
     )
 
 

@@ -111,6 +111,32 @@ def card_metadata(folder: Path) -> dict[str, Any]:
         raise _unresolved(folder, error) from error
 
 
+_CARRIED = ("license", "license_name", "license_link", "language", "task_categories")
+
+
+def carried_over(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a card's front matter holds for the rows wherever they go: license, language and task."""
+    return {name: metadata[name] for name in _CARRIED if isinstance(metadata.get(name), str | list)}
+
+
+def local_card(folder: Path) -> dict[str, Any]:
+    """`carried_over` of the card in a folder; empty where there is none."""
+    try:
+        return carried_over(card_metadata(folder))
+    except InputError:  # what lies beside a file need not be a card
+        return {}
+
+
+def hub_card(name: str) -> dict[str, Any]:
+    """`carried_over` of the card of a hub dataset; empty where there is none, or it cannot be had."""
+    import huggingface_hub
+
+    try:
+        return carried_over(huggingface_hub.DatasetCard.load(name).data.to_dict())
+    except Exception:  # a dataset without a card is as good, and its rows are here already
+        return {}
+
+
 def _splits_by_card(folder: Path, config: str | None) -> tuple[dict[str, list[Path]], str | None]:
     """The files of each split of one configuration, and a note where there are several."""
     import datasets

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_enco
 from curate.data.joining import joined
 from curate.data.json_files import read_json
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
-from curate.data.repositories import split_files
+from curate.data.repositories import hub_card, local_card, split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
 from curate.data.text_files import read_text
 from curate.data.wording import first_line, listed, nearest_path
@@ -78,7 +78,8 @@ class Opened:
     original: the object that came in, None for files and the hub. split: name of the split that was read, where
     there are several. note: a line to show to the user. column_notes: columns that are kept in another form than
     usual, each with a line that says so. plain: every column holds text, numbers, or lists and objects of these, and
-    all text is UTF-8; then nothing in it needs to be opened, and no cell is at fault but for being null.
+    all text is UTF-8; then nothing in it needs to be opened, and no cell is at fault but for being null. card: what its
+    card says of license and the like.
     """
 
     table: pa.Table
@@ -89,6 +90,7 @@ class Opened:
     note: str | None = None
     column_notes: Sequence[tuple[str, str]] = ()
     plain: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_data(
@@ -187,7 +189,7 @@ def _open_name(
         if isinstance(data, Path) or _looks_like_path(name):
             raise InputError(f"{name} does not exist{nearest_path(path)}")
         table, description, split, note = from_hub(name, split, config)
-        return Opened(table, description, "hub", split=split, note=note)
+        return Opened(table, description, "hub", split=split, note=note, card=hub_card(name))
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         if config is not None:
             raise InputError(f"config={config}: {name} was saved without configs; leave it out")
@@ -203,7 +205,9 @@ def _open_name(
     else:
         files, note = [path], None
     table, notes = read_files(files, list(roles.values()), text)
-    return Opened(table, name, "file", split=split, note=note, column_notes=notes)
+    folder = path if path.is_dir() else path.parent
+    card = local_card(folder) if (folder / "README.md").is_file() else {}
+    return Opened(table, name, "file", split=split, note=note, column_notes=notes, card=card)
 
 
 def _open_glob(

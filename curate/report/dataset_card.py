@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from curate.report.card_usage import USE_OF_ROW_WEIGHTS, USE_OF_WEIGHTS, USE_OF_WEIGHTS_IN_FRONT, use_of_parts
+from curate.report.trainer_snippets import form_of, training_section
 from curate.storage.hashing import file_digest
 
 _SIZES = (
@@ -37,7 +38,9 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
     parts = record.get("parts")
     front = (record.get("recipe") or {}).get("order") == "front"
     use = (USE_OF_WEIGHTS_IN_FRONT if front else USE_OF_WEIGHTS) if weighted else use_of_parts(parts)
-    return f"""{_front_matter(counts["output"], version, parts)}
+    training = training_section(form_of(record)) if "form" in record else ""
+    written = record.get("form", {}).get("written_as", "input")
+    return f"""{_front_matter(counts["output"], version, parts, record["data"].get("card"))}
 # Curated dataset
 
 {counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
@@ -56,9 +59,10 @@ rows = load_dataset("path/to/this/folder", split="train")
 Left out: {counts["rejected"]:,} rows, in `tables/rejected.parquet` with their reasons.
 Could not be scored, so kept once and not clustered: {counts["invalid"]:,}.
 
+{training}
 ## Columns
 
-The input's columns are untouched. These were added:
+{_WRITTEN_AS.format(form=written) if written != "input" else "The input's columns are untouched."} These were added:
 
 | column | meaning |
 |---|---|
@@ -97,7 +101,7 @@ def weighed_card(record: dict[str, Any], version: str) -> str:
     mean = "the mean over these runs" if len(runs) > 1 else "what this run gave it, on average over the steps"
     scaled = ", divided by the mean over all rows" if record["normalized"] else ""
     warnings = "\n".join(f"- {_plain(w['message'])} {_plain(w['remedy'])}" for w in record["warnings"]) or "- none"
-    return f"""{_front_matter(counts["output"], version)}
+    return f"""{_front_matter(counts["output"], version, carried=record["data"].get("card"))}
 # Dataset with weights
 
 The {counts["output"]:,} rows of `{_plain(record["data"]["source"])}`, in their order, each with a weight:
@@ -139,11 +143,20 @@ def _name_of(reweighter: Any) -> str:
     return f"`{_plain(str(reweighter.get('use', reweighter)).rpartition('.')[2])}`" if reweighter else ""
 
 
-def _front_matter(rows: int, version: str, parts: Sequence[int] | None = None) -> str:
+_WRITTEN_AS = "What a model reads of the input is written as `{form}`; the input's other columns are untouched."
+
+
+def _front_matter(
+    rows: int, version: str, parts: Sequence[int] | None = None, carried: Mapping[str, Any] | None = None
+) -> str:
     """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content.
 
-    parts: rows of the first and the second part of a dataset that has an order; each is then a split too.
+    parts: rows of the first and the second part of a dataset that has an order; each is then a split too. carried:
+    license, language and task of the input.
     """
+    import yaml
+
+    more = yaml.safe_dump(dict(carried), sort_keys=False, allow_unicode=True) if carried else ""
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
     path = "data/train-*.parquet" if parts is None else "[data/train-first-*.parquet, data/train-second-*.parquet]"
     return f"""---
@@ -157,7 +170,7 @@ configs:
 - {size}
 tags:
 - curate-lm
----
+{more}---
 """
 
 

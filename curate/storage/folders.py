@@ -87,7 +87,7 @@ class OutputFolder:
             sync(self.path)
 
 
-_DATASET = frozenset({"data", "tables", "README.md", "report.html"})
+_DATASET = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:

@@ -28,7 +28,8 @@ def test_run_writes_the_folder_and_one_json_object(finished: Finished, tmp_path:
     assert done.status == 0
     assert done.json["counts"]["input"] == 40
     assert done.json["done_before"] is False
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "data", "report.html", "run.json", "tables"]
+    names = ["README.md", "data", "dataset_info.json", "report.html", "run.json", "tables"]
+    assert sorted(path.name for path in out.iterdir()) == names
     rows = pq.read_table(out / "data")
     assert rows.num_rows == done.json["counts"]["output"] > 40
     assert set(rows.column("prompt").to_pylist()) == {row["prompt"] for row in _rows()}

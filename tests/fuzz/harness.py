@@ -168,7 +168,7 @@ def half_written(folder: Path) -> str | None:
     """What a result folder that says it is finished lacks."""
     if not (folder / "run.json").exists():
         return None
-    whole = ("data", "tables", "README.md", "report.html")
+    whole = ("data", "tables", "README.md", "dataset_info.json", "report.html")
     missing = [name for name in whole if not (folder / name).exists()]
     return f"a finished folder without {missing}" if missing else None
 

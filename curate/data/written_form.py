@@ -1,0 +1,127 @@
+"""How a trainer is to read the rows of a written dataset: their columns, messages and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from curate.data.columns import is_messages, is_text
+from curate.data.examples import Examples
+from curate.data.json_text import loads
+
+WriteAs = Literal["input", "messages", "prompt_completion", "alpaca", "sharegpt"]
+FORMS: tuple[WriteAs, ...] = ("input", "messages", "prompt_completion", "alpaca", "sharegpt")
+Row = dict[str, Any]
+Conversation = list[dict[str, Any]]
+
+_ROWS = 16_384  # at a time; bounds the Python objects alive at once
+_LOOKED_AT = 1_000  # conversations that tell who speaks in them
+_SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
+_SURROUNDINGS = ("system", "history", "context")
+
+
+@dataclass(frozen=True)
+class WrittenForm:
+    """How the rows of a written dataset are to be read by a trainer.
+
+    kind: what is learned of a row. shape, columns: as of `Examples`, of the columns as they are written. keys: of who
+    speaks and what is said in a message, None where there are no messages. speakers: their names, the first met first.
+    calls: whether messages hold tool calls. tools: whether the column of tools holds "text", of JSON, or "values".
+    answers: whether the answers of a pair are "texts", "messages", a "message" each or whole "conversations"; prompt:
+    whether it is "text" or "messages". "" where there is none.
+    """
+
+    kind: Literal["sft", "preference", "kto"]
+    shape: str
+    columns: Mapping[str, str]
+    keys: tuple[str, str] | None = None
+    speakers: tuple[str, ...] = ()
+    calls: bool = False
+    tools: str = ""
+    answers: str = ""
+    prompt: str = ""
+    named: Mapping[str, str] = field(default_factory=dict)
+    written_as: str = "input"
+
+    @property
+    def surroundings(self) -> list[str]:
+        """Roles of columns beside prompt and answer that a model sees, tools aside."""
+        return [role for role in _SURROUNDINGS if role in self.columns]
+
+
+def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -> WrittenForm:
+    """How a trainer is to read the rows of `table`, which `in_form` made of these examples."""
+    kind: Any = "preference" if examples.paired else "kto" if "label" in examples.columns else "sft"
+    shape, columns = examples.shape, dict(examples.reading["columns"])
+    answers = _answers(examples) if examples.paired else ""
+    if form != "input":
+        shape, columns, answers = _columns_of(examples, form)
+    columns = {role: name for role, name in columns.items() if name in table.column_names}
+    spoken = [columns[role] for role in ("messages", "prompt", "completion", "chosen", "rejected") if role in columns]
+    turns = [turn for name in spoken for turn in _messages(table[name].slice(0, _LOOKED_AT))]
+    keys = next((keys for turn in turns for keys in _KEYS if set(keys) <= turn.keys()), None)
+    role = None if keys is None else keys[0]
+    speakers = dict.fromkeys(turn[role] for turn in turns if isinstance(turn.get(role), str)) if role else {}
+    calls = any(turn.get("tool_calls") or turn.get("function_call") for turn in turns)
+    kinds = {role: "text" if is_text(table[name].type) else "values" for role, name in columns.items()}
+    prompt = {"text": "text", "values": "messages"}.get(kinds.get("prompt", kinds.get("instruction", "")), "")
+    return WrittenForm(
+        kind, shape, columns, keys, (*speakers,), calls, kinds.get("tools", ""), answers, prompt, {}, form
+    )
+
+
+def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str], str]:
+    """Shape, columns and kind of answers of rows in a form."""
+    label = {"label": "label"} if "label" in examples.columns else {}
+    further = {"system": "system", "history": "history", "tools": "tools", **label}
+    pair = {"chosen": "chosen", "rejected": "rejected"} if examples.paired else {}
+    if form == "alpaca":
+        answers = pair or {"output": "output"}
+        return (
+            "instruction",
+            {"instruction": "instruction", "input": "input", **answers, **further},
+            "texts" if pair else "",
+        )
+    if form == "sharegpt":
+        return (
+            "messages",
+            {"prompt" if pair else "messages": "conversations", **pair, **further},
+            "message" if pair else "",
+        )
+    if form == "messages" and not pair and not label:
+        return "messages", {"messages": "messages", **further}, ""
+    texts = form == "prompt_completion" and is_text_form(examples)
+    columns = {"prompt": "prompt", **(pair or {"completion": "completion"}), **further}
+    return "prompt_completion" if texts else "messages", columns, ("texts" if texts else "messages") if pair else ""
+
+
+_KEYS = (("role", "content"), ("from", "value"))
+
+
+def _answers(examples: Examples) -> str:
+    """What the answers of pairs are in the columns of the input."""
+    kind = examples.table.schema.field(examples.columns["chosen"]).type
+    if is_text(kind):
+        return "texts"
+    if not is_messages(kind):
+        return "message"
+    return "conversations" if examples.columns["completion"].endswith("(answer)") else "messages"
+
+
+def _messages(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
+    """The messages in the cells of a column, as they are written."""
+    if is_text(column.type):
+        return
+    for cell in column.to_pylist():
+        for item in cell if isinstance(cell, list) else [cell]:
+            value = loads(item) if isinstance(item, str) and item[:1] == "{" else item
+            if isinstance(value, dict):
+                yield value
+
+
+def is_text_form(examples: Examples) -> bool:
+    """Whether prompts and answers are texts, with nothing beside them but text."""
+    return examples.shape != "messages" and not {"history", "tools"} & examples.columns.keys()

@@ -1,0 +1,174 @@
+"""Code that trains on a written dataset with TRL, for its very columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from curate.data.written_form import WrittenForm
+
+FOLDER = "path/to/this/folder"
+# What chat templates call the speakers.
+SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool", "function": "tool"}
+KNOWN = frozenset(["system", "developer", "user", "assistant", "tool"])
+_TRAINERS = {"sft": ("SFT", "SFTConfig"), "preference": ("DPO", "DPOConfig"), "kto": ("KTO", "KTOConfig")}
+
+
+def trl_snippet(form: WrittenForm) -> str:
+    """Python that trains on the folder with TRL; MODEL is to be replaced by a model."""
+    trainer, config = _TRAINERS[form.kind]
+    body, columns = _mapping(form)
+    imports = ["import json\n"] if "json." in body else []
+    lines = [*imports, "from datasets import load_dataset", f"from trl import {config}, {trainer}Trainer", ""]
+    lines.append(f'rows = load_dataset("{FOLDER}", split="train")')
+    if body:
+        lines += ["", "", body.rstrip(), "", "", "rows = rows.map(to_trl, remove_columns=rows.column_names)"]
+    else:
+        lines.append(f"rows = rows.select_columns({json.dumps(list(columns))})")
+    field = form.columns.get("text")
+    more = f', dataset_text_field="{field}"' if field not in (None, "text") else ""
+    lines.append(
+        f'trainer = {trainer}Trainer(model="MODEL", args={config}(output_dir="out"{more}), train_dataset=rows)'
+    )
+    lines.append("trainer.train()")
+    return "\n".join(lines) + "\n"
+
+
+def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
+    """The function `to_trl`, or the columns that TRL takes as they are."""
+    if form.kind == "preference":
+        return _pair_mapping(form)
+    columns = form.columns
+    if form.shape == "text":
+        return "", [columns["text"]]
+    if "messages" in columns and form.kind == "kto":
+        whole = f"turns(row[{columns['messages']!r}])"
+        values = {"prompt": f"{whole}[:-1]", "completion": f"{whole}[-1:]"}
+        return _function(form, _with_system(form, values, "prompt"), turns=True), ()
+    if "messages" in columns:
+        plain = columns["messages"] == "messages" and _is_plain(form) and not form.surroundings
+        if plain:
+            return "", ["messages", *(["tools"] if columns.get("tools") == "tools" else [])]
+        values = {"messages": f"turns(row[{columns['messages']!r}])"}
+        return _function(form, _with_system(form, values), turns=True), ()
+    if form.shape == "messages":
+        label = ["label"] if form.kind == "kto" else []
+        straight = columns["prompt"] == "prompt" and columns["completion"] == "completion" and _is_plain(form)
+        if straight and not form.surroundings and columns.get("label", "label") == "label":
+            return "", ["prompt", "completion", *label]
+        values = {role: f"turns(row[{columns[role]!r}])" for role in ("prompt", "completion")}
+        return _function(form, _with_system(form, values, "prompt"), turns=True), ()
+    return _text_mapping(form)
+
+
+def _text_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
+    """Of shapes whose prompt and answer are texts."""
+    columns = form.columns
+    answer = columns["output" if form.shape == "instruction" else "completion"]
+    straight = form.shape == "prompt_completion" and columns["prompt"] == "prompt" and answer == "completion"
+    if straight and not form.surroundings and columns.get("label", "label") == "label":
+        return "", ["prompt", "completion", *(["label"] if form.kind == "kto" else [])]
+    values = {"prompt": _prompt(form), "completion": f"row[{answer!r}]"}
+    return _function(form, values), ()
+
+
+def _prompt(form: WrittenForm) -> str:
+    """An expression for the prompt as one text, on lines of its own, with what else a model sees."""
+    order = ("system", "history", "context", "instruction", "prompt", "input")
+    names = [form.columns[role] for role in order if role in form.columns]
+    if "history" in form.columns:
+        names.remove(form.columns["history"])
+    if len(names) == 1:
+        return f'row[{names[0]!r}] + "\\n"'
+    texts = ", ".join(f"row[{name!r}]" for name in names)
+    return f'"\\n".join(text for text in ({texts}) if text) + "\\n"'
+
+
+def _pair_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
+    columns = form.columns
+    chosen, rejected, prompt = columns["chosen"], columns["rejected"], columns.get("prompt")
+    named = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
+    if form.answers == "texts" and prompt is None and "instruction" not in columns:
+        return ("", ["chosen", "rejected"]) if named else (_function(form, _both(form, "row[{!r}]")), ())
+    if form.answers == "conversations":
+        return (
+            ("", ["chosen", "rejected"])
+            if named
+            else (_function(form, _both(form, "turns(row[{!r}])"), turns=True), ())
+        )
+    texts = form.answers == "texts"
+    if named and prompt == "prompt" and form.prompt == ("text" if texts else "messages") and form.answers != "message":
+        return "", ["prompt", "chosen", "rejected"]
+    if texts and form.prompt == "text":
+        return _function(form, {"prompt": _prompt(form), **_both(form, "row[{!r}]")}), ()
+    answer = {"message": "turns([row[{!r}]])", "messages": "turns(row[{!r}])"}.get(
+        form.answers, '[{{"role": "assistant", "content": row[{!r}]}}]'
+    )
+    asked = (
+        f"turns(row[{prompt!r}])" if form.prompt == "messages" else f'[{{"role": "user", "content": row[{prompt!r}]}}]'
+    )
+    values = _with_system(form, {"prompt": asked, **_both(form, answer)}, "prompt")
+    return _function(form, values, turns="turns(" in asked + answer), ()
+
+
+def _both(form: WrittenForm, expression: str) -> dict[str, str]:
+    return {role: expression.format(form.columns[role]) for role in ("chosen", "rejected")}
+
+
+def _with_system(form: WrittenForm, values: Mapping[str, str], role: str = "messages") -> dict[str, str]:
+    system = form.columns.get("system")
+    if system is None:
+        return dict(values)
+    before = f'[{{"role": "system", "content": row[{system!r}]}}] * bool(row[{system!r}])'
+    return {**values, role: f"{before} + {values[role]}"}
+
+
+def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False) -> str:
+    """Source of `to_trl`, which gives these expressions of a row by name; turns: with the function `turns`."""
+    values = dict(values)
+    if form.kind == "kto":
+        values["label"] = f"row[{form.columns['label']!r}]"
+    tools = form.columns.get("tools")
+    if tools is not None and turns:
+        values["tools"] = f"json.loads(row[{tools!r}] or '[]')" if form.tools == "text" else f"row[{tools!r}]"
+    lines = _turns_function(form) if turns else []
+    lines.append("def to_trl(row):")
+    if len(values) <= 2 and sum(map(len, values.values())) < 60:
+        return "\n".join([*lines, f"    return {{{', '.join(f'{json.dumps(k)}: {v}' for k, v in values.items())}}}"])
+    lines.append("    return {")
+    lines += [f"        {json.dumps(name)}: {value}," for name, value in values.items()]
+    return "\n".join([*lines, "    }"])
+
+
+def _turns_function(form: WrittenForm) -> list[str]:
+    role, content = form.keys or ("role", "content")
+    names = {name: SPEAKERS[name] for name in form.speakers if name in SPEAKERS}
+    names |= dict(form.named)
+    call = [name for name in form.speakers if name == "function_call"]
+    who = f"{json.dumps(names)}.get(turn[{role!r}], turn[{role!r}])" if names else f"turn[{role!r}]"
+    plain = f'{{"role": {who}, "content": turn[{content!r}]}}'
+    if not call:
+        return ["def turns(messages):", f"    return [{plain} for turn in messages]", "", ""]
+    return [
+        "def calls(text):",
+        "    found = json.loads(text)",
+        "    found = found if isinstance(found, list) else [found]",
+        '    named = [(call["name"], json.dumps(call["arguments"])) for call in found]',
+        '    return [{"type": "function", "function": {"name": name, "arguments": text}} for name, text in named]',
+        "",
+        "",
+        "def turns(messages):",
+        "    return [",
+        f'        {{"role": "assistant", "content": "", "tool_calls": calls(turn[{content!r}])}}',
+        f'        if turn[{role!r}] == "function_call"',
+        f"        else {plain}",
+        "        for turn in messages",
+        "    ]",
+        "",
+        "",
+    ]
+
+
+def _is_plain(form: WrittenForm) -> bool:
+    """Whether messages are as TRL takes them, or there are none."""
+    return form.keys in (None, ("role", "content")) and KNOWN.issuperset(form.speakers)

@@ -1,0 +1,134 @@
+"""The code that a card shows for TRL is run, as it stands there, on the folder that it is in."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from augmenters import Duplicate
+from curate.clusterers import KMeans
+from curate.data.readers import read
+from curate.models.scratch import scratch_tokenizer
+from curate.pipeline import Pipeline
+from scorers import Length
+from tests.fixtures.trainers import others_may_warn
+
+pytestmark = pytest.mark.slow
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + (m['content'] or '') }}"
+    "{% for c in m['tool_calls'] or [] %}{{ c['function']['name'] + c['function']['arguments'] }}{% endfor %}"
+    "{{ eos_token if m['role'] == 'assistant' else '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def _said(role: str, text: str, keys: tuple[str, str] = ("role", "content")) -> dict[str, str]:
+    return {keys[0]: role, keys[1]: text}
+
+
+def _row(k: int) -> dict[str, dict[str, Any]]:
+    question, answer, wrong = f"What is {k}?", f"It is {k}." + " Surely." * (6 * (k > 7)), f"It is {k + 1}."
+    asked, said = [_said("user", question)], [_said("assistant", answer)]
+    speak = functools.partial(_said, keys=("from", "value"))
+    return {
+        "text": {"text": f"{question} {answer}", "label": str(k)},
+        "text of another name": {"content": f"{question} {answer}"},
+        "prompt and completion": {"prompt": question, "completion": answer, "source": "a"},
+        "question and answer": {"question": question, "answer": answer, "level": k},
+        "instruction": {"instruction": "Answer.", "input": question if k % 2 else "", "output": answer},
+        "messages": {"prompt": question, "messages": [*asked, *said]},
+        "messages in two columns": {"prompt": asked, "completion": said},
+        "conversations": {"conversations": [speak("human", question), speak("gpt", answer)]},
+        "pairs": {"prompt": question, "chosen": answer, "rejected": wrong},
+        "pairs of messages": {"prompt": asked, "chosen": said, "rejected": [_said("assistant", wrong)]},
+        "implicit pairs": {"chosen": [*asked, *said], "rejected": [*asked, _said("assistant", wrong)], "score": 1.5},
+        "pairs of ShareGPT": {
+            "conversations": [speak("human", question)],
+            "chosen": speak("gpt", answer),
+            "rejected": speak("gpt", wrong),
+        },
+        "pairs with other names": {"question": question, "response_j": answer, "response_k": wrong},
+        "pairs of instructions": {"instruction": question, "input": "x", "chosen": answer, "rejected": wrong},
+        "labels": {"prompt": question, "completion": wrong if k % 2 else answer, "label": not k % 2},
+        "labels of another name": {"question": question, "answer": wrong if k % 2 else answer, "kto_tag": not k % 2},
+    }
+
+
+SHAPES = list(_row(0))
+WRITTEN = [(shape, "input") for shape in SHAPES]
+WRITTEN += [
+    (shape, form)
+    for shape in ("instruction", "conversations", "pairs", "pairs of ShareGPT", "labels of another name")
+    for form in ("messages", "prompt_completion", "alpaca", "sharegpt")
+]
+
+
+def _snippet(card: str) -> str:
+    found = re.search(r"TRL:\n\n```python\n(.*?)```", card, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def _write_model(folder: Path, data: Path) -> None:
+    tokenizer = scratch_tokenizer(read(data).examples, 0)
+    tokenizer.chat_template = TEMPLATE
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("shape", "form"), WRITTEN)
+def test_the_snippet_of_a_card_trains_on_its_folder(
+    shape: str, form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trl = pytest.importorskip("trl", reason="TRL is not installed")
+    pytest.importorskip("accelerate", reason="TRL needs accelerate")
+    import datasets
+
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text("".join(json.dumps(_row(k)[shape]) + "\n" for k in range(12)), encoding="utf-8")
+    pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[Duplicate()])
+    pipeline.run(data, out=out, write_as=form)
+    snippet = _snippet((out / "README.md").read_text(encoding="utf-8"))
+    _write_model(tmp_path / "model", data)
+    small = {"max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no"}
+    small |= {"per_device_train_batch_size": 4, "learning_rate": 1e-2}
+    for name in ("SFTConfig", "DPOConfig", "KTOConfig"):
+        monkeypatch.setattr(trl, name, functools.partial(getattr(trl, name), **small))
+    monkeypatch.setattr(
+        datasets, "load_dataset", functools.partial(datasets.load_dataset, cache_dir=str(tmp_path / "c"))
+    )
+    monkeypatch.chdir(tmp_path)
+    code = snippet.replace("path/to/this/folder", str(out)).replace("MODEL", str(tmp_path / "model"))
+    names: dict[str, Any] = {}
+    with others_may_warn():
+        exec(compile(code, "snippet", "exec"), names)  # what the card says, as it says it
+    trainer = names["trainer"]
+    assert trainer.state.global_step == 1
+    assert len(names["rows"]) == len(read(out, allow_curated=True).examples) > 12
+    kind = "KTO" if "label" in shape and shape != "text" else "DPO" if "pairs" in shape else "SFT"
+    assert type(trainer).__name__ == f"{kind}Trainer"
+    if kind == "SFT":
+        batch = next(iter(trainer.get_train_dataloader()))
+        shown = trainer.processing_class.batch_decode(batch["input_ids"])
+        assert all("What is" in text or "Answer." in text for text in shown)
+        assert all("It is" in text for text in shown)

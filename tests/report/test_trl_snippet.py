@@ -1,0 +1,54 @@
+"""Code for TRL: a mapping where the columns need one, and none where they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from curate.data.readers import read
+from curate.data.written_form import written_form
+from curate.report.trl_snippet import trl_snippet
+
+ASKED, SAID = [{"role": "user", "content": "a"}], [{"role": "assistant", "content": "b"}]
+
+
+def _snippet(row: dict[str, Any]) -> str:
+    examples = read(pa.Table.from_pylist([row])).examples
+    return trl_snippet(written_form(examples, examples.table))
+
+
+def _mapped(row: dict[str, Any]) -> dict[str, Any]:
+    """What the function of the snippet makes of the row."""
+    code = _snippet(row)
+    function = code[code.index("\n\n\n") : code.index("\n\n\nrows = rows.map")]
+    names: dict[str, Any] = {}
+    exec("import json" + function, names)
+    found: dict[str, Any] = names["to_trl"](row)
+    return found
+
+
+def test_rows_that_trl_takes_need_no_mapping() -> None:
+    assert "to_trl" not in _snippet({"messages": [*ASKED, *SAID]})
+    assert 'select_columns(["prompt", "completion"])' in _snippet({"prompt": "a", "completion": "b"})
+    assert 'dataset_text_field="content"' in _snippet({"content": "a"})
+    assert 'select_columns(["chosen", "rejected"])' in _snippet(
+        {"chosen": [*ASKED, *SAID], "rejected": [*ASKED, *SAID]}
+    )
+    assert "DPOTrainer" in _snippet({"prompt": "a", "chosen": "b", "rejected": "c"})
+    assert "KTOTrainer" in _snippet({"prompt": "a", "completion": "b", "label": True})
+
+
+def test_what_a_mapping_makes_of_a_row() -> None:
+    assert _mapped({"question": "a", "answer": "b"}) == {"prompt": "a\n", "completion": "b"}
+    assert _mapped({"instruction": "a", "input": "c", "output": "b"}) == {"prompt": "a\nc\n", "completion": "b"}
+    spoken = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    assert _mapped({"conversations": spoken}) == {"messages": [*ASKED, *SAID]}
+    pair = {"conversations": spoken[:1], "chosen": spoken[1], "rejected": spoken[1]}
+    assert _mapped(pair) == {"prompt": ASKED, "chosen": SAID, "rejected": SAID}
+    assert _mapped({"conversations": spoken, "label": True}) == {"prompt": ASKED, "completion": SAID, "label": True}
+    assert _mapped({"question": "a", "answer": "b", "kto_tag": False}) == {
+        "prompt": "a\n",
+        "completion": "b",
+        "label": False,
+    }
