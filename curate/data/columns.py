@@ -27,7 +27,6 @@ from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, FURTHER_KEYS, ROLE_KE
 from curate.data.wording import listed, nearest, type_name
 from curate.errors import InputError
 
-_AS_LIST = 'python -c "import json, sys; json.dump(list(json.load(sys.stdin).values()), sys.stdout)" < FILE > rows.json'
 ROLE_PREFIX = "role."  # of roles that say what a name of a speaker means
 
 
@@ -329,8 +328,6 @@ def _is_written(kind: pa.DataType) -> bool:
 
 def _no_fit(schema: pa.Schema, shape: str | None) -> str:
     names = listed(schema.names)
-    if all(pa.types.is_struct(kind) or is_json(kind) for kind in schema.types):
-        return f"columns {names} hold objects, as in an object of rows by id; make it a list: {_AS_LIST}"
     if shape is None:
         return (
             f"columns {names} match no known shape ({', '.join(SHAPES)}); name them, e.g. "

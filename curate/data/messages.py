@@ -191,6 +191,9 @@ class Survey:
             )
 
 
+UNANSWERED = "has no assistant turn"  # a fault of a conversation
+
+
 def survey(column: pa.ChunkedArray, keys: MessageKeys, answered: bool) -> Survey:
     """Look at every conversation of a column; a null one is no fault here. answered: it needs an assistant's turn."""
     found = Survey()
@@ -230,7 +233,7 @@ def _survey_plain(array: pa.Array, keys: MessageKeys, answered: bool, start: int
         for row in silent[:_EXPLAINED] if found.unknown else ():
             spoken = decoded(pc.unique(roles.slice(int(offsets[row]), int(lengths[row])).drop_null()))
             mark(np.arange(n) == row, _unanswered(spoken, keys))
-        mark(~any_turn(assistant), "has no assistant turn")
+        mark(~any_turn(assistant), UNANSWERED)
 
 
 def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start: int, found: Survey) -> None:
@@ -267,6 +270,6 @@ def strings_in(value: Any) -> list[str]:
 def _unanswered(roles: Iterable[str], keys: MessageKeys) -> str:
     unknown = [role for role in dict.fromkeys(roles) if not keys.is_known(role)]
     if not unknown:
-        return "has no assistant turn"
+        return UNANSWERED
     spoken = ", ".join(repr(short(role)) for role in unknown[:4])
     return f"has no assistant turn, but turns of {spoken} (--role {short(unknown[-1])}=assistant says that it is one)"

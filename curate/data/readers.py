@@ -42,7 +42,7 @@ from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
 from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
 from curate.data.surroundings import checked_surroundings, overruled
-from curate.data.unserved import is_tree, unserved, wrapped
+from curate.data.unserved import check_answered, is_tree, unserved, wrapped
 from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
@@ -148,13 +148,7 @@ def read(
     kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
     plain = source.plain and not came
     kept, pairs, (shape, found), lines = _served(kept, roles, shape, source, plain)
-    odd: dict[str, dict[int, str]] = {}
-    if "history" in found or "tools" in found:
-        recognized = found
-        found, odd, remarked = checked_surroundings(kept, found, roles)
-        for each in recognized.keys() - found.keys():
-            lines[0] = lines[0].replace(f", {each}={recognized[each]}", "")
-        lines += remarked
+    found, odd, lines = _surrounded(kept, found, roles, lines)
     content = {*(found[role] for role in content_roles(shape, found)), *(pairs.read if pairs else ())}
     if came:
         kept, came = _only_content(kept, came, content)
@@ -165,9 +159,7 @@ def read(
         kept, strange, said = with_json_opened(kept, rows, sorted(opened), said)
         odd |= strange
     notes += [line for _, line in said]
-    for name, survey_found in _surveys(kept, shape, found).items():
-        odd[name] = odd.get(name, {}) | survey_found.faults
-        notes += survey_found.notes(name)
+    notes += _check_conversations(kept, shape, found, odd)
     if pairs and (alone := unpaired(pairs, kept)):
         odd[pairs.learned] = alone | odd.get(pairs.learned, {})
     rejected: list[dict[str, Any]] = []
@@ -184,21 +176,9 @@ def read(
         notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
-    return Loaded(
-        examples,
-        rejected,
-        notes,
-        source.description,
-        table.num_rows,
-        rows,
-        source.kind,
-        source.original,
-        source.split,
-        on_bad_row,
-        nested=nested,
-        as_came={name: table[name] for name in came},
-        card=source.card,
-    )
+    about = source.description, table.num_rows, rows, source.kind, source.original, source.split
+    further: dict[str, Any] = {"on_bad_row": on_bad_row, "nested": nested, "card": source.card}
+    return Loaded(examples, rejected, notes, *about, as_came={name: table[name] for name in came}, **further)
 
 
 def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
@@ -319,6 +299,32 @@ def _may_hold_json_text(table: pa.Table) -> bool:
             if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
                 return True
     return False
+
+
+def _surrounded(
+    table: pa.Table, found: dict[str, str], roles: Mapping[str, str], lines: list[str]
+) -> tuple[dict[str, str], dict[str, dict[int, str]], list[str]]:
+    """{role: column} without columns of history or tools that are none, faults by column and row, and what to say."""
+    if "history" not in found and "tools" not in found:
+        return found, {}, lines
+    checked, odd, remarked = checked_surroundings(table, found, roles)
+    first = lines[0]
+    for each in found.keys() - checked.keys():
+        first = first.replace(f", {each}={found[each]}", "")
+    return checked, odd, [first, *lines[1:], *remarked]
+
+
+def _check_conversations(
+    table: pa.Table, shape: str, found: Mapping[str, str], odd: dict[str, dict[int, str]]
+) -> list[str]:
+    """Add the faults of conversations to `odd`, by column and row; returns what to say of them."""
+    notes: list[str] = []
+    for name, seen in _surveys(table, shape, found).items():
+        if len(seen.faults) == len(table):
+            check_answered(name, seen.faults, len(table))
+        odd[name] = odd.get(name, {}) | seen.faults
+        notes += seen.notes(name)
+    return notes
 
 
 def _only_content(

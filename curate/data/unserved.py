@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.data.columns import is_messages, is_text
+from curate.data.columns import is_text
 from curate.data.encodings import COMPRESSED
 from curate.data.json_as_text import json_texts
 from curate.data.json_values import is_json
+from curate.data.messages import UNANSWERED
 from curate.data.wording import listed
+from curate.errors import InputError
 
 _ASKS = ("prompt", "instruction", "question", "problem", "query", "input", "messages", "conversations")
 _REPLIES = ("replies", "children", "comments", "responses_tree")
@@ -45,6 +48,15 @@ def unserved(schema: pa.Schema) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def check_answered(name: str, faults: Mapping[int, str], rows: int) -> None:
+    """Raise InputError where all conversations of a column are prompts. faults: {row: what is wrong with it}."""
+    if len(faults) == rows and set(faults.values()) == {UNANSWERED}:
+        raise InputError(
+            f"column {name!r} holds conversations in which the assistant never speaks: prompt-only data, of which "
+            'nothing can be learned; add the answers as messages of the role "assistant"'
+        )
 
 
 def is_tree(schema: pa.Schema) -> bool:
@@ -134,13 +146,8 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
-    if asks in ("messages", "conversations") and is_text(fields[asks].type):
-        return (
-            f"column {fields[asks].name!r} holds text that is no JSON list of messages; write it with json.dumps, as "
-            '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
-        )
-    if asks in ("messages", "conversations") and not is_messages(fields[asks].type):
-        return None  # messages whose keys are not known, which is said already
+    if asks in ("messages", "conversations"):  # unless text, it is known why that is not read
+        return _no_messages(fields[asks].name) if is_text(fields[asks].type) else None
     others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
     if others and is_text(fields[asks].type):
@@ -148,6 +155,13 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
         f"which nothing can be learned; add a column `completion` with answers{name}"
+    )
+
+
+def _no_messages(name: str) -> str:
+    return (
+        f"column {name!r} holds text that is no JSON list of messages; write it with json.dumps, as "
+        '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
     )
 
 

@@ -55,6 +55,18 @@ def test_kinds_of_data(row: Row, kind: str, remedy: str | None, tmp_path: Path) 
         assert len(read(path, columns=remedy).examples) == 2
 
 
+@pytest.mark.parametrize("more", [{}, {"tool_calls": None}])
+def test_conversations_without_any_answer_are_prompts(more: Row) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"q {k}"} | (more if k % 2 else {})]} for k in range(4)]
+    for data in (rows, [{"messages": json.dumps(row["messages"])} for row in rows]):
+        with pytest.raises(InputError, match=r"column .messages. holds .* prompt-only data"):
+            read(data)
+    answered = {"messages": [{"role": "assistant", "content": "a"}]}
+    with pytest.raises(InputError, match=r"row 0 .* has no assistant turn .3 more bad rows"):
+        read([*rows, answered])
+    assert len(read([*rows, answered], on_bad_row="drop").examples) == 1
+
+
 def test_prompts_beside_answers_of_a_wrong_type_are_no_prompts_alone() -> None:
     with pytest.raises(InputError, match="column 'completion' holds int64, not text"):
         read([{"prompt": "q", "completion": 4}] * 2)
