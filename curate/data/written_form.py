@@ -8,18 +8,16 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.data.columns import is_messages, is_text
+from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
-from curate.data.json_text import loads
+from curate.data.messages import values_of
 
 WriteAs = Literal["input", "messages", "prompt_completion", "alpaca", "sharegpt"]
 FORMS: tuple[WriteAs, ...] = ("input", "messages", "prompt_completion", "alpaca", "sharegpt")
 Row = dict[str, Any]
 Conversation = list[dict[str, Any]]
 
-_ROWS = 16_384  # at a time; bounds the Python objects alive at once
 _LOOKED_AT = 1_000  # conversations that tell who speaks in them
-_SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
 _SURROUNDINGS = ("system", "history", "context")
 
 
@@ -31,7 +29,8 @@ class WrittenForm:
     speaks and what is said in a message, None where there are no messages. speakers: their names, the first met first.
     calls: whether messages hold tool calls. tools: whether the column of tools holds "text", of JSON, or "values".
     answers: whether the answers of a pair are "texts", "messages", a "message" each or whole "conversations"; prompt:
-    whether it is "text" or "messages". "" where there is none.
+    whether it is "text" or "messages"; "" where there is none. named: {speaker: what a chat template calls it}, where
+    that differs.
     """
 
     kind: Literal["sft", "preference", "kto"]
@@ -63,14 +62,18 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     spoken = [columns[role] for role in ("messages", "prompt", "completion", "chosen", "rejected") if role in columns]
     turns = [turn for name in spoken for turn in _messages(table[name].slice(0, _LOOKED_AT))]
     keys = next((keys for turn in turns for keys in _KEYS if set(keys) <= turn.keys()), None)
+    calls = any(turn.get("tool_calls") for turn in turns)
+    parts = keys is not None and any(not isinstance(turn.get(keys[1]), str | None) for turn in turns)
+    if parts or any(turn.get("function_call") for turn in turns) or (calls and keys != _KEYS[0]):
+        keys = None  # what trainers do not read as it is written
     role = None if keys is None else keys[0]
     speakers = dict.fromkeys(turn[role] for turn in turns if isinstance(turn.get(role), str)) if role else {}
-    calls = any(turn.get("tool_calls") or turn.get("function_call") for turn in turns)
     kinds = {role: "text" if is_text(table[name].type) else "values" for role, name in columns.items()}
     prompt = {"text": "text", "values": "messages"}.get(kinds.get("prompt", kinds.get("instruction", "")), "")
-    return WrittenForm(
-        kind, shape, columns, keys, (*speakers,), calls, kinds.get("tools", ""), answers, prompt, {}, form
-    )
+    known = message_keys(examples.columns)
+    named = {name: known.canonical(name) for name in speakers if known.canonical(name) != name}
+    tools = kinds.get("tools", "")
+    return WrittenForm(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form)
 
 
 def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str], str]:
@@ -98,7 +101,7 @@ def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str],
     return "prompt_completion" if texts else "messages", columns, ("texts" if texts else "messages") if pair else ""
 
 
-_KEYS = (("role", "content"), ("from", "value"))
+_KEYS = (("role", "content"), ("from", "value"), ("role", "value"), ("from", "content"))
 
 
 def _answers(examples: Examples) -> str:
@@ -115,11 +118,10 @@ def _messages(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
     """The messages in the cells of a column, as they are written."""
     if is_text(column.type):
         return
-    for cell in column.to_pylist():
+    for cell in (cell for chunk in column.chunks for cell in values_of(chunk)):
         for item in cell if isinstance(cell, list) else [cell]:
-            value = loads(item) if isinstance(item, str) and item[:1] == "{" else item
-            if isinstance(value, dict):
-                yield value
+            if isinstance(item, dict):
+                yield item
 
 
 def is_text_form(examples: Examples) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.data.written_form import WrittenForm
-from curate.report.trl_snippet import FOLDER, KNOWN, SPEAKERS, trl_snippet
+from curate.report.trl_snippet import FOLDER, KNOWN, trl_snippet
 
 
 def form_of(record: Mapping[str, Any]) -> WrittenForm:
@@ -20,7 +20,7 @@ def form_of(record: Mapping[str, Any]) -> WrittenForm:
 def training_section(form: WrittenForm) -> str:
     """The section of a card on how to train."""
     trl, axolotl, entry = trl_snippet(form), axolotl_settings(form), llama_factory_entry(form)
-    parts = [f"## Train on it\n\nTRL:\n\n```python\n{trl}```"]
+    parts = ["## Train on it", *([f"TRL:\n\n```python\n{trl}```"] if trl else [])]
     if axolotl:
         parts.append(f"axolotl:\n\n```yaml\n{axolotl}```")
     if entry:
@@ -30,10 +30,11 @@ def training_section(form: WrittenForm) -> str:
             "LLaMA-Factory, by the `dataset_info.json` of this folder:\n\n```yaml\n"
             f"stage: {stage}\ndataset_dir: {FOLDER}\ndataset: curated\n```"
         )
-    if not (axolotl and entry):
+    missing = [name for name, there in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not there]
+    if missing:
         parts.append(
-            "A trainer that is missing here does not read columns like these; `--write-as sharegpt` writes a form that "
-            "it reads."
+            f"{' and '.join(missing)} cannot read these columns as they are; `--write-as messages --fresh` (for "
+            "LLaMA-Factory `--write-as sharegpt --fresh`) writes a form that can be read."
         )
     parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
     return "\n\n".join(parts) + "\n"
@@ -57,7 +58,7 @@ def axolotl_settings(form: WrittenForm) -> str:
             lines.append(f"    field_system: {columns['system']}")
         role, content = form.keys or ("role", "content")
         lines += ["    message_property_mappings:", f"      role: {role}", f"      content: {content}"]
-        others = {name: SPEAKERS.get(name, form.named.get(name)) for name in form.speakers if name not in KNOWN}
+        others = {name: form.named.get(name) for name in form.speakers if name not in KNOWN}
         if any(others.values()):
             lines.append("    roles:")
             for target in sorted({target for target in others.values() if target}):

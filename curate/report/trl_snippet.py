@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from curate.data.written_form import WrittenForm
 
 FOLDER = "path/to/this/folder"
-# What chat templates call the speakers.
-SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool", "function": "tool"}
+# Speakers as chat templates call them.
 KNOWN = frozenset(["system", "developer", "user", "assistant", "tool"])
 _TRAINERS = {"sft": ("SFT", "SFTConfig"), "preference": ("DPO", "DPOConfig"), "kto": ("KTO", "KTOConfig")}
 
 
 def trl_snippet(form: WrittenForm) -> str:
-    """Python that trains on the folder with TRL; MODEL is to be replaced by a model."""
+    """Python that trains on the folder with TRL; MODEL is to be replaced by a model. "" where no mapping is known."""
+    if not _is_mappable(form):
+        return ""
     trainer, config = _TRAINERS[form.kind]
     body, columns = _mapping(form)
     imports = ["import json\n"] if "json." in body else []
@@ -32,6 +33,16 @@ def trl_snippet(form: WrittenForm) -> str:
     )
     lines.append("trainer.train()")
     return "\n".join(lines) + "\n"
+
+
+def _is_mappable(form: WrittenForm) -> bool:
+    """Whether a mapping of few lines gives TRL all that a model is to see of a row."""
+    of_messages = form.shape == "messages" or form.answers not in ("", "texts")
+    if "history" in form.columns or (of_messages and "context" in form.columns):
+        return False
+    if of_messages:
+        return form.keys is not None and (not form.calls or _is_plain(form))
+    return "tools" not in form.columns
 
 
 def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
@@ -74,10 +85,8 @@ def _text_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
 
 def _prompt(form: WrittenForm) -> str:
     """An expression for the prompt as one text, on lines of its own, with what else a model sees."""
-    order = ("system", "history", "context", "instruction", "prompt", "input")
+    order = ("system", "context", "instruction", "prompt", "input")
     names = [form.columns[role] for role in order if role in form.columns]
-    if "history" in form.columns:
-        names.remove(form.columns["history"])
     if len(names) == 1:
         return f'row[{names[0]!r}] + "\\n"'
     texts = ", ".join(f"row[{name!r}]" for name in names)
@@ -142,8 +151,7 @@ def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False)
 
 def _turns_function(form: WrittenForm) -> list[str]:
     role, content = form.keys or ("role", "content")
-    names = {name: SPEAKERS[name] for name in form.speakers if name in SPEAKERS}
-    names |= dict(form.named)
+    names = {name: target for name, target in form.named.items() if target != "function_call"}
     call = [name for name in form.speakers if name == "function_call"]
     who = f"{json.dumps(names)}.get(turn[{role!r}], turn[{role!r}])" if names else f"turn[{role!r}]"
     plain = f'{{"role": {who}, "content": turn[{content!r}]}}'

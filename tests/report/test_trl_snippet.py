@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-
 from curate.data.readers import read
 from curate.data.written_form import written_form
 from curate.report.trl_snippet import trl_snippet
@@ -14,7 +12,7 @@ ASKED, SAID = [{"role": "user", "content": "a"}], [{"role": "assistant", "conten
 
 
 def _snippet(row: dict[str, Any]) -> str:
-    examples = read(pa.Table.from_pylist([row])).examples
+    examples = read([row]).examples
     return trl_snippet(written_form(examples, examples.table))
 
 
@@ -37,6 +35,20 @@ def test_rows_that_trl_takes_need_no_mapping() -> None:
     )
     assert "DPOTrainer" in _snippet({"prompt": "a", "chosen": "b", "rejected": "c"})
     assert "KTOTrainer" in _snippet({"prompt": "a", "completion": "b", "label": True})
+
+
+def test_no_code_is_shown_that_would_leave_something_out() -> None:
+    assert _snippet({"question": "a", "answer": "b", "history": [["c", "d"]]}) == ""
+    assert _snippet({"conversation": [{"human": "a", "assistant": "b"}]}) == ""
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a"}]}, *SAID]
+    assert _snippet({"messages": parts}) == ""
+    assert '"context"' in _snippet({"question": "a", "context": "c", "answer": "b"}).replace("'", '"')
+
+
+def test_speakers_are_called_what_chat_templates_call_them() -> None:
+    spoken = [{"from": "human", "value": "a"}, {"from": "chatgpt", "value": "b"}]
+    assert _mapped({"conversations": spoken}) == {"messages": [*ASKED, *SAID]}
+    assert _mapped({"messages": [*ASKED, {"role": "bot", "content": "b"}]}) == {"messages": [*ASKED, *SAID]}
 
 
 def test_what_a_mapping_makes_of_a_row() -> None:
