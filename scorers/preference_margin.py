@@ -31,6 +31,7 @@ class RejectedLoss(Component):
                 proxy_training.tokenizer,
                 template=proxy_training.template,
                 max_length=proxy_training.max_length,
+                supervise=proxy_training.proxy.supervise,
                 refuse=lambda row, reason: None,
             )
         tokens = checkpoint.run_memo[key]
@@ -57,6 +58,9 @@ class PreferenceMargin(Component):
     (Meng et al., arXiv 2405.14734), without its beta and target margin. Means over tokens of answers of different
     lengths still depend on length: the Spearman correlation of the margin with the difference of lengths (tokens of the
     chosen minus those of the rejected answer) is reported as `length_difference_correlation`.
+
+    Where the prompt is a conversation, `supervise: last` of the proxy compares the answers alone: otherwise earlier
+    turns of the assistant, which both have, count in both losses.
 
     A pair of which either answer has no text left within max_length is invalid. Pairs stay whole: nothing here splits a
     row. Cost: two forward passes per pair and checkpoint.
