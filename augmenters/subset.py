@@ -27,8 +27,8 @@ class Subset(Component):
         balanced: S2L (arXiv 2403.07384): visit the clusters from the smallest up and take from each
             min(cluster size, rows still wanted / clusters left) rows at random. S2L's code sets clusters of two rows or
             fewer aside and draws from them last, if rows are still wanted; here they are the first to be visited.
-        lowest_loss: the rows of lowest final loss of the proxy, as a measure of quality (cf. arXiv 2406.14833, strategy
-            II, which takes the perplexity of an n-gram model of a reference corpus).
+        lowest_loss: the rows of lowest final loss, as a measure of quality where that is the loss under a model of a
+            reference corpus (scorer `ReferenceLoss`; arXiv 2406.14833, strategy II).
         random: the control.
     per: "source" first shares the rows out over the sources in the same balanced way, then chooses inside each.
     """

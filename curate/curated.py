@@ -254,6 +254,8 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     decided_by += [each.identity() if isinstance(each, Generator) else None for each in generators]
     sets = [item.get("data") if isinstance(item, dict) else item for item in pipeline.gate.evaluation]
     decided_by += [_files(data) for data in sets]
+    if scores is None and (identity := call_hook(pipeline.scorer, "identity")):
+        decided_by += identity
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
     elif (measures := call_hook(pipeline.scorer, "measures")) is not None:

@@ -80,6 +80,9 @@ def estimate(
             notes.append(f"stability {pipeline.stability}: train and measure are repeated for every proxy seed")
     elif scores is not None:
         stages.append(_Stage("score", "from --scores", cached="yes"))
+    elif (pending := call_hook(pipeline.scorer, "pending", examples, run)) is not None:
+        stages.append(_Stage("score", pending))
+        ready = False
     rows = None
     if ready:
         rows, planned = _planned(pipeline, loaded, run, scores, notes)

@@ -18,9 +18,17 @@ from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
 from curate.gate.gate import Gate, GateIndex
-from curate.proxy.measures import Measure
+from curate.proxy.measures import MeanLoss, Measure
 from curate.proxy.proxy import Proxy
-from curate.proxy.trace import Trace, measure_checkpoints, measure_new_rows
+from curate.proxy.trace import (
+    Trace,
+    cached_state,
+    measure_checkpoints,
+    measure_held_out,
+    measure_new_rows,
+    measured_held_out,
+)
+from curate.proxy.untrained import Untrained
 from curate.storage.cache import Cache
 
 
@@ -42,6 +50,7 @@ class Run:
     gate: Gate = field(default_factory=Gate)
     trained_on: Examples | None = None
     _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
+    _references: dict[str, Trace] = field(default_factory=dict, repr=False)
     _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +90,28 @@ class Run:
             self._traces[key] = known = found
         return known
 
+    def reference_trace(self, examples: Examples, reference: Examples | None, proxy: Proxy) -> Trace:
+        """Losses of examples under a model that is not trained on them; its facts are those of `facts`.
+
+        reference: what `proxy` is trained on; None = its model as it is.
+        """
+        measures = [MeanLoss()]
+        if reference is None:
+            found = measure_checkpoints(examples, proxy, measures, self.context, kind=Untrained)
+        else:
+            (found,) = measure_held_out(reference, [examples], proxy, measures, self.context)
+        found = replace(found, facts={**found.facts, "reference": True})
+        self._references[self._key(examples)] = found
+        return found
+
+    def knows_reference(self, examples: Examples, reference: Examples | None, proxy: Proxy) -> bool:
+        """Whether `reference_trace` is in the cache whole; loads and runs nothing."""
+        measures = [MeanLoss()]
+        if reference is not None:
+            return measured_held_out(reference, examples, proxy, measures, self.context)
+        state = cached_state(examples, proxy, measures, self.context, kind=Untrained)
+        return state.rows and state.measured == state.shards
+
     def _extended(self, originals: Examples, examples: Examples, measures: Sequence[Measure]) -> Trace:
         n = len(originals)
         if examples.slice(0, n).fingerprint() != originals.fingerprint():
@@ -113,8 +144,9 @@ class Run:
         return self._indexes[key]
 
     def facts(self, examples: Examples) -> dict[str, Any] | None:
-        """About the proxy run over these examples; None if there was none."""
-        known = self._traces.get(self._key(examples))
+        """About the proxy run over these examples, or of a reference model; None if there was none."""
+        key = self._key(examples)
+        known = self._traces.get(key) or self._references.get(key)
         return None if known is None else known.facts
 
     def truncated(self, examples: Examples) -> Truncated | None:
@@ -155,6 +187,9 @@ class Scorer(Protocol):
     measures() -> sequence of `Measure`: what `score` will ask `run.trace` for, of a scorer that looks at checkpoints of
         the proxy. They are named beforehand, so that one proxy serves every scorer.
     check_schedule(schedule): raises InputError, naming the remedy, where the proxy's checkpoints cannot serve it.
+    identity() -> list: what decides the scores beside its parameters, such as the content of files that it names.
+    pending(examples, run) -> str | None: for a scorer without measures, what `score` would take, in words; None where
+        it takes nothing, which lets `curate plan` call it.
     tokenizes() -> bool: whether a scorer without measures reads the proxy's tokens.
     check_examples(examples): raises InputError for data that it cannot score; called before a proxy is trained.
     """

@@ -11,4 +11,5 @@ from .loss_trajectory import FinalLoss as FinalLoss
 from .loss_trajectory import LossTrajectory as LossTrajectory
 from .pre_memorization import PreMemorizationAccuracy as PreMemorizationAccuracy
 from .preference_margin import PreferenceMargin as PreferenceMargin
+from .reference_loss import ReferenceLoss as ReferenceLoss
 from .sam_sharpness import SAMSharpness as SAMSharpness

@@ -51,6 +51,15 @@ class _Combination:
         for scorer in self.scorers:
             call_hook(scorer, "check_examples", examples)
 
+    def identity(self) -> list[Any]:
+        """What the files that its scorers name hold."""
+        return [each for scorer in self.scorers for each in call_hook(scorer, "identity") or ()]
+
+    def pending(self, examples: Examples, run: Run) -> str | None:
+        """What its scorers would take that measure nothing of the proxy."""
+        lines = [call_hook(scorer, "pending", examples, run) for scorer in self.scorers]
+        return "; ".join(line for line in lines if line) or None
+
     def _parts(self, examples: Examples, run: Run) -> tuple[list[Scores], BoolArray]:
         """The scores of each scorer, and the rows (n,) that are valid for all."""
         self.check_examples(examples)

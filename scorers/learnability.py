@@ -20,7 +20,7 @@ from curate.tokenization.tokens import Tokens
 from curate.types import FloatArray
 
 
-class ReferenceLoss(Component):
+class LossUnderReference(Component):
     """Loss of an example under a model that is not trained here, on the proxy's tokens.
 
     identity: of the files that `model` named when this was made (`curate.models.loading.identify`).
@@ -97,9 +97,9 @@ class Learnability(Component):
     revision: str | None = None
     trust_remote_code: bool = False
 
-    def measures(self) -> Sequence[MeanLoss | ReferenceLoss]:
+    def measures(self) -> Sequence[MeanLoss | LossUnderReference]:
         """Raises InputError where the reference is missing, ExternalError where the hub does not answer."""
-        reference_loss = ReferenceLoss(
+        reference_loss = LossUnderReference(
             model=self.reference,
             identity=identify(self.reference, self.revision),
             revision=self.revision,

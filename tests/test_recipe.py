@@ -110,11 +110,13 @@ OPEN = {
     "duplicate-and-synthesize": "augmenters.1.generator.model=m",
     "stability-gap": "augmenters.1.data=d",
 }
+# What further has to be given.
+BESIDE = {"stability-gap": ["scorer.reference=good"]}
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_load_and_survive_the_round_trip(name: str) -> None:
-    pipeline = Pipeline.from_recipe(name, settings=[OPEN[name]] if name in OPEN else [])
+    pipeline = Pipeline.from_recipe(name, settings=[*BESIDE.get(name, []), *([OPEN[name]] if name in OPEN else [])])
     assert Pipeline.from_yaml(pipeline.to_yaml()) == pipeline
 
 
@@ -128,19 +130,27 @@ def test_the_shipped_recipes() -> None:
 def test_what_a_recipe_leaves_open_is_named_with_the_option_that_gives_it(name: str) -> None:
     path = OPEN[name].partition("=")[0]
     with pytest.raises(InputError, match=re.escape(f"give it with --set {path}=VALUE")):
-        Pipeline.from_recipe(name)
+        Pipeline.from_recipe(name, settings=BESIDE.get(name, []))
 
 
-def test_stability_gap_keeps_the_rows_of_lowest_loss_and_a_share_of_earlier_data(tmp_path: Path) -> None:
+def test_stability_gap_needs_a_reference() -> None:
+    with pytest.raises(InputError, match=r"give it with --set scorer\.reference=DATA"):
+        Pipeline.from_recipe("stability-gap", settings=[OPEN["stability-gap"]])
+
+
+def test_stability_gap_does_all_three_strategies(tmp_path: Path) -> None:
     rows = [{"prompt": f"{k}?", "completion": "yes " * (k % 7 + 1), "id": f"r{k}"} for k in range(60)]
     earlier = [{"prompt": f"before {k}", "completion": "no"} for k in range(40)]
-    for file, table in (("rows", rows), ("earlier", earlier)):
+    good = [{"prompt": f"{k}?", "completion": "yes " * 7} for k in range(90, 120)]
+    for file, table in (("rows", rows), ("earlier", earlier), ("good", good)):
         pq.write_table(pa.Table.from_pylist(table), tmp_path / f"{file}.parquet")
     given = ["run", str(tmp_path / "rows.parquet"), "--recipe", "stability-gap", "--proxy", "scratch"]
     for setting in ("proxy.steps=4", "proxy.batch_size=8", "augmenters.0.size=0.5"):
         given += ["--set", setting]
     assert main([*given, "--out", str(tmp_path / "no")]) == 2
     given += ["--set", f"augmenters.1.data={tmp_path / 'earlier.parquet'}"]
+    assert main([*given, "--out", str(tmp_path / "no")]) == 2
+    given += ["--set", f"scorer.reference={tmp_path / 'good.parquet'}"]
     assert main([*given, "--out", str(tmp_path / "out")]) == 0
     found = pq.read_table(tmp_path / "out/data").to_pylist()
     scores = pq.read_table(tmp_path / "out/tables/scores.parquet").to_pylist()

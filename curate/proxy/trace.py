@@ -115,9 +115,19 @@ class Trace:
             )
 
 
-def measure_checkpoints(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> Trace:
-    """Values of every measure at every checkpoint of the proxy, from the cache where they are there."""
-    proxy_training = ProxyTraining(examples, proxy, context)
+def measure_checkpoints(
+    examples: Examples,
+    proxy: Proxy,
+    measures: Sequence[Measure],
+    context: Context,
+    *,
+    kind: type[ProxyTraining] = ProxyTraining,
+) -> Trace:
+    """Values of every measure at every checkpoint of the proxy, from the cache where they are there.
+
+    kind: of training, such as `curate.proxy.untrained.Untrained`.
+    """
+    proxy_training = kind(examples, proxy, context)
     for measure in measures:
         call_hook(measure, "check_proxy", proxy_training)
     tokenized, schedule = proxy_training.tokenized, proxy_training.schedule
@@ -184,6 +194,20 @@ def measure_held_out(
     return traces
 
 
+def measured_held_out(
+    examples: Examples, others: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context
+) -> bool:
+    """Whether the cache holds what `measure_held_out` would find for `others`; loads and runs nothing."""
+    proxy_training = ProxyTraining(examples, proxy, context)
+    tokenized = proxy_training.tokenize(others)
+    if not (proxy_training.tokenized.known and tokenized.known):
+        return False
+    valid = np.flatnonzero(tokenized.rows.valid)
+    measurable = others if len(valid) == len(others) else others.take(valid)
+    place = f"beside-{measurable.fingerprint()}"
+    return not _Measurement(proxy_training, measurable, measures, proxy_training.schedule, place).missing()
+
+
 @dataclass(frozen=True)
 class CachedState:
     """What the cache holds of a proxy's training and measurements.
@@ -203,9 +227,16 @@ class CachedState:
         return len(self.checkpoints) == len(self.schedule.steps)
 
 
-def cached_state(examples: Examples, proxy: Proxy, measures: Sequence[Measure], context: Context) -> CachedState:
+def cached_state(
+    examples: Examples,
+    proxy: Proxy,
+    measures: Sequence[Measure],
+    context: Context,
+    *,
+    kind: type[ProxyTraining] = ProxyTraining,
+) -> CachedState:
     """What `measure_checkpoints` with the same arguments would find in the cache; loads and runs nothing."""
-    proxy_training = ProxyTraining(examples, proxy, context)
+    proxy_training = kind(examples, proxy, context)
     rows_known = proxy_training.tokenized.known
     schedule = proxy_training.schedule if rows_known else proxy.schedule(len(examples))
     measurement = _Measurement(proxy_training, examples, measures, schedule)

@@ -23,13 +23,6 @@ _SIZES = (
 def dataset_card(record: dict[str, Any], version: str) -> str:
     """README.md of a curated dataset, from its run.json. version: of its data, see `content_version`."""
     counts = record["counts"]
-    proxy = record["proxy"]
-    measured = (
-        f"a proxy (`{_plain(proxy['model'])}`, {proxy['steps'][-1]} optimizer steps, {len(proxy['steps'])} checkpoints)"
-        if proxy
-        else "scores measured earlier or a scorer without a proxy"
-    )
-    hard = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
     rows = "\n".join(
         f"| {name} | {counts[name]:,} |" for name in ("original", "duplicate", "synthetic", "replay") if counts[name]
     )
@@ -44,7 +37,7 @@ def dataset_card(record: dict[str, Any], version: str) -> str:
 # Curated dataset
 
 {counts["input"]:,} rows of `{_plain(record["data"]["source"])}` went in, {counts["output"]:,} came out{weighted}.
-{counts["hard"]:,} of {counts["valid"]:,} rows ({hard:.1%}) were found hard, that is learned late, by {measured}.
+{_found_hard(record)}
 
 ```python
 from datasets import load_dataset
@@ -87,6 +80,20 @@ Could not be scored, so kept once and not clustered: {counts["invalid"]:,}.
 `run.json` holds fingerprints, versions, seeds and cost; `report.html` shows all of this in plots.
 The license and the terms of the source data still hold.
 """
+
+
+def _found_hard(record: dict[str, Any]) -> str:
+    """How many rows were found hard, and by what."""
+    counts, proxy = record["counts"], record["proxy"]
+    share = counts["hard"] / counts["valid"] if counts["valid"] else 0.0
+    meaning, measured = "learned late", "scores measured earlier or a scorer without a proxy"
+    if proxy:
+        named, steps = f"`{_plain(proxy['model'])}`", proxy["steps"]
+        measured = f"a proxy ({named}, {steps[-1]} optimizer steps, {len(steps)} checkpoints)"
+        if proxy.get("reference"):
+            meaning = "unlike reference rows"
+            measured = f"a model of these ({named}, {steps[-1]} optimizer steps on them)"
+    return f"{counts['hard']:,} of {counts['valid']:,} rows ({share:.1%}) were found hard, that is {meaning}, by {measured}."
 
 
 def weighed_card(record: dict[str, Any], version: str) -> str:

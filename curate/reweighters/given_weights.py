@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,8 @@ class GivenWeights(Component):
         that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights learned by a
         method that averages rows (IRDRO, Selective).
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(["until"])
 
     column: str = "weight"
     averages: Literal["tokens", "rows"] = "tokens"

@@ -46,7 +46,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "scorers.Learnability": {"reference": "model"},
     "scorers.Product": {"scorers": (scorers.Length(), scorers.FinalLoss())},
     "scorers.RankAverage": {"scorers": (scorers.Length(), scorers.FinalLoss())},
-    "scorers.ReferenceLoss": {"model": "model", "identity": "files:0"},
+    "scorers.LossUnderReference": {"model": "model", "identity": "files:0"},
+    "scorers.ReferenceLoss": {"model": "model"},
 }
 
 

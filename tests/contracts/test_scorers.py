@@ -28,6 +28,7 @@ from scorers import (
     PreMemorizationAccuracy,
     Product,
     RankAverage,
+    ReferenceLoss,
     SAMSharpness,
 )
 from tests.fixtures.components import made
@@ -61,7 +62,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 # These need a target, a reference or answers, and have tests of their own below.
-NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy", "PreferenceMargin")
+NEEDING = ("GradientAlignment", "Learnability", "PreMemorizationAccuracy", "PreferenceMargin", "ReferenceLoss")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ def test_a_scorer_with_a_reference(tmp_path: Path) -> None:
         write_model(tmp_path / name, tokenizer, seed=seed)
     proxy = Proxy(model=str(tmp_path / "proxy"), steps=4, checkpoints=2, batch_size=8, max_length=64)
     check_scorer(Learnability(reference=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
+    check_scorer(ReferenceLoss(model=str(tmp_path / "reference")), cache=tmp_path, proxy=proxy)
 
 
 def test_scorers_of_answers(cache: Path) -> None:

@@ -97,7 +97,7 @@ def test_recipes_and_templates_are_found_where_it_is_installed(installed: Path, 
         "print(curate.__file__, scorers.__file__, augmenters.__file__, sep='\\n')\n"
         "model = {'synthesize': 0, 'duplicate-and-synthesize': 1}  # place of the generator that has to be named\n"
         "named = {name: [f'augmenters.{place}.generator.model=m'] for name, place in model.items()}\n"
-        "named['stability-gap'] = ['augmenters.1.data=earlier.parquet']\n"
+        "named['stability-gap'] = ['augmenters.1.data=earlier.parquet', 'scorer.reference=good.parquet']\n"
         "print([curate.Pipeline.from_recipe(name, settings=named.get(name, [])).seed for name in recipe_names()])\n"
         "data = curate.read(pa.table({'prompt': ['p'] * 60, 'completion': [f'c{i}' for i in range(60)]}))\n"
         "scores = curate.difficulty.scores.as_scores(np.arange(60) // 40, 60).with_ids(data.examples.ids)\n"
