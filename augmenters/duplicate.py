@@ -41,6 +41,7 @@ class Duplicate(Component):
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError if the noise guard or a control needs what the scorer did not record."""
+        plan.check_one_epoch("Duplicate")
         generator = np.random.default_rng(seed)
         rows = plan.choose("hard", split, generator)
         plan = plan.mark_suspects(rows, split, self.noise_guard, "Duplicate.noise_guard")

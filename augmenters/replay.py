@@ -23,8 +23,8 @@ _READING = ("columns", "shape", "where", "split", "config", "on_bad_row")  # arg
 class Replay(Component):
     """Fill `share` of the FINAL rows with a seeded sample of another dataset (cf. arXiv 2406.14833, strategy III).
 
-    The share is one of rows, and every epoch shows the same sample; the paper counts tokens, keeps the proportions of
-    the earlier mixture and draws anew in every epoch.
+    The share is one of rows; the paper counts tokens and keeps the proportions of the earlier mixture. With
+    `Subset(epochs=E)` the sample is for all epochs together: each has its share, of other rows.
 
     data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
     columns, shape, where, split, config, on_bad_row: as for the input (see `curate.read`). Its roles are put into the

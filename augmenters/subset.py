@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.clusterers.features import source_codes
 from curate.component import Component
@@ -31,11 +32,25 @@ class Subset(Component):
             reference corpus (scorer `ReferenceLoss`; arXiv 2406.14833, strategy II).
         random: the control.
     per: "source" first shares the rows out over the sources in the same balanced way, then chooses inside each.
+    epochs, pool: with more than one epoch, `size` rows are drawn anew for each from the `pool` rows (a number or a
+        share, as `size`) that are chosen so; the result holds all epochs, one after the other, in files and splits of
+        their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, which pool = None gives).
+        All rows of the pool are seen nearly equally often, none twice in an epoch.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(["epochs", "pool"])
 
     size: Size
     choose: Literal["balanced", "lowest_loss", "random"] = "balanced"
     per: Literal["source"] | None = None
+    epochs: int = Field(default=1, ge=1, le=99)
+    pool: Size | None = None
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Self:
+        if self.pool is not None and self.epochs == 1:
+            raise ValueError("rows are drawn from a pool for several epochs; set epochs, or leave pool out")
+        return self
 
     def check_examples(self, examples: Examples) -> None:
         """Raises InputError where more rows are asked for than there are, or sources are missing."""
@@ -46,11 +61,20 @@ class Subset(Component):
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError where more rows are asked for than are there, or losses or sources are missing."""
+        plan.check_one_epoch("Subset")
         generator = np.random.default_rng(seed)
         pool = np.flatnonzero(plan.planned & split.valid)
-        wanted = self.size if isinstance(self.size, int) else round(self.size * len(pool))
-        if wanted > len(pool):
-            raise InputError(f"Subset.size = {wanted:,} but only {len(pool):,} valid rows are planned; lower it")
+        per_epoch = self.size if isinstance(self.size, int) else round(self.size * len(pool))
+        if per_epoch > len(pool):
+            raise InputError(f"Subset.size = {per_epoch:,} but only {len(pool):,} valid rows are planned; lower it")
+        wanted = per_epoch
+        if self.pool is not None:
+            wanted = self.pool if isinstance(self.pool, int) else round(self.pool * len(pool))
+            if not per_epoch <= wanted <= len(pool):
+                raise InputError(
+                    f"Subset.pool = {wanted:,} rows; choose from Subset.size ({per_epoch:,}) to the valid rows "
+                    f"({len(pool):,})"
+                )
         if self.per is None:
             kept = self._choose(pool, wanted, split, generator)
         else:
@@ -60,7 +84,20 @@ class Subset(Component):
             kept = np.concatenate([self._choose(pool[rows], share, split, generator) for rows, share in parts])
         outside = plan.planned.copy()
         outside[kept] = False
-        return plan.leave_out(outside, f"not among the {wanted:,} rows that Subset(choose='{self.choose}') keeps")
+        plan = plan.leave_out(outside, f"not among the {wanted:,} rows that Subset(choose='{self.choose}') keeps")
+        return plan if self.epochs == 1 else self._in_epochs(plan, kept, per_epoch, generator)
+
+    def _in_epochs(self, plan: Plan, kept: np.ndarray, per_epoch: int, generator: np.random.Generator) -> Plan:
+        """Each kept row counted once for every epoch that it is in, as evenly as `per_epoch` rows of each allow."""
+        if plan.counts.max(initial=0) > 1:
+            raise InputError("Subset(epochs=...) draws rows anew for every epoch, copies too; leave out Duplicate")
+        counts = np.zeros_like(plan.counts)
+        most, more = divmod(self.epochs * per_epoch, max(len(kept), 1))
+        counts[kept] = most
+        counts[generator.choice(kept, more, replace=False)] += 1
+        unseen = plan.planned & (counts == 0)
+        plan = plan.leave_out(unseen, f"drawn in none of the {self.epochs} epochs of Subset")
+        return replace(plan.with_counts(counts), epochs=self.epochs)
 
     def _choose(self, pool: np.ndarray, wanted: int, split: Split, generator: np.random.Generator) -> np.ndarray:
         if self.choose == "random":

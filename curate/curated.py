@@ -103,10 +103,11 @@ class Curated:
         return self.mixture.positions
 
     @property
-    def parts(self) -> tuple[int, int] | None:
-        """Rows of the first part, with the copies, and of the second; None unless the pipeline says order="front".
+    def parts(self) -> dict[str, int] | None:
+        """Name -> rows of the parts that have to be trained on in turn; None where the rows have no order.
 
-        None with copies="weights" too, where the weights are for the first half of the steps and rows have no order.
+        order="front": {"first", with the copies, "second"}; but None with copies="weights", where the weights are for
+        the first half of the steps. Subset(epochs=E): {"epoch1", ...}.
         """
         return self.mixture.parts
 
@@ -204,9 +205,11 @@ class Curated:
         if parts is None:
             write_parquet_shards(tables, self.positions, columns, folder)
             return
-        for name, start, rows in (("first", 0, parts[0]), ("second", parts[0], parts[1])):
+        start = 0
+        for name, rows in parts.items():
             index, added = self.positions[start : start + rows], columns.slice(start, rows)
             write_parquet_shards(tables, index, added, folder, name=f"train-{name}")  # in the order of their names
+            start += rows
 
     def _write_tables(self, folder: Path) -> None:
         ids = self.loaded.examples.ids

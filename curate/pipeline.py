@@ -10,11 +10,11 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from curate.clusterers.per_source import Clusterer, check_rows
 from curate.component import Component, call_hook, fingerprint
@@ -110,6 +110,16 @@ class Pipeline(Component):
         for augmenter in value:
             _fits(augmenter, Augmenter, "an augmenter has a method plan(plan, split, seed)")
         return value
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        several = any(getattr(each, "epochs", 1) > 1 for each in self.augmenters)
+        if several and (self.order != "shuffle" or self.copies != "rows"):
+            raise ValueError(
+                "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "and copies"
+            )
+        return self
 
     # -- a recipe is a pipeline written down ----------------------------------------------------------------------
 

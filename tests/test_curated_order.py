@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from augmenters import Duplicate
+from augmenters import Duplicate, Subset
 from curate.clusterers import KMeans
 from curate.console.progress import Progress
 from curate.errors import InputError
@@ -44,7 +44,7 @@ def test_the_parts_are_files_splits_and_one_table_in_their_order(written: dict[s
     import datasets
 
     folder = written["rows"]
-    first, second = json.loads((folder / "run.json").read_text())["parts"]
+    first, second = json.loads((folder / "run.json").read_text())["parts"].values()
     assert [path.name for path in sorted((folder / "data").iterdir())] == [
         "train-first-00000-of-00001.parquet",
         "train-second-00000-of-00001.parquet",
@@ -121,5 +121,24 @@ def test_nothing_hard_leaves_two_halves(tmp_path: Path) -> None:
     table = rows_of_known_difficulty(5)
     table = table.set_column(table.column_names.index("known"), "known", pa.array(np.ones(5)))
     made = pipeline_by_column(order="front").run(table, out=tmp_path / "out")
-    assert made.parts == (3, 2)
+    assert made.parts == {"first": 3, "second": 2}
     assert sorted(pq.read_table(tmp_path / "out" / "data")["id"].to_pylist()) == sorted(table["id"].to_pylist())
+
+
+def test_rows_of_several_epochs_are_read_in_turn_and_a_trainer_that_shuffles_is_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subset = Subset(size=10, epochs=3, pool=20, choose="random")
+    made = pipeline_by_column(augmenters=[subset]).run(rows_of_known_difficulty(N), out=tmp_path / "data")
+    assert made.parts == {"epoch1": 10, "epoch2": 10, "epoch3": 10}
+    ids = curate.read(tmp_path / "data", allow_curated=True).examples.ids.to_pylist()
+    assert ids == made.columns()["example_id"].to_pylist()
+    rows = made.columns()["source_id"].to_pylist()
+    draws = [set(rows[start : start + 10]) for start in (0, 10, 20)]
+    assert [len(draw) for draw in draws] == [10, 10, 10]
+    assert len(set.union(*draws)) == 20
+    settings = Finetuning(model="scratch", steps=1, batch_size=4, max_length=16)
+    finetune(tmp_path / "data", settings, tmp_path / "run", progress=Progress("lines"))
+    assert "those of 3 epochs, drawn anew for each, and here all are shuffled together" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="leave out epochs"):
+        Validation(pipeline=pipeline_by_column(augmenters=[subset]), finetuning=Finetuning(model="scratch"))

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_stability_gap_does_all_three_strategies(tmp_path: Path) -> None:
     for file, table in (("rows", rows), ("earlier", earlier), ("good", good)):
         pq.write_table(pa.Table.from_pylist(table), tmp_path / f"{file}.parquet")
     given = ["run", str(tmp_path / "rows.parquet"), "--recipe", "stability-gap", "--proxy", "scratch"]
-    for setting in ("proxy.steps=4", "proxy.batch_size=8", "augmenters.0.size=0.5"):
+    for setting in ("proxy.steps=4", "proxy.batch_size=8", "augmenters.0.size=0.3", "augmenters.0.pool=0.5"):
         given += ["--set", setting]
     assert main([*given, "--out", str(tmp_path / "no")]) == 2
     given += ["--set", f"augmenters.1.data={tmp_path / 'earlier.parquet'}"]
@@ -155,13 +156,24 @@ def test_stability_gap_does_all_three_strategies(tmp_path: Path) -> None:
     found = pq.read_table(tmp_path / "out/data").to_pylist()
     scores = pq.read_table(tmp_path / "out/tables/scores.parquet").to_pylist()
     losses = {row["example_id"]: row["difficulty"] for row in scores}
-    kept = [losses[row["example_id"]] for row in found if row["origin"] == "original"]
-    assert sorted(kept) == sorted(losses.values())[:30]
-    assert max(kept) < max(losses.values())
+    domain = [row for row in found if row["origin"] != "replay"]
+    seen = Counter(row["source_id"] for row in domain)
+    assert sorted(losses[name] for name in seen) == sorted(losses.values())[:30]  # II: the best under the reference
+    assert max(losses[name] for name in seen) < max(losses.values())
+    assert set(seen.values()) <= {2, 3}  # I: several times, 4 epochs of 18 of the 30 rows
     replayed = [row for row in found if row["origin"] == "replay"]
-    assert len(replayed) + len(kept) == len(found)
+    assert len(replayed) + len(domain) == len(found)
     assert len(replayed) / len(found) == pytest.approx(0.18, abs=0.02)
     assert all(row["prompt"].startswith("before") for row in replayed)
+    files = sorted((tmp_path / "out/data").iterdir())
+    epochs = [pq.read_table(path).to_pylist() for path in files]  # III: drawn anew, at one rate
+    assert [path.name[:12] for path in files] == [f"train-epoch{k}" for k in (1, 2, 3, 4)]
+    draws = [[row["source_id"] for row in epoch if row["origin"] != "replay"] for epoch in epochs]
+    assert [len(set(draw)) for draw in draws] == [len(draw) for draw in draws] == [18] * 4
+    assert len({frozenset(draw) for draw in draws}) == 4
+    rates = [len(epoch) - len(draw) for epoch, draw in zip(epochs, draws, strict=True)]
+    assert max(rates) - min(rates) <= 1
+    assert "one file per epoch" in (tmp_path / "out/README.md").read_text()
 
 
 BASE = "scorer: {use: FinalLoss}\nclusterer: {use: KMeans}\n"

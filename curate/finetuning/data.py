@@ -30,7 +30,7 @@ class TrainingData:
     curation: cost of making the data, as run.json of a fine-tuning run has it; None where it was not curated here.
     notes: lines to show to the user. reading: options of `curate.read` that give these rows again.
     weighted: whether curation gave the rows weights that count for nothing without GivenWeights. front: whether copies,
-    or those weights, are for the first part of training.
+    or those weights, are for the first part of training. epochs: how many epochs its rows are of.
     rows: (n,) int64 position of each example in the input as read. drop: whether rows that turn out unusable are left
     out, and no error. rejected: records of rows left out, see `curate.data.readers.Loaded`.
     """
@@ -45,6 +45,7 @@ class TrainingData:
     reading: Mapping[str, Any] = field(default_factory=dict)
     weighted: bool = False
     front: bool = False
+    epochs: int = 1
     drop: bool = False
     rejected: tuple[dict[str, Any], ...] = ()
 
@@ -74,6 +75,7 @@ def training_data(data: Any, reading: Mapping[str, Any]) -> TrainingData:
         reading={key: value for key, value in options.items() if value is not None},
         weighted="output_weighted" in record.get("counts", {}),
         front=_in_front(record),
+        epochs=1 if _in_front(record) else len(record.get("parts") or [None]),
         drop=data.on_bad_row == "drop",
         rejected=tuple(data.rejected),
     )

@@ -145,6 +145,11 @@ def _unused_curation(rows: TrainingData, reweighter: Any) -> Iterator[str]:
     """What curation meant these rows for and this training leaves out, with what uses it."""
     given = isinstance(reweighter, GivenWeights)
     front = "--reweighter '{use: GivenWeights, until: 0.5}'"
+    if rows.epochs > 1:
+        yield (
+            f"its rows are those of {rows.epochs} epochs, drawn anew for each, and here all are shuffled together; "
+            '--steps "1 epoch" shows each as often as was meant'
+        )
     if rows.weighted and not given:
         uses = front if rows.front else "--reweighter GivenWeights"
         yield f"its column `weight` counts for nothing here; {uses} uses it"

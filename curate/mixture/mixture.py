@@ -73,6 +73,13 @@ class Mixture:
     seed: int
     copies: Copies = "rows"
 
+    def __post_init__(self) -> None:
+        if self.plan.epochs > 1 and (self.order != "shuffle" or self.copies != "rows"):
+            raise InputError(
+                "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
+                "and copies"
+            )
+
     @property
     def dataset(self) -> Any:
         return hand_back(self.loaded, self.positions, self.columns(), self.new_rows)
@@ -98,7 +105,10 @@ class Mixture:
             [np.repeat(np.cumsum(counts) - counts, counts), np.arange(len(positions) - new, len(positions))]
         )
         copies = (np.arange(len(positions)) - first).astype(np.int32)
-        if self.order == "front" and self.copies == "rows":
+        if self.plan.epochs > 1:
+            placed = self._in_epochs(positions, copies)
+            positions, copies = positions[placed], copies[placed]
+        elif self.order == "front" and self.copies == "rows":
             placed = self._in_front(copies)
             positions, copies = positions[placed], copies[placed]
         elif self.order != "keep":
@@ -120,14 +130,35 @@ class Mixture:
         first, second = np.split(themselves, [_half(len(themselves))])
         return np.concatenate([generator.permutation(np.concatenate([first, np.flatnonzero(copies > 0)])), second])
 
+    def _in_epochs(self, positions: IntArray, copies: npt.NDArray[np.int32]) -> IntArray:
+        """(m,) the order by epochs, each shuffled.
+
+        Rows are dealt out in random order, one to each epoch in turn, and all times that one is planned after another:
+        so it stands in different epochs, each is a random draw of the rows, and all are of one size. New rows are dealt
+        out after the others, so that their rate is the same in every epoch.
+        """
+        generator = np.random.default_rng(derive_seed(self.seed, "order"))
+        rank = generator.permutation(int(positions.max(initial=-1)) + 1)[positions]  # (m,)
+        dealt = np.lexsort((copies, rank, positions >= len(self.plan.counts)))
+        epoch = np.empty(len(positions), np.int64)
+        epoch[dealt] = np.arange(len(positions)) % self.plan.epochs
+        shuffled = generator.permutation(len(positions))
+        return shuffled[np.argsort(epoch[shuffled], kind="stable")]
+
     @property
-    def parts(self) -> tuple[int, int] | None:
-        """How many rows the first part and the second have; None but with the order "front" of copies as rows."""
+    def parts(self) -> dict[str, int] | None:
+        """Name -> rows of the parts that have to be trained on in turn; None where the rows have no order.
+
+        Those of the order "front" with copies as rows, or of a plan of several epochs.
+        """
+        epochs, digits = self.plan.epochs, len(str(self.plan.epochs))
+        if epochs > 1:
+            return {f"epoch{k + 1:0{digits}}": len(range(k, len(self), epochs)) for k in range(epochs)}
         if self.order != "front" or self.copies != "rows":
             return None
         second = int((self._placed[1] == 0).sum())
         second -= _half(second)
-        return len(self) - second, second
+        return {"first": len(self) - second, "second": second}
 
     @property
     def positions(self) -> IntArray:

@@ -58,6 +58,7 @@ class Plan:
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
     demands: rows to be made or fetched, in the order of the augmenters.
     suspects: (n,) bool, rows of high final loss that a noise guard marked; None = no guard.
+    epochs: how many epochs the counts are of; with more than one, a row stands once in each of `count` of them.
     """
 
     counts: npt.NDArray[np.int32]
@@ -65,6 +66,7 @@ class Plan:
     reasons: tuple[str, ...] = ()
     demands: tuple[Demand, ...] = ()
     suspects: BoolArray | None = None
+    epochs: int = 1
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -87,6 +89,14 @@ class Plan:
             reason=np.where(dropped, number, self.reason).astype(np.int16),
             reasons=(*self.reasons, reason),
         )
+
+    def check_one_epoch(self, name: str) -> None:
+        """Raise InputError where an augmenter called `name`, which counts within one epoch, follows one of several."""
+        if self.epochs > 1:
+            raise InputError(
+                f"{name} cannot follow Subset(epochs={self.epochs}), whose rows are drawn anew for every epoch; leave "
+                "one of them out"
+            )
 
     def demand(self, demand: Demand) -> Plan:
         return replace(self, demands=(*self.demands, demand))

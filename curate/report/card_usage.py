@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 USE_OF_WEIGHTS = """
 ## How to train with `weight`
@@ -42,11 +42,26 @@ rows, not of tokens: the runs that gave them averaged the mean losses of rows, l
 """
 
 
-def use_of_parts(parts: Sequence[int] | None) -> str:
-    """How to train on rows that have an order; empty where they have none."""
+_USE_OF_EPOCHS = """
+## How to train: one file per epoch
+
+These are the rows of {epochs} epochs, drawn anew for each, one after the other. **A trainer that shuffles mixes them.**
+
+- `transformers.Trainer` and TRL: `train_sampling_strategy="sequential"`, `num_train_epochs=1`.
+- A `DataLoader` of your own: `shuffle=False`, one pass.
+- One epoch after the other, under one learning-rate schedule: `load_dataset("path/to/this/folder", "parts")` has the
+  splits `{first}` to `{last}`, each shuffled.
+- `curate finetune path/to/this/folder --steps "1 epoch"` shows every row as often, in another order.
+"""
+
+
+def use_of_parts(parts: Mapping[str, int] | None) -> str:
+    """How to train on rows that have an order; empty where they have none. parts: see `Curated.parts`."""
     if parts is None:
         return ""
-    first, second = parts
+    if "first" not in parts:
+        return _USE_OF_EPOCHS.format(epochs=len(parts), last=list(parts)[-1], first=next(iter(parts)))
+    first, second = parts["first"], parts["second"]
     return f"""
 ## How to train: in this order
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def _found_hard(record: dict[str, Any]) -> str:
         if proxy.get("reference"):
             meaning = "unlike reference rows"
             measured = f"a model of these ({named}, {steps[-1]} optimizer steps on them)"
-    return f"{counts['hard']:,} of {counts['valid']:,} rows ({share:.1%}) were found hard, that is {meaning}, by {measured}."
+    of = f"{counts['hard']:,} of {counts['valid']:,} rows ({share:.1%})"
+    return f"{of} were found hard, that is {meaning}, by {measured}."
 
 
 def weighed_card(record: dict[str, Any], version: str) -> str:
@@ -154,18 +155,20 @@ _WRITTEN_AS = "What a model reads of the input is written as `{form}`; the input
 
 
 def _front_matter(
-    rows: int, version: str, parts: Sequence[int] | None = None, carried: Mapping[str, Any] | None = None
+    rows: int, version: str, parts: Mapping[str, int] | None = None, carried: Mapping[str, Any] | None = None
 ) -> str:
     """What Hugging Face reads: where the files are, how many rows they hold, and a version that names their content.
 
-    parts: rows of the first and the second part of a dataset that has an order; each is then a split too. carried:
+    parts: name -> rows of the parts of a dataset that has an order; each is then a split too. carried:
     license, language and task of the input.
     """
     import yaml
 
     more = yaml.safe_dump(dict(carried), sort_keys=False, allow_unicode=True) if carried else ""
     size = next((name for limit, name in _SIZES if rows < limit), "n>10M")
-    path = "data/train-*.parquet" if parts is None else "[data/train-first-*.parquet, data/train-second-*.parquet]"
+    files = {name: f"data/train-{name}-*.parquet" for name in parts or ()}
+    path = "data/train-*.parquet" if parts is None else f"[{', '.join(files.values())}]"
+    splits = "".join(f"  - split: {name}\n    path: {each}\n" for name, each in files.items())
     return f"""---
 configs:
 - config_name: default
@@ -173,7 +176,7 @@ configs:
   data_files:
   - split: train
     path: {path}
-{"" if parts is None else _PARTS.format(version=version)}size_categories:
+{_PARTS.format(version=version) + splits if parts else ""}size_categories:
 - {size}
 tags:
 - curate-lm
@@ -195,10 +198,6 @@ def content_version(data: Path) -> str:
 _PARTS = """- config_name: parts
   version: {version}
   data_files:
-  - split: first
-    path: data/train-first-*.parquet
-  - split: second
-    path: data/train-second-*.parquet
 """
 
 _WEIGHT_COLUMN = "| `weight` | how many rows it stands for: what another recipe would have copied stands here once |\n"

@@ -112,6 +112,8 @@ class Validation(Component):
                 "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
                 "or pass --set copies=rows"
             )
+        if any(getattr(part, "epochs", 1) > 1 for each in recipes for part in each.augmenters):
+            raise ValueError("arms are trained on shuffled rows, which mixes those of several epochs; leave out epochs")
         if any(each.order == "front" for each in recipes):
             raise ValueError(
                 "arms are trained on shuffled rows, which undoes order: front; leave it out of the recipe, or pass "

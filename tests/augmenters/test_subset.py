@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from augmenters import Subset
+from augmenters import Duplicate, Subset
 from curate.checks import small_examples
 from curate.errors import InputError
 from curate.mixture.plan import identity
+from tests.fixtures.pipelines import pipeline_by_column
 from tests.fixtures.splits import _split
 
 
@@ -57,3 +58,35 @@ def test_subset_sizes_and_reasons() -> None:
     with pytest.raises(InputError, match="only 6 valid rows"):
         Subset(size=7).plan(identity(8), split, 0)
     assert Subset(size=1).plan(identity(8), split, 0).counts.sum() == 1
+
+
+@pytest.mark.parametrize(("size", "pool", "epochs"), [(10, 25, 4), (0.1, 0.2, 3), (5, 60, 3), (8, None, 3)])
+def test_rows_of_several_epochs_are_drawn_evenly_from_the_pool(size: float, pool: float | None, epochs: int) -> None:
+    split = dataclasses.replace(_split([0, 1] * 50), final_loss=np.arange(100, dtype=np.float32)[::-1].copy())
+    plan = Subset(size=size, choose="lowest_loss", epochs=epochs, pool=pool).plan(identity(100), split, 0)
+    per_epoch = size if isinstance(size, int) else round(size * 100)
+    among = per_epoch if pool is None else pool if isinstance(pool, int) else round(pool * 100)
+    assert plan.epochs == epochs
+    assert plan.counts.sum() == epochs * per_epoch
+    assert not plan.counts[: 100 - among].any()  # the highest losses
+    pooled = plan.counts[100 - among :]
+    assert pooled.max() - pooled.min() <= 1
+    assert pooled.max() <= epochs
+    assert ((plan.reason >= 0) == (plan.counts == 0)).all()
+
+
+def test_epochs_that_cannot_be() -> None:
+    split = _split([0, 1] * 50)
+    several = Subset(size=10, epochs=2, pool=20)
+    with pytest.raises(InputError, match=r"Subset\.pool = 5 rows; choose from Subset\.size \(10\)"):
+        Subset(size=10, epochs=2, pool=5).plan(identity(100), split, 0)
+    with pytest.raises(InputError, match="leave out Duplicate"):
+        several.plan(identity(100).with_counts(np.full(100, 2)), split, 0)
+    for later in (Duplicate(), Subset(size=5)):
+        with pytest.raises(InputError, match=r"cannot follow Subset\(epochs=2\)"):
+            later.plan(several.plan(identity(100), split, 0), split, 0)
+    with pytest.raises(ValueError, match="set epochs, or leave pool out"):
+        Subset(size=10, pool=20)
+    for changes in ({"order": "front"}, {"order": "keep"}, {"copies": "weights"}):
+        with pytest.raises(ValueError, match="an order of their own"):
+            pipeline_by_column(augmenters=[several], **changes)

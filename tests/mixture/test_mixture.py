@@ -70,7 +70,7 @@ def test_in_front_the_second_half_of_the_rows_has_no_copies(tmp_path: Path) -> N
     recipe = {"augmenters": [Duplicate(times=2), Replay(data=_replay_file(tmp_path), share=0.1)], "order": "front"}
     curated = _with_known(**recipe).run(table)
     assert curated.parts is not None
-    first, second = curated.parts
+    first, second = curated.parts.values()
     columns = curated.columns()
     copies = np.array(columns["copy"].to_pylist())
     themselves = int((copies == 0).sum())

@@ -8,7 +8,7 @@ def test_rows_without_an_order_need_no_words() -> None:
 
 
 def test_rows_with_an_order_say_where_the_copies_are_and_that_nobody_may_shuffle() -> None:
-    said = " ".join(use_of_parts([1_500, 1_000]).split())
+    said = " ".join(use_of_parts({"first": 1_500, "second": 1_000}).split())
     assert "The first 1,500 rows are half of the rows, drawn, and every copy; the last 1,000" in said
     assert "A trainer that shuffles undoes this" in said
 
@@ -17,3 +17,9 @@ def test_weights_for_the_first_half_are_not_for_a_sampler_that_knows_no_steps() 
     assert "WeightedRandomSampler" in USE_OF_WEIGHTS
     assert "WeightedRandomSampler" not in USE_OF_WEIGHTS_IN_FRONT
     assert "until: 0.5" in USE_OF_WEIGHTS_IN_FRONT
+
+
+def test_epochs_are_named_by_their_splits() -> None:
+    said = use_of_parts({"epoch1": 10, "epoch2": 9})
+    assert "rows of 2 epochs" in said
+    assert "`epoch1` to `epoch2`" in said
