@@ -75,7 +75,7 @@ class ReferenceLoss(Component):
         schedule = proxy.schedule(len(corpus))
         return (
             f"a proxy is trained for {int(schedule.steps[-1]):,} steps on {len(corpus):,} rows of {self._name}, and "
-            f"{len(examples):,} rows are measured at {len(schedule.steps)} checkpoints of it"
+            f"{len(examples):,} rows are measured at {len(schedule.steps)} of its checkpoints"
         )
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
