@@ -59,8 +59,7 @@ class PreferenceMargin(Component):
     lengths still depend on length: the Spearman correlation of the margin with the difference of lengths (tokens of the
     chosen minus those of the rejected answer) is reported as `length_difference_correlation`.
 
-    Where the prompt is a conversation, `supervise: last` of the proxy compares the answers alone: otherwise earlier
-    turns of the assistant, which both have, count in both losses.
+    Where the prompt is a conversation, earlier turns of the assistant in it are context and count in neither loss.
 
     A pair of which either answer has no text left within max_length is invalid. Pairs stay whole: nothing here splits a
     row. Cost: two forward passes per pair and checkpoint.

@@ -19,7 +19,7 @@ from curate.data.columns import content_roles, is_column_role, is_messages, mess
 from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
-from curate.data.turns import Turn
+from curate.data.turns import Turn, as_context
 from curate.data.wording import type_name
 from curate.errors import InputError
 from curate.types import IntArray
@@ -151,7 +151,10 @@ class Examples:
         return surroundings_of(columns, message_keys(self.columns)) if columns else [NOTHING] * (high - low)
 
     def conversations(self, low: int, high: int) -> list[list[Turn]]:
-        """Rows low..high-1 as conversations, system, history and context among their turns; not of shape text."""
+        """Rows low..high-1 as conversations, system, history and context among their turns; not of shape text.
+
+        Of messages in two columns the completion alone is learned, as trainers learn it; the prompt is context.
+        """
         around = self.surroundings(low, high)
         if self.shape != "messages":
             pairs = zip(self.questions(low, high), self.answers(low, high), strict=True)
@@ -161,8 +164,11 @@ class Examples:
             ]
             around = [Surroundings(each.system, each.history, "", each.tools) for each in around]
         else:
-            halves = [self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns)]
-            spoken = [[turn for half in row for turn in half] for row in zip(*halves, strict=True)]
+            *before, last = (self._turns(role, low, high) for role in spoken_roles(self.shape, self.columns))
+            spoken = [
+                [turn for half in asked for turn in as_context(half)] + said
+                for *asked, said in zip(*before, last, strict=True)
+            ]
         return [surrounded(turns, each) for turns, each in zip(spoken, around, strict=True)]
 
     def questions(self, low: int, high: int) -> list[str]:
@@ -201,9 +207,17 @@ class Examples:
         said = [f"{role}={name}" for role, name in sorted(self.columns.items()) if not is_column_role(role)]
         columns = [self.column(role) for role in self.content_roles if is_messages(self.column(role).type)]
         keys = message_keys(self.columns)
-        if said or any(is_read_anew(column, keys) for column in columns):
-            return [("reading", pa.array(["2", *said], pa.string()))]
-        return []
+        found = ["2", *said] if said or any(is_read_anew(column, keys) for column in columns) else []
+        found += ["the prompt is context"] if self._answers_in_prompt() else []
+        return [("reading", pa.array(found, pa.string()))] if found else []
+
+    def _answers_in_prompt(self) -> bool:
+        """Whether the assistant speaks in the prompt half of messages in two columns, which is not learned."""
+        if self.shape != "messages" or "prompt" not in spoken_roles(self.shape, self.columns):
+            return False
+        keys = message_keys(self.columns)
+        names = (turns(chunk, keys)[1] for chunk in self.column("prompt").chunks)
+        return any(pc.any(pc.equal(name, "assistant")).as_py() for name in names)
 
     def labels_fingerprint(self) -> str:
         """32 hex digits over what is said about each row in the columns of other roles: source and final answer."""

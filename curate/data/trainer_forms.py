@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from curate.data.columns import PAIR_ROLES, content_roles
 from curate.data.examples import Examples
+from curate.data.turns import last_learned
 from curate.data.written_form import FORMS, WriteAs, is_text_form
 from curate.errors import InputError
 
@@ -100,13 +101,13 @@ class _Unfit(Exception):
 
 
 def _divided(examples: Examples, low: int, high: int) -> list[tuple[Conversation, Conversation]]:
-    """Prompt and answer of each row: the last thing that the assistant says, or what the completion holds."""
+    """Prompt and answer of each row: the last thing of the assistant to be learned, or what the completion holds."""
     found = examples.conversations(low, high)
     if examples.shape == "messages" and "messages" not in examples.columns:
         counts = [len(turns) for turns in examples.texts("completion", low, high)]
         ends = [(len(turns) - count, len(turns)) for turns, count in zip(found, counts, strict=True)]
     else:
-        last = [max(k for k, turn in enumerate(turns) if turn["role"] == "assistant") for turns in found]
+        last = [last_learned(turns) for turns in found]
         ends = [(k, k + 1) for k in last]
     return [(turns[:begin], turns[begin:end]) for turns, (begin, end) in zip(found, ends, strict=True)]
 
@@ -122,9 +123,10 @@ def _whole(asked: Conversation, answer: Conversation, other: None) -> Row:
 
 
 def _apart(asked: Conversation, answer: Conversation, other: Conversation | None) -> Row:
+    prompt = [{key: value for key, value in turn.items() if key != "train"} for turn in _plain(asked)]
     if other is None:
-        return {"prompt": _plain(asked), "completion": _plain(answer)}
-    return {"prompt": _plain(asked), "chosen": _plain(answer), "rejected": _plain(other)}
+        return {"prompt": prompt, "completion": _plain(answer)}
+    return {"prompt": prompt, "chosen": _plain(answer), "rejected": _plain(other)}
 
 
 def _plain(turns: Conversation) -> Conversation:
@@ -172,10 +174,11 @@ def _sharegpt(asked: Conversation, answer: Conversation, other: Conversation | N
     row: Row = {"system": system} if system else {}
     if other is None:
         return {"conversations": _spoken([*turns, *answer])} | row
+    prompt = [{key: value for key, value in turn.items() if key != "train"} for turn in turns]
     first, second = _spoken(answer), _spoken(other)
     if len(first) != 1 or len(second) != 1:
         raise _Unfit("has an answer of several messages, and sharegpt has one")
-    return {"conversations": _spoken(turns), "chosen": first[0], "rejected": second[0]} | row
+    return {"conversations": _spoken(prompt), "chosen": first[0], "rejected": second[0]} | row
 
 
 def _without_system(turns: Conversation) -> tuple[str, Conversation]:
@@ -183,16 +186,19 @@ def _without_system(turns: Conversation) -> tuple[str, Conversation]:
     return "\n\n".join(turn["content"] for turn in turns[:begin]), turns[begin:]
 
 
-def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Turns by from and value; calls as JSON text of one, or of a list of several."""
-    found = []
+def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Turns by from and value, and train where they are not learned; calls as JSON text of one, or of several."""
+    found: list[dict[str, Any]] = []
     for turn in turns:
+        begin = len(found)
         if turn["content"] or "tool_calls" not in turn:
             found.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": turn["content"]})
         if "tool_calls" in turn:
             calls = [_named_call(call["function"]) for call in turn["tool_calls"]]
             value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
             found.append({"from": "function_call", "value": value})
+        if "train" in turn:
+            found[begin:] = [{**each, "train": turn["train"]} for each in found[begin:]]
     return found
 
 

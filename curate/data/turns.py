@@ -18,10 +18,10 @@ CONTENT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
 ASKS = ("human", "user", "input", "prompt", "question", "instruction", "query")
 ANSWERS = ("assistant", "gpt", "bot", "chatbot", "model", "output", "response", "completion", "answer")
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_WEIGHTS = ("weight", "loss_weight", "train", "training", "loss")
+WEIGHT_KEYS = ("weight", "loss_weight", "train", "training", "loss")
 _CALLS = ("tool_calls", "function_call")
 # Keys of a message, besides role and content, that change what a model reads or learns of it.
-FURTHER_KEYS = frozenset([*_REASONING, *_WEIGHTS, *_CALLS, "name", "tool_call_id"])
+FURTHER_KEYS = frozenset([*_REASONING, *WEIGHT_KEYS, *_CALLS, "name", "tool_call_id"])
 
 CALL = "function_call"  # a turn whose content is a tool call, as ShareGPT data has it
 _NAMES = {
@@ -144,7 +144,7 @@ class TurnReader:
 
     def _learned(self, message: dict[str, Any]) -> Turn:
         """{"train": False} for a turn whose weight is 0."""
-        for key in _WEIGHTS:
+        for key in WEIGHT_KEYS:
             value = message.get(key)
             if value is None or (key == "loss" and not isinstance(value, bool)):
                 continue  # a loss that is a number was measured
@@ -291,4 +291,9 @@ def history_of(value: Any, keys: MessageKeys = USUAL) -> list[Turn]:
             found += [{"role": role, "content": text} for role, text in said if text]
         elif item is not None:
             found += read_turns([item], keys)
-    return [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in found]
+    return as_context(found)
+
+
+def as_context(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns, none of which is learned."""
+    return [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in turns]

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
+from curate.data.json_values import holds_json
 from curate.data.messages import values_of
+from curate.data.turns import WEIGHT_KEYS, MessageKeys
 
 WriteAs = Literal["input", "messages", "prompt_completion", "alpaca", "sharegpt"]
 FORMS: tuple[WriteAs, ...] = ("input", "messages", "prompt_completion", "alpaca", "sharegpt")
@@ -30,7 +33,8 @@ class WrittenForm:
     calls: whether messages hold tool calls. tools: whether the column of tools holds "text", of JSON, or "values".
     answers: whether the answers of a pair are "texts", "messages", a "message" each or whole "conversations"; prompt:
     whether it is "text" or "messages"; "" where there is none. named: {speaker: what a chat template calls it}, where
-    that differs.
+    that differs. weight: the key of messages that says of some turns of the assistant that they are not learned; ""
+    where all are. json: whether a column has the type JSON.
     """
 
     kind: Literal["sft", "preference", "kto"]
@@ -44,6 +48,8 @@ class WrittenForm:
     prompt: str = ""
     named: Mapping[str, str] = field(default_factory=dict)
     written_as: str = "input"
+    weight: str = ""
+    json: bool = False
 
     @property
     def surroundings(self) -> list[str]:
@@ -73,7 +79,38 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     known = message_keys(examples.columns)
     named = {name: known.canonical(name) for name in speakers if known.canonical(name) != name}
     tools = kinds.get("tools", "")
-    return WrittenForm(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form)
+    nested = any(holds_json(kind) for kind in table.schema.types)
+    learned = [table[columns[role]] for role in ("messages", "completion") if role in columns]
+    weight = next(
+        (key for key in WEIGHT_KEYS for column in learned if keys and _weighs(column, key, keys[0], known)), ""
+    )
+    return WrittenForm(
+        *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form), weight, json=nested
+    )
+
+
+def _weighs(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) -> bool:
+    """Whether a key of messages says of some turns of the assistant, by numbers or true and false, that they are not
+    learned. Columns of JSON are looked at in part.
+    """
+    kind = getattr(column.type, "value_type", None)
+    if kind is None or not pa.types.is_struct(kind):
+        return any(
+            isinstance(turn.get(key), (bool, int, float)[: 1 if key == "loss" else 3])  # a number there was measured
+            and not turn[key]
+            and known.canonical(str(turn.get(role))) == "assistant"
+            for turn in _messages(column.slice(0, _LOOKED_AT))
+        )
+    if kind.get_field_index(key) < 0:
+        return False
+    flat = pc.list_flatten(column)
+    roles, cells = (pc.struct_field(flat, name) for name in (role, key))
+    number = pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)
+    if not pa.types.is_boolean(cells.type) and (not number or key == "loss"):
+        return False
+    names = [name for name in pc.unique(roles).to_pylist() if name and known.canonical(name) == "assistant"]
+    spoken = pc.is_in(roles, pa.array(names, roles.type))
+    return bool(pc.any(pc.and_(spoken, pc.equal(cells.cast(pa.float64()), 0))).as_py())
 
 
 def _columns_of(examples: Examples, form: WriteAs) -> tuple[str, dict[str, str], str]:

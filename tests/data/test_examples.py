@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curate.data.columns import recognize
-from curate.data.examples import Examples, content_ids, example_ids
+from curate.data.examples import Examples, content_ids, example_ids, hash_columns
 from curate.errors import InputError
 
 QA = {"prompt": "question", "completion": "answer"}
@@ -195,6 +195,16 @@ def test_table_fingerprint_sees_every_value_of_every_type_but_no_chunks(name: st
         )
         seen.add(Examples(other, examples.ids, "text", {"text": "text"}).table_fingerprint())
     assert len(seen) == 4
+
+
+def test_tokens_of_earlier_releases_do_not_hold_where_turns_of_the_prompt_were_learned() -> None:
+    asked, said = ({"role": role, "content": "a"} for role in ("user", "assistant"))
+    for prompt, same in (([asked], True), ([asked, said, asked], False)):
+        examples = examples_of(pa.table({"prompt": [prompt], "completion": [[said]]}))
+        columns = [(role, examples.column(role)) for role in ("prompt", "completion")]
+        earlier = hash_columns([("messages", pa.array([], pa.string())), ("id", examples.ids), *columns])
+        assert (examples.fingerprint() == earlier) is same
+        assert examples.ids == examples_of(pa.table({"messages": [[*prompt, said]]})).ids
 
 
 def test_table_fingerprint_counts_names_types_and_roles() -> None:

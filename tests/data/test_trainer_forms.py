@@ -59,8 +59,22 @@ def test_conversations() -> None:
     assert found["system"] == "Be brief."
     assert [turn["from"] for turn in found["conversations"]] == ["human", "gpt", "human", "gpt"]
     other = [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
-    assert _in("messages", other) == [{"messages": CHAT}]
+    (whole,) = _in("messages", other)
+    assert [{k: v for k, v in turn.items() if k != "train"} for turn in whole["messages"]] == CHAT
+    assert [turn["train"] for turn in whole["messages"]] == [None, None, False, None, None]
     assert _in("prompt_completion", other) == other
+
+
+def test_turns_that_are_not_learned_are_no_answers_and_are_marked_where_they_stand() -> None:
+    rows = [{"messages": [*CHAT, {"role": "user", "content": "Sure?"}, {**CHAT[2], "content": "No.", "weight": 0}]}]
+    assert _in("prompt_completion", rows) == [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
+    rows = [{"messages": [*CHAT[:2], {**CHAT[2], "train": False}, *CHAT[3:]]}]
+    assert _in("prompt_completion", rows) == [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
+    for form, column in (("messages", "messages"), ("sharegpt", "conversations")):
+        (found,) = _in(form, rows)  # type: ignore[arg-type]
+        assert [turn["train"] for turn in found[column]].count(False) == 1
+        learned = [turn.get("train", True) for turn in _examples([found]).conversations(0, 1)[0]]
+        assert learned == [True, True, False, True, True]
 
 
 def test_pairs_and_labels() -> None:

@@ -33,3 +33,28 @@ def test_the_form_of_what_was_written() -> None:
     form = written_form(pairs, pairs.table)
     assert (form.kind, form.answers, form.prompt) == ("preference", "texts", "text")
     assert dict(form.columns) == {name: name for name in ("prompt", "chosen", "rejected")}
+
+
+def _weight(messages: list[dict[str, Any]], rows: int = 1) -> str:
+    plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    examples = _examples([{"messages": plain}] * (rows - 1) + [{"messages": messages}])
+    return written_form(examples, examples.table).weight
+
+
+def test_the_key_that_says_which_answers_are_not_learned() -> None:
+    asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    assert _weight([asked, {**said, "train": False}, asked, said], rows=2_000) == "train"
+    assert _weight([asked, {**said, "weight": 0}, asked, {**said, "weight": 1.0}]) == "weight"
+    assert _weight([{**asked, "train": False}, {**said, "train": True}]) == ""  # questions are never learned
+    assert _weight([asked, {**said, "loss": 0.0}]) == ""  # measured
+    assert _weight([asked, {**said, "loss": False}, asked, said]) == "loss"
+    halves = _examples([{"prompt": [asked, {**said, "train": False}, asked], "completion": [said]}])
+    assert written_form(halves, halves.table).weight == ""
+    (table,) = in_form([halves], [halves.table], "messages")
+    assert written_form(halves, table, "messages").weight == "train"
+
+
+def test_columns_of_json_are_known() -> None:
+    for note, json in (({"b": 1}, True), ({"a": 2}, False)):
+        loaded = read([{"question": "a", "answer": "b", "note": each} for each in ({"a": 1}, note)])
+        assert written_form(loaded.examples, loaded.examples.table).json is json

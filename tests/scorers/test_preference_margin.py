@@ -59,6 +59,18 @@ def test_the_margin_is_the_difference_of_the_losses_of_both_answers(family: Path
     np.testing.assert_array_equal(scores.trajectory, run.trace(examples, PreferenceMargin().measures()).losses)
 
 
+def test_earlier_answers_of_the_prompt_count_in_neither_loss(family: Path) -> None:
+    said = [{"role": "assistant", "content": "A long answer, which is the same in both."}]
+    asked = [[{"role": "user", "content": f"{k}?"}, *said, {"role": "user", "content": "Again?"}] for k in range(N)]
+    chosen, rejected = ([[{"role": "assistant", "content": text}]] * N for text in ("Yes.", "No, no."))
+    examples = _pairs(prompt=asked, chosen=chosen, rejected=rejected)
+    margins = [
+        PreferenceMargin().score(examples, Run(_proxy(family, supervise=supervise), family / "cache")).features
+        for supervise in ("all", "last")
+    ]
+    np.testing.assert_allclose(margins[0], margins[1], atol=1e-5)
+
+
 def test_pairs_that_a_proxy_comes_to_prefer_have_a_falling_margin(family: Path) -> None:
     examples = _pairs(chosen=["It is so."] * N, rejected=["Not at all!"] * N)
     run = Run(_proxy(family, steps=30, checkpoints=3, learning_rate=1e-2), family / "cache")

@@ -55,6 +55,59 @@ ROWS = [
 ]
 
 
+# -- what is learned of messages in two columns ---------------------------------------------------------------------
+
+ASKED = [("user", "1?"), ("assistant", "One."), ("user", "2?")]
+
+
+def turns_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+IN_TWO_COLUMNS = {
+    "prompt and completion": {
+        "prompt": [turns_of(ASKED)],
+        "completion": [turns_of([("assistant", "Two."), ("user", "Sure?"), ("assistant", "Yes.")])],
+    },
+    "pairs": {
+        "prompt": [turns_of(ASKED)],
+        "chosen": [turns_of([("assistant", "Two."), ("user", "Sure?"), ("assistant", "Yes.")])],
+        "rejected": [turns_of([("assistant", "Three.")])],
+    },
+    "implicit pairs": {
+        "chosen": [turns_of([*ASKED, ("assistant", "Two."), ("user", "Sure?"), ("assistant", "Yes.")])],
+        "rejected": [turns_of([*ASKED, ("assistant", "Three.")])],
+    },
+    "labels": {
+        "prompt": [turns_of(ASKED)] * 2,
+        "completion": [turns_of([("assistant", "Two."), ("user", "Sure?"), ("assistant", "Yes.")])] * 2,
+        "label": [True, False],
+    },
+}
+
+
+@pytest.mark.parametrize("chat", [CHATML, None], ids=["ChatML", "default"])
+@pytest.mark.parametrize("name", IN_TWO_COLUMNS)
+def test_turns_of_the_prompt_are_context_and_all_answers_of_the_completion_are_learned(
+    name: str, chat: str | None
+) -> None:
+    tokenizer = byte_level(chat=chat)
+    examples = read(pa.table(IN_TWO_COLUMNS[name])).examples
+    tokens = tokenize(examples, tokenizer, template="chat", max_length=1000)
+    end = "<|im_end|>" if chat else tokenizer.eos_token
+    between = end if chat else ""
+    assert supervised_text(tokenizer, tokens, 0) == f"Two.{between}Yes.{end}"
+    whole = chats([[*ASKED, ("assistant", "Two."), ("user", "Sure?"), ("assistant", "Yes.")]])
+    learned = tokenize(whole, tokenizer, template="chat", max_length=1000)
+    assert tokenizer.decode(row_of(tokens, 0)[0]) == tokenizer.decode(row_of(learned, 0)[0])
+    assert supervised_text(tokenizer, learned, 0) == f"One.{between}Two.{between}Yes.{end}"
+    last = tokenize(examples, tokenizer, template="chat", max_length=1000, supervise="last")
+    assert supervised_text(tokenizer, last, 0) == f"Yes.{end}"
+    if examples.paired:
+        rejected = tokenize(examples.rejected(), tokenizer, template="chat", max_length=1000)
+        assert supervised_text(tokenizer, rejected, 0) == f"Three.{end}"
+
+
 # -- the ends of a row ---------------------------------------------------------------------------------------------
 
 

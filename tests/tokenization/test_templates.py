@@ -75,12 +75,15 @@ def test_prompts_go_through_a_chat_template_as_one_exchange() -> None:
     assert turns == pair == given
 
 
-def test_prompt_and_completion_columns_of_messages_are_one_conversation() -> None:
+def test_prompt_and_completion_columns_of_messages_are_one_conversation_of_which_the_completion_is_learned() -> None:
     contents = [("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "a"), ("assistant", "b")]
     turns = [{"role": role, "content": content} for role, content in contents]
     tokenizer = byte_level(chat=CHATML)
     halves = {"prompt": [turns[:-1]], "completion": [turns[-1:]]}
-    assert rendered_table(halves, "chat", tokenizer) == rendered_table({"messages": [turns]}, "chat", tokenizer)
+    (whole,) = rendered_table({"messages": [turns]}, "chat", tokenizer)
+    assert [part for _, part in whole] == ["prompt", "completion", "end"] * 2
+    asked = "".join(text for text, _ in whole[:-2])
+    assert rendered_table(halves, "chat", tokenizer) == [[(asked, "prompt"), *whole[-2:]]]
 
 
 def test_text_gets_nothing_around_it() -> None:
