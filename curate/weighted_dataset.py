@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from curate.curated import data_record
 from curate.data.invalid_rows import rejected_table
 from curate.data.readers import Loaded, read
 from curate.data.writers import hand_back, write_parquet_shards, written_tables
+from curate.data.written_form import written_form
 from curate.errors import DataWarning, InputError
 from curate.finetuning.data import curated_reading
 from curate.finetuning.weights import RunWeights, run_weights, spread
 from curate.mixture.mixture import WEIGHT
 from curate.report.dataset_card import content_version, weighed_card
+from curate.report.trainer_snippets import dataset_info, form_of
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.places import arrow_path, expanded, local_path
@@ -176,6 +178,7 @@ class Weighed:
             "inputs": self.inputs,
             **made_by(),
             "data": data_record(self.loaded, self.loaded.examples.fingerprint()),
+            "form": asdict(written_form(self.loaded.examples, written_tables(self.loaded)[0])),
             "runs": [run.record() for run in self.runs],
             "normalized": self.normalize,
             "averages": self.averages,
@@ -186,7 +189,7 @@ class Weighed:
         }
 
     def write(self, directory: Path | str) -> Path:
-        """data/, tables/, README.md and, last, run.json; replaces an earlier result.
+        """data/, tables/, README.md, dataset_info.json and, last, run.json; replaces an earlier result.
 
         Raises InputError for a folder of other files and ExternalError where the disk is full.
         """
@@ -198,6 +201,7 @@ class Weighed:
         with publishing(directory / "data") as folder:
             self._write_rows(folder)
         publish_file(directory / "README.md", weighed_card(record, content_version(directory / "data")))
+        publish_file(directory / "dataset_info.json", dataset_info(form_of(record)))
         (directory / "report.html").unlink(missing_ok=True)  # of a curated dataset that stood here
         finish(directory, record)
         return directory

@@ -126,6 +126,7 @@ from datasets import load_dataset
 rows = load_dataset("path/to/this/folder", split="train")
 ```
 
+{training_section(form_of(record), curated=False)}
 ## Columns
 
 The input's columns are untouched. These were added, `example_id` only where the input had none:

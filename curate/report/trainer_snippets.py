@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from curate.data.written_form import WrittenForm
-from curate.report.trl_snippet import FOLDER, KNOWN, trl_snippet
+from curate.report.trl_snippet import FOLDER, trl_snippet
 
 
 def form_of(record: Mapping[str, Any]) -> WrittenForm:
@@ -17,27 +17,50 @@ def form_of(record: Mapping[str, Any]) -> WrittenForm:
     return WrittenForm(**{**named, "keys": None if keys is None else tuple(keys), "speakers": tuple(named["speakers"])})
 
 
-def training_section(form: WrittenForm) -> str:
-    """The section of a card on how to train."""
+def training_section(form: WrittenForm, curated: bool = True) -> str:
+    """The section of a card on how to train. curated: by a command that makes copies and writes other forms."""
     trl, axolotl, entry = trl_snippet(form), axolotl_settings(form), llama_factory_entry(form)
     parts = ["## Train on it", *([f"TRL:\n\n```python\n{trl}```"] if trl else [])]
+    whole = form.kind == "sft" and "messages" in form.columns
+    if trl and whole:
+        unlearned = f" It takes no notice of `{form.weight}`{_LAST if curated else ''}." if form.weight else ""
+        parts.append(_WHOLE + unlearned)
     if axolotl:
         parts.append(f"axolotl:\n\n```yaml\n{axolotl}```")
     if entry:
         stage = {"sft": "sft", "preference": "dpo", "kto": "kto"}[form.kind]
         stage = "pt" if form.shape == "text" else stage
+        lines = [f"stage: {stage}", f"dataset_dir: {FOLDER}", "dataset: curated"]
+        # Without it LLaMA-Factory learns the answers in a history.
+        lines += ["mask_history: true"] if stage == "sft" and "history" in form.columns else []
         parts.append(
-            "LLaMA-Factory, by the `dataset_info.json` of this folder:\n\n```yaml\n"
-            f"stage: {stage}\ndataset_dir: {FOLDER}\ndataset: curated\n```"
+            "LLaMA-Factory, by the `dataset_info.json` of this folder:\n\n```yaml\n" + "\n".join(lines) + "\n```"
         )
+        if whole and form.weight:
+            parts.append(_MASKED.format(key=form.weight))
     missing = [name for name, there in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not there]
     if missing:
-        parts.append(
-            f"{' and '.join(missing)} cannot read these columns as they are; `--write-as messages --fresh` (for "
-            "LLaMA-Factory `--write-as sharegpt --fresh`) writes a form that can be read."
-        )
-    parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
+        parts.append(f"{' and '.join(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
+    if form.json:
+        parts.append(_JSON)
+    if curated:
+        parts.append('`rows.filter(lambda row: row["copy"] == 0)` undoes the copies.')
     return "\n\n".join(parts) + "\n"
+
+
+_WHOLE = (
+    "TRL learns whole conversations, questions too; with `assistant_only_loss=True` in SFTConfig, which takes a chat "
+    "template that marks them by `{% generation %}`, the answers alone."
+)
+_LAST = ": `--write-as prompt_completion --fresh` writes rows of which TRL learns the last answer alone"
+_OTHERS = (
+    "; `--write-as messages --fresh` (for LLaMA-Factory `--write-as sharegpt --fresh`) writes a form that can be read"
+)
+_MASKED = "LLaMA-Factory takes no notice of `{key}`; with `mask_history: true` it learns the last answer alone."
+_JSON = (
+    "Columns of the type JSON take `datasets` 4.7 or newer, which LLaMA-Factory does not use yet; "
+    "`--nested text --fresh` writes them as text."
+)
 
 
 # --- axolotl -----------------------------------------------------------------------------------------------------
@@ -46,25 +69,24 @@ def training_section(form: WrittenForm) -> str:
 def axolotl_settings(form: WrittenForm) -> str:
     """The part of axolotl's settings that names the folder; "" where it has none for such columns."""
     columns = form.columns
+    if _leaves_out(form):
+        return ""
     algorithm = {"preference": ["rl: dpo"], "kto": ["rl: kto"]}.get(form.kind, [])
     lines = [*algorithm, "datasets:", f"  - path: {FOLDER}"]
     if form.shape == "text":
         return _yaml([*lines, "    type: completion", f"    field: {columns['text']}"])
     if form.kind == "sft" and "messages" in columns:
+        if form.keys is None or "function_call" in map(_canonical(form), form.speakers):
+            return ""
         lines += ["    type: chat_template", f"    field_messages: {columns['messages']}"]
         if "tools" in columns:
             lines.append(f"    field_tools: {columns['tools']}")
-        if "system" in columns:
-            lines.append(f"    field_system: {columns['system']}")
-        role, content = form.keys or ("role", "content")
+        role, content = form.keys
         lines += ["    message_property_mappings:", f"      role: {role}", f"      content: {content}"]
-        others = {name: form.named.get(name) for name in form.speakers if name not in KNOWN}
-        if any(others.values()):
-            lines.append("    roles:")
-            for target in sorted({target for target in others.values() if target}):
-                lines.append(f"      {target}: {json.dumps([target, *(n for n, t in others.items() if t == target)])}")
-        return _yaml(lines)
-    if form.shape == "messages" or form.answers not in ("", "texts") or "history" in columns:
+        if form.weight:
+            lines.append(f"    message_field_training: {form.weight}")
+        return _yaml([*lines, *_roles(form, {})])
+    if form.shape == "messages" or form.answers not in ("", "texts"):
         return _axolotl_chat_pairs(form, lines)
     if form.kind == "preference" and "prompt" not in columns and "instruction" not in columns:
         return ""
@@ -84,14 +106,57 @@ def axolotl_settings(form: WrittenForm) -> str:
     return _yaml(lines)
 
 
+def _leaves_out(form: WrittenForm) -> bool:
+    """Whether axolotl has no place for a column that a model is to see."""
+    seen = {"system", "history", "context", "tools", "input"} & form.columns.keys()
+    if form.kind != "sft":
+        return bool(seen)
+    if form.shape == "messages":
+        # It shows the system's words of a column of this name, and its schema takes no other.
+        return not seen <= {"system", "tools"} or form.columns.get("system", "system") != "system"
+    return not seen <= {"system", "context", "input"} or {"context", "input"} <= seen
+
+
 def _axolotl_chat_pairs(form: WrittenForm, lines: list[str]) -> str:
     columns = form.columns
+    spoken = map(_canonical(form), form.speakers)
     if form.kind != "preference" or form.prompt != "messages" or form.answers != "message":
         return ""
-    role, content = form.keys or ("role", "content")
+    if form.keys is None or form.calls or not _AXOLOTL.keys() >= set(spoken):
+        return ""
     lines += ["    type: chat_template.default", f"    field_messages: {columns['prompt']}"]
-    lines += [f"    field_chosen: {columns['chosen']}", f"    field_rejected: {columns['rejected']}"]
-    return _yaml([*lines, f"    message_field_role: {role}", f"    message_field_content: {content}"])
+    fields = [f"    field_{role}: {columns[role]}" for role in ("chosen", "rejected") if columns[role] != role]
+    mapped: list[str] = []
+    if form.keys != ("role", "content"):
+        mapped = [
+            "    message_property_mappings:",
+            *(f"      {n}: {k}" for n, k in zip(_MAPPED, form.keys, strict=True)),
+        ]
+    mapped += _roles(form, _AXOLOTL)
+    # Its schema of a dataset has either the one or the other.
+    return "" if fields and mapped else _yaml([*lines, *fields, *mapped])
+
+
+_MAPPED = ("role", "content")
+# Names of speakers that are known where axolotl reads pairs; elsewhere it also knows those of ShareGPT.
+_AXOLOTL = {name: [name] for name in ("user", "assistant", "system", "tool")}
+
+
+def _canonical(form: WrittenForm) -> Callable[[str], str]:
+    return lambda name: form.named.get(name, name)
+
+
+def _roles(form: WrittenForm, all_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """What speakers are called, where axolotl does not know it. all_of: roles that are then to be named too."""
+    others = {name: form.named[name] for name in form.speakers if name in form.named}
+    if others.keys() <= (set() if all_of else {"human", "gpt"}):
+        return []
+    # They take the place of those that it knows by itself.
+    targets = dict.fromkeys([*all_of, *sorted(set(others.values()))])
+    return [
+        "    roles:",
+        *(f"      {role}: {json.dumps([role, *(n for n, t in others.items() if t == role)])}" for role in targets),
+    ]
 
 
 def _yaml(lines: Sequence[str]) -> str:
@@ -114,13 +179,9 @@ def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
     if form.shape == "text":
         return {**entry, "columns": {"prompt": columns["text"]}}
     if "messages" in columns or (form.kind == "preference" and form.answers == "message" and form.prompt == "messages"):
-        role, content = form.keys or ("role", "content")
-        if form.tools == "values" or "history" in columns or "context" in columns:
+        tags = _tags(form)
+        if not tags or form.tools == "values" or "history" in columns or "context" in columns:
             return {}
-        names = dict.fromkeys(form.speakers)
-        tags = {"role_tag": role, "content_tag": content}
-        for tag, known in _TAGS.items():
-            tags[tag] = next((name for name in known if name in names), known[1 if role == "role" else 0])
         formatting = "openai" if form.calls else "sharegpt"
         messages = columns.get("messages") or columns["prompt"]
         return {**entry, "formatting": formatting, "columns": {"messages": messages, **further}, "tags": tags}
@@ -137,12 +198,30 @@ def llama_factory_entry(form: WrittenForm) -> dict[str, Any]:
     return {**entry, "columns": {**named, **further}}
 
 
+def _tags(form: WrittenForm) -> dict[str, str]:
+    """Keys of messages and names of speakers; {} where there are two of a kind, or others, which it does not read."""
+    if form.keys is None:
+        return {}
+    role, content = form.keys
+    called: dict[str, list[str]] = {target: [] for target in _TAGS}
+    for name in form.speakers:
+        target = form.named.get(name, name)
+        if target not in called or called[target]:
+            return {}
+        called[target].append(name)
+    tags = {"role_tag": role, "content_tag": content}
+    for target, (tag, usual) in _TAGS.items():
+        tags[tag] = (called[target] or [usual[role == "role"]])[0]
+    return tags
+
+
+# {who speaks: the tag, and the name where messages are ShareGPT's and OpenAI's}.
 _TAGS = {
-    "user_tag": ("human", "user"),
-    "assistant_tag": ("gpt", "assistant"),
-    "observation_tag": ("observation", "tool", "function"),
-    "function_tag": ("function_call", "tool_calls"),
-    "system_tag": ("system", "system"),
+    "user": ("user_tag", ("human", "user")),
+    "assistant": ("assistant_tag", ("gpt", "assistant")),
+    "tool": ("observation_tag", ("observation", "tool")),
+    "function_call": ("function_tag", ("function_call", "function_call")),
+    "system": ("system_tag", ("system", "system")),
 }
 
 

@@ -34,7 +34,8 @@ def test_what_it_leaves(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -
     out = tmp_path / "out"
     status, found = call("weigh", data, "--weights", weights, "--out", out)
     assert status == 0
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "data", "run.json", "tables"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["data", "tables"]
+    assert {path.name for path in out.iterdir() if path.is_file()} == {"README.md", "dataset_info.json", "run.json"}
     record = json.loads((out / "run.json").read_text())
     assert record["kind"] == "weighed"
     assert {name: record[name] for name in ("counts", "weights", "runs", "warnings")} == {
@@ -48,6 +49,11 @@ def test_what_it_leaves(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -
     card = (out / "README.md").read_text()
     assert "--reweighter GivenWeights" in card
     assert "Rows drawn in no run: 1; in some runs only: 0" in card
+    assert "from trl import SFTConfig, SFTTrainer" in card
+    assert "field_instruction: " in card
+    assert "undoes the copies" not in card
+    info = json.loads((out / "dataset_info.json").read_text())["curated"]
+    assert set(info["columns"].values()) <= set(loaded.column_names)
 
 
 def test_the_same_again_is_done_and_others_need_fresh(inputs: tuple[Path, Path], tmp_path: Path, call: Call) -> None:

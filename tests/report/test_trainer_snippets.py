@@ -36,7 +36,7 @@ def _form(*rows: dict[str, Any]) -> WrittenForm:
     return written_form(examples, examples.table)
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "text": {"text": "a"},
     "prompt and completion": {"prompt": "a", "completion": "b"},
     "question": {"question": "a", "answer": "b"},
@@ -85,6 +85,123 @@ def test_entries_of_llama_factory() -> None:
         "chosen": "chosen",
         "rejected": "rejected",
     }
+
+
+# Fields of an entry as data/README.md of LLaMA-Factory documents them, and those of a dataset in axolotl's settings.
+ENTRY = {"file_name", "ranking", "formatting", "columns", "tags"}
+COLUMNS = {"prompt", "query", "response", "history", "messages", "system", "tools", "chosen", "rejected", "kto_tag"}
+TAGS = {"role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag"}
+DATASET = {"path", "type", "field", "field_messages", "field_tools", "field_chosen", "field_rejected"}
+DATASET |= {"message_property_mappings", "message_field_training", "roles"}
+SFT_TYPE = {"field_system", "field_instruction", "field_input", "field_output", "format", "no_input_format"}
+DPO_TYPE = {"field_prompt", "field_chosen", "field_rejected", "prompt_format", "chosen_format", "rejected_format"}
+KTO_TYPE = {"field_prompt", "field_completion", "field_label", "prompt_format", "completion_format"}
+CALL: dict[str, Any] = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}],
+}
+FURTHER: dict[str, dict[str, Any]] = {
+    "tools": {"messages": [*ASKED, CALL, {"role": "tool", "content": "1"}, *SAID], "tools": "[]", "system": "s"},
+    "bots": {"messages": [*ASKED, {"role": "bot", "content": "b"}]},
+    "history": {"instruction": "a", "input": "", "output": "b", "history": [["c", "d"]], "system": "s"},
+    "labels of messages": {"messages": [*ASKED, *SAID], "label": True},
+    "untrained": {"messages": [*ASKED, {**SAID[0], "train": False}, *ASKED, *SAID]},
+}
+
+
+@pytest.mark.parametrize("name", [*FORMS, *FURTHER])
+def test_fields_are_those_that_the_trainers_document(name: str) -> None:
+    form = _form((FORMS | FURTHER)[name])
+    entry = llama_factory_entry(form)
+    assert entry
+    assert entry.keys() <= ENTRY
+    assert entry["columns"].keys() <= COLUMNS
+    assert entry.get("formatting", "alpaca") in ("alpaca", "sharegpt", "openai")
+    assert entry.get("tags", {}).keys() in (set(), TAGS)
+    assert ("tags" in entry) == ("messages" in entry["columns"])
+    settings = axolotl_settings(form)
+    assert bool(settings) is (name not in ("history", "labels of messages"))
+    if settings:
+        (dataset,) = yaml.safe_load(settings)["datasets"]
+        assert dataset.keys() <= DATASET
+        kind = dataset["type"]
+        known = {"sft": SFT_TYPE, "preference": DPO_TYPE, "kto": KTO_TYPE}[form.kind]
+        assert kind in ("completion", "chat_template", "chat_template.default") or kind.keys() <= known
+
+
+def test_tags_of_llama_factory_name_the_speakers_that_are_there() -> None:
+    entry = llama_factory_entry(_form(FURTHER["tools"]))
+    assert (entry["formatting"], entry["columns"]["tools"]) == ("openai", "tools")
+    assert entry["tags"] == {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "observation_tag": "tool",
+        "function_tag": "function_call",
+        "system_tag": "system",
+    }
+    assert llama_factory_entry(_form(FURTHER["bots"]))["tags"]["assistant_tag"] == "bot"
+    two = [*ASKED, {"role": "bot", "content": "b"}, *ASKED, *SAID]
+    assert llama_factory_entry(_form({"messages": two})) == {}  # one tag names one of them
+    assert llama_factory_entry(_form({"messages": [{"role": "critic", "content": "c"}, *ASKED, *SAID]})) == {}
+
+
+def test_axolotl_is_told_what_speakers_are_called_and_which_turns_are_learned() -> None:
+    bots = yaml.safe_load(axolotl_settings(_form({"conversations": [SPOKEN[0], {"from": "bot", "value": "b"}]})))
+    assert bots["datasets"][0]["roles"] == {"assistant": ["assistant", "bot"], "user": ["user", "human"]}
+    assert "roles" not in axolotl_settings(_form(FORMS["sharegpt"]))  # which it knows
+    (pairs,) = yaml.safe_load(axolotl_settings(_form(FORMS["pairs of messages"])))["datasets"]
+    assert pairs["roles"] == {
+        "user": ["user", "human"],
+        "assistant": ["assistant", "gpt"],
+        "system": ["system"],
+        "tool": ["tool"],
+    }
+    assert pairs["message_property_mappings"] == {"role": "from", "content": "value"}
+    (turns,) = yaml.safe_load(axolotl_settings(_form(FURTHER["untrained"])))["datasets"]
+    assert turns["message_field_training"] == "train"
+    assert "message_field_training" not in axolotl_settings(_form(FORMS["messages"]))
+
+
+def test_settings_of_axolotl_leave_nothing_out() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a", "chosen": "b", "rejected": "c", "system": "s"},
+        {"instruction": "a", "input": "x", "chosen": "b", "rejected": "c"},
+        {"question": "a", "answer": "b", "history": [["c", "d"]]},
+        {"messages": [*ASKED, *SAID], "context": "c"},
+        {"question": "a", "answer": "b", "tools": "[]"},
+        {"messages": [*ASKED, *SAID], "system_prompt": "s"},
+        {"conversations": [SPOKEN[0], {"from": "function_call", "value": '{"name": "f", "arguments": {}}'}]},
+    ]
+    for row in rows:
+        assert axolotl_settings(_form(row)) == "", row
+
+
+def test_what_trainers_make_of_turns_that_are_not_learned_is_said() -> None:
+    section = training_section(_form(FURTHER["untrained"]))
+    assert "assistant_only_loss=True" in section
+    assert "takes no notice of `train`: `--write-as prompt_completion --fresh`" in section
+    assert "with `mask_history: true` it learns the last answer alone" in section
+    weighed = training_section(_form(FURTHER["untrained"]), curated=False)
+    assert "takes no notice of `train`." in weighed
+    assert "--write-as" not in weighed  # which that command does not take
+    plain = training_section(_form(FORMS["messages"]))
+    assert "assistant_only_loss=True" in plain
+    assert "no notice" not in plain
+    assert "assistant_only_loss" not in training_section(_form(FORMS["question"]))
+    assert "mask_history: true\n" in training_section(_form(FURTHER["history"]))
+
+
+def test_columns_of_json_are_said_to_need_a_newer_datasets() -> None:
+    rows = [{"question": "a", "answer": "b", "note": note} for note in ({"a": 1}, {"b": 1})]
+    for nested, said in (("input", True), ("text", False)):
+        loaded = read(rows)
+        table = loaded.examples.table
+        if nested == "text":
+            table = table.set_column(2, "note", pa.array(["{}", "{}"]))
+        assert ("`--nested text --fresh`" in training_section(written_form(loaded.examples, table))) is said
 
 
 def test_what_a_trainer_does_not_read_is_left_out_and_said() -> None:
