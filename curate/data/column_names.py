@@ -24,18 +24,32 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "text": {"text": ("text", "content")},
 }
 # Further names, looked for where nothing else fits: of conversations, and of prompts with those of their completions.
-CONVERSATIONS = ("chat", "dialog", "dialogue", "turns", "dialogs", "dialogues", "chats", "message")
+CONVERSATIONS = (
+    "chat",
+    "dialog",
+    "dialogue",
+    "turns",
+    "dialogs",
+    "dialogues",
+    "chats",
+    "message",
+    "items",
+    "contents",
+    "utterances",
+)
 PAIRS = (
     (("input", "inputs"), ("output", "outputs", "target", "targets", "completion", "response", "answer", "label_text")),
     (("article", "document", "dialogue", "dialog", "report", "passage"), ("summary", "highlights", "abstract")),
     (("user", "human"), ("assistant", "gpt", "bot", "chatbot", "chatgpt", "ai", "response", "answer")),
     (("source", "source_text", "src"), ("target", "target_text", "tgt")),
     (("task",), ("solution", "completion", "response", "output", "answer")),
+    (("prompt", "question", "problem", "instruction"), ("code", "canonical_solution")),
+    (("inputs_pretokenized",), ("targets_pretokenized",)),
 )
 INPUT = ("input", "context")
 # Columns that change what a model sees of a row, beside its prompt and completion.
 SURROUNDING_NAMES: dict[str, tuple[str, ...]] = {
-    "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt", "systeminstruction"),
     "history": ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history"),
     "context": ("context", "contexts", "passage", "paragraph"),
     "tools": ("tools", "functions", "available_tools", "tool_definitions", "function_definitions", "tool_schemas"),
@@ -76,6 +90,20 @@ ROLES = (
     *PAIR_ROLES,
     "role",
     "content",
+)
+# Columns beside prompts and completions that say something to a model elsewhere, but are not read: what to say of them.
+UNREAD: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("reasoning_content", "thinking", "chain_of_thought", "reasoning", "cot", "thoughts"),
+        "is not read; where it is the reasoning before an answer, write it into the answer, in <think> and </think>",
+    ),
+    (("image", "images", "video", "videos", "audio", "audios"), "is kept, but no model sees it"),
+    (("chat_template_kwargs",), "is kept, but chat templates get nothing of it"),
+    (
+        ("rejected", "rejected_response", "rejected_answer", "dispreferred"),
+        "is kept, but not read: no column has the chosen answers beside it; name both for preference pairs, as "
+        "--columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN",
+    ),
 )
 # Names of the columns that curation adds (what is left in a finished run's data folder).
 RESERVED = (

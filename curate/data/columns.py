@@ -21,6 +21,7 @@ from curate.data.column_names import (
     SHAPES,
     SURROUNDING,
     SURROUNDING_NAMES,
+    UNREAD,
 )
 from curate.data.json_values import holds_json, is_json
 from curate.data.turns import ANSWERS, ASKS, CONTENT_KEYS, FURTHER_KEYS, ROLE_KEYS, TARGETS, USUAL, MessageKeys
@@ -287,6 +288,11 @@ def remarks(schema: pa.Schema, shape: str, found: Mapping[str, str], given: Mapp
                 f"--columns prompt={found['text']},completion={texts[0]}"
             )
         return lines
+    for usual, why in UNREAD:
+        if usual[0] == "reasoning_content" and shape == "messages":
+            continue  # what stands beside whole conversations is said in them, or about them
+        unread = (name for name in _all_columns(schema, usual, used) if not pa.types.is_null(schema.field(name).type))
+        lines += [f"column {name!r} {why}" for name in unread]
     for role, usual in SURROUNDING_NAMES.items():
         if role in found or role in given:
             continue

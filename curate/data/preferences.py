@@ -153,6 +153,20 @@ def labels_note(column: pa.ChunkedArray, name: str) -> str:
     )
 
 
+def numbers_note(table: pa.Table, roles: Mapping[str, str]) -> list[str]:
+    """A line where completions have labels of 0 and 1, which may be those of KTO data but are not read as such."""
+    for name in LABEL_NAMES if "label" not in roles else ():
+        if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
+            column = table[name]
+            if {*pc.unique(column.drop_null()).to_pylist()} == {0, 1}:
+                wanted = pc.sum(pc.equal(column, 1)).as_py()
+                return [
+                    f"column {name!r} holds 1 in {wanted:,} rows and 0 in others, and all are scored and learned; "
+                    f"where it says whether a completion is desirable, --where {name}=1 keeps those that are"
+                ]
+    return []
+
+
 def unpaired(pairs: Pairs, table: pa.Table) -> dict[int, str]:
     """{row: reason} of rows without a rejected answer, read on from "column 'chosen'"."""
     column = table[pairs.answer]

@@ -35,6 +35,7 @@ from curate.data.preferences import (
     find_pairs,
     label_column,
     labels_note,
+    numbers_note,
     unpaired,
     without_pair_roles,
 )
@@ -260,6 +261,8 @@ def _understood(table: pa.Table, roles: Mapping[str, str], shape: str | None, pl
     if label is not None and shape != "text":
         found["label"] = label
         lines.append(labels_note(table[label], label))
+    elif pairs is None and shape != "text":
+        lines += numbers_note(table, roles)
     return table, pairs, (shape, found), lines
 
 

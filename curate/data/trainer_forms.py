@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from curate.data.columns import PAIR_ROLES, content_roles
+from curate.data.columns import PAIR_ROLES, content_roles, message_keys, spoken_roles
 from curate.data.examples import Examples
-from curate.data.turns import last_learned
+from curate.data.messages import survey
+from curate.data.turns import is_learned, last_learned
 from curate.data.written_form import FORMS, WriteAs, is_text_form
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 
 Row = dict[str, Any]
 Conversation = list[dict[str, Any]]
@@ -21,8 +24,18 @@ _ROWS = 16_384  # at a time; bounds the Python objects alive at once
 _SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
 
 
+# What rows lose in a form, or what some trainers do with them, by a name for each.
+_REMARKS = {
+    "unlearned": "have turns of the assistant that are not to be learned, which this form cannot mark: trainers may "
+    "learn them; --write-as messages keeps the mark, and prompt_completion the last answer alone",
+    "earlier": "have several answers that are learned, and this form the last one alone; --write-as messages keeps all",
+    "order": "are no exchange of question (or result) and answer (or call) in turn: LLaMA-Factory leaves them out; "
+    "--write-as messages keeps them as they are",
+}
+
+
 def check_form(examples: Examples, form: WriteAs) -> None:
-    """Raise InputError where rows of this shape have no such form."""
+    """Raise InputError where rows of this shape, or one of the rows, have no such form."""
     if form not in FORMS:
         raise InputError(f"--write-as {form}: there is no such form; forms are {', '.join(FORMS)}")
     if form != "input" and examples.shape == "text":
@@ -30,18 +43,44 @@ def check_form(examples: Examples, form: WriteAs) -> None:
             f"--write-as {form} needs rows with a prompt and a completion, and these are texts; leave it out, or name "
             "columns with --columns prompt=COLUMN,completion=COLUMN"
         )
+    if form == "input":
+        return
+    _check_parts(examples, form)
+    if form == "alpaca" or (form == "sharegpt" and examples.paired):  # before anything is trained for them
+        for low in range(0, len(examples), _ROWS):
+            for _ in _rows(examples, form, low, Counter()):
+                pass
+
+
+def _check_parts(examples: Examples, form: WriteAs) -> None:
+    """InputError for messages with images and the like, which forms for text do not have."""
+    if examples.shape != "messages":
+        return
+    for each in [examples, examples.rejected()] if examples.paired else [examples]:
+        for role in spoken_roles(each.shape, each.columns):
+            unseen = survey(each.column(role), message_keys(each.columns), answered=False).unseen
+            if unseen:
+                kinds = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(unseen.items()))
+                raise InputError(
+                    f"--write-as {form}: column {each.columns[role]!r} has what is neither text nor a call ({kinds}), "
+                    "which the form does not hold; leave --write-as out"
+                )
 
 
 def in_form(parts: Sequence[Examples], tables: Sequence[pa.Table], form: WriteAs) -> list[pa.Table]:
     """The rows with what a model reads of them in this form, behind their other columns as they are in the tables.
 
     parts: examples of one shape and roles, with a table each. Columns that a model reads, and others of the names that
-    the form needs, are left out. Raises InputError naming the row that the form cannot hold.
+    the form needs, are left out. Raises InputError naming the row that the form cannot hold; a DataWarning says what
+    rows lose in it.
     """
     check_form(parts[0], form)
     if form == "input":
         return list(tables)
-    made = [_made(examples, form) for examples in parts]
+    found_out: Counter[str] = Counter()
+    made = [_made(examples, form, found_out) for examples in parts]
+    for remark, rows in found_out.items():
+        warnings.warn(f"--write-as {form}: {rows:,} rows {_REMARKS[remark]}", DataWarning, stacklevel=2)
     names = {name for table in made for name in table.column_names}
     examples = parts[0]
     read = {examples.columns[role] for role in content_roles(examples.shape, examples.columns)}
@@ -56,18 +95,18 @@ def in_form(parts: Sequence[Examples], tables: Sequence[pa.Table], form: WriteAs
     return found
 
 
-def _made(examples: Examples, form: WriteAs) -> pa.Table:
+def _made(examples: Examples, form: WriteAs, remarks: Counter[str]) -> pa.Table:
     """The columns of a form alone."""
     blocks = []
     for low in range(0, max(len(examples), 1), _ROWS):
-        rows = list(_rows(examples, form, low))
+        rows = list(_rows(examples, form, low, remarks))
         names = dict.fromkeys(name for row in rows for name in row)
         blocks.append(pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}))
     return pa.concat_tables(blocks, promote_options="permissive")
 
 
-def _rows(examples: Examples, form: WriteAs, low: int) -> Iterator[Row]:
-    """What the form has for the rows from `low` on."""
+def _rows(examples: Examples, form: WriteAs, low: int, remarks: Counter[str]) -> Iterator[Row]:
+    """What the form has for the rows from `low` on. remarks: rows by what is to be said of them, added to."""
     high = min(low + _ROWS, len(examples))
     make: Callable[..., Row] = {"alpaca": _alpaca, "sharegpt": _sharegpt}.get(form, _apart)
     if form == "messages" and not examples.paired and "label" not in examples.columns:
@@ -85,6 +124,7 @@ def _rows(examples: Examples, form: WriteAs, low: int) -> Iterator[Row]:
             raise InputError(
                 f"--write-as {form}: the row with id {where} {error}; write messages or sharegpt instead"
             ) from error
+        remarks.update(_remarks(examples, form, asked, row))
         if texts:
             row = {
                 name: _said(value) if name != "prompt" else _asked(value, examples.shape) for name, value in row.items()
@@ -94,6 +134,19 @@ def _rows(examples: Examples, form: WriteAs, low: int) -> Iterator[Row]:
         if labels is not None:
             row["label"] = labels[k]
         yield row
+
+
+def _remarks(examples: Examples, form: WriteAs, asked: Conversation, row: Row) -> Iterator[str]:
+    """Names of what is to be said of a row, see `_REMARKS`."""
+    spoken = [turn for turn in asked if turn["role"] == "assistant"]
+    if form == "alpaca" and "messages" in examples.columns and not all(map(is_learned, spoken)):
+        yield "unlearned"
+    if form == "prompt_completion" and "messages" in examples.columns and any(map(is_learned, spoken)):
+        yield "earlier"
+    if form == "sharegpt":
+        turns = row["conversations"]
+        if any((turn["from"] in ("human", "observation")) != (k % 2 == 0) for k, turn in enumerate(turns)):
+            yield "order"
 
 
 class _Unfit(Exception):
@@ -145,7 +198,14 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _said(turns: Conversation) -> str:
-    return "".join(turn["content"] for turn in turns)
+    return "".join(map(_with_reasoning, turns))
+
+
+def _with_reasoning(turn: Mapping[str, Any]) -> str:
+    """What is said in a turn behind its reasoning, which forms without a place for that have in <think>."""
+    thought = turn.get("reasoning_content")
+    content: str = turn["content"]
+    return f"<think>\n{thought}\n</think>\n\n{content}" if thought else content
 
 
 def _asked(turns: Conversation, shape: str) -> str:
@@ -161,7 +221,7 @@ def _alpaca(asked: Conversation, answer: Conversation, other: Conversation | Non
         raise _Unfit("is no exchange of user and assistant in turn, which alpaca is")
     if any("tool_calls" in turn for turn in [*turns, *answer]):
         raise _Unfit("has tool calls, which alpaca has not")
-    said = [turn["content"] for turn in turns]
+    said = [_with_reasoning(turn) for turn in turns]
     row: Row = {"instruction": said[-1], "input": ""}
     row |= {"output": _said(answer)} if other is None else {"chosen": _said(answer), "rejected": _said(other)}
     row |= {"system": system} if system else {}
@@ -191,8 +251,9 @@ def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for turn in turns:
         begin = len(found)
-        if turn["content"] or "tool_calls" not in turn:
-            found.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": turn["content"]})
+        said = _with_reasoning(turn)
+        if said or "tool_calls" not in turn:
+            found.append({"from": _SHAREGPT.get(turn["role"], turn["role"]), "value": said})
         if "tool_calls" in turn:
             calls = [_named_call(call["function"]) for call in turn["tool_calls"]]
             value = json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)

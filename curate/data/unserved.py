@@ -24,6 +24,7 @@ _SEVERAL = (
     "completions",
     "responses",
     "answers",
+    "solutions",
     "choices",
     "candidates",
     "generations",
@@ -36,6 +37,20 @@ _ANSWERS = frozenset(
     ["completion", "response", "output", "answer", "solution", "target", "generation", "summary", "chosen", "rejected"]
 )
 _NO_ANSWERS = frozenset([*_ASKS, "id", "uuid", "source", "data_source", "system", "system_prompt", "tools"])
+# What names of columns with answers have in them, and of columns with answers that are compared.
+_LIKELY = ("answer", "reference", "solution", "response", "reply", "completion", "output", "target", "truth", "label")
+_COMPARED = (
+    "response",
+    "answer",
+    "completion",
+    "conversation",
+    "output",
+    "human_ref",
+    "summary",
+    "generation",
+    "reply",
+)
+_BOTH = (("0", "1"), ("1", "2"), ("a", "b"))
 _TEXTS = ("text", "content", "body", "message")
 _UNPACK = {"gzip": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zstd": "zstd -dc", "lz4": "lz4 -dc"}
 _MOST_CHARACTERS = 290  # of a message with a command
@@ -43,7 +58,7 @@ _MOST_CHARACTERS = 290  # of a message with a command
 
 def unserved(schema: pa.Schema) -> str | None:
     """What the columns say of data that cannot be curated, with what to do; None where they say nothing."""
-    for explain in (_tree, _token_ids, _steps, _several, _prompts):
+    for explain in (_tree, _token_ids, _steps, _several, _compared, _prompts):
         found = explain(_fields(schema))
         if found is not None:
             return found
@@ -66,7 +81,10 @@ def is_tree(schema: pa.Schema) -> bool:
 
 def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
     """Columns by their names in small letters."""
-    return {field.name.casefold(): field for field in reversed(list(schema))}
+    fields: dict[str, pa.Field] = {}
+    for each in schema:
+        fields.setdefault(each.name.casefold(), each)
+    return fields
 
 
 def _tree(fields: dict[str, pa.Field]) -> str | None:
@@ -127,7 +145,7 @@ def _steps(fields: dict[str, pa.Field]) -> str | None:
 
 def _several(fields: dict[str, pa.Field]) -> str | None:
     asks = [name for name in _ASKS if name in fields]
-    found = next((name for name in _SEVERAL if name in fields and _is_list(fields[name].type)), None)
+    found = next((name for name in _SEVERAL if name in fields and _holds_several(fields[name].type)), None)
     if not asks or found is None:
         return None
     name, right = fields[found].name, next((fields[each].name for each in _RIGHT if each in fields), None)
@@ -142,16 +160,35 @@ def _several(fields: dict[str, pa.Field]) -> str | None:
     )
 
 
+def _compared(fields: dict[str, pa.Field]) -> str | None:
+    """Two answers by number or letter, or answers to a request that is an object."""
+    for name, each in fields.items():
+        if _holds_messages(each.type):
+            return (
+                f"column {each.name!r} holds requests with their `messages` inside; write these as a column `prompt`, "
+                "beside `chosen` and `rejected` answers where two are compared, else beside a `completion`"
+            )
+        for first, second in _BOTH:
+            other = name[: -len(first)] + second
+            if name.endswith(first) and other in fields and any(word in name for word in _COMPARED):
+                return (
+                    f"columns {each.name!r} and {fields[other].name!r} hold two answers that are compared; write the "
+                    "better one of each row as `chosen` and the other as `rejected`, beside the `prompt`"
+                )
+    return None
+
+
 def _prompts(fields: dict[str, pa.Field]) -> str | None:
     asks = next((name for name in _ASKS if name in fields), None)
     if asks is None or not _ANSWERS.isdisjoint(fields):
         return None
     if asks in ("messages", "conversations"):  # unless text, it is known why that is not read
         return _no_messages(fields[asks].name) if is_text(fields[asks].type) else None
-    others = [each.name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
+    others = [name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
     if others and is_text(fields[asks].type):
-        name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={others[0]}"
+        likely = next((fields[each].name for each in others if any(word in each for word in _LIKELY)), "COLUMN")
+        name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={likely}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "
         f"which nothing can be learned; add a column `completion` with answers{name}"
@@ -167,6 +204,15 @@ def _no_messages(name: str) -> str:
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _holds_several(kind: pa.DataType) -> bool:
+    """Whether cells are lists, or objects of lists, as `datasets` once wrote lists of objects."""
+    return _is_list(kind) or (pa.types.is_struct(kind) and any(_is_list(each.type) for each in kind))
+
+
+def _holds_messages(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind)) and any(each.name == "messages" for each in kind)
 
 
 def _is_object(kind: pa.DataType) -> bool:

@@ -25,7 +25,7 @@ from curate.evaluation.answers import (
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.evaluation.nll import SCORING, CompletionScorer, Scored, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
-from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, rendered
+from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, rendered, unshown
 from curate.evaluation.results import EvaluationResult, grouped, read_result, rows_table, totals, write_result
 from curate.evaluation.sets import Questions, as_sets, read_set
 from curate.evaluation.target import Target, check_out, find_target
@@ -90,6 +90,8 @@ def evaluate(
             context.progress.note(
                 f"{asked.name}: {len(asked.refused):,} rows that the chat template refuses are left out"
             )
+        if (line := unshown(asked, form, model.tokenizer)) is not None:
+            context.progress.note(f"{asked.name}: {line}")
         jobs.append(_Job(asked, rows, model, settings, form, shots))
     for job in jobs:
         job.look_up(place, fresh)

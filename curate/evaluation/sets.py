@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import parse_columns, recognize
+from curate.data.columns import is_list, parse_columns, recognize
 from curate.data.examples import Examples, hash_columns
+from curate.data.json_as_text import with_conversations_opened
+from curate.data.json_columns import described
 from curate.data.preferences import as_learned
 from curate.data.readers import Loaded, read, speakers_as_columns
 from curate.data.sources import Opened, open_data
@@ -118,7 +120,7 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
             DataWarning,
             stacklevel=2,
         )
-    table = _numbers_as_text(opened.table, roles)
+    table, _ = with_conversations_opened(_numbers_as_text(opened.table, roles))
     place = f"evaluation set {spec.title} ({opened.description})"
     try:
         table, learned, asked_shape = as_learned(table, roles, spec.shape)
@@ -174,14 +176,16 @@ def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
 
 def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) -> tuple[str, dict[str, str]]:
     """Shape and roles; a table of bare final answers is one of questions and answers too."""
+    lists = zip(table.schema, described(table), strict=True)
+    schema = pa.schema([opened if is_list(opened.type) else field for field, opened in lists])
     try:
-        shape_and_roles = recognize(table.schema, roles, shape)
+        shape_and_roles = recognize(schema, roles, shape)
     except InputError:
         by_name = (name for name in table.column_names if name.casefold() == "final_answer")
         final = roles.get("final_answer") or next(by_name, None)
         if final is None or "completion" in roles:
             raise
-        shape_and_roles = recognize(table.schema, {**roles, "completion": final}, shape)
+        shape_and_roles = recognize(schema, {**roles, "completion": final}, shape)
     if shape_and_roles[0] == "text":
         raise InputError("rows of text alone have no question; name the columns: columns prompt=...,completion=...")
     return shape_and_roles

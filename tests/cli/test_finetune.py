@@ -124,7 +124,7 @@ def test_data_without_completions_is_refused(inputs: Path, tmp_path: Path, capsy
     given = arguments(inputs, tmp_path / "run")
     given[1] = str(tmp_path / "questions.jsonl")
     assert curate.cli.main.main(given) == 2
-    assert "--columns" in capsys.readouterr().err
+    assert "prompt-only data, of which nothing can be learned; add a column `completion`" in capsys.readouterr().err
 
 
 # -- interrupted ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -155,3 +157,27 @@ def test_messages_about_many_columns_or_long_types_and_cells_stay_short() -> Non
         with pytest.raises(InputError) as caught:
             curate.read(table, where=where)
         assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"reasoning": "I think."}, "column 'reasoning' is not read"),
+        ({"image": "a.png"}, "column 'image' is kept, but no model sees it"),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, "chat templates get nothing of it"),
+        ({"rejected_response": "no"}, "no column has the chosen answers beside it"),
+    ],
+)
+def test_columns_that_say_something_and_are_not_read_are_told(more: dict[str, Any], said: str) -> None:
+    (line,) = (line for line in curate.read([{"prompt": "q", "completion": "a", **more}]).notes if said in line)
+    assert next(iter(more)) in line
+    assert len(curate.read([{"prompt": "q", "completion": "a", **dict.fromkeys(more)}]).notes) == 1
+
+
+def test_further_names_of_conversations() -> None:
+    chat = [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}]
+    loaded = curate.read([{"systemInstruction": {"parts": [{"text": "s"}]}, "contents": chat}])
+    assert loaded.examples.conversations(0, 1)[0][1] == {"role": "assistant", "content": "a"}
+    assert any("'systemInstruction'" in line and "no model sees it" in line for line in loaded.notes)
+    for name in ("items", "utterances"):
+        assert curate.read([{name: [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}]).examples

@@ -240,3 +240,12 @@ def test_rows_of_another_kind_are_not_mixed_in(tmp_path: Path) -> None:
     synthesis = Synthesize(generator=Transformers(model="model"))
     with pytest.raises(InputError, match="which are no preference pairs"):
         Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[synthesis]).run(pairs)
+
+
+def test_labels_that_are_numbers_are_told() -> None:
+    rows = [{"prompt": f"q {k}", "completion": "a", "label": k % 2} for k in range(6)]
+    loaded = read(rows)
+    assert "label" not in loaded.examples.columns
+    assert any("--where label=1 keeps those" in line for line in loaded.notes)
+    assert len(read(rows, where="label=1").examples) == 3
+    assert not any("--where" in line for line in read([{**row, "label": 7} for row in rows]).notes)

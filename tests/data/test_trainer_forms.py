@@ -11,7 +11,7 @@ from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.data.trainer_forms import check_form, in_form
 from curate.data.written_form import FORMS, WriteAs
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 
 CALL = {"id": "c0", "type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
 CHAT = [
@@ -52,7 +52,8 @@ def test_prompts_and_completions_keep_their_characters() -> None:
 def test_conversations() -> None:
     rows = [{"id": "a", "messages": CHAT}]
     assert _in("messages", rows) == rows
-    assert _in("prompt_completion", rows) == [{"id": "a", "prompt": CHAT[:-1], "completion": CHAT[-1:]}]
+    with pytest.warns(DataWarning, match="1 rows have several answers that are learned, and this form the last one"):
+        assert _in("prompt_completion", rows) == [{"id": "a", "prompt": CHAT[:-1], "completion": CHAT[-1:]}]
     pair = {"instruction": "What is 1?", "input": "", "output": "1.", "system": "Be brief."}
     assert _in("alpaca", rows) == [{"id": "a", **pair, "history": [["Hello", "Hello."]]}]
     found = _in("sharegpt", rows)[0]
@@ -67,7 +68,8 @@ def test_conversations() -> None:
 
 def test_turns_that_are_not_learned_are_no_answers_and_are_marked_where_they_stand() -> None:
     rows = [{"messages": [*CHAT, {"role": "user", "content": "Sure?"}, {**CHAT[2], "content": "No.", "weight": 0}]}]
-    assert _in("prompt_completion", rows) == [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
+    with pytest.warns(DataWarning, match="several answers that are learned"):
+        assert _in("prompt_completion", rows) == [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
     rows = [{"messages": [*CHAT[:2], {**CHAT[2], "train": False}, *CHAT[3:]]}]
     assert _in("prompt_completion", rows) == [{"prompt": CHAT[:-1], "completion": CHAT[-1:]}]
     for form, column in (("messages", "messages"), ("sharegpt", "conversations")):
@@ -122,3 +124,45 @@ def test_new_rows_have_the_types_of_the_others() -> None:
     first, second = in_form([examples, new], [examples.table, new.table], "alpaca")
     assert first.schema == second.schema
     assert second["system"].to_pylist() == [None]
+
+
+def test_reasoning_is_kept_in_every_form() -> None:
+    thought = {"role": "assistant", "content": "1.", "reasoning_content": "Easy."}
+    rows = [{"messages": [CHAT[3], thought]}]
+    assert _in("messages", rows)[0]["messages"][1] == thought
+    assert _in("prompt_completion", rows)[0]["completion"] == [thought]
+    assert _in("alpaca", rows)[0]["output"] == "<think>\nEasy.\n</think>\n\n1."
+    assert _in("sharegpt", rows)[0]["conversations"][1] == {"from": "gpt", "value": "<think>\nEasy.\n</think>\n\n1."}
+    pair = {"prompt": [CHAT[3]], "chosen": [thought], "rejected": [CHAT[2]]}
+    assert _in("alpaca", [pair])[0]["chosen"] == "<think>\nEasy.\n</think>\n\n1."
+
+
+def test_turns_that_are_not_learned_are_told_where_a_form_cannot_mark_them() -> None:
+    rows = [{"messages": [CHAT[1], {**CHAT[2], "train": False}, *CHAT[3:]]}]
+    with pytest.warns(DataWarning, match="--write-as alpaca: 1 rows have turns .* not to be learned"):
+        _in("alpaca", rows)
+    assert _in("messages", rows)[0]["messages"][1]["train"] is False
+    assert _in("sharegpt", rows)[0]["conversations"][1]["train"] is False
+
+
+def test_rows_that_llama_factory_leaves_out_are_told() -> None:
+    call = {"role": "assistant", "content": "I add.", "tool_calls": [CALL]}
+    rows = [{"messages": [CHAT[1], call, {"role": "tool", "content": "3"}, CHAT[4]]}]
+    with pytest.warns(DataWarning, match="1 rows are no exchange .* in turn: LLaMA-Factory leaves them out"):
+        found = _in("sharegpt", rows)
+    speakers = [turn["from"] for turn in found[0]["conversations"]]
+    assert speakers == ["human", "gpt", "function_call", "observation", "gpt"]
+
+
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_parts_that_are_no_text_have_no_form(form: WriteAs) -> None:
+    parts = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What?"}]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "So."}]}
+    examples = read([{"messages": [{"role": "user", "content": parts}, answer]}]).examples
+    with pytest.raises(InputError, match=f"--write-as {form}: column 'messages' .*image in 1 rows.* leave --write-as"):
+        check_form(examples, form)
+
+
+def test_rows_without_a_form_are_found_before_a_run() -> None:
+    with pytest.raises(InputError, match="has tool calls, which alpaca has not"):
+        check_form(_examples([{"messages": [CHAT[1], {"role": "assistant", "tool_calls": [CALL]}]}]), "alpaca")

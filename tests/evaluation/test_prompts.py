@@ -12,7 +12,7 @@ import pytest
 
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
-from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces
+from curate.evaluation.prompts import Form, Shots, draw_shots, generation_prompts, pieces, unshown
 from curate.generators.chat import encode_prompt
 from curate.tokenization.encoding import encode_rows, tokenize
 from tests.fixtures.evaluation import TOKENIZER, asked, table
@@ -107,3 +107,29 @@ def test_only_the_last_answer_of_a_conversation_is_asked_for() -> None:
     )
     assert "And 12 plus 30?" in str(plain)
     assert "one" not in str(plain)
+
+
+def test_what_a_form_does_not_show_is_told() -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "#### 2", "train": True},
+    ]
+    rows = [{"messages": chat, "tools": [tool]}, {"messages": chat[1:3], "tools": [tool]}]
+    questions = asked(
+        pa.Table.from_pylist([{"messages": json.dumps(r["messages"]), "tools": json.dumps(r["tools"])} for r in rows])
+    )
+    said = unshown(questions, Form("question", ()), TOKENIZER) or ""
+    for what in ("tools in 2 rows", "system in 1 rows", "earlier turns in 1 rows", "calls as answers in 1 rows"):
+        assert what in said
+    assert "--style template --template chat" in said
+    assert unshown(questions, Form("chat", ()), TOKENIZER) is None
+    assert "a server is not told of tools in 2 rows" in (unshown(questions, Form("chat", ()), None) or "")
+    prompt = generation_prompts(None, questions, Form("chat", ()), Shots(), None)[0]
+    assert prompt[2]["tool_calls"][0] == {"id": "call_0", **call, "function": {"name": "add", "arguments": '{"a": 1}'}}  # type: ignore[index]
+    assert all("train" not in message for message in prompt)
+    assert unshown(asked(), Form("question", ()), TOKENIZER) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -66,3 +69,12 @@ def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:
     read_set(EvaluationSet(data=several, name="sums", split="train"))
     read_set(EvaluationSet(data=datasets.DatasetDict({"train": table}), name="sums"))
     read_set(EvaluationSet(data=several, name="sums"), asked=False)
+
+
+def test_conversations_in_json_are_questions_too(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "#### 2"}]
+    texts = asked(pa.table({"messages": [json.dumps(chat)]}))
+    assert (texts.texts, texts.answers) == (["1 + 1?"], ["2"])
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "system", "content": "Be.", "name": "a"}, *chat]}))
+    assert read_set(EvaluationSet(data=str(path))).answers == ["2"]
