@@ -24,17 +24,12 @@ from benchmarks.theory import (
     random_starts,
     through_heads,
 )
+from curate.difficulty.exposures import of_copied
 
 SEQUENCES = 3_000
 FACTORS = (2, 3, 5)
 RADII, REDUCED_RADII = (0.05, 0.1, 0.2), (0.05, 0.1, 0.15)
 CHOSEN = 0.25  # share of the sequences that are chosen by their loss where there are no groups
-
-
-def exposures(factor: float, share: float) -> tuple[float, float]:
-    """What the weights of copied rows and of all others are multiplied by, at equal steps."""
-    total = 1 + (factor - 1) * share
-    return factor / total, 1 / total
 
 
 @dataclass(frozen=True)
@@ -146,15 +141,15 @@ def _reduced(
     arms: list[tuple[str, Array, float]] = [("original", np.ones(groups), 0.0)]
     if late.any():
         for factor in FACTORS:
-            copied, others = exposures(factor, share)
+            copied, others = of_copied(share, factor)
             arms.append((f"late x{factor}", np.where(late, copied, others), 0.0))
         for factor in FACTORS[:2]:
-            copied, others = exposures(factor, 1 - share)
+            copied, others = of_copied(1 - share, factor)
             arms.append((f"early x{factor}", np.where(late, others, copied), 0.0))
     arms += [(f"{which} x3", np.ones(groups), 0.0) for which in ("random", "all")]  # the mixture stays as it is
     arms += [(f"SAM {rho:g}", np.ones(groups), rho) for rho in REDUCED_RADII]
     if late.any():
-        copied, others = exposures(3, share)
+        copied, others = of_copied(share, 3)
         arms.append(("late x3, SAM 0.1", np.where(late, copied, others), 0.1))
     end, rows = 0.0, []
     for arm, weights, rho in arms:

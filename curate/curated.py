@@ -27,6 +27,7 @@ from curate.difficulty.score_files import scores_table, trajectories_table
 from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError, RunWarning
 from curate.generators.requests import Generator
+from curate.mixture.forecast import Forecast, forecast
 from curate.mixture.mixture import Mixture
 from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
@@ -123,6 +124,21 @@ class Curated:
     def __len__(self) -> int:
         return len(self.mixture)
 
+    def forecast(self) -> Forecast:
+        """Will copies help? Exposures, effective rows and falls of the loss; no verdict, see `Forecast`."""
+        noise, facts = self.diagnostics.noise or {}, self.proxy_facts
+        pipeline = self.pipeline
+        return forecast(
+            self.split,
+            self.plan,
+            self.realized,
+            self.scores,
+            order=pipeline.order,
+            copies=pipeline.copies,
+            suspects=noise.get("share_of_hard"),
+            in_sample=None if facts is None else not facts.get("reference"),
+        )
+
     @cached_property
     def rejected(self) -> pa.Table:
         """Every row that is not in the result, with the stage that left it out and the reason.
@@ -184,6 +200,7 @@ class Curated:
             "parts": self.parts,
             "synthesis": [part.summary.record for part in self.realized if part.summary.record],
             "diagnostics": self.diagnostics.to_json(),
+            "forecast": self.forecast().to_json(),
             "warnings": [{"code": w.code, "message": w.message, "remedy": w.remedy} for w in self.warnings],
             "clusterer": repr(seeded(pipeline.clusterer, pipeline.seed)),  # as it was used, its derived seed included
         }

@@ -167,6 +167,24 @@ def test_counts_are_those_of_the_data(written: tuple[Curated, Path]) -> None:
     assert Pipeline.from_yaml(record["recipe_yaml"], allow_plugins=[__name__.split(".")[0]]) == curated.pipeline
 
 
+def test_the_forecast_is_of_the_rows_that_are_written(written: tuple[Curated, Path]) -> None:
+    curated, folder = written
+    record = json.loads((folder / "run.json").read_text())["forecast"]
+    assert record == curated.forecast().to_json()
+    rows = pq.read_table(folder / "data")
+    hard = pc.sum(pc.equal(rows["hard"], True)).as_py()
+    assert record["rows_after"] == rows.num_rows
+    assert record["hard"]["rows_after"] == hard
+    assert record["hard"]["steps"] == pytest.approx(hard / rows.num_rows / (hard / 3 / 90))
+    assert [(each["name"], each["new"]) for each in record["clusters"] if each["new"]] == [
+        ("replay", rows.num_rows - 90 - hard * 2 // 3)
+    ]
+    assert record["fitted_steps"] == [2, 3]
+    mean = {each["name"]: each["loss"] for each in (record["hard"], record["easy"])}
+    for name, known in (("hard", 4), ("not hard", 1)):
+        assert mean[name] == pytest.approx(known, abs=0.1)
+
+
 def test_load_dataset_reads_the_folder(written: tuple[Curated, Path], tmp_path: Path) -> None:
     import datasets
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from benchmarks.when.outcomes import steps_of, values
 from benchmarks.when.settings import ARMS, BASELINE
+from curate.difficulty.exposures import effective, fall_per_e_fold, multiples, read_curve
 
 Array = npt.NDArray[np.float64]
 LEVELS = ("1", "2", "3", "4")
@@ -50,16 +51,6 @@ class Foretold:
     predicted: float
     observed: float
     seeds: int
-
-
-def multiples(extra: Mapping[str, float], extra_of_all: float) -> dict[str, float]:
-    """m_g of groups whose rows have `extra` copies on average, where all rows have `extra_of_all`."""
-    return {group: (1 + copies) / (1 + extra_of_all) for group, copies in extra.items()}
-
-
-def effective(share: float, factor: float) -> float:
-    """Kish's effective share of the rows, (sum c)^2 / (n sum c^2), where a `share` of them is shown `factor` times."""
-    return (1 + (factor - 1) * share) ** 2 / (1 + (factor**2 - 1) * share)
 
 
 # -- the records of the reproduction ----------------------------------------------------------------------------------
@@ -99,12 +90,12 @@ def slopes_of(limits: Mapping[tuple[str, int], Any], seed: int) -> dict[str, flo
     slopes = {}
     for level in LEVELS:
         points = [
-            (np.log(_PASSES[arm]), run["curve"][-1]["balanced"][level])
+            (_PASSES[arm], run["curve"][-1]["balanced"][level])
             for (arm, other), run in limits.items()
             if arm in _PASSES and other != seed
         ]
         passes, losses = np.array(points).T
-        slopes[level] = -float(np.polyfit(passes, losses, 1)[0])
+        slopes[level] = float(fall_per_e_fold(passes, losses))
     return slopes
 
 
@@ -203,15 +194,6 @@ def _log_loss(block: Mapping[str, Any], group: str, step: float) -> float:
     """Logarithm of the original arm's loss of a group after so many steps."""
     run = block["arms"][BASELINE]
     return float(np.log(read_curve(run["steps"], run["nats"][group], step)))
-
-
-def read_curve(steps: Sequence[float], losses: Sequence[float], step: float) -> float:
-    """Loss after `step` steps: a line in logarithms between those measured, later the slope of the last doubling."""
-    at, logs = np.log(steps), np.log(np.maximum(losses, 1e-9))
-    if np.log(step) <= at[-1]:
-        return float(np.exp(np.interp(np.log(step), at, logs)))
-    back = np.interp(at[-1] - np.log(2), at, logs)
-    return float(np.exp(logs[-1] + (logs[-1] - back) / np.log(2) * (np.log(step) - at[-1])))
 
 
 FORETOLD_ARMS = ("hard x2", "hard x3", "hard x5", "easy x3", "late x3")

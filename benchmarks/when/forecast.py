@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.when.exposures import read_curve
 from benchmarks.when.outcomes import by_setting, change
 from benchmarks.when.records import read_blocks
+from curate.difficulty.exposures import of_copied, read_curve
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 
@@ -121,9 +121,9 @@ def units_of(blocks: Sequence[dict[str, Any]]) -> list[Unit]:
 def _foretold(block: Mapping[str, Any], steps: float) -> float:
     curves, h = block["curves"], block["hard_share"]
     hard, easy = ((lambda t, of=of: read_curve(curves["steps"], curves[of], t)) for of in ("hard", "easy"))
-    m_easy = 1 / (1 + (FACTOR - 1) * h)
+    m_hard, m_easy = of_copied(h, FACTOR)
     now = h * hard(steps) + (1 - h) * easy(steps)
-    return (h * hard(steps * FACTOR * m_easy) + (1 - h) * easy(steps * m_easy)) / now - 1
+    return (h * hard(steps * m_hard) + (1 - h) * easy(steps * m_easy)) / now - 1
 
 
 def of_choice(unit: Unit) -> bool:

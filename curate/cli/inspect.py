@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from curate.console.formatting import compact, count, one_line, share, visible
 from curate.console.printing import show
 from curate.errors import InputError
+from curate.mixture.forecast_words import lines
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import shards
 from curate.report.texts import Cell, cells_by_id
@@ -59,6 +60,7 @@ def inspection(directory: Path, examples: int) -> dict[str, Any]:
         "proxy": record["proxy"],
         "counts": record["counts"],
         "diagnostics": record["diagnostics"],
+        "forecast": record.get("forecast"),  # earlier versions recorded none
         "warnings": record["warnings"],
         "synthesis": record.get("synthesis", []),
         "seconds": record["cost"]["seconds"],
@@ -107,6 +109,8 @@ def print_inspection(result: dict[str, Any]) -> None:
         for name, each in sorted(by_source.items(), key=lambda item: -item[1]["share"]):
             sources.add_row(one_line(str(name)), f"{each['rows']:,}", f"{each['hard']:,}", f"{each['share']:.1%}")
         show(sources)
+    if result["forecast"]:
+        show(visible("\n".join(lines(result["forecast"]))))
     _print_synthesis(result)
     for warning in result["warnings"]:
         show(visible(f"warning: {warning['message']} {warning['remedy']}"))

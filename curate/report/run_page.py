@@ -1,8 +1,8 @@
 """report.html: one page, without any network access, that shows what a finished run did.
 
 It is written from the folder of the run alone, so it can be written again at any time. `finished_run` reads the
-folder; `sizes`, `figures`, `texts` and `synthesis_section` give the plain values of their sections; numbers are
-formatted and sentences written by the template, which has everything else from run.json.
+folder; `sizes`, `figures`, `texts`, `forecast_section` and `synthesis_section` give the plain values of their sections;
+numbers are formatted and sentences written by the template, which has everything else from run.json.
 
 Nothing the data holds
 can act in it: HTML is escaped by the template engine, the acting characters of every string are made visible
@@ -24,6 +24,7 @@ from markupsafe import Markup
 from curate.console import formatting
 from curate.report import figures, sizes
 from curate.report.finished_run import NO_SPLIT, Finished, look_up, mapping, read_finished
+from curate.report.forecast_section import will_copies_help
 from curate.report.synthesis_section import new_problems
 from curate.report.texts import extremes, rejections
 from curate.storage.atomic import publish_file
@@ -65,6 +66,7 @@ def _context(finished: Finished) -> dict[str, Any]:
         "left_out": () if rows is None else rows.left_out,
         "most_reasons": MOST_REASONS,
         **_of_scored_rows(finished),
+        "forecast": will_copies_help(run),
         "sources": sizes.sources(finished),
         "length_correlation": look_up(run, "diagnostics", "length_correlation"),
         "quality": _quality(mapping(run, "diagnostics")),

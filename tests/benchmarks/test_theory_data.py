@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 
 from benchmarks import theory
 from benchmarks.theory import CONTEXT, EIGENVALUES
-from benchmarks.theory_data import arms_of, descend_on, exposures, full_lever, kinds, reduced_lever, sampled
+from benchmarks.theory_data import arms_of, descend_on, full_lever, kinds, reduced_lever, sampled
 
 KINDS = {kind.name: kind for kind in kinds(EIGENVALUES)}
 
@@ -67,14 +67,6 @@ def test_the_reduced_equations_are_those_of_an_independent_integration(
     damping = 1 + (1 + 1 / EIGENVALUES) / CONTEXT
     loss = 1 - (2 * EIGENVALUES**2 * sizes**3 - damping * EIGENVALUES**3 * sizes**6).sum()
     assert rows[arm]["loss"] == pytest.approx(loss, abs=1e-5)
-
-
-def test_copies_change_exposures_at_equal_steps() -> None:
-    assert exposures(2, 0.5) == pytest.approx((4 / 3, 2 / 3))
-    assert exposures(5, 1.0) == pytest.approx((1.0, 0.2))
-    for factor in (2, 3, 5):
-        copied, others = exposures(factor, 0.12)
-        assert 0.12 * copied + 0.88 * others == pytest.approx(1)
 
 
 def test_without_groups_no_copies_are_in_the_reduced_equation() -> None:

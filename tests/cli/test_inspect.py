@@ -1,5 +1,6 @@
 """`curate inspect`: extremes of a finished run, and folders without one."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.storage.records import record_text
 from tests.fixtures.commands import Call, Finished, _rows
 
 
@@ -68,3 +70,23 @@ def test_folders_without_a_finished_run(command: str, content: str | None, tmp_p
     refused = call(command, tmp_path)
     assert refused.status == 2
     assert str(tmp_path) in refused.error
+
+
+def test_inspect_says_whether_copies_help(finished: Finished, tmp_path: Path, call: Call) -> None:
+    found = call("inspect", finished.out, "--json").json["forecast"]
+    assert found["verdict"]["verdict"] == "not forecast"
+    assert found["hard"]["rows"] == call("inspect", finished.out, "--json").json["counts"]["hard"]
+    shown = call("inspect", finished.out).out
+    assert "Will copies help? not forecast" in shown
+    assert "at equal steps" in shown
+
+
+def test_a_folder_of_an_earlier_version_is_inspected_without(finished: Finished, tmp_path: Path, call: Call) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.out, copy)
+    record = json.loads((copy / "run.json").read_text())
+    del record["forecast"]
+    (copy / "run.json").write_text(record_text(record))
+    shown = call("inspect", copy)
+    assert (shown.status, "Will copies help?" in shown.out) == (0, False)
+    assert call("inspect", copy, "--json").json["forecast"] is None

@@ -1,30 +1,12 @@
-"""What exposures foretell: multiples, effective rows, and the records of the reproduction."""
+"""What exposures foretell: multiples of the arms, and the records of the reproduction."""
 
 import math
 from typing import Any
 
 import pytest
 
-from benchmarks.when.exposures import arm_multiples, effective, map_arm, multiples, read_curve, reproduction, summary
+from benchmarks.when.exposures import arm_multiples, map_arm, reproduction, summary
 from tests import ROOT
-
-
-def test_exposures_of_a_cluster_and_of_the_others() -> None:
-    # A cluster of a tenth shown three times: k / (1 + (k - 1) h) and 1 / (1 + (k - 1) h).
-    found = multiples({"hard": 2.0, "easy": 0.0}, 2.0 * 0.1)
-    assert found == pytest.approx({"hard": 3 / 1.2, "easy": 1 / 1.2})
-
-
-def test_effective_rows_are_those_of_kish() -> None:
-    counts = [3] * 4 + [1] * 6
-    assert effective(0.4, 3) == pytest.approx(sum(counts) ** 2 / (10 * sum(c * c for c in counts)))
-    assert effective(0.4, 1) == 1
-
-
-def test_a_curve_is_read_between_and_after_its_points() -> None:
-    steps, losses = [1, 2, 4, 8], [8.0, 4.0, 2.0, 1.0]  # a power law
-    assert read_curve(steps, losses, 3) == pytest.approx(8 / 3)
-    assert read_curve(steps, losses, 16) == pytest.approx(0.5)
 
 
 def test_the_reproduction_is_foretold_from_other_seeds() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.when.exposures import read_curve
 from benchmarks.when.forecast import CLOCKS, Rule, ShareRule, Unit, choose, helps, judged, of_choice, units_of
+from curate.difficulty.exposures import read_curve
 
 YES = Unit("symbols", "a", 1, "small", 0.1, None, dict.fromkeys(CLOCKS, -0.2), -0.3, 0.05)
 NO = replace(YES, name="b", foretold=dict.fromkeys(CLOCKS, 0.1), nats=0.2, exact=-0.02)

@@ -1,0 +1,276 @@
+"""Will copies help? What can be told of it before anything is fine-tuned, and what cannot.
+
+From the run of the short proxy alone there are numbers, and the verdict is "not forecast": curves continued from there
+never said yes where copies did help.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from curate.difficulty.exposures import (
+    GAIN,
+    effective,
+    effective_share,
+    factor_for,
+    fall_per_e_fold,
+    last_e_fold,
+    of_copied,
+)
+from curate.difficulty.scores import Scores, Split
+from curate.difficulty.split import INVALID, join_scores
+from curate.errors import RunWarning
+from curate.mixture.forecast_words import NOT_FORECAST, Verdict, cautions, lines, missing
+from curate.mixture.mixture import Copies, Order
+from curate.mixture.plan import Plan, Realized
+from curate.types import BoolArray, Float64Array, IntArray
+
+_UNMEASURED = -3  # number of the clusters of new rows that were not measured, and downwards from it
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How often the rows of a group are seen with the plan, against the data as it is.
+
+    rows: of the input. rows_after: how many the result counts them as: copies, new rows that were measured as rows of
+        this group, and weights; new: how many of these are new rows.
+    share, share_after: of all rows.
+    steps, epochs: how many times as often the group is seen at equal steps, and in one epoch; None for a group without
+        rows in the input.
+    loss, fall: mean loss of its rows at the last checkpoint, and its fall per e-fold of passes, in nats per token; None
+        where the scores hold no losses.
+    hard: None for a group of both kinds, and for new rows that were not measured.
+    """
+
+    name: str
+    rows: int
+    rows_after: float
+    new: int
+    share: float
+    share_after: float
+    steps: float | None
+    epochs: float | None
+    loss: float | None = None
+    fall: float | None = None
+    hard: bool | None = None
+    cluster: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The least number of times to show every hard row so that it is seen `GAIN` times as often at equal steps.
+
+    extra_rows: copies that this adds. hard, easy: how many times as often hard rows and all others then are seen at
+    equal steps. effective_share: see `Forecast`.
+    """
+
+    times: int
+    extra_rows: int
+    hard: float
+    easy: float
+    effective_share: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Numbers about a curated dataset, and what they say of fine-tuning on it instead of on the data as it is.
+
+    verdict: "not forecast" from the short proxy alone.
+    rows, rows_after: of the input, and what the result counts as; distinct_rows: in the result, each counted once.
+    hard_share: hard rows over scored rows.
+    effective_rows: Kish's (sum c)^2 / (sum c^2) over the distinct rows, each shown c times; effective_share: over
+        distinct_rows. What it lacks of 1 is what repetition takes.
+    hard, easy: all hard rows, and all others that were scored; clusters: each cluster, and apart from them rows without
+        one: noise, rows that could not be scored, and new rows that were not measured. Their rows are all rows.
+    needed: None where no row is hard, or so many that no number of copies is enough.
+    fitted_steps: of the checkpoints that `Exposure.fall` is fitted to: those of the last e-fold. in_sample: whether the
+        losses are of rows that the proxy trained on, as a rule; not under a model of reference rows.
+    missing: what is not known, and what to do about it.
+    cautions: what records of fine-tuning with such data say against copies.
+    """
+
+    verdict: Verdict
+    rows: int
+    rows_after: float
+    distinct_rows: int
+    hard_share: float
+    effective_rows: float
+    effective_share: float
+    hard: Exposure
+    easy: Exposure
+    clusters: tuple[Exposure, ...]
+    needed: Factor | None
+    fitted_steps: tuple[int, ...] = ()
+    in_sample: bool | None = None
+    missing: tuple[str, ...] = ()
+    cautions: tuple[RunWarning, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, as run.json has them."""
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists for tuples
+        return record
+
+    def __repr__(self) -> str:
+        return "\n".join(lines(self.to_json()))
+
+
+def forecast(
+    split: Split,
+    plan: Plan,
+    realized: Sequence[Realized] = (),
+    scores: Scores | None = None,
+    *,
+    order: Order = "shuffle",
+    copies: Copies = "rows",
+    suspects: float | None = None,
+    in_sample: bool | None = None,
+) -> Forecast:
+    """What can be told from a split, a plan and its new rows, without any further training.
+
+    scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
+        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. in_sample:
+        whether the losses are of rows that their model trained on; None = not known.
+    """
+    scores = None if scores is None else join_scores(scores, split.ids)
+    seen, cluster, hard, unmeasured = _rows(split, plan, realized)
+    standing = seen > 0
+    part = seen
+    if order == "front" and copies == "weights":  # the weights hold in the first half of the steps
+        part = seen / seen.sum() + standing / standing.sum()
+    # A row of weight 2 takes no more steps of an epoch than another.
+    epoch = float(standing.sum() if copies == "weights" else seen.sum() / plan.epochs)
+    counted = _Counted(split, scores, seen, part, epoch)
+    clusters = counted.clusters(cluster, hard, unmeasured)
+    hard_rows, others = counted.exposures(np.where(cluster <= INVALID, -1, np.where(hard, 0, 1)), 2)
+    hard_share = int(split.hard.sum()) / max(1, int(split.valid.sum()))
+    kish = effective_share(part[standing])
+    apart = sum(each.new for each in clusters if each.hard is None)
+    return Forecast(
+        verdict=NOT_FORECAST,
+        rows=len(split),
+        rows_after=float(seen.sum()),
+        distinct_rows=int(standing.sum()),
+        hard_share=hard_share,
+        effective_rows=kish * int(standing.sum()),
+        effective_share=kish,
+        hard=Exposure("hard", **hard_rows, hard=True),
+        easy=Exposure("not hard", **others, hard=False),
+        clusters=clusters,
+        needed=_needed(int(split.hard.sum()), len(split)),
+        fitted_steps=() if scores is None or scores.steps is None else tuple(scores.steps[counted.columns].tolist()),
+        in_sample=in_sample,
+        missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), apart, order)),
+        cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None)),
+    )
+
+
+class _Counted:
+    """Counts over groups of the n input rows and the m new ones.
+
+    seen: (n + m,) how often each counts. part: (n + m,) what it takes of the batches, in any unit. epoch: rows in one.
+    """
+
+    def __init__(
+        self, split: Split, scores: Scores | None, seen: Float64Array, part: Float64Array, epoch: float
+    ) -> None:
+        self.split, self.scores, self.seen, self.part, self.epoch = split, scores, seen, part, epoch
+        steps = None if scores is None or scores.trajectory is None else scores.steps
+        self.columns = last_e_fold(() if steps is None else steps)
+
+    def exposures(self, group: IntArray, groups: int) -> list[dict[str, Any]]:
+        """The numbers of an `Exposure`, of each of so many groups of the rows (n + m,); -1 = in none."""
+        n, total, taken = len(self.split), float(self.part.sum()), group >= 0
+        before = np.bincount(group[:n][taken[:n]], minlength=groups)
+        new = np.bincount(group[n:][taken[n:]], minlength=groups)
+        after, parts = (np.bincount(group[taken], each[taken], groups) for each in (self.seen, self.part))
+        losses = _losses(self.scores, self.columns, np.where(self.split.valid, group[:n], -1), groups)
+        found = []
+        for g in range(groups):
+            steps = float(parts[g]) * n / (total * int(before[g])) if before[g] else None
+            found.append(
+                {
+                    "rows": int(before[g]),
+                    "rows_after": float(after[g]),
+                    "new": int(new[g]),
+                    "share": int(before[g]) / n,
+                    "share_after": float(parts[g]) / total,
+                    "steps": steps,
+                    "epochs": None if steps is None else steps * self.epoch / n,
+                    **losses[g],
+                }
+            )
+        return found
+
+    def clusters(self, cluster: IntArray, hard: BoolArray, unmeasured: Sequence[str]) -> tuple[Exposure, ...]:
+        """Of each cluster, and last of what is none. cluster, hard, unmeasured: see `_rows`."""
+        # A cluster is hard as a whole or not at all, unless a clusterer's small sources are.
+        codes, first, group = np.unique(2 * cluster + hard, return_index=True, return_inverse=True)
+        split, found = self.split, []
+        for code, at, numbers in zip(codes.tolist(), first.tolist(), self.exposures(group, len(codes)), strict=True):
+            number, is_hard = code // 2, None if code // 2 <= _UNMEASURED else bool(code % 2)
+            of_source = number >= 0 and at < len(split) and split.per_source and split.sources is not None
+            source = split.sources[at] if of_source and split.sources is not None else None
+            name = _name(number, source, unmeasured)
+            number = number if number >= 0 else None
+            found.append(Exposure(name, **numbers, hard=is_hard, cluster=number, source=source))
+        return tuple(sorted(found, key=lambda each: each.cluster is None))
+
+
+def _rows(
+    split: Split, plan: Plan, realized: Sequence[Realized]
+) -> tuple[Float64Array, IntArray, BoolArray, list[str]]:
+    """Of the n input rows and the m new ones behind them: how often each counts, its cluster, and whether it is hard.
+    And the origins of new rows that were not measured, whose clusters are numbered from -3 down."""
+    parts = [part.rows for part in realized if len(part.rows)]
+    unmeasured = list(dict.fromkeys(rows.origin for rows in parts if rows.measured is None))
+    clusters, hards = [split.cluster.astype(np.int64)], [split.hard]
+    for rows in parts:
+        found = rows.measured
+        if found is None:
+            clusters.append(np.full(len(rows), _UNMEASURED - unmeasured.index(rows.origin), np.int64))
+            hards.append(np.zeros(len(rows), np.bool_))
+        else:
+            clusters.append(found.cluster.astype(np.int64))
+            hards.append(found.hard)
+    cluster = np.concatenate(clusters)
+    seen = np.concatenate([plan.counts.astype(np.float64), np.ones(len(cluster) - len(split))])
+    return seen, cluster, np.concatenate(hards), unmeasured
+
+
+def _name(number: int, source: Any, unmeasured: Sequence[str]) -> str:
+    if number <= _UNMEASURED:
+        origin = unmeasured[_UNMEASURED - number]
+        return origin if origin == "replay" else f"{origin}, not measured"
+    if number < 0:
+        return "not scored" if number == INVALID else "noise"
+    return f"cluster {number}" if source is None else f"cluster {number} of {source}"
+
+
+def _losses(scores: Scores | None, columns: IntArray, group: IntArray, groups: int) -> list[dict[str, float | None]]:
+    """Of each group of the rows (n,), -1 = of none: the mean loss at the last checkpoint, and its fall per e-fold."""
+    found: list[dict[str, float | None]] = [{"loss": None, "fall": None} for _ in range(groups)]
+    if scores is None or scores.trajectory is None:
+        return found
+    taken = group >= 0
+    rows = np.bincount(group[taken], minlength=groups)
+    sums = [np.bincount(group[taken], column[taken].astype(np.float64), groups) for column in scores.trajectory.T]
+    mean = np.stack(sums, axis=1) / np.maximum(rows, 1)[:, None]  # (groups, K)
+    fall = fall_per_e_fold(scores.steps[columns], mean[:, columns]) if len(columns) > 1 else None  # type: ignore[index]
+    for g in np.flatnonzero(rows).tolist():
+        found[g] = {"loss": float(mean[g, -1]), "fall": None if fall is None else float(fall[g])}
+    return found
+
+
+def _needed(hard: int, rows: int) -> Factor | None:
+    times = factor_for(GAIN, hard / rows) if hard else None
+    if times is None:
+        return None
+    part = hard / rows
+    copied, others = of_copied(part, times)
+    return Factor(times, (times - 1) * hard, copied, others, effective(part, times))

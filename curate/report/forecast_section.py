@@ -1,0 +1,42 @@
+"""The section "Will copies help?": the numbers that the run recorded, as the template shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.mixture.forecast_words import needed_in_words, parts_of
+from curate.report.finished_run import look_up, mapping
+
+MOST_CLUSTERS = 30
+_VERDICT = ("verdict", "outcome", "reason", "command", "precision")
+_ROW = ("name", "rows", "rows_after", "new", "share", "share_after", "steps", "epochs", "loss", "fall")
+_ALL = (
+    "hard_share",
+    "rows",
+    "rows_after",
+    "distinct_rows",
+    "effective_rows",
+    "effective_share",
+    "fitted_steps",
+    "in_sample",
+)
+
+
+def will_copies_help(run: dict[str, Any]) -> dict[str, Any] | str:
+    """Verdict, numbers and groups of rows; or why there are none, as in the folders of earlier versions."""
+    found = mapping(run, "forecast")
+    if not found:
+        return "This run recorded no numbers about it; run it again with --fresh."
+    clusters = parts_of(found)
+    rows = [("all", found["hard"]), ("all", found["easy"]), *(("one", each) for each in clusters[:MOST_CLUSTERS])]
+    return {
+        "verdict": {
+            key: look_up(found, "verdict", key) for key in ("verdict", "outcome", "reason", "command", "precision")
+        },
+        **{key: found.get(key) for key in _ALL},
+        "groups": [{"kind": kind, **{key: each.get(key) for key in _ROW}} for kind, each in rows],
+        "clusters": len(clusters),
+        "needed": needed_in_words(found),
+        "missing": found.get("missing") or (),
+        "cautions": found.get("cautions") or (),
+    }
