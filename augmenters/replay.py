@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curate.component import Component
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, name_of, read_for
 from curate.data.wording import type_name
+from curate.dataset_reference import Reading
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.mixture.plan import Demand, NewRows, Plan, Realized
 from curate.run import Run
 
-_READING = ("columns", "shape", "where", "split", "config", "on_bad_row")  # arguments of `curate.read`
 
-
-class Replay(Component):
+class Replay(Reading):
     """Fill `share` of the FINAL rows with a seeded sample of another dataset (cf. arXiv 2406.14833, strategy III).
 
     The share is one of rows; the paper counts tokens and keeps the proportions of the earlier mixture. With
     `Subset(epochs=E)` the sample is for all epochs together: each has its share, of other rows.
 
     data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
-    columns, shape, where, split, config, on_bad_row: as for the input (see `curate.read`). Its roles are put into the
-        input's columns of the same role; all other columns of those rows are null.
+    columns, role, shape, where, split, config, encoding, delimiter, on_bad_row: as for the input (see `curate.read`).
+        Its roles are put into the input's columns of the same role; all other columns of those rows are null.
+    limit: draw from a sample of that many rows.
     """
 
     data: Any
     share: float = Field(gt=0, lt=1)
-    columns: str | None = None
-    shape: str | None = None
-    where: str | None = None
-    split: str | None = None
-    config: str | None = None
     on_bad_row: Literal["error", "drop"] = "error"
+
+    added: ClassVar[frozenset[str]] = Reading.added | {"limit"}
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Only the share is planned; which rows is decided when the final number is known."""
@@ -74,7 +70,7 @@ class Replay(Component):
 
     def _read(self, examples: Examples) -> Loaded:
         """The other dataset, if it is of the shape of the input."""
-        loaded = read_for("Replay", "data", self.data, **{name: getattr(self, name) for name in _READING})
+        loaded = read_for("Replay", "data", self.data, **self.reading, on_bad_row=self.on_bad_row)
         if loaded.examples.shape != examples.shape:
             raise InputError(
                 f"{self._name}: it has shape {loaded.examples.shape} but the input has {examples.shape}; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,20 +14,26 @@ from curate.errors import InputError
 from curate.storage.plain_values import parse_yaml
 
 
-class FurtherData(Component):
-    """Where a further dataset is, and how it is read.
+def role_pieces(value: Any) -> Any:
+    """What `role` says as NAME=ROLE pieces, also where one text or a mapping says it."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}={target}" for name, target in value.items())
+    return (value,) if isinstance(value, str) else value
 
-    data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
-    columns, role, shape, where, split, config: as for `curate.read`. limit: a seeded sample of that many rows.
+
+class Reading(Component):
+    """How a dataset is read, wherever one is named: options of commands, of recipes and of evaluation sets.
+
+    All of it as for `curate.read`. columns: {role: column}, or the same as text. role: what speakers in messages are,
+    {bot: assistant} or bot=assistant. limit: a seeded sample of that many rows.
     """
 
-    data: Any
     columns: str | dict[str, str] | None = Field(
         default=None,
         description="what each column is, e.g. prompt=question,completion=answer,source=topic; system= "
         "switches a role off; role=from,content=value name the keys of messages",
     )
-    role: tuple[str, ...] = Field(
+    role: Annotated[tuple[str, ...], BeforeValidator(role_pieces)] = Field(
         default=(),
         description="what a speaker in messages is, e.g. bot=assistant: user, assistant, system, developer, tool or "
         "function_call; repeat for several",
@@ -37,13 +45,29 @@ class FurtherData(Component):
     split: str | None = Field(default=None, description="split to read where data is stored by split (train)")
     where: str | None = Field(default=None, description="keep only these rows, e.g. split=train,level!=5")
     limit: int | None = Field(default=None, ge=1, description="a seeded sample of N rows")
+    encoding: str | None = Field(default=None, description="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
+    delimiter: str | None = Field(default=None, description="between the cells of a CSV file (found)")
 
-    added: ClassVar[frozenset[str]] = frozenset(["role"])
+    added: ClassVar[frozenset[str]] = frozenset(["role", "encoding", "delimiter"])
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Options of `curate.read`."""
-        return {name: getattr(self, name) for name in READING if name != "role" or self.role}
+        """Options of `curate.read`, those that are set."""
+        values = {name: getattr(self, name) for name in READING}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+# The options by which any dataset is read.
+READING = tuple(Reading.model_fields)
+
+
+class FurtherData(Reading):
+    """Where a further dataset is, and how it is read.
+
+    data: whatever `curate.read` takes: a file, folder or hub id (to be written in a recipe), or a table or frame.
+    """
+
+    data: Any
 
     @property
     def name(self) -> str:
@@ -51,20 +75,32 @@ class FurtherData(Component):
         return str(self.data) if isinstance(self.data, str | Path) else type(self.data).__qualname__
 
 
+_OPTION = re.compile(rf"--({'|'.join(READING)})\b")
+_EXAMPLES = {
+    "columns": "{prompt: COLUMN, completion: COLUMN}",
+    "role": "bot=assistant",
+    "where": "split=test",
+    "limit": "N",
+    "delimiter": "';'",
+}
+
+
+def in_braces(message: str) -> str:
+    """A message of `curate.read` about a dataset that is named in braces, where its options are no options."""
+    named = dict.fromkeys(_OPTION.findall(message))
+    form = ", ".join(f"{name}: {_EXAMPLES.get(name, 'NAME')}" for name in named)
+    said = _OPTION.sub(lambda found: found[1], message)
+    return f"{said} (written {{data: FILE, {form}}})" if named else message
+
+
 class FileOptions(BaseModel):
-    """How a command reads the files of its DATA, beside what any dataset has; see `curate.read`."""
+    """What a command says of its DATA alone, beside what any dataset has; see `curate.read`."""
 
     on_bad_row: Literal["error", "drop"] = Field(default="error", description="what a null or non-string cell does")
-    encoding: str | None = Field(default=None, description="of JSON, CSV or text files that are not UTF-8, e.g. cp1252")
-    delimiter: str | None = Field(default=None, description="between the cells of a CSV file (found)")
     nested: Literal["json", "text"] = Field(
         default="json",
         description="how a result has columns of JSON: as datasets.Json, or as JSON text for datasets before 4.7",
     )
-
-
-# The options by which any dataset is read.
-READING = tuple(name for name in FurtherData.model_fields if name != "data")
 
 
 def _wrapped(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """A further dataset: bare, with reading options, or as it is named on the command line."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
 from curate.component import Component
-from curate.dataset_reference import FurtherData, GivenData, named_dataset
+from curate.dataset_reference import FurtherData, GivenData, in_braces, named_dataset
 from curate.errors import InputError
 
 
@@ -19,11 +21,36 @@ def test_a_bare_dataset_and_one_with_options_are_the_same_kind() -> None:
     assert Reader(target=options).target == FurtherData(**options)
     assert Reader(target=table).target.data is table
     assert FurtherData(**options).reading == {
-        **dict.fromkeys(("columns", "shape", "split", "config")),
         "where": "split=test",
         "limit": 3,
     }
     assert [FurtherData(data=data).name for data in ("rows.jsonl", table)] == ["rows.jsonl", "Table"]
+
+
+@pytest.mark.parametrize(
+    "role", ["bot=assistant,me=user", ("bot=assistant", "me=user"), {"bot": "assistant", "me": "user"}]
+)
+def test_speakers_are_named_in_a_text_a_list_or_a_mapping(role: Any) -> None:
+    assert ",".join(FurtherData(data="rows.jsonl", role=role).role) == "bot=assistant,me=user"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("fix it", "fix it"),
+        (
+            "name its encoding, e.g. --encoding cp1252",
+            "name its encoding, e.g. encoding cp1252 (written {data: FILE, encoding: NAME})",
+        ),
+        (
+            "--role bot=x; see --columns",
+            "role bot=x; see columns (written {data: FILE, role: bot=assistant, columns: {prompt: COLUMN, "
+            "completion: COLUMN}})",
+        ),
+    ],
+)
+def test_options_of_a_command_are_said_as_they_are_written_in_braces(message: str, said: str) -> None:
+    assert in_braces(message) == said
 
 
 def test_a_name_is_itself_and_a_mapping_is_yaml() -> None:

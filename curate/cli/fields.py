@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from curate.dataset_reference import READING, FileOptions, FurtherData
+from curate.dataset_reference import READING, FileOptions, Reading
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 _READING_METAVARS = {
@@ -21,6 +21,8 @@ _READING_METAVARS = {
     "config": "NAME",
     "split": "NAME",
     "limit": "N",
+    "encoding": "NAME",
+    "delimiter": "CHARACTER",
 }
 
 
@@ -73,14 +75,14 @@ def field_values(options: argparse.Namespace, names: Iterable[str]) -> dict[str,
 
 def add_reading_fields(group: argparse._ArgumentGroup) -> None:
     """The options by which any dataset is read."""
-    add_field_options(group, FurtherData, READING, _READING_METAVARS)
+    add_field_options(group, Reading, READING, _READING_METAVARS)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     """How DATA is read."""
     group = parser.add_argument_group("how to read DATA")
     add_reading_fields(group)
-    add_field_options(group, FileOptions, FileOptions.model_fields, {"encoding": "NAME", "delimiter": "CHARACTER"})
+    add_field_options(group, FileOptions, FileOptions.model_fields)
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:

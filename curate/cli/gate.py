@@ -11,8 +11,8 @@ from curate.cli.fields import add_field_options, add_reading_fields, field_value
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
-from curate.dataset_reference import READING, named_dataset
-from curate.errors import InputError
+from curate.dataset_reference import READING, in_braces, named_dataset
+from curate.errors import ExternalError, InputError
 from curate.gate.compared_text import Texts, read_texts
 from curate.gate.gate import Gate, GateIndex, Hit
 from curate.storage.atomic import publish_file
@@ -128,7 +128,10 @@ def _index(options: argparse.Namespace) -> GateIndex:
     if options.against:
         described = named_dataset(options.against, "--against")
         reading = dict(described) if isinstance(described, dict) else {"data": described}
-        source = read_texts(reading.pop("data", None), part=_part(options), **reading)
+        try:
+            source = read_texts(reading.pop("data", None), part=_part(options), **reading)
+        except (InputError, ExternalError) as error:
+            raise type(error)(f"--against: {in_braces(str(error))}") from error
         index.add_source(source.texts, source.ids.to_pylist(), source.name)
     return index
 

@@ -21,6 +21,7 @@ from curate.cli.steps import (
 )
 from curate.console.formatting import count, duration, visible
 from curate.console.printing import show
+from curate.dataset_reference import named_dataset
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, parse_set
 from curate.finetuning.config import Finetuning, finetuning_from
@@ -63,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "settings 'NAME={use: ADAPT, anchors: FILE}', {use: DGA, target: FILE}; repeat for several",
     )
     design.add_argument(
-        "--arm", action="append", default=[], metavar="NAME=DATA|RECIPE", help="an arm of your own: a dataset or recipe"
+        "--arm",
+        action="append",
+        default=[],
+        metavar="NAME=DATA|RECIPE",
+        help="an arm of your own: a recipe or a dataset, named as for --evaluation",
     )
     design.add_argument(
         "--seeds", default="3", metavar="S|N,N,...", help="how many seeds of fine-tuning, or which (3, that is 0,1,2)"
@@ -171,7 +176,10 @@ def _addition(text: str, options: argparse.Namespace) -> Addition:
         own = argparse.Namespace(**{**vars(options), "recipe": value, "set": []})
         fields: dict[str, Any] = {"name": name, "recipe": pipeline_from(own)}
     else:
-        fields = {"name": name, "data": value, "columns": options.columns, "shape": options.shape}
+        named = named_dataset(value, f"--arm {name}")
+        own_reading = named if isinstance(named, dict) else {"data": named}
+        shared = field_values(options, ("columns", "role", "shape"))  # as for DATA, where it says nothing of its own
+        fields = {"name": name, **(shared | own_reading)}
     found: Addition = construct(Addition, fields, f"--arm {text}")
     return found
 

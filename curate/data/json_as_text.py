@@ -97,7 +97,9 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
     So conversations come in CSV files, and where a program wrote them with `json.dumps`; as lists of texts, one for
     each message, where a library has no JSON type.
     """
-    came = {}
+    came: dict[str, pa.ChunkedArray] = {}
+    if not _may_hold_conversations(table):
+        return table, came
     for k, field in enumerate(table.schema):
         column = table.column(k)
         listed = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
@@ -111,6 +113,19 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
         opened = pa.chunked_array([_as_json(chunk, kind) for chunk in column.chunks], kind)
         table = table.set_column(k, field.with_type(kind), opened)
     return table, came
+
+
+def _may_hold_conversations(table: pa.Table) -> bool:
+    """Whether a column of text, or of lists of text, begins with what may be JSON."""
+    for name in table.column_names:
+        column = table[name].slice(0, _LOOKED_AT)
+        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
+            return True
+        if is_text(column.type):
+            cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+            if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
+                return True
+    return False
 
 
 def _as_json(array: pa.Array, kind: pa.DataType) -> pa.Array:

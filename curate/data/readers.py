@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,6 @@ from curate.data.column_names import OPTIONAL_CONTENT, PAIR_SHAPES, RESERVED
 from curate.data.columns import (
     content_roles,
     is_column_role,
-    is_text,
     may_be_pairs,
     message_keys,
     parse_columns,
@@ -54,8 +53,7 @@ _TREES = frozenset(["replies", "children", "comments", "parent_id", "parent_mess
 Nested = Literal["json", "text"]
 
 # Arguments of `read` as messages call them.
-_OPTION = re.compile(r"--(columns|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
-_ROLE = re.compile(r"--role (?=[^\s=]+=)")
+_OPTION = re.compile(r"--(columns|role|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ def read(
         they are not named: the default config, else the first; train, the only split, or the first named train_...
     encoding: of JSON, CSV and text files that are neither UTF-8 nor begin with a byte order mark, as Python names it.
     delimiter: one character between the cells of CSV files; None = found.
-    nested: columns of JSON are written as such (arrow.json, which `datasets` has since 4.7), or as JSON "text".
+    nested: columns of JSON are written as such (arrow.json, which `datasets` has since 4.7), or as JSON "text". That is
+        so in folders, Arrow tables and datasets; frames, lists and dicts have no such type and keep their own values.
     allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
     Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
     numbered from 0 in the input as read.
@@ -136,53 +135,114 @@ def read(
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
     roles |= _speakers(role)
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
-    table = source.table
-    _check_columns(table, source.description, allow_curated)
-    if allow_curated and "example_id" in table.column_names:
+    _check_columns(source.table, source.description, allow_curated)
+    if allow_curated and "example_id" in source.table.column_names:
         roles.setdefault("id", "example_id")
-    kept, rows = table, np.arange(table.num_rows)
-    if where is not None:
-        rows = matching_rows(table, where, source.description)
-        kept = rows_of(table, rows)
-    if "split" in kept.column_names:
-        warn_of_splits(kept, where)
-    kept, came = with_conversations_opened(kept) if _may_hold_json_text(kept) else (kept, {})
-    plain = source.plain and not came
-    kept, pairs, (shape, found), lines = _served(kept, roles, shape, source, plain)
-    found, odd, lines = _surrounded(kept, found, roles, lines)
-    content = {*(found[role] for role in content_roles(shape, found)), *(pairs.read if pairs else ())}
-    if came:
-        kept, came = _only_content(kept, came, content)
-    notes = [*([source.note] if source.note else []), *lines]
-    said = source.column_notes
+    table, rows = _selected(source, where)
+    interpreted, plain = _interpreted(table, roles, shape, source)
     if not plain:
-        opened = content - {found.get("history"), found.get("tools")}
-        kept, strange, said = with_json_opened(kept, rows, sorted(opened), said)
-        odd |= strange
-    notes += [line for _, line in said]
-    notes += _check_conversations(kept, shape, found, odd)
-    if pairs and (alone := unpaired(pairs, kept)):
-        odd[pairs.learned] = alone | odd.get(pairs.learned, {})
-    rejected: list[dict[str, Any]] = []
-    if not (plain and _all_usable(kept, shape, found, odd)):
-        kept, rows, rejected = without_bad_rows(kept, rows, shape, found, odd, on_bad_row)
-    if shape == "messages" and "system" in found:
-        name = found["messages" if "messages" in found else "prompt"]
-        notes += overruled(kept, name, found["system"], message_keys(found))
-    ids, note = example_ids(kept, shape, found, named="id" in roles)
-    notes += [note] if note else []
-    kept, made = pairs.taken_from(kept) if pairs else (kept, None)
-    examples = Examples(kept, ids, shape, found, made)
+        interpreted = _with_json(interpreted, rows, source.column_notes)
+    usable, rows, rejected = _usable(interpreted, rows, plain, on_bad_row)
+    notes = [*([source.note] if source.note else []), *usable.notes]
+    examples, more = _identified(usable, named="id" in roles)
     if limit is not None and limit < len(examples):
-        notes.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
+        more.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
-    about = source.description, table.num_rows, rows, source.kind, source.original, source.split
+    about = source.description, source.table.num_rows, rows, source.kind, source.original, source.split
+    came = {name: source.table[name] for name in usable.came}
     further: dict[str, Any] = {"on_bad_row": on_bad_row, "nested": nested, "card": source.card}
-    return Loaded(examples, rejected, notes, *about, as_came={name: table[name] for name in came}, **further)
+    return Loaded(examples, rejected, [*notes, *more], *about, as_came=came, **further)
 
 
-def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
+@dataclass(frozen=True)
+class _Interpreted:
+    """A table, its shape and the roles of its columns.
+
+    pairs: how its preference pairs are read. odd: {column: {row: fault}}. notes: lines to show to the user. came: the
+    columns of conversations that came as text, as they came.
+    """
+
+    table: pa.Table
+    shape: str
+    columns: dict[str, str]
+    pairs: Pairs | None
+    odd: dict[str, dict[int, str]]
+    notes: list[str]
+    came: Mapping[str, pa.ChunkedArray]
+
+    @property
+    def content(self) -> set[str]:
+        """Columns whose cells a model reads."""
+        roles = content_roles(self.shape, self.columns)
+        return {*(self.columns[role] for role in roles), *(self.pairs.read if self.pairs else ())}
+
+
+def _selected(source: Opened, where: str | None) -> tuple[pa.Table, IntArray]:
+    """The rows that fulfill all conditions, and (n,) their positions in the input."""
+    table, rows = source.table, np.arange(source.table.num_rows)
+    if where is not None:
+        rows = matching_rows(table, where, source.description)
+        table = rows_of(table, rows)
+    if "split" in table.column_names:
+        warn_of_splits(table, where)
+    return table, rows
+
+
+def _interpreted(
+    table: pa.Table, roles: Mapping[str, str], shape: str | None, source: Opened
+) -> tuple[_Interpreted, bool]:
+    """What the columns are; whether the table is plain, see `curate.data.sources.Opened`."""
+    table, came = with_conversations_opened(table)
+    plain = source.plain and not came
+    table, pairs, (shape, found), lines = _served(table, roles, shape, source, plain)
+    found, odd, lines = _surrounded(table, found, roles, lines)
+    read_so = _Interpreted(table, shape, found, pairs, odd, lines, came)
+    if came:
+        table, came = _only_content(table, came, read_so.content)
+        read_so = replace(read_so, table=table, came=came)
+    if plain:
+        read_so = replace(read_so, notes=[*lines, *(line for _, line in source.column_notes)])
+    return read_so, plain
+
+
+def _with_json(read_so: _Interpreted, rows: IntArray, said: Sequence[tuple[str, str]]) -> _Interpreted:
+    """With columns of JSON that a model reads opened. said: what is to be said of columns in any case."""
+    columns = read_so.columns
+    opened = read_so.content - {columns.get("history"), columns.get("tools")}
+    table, strange, said = with_json_opened(read_so.table, rows, sorted(opened), said)
+    notes = [*read_so.notes, *(line for _, line in said)]
+    return replace(read_so, table=table, odd=read_so.odd | strange, notes=notes)
+
+
+def _usable(
+    read_so: _Interpreted, rows: IntArray, plain: bool, on_bad_row: Literal["error", "drop"]
+) -> tuple[_Interpreted, IntArray, list[dict[str, Any]]]:
+    """Without rows at fault: their positions, and records of those left out."""
+    table, shape, columns, pairs = read_so.table, read_so.shape, read_so.columns, read_so.pairs
+    odd, rejected = dict(read_so.odd), list[dict[str, Any]]()
+    notes = [*read_so.notes, *_check_conversations(table, shape, columns, odd)]
+    if pairs and (alone := unpaired(pairs, table)):
+        odd[pairs.learned] = alone | odd.get(pairs.learned, {})
+    if not (plain and _all_usable(table, shape, columns, odd)):
+        table, rows, rejected = without_bad_rows(table, rows, shape, columns, odd, on_bad_row)
+    return replace(read_so, table=table, odd=odd, notes=notes), rows, rejected
+
+
+def _identified(read_so: _Interpreted, named: bool) -> tuple[Examples, list[str]]:
+    """The rows with their ids, and what to say of them. named: a column of ids was chosen."""
+    table, shape, columns, pairs = read_so.table, read_so.shape, read_so.columns, read_so.pairs
+    notes: list[str] = []
+    if shape == "messages" and "system" in columns:
+        name = columns["messages" if "messages" in columns else "prompt"]
+        notes += overruled(table, name, columns["system"], message_keys(columns))
+    ids, note = example_ids(table, shape, columns, named=named)
+    notes += [note] if note else []
+    table, made = pairs.taken_from(table) if pairs else (table, None)
+    return Examples(table, ids, shape, columns, made), notes
+
+
+def read_for(owner: str, role: str, data: Any, /, **reading: Any) -> Loaded:
     """As `read`, for the dataset that the component `owner` names in its field `role`.
 
     Its errors name that, and the fields of the owner in place of the options of a command, which are about the input.
@@ -190,8 +250,14 @@ def read_for(owner: str, role: str, data: Any, **reading: Any) -> Loaded:
     try:
         return read(data, **reading)
     except (InputError, ExternalError) as error:
-        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), speakers_as_columns(str(error)))
+        text = _OPTION.sub(lambda found: f"{owner}." + found[1].replace("-", "_"), str(error))
         raise type(error)(f"{owner} {role} {name_of(data)}: {text}") from error
+
+
+def with_conversations(table: pa.Table) -> pa.Table:
+    """The table with lists of messages in place of text that holds conversations."""
+    table, came = with_conversations_opened(table)
+    return with_json_opened(table, np.arange(len(table)), sorted(came), [])[0] if came else table
 
 
 def _check_choices(on_bad_row: str, limit: int | None, nested: str) -> None:
@@ -207,11 +273,6 @@ def _sample(n: int, limit: int, seed: int) -> IntArray:
     """(limit,) ascending positions, drawn without replacement."""
     chosen = np.random.default_rng(derive_seed(seed, "limit")).choice(n, limit, replace=False)
     return np.sort(chosen).astype(np.int64)
-
-
-def speakers_as_columns(message: str) -> str:
-    """A message with what --role says as --columns would, for what has no such option."""
-    return _ROLE.sub("--columns role.", message)
 
 
 def name_of(data: Any) -> str:
@@ -289,19 +350,6 @@ def _recognized(table: pa.Table, roles: Mapping[str, str], shape: str | None) ->
             )
         del found[role]
     return shape, found
-
-
-def _may_hold_json_text(table: pa.Table) -> bool:
-    """Whether a column of text, or of lists of text, begins with what may be JSON."""
-    for name in table.column_names:
-        column = table[name].slice(0, 64)
-        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
-            return True
-        if is_text(column.type):
-            cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-            if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
-                return True
-    return False
 
 
 def _surrounded(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component, Consent
-from curate.dataset_reference import named_dataset
+from curate.dataset_reference import Reading, named_dataset
 from curate.errors import InputError
 from curate.generators.requests import Sampling
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
@@ -23,22 +23,16 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,99}")
 _NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
 
 
-class EvaluationSet(Component):
+class EvaluationSet(Reading):
     """Questions with their answers: where they are, and how they are read.
 
     data: whatever `curate.read` takes. name: of its folder in the results; None = that of the file without its ending.
-    columns, shape, where, split, config: as for `curate.read`. limit: a sample of that many rows, drawn with `seed`.
+    The other options: as for `curate.read`; the sample of `limit` is drawn with `seed`.
     level: column with the difficulty of each row; None = `level`, where there is one.
     """
 
     data: Any
     name: str | None = None
-    columns: str | dict[str, str] | None = None
-    shape: str | None = None
-    where: str | None = None
-    split: str | None = None
-    config: str | None = None
-    limit: int | None = Field(default=None, ge=1)
     seed: int = 0
     level: str | None = None
 

@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.columns import is_list, parse_columns, recognize
+from curate.data.columns import is_list, parse_columns, parse_roles, recognize
 from curate.data.examples import Examples, hash_columns
 from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described
 from curate.data.preferences import as_learned
-from curate.data.readers import Loaded, read, speakers_as_columns
-from curate.data.sources import Opened, open_data
+from curate.data.readers import Loaded, read
+from curate.data.sources import Opened, TextOptions, open_data
 from curate.data.turns import Turn, last_learned
 from curate.data.wording import nearest, type_name
+from curate.dataset_reference import in_braces
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
 from curate.verify import extract, reference_answer
@@ -111,8 +112,11 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
 
     asked: whether its questions are asked, and not only shown with their answers.
     """
-    roles = parse_columns(spec.columns) if isinstance(spec.columns, str) else dict(spec.columns or {})
-    opened = open_data(spec.data, roles, spec.split, spec.config)
+    roles = _named_roles(spec)
+    try:
+        opened = open_data(spec.data, roles, spec.split, spec.config, TextOptions(spec.encoding, spec.delimiter))
+    except InputError as error:
+        raise InputError(f"evaluation set {spec.title}: {in_braces(str(error))}") from error
     if asked and spec.split is None and opened.split == "train" and _is_one_of_several(opened):
         warnings.warn(
             f"evaluation set {spec.title} is read from its split train, on which models are trained; {{split: test}} "
@@ -127,7 +131,7 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
         shape, columns = _recognized(table, learned, asked_shape)
         loaded = _read(_filled(table, shape, columns), shape, columns, spec)
     except InputError as error:
-        raise InputError(f"{place}: {_in_braces(str(error))}") from error
+        raise InputError(f"{place}: {in_braces(str(error))}") from error
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
@@ -151,15 +155,6 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
 def _is_one_of_several(opened: Opened) -> bool:
     """Whether there may be splits beside the one that was read."""
     return opened.kind == "hub" or f"split {opened.split} of" in (opened.note or "")
-
-
-def _in_braces(message: str) -> str:
-    """The remedy of `curate.read` in the form of an evaluation set, which has no option --columns."""
-    message = speakers_as_columns(message)
-    if "--columns" not in message:
-        return message
-    form = "{data: FILE, columns: {prompt: COLUMN, completion: COLUMN}}"
-    return f"{message.replace('--columns', 'columns')} (of an evaluation set: {form})"
 
 
 def _numbers_as_text(table: pa.Table, roles: Mapping[str, str]) -> pa.Table:
@@ -222,8 +217,9 @@ def _read(table: pa.Table, shape: str, columns: Mapping[str, str], spec: Evaluat
     return loaded
 
 
-def _named_roles(spec: EvaluationSet) -> Mapping[str, str]:
-    return parse_columns(spec.columns) if isinstance(spec.columns, str) else spec.columns or {}
+def _named_roles(spec: EvaluationSet) -> dict[str, str]:
+    columns = parse_columns(spec.columns) if isinstance(spec.columns, str) else dict(spec.columns or {})
+    return columns | parse_roles(spec.role)
 
 
 def _warn_of_splits(table: pa.Table, spec: EvaluationSet) -> None:

@@ -15,11 +15,11 @@ from curate.data.columns import is_messages, message_keys, parse_columns, parse_
 from curate.data.examples import whole
 from curate.data.messages import conversations
 from curate.data.preferences import as_learned
-from curate.data.readers import Loaded, read
-from curate.data.sources import open_data
+from curate.data.readers import Loaded, read, with_conversations
+from curate.data.sources import TextOptions, open_data
 from curate.data.surroundings import joined_context
 from curate.data.turns import MessageKeys, Turn
-from curate.dataset_reference import READING
+from curate.dataset_reference import READING, role_pieces
 from curate.errors import InputError
 
 Part = Literal["prompt", "all"]
@@ -81,23 +81,25 @@ def _conversation(turns: list[Turn], part: Part) -> str | None:
 def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **reading: Any) -> Texts:
     """The texts of anything `curate.read` takes; answers may be missing, and rows without a text are left out.
 
-    name: label in hits; None = the name of the file or dataset. reading: columns, shape, where, split, config,
-    limit, seed as for `curate.read`. Raises InputError where nothing can be compared.
+    name: label in hits; None = the name of the file or dataset. reading: `curate.dataset_reference.READING` and seed,
+    as for `curate.read`. Raises InputError where nothing can be compared.
     """
     for key in reading:
         if key not in _READING:
             raise InputError(f"reading option {key!r} is not one of {', '.join(_READING)}; remove or rename it")
     columns = reading.pop("columns", None)
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
-    roles |= parse_roles(reading.pop("role", None) or ())
-    opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None))
+    roles |= parse_roles(role_pieces(reading.pop("role", ())) or ())
+    text = TextOptions(reading.pop("encoding", None), reading.pop("delimiter", None))
+    opened = open_data(data, roles, reading.pop("split", None), reading.pop("config", None), text)
     table, wanted = opened.table, reading.pop("shape", None)
     if _COLUMN in table.column_names:
         raise InputError(f"{opened.description}: column {_COLUMN!r} has a name that is needed here; rename it")
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        learned, learned_roles, wanted = as_learned(table, roles, wanted)
+        readable = table if "text" in roles else with_conversations(table)
+        learned, learned_roles, wanted = as_learned(readable, roles, wanted)
         shape, named = recognize(learned.schema, learned_roles, wanted)
     except InputError as error:
         raise InputError(

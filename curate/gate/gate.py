@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from curate.component import Component
 from curate.data.examples import Examples
-from curate.dataset_reference import READING
+from curate.dataset_reference import READING, in_braces
 from curate.errors import ExternalError, InputError
 from curate.gate.compared_text import Part, compared_texts, read_texts
 from curate.gate.minhash import Pairs, Sketches, shingles, sketches
@@ -57,7 +57,7 @@ class Gate(Component):
     """What may not enter a dataset: near-duplicates, and whatever an evaluation set has too.
 
     evaluation: sets no row may share a rule's text with, each what `curate.read` takes as `data` (to be written in a
-        recipe: a path or hub id), or {data, name, columns, shape, where, split, config}.
+        recipe: a path or hub id), or {data, name} with the options of `curate.dataset_reference.Reading`.
     near_duplicate: Jaccard similarity of the sets of shingles from which on two texts are near-duplicates; None = off.
         At 0.7, three numbers changed in a problem of 60 words make a near-duplicate, a new story does not.
     shingle: consecutive words per shingle. A text with fewer words is one shingle.
@@ -108,7 +108,7 @@ class Gate(Component):
             try:
                 read = read_texts(data, part=self.part, **options)
             except (InputError, ExternalError) as error:
-                raise type(error)(f"evaluation set {data}: {error}") from error
+                raise type(error)(f"evaluation set {data}: {in_braces(str(error))}") from error
             name = _unused(read.name, [evaluation.name for evaluation in sets])
             sets.append(EvaluationSet(name, read.texts.to_pylist(), read.ids.to_pylist(), rules))
             if not sets[-1].readable:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from curate.data.turns import Turn, is_learned, said_characters
 from curate.tokenization.default_template import check_chat_template, role_headings
@@ -19,6 +19,11 @@ Span = tuple[int, int, int]  # number of a turn, where its content begins in the
 _PLACEHOLDER = "qzTurn{}Xzq"
 _PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
 _PREAMBLE = ("system", "developer")
+# Stands for all tools of a row; no key is where tools have theirs, so that what is written of them differs early.
+_OTHER_TOOL = {
+    "function": {"parameters": {"properties": {}, "type": "object"}, "description": "qzToolXzq", "name": "qzToolXzq"},
+    "type": "function",
+}
 _PLAIN = {"role", "content", "train", "name", "tool_call_id"}
 _SKELETONS = 1000  # remembered at once; rows whose tools or calls have ids of their own need one each
 _TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
@@ -40,7 +45,7 @@ class Chat:
         self.dialect = Dialect(tokenizer)
         if not self.template:
             check_chat_template(getattr(tokenizer, "init_kwargs", {}), tokenizer.name_or_path)
-        self.skeletons: dict[str, list[str] | None] = {}
+        self.skeletons: dict[str, _Skeleton | None] = {}
         ending = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
         ending -= {tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token, None}
         if tokenizer.eos_token:
@@ -50,13 +55,23 @@ class Chat:
         self.last_mark = re.compile(rf"(?:{marks})\s*\Z" if marks else r"(?!)")
 
     def layout(self, turns: Sequence[Turn], tools: Tools = None) -> Layout:
-        """A conversation; what may be left out of it are its oldest exchanges, whole, never the system's words."""
+        """A conversation; what may be left out of it are its oldest exchanges, whole, never the system's words.
+
+        Then, between the last question and its answer, the oldest rounds, each of calls and what the tools say.
+        """
         preamble, begins = _exchanges(turns)
-        sizes = [sum(said_characters(turn) + _TURN_CHARACTERS for turn in turns[a:b]) for a, b in pairwise(begins)]
+        rounds = _rounds(turns, begins[-1])
+        sizes = [
+            sum(said_characters(turn) + _TURN_CHARACTERS for turn in turns[a:b])
+            for a, b in [*pairwise(begins), *pairwise(rounds)]
+        ]
 
         def pieces(dropped: int) -> list[Piece]:
-            rest = [*turns[:preamble], *turns[begins[dropped] :]]
-            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - begins[dropped]), tools)
+            exchanges = min(dropped, len(begins) - 1)
+            first = begins[exchanges]
+            asked, resumed = rounds[0], rounds[dropped - exchanges]
+            rest = [*turns[:preamble], *turns[first:asked], *turns[resumed:]]
+            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - first), tools)
 
         return Layout(pieces, sizes)
 
@@ -65,9 +80,13 @@ class Chat:
         if not self.template:
             return role_headings(turns, parts, tools)
         row = _Row(self.dialect, self.dialect.adapted(turns, tools), tools)
-        spans = self._between_skeleton(row)
+        tool_spans: list[tuple[int, int]] = []
+        spans = self._between_skeleton(row, tool_spans)
         if spans is None:
             spans = self._one_by_one(row, parts)
+            tool_spans = (
+                [(a, b) for _, a, b in _differing([row.text], [self._with_other_tool(row.turns)])] if tools else []
+            )
         if not any(parts[k] == "completion" for k, _, _ in spans):
             if any(_speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
                 raise RefusedRow("the tokenizer's chat template leaves out every assistant turn")
@@ -75,7 +94,7 @@ class Chat:
         pieces: list[Piece] = []
         position = 0
         for k, start, end in spans:
-            pieces += [(row.text[position:start], "frame"), (row.text[start:end], parts[k])]
+            pieces += [*_with_tools(row.text, position, start, tool_spans), (row.text[start:end], parts[k])]
             position = end
             if parts[k] == "completion":
                 mark = self.end_of_turn.match(row.text, end)
@@ -85,18 +104,22 @@ class Chat:
         # What follows the last assistant turn predicts nothing that counts.
         return [piece for piece in pieces[:through] if piece[0]]
 
-    def _between_skeleton(self, row: _Row) -> list[Span] | None:
-        """(turn, start, end) of the contents; None where the text around contents depends on the contents."""
+    def _between_skeleton(self, row: _Row, tool_spans: list[tuple[int, int]]) -> list[Span] | None:
+        """(turn, start, end) of the contents; None where the text around contents depends on the contents.
+
+        tool_spans: gets (start, end) of what the template writes of the tools.
+        """
         skeleton = self._skeleton(row)
         if skeleton is None:
             return None
         text = row.text
-        first, *rest = skeleton
+        first, *rest = skeleton.texts
         numbers, literals = [int(number) for number in rest[::2]], rest[1::2]
         answers = {k for k, turn in enumerate(row.turns) if turn["role"] == "assistant" and _speaks(turn)}
         if not text.startswith(first) or not answers <= set(numbers):
             return None
         spans, position = [], len(first)
+        begins = [0]  # where each literal begins
         for i, (number, literal) in enumerate(zip(numbers, literals, strict=True)):
             turn = row.turns[number]
             if _is_more_than_content(turn):
@@ -117,11 +140,13 @@ class Chat:
                     return None
             if end > position:
                 spans.append((number, position, end))
+            begins.append(end)
             position = end + len(literal)
+        tool_spans += [(begins[k] + low, begins[k] + high) for k, low, high in skeleton.tools]
         return spans if position == len(text) else None
 
-    def _skeleton(self, row: _Row) -> list[str] | None:
-        """Literal, number of a turn, literal, ..., literal; None where the template takes no placeholders.
+    def _skeleton(self, row: _Row) -> _Skeleton | None:
+        """None where the template takes no placeholders.
 
         An assistant's turn with calls or reasoning stands there as a plain answer.
         """
@@ -136,10 +161,19 @@ class Chat:
             if len(self.skeletons) >= _SKELETONS:
                 self.skeletons.clear()
             try:
-                self.skeletons[key] = _PLACEHOLDERS.split(self.dialect.render(filled, row.tools))
+                texts = _PLACEHOLDERS.split(self.dialect.render(filled, row.tools))
+                others = _PLACEHOLDERS.split(self._with_other_tool(filled)) if row.tools else texts
+                self.skeletons[key] = _Skeleton(texts, _differing(texts[::2], others[::2]))
             except RefusedRow:
                 self.skeletons[key] = None
         return self.skeletons[key]
+
+    def _with_other_tool(self, turns: Sequence[Turn]) -> str:
+        """The text of the turns with one other tool in place of theirs; "" where the template refuses it."""
+        try:
+            return self.dialect.render(turns, [_OTHER_TOOL])
+        except RefusedRow:
+            return ""
 
     def _one_by_one(self, row: _Row, parts: list[Part]) -> list[Span]:
         """The same for a template that looks into the contents: of each turn, what it keeps."""
@@ -213,6 +247,15 @@ class Chat:
         )
 
 
+class _Skeleton(NamedTuple):
+    """texts: literal, number of a turn, literal, ..., literal. tools: (number of a literal, start, end) in it of what
+    is written of the tools.
+    """
+
+    texts: list[str]
+    tools: list[tuple[int, int, int]]
+
+
 class _Row:
     """A conversation in the form that a template takes, and its text. Raises RefusedRow."""
 
@@ -255,12 +298,39 @@ def _is_without(text: str, probe: str, start: int, end: int) -> bool:
     """Whether `text` is `probe` without probe[start:end] and perhaps what is around it: the turn that stands there."""
     if len(text) >= len(probe):
         return False
-    low, high = 0, min(len(text), start)
-    while low < high:  # the longest beginning that both have
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if text.startswith(probe[:middle]) else (low, middle - 1)
-    rest = text[low:]
+    rest = text[_shared(text, probe[:start]) :]
     return probe.endswith(rest) and len(probe) - len(rest) >= end
+
+
+def _shared(text: str, other: str) -> int:
+    """Characters of the longest beginning that both have."""
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if text.startswith(other[:middle]) else (low, middle - 1)
+    return low
+
+
+def _differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int, int]]:
+    """(number of a text, start, end) of what it has between the beginning and the end that its other has too."""
+    if len(texts) != len(others):
+        return []
+    spans = []
+    for k, (text, other) in enumerate(zip(texts, others, strict=True)):
+        if text != other and other:
+            start = _shared(text, other)
+            spans.append((k, start, len(text) - _shared(text[start:][::-1], other[start:][::-1])))
+    return spans
+
+
+def _with_tools(text: str, start: int, end: int, tools: Sequence[tuple[int, int]]) -> list[Piece]:
+    """text[start:end] as marks of the template, and what it writes of the tools as text that may be cut."""
+    pieces: list[Piece] = []
+    for low, high in tools:
+        if start <= low and high <= end:
+            pieces += [(text[start:low], "frame"), (text[low:high], "system")]
+            start = high
+    return [*pieces, (text[start:end], "frame")]
 
 
 def _without_spaces(text: str) -> bytes:
@@ -270,10 +340,25 @@ def _without_spaces(text: str) -> bytes:
 def _exchanges(turns: Sequence[Turn]) -> tuple[int, list[int]]:
     """(how many turns are the preamble, number of the first turn of each exchange up to that of the last answer)."""
     preamble = next((k for k, turn in enumerate(turns) if turn["role"] not in _PREAMBLE), len(turns))
-    answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and _speaks(turns[k]))
-    last = next(answers, len(turns) - 1)
+    last = _last_answer(turns)
     users = [k for k in range(preamble + 1, last) if turns[k]["role"] == "user" != turns[k - 1]["role"]]
     return preamble, [preamble, *users]
+
+
+def _rounds(turns: Sequence[Turn], begin: int) -> list[int]:
+    """Of the exchange that begins there, the number of the first turn of each round of calls and results up to the
+    last one, which stays; of an exchange without rounds a number alone.
+    """
+    last = _last_answer(turns)
+    answers = [k for k in range(begin, last + 1) if turns[k]["role"] == "assistant"]
+    rounds = [answers[0], *(k for k in answers[1:] if turns[k - 1]["role"] == "tool")] if answers else [begin]
+    return rounds[:-1] if len(rounds) > 1 else rounds
+
+
+def _last_answer(turns: Sequence[Turn]) -> int:
+    """Number of the last turn that is learned, or of the last turn."""
+    answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and _speaks(turns[k]))
+    return next(answers, len(turns) - 1)
 
 
 def _parts(turns: Sequence[Turn], preamble: int, last: int) -> list[Part]:

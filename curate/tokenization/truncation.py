@@ -1,7 +1,9 @@
 """Truncate rows that are longer than the maximum length.
 
-The oldest exchanges of a conversation go first, whole; then the left of what the system and tools say; then the left
-of the question; only then the right of the completion. A text is cut before it is tokenized where it is far too long.
+The oldest exchanges of a conversation go first, whole; then the oldest rounds of calls and their results before its
+last answer, whole too, all but the last round; then, from the left, the text of system, tools and context, in the order
+in which the template writes it, and what tools answered; then the left of the question; only then the right of the
+completion. A text is cut before it is tokenized where it is far too long.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from curate.console.progress import Progress
 from curate.curated import Curated, inputs_fingerprint, recipe_text
 from curate.data.readers import Loaded, read
 from curate.data.writers import write_parquet_shards, written_tables
+from curate.dataset_reference import in_braces
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import join_scores
 from curate.errors import InputError
@@ -213,7 +214,7 @@ class Arms:
 
 def _given(addition: Addition, settings: Validation) -> Arm:
     """A user's dataset, unchanged."""
-    reading: dict[str, Any] = {"columns": addition.columns, "shape": addition.shape}
+    reading: dict[str, Any] = {"columns": None, "shape": None, **addition.reading}
     try:
         record = curated_reading(addition.data, {})[1]
         if "output_weighted" in record.get("counts", {}) and settings.finetuning.reweighter is None:
@@ -222,7 +223,7 @@ def _given(addition: Addition, settings: Validation) -> Arm:
             raise InputError(f"{addition.data} has an order, and these runs shuffle; name one made with order: shuffle")
         rows = len(read(addition.data, allow_curated=True, **reading).examples)
     except InputError as error:
-        raise InputError(f"arm {addition.name}: {error}") from error
+        raise InputError(f"arm {addition.name}: {in_braces(str(error))}") from error
     return Arm(addition.name, str(addition.data), reading, rows, rows, None, None)
 
 

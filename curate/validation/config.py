@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component
+from curate.dataset_reference import Reading
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
 from curate.finetuning.config import Finetuning
@@ -24,18 +25,19 @@ ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
 _ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
 
-class Addition(Component):
+class Addition(Reading):
     """A user-defined arm: a dataset as it is, or what another recipe makes of the data.
 
-    data: whatever `curate.read` takes by name, with its columns and shape. recipe: run with its own scorer, clusterer
+    data: whatever `curate.read` takes by name, and how it is read. recipe: run with its own scorer, clusterer
         and augmenters.
     """
 
     name: str = Field(pattern=_ARM.pattern)
     data: str | None = None
-    columns: str | dict[str, str] | None = None
-    shape: str | None = None
     recipe: Pipeline | None = None
+
+    # Options that came later than records of validations.
+    added: ClassVar[frozenset[str]] = frozenset(Reading.model_fields) - {"columns", "shape"}
 
     @model_validator(mode="after")
     def _one(self) -> Addition:

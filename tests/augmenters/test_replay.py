@@ -17,6 +17,7 @@ from curate.data.readers import read
 from curate.errors import InputError
 from curate.mixture.plan import Realized, fold, realize
 from curate.run import Run
+from tests.fixtures.chats import ODD, write_odd_chats
 
 
 def test_replay_fills_its_share_after_copies_and_keeps_the_inputs_columns() -> None:
@@ -103,3 +104,17 @@ def test_replay_fills_the_column_that_is_trained_on() -> None:
     examples = read(table, columns="prompt=prompt,completion=final_answer").examples
     rows = _replayed(examples, Replay(data=_pairs(), share=0.2)).rows.table
     assert [text[0] for text in rows["final_answer"].to_pylist()] == ["c"] * rows.num_rows
+
+
+def test_replay_is_read_by_every_option_of_reading(tmp_path: Path) -> None:
+    path = write_odd_chats(tmp_path, [f"Où {k} ?" for k in range(9)])
+    talk = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "here"}]
+    examples = read(pa.table({"messages": [talk] * 4})).examples
+    for replay in (Replay(data=path, share=0.2, **ODD), Replay(data=path, share=0.2, limit=3, **ODD)):
+        loaded = replay._read(examples)
+        assert len(loaded.examples) == (replay.limit or 9)
+        turns = loaded.examples.conversations(0, 1)[0]
+        assert [turn["role"] for turn in turns] == ["user", "assistant"]
+        assert turns[1]["content"].startswith("Gémeaux")
+    with pytest.raises(InputError, match=r"Replay.encoding cp1252"):
+        Replay(data=path, share=0.2)._read(examples)

@@ -12,6 +12,7 @@ import pytest
 from curate.cli.gate import add_arguments
 from curate.cli.gate import command as gate
 from curate.errors import InputError
+from tests.fixtures.chats import ODD_TEXT, write_odd_chats
 from tests.fixtures.texts import OTHER, STORY, evaluation
 
 # -- the command ------------------------------------------------------------------------------------------------
@@ -109,3 +110,16 @@ def test_results_never_take_the_place_of_what_is_read(data: str, tmp_path: Path)
     assert {path: path.read_bytes() for path in before} == before
     for _ in range(2):  # a result of an earlier time may be replaced
         run_command(data, "--clean", str(tmp_path / "clean.parquet"), *others)
+
+
+def test_both_datasets_are_read_by_every_option_of_reading(tmp_path: Path) -> None:
+    data, other = (tmp_path / name for name in ("data", "other"))
+    data.mkdir()
+    other.mkdir()
+    path, against = write_odd_chats(data, [STORY, OTHER]), write_odd_chats(other, [OTHER])
+    options = ["--encoding", "cp1252", "--role", "robot=assistant", "--role", "visitor=user"]
+    options += ["--columns", "messages=talk,role=who,content=said"]
+    result = run_command(str(path), *options, "--against", f"{{data: {against}, {ODD_TEXT}}}", "--json")
+    assert (result["rows"], result["rows_with_hits"]) == (2, 1)
+    with pytest.raises(InputError, match=r"--against: .*encoding cp1252.*written \{data: FILE, encoding: NAME\}"):
+        run_command(str(path), *options, "--against", str(against), "--json")

@@ -23,6 +23,7 @@ from curate.data.readers import read
 from curate.difficulty.score_files import write_scores
 from curate.difficulty.scores import Scores
 from curate.validation.config import Validation
+from tests.fixtures.chats import ODD, ODD_TEXT
 from tests.fixtures.finetuning import write_topics
 from tests.fixtures.validation import Trained, identify_known, load_known, rows
 
@@ -89,6 +90,7 @@ def test_options_become_settings(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     words += ["--evaluation", f"first={data}", "--evaluation", f"{{data: {data}, name: second, limit: 9}}"]
     words += ["--no-generate", "--evaluate", "shots=0", "--max-tokens", "33", "--proxy", "scratch"]
     words += ["--set", "augmenters.0.times=3", "--arm", "s2l=s2l", "--arm", f"own={data}", "--seed", "4"]
+    words += ["--arm", f"odd={{data: {data}, {ODD_TEXT}}}", "--shape", "prompt_completion", "--role", "gast=user"]
     found = settings_of(monkeypatch, str(data), *words)
     tuning = found.finetuning
     assert (tuning.model, tuning.lora.rank, tuning.batch_size, tuning.warmup_ratio) == ("m", 4, 7, 0.1)
@@ -103,10 +105,12 @@ def test_options_become_settings(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [(each.title, each.limit) for each in found.sets] == [("first", None), ("second", 9)]
     assert (found.evaluation.generate, found.evaluation.max_tokens) == (False, 33)
     assert (found.pipeline.augmenters[0].times, found.pipeline.proxy.model, found.pipeline.seed) == (3, "scratch", 4)
-    recipe, own = found.additions
+    recipe, own, odd = found.additions
     assert (recipe.name, type(recipe.recipe.augmenters[0]).__name__) == ("s2l", "Subset")
     assert (recipe.recipe.proxy.model, recipe.recipe.seed) == ("scratch", 4)
     assert (own.name, own.data) == ("own", str(data))
+    assert own.reading == {"shape": "prompt_completion", "role": ("gast=user",)}
+    assert odd.reading == {**ODD, "role": (ODD["role"],), "shape": "prompt_completion"}
     assert found.pipeline.gate.evaluation == ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +273,19 @@ def test_files_come_back_as_a_dataset(tmp_path: Path) -> None:
     out = hand_back(read(path), np.array([4, 1, 1]), EXTRA, pa.table({"text": ["new"]}))
     assert isinstance(out, datasets.Dataset)
     assert out["text"][:] == ["new", "text 1", "text 1"]
+
+
+def test_columns_of_json_are_text_where_asked_and_in_frames_and_lists_the_values_that_came() -> None:
+    rows = [{"prompt": "a", "completion": "b", "meta": {"n": 1}}, {"prompt": "c", "completion": "d", "meta": ["x"]}]
+    table = read(rows).examples.table
+    given = {"list": rows, "frame": pd.DataFrame(rows), "table": table, "dataset": datasets.Dataset(table)}
+    found = {}
+    for name, data in given.items():
+        loaded = read(data, nested="text")
+        back = hand_back(loaded, np.arange(2), pa.table({"copy": [0, 0]}))
+        found[name] = [row["meta"] for row in back] if name in ("list", "dataset") else list(back["meta"])
+    values = [{"n": 1}, ["x"]]
+    assert found["list"] == found["frame"] == values
+    assert (
+        [json.loads(str(cell)) for cell in found["table"]] == [json.loads(cell) for cell in found["dataset"]] == values
+    )

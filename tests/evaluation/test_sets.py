@@ -11,6 +11,7 @@ import pytest
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import EvaluationSet
 from curate.evaluation.sets import read_set
+from tests.fixtures.chats import ODD, write_odd_chats
 from tests.fixtures.evaluation import asked, table
 
 # -- sets -------------------------------------------------------------------------------------------------------------
@@ -78,3 +79,15 @@ def test_conversations_in_json_are_questions_too(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "system", "content": "Be.", "name": "a"}, *chat]}))
     assert read_set(EvaluationSet(data=str(path))).answers == ["2"]
+
+
+def test_a_set_is_read_by_every_option_of_reading(tmp_path: Path) -> None:
+    path = write_odd_chats(tmp_path, ["Où ?", "Quand ?"])
+    questions = read_set(EvaluationSet(data=path, **ODD))
+    assert questions.texts == ["Où ?", "Quand ?"]
+    assert questions.completions == ["Gémeaux 0", "Gémeaux 1"]
+    with pytest.raises(InputError, match=r"encoding cp1252.*written \{data: FILE, encoding: NAME\}"):
+        read_set(EvaluationSet(data=path))
+    bars = tmp_path / "bars.csv"
+    bars.write_text("question~answer\nWhere?~here\n")
+    assert read_set(EvaluationSet(data=bars, delimiter="~")).completions == ["here"]

@@ -1,5 +1,6 @@
 """The gate as a component: its parameters and its evaluation sets."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from curate.component import fingerprint
 from curate.errors import InputError
 from curate.gate.compared_text import read_texts
 from curate.gate.gate import Gate
+from tests.fixtures.chats import ODD, write_odd_chats
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds
 
 
@@ -107,3 +109,21 @@ def test_off_means_off() -> None:
     assert index.admit([STORY, STORY], "ab") == [[], []]
     index.add(STORY, "c")
     assert index.check([STORY]) == [[]]
+
+
+def test_an_evaluation_set_is_read_by_every_option_of_reading(tmp_path: Path) -> None:
+    path = write_odd_chats(tmp_path, [STORY, OTHER])
+    index = Gate(evaluation=({"data": str(path), **ODD},)).open()
+    (found,) = index.admit([OTHER], ["new"])
+    assert "evaluation exact" in {hit.kind for hit in found}
+    with pytest.raises(InputError, match=r"encoding cp1252.*written \{data: FILE, encoding: NAME\}"):
+        Gate(evaluation=(str(path),)).open()
+
+
+def test_of_conversations_that_are_json_text_the_question_is_compared() -> None:
+    talk = [{"role": "user", "content": STORY}, {"role": "assistant", "content": "66"}]
+    table = pa.table({"messages": [json.dumps(talk)]})
+    read = read_texts(table)
+    assert read.texts.to_pylist() == [STORY]
+    assert read.table.equals(table)
+    assert read_texts(table, columns="text=messages").texts.to_pylist() == [json.dumps(talk)]

@@ -17,6 +17,7 @@ from curate.tokenization.templates import fixed
 from curate.tokenization.tokens import Tokens
 from tests.fixtures.tokenizers import CHATML, CHATS, FAMILIES, TOKENIZERS, byte_level, word_level
 from tests.fixtures.tokens import row_of
+from tests.fixtures.tool_templates import TOOL_TEMPLATES
 
 WORDS = ["The", "answer", "is", "42,", "because", "\n\n", "    ", "é🙂雪", "=" * 9, "xyzzy", "1234567", "a", "<|end|>"]
 
@@ -216,6 +217,136 @@ def test_the_last_exchange_that_is_kept_has_an_answer(last: str) -> None:
     tokens = encoded([Chat(tokenizer).layout(turns)], tokenizer, 40)
     assert tokens.valid[0]
     assert len(tokens.ids) <= 40
+
+
+# -- tools, calls and what surrounds a row ---------------------------------------------------------------------------
+
+LOOK = "abcdefghi"
+
+
+def look(k: int) -> dict[str, Any]:
+    call = {"id": LOOK, "type": "function", "function": {"name": "look", "arguments": {"place": f"shelf {k}"}}}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def seen(k: int, times: int = 4) -> dict[str, Any]:
+    return {"role": "tool", "content": f"there are {k} pears " * times + "END", "tool_call_id": LOOK, "name": "look"}
+
+
+def tool(k: int) -> dict[str, Any]:
+    properties = {f"p{k}": {"type": "string", "description": "which number is remaining " * 3}}
+    parameters = {"type": "object", "properties": properties, "required": [f"p{k}"]}
+    return {
+        "type": "function",
+        "function": {"name": f"tool_{k}", "description": "Counts pears. " * 4, "parameters": parameters},
+    }
+
+
+@pytest.mark.parametrize("template", [*TOOL_TEMPLATES, "none"])
+@pytest.mark.parametrize("max_length", [1100, 1900])
+def test_of_many_calls_the_oldest_rounds_are_left_out_whole_and_as_few_as_will_do(
+    template: str, max_length: int
+) -> None:
+    chat = Chat(byte_level(chat=TOOL_TEMPLATES.get(template)))
+    earlier = talk(("user", "Who are you? " * 9), ("assistant", "I count pears. " * 9))
+    asked, answer = talk(("user", "How many pears are there?")), talk(("assistant", "There are 66 pears."))
+    rounds = [[look(k), seen(k)] for k in range(20)]
+
+    def left(dropped: int) -> list[Any]:
+        return [*asked, *(turn for each in rounds[dropped:] for turn in each), *answer]
+
+    tokens = encoded([chat.layout([*earlier, *left(0)])], chat.tokenizer, max_length)
+    alone = [encoded([chat.layout(left(dropped))], chat.tokenizer, 100_000) for dropped in range(len(rounds))]
+    fitting = next(dropped for dropped, each in enumerate(alone) if len(each.ids) <= max_length)
+    assert fitting > 0
+    assert row_of(tokens) == row_of(alone[fitting])
+    assert tokens.completion_cut[0] == 0 < tokens.prompt_cut[0]
+
+
+@pytest.mark.parametrize("template", ["qwen", "llama", "mistral", "none"])
+def test_of_the_last_round_the_left_of_what_the_tools_say_goes_first(template: str) -> None:
+    chat = Chat(byte_level(chat=TOOL_TEMPLATES.get(template)))
+    asked, answer = talk(("user", "How many pears are there?")), talk(("assistant", "There are 66 pears."))
+    turns = [*asked, look(1), seen(1), look(2), seen(2, 400), *answer]
+    whole = encoded([chat.layout([*asked, look(2), seen(2, 400), *answer])], chat.tokenizer, 100_000)
+    tokens = encoded([chat.layout(turns)], chat.tokenizer, 600)
+    ids, supervised = row_of(tokens)
+    all_ids, all_supervised = row_of(whole)
+    begin = next(k for k, (a, b) in enumerate(zip(ids, all_ids, strict=False)) if a != b)
+    assert len(ids) == 600
+    assert ids == all_ids[:begin] + all_ids[len(all_ids) - 600 + begin :]  # one stretch is missing
+    assert [i for i, s in zip(ids, supervised, strict=True) if s] == [
+        i for i, s in zip(all_ids, all_supervised, strict=True) if s
+    ]
+    missing = chat.tokenizer.decode(all_ids[begin : len(all_ids) - 600 + begin])
+    assert missing in "there are 2 pears " * 400
+    assert "pears END" in chat.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("template", ["qwen", "llama", "mistral", "harmony", "none"])
+@pytest.mark.parametrize("call_last", [True, False])
+def test_thirty_tools_are_cut_from_the_left_before_anything_is_that_was_asked_or_answered(
+    template: str, call_last: bool
+) -> None:
+    chat = Chat(byte_level(chat=TOOL_TEMPLATES.get(template)))
+    turns = [*talk(("user", "How many pears are there? " * 6)), look(1)]
+    turns += [] if call_last else [seen(1), *talk(("assistant", "There are 66 pears."))]
+    tools = [tool(k) for k in range(30)]
+    whole = encoded([chat.layout(turns, tools)], chat.tokenizer, 100_000)
+    without = encoded([chat.layout(turns, tools[:1])], chat.tokenizer, 100_000)
+    max_length = len(without.ids) + 20
+    assert max_length < len(whole.ids)
+    ids, supervised = row_of(encoded([chat.layout(turns, tools)], chat.tokenizer, max_length))
+    all_ids, all_supervised = row_of(whole)
+    gap = len(all_ids) - max_length
+    begin = next(k for k, (a, b) in enumerate(zip(ids, all_ids, strict=False)) if a != b)
+    assert ids == all_ids[:begin] + all_ids[begin + gap :]  # one stretch is missing
+    assert supervised == all_supervised[:begin] + all_supervised[begin + gap :]
+    assert sum(supervised) == sum(all_supervised)
+    kept = chat.tokenizer.decode(ids)
+    assert ("How many pears are there? " * 6).strip() in kept
+    assert "tool_29" in kept
+    assert "tool_0" not in kept
+
+
+@pytest.mark.parametrize("template", ["plain", "alpaca", "chat"])
+@pytest.mark.parametrize("role", ["system", "context"])
+def test_a_long_system_or_context_column_is_cut_from_the_left_before_the_question(role: str, template: str) -> None:
+    tokenizer, question, answer = byte_level(), "How many pears are there? " * 4 + "NOW?", "There are 66 pears."
+    table = pa.table({role: ["FIRST " + "there are pears " * 300 + "LAST"], "question": [question], "answer": [answer]})
+    examples = read(table).examples
+    assert role in examples.columns
+    whole = tokenize(examples, tokenizer, template=template, max_length=100_000)
+    tokens = tokenize(examples, tokenizer, template=template, max_length=400)
+    ids, supervised = row_of(tokens)
+    all_ids, all_supervised = row_of(whole)
+    text = tokenizer.decode(ids)
+    assert len(ids) == 400
+    assert [i for i, s in zip(ids, supervised, strict=True) if s] == [
+        i for i, s in zip(all_ids, all_supervised, strict=True) if s
+    ]
+    assert question in text
+    assert "pears LAST" in text
+    assert "FIRST" not in text
+    assert tokens.prompt_cut[0] == len(all_ids) - 400
+
+
+def test_of_a_pair_with_a_long_prompt_both_answers_are_whole() -> None:
+    tokenizer = byte_level()
+    table = {
+        "prompt": ["How many pears? " * 900 + "NOW?"],
+        "chosen": ["There are 66."],
+        "rejected": ["Nobody knows it."],
+    }
+    examples = read(pa.table(table)).examples
+    for each, answer in ((examples, "There are 66."), (examples.rejected(), "Nobody knows it.")):
+        tokens = tokenize(each, tokenizer, template="plain", max_length=200)
+        ids, supervised = row_of(tokens)
+        learned = tokenizer.decode([i for i, s in zip(ids, supervised, strict=True) if s])
+        assert len(ids) == 200
+        assert learned == answer + tokenizer.eos_token
+        assert "pears? NOW?" in tokenizer.decode(ids)
+        assert tokens.completion_cut[0] == 0
 
 
 # -- long texts ----------------------------------------------------------------------------------------------------
