@@ -98,8 +98,7 @@ def read_texts(data: Any, *, part: Part = "prompt", name: str | None = None, **r
     if not table.num_rows:
         raise InputError(f"{opened.description} has no rows; give a dataset with at least one row")
     try:
-        readable = table if "text" in roles else with_conversations(table)
-        learned, learned_roles, wanted = as_learned(readable, roles, wanted)
+        learned, learned_roles, wanted = as_learned(with_conversations(table), roles, wanted)
         shape, named = recognize(learned.schema, learned_roles, wanted)
     except InputError as error:
         raise InputError(

@@ -126,4 +126,3 @@ def test_of_conversations_that_are_json_text_the_question_is_compared() -> None:
     read = read_texts(table)
     assert read.texts.to_pylist() == [STORY]
     assert read.table.equals(table)
-    assert read_texts(table, columns="text=messages").texts.to_pylist() == [json.dumps(talk)]
