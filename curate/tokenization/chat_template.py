@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from curate.data.turns import Turn, is_learned, said_characters
+from curate.data.turns import Turn, said_characters
 from curate.tokenization.default_template import check_chat_template, role_headings
-from curate.tokenization.dialect import Dialect, Tools
+from curate.tokenization.dialect import Dialect, Tools, differing, shared, with_tools
+from curate.tokenization.exchanges import exchanges_of, is_more_than_content, parts_of, rounds_of, speaks
 from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
 
 Span = tuple[int, int, int]  # number of a turn, where its content begins in the text, and where it ends
@@ -18,13 +19,7 @@ Span = tuple[int, int, int]  # number of a turn, where its content begins in the
 # Stands for a turn's content while a template is looked at; a word, so that no filter has reason to change it.
 _PLACEHOLDER = "qzTurn{}Xzq"
 _PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
-_PREAMBLE = ("system", "developer")
-# Stands for all tools of a row; no key is where tools have theirs, so that what is written of them differs early.
-_OTHER_TOOL = {
-    "function": {"parameters": {"properties": {}, "type": "object"}, "description": "qzToolXzq", "name": "qzToolXzq"},
-    "type": "function",
-}
-_PLAIN = {"role", "content", "train", "name", "tool_call_id"}
+
 _SKELETONS = 1000  # remembered at once; rows whose tools or calls have ids of their own need one each
 _TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
 
@@ -59,8 +54,8 @@ class Chat:
 
         Then, between the last question and its answer, the oldest rounds, each of calls and what the tools say.
         """
-        preamble, begins = _exchanges(turns)
-        rounds = _rounds(turns, begins[-1])
+        preamble, begins = exchanges_of(turns)
+        rounds = rounds_of(turns, begins[-1])
         sizes = [
             sum(said_characters(turn) + _TURN_CHARACTERS for turn in turns[a:b])
             for a, b in [*pairwise(begins), *pairwise(rounds)]
@@ -71,7 +66,7 @@ class Chat:
             first = begins[exchanges]
             asked, resumed = rounds[0], rounds[dropped - exchanges]
             rest = [*turns[:preamble], *turns[first:asked], *turns[resumed:]]
-            return self._pieces(rest, _parts(rest, preamble, preamble + begins[-1] - first), tools)
+            return self._pieces(rest, parts_of(rest, preamble, preamble + begins[-1] - first), tools)
 
         return Layout(pieces, sizes)
 
@@ -85,16 +80,18 @@ class Chat:
         if spans is None:
             spans = self._one_by_one(row, parts)
             tool_spans = (
-                [(a, b) for _, a, b in _differing([row.text], [self._with_other_tool(row.turns)])] if tools else []
+                [(a, b) for _, a, b in differing([row.text], [self.dialect.with_other_tool(row.turns)])]
+                if tools
+                else []
             )
         if not any(parts[k] == "completion" for k, _, _ in spans):
-            if any(_speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
+            if any(speaks(turn) for turn, part in zip(turns, parts, strict=True) if part == "completion"):
                 raise RefusedRow("the tokenizer's chat template leaves out every assistant turn")
             return [(row.text, "frame")]
         pieces: list[Piece] = []
         position = 0
         for k, start, end in spans:
-            pieces += [*_with_tools(row.text, position, start, tool_spans), (row.text[start:end], parts[k])]
+            pieces += [*with_tools(row.text, position, start, tool_spans), (row.text[start:end], parts[k])]
             position = end
             if parts[k] == "completion":
                 mark = self.end_of_turn.match(row.text, end)
@@ -115,14 +112,14 @@ class Chat:
         text = row.text
         first, *rest = skeleton.texts
         numbers, literals = [int(number) for number in rest[::2]], rest[1::2]
-        answers = {k for k, turn in enumerate(row.turns) if turn["role"] == "assistant" and _speaks(turn)}
+        answers = {k for k, turn in enumerate(row.turns) if turn["role"] == "assistant" and speaks(turn)}
         if not text.startswith(first) or not answers <= set(numbers):
             return None
         spans, position = [], len(first)
         begins = [0]  # where each literal begins
         for i, (number, literal) in enumerate(zip(numbers, literals, strict=True)):
             turn = row.turns[number]
-            if _is_more_than_content(turn):
+            if is_more_than_content(turn):
                 end = _end_before(text, position, literal, last=i + 1 == len(numbers))
                 if end is None or not _holds_all(text[position:end], turn):
                     return None
@@ -152,7 +149,7 @@ class Chat:
         """
         filled = [
             {"role": "assistant", "content": _PLACEHOLDER.format(k)}
-            if _is_more_than_content(turn)
+            if is_more_than_content(turn)
             else {**turn, "content": _PLACEHOLDER.format(k) if turn["content"] else ""}
             for k, turn in enumerate(row.turns)
         ]
@@ -162,22 +159,15 @@ class Chat:
                 self.skeletons.clear()
             try:
                 texts = _PLACEHOLDERS.split(self.dialect.render(filled, row.tools))
-                others = _PLACEHOLDERS.split(self._with_other_tool(filled)) if row.tools else texts
-                self.skeletons[key] = _Skeleton(texts, _differing(texts[::2], others[::2]))
+                others = _PLACEHOLDERS.split(self.dialect.with_other_tool(filled)) if row.tools else texts
+                self.skeletons[key] = _Skeleton(texts, differing(texts[::2], others[::2]))
             except RefusedRow:
                 self.skeletons[key] = None
         return self.skeletons[key]
 
-    def _with_other_tool(self, turns: Sequence[Turn]) -> str:
-        """The text of the turns with one other tool in place of theirs; "" where the template refuses it."""
-        try:
-            return self.dialect.render(turns, [_OTHER_TOOL])
-        except RefusedRow:
-            return ""
-
     def _one_by_one(self, row: _Row, parts: list[Part]) -> list[Span]:
         """The same for a template that looks into the contents: of each turn, what it keeps."""
-        wanted = [k for k, part in enumerate(parts) if part != "frame" and _speaks(row.turns[k])]
+        wanted = [k for k, part in enumerate(parts) if part != "frame" and speaks(row.turns[k])]
         candidates = [span for k in wanted if (span := self._kept(row, k, parts[k])) is not None]
         spans: list[Span] = []
         for span in sorted(candidates, key=lambda span: span[1]):
@@ -194,7 +184,7 @@ class Chat:
         while (placeholder := _PLACEHOLDER.format(number)) in text:
             number += len(turns)
         needed = part == "completion"
-        more = _is_more_than_content(turns[k])
+        more = is_more_than_content(turns[k])
         shown_as = {**({"role": "assistant"} if more else turns[k]), "content": placeholder}
         try:
             probe = row.render([*turns[:k], shown_as, *turns[k + 1 :]])
@@ -235,7 +225,7 @@ class Chat:
         content = _without_spaces(turn["content"] or "")
         if shown in content:
             return k, start, end
-        if not _is_more_than_content(turn) or not (content in shown or any(name in shown for name in names)):
+        if not is_more_than_content(turn) or not (content in shown or any(name in shown for name in names)):
             return self._missing(needed)
         return k, start, end
 
@@ -267,15 +257,6 @@ class _Row:
         return self.dialect.render(turns, self.tools, **options)
 
 
-def _is_more_than_content(turn: Turn) -> bool:
-    """Whether an assistant's turn has calls or reasoning, under whatever name the template has for it."""
-    return turn["role"] == "assistant" and not turn.keys() <= _PLAIN
-
-
-def _speaks(turn: Turn) -> bool:
-    return bool(turn["content"]) or _is_more_than_content(turn)
-
-
 def _end_before(text: str, position: int, literal: str, last: bool) -> int | None:
     """Where something that begins at `position` ends, given what follows it; `last`: up to the end of the text."""
     if last:
@@ -298,77 +279,9 @@ def _is_without(text: str, probe: str, start: int, end: int) -> bool:
     """Whether `text` is `probe` without probe[start:end] and perhaps what is around it: the turn that stands there."""
     if len(text) >= len(probe):
         return False
-    rest = text[_shared(text, probe[:start]) :]
+    rest = text[shared(text, probe[:start]) :]
     return probe.endswith(rest) and len(probe) - len(rest) >= end
-
-
-def _shared(text: str, other: str) -> int:
-    """Characters of the longest beginning that both have."""
-    low, high = 0, min(len(text), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if text.startswith(other[:middle]) else (low, middle - 1)
-    return low
-
-
-def _differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int, int]]:
-    """(number of a text, start, end) of what it has between the beginning and the end that its other has too."""
-    if len(texts) != len(others):
-        return []
-    spans = []
-    for k, (text, other) in enumerate(zip(texts, others, strict=True)):
-        if text != other and other:
-            start = _shared(text, other)
-            spans.append((k, start, len(text) - _shared(text[start:][::-1], other[start:][::-1])))
-    return spans
-
-
-def _with_tools(text: str, start: int, end: int, tools: Sequence[tuple[int, int]]) -> list[Piece]:
-    """text[start:end] as marks of the template, and what it writes of the tools as text that may be cut."""
-    pieces: list[Piece] = []
-    for low, high in tools:
-        if start <= low and high <= end:
-            pieces += [(text[start:low], "frame"), (text[low:high], "system")]
-            start = high
-    return [*pieces, (text[start:end], "frame")]
 
 
 def _without_spaces(text: str) -> bytes:
     return text.encode(errors="surrogatepass").translate(None, b" \t\n\r\f\v")
-
-
-def _exchanges(turns: Sequence[Turn]) -> tuple[int, list[int]]:
-    """(how many turns are the preamble, number of the first turn of each exchange up to that of the last answer)."""
-    preamble = next((k for k, turn in enumerate(turns) if turn["role"] not in _PREAMBLE), len(turns))
-    last = _last_answer(turns)
-    users = [k for k in range(preamble + 1, last) if turns[k]["role"] == "user" != turns[k - 1]["role"]]
-    return preamble, [preamble, *users]
-
-
-def _rounds(turns: Sequence[Turn], begin: int) -> list[int]:
-    """Of the exchange that begins there, the number of the first turn of each round of calls and results up to the
-    last one, which stays; of an exchange without rounds a number alone.
-    """
-    last = _last_answer(turns)
-    answers = [k for k in range(begin, last + 1) if turns[k]["role"] == "assistant"]
-    rounds = [answers[0], *(k for k in answers[1:] if turns[k - 1]["role"] == "tool")] if answers else [begin]
-    return rounds[:-1] if len(rounds) > 1 else rounds
-
-
-def _last_answer(turns: Sequence[Turn]) -> int:
-    """Number of the last turn that is learned, or of the last turn."""
-    answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and _speaks(turns[k]))
-    return next(answers, len(turns) - 1)
-
-
-def _parts(turns: Sequence[Turn], preamble: int, last: int) -> list[Part]:
-    """What each content is. last: where the last exchange begins; older questions are only left out with their turn."""
-
-    def part(k: int, turn: Turn) -> Part:
-        if is_learned(turn):
-            return "completion"
-        if preamble <= k < last:
-            return "frame"
-        return "question" if turn["role"] == "user" else "system"
-
-    return [part(k, turn) for k, turn in enumerate(turns)]

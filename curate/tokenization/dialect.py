@@ -10,13 +10,18 @@ from typing import Any
 
 from curate.data.turns import Turn, argument_text
 from curate.errors import DataWarning
-from curate.tokenization.layouts import RefusedRow
+from curate.tokenization.layouts import Piece, RefusedRow
 
 Tools = Sequence[dict[str, Any]] | None
 
 # Words that no template has, and no filter has reason to change.
 _NAME, _VALUE, _THOUGHT, _ASKED = "qzNameXzq", "qzValueXzq", "qzThoughtXzq", "qzAskedXzq"
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+# Stands for all tools of a row; no key is where tools have theirs, so that what is written of them differs early.
+_OTHER_TOOL = {
+    "function": {"parameters": {"properties": {}, "type": "object"}, "description": "qzToolXzq", "name": "qzToolXzq"},
+    "type": "function",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ class Dialect:
                 own["content"] = own["content"] or form.empty
         return own
 
+    def with_other_tool(self, turns: Sequence[Turn]) -> str:
+        """The text of the turns with one other tool in place of theirs; "" where the template refuses it."""
+        try:
+            return self.render(turns, [_OTHER_TOOL])
+        except RefusedRow:
+            return ""
+
     def _warn(self, what: str, leaves_out: str) -> None:
         if what in self._warned:
             return
@@ -124,3 +136,34 @@ def _calls_in(calls: list[dict[str, Any]], form: _CallForm) -> list[dict[str, An
     if not form.text:
         return calls
     return [{**call, "function": {**call["function"], "arguments": argument_text(call)}} for call in calls]
+
+
+def shared(text: str, other: str) -> int:
+    """Characters of the longest beginning that both have."""
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if text.startswith(other[:middle]) else (low, middle - 1)
+    return low
+
+
+def differing(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int, int]]:
+    """(number of a text, start, end) of what it has between the beginning and the end that its other has too."""
+    if len(texts) != len(others):
+        return []
+    spans = []
+    for k, (text, other) in enumerate(zip(texts, others, strict=True)):
+        if text != other and other:
+            start = shared(text, other)
+            spans.append((k, start, len(text) - shared(text[start:][::-1], other[start:][::-1])))
+    return spans
+
+
+def with_tools(text: str, start: int, end: int, tools: Sequence[tuple[int, int]]) -> list[Piece]:
+    """text[start:end] as marks of the template, and what it writes of the tools as text that may be cut."""
+    pieces: list[Piece] = []
+    for low, high in tools:
+        if start <= low and high <= end:
+            pieces += [(text[start:low], "frame"), (text[low:high], "system")]
+            start = high
+    return [*pieces, (text[start:end], "frame")]

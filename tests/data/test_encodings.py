@@ -103,7 +103,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         tmp_path / "a.csv",
         encoding="utf-8",
     )
-    fails("line 1: not valid utf-16; name its encoding", tmp_path / "a.csv", encoding="utf-16")
+    fails("line 1: not valid utf-16; name another with --encoding", tmp_path / "a.csv", encoding="utf-16")
     fails("not one ASCII character", tmp_path / "a.csv", delimiter="::")
     fails("--delimiter ; is for CSV files; leave it out", tmp_path / "a.jsonl", delimiter=";")
 

@@ -1,0 +1,57 @@
+"""Exchanges of a conversation, and the rounds of calls within one: what of it may be left out whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from curate.data.turns import Turn, is_learned
+from curate.tokenization.layouts import Part
+
+_PREAMBLE = ("system", "developer")
+_PLAIN = {"role", "content", "train", "name", "tool_call_id"}
+
+
+def is_more_than_content(turn: Turn) -> bool:
+    """Whether an assistant's turn has calls or reasoning, under whatever name the template has for it."""
+    return turn["role"] == "assistant" and not turn.keys() <= _PLAIN
+
+
+def speaks(turn: Turn) -> bool:
+    return bool(turn["content"]) or is_more_than_content(turn)
+
+
+def exchanges_of(turns: Sequence[Turn]) -> tuple[int, list[int]]:
+    """(how many turns are the preamble, number of the first turn of each exchange up to that of the last answer)."""
+    preamble = next((k for k, turn in enumerate(turns) if turn["role"] not in _PREAMBLE), len(turns))
+    last = _last_answer(turns)
+    users = [k for k in range(preamble + 1, last) if turns[k]["role"] == "user" != turns[k - 1]["role"]]
+    return preamble, [preamble, *users]
+
+
+def rounds_of(turns: Sequence[Turn], begin: int) -> list[int]:
+    """Of the exchange that begins there, the number of the first turn of each round of calls and results up to the
+    last one, which stays; of an exchange without rounds a number alone.
+    """
+    last = _last_answer(turns)
+    answers = [k for k in range(begin, last + 1) if turns[k]["role"] == "assistant"]
+    rounds = [answers[0], *(k for k in answers[1:] if turns[k - 1]["role"] == "tool")] if answers else [begin]
+    return rounds[:-1] if len(rounds) > 1 else rounds
+
+
+def _last_answer(turns: Sequence[Turn]) -> int:
+    """Number of the last turn that is learned, or of the last turn."""
+    answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and speaks(turns[k]))
+    return next(answers, len(turns) - 1)
+
+
+def parts_of(turns: Sequence[Turn], preamble: int, last: int) -> list[Part]:
+    """What each content is. last: where the last exchange begins; older questions are only left out with their turn."""
+
+    def part(k: int, turn: Turn) -> Part:
+        if is_learned(turn):
+            return "completion"
+        if preamble <= k < last:
+            return "frame"
+        return "question" if turn["role"] == "user" else "system"
+
+    return [part(k, turn) for k, turn in enumerate(turns)]
