@@ -50,6 +50,7 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
     if form.kind == "preference":
         return _pair_mapping(form)
     columns = form.columns
+    tools = ["tools"] if "tools" in columns else []
     if form.shape == "text":
         return "", [columns["text"]]
     if "messages" in columns and form.kind == "kto":
@@ -58,15 +59,16 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
         return _function(form, _with_system(form, values, "prompt"), turns=True), ()
     if "messages" in columns:
         plain = columns["messages"] == "messages" and _is_plain(form) and not form.surroundings
-        if plain:
-            return "", ["messages", *(["tools"] if columns.get("tools") == "tools" else [])]
+        if plain and columns.get("tools", "tools") == "tools":
+            return "", ["messages", *tools]
         values = {"messages": f"turns(row[{columns['messages']!r}])"}
         return _function(form, _with_system(form, values), turns=True), ()
     if form.shape == "messages":
         label = ["label"] if form.kind == "kto" else []
         straight = columns["prompt"] == "prompt" and columns["completion"] == "completion" and _is_plain(form)
-        if straight and not form.surroundings and columns.get("label", "label") == "label":
-            return "", ["prompt", "completion", *label]
+        others = columns.get("label", "label") == "label" and columns.get("tools", "tools") == "tools"
+        if straight and others and not form.surroundings:
+            return "", ["prompt", "completion", *tools, *label]
         values = {role: f"turns(row[{columns[role]!r}])" for role in ("prompt", "completion")}
         return _function(form, _with_system(form, values, "prompt"), turns=True), ()
     return _text_mapping(form)
@@ -97,17 +99,19 @@ def _pair_mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
     columns = form.columns
     chosen, rejected, prompt = columns["chosen"], columns["rejected"], columns.get("prompt")
     named = (chosen, rejected) == ("chosen", "rejected") and not form.surroundings and _is_plain(form)
+    named &= columns.get("tools", "tools") == "tools"
+    tools = ["tools"] if "tools" in columns else []
     if form.answers == "texts" and prompt is None and "instruction" not in columns:
         return ("", ["chosen", "rejected"]) if named else (_function(form, _both(form, "row[{!r}]")), ())
     if form.answers == "conversations":
         return (
-            ("", ["chosen", "rejected"])
+            ("", ["chosen", "rejected", *tools])
             if named
             else (_function(form, _both(form, "turns(row[{!r}])"), turns=True), ())
         )
     texts = form.answers == "texts"
     if named and prompt == "prompt" and form.prompt == ("text" if texts else "messages") and form.answers != "message":
-        return "", ["prompt", "chosen", "rejected"]
+        return "", ["prompt", "chosen", "rejected", *tools]
     if texts and form.prompt == "text":
         return _function(form, {"prompt": _prompt(form), **_both(form, "row[{!r}]")}), ()
     answer = {"message": "turns([row[{!r}]])", "messages": "turns(row[{!r}])"}.get(
@@ -138,7 +142,7 @@ def _function(form: WrittenForm, values: Mapping[str, str], turns: bool = False)
     if form.kind == "kto":
         values["label"] = f"row[{form.columns['label']!r}]"
     tools = form.columns.get("tools")
-    if tools is not None and turns:
+    if tools is not None:
         values["tools"] = f"json.loads(row[{tools!r}] or '[]')" if form.tools == "text" else f"row[{tools!r}]"
     lines = _turns_function(form) if turns else []
     lines.append("def to_trl(row):")

@@ -192,6 +192,24 @@ def test_columns_and_shapes_that_are_named() -> None:
         plain.examples.rejected()
 
 
+def test_a_role_that_is_switched_off_leaves_the_column_alone() -> None:
+    rows = [{**_row(k)["texts"], "completion": "c", "label": k > 2} for k in range(N)]
+    table = pa.Table.from_pylist(rows)
+    assert read(table, columns="label=").examples.paired
+    for off in ("rejected=", "chosen=", "chosen=,rejected=,label="):
+        loaded = read(table, columns=off)
+        assert (loaded.examples.paired, loaded.examples.columns["completion"]) == (False, "completion")
+        assert ("label" in loaded.examples.columns) is ("label" not in off)
+        assert loaded.examples.table.equals(table)
+    labeled = table.select(["prompt", "completion", "label"])
+    plain = read(labeled, columns="label=")
+    assert "label" not in plain.examples.columns
+    assert not any("kto" in note for note in plain.notes)
+    assert read(labeled, columns={"label": ""}).examples.columns == plain.examples.columns
+    named = read(table.select(["prompt", "chosen", "rejected"]), columns="prompt=prompt,completion=chosen,rejected=")
+    assert (named.examples.paired, named.examples.columns["completion"]) == (False, "chosen")
+
+
 def test_shared_words_are_part_of_the_answer_and_not_of_the_prompt() -> None:
     rows = [
         {"chosen": "Q: 1 + 1 A: two apples", "rejected": "Q: 1 + 1 A: twelve apples"},

@@ -23,8 +23,11 @@ from tests.fixtures.trainers import others_may_warn
 pytestmark = pytest.mark.slow
 
 TEMPLATE = (
+    "{% for t in tools or [] %}{{ 'tool: ' + t['function']['name'] + '\n' }}{% endfor %}"
     "{% for m in messages %}{{ m['role'] + ': ' + (m['content'] or '') }}"
-    "{% for c in m['tool_calls'] or [] %}{{ c['function']['name'] + c['function']['arguments'] }}{% endfor %}"
+    "{% for c in m['tool_calls'] or [] %}"
+    "{% set a = c['function']['arguments'] %}{{ c['function']['name'] + (a if a is string else a | tojson) }}"
+    "{% endfor %}"
     "{{ eos_token if m['role'] == 'assistant' else '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
@@ -38,6 +41,10 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
     question, answer, wrong = f"What is {k}?", f"It is {k}." + " Surely." * (6 * (k > 7)), f"It is {k + 1}."
     asked, said = [_said("user", question)], [_said("assistant", answer)]
     speak = functools.partial(_said, keys=("from", "value"))
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    arguments = {"a": k} if k % 2 else {"b": k}
+    calls = [{"type": "function", "function": {"name": "add", "arguments": arguments}}]
+    used = [{"role": "assistant", "content": None, "tool_calls": calls}, _said("tool", str(k))]
     return {
         "text": {"text": f"{question} {answer}", "label": str(k)},
         "text of another name": {"content": f"{question} {answer}"},
@@ -57,18 +64,32 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
         },
         "pairs with other names": {"question": question, "response_j": answer, "response_k": wrong},
         "pairs of instructions": {"instruction": question, "input": "x", "chosen": answer, "rejected": wrong},
+        "tools": {"messages": [*asked, *used, *said], "tools": [tool]},
+        "tools in text": {"messages": [*asked, *used, *said], "tools": json.dumps([tool])},
+        "tools and two columns": {"prompt": [*asked, *used], "completion": said, "tools": json.dumps([tool])},
+        "tools of ShareGPT": {
+            "conversations": [
+                speak("human", question),
+                speak("function_call", json.dumps({"name": "add", "arguments": arguments})),
+                speak("observation", str(k)),
+                speak("gpt", answer),
+            ],
+            "functions": json.dumps([tool]),
+        },
         "labels": {"prompt": question, "completion": wrong if k % 2 else answer, "label": not k % 2},
         "labels of another name": {"question": question, "answer": wrong if k % 2 else answer, "kto_tag": not k % 2},
     }
 
 
 SHAPES = list(_row(0))
+TOOLS = [shape for shape in SHAPES if shape.startswith("tools")]
 WRITTEN = [(shape, "input") for shape in SHAPES]
 WRITTEN += [
     (shape, form)
     for shape in ("instruction", "conversations", "pairs", "pairs of ShareGPT", "labels of another name")
     for form in ("messages", "prompt_completion", "alpaca", "sharegpt")
 ]
+WRITTEN += [(shape, form) for shape in TOOLS[-2:] for form in ("messages", "prompt_completion", "sharegpt")]
 
 
 def _snippet(card: str) -> str:
@@ -132,3 +153,5 @@ def test_the_snippet_of_a_card_trains_on_its_folder(
         shown = trainer.processing_class.batch_decode(batch["input_ids"])
         assert all("What is" in text or "Answer." in text for text in shown)
         assert all("It is" in text for text in shown)
+        if shape in TOOLS:
+            assert all("tool: add" in text and 'add{"' in text for text in shown)

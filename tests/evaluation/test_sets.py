@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -58,6 +59,24 @@ def test_rows_are_chosen_sampled_and_left_out_as_asked() -> None:
         asked(pa.table({"text": ["a"]}))
     with pytest.raises(InputError, match=r"evaluation set q .*match no known shape"):
         asked(pa.table({"riddle": ["a"]}))
+
+
+def test_pairs_ask_for_the_chosen_answer_and_completions_with_labels_for_their_own() -> None:
+    said = [{"role": "assistant", "content": "The answer is 2."}]
+    chat = [
+        {"role": "user", "content": "1?"},
+        {"role": "assistant", "content": "1."},
+        {"role": "user", "content": "2?"},
+    ]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "2?", "chosen": "The answer is 2.", "rejected": "The answer is 3."},
+        {"prompt": chat, "chosen": said, "rejected": [{"role": "assistant", "content": "3"}]},
+        {"chosen": [*chat, *said], "rejected": [*chat, {"role": "assistant", "content": "3"}]},
+        {"prompt": "2?", "completion": "The answer is 2.", "label": False},
+    ]
+    for row in rows:
+        found = asked(pa.Table.from_pylist([row]))
+        assert (found.texts, found.completions, found.answers) == (["2?"], ["The answer is 2."], ["2"]), row
 
 
 def test_a_training_split_that_nobody_asked_for_is_warned_of() -> None:

@@ -64,3 +64,14 @@ def test_what_a_mapping_makes_of_a_row() -> None:
         "completion": "b",
         "label": False,
     }
+
+
+def test_tools_are_shown_wherever_trl_takes_them() -> None:
+    pair = {"prompt": ASKED, "chosen": SAID, "rejected": SAID}
+    whole = {"chosen": [*ASKED, *SAID], "rejected": [*ASKED, *SAID]}
+    for row in ({"messages": [*ASKED, *SAID]}, {"prompt": ASKED, "completion": SAID}, pair, whole):
+        (named,) = [line for line in _snippet({**row, "tools": "[]"}).splitlines() if "select_columns" in line]
+        assert '"tools"' in named
+        assert _mapped({**row, "functions": "[]"}) == {**row, "tools": []}
+    behind = {"prompt": ASKED, "chosen": "b", "rejected": "b", "tools": "[]"}
+    assert _snippet(behind) == ""  # no code, rather than code that leaves them out

@@ -12,6 +12,7 @@ import pytest
 from curate.data.readers import read
 from curate.errors import InputError
 from curate.evaluation.config import EvaluationSet
+from curate.evaluation.sets import read_set
 from curate.run import Run
 from curate.validation.evaluation_rows import HELD_OUT, prepare
 from tests.fixtures.validation import loaded, pipeline, rows, settings
@@ -35,6 +36,31 @@ def test_rows_held_out_are_not_trained_on_and_the_same_every_time(tmp_path: Path
     assert held(tmp_path / "c", pipeline=pipeline(seed=1))[1] != questions
     assert [each.title for each in found.sets] == [HELD_OUT]
     assert [each["reason"] for each in found.loaded.rejected] == ["held out for evaluation"] * 30
+
+
+@pytest.mark.parametrize("shape", ["texts", "conversations", "labels"])
+def test_of_pairs_and_labeled_completions_whole_rows_are_held_out(shape: str, tmp_path: Path) -> None:
+    def row(prompt: str, completion: str) -> dict[str, Any]:
+        if shape == "labels":
+            return {"prompt": prompt, "completion": completion, "label": True}
+        if shape == "texts":
+            return {"prompt": prompt, "chosen": completion, "rejected": "no"}
+        said = ([{"role": "user", "content": prompt}, {"role": "assistant", "content": a}] for a in (completion, "no"))
+        return dict(zip(("chosen", "rejected"), said, strict=True))
+
+    made = [row(each["prompt"], each["completion"]) for each in rows().to_pylist()]
+    table = pa.Table.from_pylist(made)
+    found = prepare(read(table), settings(held_out=0.3), tmp_path, Run(cache=tmp_path).progress)
+    kept = found.loaded.examples
+    assert kept.paired is (shape != "labels")
+    asked = pq.read_table(tmp_path / HELD_OUT / "rows.parquet").select(table.column_names).to_pylist()
+    trained = kept.table.select(table.column_names).to_pylist()
+    assert len(asked) == 30
+    assert sorted([*map(str, asked), *map(str, trained)]) == sorted(map(str, made))
+    (held_out,) = found.sets
+    questions = read_set(held_out)
+    whole = dict(zip(rows()["prompt"].to_pylist(), rows()["completion"].to_pylist(), strict=True))
+    assert [whole[text] for text in questions.texts] == questions.completions
 
 
 def test_more_than_the_share_is_held_out_where_that_is_too_few(tmp_path: Path) -> None:
