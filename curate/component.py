@@ -28,7 +28,7 @@ _TABULAR = ("datasets", "pandas", "pyarrow")
 _OWN_PACKAGES = ("curate", "scorers", "augmenters")
 # Where users import components from; promised, so that names in recipes and keys in caches stay.
 _PUBLIC_MODULES = (
-    *("curate.clusterers", "curate.generators", "curate.optimizers", "curate.reweighters"),
+    *("curate.clusterers", "curate.generators", "curate.graders", "curate.optimizers", "curate.reweighters"),
     *_OWN_PACKAGES,
 )
 

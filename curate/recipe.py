@@ -26,7 +26,7 @@ from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, 
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
 _OWN = ("curate", "scorers", "augmenters")
 # Where a class of ours is that a recipe names by a module which it has left, besides those that users import.
-_PUBLIC = (*_BUILT_IN, "curate.optimizers", "curate.reweighters", "curate")
+_PUBLIC = (*_BUILT_IN, "curate.graders", "curate.optimizers", "curate.reweighters", "curate")
 _HOMES = {
     "Addition": "curate.validation.config",
     "FurtherData": "curate.dataset_reference",
@@ -94,6 +94,28 @@ def reweighter_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any
         if isinstance(name, str) and "." not in name:
             value = value | {"use": built_in("curate.reweighters", name, "reweighter")}
     return decode(value, path, allowed)
+
+
+def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
+    """A grader from a plain YAML value: its name, a dotted path, or a mapping with `use` and its parameters.
+
+    path: where the value stands, for errors. allowed: further packages that `use` may lead into. "auto" is None, and
+    what is a grader already is returned. Raises InputError.
+    """
+    value = {"use": value} if isinstance(value, str) and value != "auto" else value
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, dict):
+        name = value.get("use")
+        if isinstance(name, str) and "." not in name:
+            value = value | {"use": built_in("curate.graders", name, "grader")}
+        value = decode(value, path, allowed)
+    if not callable(getattr(value, "grade", None)):
+        raise InputError(
+            f"{path}: {_shown(value)} is no grader; name one of {', '.join(component_names('curate.graders'))}, or give "
+            "an object with a method grade(completion, reference, row)"
+        )
+    return value
 
 
 def optimizer_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.fields import add_field_options, field_values
+from curate.cli.finetune import given_component, offered
 from curate.cli.options import add_machine_arguments, permissions
+from curate.cli.steps import add_sandbox_argument
 from curate.console.formatting import share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -15,12 +17,12 @@ from curate.errors import InputError
 from curate.evaluation.config import Evaluation, EvaluationSet, parse_set
 from curate.evaluation.evaluate import evaluate
 from curate.evaluation.results import EvaluationResult
-from curate.recipe import construct
+from curate.recipe import construct, grader_from
 from curate.storage.places import expanded, local_path
 
 SET_HELP = (
     "a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, columns: {final_answer: COLUMN}, "
-    "level: COLUMN, name: NAME}"
+    "level: COLUMN, name: NAME, grader: NAME}"
 )
 # Options that are settings of the same name.
 _ASKED = ("style", "template", "shots")
@@ -59,16 +61,39 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--shots-from", metavar="DATA", help="where they are drawn from, named as for --data")
     drawn = parser.add_argument_group("how answers are drawn and scored")
     add_field_options(drawn, Evaluation, _DRAWN, {"samples": "K", "temperature": "T", "top_p": "P"})
+    add_grader_argument(drawn)
+    add_field_options(drawn, Evaluation, ("run_programs",))
+    add_sandbox_argument(parser, drawn)
+    drawn.add_argument(
+        "--allow-plugin", action="append", default=[], metavar="PACKAGE", help="package a grader may be loaded from"
+    )
     drawn.add_argument("--no-generate", action="store_true", help="score reference completions only")
     drawn.add_argument("--no-nll", action="store_true", help="draw and grade answers only")
     means = parser.add_argument_group("by what")
     add_field_options(means, Evaluation, _MEANS, {"vllm": "PATH", "url": "URL", "revision": "NAME"})
 
 
+def add_grader_argument(group: argparse._ArgumentGroup) -> None:
+    """--grader, see `given_grader`."""
+    group.add_argument(
+        "--grader",
+        metavar="NAME|YAML",
+        help=f"what says whether an answer is right: {offered('curate.graders')}, with settings as in "
+        "'{use: Tests, seconds: 20}', or your own, mypackage.MyGrader (what fits the rows of each set)",
+    )
+
+
+def given_grader(options: argparse.Namespace) -> Any:
+    """The grader that --grader names; None where it names none."""
+    text = options.grader
+    value = given_component(text, "--grader") if text is not None and text.lstrip().startswith("{") else text
+    return grader_from(value, "--grader", permissions(options))
+
+
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate; returns the object that --json prints."""
     settings = settings_from_options(options)
-    sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed)
+    sets = named_sets(options.data, "--data", limit=options.limit, seed=settings.seed, allowed=permissions(options))
     directory = expanded(options.target)
     if options.out is None and not (directory / "run.json").is_file() and not (directory / "metrics.jsonl").is_file():
         raise InputError(f"{options.target} is no fine-tuning run, so say where results go: --out DIR")
@@ -90,11 +115,16 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     return {"directory": str(place), "evaluations": {name: each.summary for name, each in results.items()}}
 
 
-def named_sets(given: list[str], option: str, *, limit: int | None = None, seed: int = 0) -> list[EvaluationSet]:
-    """Evaluation sets as they are named on the command line; limit, seed: of those that name none themselves."""
+def named_sets(
+    given: list[str], option: str, *, limit: int | None = None, seed: int = 0, allowed: tuple[str, ...] = ()
+) -> list[EvaluationSet]:
+    """Evaluation sets as they are named on the command line; limit, seed: of those that name none themselves.
+
+    allowed: what their graders may be, see `permissions`.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give a number of rows of at least 1")
-    sets = [parse_set(text, option) for text in given]
+    sets = [parse_set(text, option, allowed) for text in given]
     return [each if each.limit is not None else each.model_copy(update={"limit": limit, "seed": seed}) for each in sets]
 
 
@@ -102,13 +132,14 @@ def settings_from_options(options: argparse.Namespace) -> Evaluation:
     """The settings that `add_settings_arguments` reads."""
     if options.vllm is not None and options.url is not None:
         raise InputError("--vllm starts a server and --url names one that runs; give one of them")
-    fields = field_values(options, (*_ASKED, *_DRAWN, *_MEANS))
+    fields = field_values(options, (*_ASKED, *_DRAWN, *_MEANS, "run_programs"))
     if options.vllm is not None or options.url is not None:
         if options.generator == "transformers":
             raise InputError("--vllm and --url are for --generator vllm")
         fields["generator"] = "vllm"
     if options.shots_from is not None:
         fields["shots_from"] = parse_set(options.shots_from, "--shots-from")
+    fields["grader"] = given_grader(options)
     fields["generate"], fields["nll"] = not options.no_generate, not options.no_nll
     settings: Evaluation = construct(Evaluation, fields, "evaluation", permissions(options))
     return settings
@@ -145,7 +176,12 @@ def _add(table: Any, label: str, totals: dict[str, Any], cut_off: float | None) 
 def _remarks(name: str, summary: dict[str, Any]) -> list[str]:
     rows, lines = summary["rows"], []
     if summary["generator"] is not None and summary["graded"] < rows:
-        lines.append(f"{name}: {rows - summary['graded']:,} rows have no final answer to grade by")
+        why = summary.get("loss_only")
+        lines.append(
+            f"{name}: {rows - summary['graded']:,} rows have nothing to grade by"
+            if why is None
+            else f"{name}: loss only: {why}"
+        )
     if summary["nll"] is not None and summary["answer_only"]:
         lines.append(f"{name}: {summary['answer_only']:,} rows have no worked solution; their final answer was scored")
     if summary["truncated"]:

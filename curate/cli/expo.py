@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.evaluate import SET_HELP, add_settings_arguments, named_sets, settings_from_options
-from curate.cli.options import add_machine_arguments
+from curate.cli.options import add_machine_arguments, permissions
 from curate.console.formatting import share, visible
 from curate.console.printing import show
 from curate.console.progress import Progress
@@ -61,7 +61,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     """Extrapolate; returns the object that --json prints."""
     alphas = _alphas(options.alpha)
     settings = settings_from_options(options)
-    sets = named_sets(options.evaluation, "--evaluation", limit=options.limit, seed=settings.seed)
+    allowed = permissions(options)
+    sets = named_sets(options.evaluation, "--evaluation", limit=options.limit, seed=settings.seed, allowed=allowed)
     if options.by and not sets:
         raise InputError("--by chooses by an evaluation; name one with --evaluation DATA")
     progress = Progress("auto")

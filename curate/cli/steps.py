@@ -133,6 +133,11 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     )
     metavars = {"rows": "N", "band": "LOW-HIGH", "budget": "TOKENS"}
     add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
+    add_sandbox_argument(parser, group)
+
+
+def add_sandbox_argument(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> None:
+    """What goes with --run-programs."""
     group.add_argument(
         "--weak-sandbox",
         action="store_true",
@@ -154,7 +159,7 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
     """`path=value` settings for the recipe's Synthesize. Raises InputError where it has none and one is asked for."""
     given = {name: getattr(options, name, None) for name in ("generator", "url", "vllm", *_PARAMETERS)}
     given = {name: value for name, value in given.items() if value is not None}
-    place = _place(recipe)
+    place = synthesize_place(recipe)
     if place is None:
         if given:
             option = "--" + next(iter(given)).replace("_", "-")
@@ -187,7 +192,7 @@ def summary(record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _place(recipe: dict[str, Any]) -> int | None:
+def synthesize_place(recipe: dict[str, Any]) -> int | None:
     """Number of the first Synthesize among the recipe's augmenters."""
     augmenters = recipe.get("augmenters")
     for number, augmenter in enumerate(augmenters if isinstance(augmenters, list) else []):

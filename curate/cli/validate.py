@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.cli.compare import print_comparison
-from curate.cli.evaluate import named_sets
+from curate.cli.evaluate import add_grader_argument, given_grader, named_sets
 from curate.cli.fields import add_field_options, field_values
 from curate.cli.finetune import add_tuning_arguments, given_component, offered, tuning_settings
 from curate.cli.options import permissions
@@ -18,6 +18,7 @@ from curate.cli.steps import (
     new_progress,
     pipeline_from,
     scores_from,
+    synthesize_place,
 )
 from curate.console.formatting import count, duration, visible
 from curate.console.printing import show
@@ -25,7 +26,7 @@ from curate.dataset_reference import named_dataset
 from curate.errors import InputError
 from curate.evaluation.config import Evaluation, parse_set
 from curate.finetuning.config import Finetuning, finetuning_from
-from curate.recipe import apply_settings, construct, recipe_names, reweighter_from
+from curate.recipe import apply_settings, construct, grader_from, load_recipe, recipe_names, reweighter_from
 from curate.storage.places import local_path
 from curate.validation.config import Addition, Validation
 from curate.validation.estimate import forecast
@@ -33,7 +34,7 @@ from curate.validation.validate import prepare_experiment, validate
 
 _EVALUATION_HELP = (
     "questions to compare on, repeat for several: a dataset, NAME=DATASET, or in YAML {data: FILE, where: split=test, "
-    "columns: {final_answer: COLUMN}, name: NAME} (a tenth of DATA is held out)"
+    "columns: {final_answer: COLUMN}, name: NAME, grader: NAME} (a tenth of DATA is held out)"
 )
 _DEFAULT_RECIPE = "quick"
 _WITH_GENERATOR = "duplicate-and-synthesize"
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_field_options(design, Validation, ("rho",), {"rho": "RADIUS"})
     asked = parser.add_argument_group("how models are evaluated")
     add_field_options(asked, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
+    add_grader_argument(asked)
     asked.add_argument("--no-generate", action="store_true", help="compare losses only; draw no answers")
     add_field_options(asked, Evaluation, ("max_tokens",))
     asked.add_argument(
@@ -125,11 +127,13 @@ def _settings(options: argparse.Namespace) -> Validation:
     recipe = argparse.Namespace(**{**vars(options), "evaluation": None})
     if recipe.generator is not None and recipe.recipe == _DEFAULT_RECIPE:
         recipe.recipe = _WITH_GENERATOR
+    if synthesize_place(load_recipe(recipe.recipe)) is None:
+        recipe.run_programs = None  # those of the models that are evaluated are meant
     fields: dict[str, Any] = {
         "pipeline": pipeline_from(recipe),
         "finetuning": _finetuning(options),
         "evaluation": _evaluation(options),
-        "sets": tuple(named_sets(options.evaluation or [], "--evaluation")),
+        "sets": tuple(named_sets(options.evaluation or [], "--evaluation", allowed=permissions(options))),
         "arms": None if options.arms is None else _names(options.arms),
         "reweighters": _reweighters(options),
         "additions": tuple(_addition(text, recipe) for text in options.arm),
@@ -158,6 +162,12 @@ def _evaluation(options: argparse.Namespace) -> Evaluation:
         given["trust_remote_code"] = True
     if options.max_tokens is not None:
         given["max_tokens"] = options.max_tokens
+    if options.grader is not None:
+        given["grader"] = given_grader(options)
+    elif "grader" in given:
+        given["grader"] = grader_from(given["grader"], "--evaluate grader", permissions(options))
+    if options.run_programs:
+        given["run_programs"] = True
     if isinstance(given.get("shots_from"), str):
         given["shots_from"] = parse_set(given["shots_from"], "--evaluate shots_from")
     for name in ("stop", "vllm_arguments"):

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from curate.component import call_hook
 from curate.console.progress import Progress
 from curate.devices.precision import resolve_precision
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation
+from curate.evaluation.grading import protocol_of, verdicts
 from curate.evaluation.target import Target
 from curate.generators import VLLMServer
 from curate.generators.chat import tokenizer_mode
 from curate.generators.decoding import decode
 from curate.generators.requests import Completion, Generator, Prompt, Queue, Request, Sampling
 from curate.generators.sampling_parameters import count_refused_parameters, refused_parameters_warning
+from curate.graders import Math
 from curate.seeds import derive_seed
 from curate.storage.cache import Cache
-from curate.verify import Verdict, extract
-from curate.verify.grading import grade_many
-from curate.verify.symbolic import algebra_is_here
+from curate.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     import torch
 
 
-_GRADERS = 4
-_GRADING = 2  # raise it when answers come to be extracted or compared differently
-
-
 @dataclass(frozen=True)
 class Answer:
-    """One completion with the final answer extracted from it, None if there is none, and its verdict."""
+    """One completion with what was compared of it, None where there is nothing, and its verdict."""
 
     completion: Completion
     extracted: str | None
@@ -61,42 +57,24 @@ def requests_for(
     return requests
 
 
-def grading_version() -> int | str:
-    """Version of the grading, as part of the protocol by which evaluations are compared."""
-    return _GRADING if algebra_is_here() else f"{_GRADING} without algebra"
+def grading_version() -> Any:
+    """Version of the grading of final answers."""
+    return protocol_of(Math())
 
 
-def check_grading(generate: bool) -> None:
-    """Warn, before a model is loaded, where some of the answers could not be graded."""
-    if generate and not algebra_is_here():
-        warnings.warn(
-            "math-verify is not installed: answers that are expressions stay undecided, which counts as not right; "
-            "run: pip install 'curate-lm[math]'",
-            DataWarning,
-            stacklevel=3,
-        )
-
-
-def graded(completions: Sequence[Completion], answers: Sequence[str]) -> list[Answer]:
-    """Each completion against the final answer of its row.
-
-    A text that was cut off counts only where it marks its answer: its last number may be that of any step.
-    Without math-verify what needs algebra is undecided.
-    """
-    verdicts: dict[int, Verdict] = {}
-    for cut_off in (False, True):
-        indices = [k for k, each in enumerate(completions) if (each.finish_reason != "stop") == cut_off]
-        pairs = [(completions[k].text, answers[k]) for k in indices]
-        processes = min(_GRADERS, os.cpu_count() or 1)
-        grades = grade_many(pairs, strong_only=cut_off, processes=processes, algebra=algebra_is_here())
-        verdicts.update(zip(indices, grades, strict=True))
-    graded_answers = []
-    for k, completion in enumerate(completions):
-        final = extract(completion.text)
-        counts = final is not None and (final.strong or completion.finish_reason == "stop")
-        extracted = final.text if final is not None and counts else None
-        graded_answers.append(Answer(completion, extracted, verdicts[k]))
-    return graded_answers
+def graded(
+    completions: Sequence[Completion],
+    references: Sequence[str],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    grader: Any = None,
+) -> list[Answer]:
+    """(m,) completions, each against the reference of its row. grader: None = of final answers, by `curate.verify`."""
+    grader = Math() if grader is None else grader
+    texts = [each.text for each in completions]
+    cut_off = [each.finish_reason != "stop" for each in completions]
+    found = verdicts(grader, texts, references, [{}] * len(texts) if rows is None else rows, cut_off)
+    extracted = [call_hook(grader, "extract", *each) for each in zip(texts, cut_off, strict=True)]
+    return [Answer(*each) for each in zip(completions, extracted, found, strict=True)]
 
 
 def report_endings(

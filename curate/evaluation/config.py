@@ -15,7 +15,7 @@ from curate.dataset_reference import Reading, named_dataset
 from curate.errors import InputError
 from curate.generators.requests import Sampling
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND
-from curate.recipe import construct
+from curate.recipe import construct, grader_from
 
 Style = Literal["auto", "template", "chat", "question"]
 
@@ -29,12 +29,21 @@ class EvaluationSet(Reading):
     data: whatever `curate.read` takes. name: of its folder in the results; None = that of the file without its ending.
     The other options: as for `curate.read`; the sample of `limit` is drawn with `seed`.
     level: column with the difficulty of each row; None = `level`, where there is one.
+    grader: of `curate.graders` or your own, by name or as an object; None = that of the evaluation, else what fits.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset(["grader"])
 
     data: Any
     name: str | None = None
     seed: int = 0
     level: str | None = None
+    grader: Any = None
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _is_grader(cls, grader: Any) -> Any:
+        return grader_from(grader, "grader")
 
     @field_validator("name")
     @classmethod
@@ -69,6 +78,8 @@ class Evaluation(Component):
         `curate.generators.requests.Sampling`.
     max_tokens: most tokens of an answer. stop: texts that end one, besides those of the style.
     max_length: most tokens of question and reference completion together when that is scored; shots come on top.
+    grader: says whether an answer is right; of sets that name none themselves. None = for each set what fits its rows.
+    run_programs: whether a grader may run programs that the model writes, in a sandbox.
     generate, nll: whether answers are drawn and graded, and whether reference completions are scored.
     seed: of shots and samples.
     generator: "transformers" = in this process; "vllm" = a server, started from the executable `vllm` (with
@@ -80,6 +91,7 @@ class Evaluation(Component):
     """
 
     version: ClassVar[int] = 2
+    added: ClassVar[frozenset[str]] = frozenset(["grader", "run_programs"])
     style: Style = Field(
         default="auto",
         description="text around a question: the training template, the chat template, or Question: and Answer: "
@@ -96,6 +108,8 @@ class Evaluation(Component):
     max_tokens: int = Field(default=512, ge=1, description="most tokens of an answer")
     stop: tuple[str, ...] = Field(default=(), description="text that ends an answer (repeatable)")
     max_length: int = Field(default=1024, ge=8, description="tokens of question and completion scored")
+    grader: Any = None
+    run_programs: bool = Field(default=False, description="run programs that the model writes, in a sandbox, to grade")
     generate: bool = True
     nll: bool = True
     seed: int = Field(default=0, description="seed of shots, samples and --limit")
@@ -107,7 +121,16 @@ class Evaluation(Component):
     precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="of arithmetic, without vLLM")
     revision: str | None = Field(default=None, description="revision of a model from the hub")
     trust_remote_code: bool = Field(default=False, description="let its repository run its own code here")
-    consents: ClassVar[Mapping[str, Consent]] = {"vllm": COMMAND, "vllm_arguments": ARGUMENTS}
+    consents: ClassVar[Mapping[str, Consent]] = {
+        "vllm": COMMAND,
+        "vllm_arguments": ARGUMENTS,
+        "run_programs": Consent(("--run-programs",)),
+    }
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _is_grader(cls, grader: Any) -> Any:
+        return grader_from(grader, "grader")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -127,8 +150,11 @@ class Evaluation(Component):
         return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=stops)
 
 
-def parse_set(text: str, option: str) -> EvaluationSet:
-    """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping."""
+def parse_set(text: str, option: str, allowed: tuple[str, ...] = ()) -> EvaluationSet:
+    """An evaluation set as it is named on the command line: DATA, NAME=DATA, or reading options as a YAML mapping.
+
+    allowed: what a grader of it may be, see `curate.recipe.decode`.
+    """
     name, data = None, text
     named = _NAMED.fullmatch(text)
     if named is not None and not os.path.exists(text):
@@ -137,5 +163,7 @@ def parse_set(text: str, option: str) -> EvaluationSet:
     options = dict(described) if isinstance(described, dict) else {"data": described}
     if name is not None:
         options["name"] = name
+    if "grader" in options:
+        options["grader"] = grader_from(options["grader"], f"{option} {text}: grader", allowed)
     evaluation_set: EvaluationSet = construct(EvaluationSet, options, f"{option} {text}")
     return evaluation_set

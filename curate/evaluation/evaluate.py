@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from curate.component import fingerprint
+from curate.component import call_hook, describe_in_json, fingerprint
 from curate.console.progress import Progress
 from curate.context import Context
 from curate.errors import InputError
 from curate.evaluation.answers import (
     Answer,
-    check_grading,
     generator_for,
     graded,
-    grading_version,
     report_endings,
     requests_for,
 )
 from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.grading import protocol_of
 from curate.evaluation.nll import SCORING, CompletionScorer, Scored, scored_tokens
 from curate.evaluation.overlap import Overlap, overlap, warn_of_overlap
 from curate.evaluation.prompts import Form, Shots, draw_shots, form_of, generation_prompts, rendered, unshown
@@ -77,13 +76,15 @@ def evaluate(
     if place is not None:
         check_out(place)
     with context.progress.stage("read"):
-        questions = [read_set(evaluation_set) for evaluation_set in evaluation_sets]
+        questions = [read_set(evaluation_set, settings) for evaluation_set in evaluation_sets]
         pool = read_set(settings.shots_from, asked=False) if settings.shots_from is not None else None
     form = form_of(settings, model.template, model.tokenizer)
     jobs = []
     for asked in questions:
         if asked.left_out:
             context.progress.note(f"{asked.name}: {asked.left_out:,} rows without a question or an answer are left out")
+        if asked.loss_only is not None and settings.generate:
+            context.progress.note(f"{asked.name}: loss only: {asked.loss_only}")
         shots = draw_shots(settings, pool, asked)
         asked, rows = rendered(asked, form, shots, model.tokenizer, on_bad_row)
         if asked.refused:
@@ -98,7 +99,7 @@ def evaluate(
     if any(job.unfinished for job in jobs):
         shared = Overlap({}) if model.run is None else overlap(model.run, [job.questions for job in jobs])
         warn_of_overlap(shared, [job.questions for job in jobs])
-        check_grading(any(job.generate for job in jobs))
+        _check_graders(jobs)
         _work(jobs, shared, context, context.torch_device(), place)
     return {job.questions.name: job.result for job in jobs if job.result is not None}
 
@@ -131,7 +132,8 @@ class _Job:
         settings, sampling = self.settings, self.settings.sampling(self.form.stop)
         seed = settings.seed if sampling.temperature else 0
         asked = [self.questions.fingerprint, self.form.name, self.shots.fingerprint()]
-        return fingerprint([grading_version(), SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
+        grading = protocol_of(self.questions.grader)
+        return fingerprint([grading, SCORING, *asked, sampling, settings.samples, seed, settings.max_length])
 
     def look_up(self, place: Path | None, fresh: bool) -> None:
         """Use an earlier result; InputError where the folder holds one of another protocol or model."""
@@ -160,6 +162,13 @@ class _Job:
         prompts = generation_prompts(rows, self.questions, self.form, self.shots, self.target.tokenizer, served=served)
         ids, sampling = self.questions.examples.ids.to_pylist(), self.settings.sampling(self.form.stop)
         return requests_for(prompts, ids, self.questions.answers, self.settings, sampling)
+
+
+def _check_graders(jobs: Sequence[_Job]) -> None:
+    """What the graders have to say before a model is loaded, each once."""
+    graders = [job.questions.grader for job in jobs if job.generate and job.questions.grader is not None]
+    for grader in {fingerprint(each): each for each in graders}.values():
+        call_hook(grader, "check")
 
 
 def _with_possible_scores(settings: Evaluation, target: Target, progress: Progress) -> Evaluation:
@@ -230,22 +239,21 @@ def _answers(
     completions = dict(zip(order, drawn, strict=True))
     report_endings(requests, drawn, settings.max_tokens, context.progress)
     with context.progress.stage("grade", len(flat), "answers") as stage:
-        finals = [
-            str(answer)
-            for job, rows in zip(jobs, asked, strict=True)
-            for answer, row in zip(job.questions.answers, rows, strict=True)
-            for _ in row
-        ]
-        answers = iter(graded([completions[k] for k in range(len(flat))], finals))
-        stage.advance(len(flat))
-    return {
-        job.questions.name: [[next(answers) for _ in row] for row in rows]
-        for job, rows in zip(jobs, asked, strict=True)
-    }, identity
+        answers: dict[str, list[list[Answer]]] = {}
+        done = 0
+        for job, rows in zip(jobs, asked, strict=True):
+            of = [k for k, row in enumerate(rows) for _ in row]  # (m,) row of each completion
+            drawn_for = [completions[done + m] for m in range(len(of))]
+            finals, cells = [str(job.questions.answers[k]) for k in of], job.questions.cells
+            found = iter(graded(drawn_for, finals, [cells[k] for k in of], job.questions.grader))
+            answers[job.questions.name] = [[next(found) for _ in row] for row in rows]
+            done += len(of)
+            stage.advance(len(of))
+    return answers, identity
 
 
 def _described(job: _Job) -> dict[str, Any]:
-    settings = job.settings.model_dump(mode="json", exclude={"shots_from"})
+    settings = job.settings.model_dump(mode="json", exclude={"shots_from", "grader"})
     pool = job.settings.shots_from
     settings["shots_from"] = None if pool is None else pool.title
     settings["style"], settings["stop"] = job.form.name, list(job.settings.sampling(job.form.stop).stop)
@@ -255,6 +263,8 @@ def _described(job: _Job) -> dict[str, Any]:
         "data": job.questions.record(),
         "rejected": list(job.questions.refused),
         "protocol": job.protocol,
+        "grader": describe_in_json(job.questions.grader),
+        "loss_only": job.questions.loss_only,
         "settings": settings,
         "model": {"name": job.target.name, "identity": job.target.identity},
     }

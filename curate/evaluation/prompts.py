@@ -20,6 +20,7 @@ from curate.errors import InputError
 from curate.evaluation.config import Evaluation
 from curate.evaluation.sets import Questions
 from curate.generators.requests import Prompt
+from curate.graders import Math
 from curate.models.trained_template import warn_of_template_change
 from curate.seeds import derive_seed
 from curate.tokenization.layouts import Layout, Piece, RefusedRow, joined, only_last
@@ -83,14 +84,20 @@ def stops_of(name: str, tokenizer: Any | None) -> tuple[str, ...]:
 
 
 def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -> Shots:
-    """Solved examples for all questions of a set: rows with a worked solution, none of which is asked."""
+    """Solved examples for all questions of a set: rows with a worked solution, none of which is asked.
+
+    Rows that are not graded serve as well where no row of the pool has a final answer.
+    """
     if pool is None or not settings.shots:
         return Shots()
     taken = {_folded(text) for text in asked.texts}
+    math = isinstance(pool.grader, Math)  # whose solutions are shown with their final answer marked
     rows = [
         k
         for k, (text, answer, completion) in enumerate(zip(pool.texts, pool.answers, pool.completions, strict=True))
-        if answer and completion.strip() not in ("", answer) and _folded(text) not in taken
+        if (answer or not math)
+        and completion.strip() not in ("", answer if math else "")
+        and _folded(text) not in taken
     ]
     if len(rows) < settings.shots:
         raise InputError(
@@ -99,7 +106,7 @@ def draw_shots(settings: Evaluation, pool: Questions | None, asked: Questions) -
         )
     generator = np.random.default_rng(derive_seed(settings.seed, "shots"))
     chosen = [rows[k] for k in generator.choice(len(rows), settings.shots, replace=False).tolist()]
-    solutions = (_marked(pool.completions[k], pool.answers[k]) for k in chosen)
+    solutions = (_marked(pool.completions[k], pool.answers[k]) if math else pool.completions[k] for k in chosen)
     return Shots(tuple(pool.texts[k] for k in chosen), tuple(solutions))
 
 

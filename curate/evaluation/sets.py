@@ -25,9 +25,12 @@ from curate.data.turns import Turn, last_learned
 from curate.data.wording import nearest, type_name
 from curate.dataset_reference import in_braces
 from curate.errors import DataWarning, InputError
-from curate.evaluation.config import EvaluationSet
-from curate.verify import extract, reference_answer
+from curate.evaluation.config import Evaluation, EvaluationSet
+from curate.evaluation.grading import fitting, references, runs_programs
+from curate.graders import Math
+from curate.tokenization.default_template import spoken
 
+_NAMED_GRADERS = "--grader exact, choice, json, math or tests"
 _ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "output")
 
 
@@ -36,10 +39,11 @@ class Questions:
     """The n rows of an evaluation set.
 
     examples: as they are put into a training template; their completion is the worked solution, or the final answer
-    where a row has none. texts: (n,) questions. answers: (n,) final answers, None where none is known.
+    where a row has none. texts: (n,) questions. answers: (n,) what each is graded by, None where there is nothing.
     completions: (n,) what is scored. answer_only: rows whose completion is their final answer.
     sources, levels: (n,) labels, None where a row has none. left_out: rows without a question or an answer.
     rows: (n,) position of each in the set as read. refused: records of rows that a model's template refuses.
+    grader: None where only losses are measured; loss_only: why.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Questions:
     left_out: int
     rows: list[int] = field(default_factory=list)
     refused: tuple[dict[str, Any], ...] = ()
+    grader: Any = None
+    loss_only: str | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -66,7 +72,7 @@ class Questions:
         ids = self.examples.ids
         left_out = [{"row": self.rows[k], "example_id": ids[k].as_py(), "reason": refused[k]} for k in sorted(refused)]
         examples = self.examples.take(np.array(kept, np.int64))
-        only = sum(answer == text.strip() for answer, text in zip(lists["answers"], lists["completions"], strict=True))
+        only = _answers_only(self.grader, lists["answers"], lists["completions"])
         return replace(self, examples=examples, answer_only=only, refused=tuple(left_out), **lists)
 
     @cached_property
@@ -76,6 +82,12 @@ class Questions:
         cells = [(name, pa.array(column, pa.large_string())) for name, column in columns.items()]
         content = [(role, self.examples.column(role)) for role in self.examples.content_roles]
         return hash_columns([("id", self.examples.ids), *cells, *content])
+
+    @cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """(n,) the columns of each row as Python values, by name."""
+        rows: list[dict[str, Any]] = self.examples.table.to_pylist()
+        return rows
 
     def record(self) -> dict[str, Any]:
         """For summary.json."""
@@ -107,10 +119,11 @@ def _named(data: Any, name: str) -> EvaluationSet:
     return EvaluationSet(**{**options, "name": name})
 
 
-def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
+def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: bool = True) -> Questions:
     """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not reachable.
 
-    asked: whether its questions are asked, and not only shown with their answers.
+    settings: of the evaluation, for the grader. asked: whether its questions are asked, and not only shown with their
+    answers.
     """
     roles = _named_roles(spec)
     try:
@@ -135,8 +148,22 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
-    answers = [final or _stated(completion) for final, completion in zip(finals, completions, strict=True)]
-    answer_only = sum(answer == completion.strip() for answer, completion in zip(answers, completions, strict=True))
+    named = spec.grader or (settings.grader if settings is not None and asked else None)
+    grader, answers, loss_only = _graded_by(named, (texts, completions, finals, examples.table.to_pylist()))
+    if named is not None and loss_only is not None and asked:
+        raise InputError(
+            f"{place}: grader {type(named).__name__} finds nothing to grade by in any of its {len(texts):,} rows; "
+            "leave it out, or name another for this set: {data: FILE, grader: NAME}"
+        )
+    if runs_programs(grader) and settings is not None and not settings.run_programs and settings.generate:
+        loss_only = "its rows have tests of programs, which run in a sandbox with --run-programs"
+        if named is not None:
+            raise InputError(
+                f"{place}: grader {type(named).__name__} runs programs that the model writes, which is not done "
+                "unasked; pass --run-programs, or leave the grader out"
+            )
+        grader, answers = None, [None] * len(texts)
+    answer_only = _answers_only(grader, answers, completions)
     return Questions(
         spec.title,
         opened.description,
@@ -149,7 +176,25 @@ def read_set(spec: EvaluationSet, *, asked: bool = True) -> Questions:
         _levels(examples.table, spec.level, place),
         len(loaded.rejected),
         loaded.rows.tolist(),
+        grader=grader,
+        loss_only=loss_only,
     )
+
+
+def _graded_by(grader: Any, columns: tuple[Any, ...]) -> tuple[Any, list[str | None], str | None]:
+    """The grader, named or that fits; what each row is graded by; and why there is none."""
+    if grader is None:
+        grader, found = fitting(*columns)
+        return grader, found, None if grader is not None else f"no grader fits its rows; {_NAMED_GRADERS} names one"
+    found = references(grader, *columns)
+    return grader, found, None if any(each is not None for each in found) else "its grader fits none of its rows"
+
+
+def _answers_only(grader: Any, answers: list[str | None], completions: list[str]) -> int:
+    """Rows with a final answer in place of a worked solution."""
+    if not isinstance(grader, Math):
+        return 0
+    return sum(answer == text.strip() for answer, text in zip(answers, completions, strict=True))
 
 
 def _is_one_of_several(opened: Opened) -> bool:
@@ -250,16 +295,10 @@ def _questions(examples: Examples) -> tuple[list[str], list[str]]:
 def _last_exchange(turns: list[Turn]) -> tuple[str, str]:
     last = last_learned(turns)
     asked = [turn["content"] for turn in turns[:last] if turn["role"] == "user"]
-    return (asked[-1] if asked else ""), turns[last]["content"]
-
-
-def _stated(completion: str) -> str | None:
-    """The final answer that a reference completion marks, or that it is."""
-    marked = reference_answer(completion)
-    if marked is not None:
-        return marked
-    answer = extract(completion)
-    return answer.text if answer is not None and answer.how == "whole" else None
+    answer = turns[last]
+    if answer.get("tool_calls"):
+        return (asked[-1] if asked else ""), spoken({"content": answer["content"], "tool_calls": answer["tool_calls"]})
+    return (asked[-1] if asked else ""), answer["content"]
 
 
 def _strings(examples: Examples, role: str) -> list[str | None]:

@@ -45,11 +45,11 @@ def role_headings(turns: Sequence[Turn], parts: Sequence[Part], tools: Tools = N
         called |= {call["id"]: call["function"]["name"] for call in turn.get("tool_calls", ()) if "id" in call}
         name = turn.get("name") or called.get(turn.get("tool_call_id", ""))
         heading = f"### {turn['role'].capitalize()}{f' ({name})' if name else ''}:\n"
-        pieces += [(heading, "frame"), (_spoken(turn), part), ("\n\n", "frame")]
+        pieces += [(heading, "frame"), (spoken(turn), part), ("\n\n", "frame")]
     return pieces[:-1]
 
 
-def _spoken(turn: Turn) -> str:
+def spoken(turn: Turn) -> str:
     """All that is said in a turn, as the default template writes it."""
     calls = [
         f"<tool_call>\n{json.dumps(call['function'], ensure_ascii=False)}\n</tool_call>"

@@ -71,7 +71,7 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
     if not settings.sets:
         return _hold_out(loaded, settings, out, progress)
     with progress.stage("read evaluation sets"):
-        sets_read = [read_set(each) for each in settings.sets]
+        sets_read = [read_set(each, settings.evaluation) for each in settings.sets]
     for each in sets_read:
         _check_comparable(each, settings.evaluation)
     gate = _with_questions(settings.pipeline.gate, sets_read, out)
@@ -83,6 +83,8 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
         warnings = tuple(f"{line} They are left out." for line in warnings)
     else:
         warnings = tuple(f"{line} --drop-contaminated leaves them out." for line in warnings)
+    if settings.evaluation.generate:
+        warnings += tuple(f"{each.name}: loss only: {each.loss_only}." for each in sets_read if each.loss_only)
     sets = {each.name: {"rows": len(each), "description": each.description} for each in sets_read}
     facts = {"sets": sets, "contaminated": facts, "dropped": int(hit.sum()) if settings.drop_contaminated else 0}
     return Prepared(loaded, settings.sets, settings.evaluation, gate, _fingerprints(sets_read), facts, warnings)
@@ -202,7 +204,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
     held_out_set = EvaluationSet(
         data=path, name=HELD_OUT, columns=without_pair_roles(examples.columns), shape=examples.shape
     )
-    questions = read_set(held_out_set)
+    questions = read_set(held_out_set, settings.evaluation)
     gate = _with_questions(gate, [questions], out)
     loaded = _without(loaded, chosen, "held out for evaluation")
     evaluation, warnings = settings.evaluation, []
@@ -213,7 +215,8 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         )
     if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
         evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
-        warnings.append("most rows held out have no final answer, so only the loss of their completions is compared")
+        why = questions.loss_only or "most rows held out have nothing to grade by"
+        warnings.append(f"{HELD_OUT}: loss only: {why}")
     facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
     return Prepared(loaded, (held_out_set,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))
 

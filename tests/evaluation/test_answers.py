@@ -65,7 +65,7 @@ def test_without_math_verify_expressions_are_undecided_and_that_is_said_before_a
     said = Said(lambda question, k: r"\boxed{1+x}")
     whole = evaluate(said, {"q": rows}, Evaluation(nll=False), cache=tmp_path / "a")
     assert "right" in str(whole["q"].rows["verdicts"].to_pylist()[2])
-    monkeypatch.setattr("curate.evaluation.answers.algebra_is_here", lambda: False)
+    monkeypatch.setattr("curate.graders.math.algebra_is_here", lambda: False)
     with pytest.warns(DataWarning, match=r"pip install 'curate-lm\[math\]'") as warned, pytest.raises(RuntimeError):
         evaluate(Said(fails_after=0), {"q": rows}, Evaluation(nll=False), cache=tmp_path / "b")
     assert len(warned) == 1

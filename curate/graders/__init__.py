@@ -1,0 +1,6 @@
+"""Graders: whether a completion is right, given the reference of its row. `curate.evaluation` chooses and calls them."""
+
+import lazy_loader
+
+# Loaded when first used; the names are in __init__.pyi, a line each.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

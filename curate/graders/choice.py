@@ -1,0 +1,143 @@
+"""Grade the letter chosen among the options that a question states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.component import Component
+from curate.graders.said import final_words
+from curate.verify.extraction import extract
+from curate.verify.verdict import Verdict
+
+_OPTION = re.compile(r"^[ \t]*(?:\(([A-J])\)|([A-J])[.):])[ \t]*(?=\S)", re.MULTILINE)
+_KEYS = ("answer", "answerkey", "answer_key", "answer_idx", "answer_letter", "correct", "correct_answer", "gold")
+_DECORATION = " \t\n*_$`\"'"
+_LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
+_ALONE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[.):]?)\.?", re.IGNORECASE)
+_WITH_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
+_SEVERAL = re.compile(r"(?:or|and|/|,|&|nor)\b|[,/&]|.*\([A-J]\)", re.DOTALL | re.IGNORECASE)
+_SPACES = re.compile(r"\s+")
+
+
+class Choice(Component):
+    """Right where the letter that a completion chooses is that of the reference.
+
+    The question states the options, a line each: `A. ..`, `A) ..`, `A: ..` or `(A) ..`; rows whose question states
+    none are not graded. The answer of a row is a letter or the text of an option, in its final answer, in its completion
+    ("The answer is (B)."), or in a column such as `answerKey`. The letter of a completion stands in a box, after `####`,
+    after "the answer is", alone on its first or last line, or before the text of its option; the text of one option
+    alone chooses it too. Several letters, a letter beside another option's text, and prose are undecided, and so is
+    what was cut off unless more follows the letter.
+    """
+
+    def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
+        """The letter, and behind it the options, a line each; see `curate.protocols.Grader`."""
+        options = options_in(question)
+        if options is None:
+            return None
+        cells = [row[name] for name in row if name.casefold() in _KEYS and isinstance(row[name], str)]
+        for stated in (final_answer, completion, *cells):
+            letter = None if not stated else _chosen(stated, options)
+            if letter in options:
+                lines = [f"{name}. {_folded(text)}" for name, text in options.items()]
+                return "\n".join([str(letter), *lines])
+        return None
+
+    def grade(self, completion: str, reference: str, row: Mapping[str, Any]) -> Verdict:
+        """See `curate.protocols.Grader`."""
+        return self._grade(completion, reference, False)
+
+    def grade_many(
+        self,
+        completions: Sequence[str],
+        references: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        cut_off: Sequence[bool],
+    ) -> list[Verdict]:
+        """See `curate.protocols.Grader`."""
+        return [self._grade(*each) for each in zip(completions, references, cut_off, strict=True)]
+
+    def extract(self, completion: str, cut_off: bool) -> str | None:
+        """The letter that a completion states, whatever the options."""
+        return _chosen(completion, {}, cut_off)
+
+    def _grade(self, completion: str, reference: str, cut_off: bool) -> Verdict:
+        right, _, stated = reference.partition("\n")
+        letter = _chosen(completion, options_in(stated) or {}, cut_off)
+        if letter is None:
+            return Verdict.undecided
+        return Verdict.right if letter == right.strip().upper() else Verdict.wrong
+
+
+def options_in(text: str) -> dict[str, str] | None:
+    """Letter -> text of the last list of options in a question, from A on; None where there are not at least two."""
+    found = [(match[1] or match[2], match.end(), match.start()) for match in _OPTION.finditer(text)]
+    starts = [k for k, (letter, _, _) in enumerate(found) if letter == "A"]
+    if not starts:
+        return None
+    listed = found[starts[-1] :]
+    letters = [letter for letter, _, _ in listed]
+    if len(listed) < 2 or letters != [chr(ord("A") + k) for k in range(len(listed))]:
+        return None
+    options = {}
+    for k, (letter, begin, _) in enumerate(listed):
+        end = listed[k + 1][2] if k + 1 < len(listed) else None
+        options[letter] = text[begin:end].strip()
+    last = letters[-1]
+    options[last] = options[last].split("\n")[0]  # what follows the list is no part of it
+    return options
+
+
+def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str | None:
+    """The one letter that a text chooses, None where none or several may be meant."""
+    said = final_words(text)
+    if not said:
+        return None
+    whole = None if cut_off else _by_text(said, options)
+    if whole is not None:
+        return whole
+    found = extract(said)
+    if found is not None and found.how in ("choice", "whole") and len(_lone_letters(said)) > 1:
+        return None
+    if found is not None and found.strong:
+        if cut_off and said.rstrip().endswith(found.text):
+            return None  # the letter may begin a word
+        return _letter(found.text, options)
+    first, _, rest = said.partition("\n")
+    alone = _ALONE.fullmatch(first.strip(_DECORATION))
+    if alone is None or (cut_off and not rest.strip()) or len(_lone_letters(said)) > 1:
+        return None
+    return (alone[1] or alone[2]).upper()
+
+
+def _lone_letters(text: str) -> set[str]:
+    lines = (_ALONE.fullmatch(line.strip(_DECORATION)) for line in text.split("\n"))
+    return {(match[1] or match[2]).upper() for match in lines if match is not None}
+
+
+def _letter(answer: str, options: Mapping[str, str]) -> str | None:
+    answer = _LATEX.sub(r"\1", answer).strip(_DECORATION)
+    alone = _ALONE.fullmatch(answer)
+    if alone is not None:
+        return (alone[1] or alone[2]).upper()
+    with_text = _WITH_TEXT.fullmatch(answer)
+    if with_text is None:
+        return _by_text(answer, options)
+    letter, rest = with_text[1] or with_text[2], with_text[3]
+    if _SEVERAL.match(rest):
+        return None
+    named = _by_text(rest, options)
+    return letter if named in (None, letter) else None
+
+
+def _by_text(text: str, options: Mapping[str, str]) -> str | None:
+    """The option whose text this is, if it is that of one alone."""
+    wanted = _folded(text)
+    named = [letter for letter, option in options.items() if wanted and _folded(option) == wanted]
+    return named[0] if len(named) == 1 else None
+
+
+def _folded(text: str) -> str:
+    return _SPACES.sub(" ", text.strip(_DECORATION)).rstrip(".").casefold()

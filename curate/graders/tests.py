@@ -1,0 +1,201 @@
+"""Grade programs by the tests of their row, in a sandbox."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import secrets
+import textwrap
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from curate.component import Component
+from curate.graders.said import final_words
+from curate.verify.sandbox import check_sandbox, run_program
+from curate.verify.sandbox_limits import ProgramLimits
+from curate.verify.verdict import Verdict
+
+_TESTS = ("test", "tests", "test_code", "test_list", "unit_tests", "assertions")
+_BEFORE = ("test_setup_code", "test_imports", "test_setup")
+_ENTRY = ("entry_point", "entry", "function_name")
+_FENCE = re.compile(r"```[ \t]*(\w*)[ \t]*\r?\n(.*?)(\n[ \t]*```|\Z)", re.DOTALL)
+_MOST_AT_ONCE = 4
+# Where the program of a completion, the one that is tested, must not be seen as the script itself: what stands under
+# `if __name__ == "__main__"` is no part of it.
+_HARNESS = """\
+import sys, types
+def _run():
+    module = types.ModuleType("solution")
+    sys.modules["solution"] = module
+    try:
+        exec(compile({code!r}, "solution.py", "exec"), module.__dict__)
+        exec(compile({tests!r}, "tests.py", "exec"), module.__dict__)
+    except (ImportError, MemoryError):
+        return "cannot"
+    except BaseException:
+        return "failed"
+    return "passed"
+print("\\n{token} " + _run())
+"""
+
+
+class Tests(Component):
+    """Right where the program of a completion passes the tests of its row, each program in a sandbox of its own.
+
+    Tests are Python in a column `test`, `tests`, `test_code`, `test_list`, `unit_tests` or `assertions` (text, or a list
+    of it): assertions, functions `test_..` without parameters, which are called, or `check(candidate)` for the function
+    that a column `entry_point` names. Imports of theirs may stand in `test_imports` or `test_setup_code`. Rows whose
+    tests check nothing are not graded. The program is the last Python fence of a completion, or all of it where that
+    is Python; where it only goes on with the function that the column `prompt` began, it stands behind that.
+    A program that raises, exits or fails a test is wrong. One that takes longer than `seconds`, lacks a package or
+    memory, prints too much, or is cut off inside its fence is undecided. A program that sets out to deceive its tests
+    can: it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
+    """
+
+    __test__: ClassVar[bool] = False  # pytest is not to collect it
+    runs_programs: ClassVar[bool] = True
+    seconds: float = Field(default=10.0, gt=0, le=600)
+
+    def check(self) -> None:
+        """InputError, with what to do, where no program can be run."""
+        check_sandbox()
+
+    def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
+        """The tests of a row as one program; None where it has none that check anything."""
+        before = [text for name in _BEFORE for text in _texts(row.get(name))]
+        tests = next((found for name in _TESTS if (found := _texts(row.get(name)))), [])
+        return _acting("\n".join([*before, *tests]), next((row[name] for name in _ENTRY if row.get(name)), None))
+
+    def grade(self, completion: str, reference: str, row: Mapping[str, Any]) -> Verdict:
+        """See `curate.protocols.Grader`."""
+        return self._grade(completion, reference, row, False)
+
+    def grade_many(
+        self,
+        completions: Sequence[str],
+        references: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        cut_off: Sequence[bool],
+    ) -> list[Verdict]:
+        """See `curate.protocols.Grader`; several programs at a time."""
+        with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+            return list(threads.map(self._grade, completions, references, rows, cut_off))
+
+    def extract(self, completion: str, cut_off: bool) -> str | None:
+        """The program."""
+        return _program(completion, cut_off)
+
+    def _grade(self, completion: str, reference: str, row: Mapping[str, Any], cut_off: bool) -> Verdict:
+        program = _program(completion, cut_off)
+        if program is None:
+            return Verdict.undecided
+        code = _whole(program, row)
+        if code is None:
+            return Verdict.wrong if "```" in completion else Verdict.undecided  # no Python
+        token = secrets.token_hex(16)
+        harness = _HARNESS.format(code=code, tests=reference, token=token)
+        result = run_program(harness, ProgramLimits(wall_seconds=self.seconds, cpu_seconds=max(1, round(self.seconds))))
+        if result.output is None:
+            # It may have ended the process: that is a failure of its own, unlike a limit.
+            exited = (result.failure or "").startswith("exit status")
+            return Verdict.wrong if result.layers and exited else Verdict.undecided
+        lines = result.output.splitlines()
+        if f"{token} passed" in lines:
+            return Verdict.right
+        return Verdict.undecided if f"{token} cannot" in lines else Verdict.wrong
+
+
+def _texts(cell: Any) -> list[str]:
+    """The programs in a cell: text, a list of texts, or such a list as JSON text."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return [cell]
+    if isinstance(cell, str):
+        return [cell] if cell.strip() else []
+    return [each for each in cell if isinstance(each, str)] if isinstance(cell, list) else []
+
+
+def _acting(tests: str, entry: Any) -> str | None:
+    """The tests with the calls that make them act; None where they are no Python or check nothing."""
+    tree = _parsed(tests)
+    if tree is None or not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(tree)):
+        return None
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    calls = [f"{name}()" for name, node in functions.items() if name.startswith("test") and not _needs(node)]
+    if "check" in functions and isinstance(entry, str) and entry.isidentifier():
+        calls.append(f"check({entry})")
+    statements = (node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef))
+    called = {node.func.id for each in statements for node in ast.walk(each) if _is_named_call(node)}  # type: ignore[attr-defined]
+    at_once = any(
+        isinstance(node, ast.Assert)
+        for each in tree.body
+        if not isinstance(each, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
+        for node in ast.walk(each)
+    )
+    if not calls and not at_once and not called & functions.keys():
+        return None
+    own = [call for call in calls if call.partition("(")[0] not in called]
+    return "\n".join([tests, *own])
+
+
+def _is_named_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def _needs(function: ast.FunctionDef) -> bool:
+    """Whether a call has to give arguments."""
+    given = function.args
+    return len(given.posonlyargs) + len(given.args) > len(given.defaults) or any(
+        each is None for each in given.kw_defaults
+    )
+
+
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _program(completion: str, cut_off: bool) -> str | None:
+    """The last Python fence of a completion, or what is all of it; None where it was cut off there."""
+    said = final_words(completion)
+    if not said:
+        return None
+    fences = [each for each in _FENCE.findall(said) if each[0].lower() in ("", "py", "python", "python3")]
+    if not fences:
+        # White space at the beginning is part of a program that goes on with a function.
+        before = completion[: completion.rindex(said)]
+        return None if cut_off else before[len(before.rstrip(" \t")) :] + said
+    _, program, closed = fences[-1]
+    return None if cut_off and not closed.strip() else str(program)
+
+
+def _whole(program: str, row: Mapping[str, Any]) -> str | None:
+    """The program to be tested; None where it is no Python, with the beginning that its prompt gave or without."""
+    tree, begun = _parsed(program), row.get("prompt")
+    entry = next((row[name] for name in _ENTRY if row.get(name)), None)
+    defined = tree is not None and any(
+        isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and node.name == entry
+        for node in tree.body
+    )
+    if isinstance(begun, str) and isinstance(entry, str) and not defined:
+        for text in (program, "    " + program.lstrip(), textwrap.indent(program, "    ")):
+            if _parsed(whole := begun + text) is not None:
+                return whole
+    elif isinstance(begun, str) and isinstance(entry, str) and _parsed(begun + "    pass\n") is not None:
+        # A function written anew may need the imports that stand before it.
+        imports = [ast.unparse(node) for node in ast.parse(begun + "    pass\n").body if _imports(node)]
+        return "\n".join([*imports, program])
+    return None if tree is None else program
+
+
+def _imports(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
