@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,20 @@ from curate.component import Component, call_hook, fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import read
 from curate.difficulty.scores import Split, as_scores
+from curate.evaluation.grading import Grader, protocol_of, references, verdicts
 from curate.generators.requests import Completion, Generator, Request, Sampling
 from curate.mixture.plan import Augmenter, identity, share_counts
 from curate.proxy.proxy import Proxy
 from curate.recipe import decode, encode
 from curate.run import Run, Scorer, measures_of
+from curate.verify.verdict import Verdict
 
 __all__ = [
     "check_augmenter",
     "check_clusterer",
     "check_component",
     "check_generator",
+    "check_grader",
     "check_scorer",
     "small_examples",
     "small_split",
@@ -218,6 +222,53 @@ def check_generator(generator: Any) -> None:
         assert completion.finish_reason in known, f"finish_reason {completion.finish_reason!r} is none of {known}"
         most = request.sampling.max_tokens
         assert completion.completion_tokens <= most, f"{completion.completion_tokens} tokens where {most} are allowed"
+
+
+# What a model may say; nothing of it may stop a grader.
+_ODD = (
+    "",
+    " ",
+    "\x00",
+    "{",
+    "[",
+    "<think>",
+    "</think>",
+    "```python\n",
+    "\\boxed{",
+    "(" * 3000,
+    '{"a": ' * 3000,
+    "\ud800",
+)
+
+
+def check_grader(grader: Any, rows: Sequence[Mapping[str, Any]] = ({},), rights: Sequence[str] = ()) -> None:
+    """A Verdict for every text, the same twice, rows left alone, and what is cut off or odd never stops it.
+
+    rows: the columns of rows as Python values, by name, with a "question" and a "completion". rights: for each of them
+    a completion that must be right (none: the completion is).
+    """
+    assert isinstance(grader, Grader), "a grader needs a method grade(completion, reference, row)"
+    check_component(grader)
+    assert protocol_of(grader) == protocol_of(grader), "protocol() changes from call to call"
+    rows = [{"question": "What is 2 plus 2?", "completion": "4", **row} for row in rows]
+    kept = [dict(row) for row in rows]
+    questions, answers = ([str(row[name]) for row in rows] for name in ("question", "completion"))
+    asked = references(grader, questions, answers, [None] * len(rows), rows)
+    for number, (row, right) in enumerate(zip(rows, rights or answers, strict=True)):
+        reference = asked[number]
+        assert reference is not None, f"row {number} has nothing to grade by"
+        verdict = grader.grade(right, reference, row)
+        assert verdict is Verdict.right, f"the right completion of row {number} is {verdict}"
+        said = [right, *_ODD]
+        found = [grader.grade(text, reference, row) for text in said]
+        assert all(isinstance(each, Verdict) for each in found), "grade() must return a curate.verify.Verdict"
+        several = verdicts(grader, said, [reference] * len(said), [row] * len(said), [False] * len(said))
+        assert several == found, "grade_many() and grade(), or two calls, give other verdicts"
+        cut = verdicts(grader, said, [reference] * len(said), [row] * len(said), [True] * len(said))
+        assert all(one is not Verdict.right for one in cut[1:]), "an odd text that was cut off is right"
+        for text in said:
+            call_hook(grader, "extract", text, False)
+    assert rows == kept, "the grader changed the row"
 
 
 class _Asked:

@@ -5,6 +5,7 @@ contract tests for each; run them on a class of your own.
 """
 
 from curate.clusterers.per_source import Clusterer
+from curate.evaluation.grading import Grader
 from curate.generators.requests import Generator
 from curate.mixture.plan import Augmenter
 from curate.proxy.measures import Measure
@@ -15,6 +16,7 @@ __all__ = [
     "Augmenter",
     "Clusterer",
     "Generator",
+    "Grader",
     "Measure",
     "Reweighter",
     "Scorer",

@@ -112,8 +112,8 @@ def grader_from(value: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
         value = decode(value, path, allowed)
     if not callable(getattr(value, "grade", None)):
         raise InputError(
-            f"{path}: {_shown(value)} is no grader; name one of {', '.join(component_names('curate.graders'))}, or give "
-            "an object with a method grade(completion, reference, row)"
+            f"{path}: {_shown(value)} is no grader; name one of {', '.join(component_names('curate.graders'))}, or "
+            "give an object with a method grade(completion, reference, row)"
         )
     return value
 

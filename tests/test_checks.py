@@ -10,10 +10,12 @@ from curate.checks import (
     check_augmenter,
     check_clusterer,
     check_generator,
+    check_grader,
     check_scorer,
 )
 from curate.errors import InputError
 from curate.generators.requests import Completion
+from curate.verify import Verdict
 from scorers import (
     LossTrajectory,
 )
@@ -64,6 +66,30 @@ class Scaling:
     def fit_predict(self, X):
         X /= 2
         return np.zeros(len(X), int)
+
+
+class Careless:
+    """Takes what it does not understand for right."""
+
+    def grade(self, completion, reference, row):
+        return Verdict.right if reference in completion or not completion.isprintable() else Verdict.wrong
+
+    def grade_many(self, completions, references, rows, cut_off):
+        return [self.grade(*each) for each in zip(completions, references, rows, strict=True)]
+
+
+class Strict:
+    def grade(self, completion, reference, row):
+        return Verdict.wrong
+
+
+@pytest.mark.parametrize(
+    ("grader", "says"),
+    [(Careless(), "cut off is right"), (Strict(), "right completion of row 0 is wrong"), (object(), "method grade")],
+)
+def test_broken_graders_are_found(grader: object, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_grader(grader)
 
 
 @pytest.mark.parametrize(("clusterer", "says"), [(Floating(), "not integers"), (Scaling(), "changed X")])

@@ -73,7 +73,9 @@ def fitting(
     n = len(questions)
     for grader in _SPECIAL:
         found = references(grader, questions, completions, final_answers, rows)
-        if n and 2 * sum(each is not None for each in found) >= n:
+        # A list of numbers is a final answer too.
+        fit = sum(each is not None and (not isinstance(grader, JSON) or "{" in each) for each in found)
+        if n and 2 * fit >= n:
             return grader, found
     found = references(Math(), questions, completions, final_answers, rows)
     if any(each is not None for each in found):

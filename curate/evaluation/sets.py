@@ -148,7 +148,8 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
-    named = spec.grader or (settings.grader if settings is not None and asked else None)
+    of_all = settings.grader if settings is not None and asked else None
+    named = spec.grader if spec.grader is not None else of_all
     grader, answers, loss_only = _graded_by(named, (texts, completions, finals, examples.table.to_pylist()))
     if named is not None and loss_only is not None and asked:
         raise InputError(
@@ -185,7 +186,11 @@ def _graded_by(grader: Any, columns: tuple[Any, ...]) -> tuple[Any, list[str | N
     """The grader, named or that fits; what each row is graded by; and why there is none."""
     if grader is None:
         grader, found = fitting(*columns)
-        return grader, found, None if grader is not None else f"no grader fits its rows; {_NAMED_GRADERS} names one"
+        return (
+            grader,
+            found,
+            None if grader is not None else f"there is no final answer and no grader fits; {_NAMED_GRADERS} names one",
+        )
     found = references(grader, *columns)
     return grader, found, None if any(each is not None for each in found) else "its grader fits none of its rows"
 

@@ -1,4 +1,4 @@
-"""Graders: whether a completion is right, given the reference of its row. `curate.evaluation` chooses and calls them."""
+"""Graders say whether a completion is right, given the reference of its row; `curate.evaluation` calls them."""
 
 import lazy_loader
 

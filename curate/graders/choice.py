@@ -17,7 +17,8 @@ _DECORATION = " \t\n*_$`\"'"
 _LATEX = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 _ALONE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[.):]?)\.?", re.IGNORECASE)
 _WITH_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(\S.*)", re.DOTALL)
-_SEVERAL = re.compile(r"(?:or|and|/|,|&|nor)\b|[,/&]|.*\([A-J]\)", re.DOTALL | re.IGNORECASE)
+# A letter that may stand for an option: neither an article nor a pronoun.
+_NAMED = re.compile(r"\b(A(?!\s+[a-z])|I(?!['\u2019\s])|[B-HJ])\b")
 _SPACES = re.compile(r"\s+")
 
 
@@ -25,11 +26,11 @@ class Choice(Component):
     """Right where the letter that a completion chooses is that of the reference.
 
     The question states the options, a line each: `A. ..`, `A) ..`, `A: ..` or `(A) ..`; rows whose question states
-    none are not graded. The answer of a row is a letter or the text of an option, in its final answer, in its completion
-    ("The answer is (B)."), or in a column such as `answerKey`. The letter of a completion stands in a box, after `####`,
-    after "the answer is", alone on its first or last line, or before the text of its option; the text of one option
-    alone chooses it too. Several letters, a letter beside another option's text, and prose are undecided, and so is
-    what was cut off unless more follows the letter.
+    none are not graded. The answer of a row is a letter or the text of an option, in its final answer, in its
+    completion ("The answer is (B)."), or in a column such as `answerKey`. The letter of a completion stands in a box,
+    after `####`, after "the answer is", alone on its first or last line, or before the text of its option; the text of
+    one option alone chooses it too. Several letters, a letter beside another option's text, and prose are undecided,
+    and so is what was cut off unless more follows the letter.
     """
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:
@@ -107,9 +108,10 @@ def _chosen(text: str, options: Mapping[str, str], cut_off: bool = False) -> str
         return _letter(found.text, options)
     first, _, rest = said.partition("\n")
     alone = _ALONE.fullmatch(first.strip(_DECORATION))
-    if alone is None or (cut_off and not rest.strip()) or len(_lone_letters(said)) > 1:
+    if alone is None or (cut_off and not rest.strip()):
         return None
-    return (alone[1] or alone[2]).upper()
+    letter = (alone[1] or alone[2]).upper()
+    return None if _others(rest, letter) else letter
 
 
 def _lone_letters(text: str) -> set[str]:
@@ -126,10 +128,19 @@ def _letter(answer: str, options: Mapping[str, str]) -> str | None:
     if with_text is None:
         return _by_text(answer, options)
     letter, rest = with_text[1] or with_text[2], with_text[3]
-    if _SEVERAL.match(rest):
+    option = options.get(letter.upper())
+    if option is None:
+        return None if options or _others(rest, letter) else letter.upper()
+    # What follows the letter has to be its text, and no other letter may follow that.
+    words, wanted = _folded(rest), _folded(option)
+    if not words.startswith(wanted) or words[len(wanted) : len(wanted) + 1].isalnum():
         return None
-    named = _by_text(rest, options)
-    return letter if named in (None, letter) else None
+    return None if _others(rest[len(wanted) :], letter) else letter.upper()
+
+
+def _others(text: str, letter: str) -> bool:
+    """Whether a text names a letter besides this one."""
+    return any(each != letter.upper() for each in _NAMED.findall(text))
 
 
 def _by_text(text: str, options: Mapping[str, str]) -> str | None:

@@ -34,8 +34,8 @@ class JSON(Component):
     key. Several calls are compared in any order, each as often as it occurs. They are read as `<tool_call>` JSON
     `</tool_call>`, `<function=NAME>` JSON `</function>`, `[TOOL_CALLS]` JSON, or JSON alone, as one object, a list, or
     objects one after the other, with `arguments` or `parameters`, also as JSON text. Words beside tagged calls do not
-    count. No JSON where a call is expected is wrong; JSON among other words, broken JSON, repeated keys and numbers that
-    differ by less than a double holds are undecided, and so is what was cut off.
+    count. No JSON where a call is expected is wrong; JSON among other words, broken JSON, repeated keys and numbers
+    that differ by less than a double holds are undecided, and so is what was cut off.
     """
 
     def reference(self, question: str, completion: str, final_answer: str | None, row: Mapping[str, Any]) -> str | None:

@@ -47,11 +47,11 @@ print("\\n{token} " + _run())
 class Tests(Component):
     """Right where the program of a completion passes the tests of its row, each program in a sandbox of its own.
 
-    Tests are Python in a column `test`, `tests`, `test_code`, `test_list`, `unit_tests` or `assertions` (text, or a list
-    of it): assertions, functions `test_..` without parameters, which are called, or `check(candidate)` for the function
-    that a column `entry_point` names. Imports of theirs may stand in `test_imports` or `test_setup_code`. Rows whose
-    tests check nothing are not graded. The program is the last Python fence of a completion, or all of it where that
-    is Python; where it only goes on with the function that the column `prompt` began, it stands behind that.
+    Tests are Python in a column `test`, `tests`, `test_code`, `test_list`, `unit_tests` or `assertions` (text, or a
+    list of it): assertions, functions `test_..` without parameters, which are called, or `check(candidate)` for the
+    function that a column `entry_point` names. Imports of theirs may stand in `test_imports` or `test_setup_code`. Rows
+    whose tests check nothing are not graded. The program is the last Python fence of a completion, or all of it where
+    that is Python; where it only goes on with the function that the column `prompt` began, it stands behind that.
     A program that raises, exits or fails a test is wrong. One that takes longer than `seconds`, lacks a package or
     memory, prints too much, or is cut off inside its fence is undecided. A program that sets out to deceive its tests
     can: it runs in one process with them. Programs run only with the consent of `Evaluation.run_programs`.
@@ -159,6 +159,7 @@ def _needs(function: ast.FunctionDef) -> bool:
 
 def _parsed(code: str) -> ast.Module | None:
     try:
+        compile(code, "program.py", "exec", dont_inherit=True)  # refuses more than parsing does: return at the top
         return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

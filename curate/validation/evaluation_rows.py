@@ -215,7 +215,7 @@ def _hold_out(loaded: Loaded, settings: Validation, out: Path, progress: Progres
         )
     if evaluation.generate and sum(answer is not None for answer in questions.answers) < len(questions) / 2:
         evaluation = evaluation.model_copy(update={"generate": False, "nll": True})
-        why = questions.loss_only or "most rows held out have nothing to grade by"
+        why = questions.loss_only or "most rows have no final answer, or nothing else to grade by"
         warnings.append(f"{HELD_OUT}: loss only: {why}")
     facts = {"held_out": {"rows": len(clean), "near_to_others": int(near.sum()), "share": settings.held_out}}
     return Prepared(loaded, (held_out_set,), evaluation, gate, _fingerprints([questions]), facts, tuple(warnings))

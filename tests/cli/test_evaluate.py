@@ -77,7 +77,7 @@ def test_rows_without_any_final_answer_are_told(model: str, tmp_path: Path, caps
     pq.write_table(table, tmp_path / "essays.parquet")
     command = ["evaluate", model, "--data", str(tmp_path / "essays.parquet"), *FAST]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    assert "essays: 2 rows have no final answer to grade by" in capsys.readouterr().out
+    assert "essays: loss only: there is no final answer and no grader fits; --grader exact" in capsys.readouterr().out
     assert main([*command, "--no-generate", "--out", str(tmp_path / "scored")]) == 0
     assert "no final answer" not in capsys.readouterr().out
 

@@ -85,7 +85,9 @@ def test_every_golden_fingerprint_is_of_a_component() -> None:
     assert len(set(golden.values())) == len(golden)
 
 
-@pytest.mark.parametrize("module", ["curate", "scorers", "augmenters", "curate.clusterers", "curate.reweighters"])
+@pytest.mark.parametrize(
+    "module", ["curate", "scorers", "augmenters", "curate.clusterers", "curate.graders", "curate.reweighters"]
+)
 def test_the_path_is_the_one_users_import(module: str) -> None:
     public = importlib.import_module(module)
     kinds = [kind for kind in vars(public).values() if isinstance(kind, type) and issubclass(kind, Component)]

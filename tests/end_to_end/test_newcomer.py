@@ -73,11 +73,27 @@ class Uniform(Component):
         """(b,) ones."""
         return outputs.losses.detach() * 0 + 1
 '''
+GRADER = '''"""Length alone."""
+
+from typing import Any
+
+from curate.component import Component
+from curate.verify import Verdict
+
+
+class AsLong(Component):
+    """Whether a completion is as long as the reference."""
+
+    def grade(self, completion: str, reference: str, row: Any) -> Verdict:
+        """Right if it is."""
+        return Verdict.right if len(completion) == len(reference) else Verdict.wrong
+'''
 ADDED = [
     ("scorers", "digits", "Digits", SCORER),
     ("curate/clusterers", "halves", "Halves", CLUSTERER),
     ("augmenters", "double", "Double", AUGMENTER),
     ("curate/reweighters", "uniform", "Uniform", REWEIGHTER),
+    ("curate/graders", "as_long", "AsLong", GRADER),
 ]
 
 
@@ -102,9 +118,10 @@ def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_what_was_added(project: Path) -> None:
-    done = run(project, "-m", "curate", "finetune", "--help")
-    assert done.returncode == 0, done.stderr
-    assert "uniform" in " ".join(done.stdout.split())
+    for command, name in (("finetune", "uniform"), ("evaluate", "aslong")):
+        done = run(project, "-m", "curate", command, "--help")
+        assert done.returncode == 0, done.stderr
+        assert name in " ".join(done.stdout.split())
 
 
 def test_a_recipe_names_what_was_added(project: Path) -> None:
