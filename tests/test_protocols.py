@@ -4,6 +4,7 @@ import curate.protocols as protocols
 from augmenters import Duplicate
 from curate.clusterers import KMeans
 from curate.generators import Transformers
+from curate.graders import Exact
 from curate.proxy.measures import MeanLoss
 from curate.reweighters import DynamicLoss
 from scorers import LossTrajectory
@@ -12,6 +13,7 @@ OWN = {
     "Augmenter": Duplicate(),
     "Clusterer": KMeans(),
     "Generator": Transformers(model="m"),
+    "Grader": Exact(),
     "Measure": MeanLoss(),
     "Reweighter": DynamicLoss(),
     "Scorer": LossTrajectory(),

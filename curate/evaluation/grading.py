@@ -7,11 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from curate.component import call_hook, fingerprint
 from curate.errors import InputError
+from curate.evaluation.config import Evaluation
 from curate.graders import JSON, Choice, Exact, Math, Tests
 from curate.verify.verdict import Verdict
 
 # Of the graders for one kind of data, the first that finds something to grade by in at least half of the rows fits.
 _SPECIAL = (Tests(), JSON(), Choice())
+_NAMED = "--grader exact, choice, json, math or tests"
 _MOST_LABELS = 20
 _LONGEST_LABEL = 50
 
@@ -92,6 +94,35 @@ def _are_labels(completions: Sequence[str]) -> bool:
     return short and 1 < len(different) <= min(_MOST_LABELS, len(completions) // 2)
 
 
+def graded_by(
+    named: Any, settings: Evaluation | None, place: str, columns: tuple[Any, Any, Any, Any]
+) -> tuple[Any, list[str | None], str | None]:
+    """The grader of an evaluation set, what each of its rows is graded by, and why there is none.
+
+    named: by the set itself; else that of the settings, else what fits. settings: None where nothing is to be graded.
+    place: the set, for messages. columns: as `fitting` takes them. Raises InputError for a grader that was named and
+    fits no row, or runs programs without consent.
+    """
+    named = settings.grader if named is None and settings is not None else named
+    grader, found = fitting(*columns) if named is None else (named, references(named, *columns))
+    rows = len(found)
+    if grader is None:
+        return None, found, f"there is no final answer and no grader fits; {_NAMED} names one"
+    if settings is not None and all(each is None for each in found):
+        raise InputError(
+            f"{place}: grader {type(grader).__name__} finds nothing to grade by in any of its {rows:,} rows; leave it "
+            "out, or name another for this set: {data: FILE, grader: NAME}"
+        )
+    if not getattr(grader, "runs_programs", False) or settings is None or settings.run_programs:
+        return grader, found, None
+    if named is not None and settings.generate:
+        raise InputError(
+            f"{place}: grader {type(grader).__name__} runs programs that the model writes, which is not done unasked; "
+            "pass --run-programs, or leave the grader out"
+        )
+    return None, [None] * rows, "its rows have tests of programs, which run in a sandbox with --run-programs"
+
+
 def protocol_of(grader: Any) -> Any:
     """What stands for the grader in the protocol of an evaluation; for none, that of final answers."""
     grader = Math() if grader is None else grader
@@ -117,8 +148,3 @@ def verdicts(
             "curate.checks.check_grader"
         )
     return found
-
-
-def runs_programs(grader: Any) -> bool:
-    """Whether a grader runs what a model wrote."""
-    return bool(getattr(grader, "runs_programs", False))

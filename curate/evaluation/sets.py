@@ -26,11 +26,10 @@ from curate.data.wording import nearest, type_name
 from curate.dataset_reference import in_braces
 from curate.errors import DataWarning, InputError
 from curate.evaluation.config import Evaluation, EvaluationSet
-from curate.evaluation.grading import fitting, references, runs_programs
+from curate.evaluation.grading import graded_by
 from curate.graders import Math
 from curate.tokenization.default_template import spoken
 
-_NAMED_GRADERS = "--grader exact, choice, json, math or tests"
 _ANSWERS = ("answer", "final_answer", "solution", "completion", "response", "output")
 
 
@@ -148,22 +147,9 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
     examples = loaded.examples
     texts, completions = _questions(examples)
     finals = _strings(examples, "final_answer")
-    of_all = settings.grader if settings is not None and asked else None
-    named = spec.grader if spec.grader is not None else of_all
-    grader, answers, loss_only = _graded_by(named, (texts, completions, finals, examples.table.to_pylist()))
-    if named is not None and loss_only is not None and asked:
-        raise InputError(
-            f"{place}: grader {type(named).__name__} finds nothing to grade by in any of its {len(texts):,} rows; "
-            "leave it out, or name another for this set: {data: FILE, grader: NAME}"
-        )
-    if runs_programs(grader) and settings is not None and not settings.run_programs and settings.generate:
-        loss_only = "its rows have tests of programs, which run in a sandbox with --run-programs"
-        if named is not None:
-            raise InputError(
-                f"{place}: grader {type(named).__name__} runs programs that the model writes, which is not done "
-                "unasked; pass --run-programs, or leave the grader out"
-            )
-        grader, answers = None, [None] * len(texts)
+    grader, answers, loss_only = graded_by(
+        spec.grader, settings if asked else None, place, (texts, completions, finals, examples.table.to_pylist())
+    )
     answer_only = _answers_only(grader, answers, completions)
     return Questions(
         spec.title,
@@ -180,19 +166,6 @@ def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: 
         grader=grader,
         loss_only=loss_only,
     )
-
-
-def _graded_by(grader: Any, columns: tuple[Any, ...]) -> tuple[Any, list[str | None], str | None]:
-    """The grader, named or that fits; what each row is graded by; and why there is none."""
-    if grader is None:
-        grader, found = fitting(*columns)
-        return (
-            grader,
-            found,
-            None if grader is not None else f"there is no final answer and no grader fits; {_NAMED_GRADERS} names one",
-        )
-    found = references(grader, *columns)
-    return grader, found, None if any(each is not None for each in found) else "its grader fits none of its rows"
 
 
 def _answers_only(grader: Any, answers: list[str | None], completions: list[str]) -> int:

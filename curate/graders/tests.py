@@ -159,10 +159,17 @@ def _needs(function: ast.FunctionDef) -> bool:
 
 def _parsed(code: str) -> ast.Module | None:
     try:
-        compile(code, "program.py", "exec", dont_inherit=True)  # refuses more than parsing does: return at the top
-        return ast.parse(code)
+        tree = ast.parse(code)
+        return None if _returns(tree) else tree
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _returns(node: ast.AST) -> bool:
+    """Whether a function is returned from outside of one, which parsing lets pass."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return False
+    return isinstance(node, ast.Return) or any(map(_returns, ast.iter_child_nodes(node)))
 
 
 def _program(completion: str, cut_off: bool) -> str | None:

@@ -138,7 +138,7 @@ def test_one_of_a_package_needs_leave_and_what_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="pass --allow-plugin tests"):
         parse_set(f"{{data: x.parquet, grader: {path}}}", "--data")
     assert isinstance(parse_set(f"{{data: x.parquet, grader: {path}}}", "--data", ("tests",)).grader, Vowels)
-    for text in ("chioce", "{use: Exact, no: 3}", "3"):
+    for text in ("chioce", "{use: Exact, nope: 3}", "3"):
         with pytest.raises(InputError, match="grader"):
             parse_set(f"{{data: x.parquet, grader: {text}}}", "--data")
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +29,7 @@ CALLS = st.lists(
     min_size=1,
     max_size=3,
 )
-FORMS = {
+FORMS: dict[str, Callable[[list[Any]], str]] = {
     "tags": lambda calls: "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls),
     "words": lambda calls: "Let me look.\n" + FORMS["tags"](calls) + "<|im_end|>",
     "functions": lambda calls: "".join(f"<function={x['name']}>{json.dumps(x['arguments'])}</function>" for x in calls),
