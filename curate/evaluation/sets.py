@@ -121,8 +121,7 @@ def _named(data: Any, name: str) -> EvaluationSet:
 def read_set(spec: EvaluationSet, settings: Evaluation | None = None, *, asked: bool = True) -> Questions:
     """Read an evaluation set. Raises InputError where it cannot be one, ExternalError where the hub is not reachable.
 
-    settings: of the evaluation, for the grader. asked: whether its questions are asked, and not only shown with their
-    answers.
+    settings: of the evaluation. asked: whether its questions are asked, and not only shown with their answers.
     """
     roles = _named_roles(spec)
     try:

@@ -100,7 +100,7 @@ def test_where_none_fits_only_the_loss_is_said() -> None:
 
 def test_a_named_grader_that_finds_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"grader Choice finds nothing to grade by in any of its 2 rows; leave it out"):
-        read_set(EvaluationSet(data=CHAT, name="q", grader="choice"))
+        read_set(EvaluationSet(data=CHAT, name="q", grader="choice"), Evaluation())
 
 
 def test_programs_run_with_consent_alone() -> None:
