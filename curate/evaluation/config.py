@@ -32,7 +32,7 @@ class EvaluationSet(Reading):
     grader: of `curate.graders` or your own, by name or as an object; None = that of the evaluation, else what fits.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(["grader"])
+    added: ClassVar[frozenset[str]] = Reading.added | {"grader"}
 
     data: Any
     name: str | None = None
