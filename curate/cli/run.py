@@ -41,7 +41,9 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
         "--write-as",
         choices=FORMS,
         default="input",
-        help="form of the rows: the input's columns, or in their place those that trainers take (input)",
+        metavar="FORM",
+        help="columns of the result: those of the input (input), or in their place those that trainers take: "
+        "messages, prompt_completion, alpaca, sharegpt",
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
 

@@ -368,6 +368,19 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind in (pa.string_view(), pa.null())
 
 
+def may_hold_conversations(table: pa.Table) -> bool:
+    """Whether a column of text, or of lists of text, begins with what may be JSON; of each, 64 cells are looked at."""
+    for name in table.column_names:
+        column = table[name].slice(0, 64)
+        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
+            return True
+        if is_text(column.type):
+            cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+            if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
+                return True
+    return False
+
+
 def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 

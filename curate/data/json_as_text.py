@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.column_types import with_children
-from curate.data.columns import is_text
+from curate.data.columns import is_text, may_hold_conversations
 from curate.data.json_columns import with_json_as
 from curate.data.json_text import dumps, loads
 from curate.data.json_values import JSON, holds_json, is_json
@@ -98,7 +98,7 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
     each message, where a library has no JSON type.
     """
     came: dict[str, pa.ChunkedArray] = {}
-    if not _may_hold_conversations(table):
+    if not may_hold_conversations(table):
         return table, came
     for k, field in enumerate(table.schema):
         column = table.column(k)
@@ -113,19 +113,6 @@ def with_conversations_opened(table: pa.Table) -> tuple[pa.Table, dict[str, pa.C
         opened = pa.chunked_array([_as_json(chunk, kind) for chunk in column.chunks], kind)
         table = table.set_column(k, field.with_type(kind), opened)
     return table, came
-
-
-def _may_hold_conversations(table: pa.Table) -> bool:
-    """Whether a column of text, or of lists of text, begins with what may be JSON."""
-    for name in table.column_names:
-        column = table[name].slice(0, _LOOKED_AT)
-        if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and is_text(column.type.value_type):
-            return True
-        if is_text(column.type):
-            cells = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-            if next((cell for cell in cells if cell), b"").lstrip()[:1] == b"[":
-                return True
-    return False
 
 
 def _as_json(array: pa.Array, kind: pa.DataType) -> pa.Array:

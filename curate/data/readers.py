@@ -16,6 +16,7 @@ from curate.data.columns import (
     content_roles,
     is_column_role,
     may_be_pairs,
+    may_hold_conversations,
     message_keys,
     parse_columns,
     parse_roles,
@@ -193,7 +194,7 @@ def _interpreted(
     table: pa.Table, roles: Mapping[str, str], shape: str | None, source: Opened
 ) -> tuple[_Interpreted, bool]:
     """What the columns are; whether the table is plain, see `curate.data.sources.Opened`."""
-    table, came = with_conversations_opened(table)
+    table, came = with_conversations_opened(table) if may_hold_conversations(table) else (table, {})
     plain = source.plain and not came
     table, pairs, (shape, found), lines = _served(table, roles, shape, source, plain)
     found, odd, lines = _surrounded(table, found, roles, lines)
