@@ -64,7 +64,7 @@ def cautions(hard_share: float, suspects: float | None) -> Iterator[RunWarning]:
             f"{hard_share:.0%} of the scored rows are hard. With 46 % hard and a model that knew nothing of them "
             "beforehand, hard rows shown three times changed the loss by +4 and +2 % before the rare skills were half "
             "learned and by -13 and -15 % from then on; with 24 % hard, by -38 and -50 % from then on (symbol tasks, 5 "
-            "seeds). In arithmetic with 35 to 51 % hard, two or three times changed it by 3 % at most (1 seed).",
+            "seeds). In arithmetic with 35 to 51 % hard, two or three times changed it by less than 4 % (1 seed).",
             "See whether fewer rows are hard after more steps of the proxy (proxy.steps), or use more clusters with "
             "hard: highest.",
         )
@@ -128,5 +128,5 @@ def needed_in_words(record: Mapping[str, Any]) -> str:
         return "no row is hard"
     return (
         f"no number of copies lets hard rows be seen x{decimal(GAIN)} as often at equal steps: they are "
-        f"{share(hard)} of all rows, so the most is x{decimal(1 / hard)}"
+        f"{share(hard)} of all rows, so it stays below x{decimal(1 / hard)}"
     )

@@ -36,7 +36,7 @@ def test_the_factor_in_words() -> None:
     assert "each has to stand 3 times (80 more rows): hard x2.50, all others x0.833" in needed_in_words(
         _record(needed, 0.1)
     )
-    assert "they are 62.5 % of all rows, so the most is x1.60" in needed_in_words(_record(None, 0.625))
+    assert "they are 62.5 % of all rows, so it stays below x1.60" in needed_in_words(_record(None, 0.625))
     assert needed_in_words(_record(None, 0, 0)) == "no row is hard"
 
 
