@@ -200,7 +200,7 @@ class Pipeline(Component):
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
             call_hook(part, "check_examples", examples)
-        if not scored:
+        if not scored and measures_of(self.scorer):
             call_hook(self.scorer, "check_schedule", self.proxy.schedule(len(examples)))
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:

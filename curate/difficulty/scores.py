@@ -26,9 +26,9 @@ class Scores:
     steps: (K,) int64 optimizer steps of those checkpoints.
     tokens: (n,) int32 completion tokens (EOS included), where known.
     prompt_cut, completion_cut: (n,) int32 tokens that a row lost, see `curate.tokenization.tokens.Tokens`, where known.
+    ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     length_difference: (n,) int32 completion tokens of the chosen answer minus those of the rejected one, of pairs that
         were compared.
-    ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     """
 
     features: FloatArray
@@ -39,8 +39,8 @@ class Scores:
     tokens: npt.NDArray[np.int32] | None = None
     prompt_cut: npt.NDArray[np.int32] | None = None
     completion_cut: npt.NDArray[np.int32] | None = None
-    length_difference: npt.NDArray[np.int32] | None = None
     ids: Any = field(default=None, repr=False)
+    length_difference: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.difficulty)

@@ -192,14 +192,14 @@ class _Counted:
         losses = _losses(self.scores, self.columns, np.where(self.split.valid, group[:n], -1), groups)
         found = []
         for g in range(groups):
-            steps = float(parts[g]) * n / (total * int(before[g])) if before[g] else None
+            steps = float(parts[g]) * n / (total * int(before[g])) if before[g] and total else None
             found.append(
                 {
                     "rows": int(before[g]),
                     "rows_after": float(after[g]),
                     "new": int(new[g]),
                     "share": int(before[g]) / n,
-                    "share_after": float(parts[g]) / total,
+                    "share_after": float(parts[g]) / total if total else 0.0,  # a result without rows
                     "steps": steps,
                     "epochs": None if steps is None else steps * self.epoch / n,
                     **losses[g],

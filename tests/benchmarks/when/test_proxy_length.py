@@ -98,7 +98,7 @@ def test_a_stopped_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(proxy_length, "cells", few)
     monkeypatch.setattr("benchmarks.when.symbols.SymbolsTask.proxy_steps", 16)
-    files = [f"--{name}={tmp_path / name}" for name in ("record", "page", "figure")]
+    files = [f"--record={tmp_path / 'record'}", f"--page={tmp_path / 'page'}", f"--figure={tmp_path / 'figure.svg'}"]
     arguments = ["--out", str(tmp_path / "out"), "--families", "symbols", "--seeds", "100", *files]
     assert main([*arguments, "--time-limit", "0"]) == 3
     assert not (tmp_path / "record").exists()
@@ -109,7 +109,7 @@ def test_a_stopped_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert main(arguments) == 0
     assert json.loads((tmp_path / "record").read_text())["cells"] == first["cells"]
     assert "symbols" in (tmp_path / "page").read_text()
-    assert (tmp_path / "figure").stat().st_size > 1000
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
 
 
 def test_unknown_families_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
