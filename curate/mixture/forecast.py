@@ -141,7 +141,7 @@ def forecast(
     seen, cluster, hard, unmeasured = _rows(split, plan, realized)
     standing = seen > 0
     part = seen
-    if order == "front" and copies == "weights":  # the weights hold in the first half of the steps
+    if order == "front" and copies == "weights" and standing.any():  # the weights hold in the first half of the steps
         part = seen / seen.sum() + standing / standing.sum()
     # A row of weight 2 takes no more steps of an epoch than another.
     epoch = float(standing.sum() if copies == "weights" else seen.sum() / plan.epochs)
@@ -149,7 +149,7 @@ def forecast(
     clusters = counted.clusters(cluster, hard, unmeasured)
     hard_rows, others = counted.exposures(np.where(cluster <= INVALID, -1, np.where(hard, 0, 1)), 2)
     hard_share = int(split.hard.sum()) / max(1, int(split.valid.sum()))
-    kish = effective_share(part[standing])
+    kish = effective_share(part[standing]) if standing.any() else 0.0
     apart = sum(each.new for each in clusters if each.hard is None)
     return Forecast(
         verdict=NOT_FORECAST,
