@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +69,7 @@ def test_estimates_are_counted_against_the_truth() -> None:
 
 
 def test_settings_are_of_every_family_that_is_there() -> None:
-    found = {each.family for each in reducible.settings()}
-    assert found == set(FAMILIES)
-    assert replace(reducible.settings()[0], noise=0.0) == reducible.settings()[0]
+    noises: dict[str, set[float]] = {}
+    for setting in reducible.settings():
+        noises.setdefault(setting.family, set()).add(setting.noise)
+    assert noises == {name: {0.0, 0.05, 0.15} for name in FAMILIES}
