@@ -7,9 +7,10 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reproduction.settings import Job
 from curate.errors import InputError
@@ -33,15 +34,20 @@ def work_together(
     """`work` in so many processes of one thread each; whether all is done. InputError of a worker ends it alone."""
     if workers == 1:
         return work(jobs, out, deadline, science_file)
+    in_processes(work, (jobs, out, deadline, science_file), workers)
+    return all(finished(job, out) for job in jobs)
+
+
+def in_processes(target: Callable[..., Any], arguments: tuple[Any, ...], workers: int) -> None:
+    """Call `target` in so many spawned processes, which share the work through files; exits where one fails."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(jobs, out, deadline, science_file)) for _ in range(workers)]
+    processes = [context.Process(target=target, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     if any(process.exitcode for process in processes):
         sys.exit("a worker failed; what it said stands above, and the same command goes on")
-    return all(finished(job, out) for job in jobs)
 
 
 def work(jobs: Sequence[Job], out: Path, deadline: float | None, science_file: Path | None = None) -> bool:

@@ -13,11 +13,11 @@ not run again; --table only makes tables and the figure from the records.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.reproduction.work import in_processes
 from benchmarks.when.families import FAMILIES, families
 from benchmarks.when.records import collect, restore
 from benchmarks.when.runs import Block, blocks_of, work
@@ -78,14 +78,7 @@ def _work_together(blocks: list[Block], out: Path, cache: Path, workers: int, de
     if workers == 1:
         work(blocks, out, cache, deadline)
         return
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(blocks, out, cache, deadline)) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        sys.exit("a worker failed; what it said stands above, and the same command goes on")
+    in_processes(work, (blocks, out, cache, deadline), workers)
 
 
 if __name__ == "__main__":
