@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from curate.storage.temporary import temporary_folder
 
 CARD = "README.md"
 _SHOWN_FILES = 3  # of a split, in a note
+# Files and folders in a folder of data; more is a place such as / or a home folder, which takes minutes to search.
+MOST_ENTRIES = 100_000
 # Files that lie beside the data of a folder and describe it.
 DESCRIPTIONS = frozenset(["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "run.json"])
 
@@ -35,10 +38,11 @@ def split_files(
     """The files that `load_dataset(folder, config, split=split)` reads.
 
     suffixes: of the formats that can be read, compression aside. config, split: see `choose_config`, `choose_split`.
-    Raises InputError, naming what there is, for a config or split that is not there, for a folder without data files,
-    and for files of several formats where nothing says which of them are the data.
+    Raises InputError, naming what there is, for a config or split that is not there, for a folder without data files
+    or with more than MOST_ENTRIES entries, and for files of several formats where nothing says which of them are the data.
     """
     folder = folder.resolve()  # as `datasets` does, so that both call a file by the same name
+    _check_size(folder)
     by_card = "configs" in card_metadata(folder)
     if by_card:
         splits, note = _splits_by_card(folder, config)
@@ -69,6 +73,17 @@ def split_files(
     if left:
         notes.append(f"in no split, so not read: {_names(folder, left)}")
     return SplitFiles(files, chosen, ". ".join(notes) or None)
+
+
+def _check_size(folder: Path) -> None:
+    entries = 0
+    for _, folders, files in os.walk(folder):
+        entries += len(folders) + len(files)
+        if entries > MOST_ENTRIES:
+            raise InputError(
+                f"folder {folder} holds more than {MOST_ENTRIES:,} files and folders; name the folder of the data, or "
+                f"its files by a pattern such as '{folder / '*.jsonl'}'"
+            )
 
 
 def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: str = "--split NAME") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
+from curate.data import repositories
 from curate.data.readers import read
 from curate.data.repositories import choose_config, choose_split
 from curate.errors import InputError
@@ -118,6 +119,16 @@ def test_a_card_that_cannot_be_followed_is_named(card: str, tmp_path: Path) -> N
         read(folder)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_folder_of_more_than_data_is_refused_before_it_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "MOST_ENTRIES", 3)
+    _folder(tmp_path, ["a/one.jsonl"])
+    assert read(str(tmp_path)).examples
+    _folder(tmp_path, ["a/two.jsonl", "b/three.jsonl"])
+    fails("holds more than 3 files and folders; name the folder of the data", str(tmp_path))
 
 
 def test_choices() -> None:
