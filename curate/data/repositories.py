@@ -39,7 +39,7 @@ def split_files(
 
     suffixes: of the formats that can be read, compression aside. config, split: see `choose_config`, `choose_split`.
     Raises InputError, naming what there is, for a config or split that is not there, for a folder without data files
-    or with more than MOST_ENTRIES entries, and for files of several formats where nothing says which of them are the data.
+    or with more than MOST_ENTRIES entries, and for files of several formats where nothing says which are the data.
     """
     folder = folder.resolve()  # as `datasets` does, so that both call a file by the same name
     _check_size(folder)
