@@ -16,22 +16,22 @@ from curate.tokenization.layouts import Layout, Part, Piece, RefusedRow
 
 Span = tuple[int, int, int]  # number of a turn, where its content begins in the text, and where it ends
 
-# Stands for a turn's content while a template is looked at; a word, so that no filter has reason to change it.
+# Replaces a turn's content while a template is probed; a single word, so that no template filter changes it.
 _PLACEHOLDER = "qzTurn{}Xzq"
 _PLACEHOLDERS = re.compile(r"qzTurn(\d+)Xzq")
 
-_SKELETONS = 1000  # remembered at once; rows whose tools or calls have ids of their own need one each
-_TURN_CHARACTERS = 64  # that the few tokens which a template puts around a turn count as, see `Layout.older`
+_SKELETONS = 1000  # size of the cache; rows with their own tools or call ids need one each
+_TURN_CHARACTERS = 64  # characters that the template's tokens around a turn count as, see `Layout.older`
 
 
 class Chat:
     """Renders conversations and finds the turns in them.
 
-    Searching the text for an answer would find "A" in a role heading. So the template is also rendered, once per
-    sequence of roles, around placeholders, which shows what it puts around the contents. Where that depends on the
-    contents, as with reasoning that a template drops from earlier turns, each turn is looked for by itself, and what
-    the template keeps of it is predicted. Of an answer with reasoning or tool calls, all that the template writes in
-    place of a plain answer is predicted. A tokenizer without a template gets `role_headings`.
+    Searching the rendered text for an answer such as "A" would find it in a role heading. Instead the template is also
+    rendered with placeholders as contents, once per sequence of roles, which shows the text around the contents. Where
+    that text depends on the contents, as with reasoning that a template drops from earlier turns, each turn is located
+    by itself, and what the template keeps of it is predicted. Of an answer with reasoning or tool calls, everything
+    rendered in place of a plain answer is predicted. Without a template, `role_headings` are used.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -50,9 +50,10 @@ class Chat:
         self.last_mark = re.compile(rf"(?:{marks})\s*\Z" if marks else r"(?!)")
 
     def layout(self, turns: Sequence[Turn], tools: Tools = None) -> Layout:
-        """A conversation; what may be left out of it are its oldest exchanges, whole, never the system's words.
+        """The pieces of a conversation, with what may be dropped from it.
 
-        Then, between the last question and its answer, the oldest rounds, each of calls and what the tools say.
+        Dropped are whole exchanges, oldest first, and then, between the last question and its answer, whole rounds of
+        tool calls and results. The system prompt always stays.
         """
         preamble, begins = exchanges_of(turns)
         rounds = rounds_of(turns, begins[-1])
@@ -71,7 +72,7 @@ class Chat:
         return Layout(pieces, sizes)
 
     def _pieces(self, turns: list[Turn], parts: list[Part], tools: Tools) -> list[Piece]:
-        """parts: what the content of each turn is."""
+        """The pieces of the rendered turns. parts: the part that the content of each turn is."""
         if not self.template:
             return role_headings(turns, parts, tools)
         row = _Row(self.dialect, self.dialect.adapted(turns, tools), tools)
@@ -98,13 +99,13 @@ class Chat:
                 position = mark.end() if mark else end
                 pieces.append((row.text[end:position], "end"))
                 through = len(pieces)
-        # What follows the last assistant turn predicts nothing that counts.
+        # The text after the last assistant turn is not trained on.
         return [piece for piece in pieces[:through] if piece[0]]
 
     def _between_skeleton(self, row: _Row, tool_spans: list[tuple[int, int]]) -> list[Span] | None:
-        """(turn, start, end) of the contents; None where the text around contents depends on the contents.
+        """The spans of the contents; None where the text around them depends on the contents.
 
-        tool_spans: gets (start, end) of what the template writes of the tools.
+        tool_spans: (start, end) of the rendered tools is appended here.
         """
         skeleton = self._skeleton(row)
         if skeleton is None:
@@ -131,7 +132,7 @@ class Chat:
                     if text.startswith(shown, position) and text.startswith(literal, position + len(shown))
                 )
                 end = next(fitting, None)
-                if end is None and turn["role"] == "tool":  # which some templates write as a JSON string
+                if end is None and turn["role"] == "tool":  # some templates render results as JSON strings
                     end = _end_before(text, position, literal, last=i + 1 == len(numbers))
                 if end is None:
                     return None
@@ -143,9 +144,9 @@ class Chat:
         return spans if position == len(text) else None
 
     def _skeleton(self, row: _Row) -> _Skeleton | None:
-        """None where the template takes no placeholders.
+        """The template rendered with placeholders; None if it refuses them.
 
-        An assistant's turn with calls or reasoning stands there as a plain answer.
+        Assistant turns with tool calls or reasoning are rendered as plain answers.
         """
         filled = [
             {"role": "assistant", "content": _PLACEHOLDER.format(k)}
@@ -166,19 +167,19 @@ class Chat:
         return self.skeletons[key]
 
     def _one_by_one(self, row: _Row, parts: list[Part]) -> list[Span]:
-        """The same for a template that looks into the contents: of each turn, what it keeps."""
+        """The spans of the contents under a template that depends on the contents: what it keeps of each turn."""
         wanted = [k for k, part in enumerate(parts) if part != "frame" and speaks(row.turns[k])]
         candidates = [span for k in wanted if (span := self._kept(row, k, parts[k])) is not None]
         spans: list[Span] = []
         for span in sorted(candidates, key=lambda span: span[1]):
             if not spans or spans[-1][2] <= span[1]:
                 spans.append(span)
-            elif parts[spans[-1][0]] != "completion":  # what is shown within an answer is part of it
+            elif parts[spans[-1][0]] != "completion":  # a span within an answer is part of the answer
                 spans[-1] = span
         return spans
 
     def _kept(self, row: _Row, k: int, part: Part) -> Span | None:
-        """Where the template shows turn k; None where it leaves it out. RefusedRow for an answer that it rewrites."""
+        """The span of turn k; None if the template leaves it out. Raises RefusedRow if it rewrites an answer."""
         turns, text = row.turns, row.text
         number = k
         while (placeholder := _PLACEHOLDER.format(number)) in text:
@@ -192,7 +193,7 @@ class Chat:
             if not separator or _is_without(text, probe, len(left), len(probe) - len(right)):
                 return None
             if needed and not text.startswith(left):
-                # Around its last answer a template may show thoughts, if only that there are none.
+                # A template may render (even empty) reasoning before its last answer.
                 left = row.render(turns[:k], add_generation_prompt=True)
         except RefusedRow:
             return self._written(row, k) if more else self._missing(needed)
@@ -202,8 +203,10 @@ class Chat:
         return self._checked(turns[k], text, (k, start, end), needed)
 
     def _written(self, row: _Row, k: int) -> Span | None:
-        """Where the template writes an answer with calls or reasoning that no plain answer could stand in for: between
-        the prompt for it and what the conversation comes to with it."""
+        """The span of an answer with tool calls or reasoning that cannot be probed with a plain answer.
+
+        It lies between the generation prompt and the end of the conversation rendered up to this answer.
+        """
         try:
             left = row.render(row.turns[:k], add_generation_prompt=True)
             through = row.render(row.turns[: k + 1])
@@ -216,7 +219,7 @@ class Chat:
         return self._checked(row.turns[k], row.text, (k, len(left), max(end, len(left))), True)
 
     def _checked(self, turn: Turn, text: str, span: Span, needed: bool) -> Span | None:
-        """The span, if it shows what is said in the turn, or a part of that; None where it is empty."""
+        """The span if its text is the turn's content or a part of it; None if it is empty."""
         k, start, end = span
         shown = _without_spaces(text[start:end])
         if not shown:
@@ -231,15 +234,17 @@ class Chat:
 
     def _missing(self, needed: bool) -> Span | None:
         if not needed:
-            return None  # that it cannot be cut is no reason to do without the row
+            return None  # the row stays usable although this turn cannot be cut
         raise RefusedRow(
             "the tokenizer's chat template rewrites an assistant turn, so that it cannot be told apart from the prompt"
         )
 
 
 class _Skeleton(NamedTuple):
-    """texts: literal, number of a turn, literal, ..., literal. tools: (number of a literal, start, end) in it of what
-    is written of the tools.
+    """A template rendered with placeholders.
+
+    texts: literal, number of a turn, literal, ..., literal.
+    tools: (number of a literal, start, end) of the rendered tools.
     """
 
     texts: list[str]
@@ -247,7 +252,7 @@ class _Skeleton(NamedTuple):
 
 
 class _Row:
-    """A conversation in the form that a template takes, and its text. Raises RefusedRow."""
+    """A conversation in the form that a template accepts, and its rendered text. Raises RefusedRow."""
 
     def __init__(self, dialect: Dialect, turns: list[Turn], tools: Tools) -> None:
         self.dialect, self.turns, self.tools = dialect, turns, tools
@@ -258,7 +263,7 @@ class _Row:
 
 
 def _end_before(text: str, position: int, literal: str, last: bool) -> int | None:
-    """Where something that begins at `position` ends, given what follows it; `last`: up to the end of the text."""
+    """The end of a span that begins at `position` and is followed by `literal`; last: `literal` ends the text."""
     if last:
         end = len(text) - len(literal) if text.endswith(literal) else -1
     else:
@@ -267,7 +272,7 @@ def _end_before(text: str, position: int, literal: str, last: bool) -> int | Non
 
 
 def _holds_all(shown: str, turn: Turn) -> bool:
-    """Whether a text has all that an assistant's turn with calls or reasoning says, reasoning aside."""
+    """Whether a text contains the content and all call names of an assistant turn; reasoning is not checked."""
     plain = _without_spaces(shown)
     if _without_spaces(turn["content"] or "") not in plain:
         return False
@@ -276,7 +281,7 @@ def _holds_all(shown: str, turn: Turn) -> bool:
 
 
 def _is_without(text: str, probe: str, start: int, end: int) -> bool:
-    """Whether `text` is `probe` without probe[start:end] and perhaps what is around it: the turn that stands there."""
+    """Whether `text` equals `probe` without the turn at probe[start:end] and perhaps the template text around it."""
     if len(text) >= len(probe):
         return False
     rest = text[shared(text, probe[:start]) :]

@@ -1,4 +1,4 @@
-"""Exchanges of a conversation, and the rounds of calls within one: what of it may be left out whole."""
+"""Split conversations into exchanges and rounds of tool calls, the units that truncation drops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PLAIN = {"role", "content", "train", "name", "tool_call_id"}
 
 
 def is_more_than_content(turn: Turn) -> bool:
-    """Whether an assistant's turn has calls or reasoning, under whatever name the template has for it."""
+    """Whether an assistant turn has tool calls or reasoning, whatever the template calls them."""
     return turn["role"] == "assistant" and not turn.keys() <= _PLAIN
 
 
@@ -21,7 +21,7 @@ def speaks(turn: Turn) -> bool:
 
 
 def exchanges_of(turns: Sequence[Turn]) -> tuple[int, list[int]]:
-    """(how many turns are the preamble, number of the first turn of each exchange up to that of the last answer)."""
+    """(number of turns in the preamble, index of the first turn of each exchange up to that of the last answer)."""
     preamble = next((k for k, turn in enumerate(turns) if turn["role"] not in _PREAMBLE), len(turns))
     last = _last_answer(turns)
     users = [k for k in range(preamble + 1, last) if turns[k]["role"] == "user" != turns[k - 1]["role"]]
@@ -29,8 +29,9 @@ def exchanges_of(turns: Sequence[Turn]) -> tuple[int, list[int]]:
 
 
 def rounds_of(turns: Sequence[Turn], begin: int) -> list[int]:
-    """Of the exchange that begins there, the number of the first turn of each round of calls and results up to the
-    last one, which stays; of an exchange without rounds a number alone.
+    """The index of the first turn of each round of tool calls and results in the exchange that begins at `begin`.
+
+    The last round, which is always kept, is not among them. An exchange without rounds gives a single index.
     """
     last = _last_answer(turns)
     answers = [k for k in range(begin, last + 1) if turns[k]["role"] == "assistant"]
@@ -39,13 +40,17 @@ def rounds_of(turns: Sequence[Turn], begin: int) -> list[int]:
 
 
 def _last_answer(turns: Sequence[Turn]) -> int:
-    """Number of the last turn that is learned, or of the last turn."""
+    """Index of the last supervised turn, or of the last turn if none is."""
     answers = (k for k in range(len(turns) - 1, -1, -1) if is_learned(turns[k]) and speaks(turns[k]))
     return next(answers, len(turns) - 1)
 
 
 def parts_of(turns: Sequence[Turn], preamble: int, last: int) -> list[Part]:
-    """What each content is. last: where the last exchange begins; older questions are only left out with their turn."""
+    """The part that each content is.
+
+    preamble, last: indices at which the first and the last exchange begin. Older questions are dropped only together
+    with their turns, so they count as frame.
+    """
 
     def part(k: int, turn: Turn) -> Part:
         if is_learned(turn):

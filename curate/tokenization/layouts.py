@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# What the model is given: wording that may be cut last of all, marks of a chat template that never are if it can be
-# helped, text of the system or of tools, and the question itself. Then what it is asked to predict, and the mark with
-# which it ends a turn, also predicted.
+# Context: the wording of a prompt ("prompt", cut last but one), template text of a chat ("frame", cut last), system
+# prompt and tools ("system"), and the question. Predicted: the completion, and the token or text that ends a turn
+# ("end").
 Part = Literal["prompt", "frame", "system", "question", "completion", "end"]
 Piece = tuple[str, Part]
 
@@ -23,8 +23,8 @@ class RefusedRow(Exception):
 class Layout:
     """One row.
 
-    pieces: of the row without its d oldest exchanges, given d in 0..len(older); raises RefusedRow.
-    older: characters of each exchange that may be left out, the oldest first.
+    pieces: maps d in 0..len(older) to the pieces of the row without its d oldest exchanges; raises RefusedRow.
+    older: characters of each exchange that may be dropped, oldest first.
     """
 
     pieces: Callable[[int], list[Piece]]
@@ -43,12 +43,12 @@ def joined(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def last_completion(row: Sequence[Piece]) -> list[Piece]:
-    """A row with its last completion alone to be predicted, and all before it as one prompt."""
+    """A row of which only the last completion is predicted; everything before it is one prompt."""
     return joined(_predict_last(row))
 
 
 def only_last(layout: Layout) -> Layout:
-    """The row with its last completion alone to be predicted; earlier ones are context."""
+    """The row with only its last completion predicted; earlier ones are context."""
     return Layout(lambda dropped: _predict_last(layout.pieces(dropped)), layout.older)
 
 

@@ -1,9 +1,9 @@
 """Truncate rows that are longer than the maximum length.
 
-The oldest exchanges of a conversation go first, whole; then the oldest rounds of calls and their results before its
-last answer, whole too, all but the last round; then, from the left, the text of system, tools and context, in the order
-in which the template writes it, and what tools answered; then the left of the question; only then the right of the
-completion. A text is cut before it is tokenized where it is far too long.
+What is dropped, in this order: whole exchanges of a conversation, oldest first; whole rounds of tool calls and their
+results before the last answer, oldest first, except the last round; the text of system prompt, tools and context, from
+the left in the order in which the template renders it, and tool results; the left of the question; and only then the
+right of the completion. A text that is far too long is cut before it is tokenized.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ import numpy as np
 from curate.tokenization.layouts import CONTEXT, Layout, Part, Piece, RefusedRow
 from curate.types import BoolArray, IntArray
 
-CHARACTERS_PER_TOKEN = 16  # more than text has; where it is not, a longer piece of the text is tried
+CHARACTERS_PER_TOKEN = 16  # an upper bound for ordinary text; where it fails, a longer piece of the text is tried
 SPARE_TOKENS = 64  # a cut through a text changes how the characters next to it are tokenized
-_RUN = 256  # characters of a word that no tokenizer knows, or of white space that it passes over, as good as more
-_LEAST = 64  # tokens of the prompt, and of the completion, that are kept of a row that has as many
-_QUESTION_SHARE = 8  # of those of the prompt, one in so many is the question's own, whatever stands around it
+_RUN = 256  # longest run kept of white space or of a word unknown to the tokenizer; longer runs add no information
+_LEAST = 64  # tokens of the prompt, and of the completion, that are always kept (all of them if there are fewer)
+_QUESTION_SHARE = 8  # one in so many of the kept prompt tokens is reserved for the question itself
 
-# A token that lies in two pieces is of the lower kind: what stands around a text is kept longer than the text.
+# A token that spans two pieces is of the lower kind: template text is kept longer than the content it surrounds.
 KINDS: dict[Part, int] = {"frame": 0, "prompt": 1, "system": 2, "question": 3, "completion": 4, "end": 5}
 _WORD_END = re.compile(r"\w(?=\s)")
 
 
 @dataclass
 class Encoded:
-    """A row as tokens. kinds: see `KINDS`. prompt_cut, completion_cut: tokens that were left out before, and at the
-    end of, what is predicted; the end of text counts, and of a text that was cut before it was tokenized an estimate.
+    """The tokens of a row.
+
+    kinds: of each token, see `KINDS`.
+    prompt_cut: tokens dropped before the completion; estimated for text that was cut before it was tokenized.
+    completion_cut: tokens dropped at the end of the completion, including the end-of-text token; estimated likewise.
     """
 
     ids: list[int]
@@ -45,7 +48,7 @@ class Encoded:
 
 
 class SequenceEnds:
-    """Beginning and end of sequence as one tokenizer sets them, looked up once."""
+    """The beginning-of-sequence and end-of-sequence tokens of a tokenizer, looked up once."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.eos = tokenizer.eos_token_id
@@ -54,7 +57,7 @@ class SequenceEnds:
         self.bos = bos if bos is not None and len(probe) > 0 and probe[0] == bos else None
 
     def added(self, ids: list[int], kinds: list[int]) -> tuple[list[int], list[int]]:
-        """The row with its beginning of sequence, and its end of text where it has a completion and no end."""
+        """Add the beginning-of-sequence token, and the end-of-text token to a completion that has none."""
         if self.bos is not None and (not ids or ids[0] != self.bos):
             ids, kinds = [self.bos, *ids], [KINDS["frame"], *kinds]
         if self.eos is not None and KINDS["completion"] in kinds and not self._ended(ids[-1], kinds[-1]):
@@ -67,8 +70,10 @@ class SequenceEnds:
 
 @dataclass
 class _Long(Encoded):
-    """hidden_prompt, hidden_completion: estimated tokens of what of the row was not tokenized. short: too little of a
-    text was tokenized to know its beginning or end.
+    """A row parts of which may not have been tokenized.
+
+    hidden_prompt, hidden_completion: estimated number of tokens that were not tokenized.
+    short: too little of a text was tokenized to decide what is kept.
     """
 
     hidden_prompt: int = 0
@@ -91,15 +96,15 @@ class Truncation:
 
     @property
     def window(self) -> int:
-        """Characters of a text that are tokenized at first."""
+        """Number of characters of a text that are tokenized at first."""
         return self.enough * CHARACTERS_PER_TOKEN
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
-        """Tokenize some rows at once, on all cores, before they are cut one by one."""
+        """Tokenize several rows at once, on all cores, before they are truncated one by one."""
         backend = _backend(self.tokenizer)
         contexts, predicted = list[str](), list[str]()
         for layout in layouts:
-            if not layout.older:  # else it is not known yet of which turns
+            if not layout.older:  # otherwise it is not known yet which turns are kept
                 with suppress(RefusedRow):
                     for is_context, run in _stretches(layout.pieces(0)):
                         if is_context:
@@ -116,19 +121,21 @@ class Truncation:
         while (encoded := self._within(row, window)) is None:
             window *= 4
             if row is layout and window > self.enough * self._longest:
-                # What so many characters do not have tokens enough for is white space that a tokenizer passes over,
-                # or words that it does not know, one token each.
+                # So many characters with so few tokens are white space that the tokenizer skips or words unknown to it,
+                # which are one token each.
                 row = Layout(_shortened(layout, self._longest), layout.older)
         return encoded
 
     @cached_property
     def _longest(self) -> int:
-        """Characters of the longest token, or bytes, which are more; at least a few."""
+        """Length of the longest token in characters or bytes, at least `_RUN`."""
         return max(_RUN, *(len(token) for token in self.tokenizer.get_vocab()))
 
     def _within(self, layout: Layout, window: int) -> Encoded | None:
-        """The same, looking at no more than `window` characters of each text and of the older exchanges; None where
-        that is not enough to know."""
+        """Truncate a row looking at no more than `window` characters of each text and of the older exchanges.
+
+        Returns None where that is too little to decide what is kept.
+        """
         seen = low = _beyond(layout.older, window)
         longest = self._answered(layout, low, window) if low else self._encoded(layout.pieces(0), window)
         if longest is None or longest.short or (low and len(longest.ids) <= self.max_length):
@@ -136,7 +143,7 @@ class Truncation:
         if longest.total <= self.max_length:
             return Encoded(longest.ids, longest.kinds)
         high, row = len(layout.older), None
-        while high > low and row is None:  # what is left has to be something that the template shows, with an answer
+        while high > low and row is None:  # the template has to accept what is left, and an answer has to be in it
             row = self._answered(layout, high, window)
             high -= row is None
         row = row or longest
@@ -150,13 +157,14 @@ class Truncation:
                     return None
                 fits = tried is not None and tried.total <= self.max_length
                 low, high, row = (low, middle, tried or row) if fits else (middle, high, row)
-        left_out = longest.total - row.total  # of exchanges seen, from which follows what those beyond the window are
+        # The tokens of exchanges beyond the window are estimated from those of the exchanges seen.
+        left_out = longest.total - row.total
         unseen = sum(layout.older[:seen]) * left_out / max(sum(layout.older[seen:high]), 1)
         row.hidden_prompt += left_out + round(unseen)
         return self._cut(row)
 
     def _answered(self, layout: Layout, dropped: int, window: int) -> _Long | None:
-        """The row without its oldest exchanges; None where the template refuses that, or nothing is left to predict."""
+        """The row without its oldest exchanges; None if the template refuses it or no completion is left."""
         try:
             row = self._encoded(layout.pieces(dropped), window)
         except RefusedRow:
@@ -165,7 +173,7 @@ class Truncation:
         return row if any(k == answer and i != self.ends.eos for i, k in zip(row.ids, row.kinds, strict=True)) else None
 
     def _cut(self, row: _Long) -> Encoded:
-        """What is kept of a row whose oldest exchanges are left out already."""
+        """Truncate a row whose oldest exchanges have been dropped already."""
         kinds = np.array(row.kinds, np.int8)  # (t,)
         completions = np.flatnonzero(kinds >= KINDS["completion"])
         first = int(completions[0]) if len(completions) else len(kinds)
@@ -175,7 +183,10 @@ class Truncation:
         own = least // _QUESTION_SHARE
 
         def drop(which: BoolArray, leaves: int, own: int = 0) -> None:
-            """Drop the leftmost of such tokens until the row fits, `leaves` are given before it or `own` are left."""
+            """Drop the leftmost tokens of `which`, (t,), until the row fits.
+
+            Stops when `leaves` prompt tokens or `own` tokens of `which` are left.
+            """
             places = np.flatnonzero(kept & which)
             spare = int(kept[:first].sum()) - leaves if leaves else len(places)
             kept[places[: max(min(int(kept.sum()) - self.max_length, spare, len(places) - own), 0)]] = False
@@ -183,11 +194,11 @@ class Truncation:
         before = np.arange(len(kinds)) < first
         before[:begins] = False
         drop(before & (kinds == KINDS["system"]), least)
-        drop(~before & (kinds == KINDS["system"]), 0)  # what tools answered in the last exchange
+        drop(~before & (kinds == KINDS["system"]), 0)  # tool results of the last exchange
         drop(before & (kinds == KINDS["question"]), least, own)
-        drop(~before & (kinds == KINDS["question"]), 0, own)  # the last, of a conversation that has to stay whole
+        drop(~before & (kinds == KINDS["question"]), 0, own)  # the last question of a conversation kept whole
         drop(before & (kinds == KINDS["prompt"]), least)
-        # Marks of a template go only where they would leave nothing of the completion.
+        # Template text is dropped only where it would leave no room for the completion.
         drop(before, max(least, self.max_length - least))
         ids = np.array(row.ids, np.int64)[kept]
         dropped = len(row.ids) - len(ids) + row.hidden_prompt
@@ -197,7 +208,7 @@ class Truncation:
     # -- texts to tokens ----------------------------------------------------------------------------------------------
 
     def _encoded(self, pieces: list[Piece], window: int) -> _Long:
-        """A row, of whose texts no more than `window` characters are tokenized at the side that may be kept."""
+        """Tokenize a row: of each text at most `window` characters, at the side that may be kept."""
         row = _Long([], [])
         for is_context, run in _stretches(pieces):
             if is_context:
@@ -209,7 +220,7 @@ class Truncation:
         return row
 
     def _add_predicted(self, row: _Long, text: str, part: Part, window: int) -> None:
-        """The beginning of what is predicted."""
+        """Add the tokens of the beginning of a predicted text."""
         shown = text[:window]
         ids = self._predicted[shown] if shown in self._predicted else encode_batch(self.tokenizer, [shown])[0]
         if len(text) > window:
@@ -219,8 +230,10 @@ class Truncation:
         row.kinds += [KINDS[part]] * len(ids)
 
     def _add_context(self, row: _Long, run: list[Piece], window: int) -> None:
-        """A stretch of context, tokenized as one text; of a long piece its end, and as much of its beginning as decides
-        how the text before it is tokenized."""
+        """Add a run of context pieces, tokenized as one text.
+
+        Of a long piece its end is tokenized, and enough of its beginning to tokenize the text before it correctly.
+        """
         shown, ends = _shown(run, window)
         ids, pieces, starts = self._placed(shown)
         bounds = np.concatenate([[0], np.cumsum([len(text) for text in shown])])
@@ -235,10 +248,10 @@ class Truncation:
         row.kinds += codes[pieces].min(axis=1).tolist() if len(ids) else []
 
     def _placed(self, texts: list[str]) -> tuple[list[int], IntArray, IntArray]:
-        """Token ids of the texts end to end; (t, 2) text in which each begins and ends; (t,) where it begins."""
+        """Token ids of the concatenated texts; (t, 2) texts in which each token begins and ends; (t,) its offset."""
         bounds = np.cumsum([len(text) for text in texts])
         backend = _backend(self.tokenizer)
-        if backend is None:  # it does not say where its tokens lie
+        if backend is None:  # slow tokenizers give no offsets
             apart = encode_batch(self.tokenizer, texts)
             number = np.repeat(np.arange(len(texts)), [len(ids) for ids in apart])
             within = np.concatenate(
@@ -255,12 +268,12 @@ class Truncation:
 
 
 def _stretches(pieces: list[Piece]) -> list[tuple[bool, list[Piece]]]:
-    """Runs of pieces, and whether they are context or predicted."""
+    """Consecutive pieces grouped by whether they are context (True) or predicted (False)."""
     return [(is_context, list(run)) for is_context, run in groupby(pieces, lambda piece: piece[1] in CONTEXT)]
 
 
 def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, int] | None]]:
-    """The text of each piece, and of a long one its beginning and its end alone; (begin, end) of what is left out."""
+    """The text of each piece, long ones without their middle, and (begin, end) of the middle or None."""
     shown: list[str] = []
     gaps: list[tuple[int, int] | None] = []
     for text, _ in run:
@@ -271,7 +284,7 @@ def _shown(run: list[Piece], window: int) -> tuple[list[str], list[tuple[int, in
 
 
 def _beyond(older: Any, window: int) -> int:
-    """How many of the oldest exchanges lie beyond the last `window` characters of them all."""
+    """The number of oldest exchanges that lie before the last `window` characters of all exchanges."""
     left = window
     for number in range(len(older) - 1, -1, -1):
         left -= older[number]
@@ -281,7 +294,7 @@ def _beyond(older: Any, window: int) -> int:
 
 
 def _shortened(layout: Layout, most: int) -> Callable[[int], list[Piece]]:
-    """The pieces with every run of white space, or of anything else, shortened in its middle to `most` characters."""
+    """The pieces of a layout with every run of white space or non-space shortened to `most` characters."""
     run = re.compile(rf"\s{{{most + 1},}}|\S{{{most + 1},}}")
 
     def shorter(match: re.Match[str]) -> str:
@@ -291,8 +304,10 @@ def _shortened(layout: Layout, most: int) -> Callable[[int], list[Piece]]:
 
 
 def _end(text: str, window: int) -> int:
-    """Where an end of the text of `window` characters or more begins: behind a word, where every tokenizer may split,
-    if there is such a place."""
+    """The offset at which the last `window` or more characters of a text begin.
+
+    If possible it follows a word, where any tokenizer may split.
+    """
     latest = len(text) - window
     match = _WORD_END.search(text, max(latest - SPARE_TOKENS * CHARACTERS_PER_TOKEN, 0), max(latest, 0) + 1)
     return match.end() if match and match.end() <= latest else max(latest, 0)
