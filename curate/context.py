@@ -9,16 +9,17 @@ from typing import Any
 from curate.console.progress import Progress
 from curate.devices import distributed
 from curate.errors import InputError
-from curate.storage.cache import Cache, default_cache
-from curate.storage.places import check_cache, local_path
+from curate.storage.cache import Cache
+from curate.storage.places import check_cache
+from curate.storage.remote_cache import open_cache
 
 
 @dataclass
 class Context:
     """The surroundings of a computation; every field has a default.
 
-    cache: a Cache, a folder for one, or None for the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if there is
-        one.
+    cache: a Cache, a folder or URL for one, or None for the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if
+        there is one.
     """
 
     cache: Cache | Path | str | None = None
@@ -28,7 +29,7 @@ class Context:
 
     def __post_init__(self) -> None:
         if not isinstance(self.cache, Cache):
-            self.cache = Cache(local_path(self.cache) if self.cache else default_cache())
+            self.cache = open_cache(self.cache)
             check_cache(self.cache.root)
 
     @property

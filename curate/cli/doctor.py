@@ -17,8 +17,8 @@ from curate.devices.precision import resolve_precision
 from curate.errors import CurateError
 from curate.pipeline import Pipeline
 from curate.storage.atomic import make_folder
-from curate.storage.cache import default_cache
-from curate.storage.places import check_cache, files_under, local_path
+from curate.storage.places import check_cache, files_under
+from curate.storage.remote_cache import RemoteCache, cache_place, check_cache_place, open_cache
 from curate.storage.temporary import temporary_folder
 from curate.verify.sandbox import run_program
 from curate.verify.sandbox_child import LAYERS
@@ -30,7 +30,7 @@ _LITTLE_DISK = 5_000_000_000  # five float32 checkpoints of a 135M model take ab
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate doctor`."""
-    parser.add_argument("--cache", type=local_path, metavar="DIR", help="cache folder to check")
+    parser.add_argument("--cache", type=cache_place, metavar="DIR", help="cache folder or URL to check")
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
@@ -130,7 +130,8 @@ def _programs() -> tuple[str, str, str]:
 
 
 def _cache(given: Path | str | None) -> tuple[str, str, str]:
-    root = local_path(given) if given else default_cache()
+    cache = open_cache(given)
+    root = cache.root
     check_cache(root)
     make_folder(root)
     with tempfile.TemporaryDirectory(dir=root):
@@ -138,6 +139,9 @@ def _cache(given: Path | str | None) -> tuple[str, str, str]:
     free = shutil.disk_usage(root).free
     used = sum(path.stat().st_size for path in files_under(root))
     summary = f"{root}: {used / 1e9:.1f} GB used, {free / 1e9:.1f} GB free"
+    if isinstance(cache, RemoteCache):
+        check_cache_place(given)
+        summary = f"{cache} can be written; copies of its entries in {summary}"
     if free < _LITTLE_DISK:
         return "note", summary, "little room for checkpoints: set CURATE_CACHE or pass --cache"
     return "good", summary, ""

@@ -7,8 +7,8 @@ import difflib
 from collections.abc import Sequence
 
 from curate.errors import InputError
-from curate.storage.cache import default_cache
-from curate.storage.places import check_cache, check_place, local_path
+from curate.storage.places import check_place
+from curate.storage.remote_cache import cache_place, check_cache_place
 
 
 def add_consent_arguments(group: argparse._ArgumentGroup) -> None:
@@ -32,7 +32,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
     """Where a command keeps and computes. device: what the device is for, where that is not all of it."""
     group = parser.add_argument_group("where")
     group.add_argument(
-        "--cache", type=local_path, metavar="DIR", help="cache folder ($CURATE_CACHE, else the platform's)"
+        "--cache", type=cache_place, metavar="DIR", help="cache folder or URL ($CURATE_CACHE, else the platform's)"
     )
     group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
 
@@ -52,7 +52,7 @@ def check_places(options: argparse.Namespace) -> None:
         if getattr(options, name, None) is not None:
             check_place(getattr(options, name))
     if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
-        check_cache(options.cache or default_cache())
+        check_cache_place(options.cache)
 
 
 def check_text(words: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ from curate.generators.request_queue import complete
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Request
 from curate.generators.sampling_parameters import count_refused_parameters
-from curate.storage.cache import Cache, default_cache
+from curate.storage.cache import Cache
 from curate.storage.places import local_path
 from curate.storage.records import versions
 from curate.tokenization.layouts import Layout, joined
@@ -68,7 +68,7 @@ def evaluate(
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
-    context = Context(cache=cache or default_cache(), device=device, progress=progress or Progress())
+    context = Context(cache=cache, device=device, progress=progress or Progress())
     evaluation_sets = as_sets(sets)
     model = find_target(target, settings, context.store)
     settings = _with_possible_scores(settings, model, context.progress)

@@ -305,7 +305,7 @@ class _Measurement:
                 entry = self.cache.get(*self._entry(name, step, shard))
                 if entry is None:
                     raise ExternalError(
-                        f"shard {shard} of step {step} vanished from the cache {self.cache.root}; rerun the command"
+                        f"shard {shard} of step {step} vanished from the cache {self.cache}; rerun the command"
                     )
                 parts.append(np.load(entry / "values.npy", allow_pickle=False))
             columns.append(np.concatenate(parts))

@@ -133,7 +133,7 @@ class ProxyTraining:
         """Folder with the weights after `step` steps. Raises ExternalError if they are gone."""
         entry = self.cache.get("proxies", self.key, _step(step))
         if entry is None:
-            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache.root}; rerun the command")
+            raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache}; rerun the command")
         return entry
 
     def load_weights(self, model: Any, step: int) -> None:
@@ -229,8 +229,7 @@ class ProxyTraining:
 
     def _note_other_numerics(self, steps: list[int]) -> None:
         """Note each training of these settings that the cache holds under other numerics: it is not resumed."""
-        folder = self.cache.root / "numerics" / self.settings_key
-        for key in sorted(entry.name for entry in folder.glob("[!.]*")) if folder.is_dir() else ():
+        for key in self.cache.names("numerics", self.settings_key):
             entry = self.cache.get("numerics", self.settings_key, key)
             stored = sum(self.cache.get("proxies", key, _step(step)) is not None for step in steps)
             if entry is None or not stored or key == self.key:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from curate.errors import ExternalError, InputError
+from curate.errors import CurateError, ExternalError, InputError
 
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, *_DENIED}
@@ -23,6 +23,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into ExternalError; once it is fixed, the same command resumes."""
     try:
         yield
+    except CurateError:
+        raise
     except Exception as error:
         code = _disk_fault(error)
         if code is None:

@@ -20,14 +20,15 @@ from pathlib import Path
 from curate.errors import CacheDamage, ExternalError, InputError
 from curate.storage.atomic import disk_errors, mkdirs, publishing, remove
 from curate.storage.places import local_path
+from curate.storage.remote import is_url
 
 _MANIFEST = "manifest.json"
 
 
-def default_cache() -> Path:
-    """$CURATE_CACHE, else the platform's folder for caches. InputError where neither can be told."""
+def local_cache() -> Path:
+    """$CURATE_CACHE where that is a folder, else the platform's one for caches. InputError where none can be told."""
     given = os.environ.get("CURATE_CACHE")
-    if given:
+    if given and not is_url(given):
         return local_path(given)
     from platformdirs import user_cache_path
 
@@ -39,10 +40,13 @@ def default_cache() -> Path:
 
 @dataclass
 class Cache:
-    """Entries under `root`, addressed by a path of names such as ("proxies", key, "step-000060")."""
+    """Entries under `root`, a folder, addressed by a path of names such as ("proxies", key, "step-000060")."""
 
     root: Path
     _verified: set[Path] = field(default_factory=set, repr=False)
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def get(self, *key: str) -> Path | None:
         """Folder of a finished entry whose checksums hold, or None. A damaged one is set aside with a warning."""
@@ -68,9 +72,18 @@ class Cache:
             yield folder
             for path in folder.rglob("*.npy"):
                 _check_whole(path)
-            sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
-            (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
+            self._finish(folder, key)
         self._verified.add(entry)
+
+    def _finish(self, folder: Path, key: tuple[str, ...]) -> None:
+        """What is done with a folder that is written, before it appears under its key."""
+        sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
+        (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
+
+    def names(self, *key: str) -> list[str]:
+        """The last parts of the keys of finished entries that begin with `key`, sorted."""
+        folder = self.root.joinpath(*key)
+        return sorted(path.name for path in folder.glob("[!.]*")) if folder.is_dir() else []
 
     def drop(self, *key: str) -> None:
         """Remove an entry that is no longer needed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from curate.errors import CacheDamage, InputError
-from curate.storage.cache import Cache, default_cache
+from curate.storage.cache import Cache, local_cache
 
 
 def _store(cache: Cache, *key: str, text: str = "hello") -> Path:
@@ -158,7 +158,7 @@ def test_drop_removes(tmp_path: Path) -> None:
 
 def test_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CURATE_CACHE", str(tmp_path / "here"))
-    assert default_cache() == tmp_path / "here"
+    assert local_cache() == tmp_path / "here"
 
 
 def _in_the_way(kind: str, entry: Path) -> None:

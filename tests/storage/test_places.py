@@ -14,7 +14,7 @@ from curate.cli import doctor
 from curate.cli.main import main
 from curate.clusterers import KMeans
 from curate.errors import InputError
-from curate.storage.cache import Cache, default_cache
+from curate.storage.cache import Cache, local_cache
 from curate.storage.places import check_cache, check_place, expanded, files_under, local_path
 from curate.verify.sandbox_limits import remove_folder
 from scorers import Length
@@ -77,7 +77,7 @@ def test_impossible_places_are_refused(kind: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == before, "checking left something behind"
 
 
-@pytest.mark.parametrize("option", ["--out", "--cache", "--scores"])
+@pytest.mark.parametrize("option", ["--out", "--scores"])
 @pytest.mark.parametrize("place", ["s3://bucket/x", "gs://bucket", "https://host/x"])
 def test_commands_refuse_urls_before_they_read(
     option: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -92,7 +92,7 @@ def test_commands_refuse_urls_before_they_read(
 def test_python_refuses_them_too(tmp_path: Path) -> None:
     pipeline = Pipeline(scorer=Length(), clusterer=KMeans(), augmenters=[])
     rows = pa.table({"prompt": ["a", "b", "c"], "completion": ["d", "ee", "fff"]})
-    for arguments in ({"out": "s3://bucket/x"}, {"cache": "s3://bucket/x"}, {"out": _link(tmp_path)}):
+    for arguments in ({"out": "s3://bucket/x"}, {"out": _link(tmp_path)}):
         with pytest.raises(InputError, match=r"is a URL|link to nothing"):
             pipeline.run(rows, **arguments)
 
@@ -102,7 +102,7 @@ def test_home_is_expanded_everywhere(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CURATE_CACHE", "~/cache")
-    assert default_cache() == tmp_path / "cache"
+    assert local_cache() == tmp_path / "cache"
     (tmp_path / "rows.jsonl").write_text(ROWS)
     (tmp_path / "recipe.yaml").write_text("scorer: {use: Length}\nclusterer: {use: KMeans}\n")
     done = main(["run", str(tmp_path / "rows.jsonl"), "--recipe", str(tmp_path / "recipe.yaml"), "--out=~/result"])
@@ -162,9 +162,9 @@ def test_without_a_home_the_remedy_works(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("CURATE_CACHE")
     monkeypatch.setattr("platformdirs.user_cache_path", unknown)
     with pytest.raises(InputError, match="CURATE_CACHE"):
-        default_cache()
+        local_cache()
     monkeypatch.setenv("CURATE_CACHE", str(tmp_path))
-    assert default_cache() == tmp_path
+    assert local_cache() == tmp_path
 
 
 def test_escapes_in_a_name_do_not_reach_the_terminal(

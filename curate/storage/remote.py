@@ -1,0 +1,256 @@
+"""Files and folders that fsspec opens by URL: s3://, gs://, hf://, https:// and what else is installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from curate.errors import CurateError, ExternalError, InputError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_WEB = ("http", "https")
+# What a scheme needs beside fsspec, and how to log in where it is used.
+_PACKAGES = {
+    "s3": "pip install 'curate-lm[s3]'",
+    "s3a": "pip install 'curate-lm[s3]'",
+    "gs": "pip install gcsfs",
+    "gcs": "pip install gcsfs",
+    "az": "pip install adlfs",
+    "abfs": "pip install adlfs",
+}
+_LOGINS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "s3a": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "gcs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "hf": "set HF_TOKEN, or run `hf auth login`",
+}
+# Of the facts that a listing has of an object, the first one there says whether its content changed.
+_STAMPS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "oid", "Last-Modified", "LastModified", "mtime")
+_SECRET = re.compile(r"\?[^\s'\"]*|//[^\s/'\"@]*@")
+
+
+def is_url(place: Any) -> bool:
+    """Whether this names something behind a URL."""
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def without_secrets(text: str) -> str:
+    """The text without what URLs in it may hold to log in with: queries (signatures), and names before the host."""
+    return _SECRET.sub(lambda found: "//" if found[0].startswith("/") else "", text)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object of a listing. name: below the place that was listed, "" for itself. stamp: changes with the content."""
+
+    name: str
+    size: int | None
+    stamp: str | None
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file or folder behind a URL; made by `remote`.
+
+    Every method raises InputError where there is no such place, and ExternalError where it cannot be reached, read or
+    written just now; messages name the URL as `str` shows it, without what it may hold to log in with.
+    """
+
+    url: str = field(repr=False)
+    _filesystem: Any = field(repr=False, compare=False)
+    _path: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return without_secrets(self.url)
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition("://")[0].lower()
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return (
+            urlsplit(self._path).path.rstrip("/").rpartition("/")[2]
+            if self.scheme in _WEB
+            else (self._path.rstrip("/").rpartition("/")[2])
+        )
+
+    def join(self, *names: str) -> Remote:
+        """What lies below it."""
+        below = "/".join(name for name in names if name)
+        if not below:
+            return self
+        return Remote(f"{self.url.rstrip('/')}/{below}", self._filesystem, f"{self._path.rstrip('/')}/{below}")
+
+    def items(self) -> list[Item]:
+        """Itself where it is an object, else all objects below it by name; empty where there is nothing."""
+        with self.errors():
+            self._filesystem.invalidate_cache()
+            if self.scheme in _WEB:
+                return [_item("", self._filesystem.info(self._path))]
+            try:
+                found = self._filesystem.find(self._path, detail=True)
+            except FileNotFoundError:
+                self._check_container()
+                return []
+            if not found:
+                self._check_container()
+        own = self._path.rstrip("/")
+        listed = {path.removeprefix(own).lstrip("/"): about for path, about in found.items()}
+        return [_item(name, listed[name]) for name in sorted(listed) if listed[name].get("type") != "directory"]
+
+    def matching(self) -> list[Remote]:
+        """The objects that match a pattern, sorted."""
+        with self.errors():
+            self._filesystem.invalidate_cache()
+            found = self._filesystem.glob(self._path, detail=True)
+        start = self.url.partition("://")[0]
+        paths = sorted(path for path, about in found.items() if about.get("type") != "directory")
+        return [Remote(f"{start}://{path.lstrip('/')}", self._filesystem, path) for path in paths]
+
+    def read(self, most: int | None = None) -> bytes | None:
+        """The content of an object, of more than `most` bytes the first most + 1; None where there is none."""
+        with self.errors():
+            try:
+                return bytes(self._filesystem.cat_file(self._path, end=None if most is None else most + 1))
+            except FileNotFoundError:
+                return None
+
+    def fetch(self, path: Path) -> bool:
+        """Copy an object to a file; False where there is none. ExternalError where less arrives than there is."""
+        with self.errors():
+            try:
+                self._filesystem.invalidate_cache()
+                size = self._filesystem.info(self._path).get("size")
+                self._filesystem.get_file(self._path, str(path))
+            except FileNotFoundError:
+                if self.scheme in _WEB:
+                    raise
+                return False
+        if size is not None and path.stat().st_size != size:
+            raise ExternalError(
+                f"{self}: {path.stat().st_size:,} of {size:,} bytes arrived; run the same command again"
+            )
+        return True
+
+    def write(self, content: bytes | Path) -> None:
+        """Put an object, of these bytes or of a file; it appears whole or not at all."""
+        with self.errors(writing=True):
+            if isinstance(content, Path):
+                self._filesystem.put_file(str(content), self._path)
+            else:
+                self._filesystem.pipe_file(self._path, content)
+
+    def copy(self, to: Remote) -> None:
+        """Copy an object to another place of the same storage, without fetching it."""
+        with self.errors(writing=True):
+            self._filesystem.cp_file(self._path, to._path)
+
+    def remove(self) -> None:
+        """Remove an object; fine where there is none."""
+        with self.errors(writing=True):
+            try:
+                self._filesystem.rm_file(self._path)
+            except FileNotFoundError:
+                return
+
+    def check_writable(self) -> None:
+        """Raise before any time is spent where no object can be put: tried, since rights cannot be asked for."""
+        if self.scheme in _WEB:
+            raise InputError(f"{self}: web addresses are only read; name a place of s3://, gs:// or hf://, or a folder")
+        if self.scheme != "hf":
+            probe = self.join(".curate-probe")._path
+            with self.errors(writing=True):
+                self._filesystem.pipe_file(probe, b"")
+                self._filesystem.rm_file(probe)
+
+    def _check_container(self) -> None:
+        """Raise FileNotFoundError for a bucket that is not there: listings of some storages are then empty."""
+        bucket = self._path.lstrip("/").partition("/")[0]
+        if self.scheme in ("s3", "s3a", "gs", "gcs"):
+            self._filesystem.ls(bucket, refresh=True)
+
+    @contextmanager
+    def errors(self, *, writing: bool = False) -> Iterator[None]:
+        """What goes wrong on the way as an error of ours."""
+        try:
+            yield
+        except CurateError:
+            raise
+        except FileNotFoundError as error:
+            cause = error.__cause__ or error.__context__
+            if self.scheme in _WEB and cause is not None and getattr(cause, "status", None) != 404:
+                raise self._failed(cause, writing) from None  # fsspec says of any failure that there is no file
+            raise InputError(f"{self} is not there; check the spelling") from None
+        except Exception as error:
+            raise self._failed(error, writing) from None  # a library's own message may quote the whole URL
+
+    def _failed(self, error: BaseException, writing: bool) -> CurateError:
+        kind, line = type(error).__name__, _line(error)
+        login = _LOGINS.get(self.scheme, "check how you log in")
+        if "Credential" in kind or "credentials" in line.lower() or kind == "TokenRetrievalError":
+            return ExternalError(f"no credentials for {self}; {login}, and run the same command again")
+        denied = isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403)
+        if denied or "401" in line or "403" in line:
+            verb = "written" if writing else "read"
+            return ExternalError(f"{self} may not be {verb} with these credentials ({line}); {login}")
+        if isinstance(error, ImportError):
+            return _missing(self.scheme, error)
+        if isinstance(error, NotImplementedError):
+            return InputError(f"{self}: {self.scheme}:// cannot be {'written' if writing else 'listed'}; name another")
+        if isinstance(error, MemoryError):
+            raise error
+        return ExternalError(f"{self} cannot be reached ({kind}: {line}); run the same command again when it can")
+
+
+def remote(url: str) -> Remote:
+    """The place behind a URL; nothing is asked of it yet.
+
+    Raises InputError, with the remedy, for a scheme that nothing here opens, and for a name and password in the URL.
+    """
+    import fsspec
+
+    scheme = url.partition("://")[0].lower()
+    if scheme in _WEB and "@" in urlsplit(url).netloc:
+        raise InputError(
+            f"{without_secrets(url)}: the address holds a name or password, which records would keep; "
+            "put them in ~/.netrc, or download the file"
+        )
+    if not urlsplit(url).netloc:
+        raise InputError(f"{url} names no place; write it like s3://BUCKET/FOLDER, hf://datasets/ORG/NAME/FILE")
+    try:
+        options = {"client_kwargs": {"trust_env": True}} if scheme in _WEB else {}
+        filesystem, path = fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        raise _missing(scheme, error) from None
+    except ValueError as error:
+        if "rotocol" in str(error):
+            raise InputError(
+                f"{without_secrets(url)}: nothing opens {scheme}://; name a place of s3://, gs://, hf:// or https://"
+            ) from None
+        raise InputError(f"{without_secrets(url)} is no valid address ({_line(error)})") from None
+    except Exception as error:  # of a file system that logs in when it is made
+        raise Remote(url, None, "")._failed(error, writing=False) from None
+    return Remote(url, filesystem, str(path))
+
+
+def _missing(scheme: str, error: ImportError) -> InputError:
+    command = _PACKAGES.get(scheme, f"install what fsspec needs for it ({_line(error)})")
+    return InputError(f"{scheme}:// needs a package that is not installed; {command}")
+
+
+def _item(name: str, about: dict[str, Any]) -> Item:
+    stamp = next((str(about[key]) for key in _STAMPS if about.get(key) is not None), None)
+    return Item(name, about.get("size"), stamp)
+
+
+def _line(error: BaseException) -> str:
+    text = without_secrets(" ".join(str(error).split()) or type(error).__name__)
+    return text if len(text) <= 160 else f"{text[:160]}…"
