@@ -78,7 +78,7 @@ def run(setting: Setting, seed: int, cache: Path) -> dict[str, Any]:
         "best_checkpoints": gained.best,
         "since_checkpoints": gained.since,
         "hard_share": round(float(hard.mean()), 4),
-        "rare_among_hard": round(float(rare[hard & ~wrong].mean()), 4),
+        "rare_among_hard": round(float(rare[hard & ~wrong].mean()), 4) if (hard & ~wrong).any() else None,
         "true_wrong_share": round(float(wrong[hard].mean()), 4),
         "true_wrong_share_of_easy": round(float(wrong[~hard].mean()), 4),
         "above_cut": {
@@ -152,8 +152,11 @@ def _summary(name: str, runs: list[dict[str, Any]]) -> str:
     told = [each for each in runs if each["interval"] is not None]
     errors = np.array([each["wrong_share"] - each["true_wrong_share"] for each in told])
     within = sum(each["interval"][0] <= each["true_wrong_share"] <= each["interval"][1] for each in told)
-    right = [each["above_cut"]["hard, right"] for each in runs]
-    wrong = [each["above_cut"]["hard, wrong"] for each in runs if each["above_cut"]["hard, wrong"] is not None]
+    # None where there are no such rows.
+    right, wrong = (
+        [run["above_cut"][kind] for run in runs if run["above_cut"][kind] is not None]
+        for kind in ("hard, right", "hard, wrong")
+    )
     cells = [name, str(len(runs)), str(len(told)), str(int((np.abs(errors) <= _ERROR).sum())), str(within)]
     cells.append(f"{errors.mean():+.2f}" if len(told) else "")
     cells.append(f"{np.mean(right):.2f}, {np.mean(wrong):.2f}" if right and wrong else "")
