@@ -181,6 +181,22 @@ def _parameters(value: Any) -> dict[str, Any]:
     )
 
 
+def brief(value: Any) -> str:
+    """A component as it would be written: its name, and the parameters that are not the defaults."""
+    if isinstance(value, Component):
+        fields = type(value).model_fields
+        own = {name: getattr(value, name) for name in fields}
+        named = [
+            f"{name}={brief(each)}"
+            for name, each in own.items()
+            if each != fields[name].get_default(call_default_factory=True)
+        ]
+        return f"{type(value).__name__}({', '.join(named)})"
+    if isinstance(value, list | tuple) and any(isinstance(each, Component) for each in value):
+        return f"[{', '.join(map(brief, value))}]"
+    return " ".join(repr(value).split())
+
+
 def stateless(value: Any) -> bool:
     """Whether an object has no state besides its class.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,12 +16,13 @@ import pyarrow.parquet as pq
 
 from curate.clusterers.per_source import seeded
 from curate.component import call_hook, describe_in_json, fingerprint
+from curate.console.presentation import Facts, Tabular
 from curate.console.progress import Progress
 from curate.data.examples import Examples
 from curate.data.invalid_rows import _REJECTED, rejected_table
 from curate.data.readers import Loaded
 from curate.data.trainer_forms import in_form
-from curate.data.writers import write_parquet_shards, written_tables
+from curate.data.writers import assemble, write_parquet_shards, written_tables
 from curate.data.written_form import written_form
 from curate.difficulty.diagnostics import Diagnostics
 from curate.difficulty.score_files import scores_table, trajectories_table
@@ -28,6 +30,7 @@ from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError, RunWarning
 from curate.generators.requests import Generator
 from curate.mixture.forecast import Forecast, forecast
+from curate.mixture.input_rows import at_random, by_difficulty, curated_summary, described, first_words
 from curate.mixture.mixture import Mixture
 from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
@@ -55,14 +58,15 @@ class Stages:
     plan: str
 
 
-@dataclass
-class Curated:
-    """A curated dataset and how it was made.
+@dataclass(repr=False)
+class Curated(Tabular):
+    """A curated dataset and how it was made. As a table it holds the rows of the result.
 
     dataset: the curated rows, of the kind that came in (DataFrame, Arrow table, Dataset, DatasetDict; a Dataset
         for files and hub ids), with the columns example_id, source_id, origin, copy, difficulty, cluster, hard, and
         where the pipeline says `copies="weights"` weight.
     contaminated: rows of the input that share text with an evaluation set of the gate.
+    path: the folder that it was written to; None = none yet.
     """
 
     pipeline: Recipe
@@ -76,6 +80,7 @@ class Curated:
     stages: Stages
     given_scores: bool = False
     contaminated: int = 0
+    path: Path | None = None
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
@@ -123,6 +128,46 @@ class Curated:
 
     def __len__(self) -> int:
         return len(self.mixture)
+
+    def to_arrow(self) -> pa.Table:
+        """The rows of the result, with the input's columns and the added ones."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        tables = written_tables(self.loaded, self.new_rows)
+        return assemble(tables, self.positions, self.columns())
+
+    def summary(self) -> Facts:
+        """Rows in and out, what is hard, what was made, warnings, and where it is."""
+        return curated_summary(self.loaded, self.split, self.mixture, self.warnings, self.path)
+
+    def hardest(self, n: int = 10) -> Any:
+        """The n input rows of highest difficulty with their texts, hardest first, as a pandas.DataFrame."""
+        return self._described(by_difficulty(self.split, n, hardest=True))
+
+    def easiest(self, n: int = 10) -> Any:
+        """The n input rows of lowest difficulty with their texts, easiest first, as a pandas.DataFrame."""
+        return self._described(by_difficulty(self.split, n, hardest=False))
+
+    def sample(self, n: int = 10, *, hard: bool | None = None, seed: int = 0) -> Any:
+        """n input rows drawn at random, as a pandas.DataFrame; hard: True or False = of the hard or easy ones alone."""
+        return self._described(at_random(self.split, n, hard=hard, seed=seed))
+
+    def _described(self, rows: IntArray) -> Any:
+        return described(self.loaded.examples, self.split, self.plan, rows).to_pandas()
+
+    def plot(self) -> Any:
+        """As `Split.plot`, with the first words of a row where the pointer is."""
+        return self.split.plot(lambda rows: first_words(self.loaded.examples, rows))
+
+    def open_report(self) -> Path:
+        """Open report.html of the folder that it was written to in a browser; returns the path of the page."""
+        if self.path is None:
+            raise InputError("this result is in no folder yet; write it with curated.write(DIR), or run with out=DIR")
+        page = self.path / "report.html"
+        webbrowser.open(page.absolute().as_uri())
+        return page
 
     def forecast(self) -> Forecast:
         """Will copies help? Exposures, effective rows and falls of the loss; no verdict, see `Forecast`."""
@@ -181,6 +226,7 @@ class Curated:
         # The report reads the folder, and the folder is finished only when run.json is there.
         write_report(directory, record=record)
         finish(directory, record)
+        self.path = directory
         return directory
 
     def record(self) -> dict[str, Any]:

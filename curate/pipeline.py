@@ -17,8 +17,9 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from curate.clusterers.per_source import Clusterer, check_rows
-from curate.component import Component, call_hook, fingerprint
-from curate.console.progress import Progress
+from curate.component import Component, brief, call_hook, fingerprint
+from curate.console.presentation import Facts, chain
+from curate.console.progress import Progress, as_progress
 from curate.curated import Curated, Stages
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
@@ -149,6 +150,30 @@ class Pipeline(Component):
                 mapping[key].pop("use", None)
         return dump_recipe(mapping)
 
+    # -- how it shows itself --------------------------------------------------------------------------------------
+
+    def summary(self) -> Facts:
+        """Its parts in the order in which they work, with the parameters that are not the defaults."""
+        links = [(name, brief(getattr(self, name))) for name in ("proxy", "scorer", "clusterer")]
+        links += [("augmenter", brief(each)) for each in self.augmenters]
+        facts = [*links, ("hard", str(self.hard))]
+        if self.gate != Gate():
+            facts.append(("gate", brief(self.gate)))
+        facts += [(name, str(getattr(self, name))) for name in ("order", "copies", "stability") if self._differs(name)]
+        facts.append(("seed", str(self.seed)))
+        return Facts("Pipeline", tuple(facts), above=chain([("in", "dataset"), *links, ("out", "dataset")]))
+
+    def _differs(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
     # -- running it -----------------------------------------------------------------------------------------------
 
     def run(
@@ -159,7 +184,7 @@ class Pipeline(Component):
         scores: Scores | npt.ArrayLike | None = None,
         cache: Path | str | None = None,
         device: str | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool = True,
         write_as: WriteAs = "input",
         **reading: Any,
     ) -> Curated:
@@ -171,10 +196,12 @@ class Pipeline(Component):
             is of the kind that came in.
         scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
             proxy is then not run.
+        progress: True = a bar in a terminal or a notebook and plain lines elsewhere, with the warnings of the result at
+            the end; False = silent. What it says also goes to the logger `curate`.
         write_as: the form of the rows in `out`: the input's columns, or in their place those that trainers take, see
             `curate.data.trainer_forms`.
         """
-        run = Run(self.proxy, cache, device, self.seed, progress or Progress(), gate=self.gate)
+        run = Run(self.proxy, cache, device, self.seed, as_progress(progress), gate=self.gate)
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
@@ -189,6 +216,8 @@ class Pipeline(Component):
         curated = self.stages(data, run, scores)
         if out is not None:
             curated.write(out)
+        for warning in curated.warnings:
+            run.progress.warn(f"{warning.message} {warning.remedy}")
         return curated
 
     def check(self, examples: Examples, *, scored: bool = False) -> None:

@@ -194,6 +194,8 @@ _COMMANDS = {
     "compare": "compare the arms of several fine-tuning runs, with confidence intervals",
     "expo": "extrapolate from a base model past the model tuned from it; sweep how far",
     "validate": "fine-tune on the original data, the curated data and controls; compare",
+    "list": "list recipes, scorers, augmenters and other components, with a line each",
+    "init": "write a commented recipe for a dataset, and the commands that use it",
     "inspect": "show a finished run in the terminal",
     "report": "rewrite report.html of a finished run",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",

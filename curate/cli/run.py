@@ -22,9 +22,16 @@ from curate.console.printing import say, show
 from curate.curated import inputs_fingerprint
 from curate.data.trainer_forms import check_form
 from curate.data.written_form import FORMS
+from curate.errors import InputError
+from curate.pipeline import Pipeline
+from curate.proxy.proxy import length_in_steps
 from curate.storage.folders import check_directory
 from curate.storage.places import local_path
 from curate.storage.records import read_finished
+
+# Optimizer steps of a preview's proxy, and rows that new problems are made from.
+_PREVIEW_STEPS = {"scratch": 60, "pretrained": 10}
+_PREVIEW_PROBLEMS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +53,20 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
         "messages, prompt_completion, alpaca, sharegpt",
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
+    parser.add_argument(
+        "--preview",
+        type=int,
+        metavar="N",
+        help="first run N rows, drawn at random, through a short version of everything, into DIR-preview (try 200)",
+    )
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
     pipeline, progress = pipeline_from(options), new_progress()
+    if options.preview is not None:
+        pipeline = previewed(pipeline, options)
+        progress.note(f"a preview of {options.preview:,} rows with a short proxy: look at it, do not train on it")
     _check_shape(options.out)
     loaded = loaded_from(options, pipeline, progress)
     check_form(loaded.examples, options.write_as)
@@ -66,7 +82,34 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     result = _summary(options.out)
     if not options.json:
         _print_summary(result)
+        if options.preview is not None:
+            say("the real run is the same command without --preview")
     return result
+
+
+def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
+    """The pipeline with a short proxy and few new problems; the options then say which rows, and where to.
+
+    A proxy of several epochs, which its scorer may count, keeps them.
+    """
+    if options.preview < 10:
+        raise InputError(f"--preview {options.preview} is too few rows to see anything; give at least 10, such as 200")
+    options.limit = min(options.preview, options.limit or options.preview)
+    options.out = options.out.with_name(f"{options.out.name}-preview")
+    options.fresh = True
+    proxy = pipeline.proxy
+    steps = _PREVIEW_STEPS["scratch" if proxy.scratch else "pretrained"]
+    if isinstance(proxy.steps, int) or length_in_steps(proxy.steps, 1.0) <= 1.0:
+        steps = min(steps, proxy.steps) if isinstance(proxy.steps, int) else steps
+        checkpoints = min(proxy.checkpoints, steps)
+        proxy = proxy.model_copy(update={"steps": steps, "checkpoints": checkpoints, "min_steps": None})
+    augmenters = tuple(
+        each.model_copy(update={"rows": min(each.rows or _PREVIEW_PROBLEMS, _PREVIEW_PROBLEMS)})
+        if "rows" in getattr(type(each), "model_fields", {})
+        else each
+        for each in pipeline.augmenters
+    )
+    return pipeline.model_copy(update={"proxy": proxy, "augmenters": augmenters, "stability": 1})
 
 
 def _check_shape(out: Path) -> None:

@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from curate.comparison.cost import arm_facts, settings_notes
 from curate.comparison.differences import adjust, difference_rows, label_rows
-from curate.comparison.figures import Curve, curves_of
+from curate.comparison.figures import Curve, curves_of, forest
 from curate.comparison.outcomes import Outcome, outcomes
-from curate.comparison.page import write_comparison
+from curate.comparison.page import to_draw, write_comparison
 from curate.comparison.paired_scores import Metric, SetValues, collect
 from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
+from curate.comparison.text import headline, interval, signed
 from curate.console.formatting import one_line
+from curate.console.presentation import Facts, Presented
+from curate.difficulty.panels import shown
 from curate.errors import InputError
 from curate.storage.records import own_version
 
+_MOST_LISTED = 10  # differences in a summary
 CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM, chosen differently
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Presented):
     """record: what comparison.json holds; curves: training curves of the runs; outcomes: examples won and lost."""
 
     record: dict[str, Any]
@@ -38,6 +43,27 @@ class Comparison:
     def write(self, report: Path) -> None:
         """Write the page `report` (.html), and comparison.json beside it."""
         write_comparison(self.record, self.curves, self.outcomes, report)
+
+    def summary(self) -> Facts:
+        """The headline, and the primary differences."""
+        title, sentences = headline(self.record)
+        facts = [("", sentence) for sentence in sentences[:3]]
+        for each in self.primary[:_MOST_LISTED]:
+            metric = each["metric"]
+            found = f"{signed(metric, each['difference'])} ({interval(metric, each)}), {each['verdict']}"
+            facts.append((each["arm"], f"{found}; {budget_name(each['budget'])}"))
+        return Facts(title, tuple(facts))
+
+    def to_pandas(self) -> Any:
+        """Every difference that was computed, as a pandas.DataFrame."""
+        return pa.Table.from_pylist(self.record["differences"]).to_pandas()
+
+    def plot(self) -> Any:
+        """A plotly Figure: the differences to the baseline with their intervals, of the primary outcome."""
+        metric = self.record["primary"]["metric"]
+        rows, _ = to_draw(self.record, metric)
+        plot, height = forest(rows, metric, budgets=len({each["budget"] for each in rows}) > 1)
+        return shown(plot, height)
 
     @property
     def primary(self) -> list[dict[str, Any]]:

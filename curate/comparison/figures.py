@@ -11,7 +11,7 @@ import numpy as np
 from curate.comparison.runs import Groups
 from curate.comparison.text import UNITS, interval, signed
 from curate.console.formatting import plot_text
-from curate.report.figures import GREY, HARD, framed, rounded
+from curate.difficulty.figures import GREY, HARD, framed, rounded
 from curate.types import Float64Array
 
 MOST_DRAWN = 16  # rows of one forest plot
@@ -48,16 +48,20 @@ def arm_colors(arms: Sequence[str], baseline: str) -> dict[str, tuple[str, str]]
 
 
 def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tuple[dict[str, Any], int]:
-    """Differences with their intervals, one row each, colored by verdict; and the height that this needs."""
+    """Differences with their intervals, one row each, colored by verdict; and the height that this needs.
+
+    The figure's "narrow" holds what a page changes in its layout where it is narrow.
+    """
     scale = 100 if metric == "accuracy" else 1
     sets = len({row["set"] for row in rows}) > 1
-    labels = []
+    labels, names = [], []
     for place, row in enumerate(rows):
         budget = f" ({row['budget'] or 'as run'})" if budgets else ""
         label = plot_text(f"{row['arm']}{budget}" + (f" · {row['set']}" if sets else ""), 44)
-        # Above its interval and not beside the axis, where it would take half of a narrow screen.
+        # On a narrow screen above its interval: beside it, it would take half of the width.
         place_of = {"xref": "paper", "x": 0, "xanchor": "left", "y": place, "yshift": 13, "showarrow": False}
-        labels.append({**place_of, "text": f"<b>{label}</b>" if row["primary"] else label})
+        names.append(f"<b>{label}</b>" if row["primary"] else label)
+        labels.append({**place_of, "text": names[-1]})
     data: list[dict[str, Any]] = []
     for verdict, (color, symbol) in _VERDICTS.items():
         part = [k for k, row in enumerate(rows) if row["verdict"] == verdict]
@@ -78,13 +82,15 @@ def forest(rows: Sequence[dict[str, Any]], metric: str, *, budgets: bool) -> tup
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )
-    axis = {"showticklabels": False, "range": [len(rows) - 0.5, -0.9], "showgrid": False}
+    places = {"tickvals": [*range(len(rows))], "ticktext": names, "ticklabelstandoff": 8}
+    axis = {**places, "range": [len(rows) - 0.5, -0.9], "showgrid": False}
     line = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": GREY, "width": 1.5}}
     # 0.0002 and not 200µ, which no table says.
     x_axis = {"tickangle": 0, "exponentformat": "none"}
-    layout = framed(UNITS[metric], "", xaxis=x_axis, yaxis=axis, shapes=[line], annotations=labels)
+    layout = framed(UNITS[metric], "", xaxis=x_axis, yaxis=axis, shapes=[line])
     layout["margin"]["l"] = 12
-    return {"data": data, "layout": layout}, 110 + _ROW_HEIGHT * len(rows)
+    narrow = {"yaxis.showticklabels": False, "annotations": labels}
+    return {"data": data, "layout": layout, "narrow": narrow}, 110 + _ROW_HEIGHT * len(rows)
 
 
 def _intervals(rows: Sequence[dict[str, Any]], scale: int = 1) -> tuple[list[float], dict[str, Any]]:

@@ -75,13 +75,19 @@ def _has(record: dict[str, Any], metric: str) -> bool:
     return any(each["metric"] == metric for each in record["differences"])
 
 
-def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
-    """The differences of one metric, with their forest plot."""
+def to_draw(record: dict[str, Any], metric: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The differences of one metric that a forest plot has room for, and all of them."""
     rows = distinct([each for each in record["differences"] if each["metric"] == metric])
-    budgets = len({each["budget"] for each in rows}) > 1
     drawn = [each for each in rows if each["set"] != "mean of sets"]
     if len(drawn) > figures.MOST_DRAWN:
         drawn = [each for each in rows if each["set"] == "pooled"][: figures.MOST_DRAWN]
+    return drawn, rows
+
+
+def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
+    """The differences of one metric, with their forest plot."""
+    drawn, rows = to_draw(record, metric)
+    budgets = len({each["budget"] for each in rows}) > 1
     name = f"plot-forest-{metric}"
     plots[name], height = figures.forest(drawn, metric, budgets=budgets)
     return {

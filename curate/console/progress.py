@@ -1,13 +1,19 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when silent."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when silent; in a notebook in its cell.
+
+Whatever is shown, the logger `curate` has it too.
+"""
 
 from __future__ import annotations
 
+import html
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from curate.console.formatting import visible
 from curate.console.printing import tell
@@ -15,6 +21,11 @@ from curate.console.printing import tell
 Advance = Callable[..., None]  # (count, /, detail=""): so many more are done, and what else to show beside them now
 
 _LINE_SECONDS = 10.0  # how often a stage may print on a plain stream
+_REDRAW_SECONDS = 0.2  # how often a notebook's cell is drawn
+_MOST_NOTES = 40  # of one cell
+
+LOG = logging.getLogger("curate")
+LOG.addHandler(logging.NullHandler())  # a library says nothing that its user did not ask for
 
 
 @dataclass
@@ -29,24 +40,47 @@ class StageCost:
 
 @dataclass
 class Progress:
-    """style: "bar", "lines" or "none"; "auto" takes a bar on a terminal and lines elsewhere.
+    """style: "bar", "lines", "notebook" or "none"; "auto" = a bar on a terminal, the output of the cell in a notebook,
+    and lines elsewhere.
 
     watch: called at every advance of any stage; what it raises stops the stage, as an interruption would.
     """
 
-    style: Literal["auto", "bar", "lines", "none"] = "none"
+    style: Literal["auto", "bar", "lines", "notebook", "none"] = "none"
     costs: list[StageCost] = field(default_factory=list)
     watch: Callable[[], None] | None = None
+    _cell: _Cell | None = field(default=None, repr=False, compare=False)
+    _warned: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def note(self, text: str) -> None:
         """One line for the reader, above any bar."""
-        if self._style() != "none":
-            tell(visible(text, len(text)))  # it may quote names and paths
+        text = visible(text, len(text))  # it may quote names and paths
+        LOG.info("%s", text.strip())
+        self._say(text)
+
+    def warn(self, text: str) -> None:
+        """One line about what the reader should look at; the same one only once."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
+        text = visible(text, len(text))
+        LOG.warning("%s", text)
+        self._say(f"warning: {text}")
+
+    def _say(self, text: str) -> None:
+        style = self._style()
+        if style == "notebook":
+            self._board().note(text)
+        elif style != "none":
+            tell(text)
 
     def _style(self) -> str:
-        if self.style == "auto":
-            return "bar" if sys.stderr.isatty() else "lines"
-        return self.style
+        return _fitting() if self.style == "auto" else self.style
+
+    def _board(self) -> _Cell:
+        if self._cell is None:
+            self._cell = _Cell()
+        return self._cell
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
@@ -56,13 +90,19 @@ class Progress:
         started = time.monotonic()
         style = self._style()
         try:
-            if style == "bar":
+            if style == "notebook":
+                board = self._board()
+                board.begin(name, total, unit)
+                yield Stage(cost, self._watched(board.advance))
+                board.end(time.monotonic() - started)
+            elif style == "bar":
                 with _bar(name, total, unit) as advance:
                     yield Stage(cost, self._watched(advance))
             else:
                 yield Stage(cost, self._watched(_lines(name, total, unit) if style == "lines" else _silent))
             if style == "lines":
                 tell(f"{name}: done in {time.monotonic() - started:.1f} s")
+            LOG.info("%s: done in %.1f s", name, time.monotonic() - started)
         finally:
             cost.seconds += time.monotonic() - started
 
@@ -76,6 +116,82 @@ class Progress:
             watch()
 
         return watched
+
+
+def as_progress(wanted: Progress | bool | None) -> Progress:
+    """What `progress=` of a call means: True = shown where there is something to show it, False or None = silent."""
+    return wanted if isinstance(wanted, Progress) else Progress("auto" if wanted else "none")
+
+
+def _fitting() -> str:
+    """The style for where this process runs."""
+    if _notebook() is not None:
+        return "notebook"
+    # A command that a notebook starts with `!` has a terminal of its own, which shows no more than lines.
+    return "bar" if sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ else "lines"
+
+
+def _notebook() -> Any:
+    """The kernel's shell, if this is the process of a notebook that has one; else None. Imports nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell if type(shell).__name__ == "ZMQInteractiveShell" else None
+
+
+class _Cell:
+    """The output of one notebook cell: finished stages as lines, the one that runs as a bar, notes below.
+
+    It is one display that is drawn anew, so that a saved notebook holds only how it ended.
+    """
+
+    def __init__(self) -> None:
+        self._done: list[str] = []
+        self._notes: list[str] = []
+        self._name, self._unit, self._detail = "", "", ""
+        self._total: int | None = None
+        self._count, self._drawn = 0, 0.0
+        self._handle: Any = None
+
+    def begin(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit, self._count, self._detail = name, total, unit, 0, ""
+        self._draw()
+
+    def advance(self, count: int, /, detail: str = "") -> None:
+        self._count += count
+        self._detail = detail
+        if time.monotonic() - self._drawn >= _REDRAW_SECONDS:
+            self._draw()
+
+    def end(self, seconds: float) -> None:
+        counted = f"{self._count:,} {self._unit}, " if self._count else ""
+        self._done.append(f"{self._name}: {counted}{seconds:.1f} s")
+        self._name = ""
+        self._draw()
+
+    def note(self, text: str) -> None:
+        if text.strip() and len(self._notes) < _MOST_NOTES:
+            self._notes.append(text.strip())
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        lines = [*self._done, *([self._running()] if self._name else []), *self._notes]
+        shown = [f"<div>{html.escape(line)}</div>" for line in self._done]
+        if self._name:
+            amount = f' value="{self._count}" max="{self._total}"' if self._total else ""
+            shown.append(f"<div>{html.escape(self._running())} <progress{amount}></progress></div>")
+        shown += [f"<div>{html.escape(note)}</div>" for note in self._notes]
+        content = {"text/html": f"<div style='line-height:1.4'>{''.join(shown)}</div>", "text/plain": "\n".join(lines)}
+        if self._handle is None:
+            display = sys.modules["IPython.display"].display  # the kernel has it, and no one else needs it
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+
+    def _running(self) -> str:
+        of = f" of {self._total:,}" if self._total else ""
+        counted = f" {self._count:,}{of} {self._unit}" if self._count else ""
+        return f"{self._name}:{counted}{self._detail and ', ' + self._detail}"
 
 
 @dataclass

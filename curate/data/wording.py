@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+_DATA = re.compile(r"\.(parquet|pq|jsonl|ndjson|csv|tsv|arrow|feather)(\.\w+)?$", re.IGNORECASE)  # as data files end
 _LISTED, _LISTED_CHARACTERS = 12, 100  # most names in a message, and how long together
 
 
@@ -46,8 +48,11 @@ def nearest_path(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}; check the path"
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    names = [entry.name for entry in entries if not (entry / "run.json").exists()]  # no results of earlier runs
     matches = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    data = [entry.name for entry in entries if entry.is_file() and _DATA.search(entry.name)]
     if matches:
         return f": did you mean {', '.join(str(folder / name) for name in matches)}?"
-    return f": {folder} holds no file of a similar name; check the path"
+    other = f" (but {', '.join(data)})" if 0 < len(data) <= 3 else ""
+    return f": {folder} holds no file of a similar name{other}; check the path"

@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from curate.console.formatting import count, decimal, share
+from curate.console.presentation import Facts, Tabular
+from curate.difficulty.figures import Trajectories, Words
+from curate.difficulty.panels import Drawn, panels
 from curate.errors import InputError
 from curate.types import BoolArray, FloatArray, IntArray
 
 # Counts of tokens per row.
 COUNTS = ("tokens", "prompt_cut", "completion_cut")
+_MOST_CLUSTERS = 8  # of a summary
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Tabular):
     """Difficulty of n examples.
 
     features: (n, f) float32, what is clustered; rows of invalid examples are ignored.
@@ -73,6 +79,38 @@ class Scores:
     def with_length_difference(self, difference: npt.NDArray[np.int32]) -> Scores:
         return replace(self, length_difference=difference)
 
+    def summary(self) -> Facts:
+        """How many rows are scored, and the range of their difficulty."""
+        scored = self.difficulty[self.valid]
+        facts = [("difficulty", _range(scored)), ("features", f"{self.features.shape[1]} per row")]
+        if self.steps is not None:
+            facts.append(("losses", f"nats per token at the steps {', '.join(map(str, self.steps.tolist()))}"))
+        if self.tokens is not None:
+            facts.append(("tokens", f"{count(int(self.tokens.sum(dtype=np.int64)))} of completions"))
+        facts.append(("see", ".plot()  .to_pandas()  [row]  take(rows)"))
+        return Facts(f"Scores of {count(len(self))} rows, {count(len(scored))} of them scored", tuple(facts))
+
+    def to_arrow(self) -> Any:
+        """example_id (where known), difficulty (null where invalid), valid, counts of tokens, and loss_<step>."""
+        columns: dict[str, Any] = {} if self.ids is None else {"example_id": self.ids}
+        columns |= {"difficulty": pa.array(self.difficulty, mask=~self.valid), "valid": self.valid}
+        for name in (*COUNTS, "length_difference"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)
+        if self.trajectory is not None and self.steps is not None:
+            for k, step in enumerate(self.steps.tolist()):
+                columns[f"loss_{step}"] = pa.array(self.trajectory[:, k], mask=~self.valid)
+        return pa.table(columns)
+
+    def plot(self) -> Any:
+        """A plotly Figure: bands of the losses, the histogram of difficulty, difficulty against length."""
+        nowhere = np.zeros(len(self), np.bool_)
+        cluster = np.where(self.valid, 0, -2)
+        drawn = Drawn(
+            self.ids, self.difficulty, self.valid, nowhere, cluster, self.tokens, _trajectories(self), split=False
+        )
+        return panels(drawn)
+
     def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
         named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference")}
@@ -107,8 +145,8 @@ def as_scores(value: Scores | npt.ArrayLike, n: int) -> Scores:
     return Scores(np.where(valid, difficulty, 0)[:, None].astype(np.float32), difficulty, valid)
 
 
-@dataclass(frozen=True)
-class Split:
+@dataclass(frozen=True, repr=False)
+class Split(Tabular):
     """Which of n examples are hard, with the properties of each that augmenters use.
 
     cluster: (n,) int32; -1 noise, -2 invalid (not clustered). With clustering per source, cluster numbers of
@@ -121,6 +159,7 @@ class Split:
     tokens: (n,) int32 completion tokens (EOS included), where known.
     ids: (n,) example ids (Arrow strings).
     per_source: whether clusters and hardness were found within each source.
+    trajectory, steps: those of the scores, where the scorer recorded losses.
     """
 
     ids: Any
@@ -132,6 +171,58 @@ class Split:
     sources: npt.NDArray[Any] | None = None
     per_source: bool = False
     tokens: npt.NDArray[np.int32] | None = None
+    trajectory: FloatArray | None = None
+    steps: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.cluster)
+
+    def summary(self) -> Facts:
+        """How many rows are hard, and the size and difficulty of each cluster."""
+        hard, scored = int(self.hard.sum()), int(self.valid.sum())
+        numbers = np.unique(self.cluster[self.cluster >= -1]).tolist()
+        facts = []
+        for number in numbers[:_MOST_CLUSTERS]:
+            rows = self.cluster == number
+            inside = rows & self.hard
+            side = "hard" if inside.sum() > rows.sum() / 2 else "easy"
+            name = "noise" if number < 0 else f"cluster {number}"
+            facts.append((name, f"{count(int(rows.sum()))} rows ({side}), difficulty {_range(self.difficulty[rows])}"))
+        if len(numbers) > _MOST_CLUSTERS:
+            facts.append(("", f"and {len(numbers) - _MOST_CLUSTERS:,} more clusters"))
+        if scored < len(self):
+            facts.append(("not scored", f"{count(len(self) - scored)} rows"))
+        facts.append(("see", ".plot()  .to_pandas()  [row]"))
+        of = f" ({share(hard / scored)} of those scored)" if scored else ""
+        return Facts(f"Split of {count(len(self))} rows: {count(hard)} hard{of}", tuple(facts))
+
+    def to_arrow(self) -> Any:
+        """example_id, source and tokens (where known), cluster, hard, and difficulty (null where invalid)."""
+        columns: dict[str, Any] = {} if self.ids is None else {"example_id": self.ids}
+        if self.sources is not None:
+            columns["source"] = pa.array(self.sources, pa.string())
+        columns |= {"cluster": self.cluster, "hard": self.hard}
+        columns["difficulty"] = pa.array(self.difficulty, mask=~self.valid)
+        if self.tokens is not None:
+            columns["tokens"] = self.tokens
+        return pa.table(columns)
+
+    def plot(self, words: Words | None = None) -> Any:
+        """A plotly Figure: loss trajectories with bands, the histogram of difficulty, difficulty against length.
+
+        words: first words of the rows at given positions, shown where the pointer is.
+        """
+        known = (self.ids, self.difficulty, self.valid, self.hard, self.cluster, self.tokens)
+        return panels(Drawn(*known, _trajectories(self)), words=words)
+
+
+def _trajectories(of: Scores | Split) -> Trajectories | None:
+    return None if of.trajectory is None or of.steps is None else Trajectories(of.steps, of.trajectory)
+
+
+def _range(values: FloatArray) -> str:
+    """Three quantiles; of none, a dash."""
+    if not len(values):
+        return "unknown"
+    low, middle, high = np.quantile(values, (0, 0.5, 1)).tolist()
+    return f"{decimal(low)} to {decimal(high)}, median {decimal(middle)}"

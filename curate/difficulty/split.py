@@ -76,6 +76,8 @@ def make_split(
         sources=labels,
         per_source=is_per_source(clusterer),
         tokens=scores.tokens,
+        trajectory=scores.trajectory,
+        steps=scores.steps,
     )
 
 

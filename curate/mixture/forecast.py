@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.console.presentation import Facts, Presented
 from curate.difficulty.exposures import (
     GAIN,
     effective,
@@ -22,14 +23,17 @@ from curate.difficulty.exposures import (
     last_e_fold,
     of_copied,
 )
+from curate.difficulty.panels import shown
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import INVALID, join_scores
 from curate.errors import RunWarning
+from curate.mixture.forecast_plot import exposures_plot
 from curate.mixture.forecast_words import NOT_FORECAST, Verdict, cautions, lines, missing
 from curate.mixture.mixture import Copies, Order
 from curate.mixture.plan import Plan, Realized
 from curate.types import BoolArray, Float64Array, IntArray
 
+_MOST_DRAWN = 12  # clusters in the plot
 _UNMEASURED = -3  # number of the clusters of new rows that were not measured, and downwards from it
 
 
@@ -77,8 +81,8 @@ class Factor:
     effective_share: float
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Presented):
     """Numbers about a curated dataset, and what they say of fine-tuning on it instead of on the data as it is.
 
     verdict: "not forecast" from the short proxy alone.
@@ -116,8 +120,22 @@ class Forecast:
         record: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists for tuples
         return record
 
+    def summary(self) -> Facts:
+        """The verdict, and the numbers in words."""
+        first, *others = lines(self.to_json())
+        return Facts(first, tuple(("", line.strip()) for line in others))
+
     def __repr__(self) -> str:
         return "\n".join(lines(self.to_json()))
+
+    def plot(self) -> Any:
+        """A plotly Figure: how many times as often each group is seen with the plan as without it."""
+        return shown(exposures_plot([(each.name, each.steps, each.epochs) for each in self._groups()]))
+
+    def _groups(self) -> list[Exposure]:
+        """All hard and all other rows, and clusters where these are not the same."""
+        known = [each for each in self.clusters if each.cluster is not None]
+        return [self.hard, self.easy, *(known[:_MOST_DRAWN] if len(known) > 2 else ())]
 
 
 def forecast(

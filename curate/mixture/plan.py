@@ -13,7 +13,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from curate.console.formatting import count, times
+from curate.console.presentation import Facts, Tabular
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError, RunWarning
@@ -24,6 +27,7 @@ from curate.types import BoolArray, FloatArray, IntArray
 
 # Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.mixture.control_rows`.
 Kind = Literal["hard", "easy", "random"]
+_MOST_FACTS = 5  # of a kind, in a summary
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Demand:
     number: int = 0
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Tabular):
     """counts: (n,) int32, how often input row i appears in the result; 0 = left out.
     reason: (n,) int16 index into `reasons` for rows left out, -1 elsewhere.
     demands: rows to be made or fetched, in the order of the augmenters.
@@ -70,6 +74,30 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    def summary(self) -> Facts:
+        """How often rows are planned, which are left out and why, and what is still to be made."""
+        often, rows = np.unique(self.counts, return_counts=True)
+        facts = [(times(each), f"{count(of)} rows") for each, of in zip(often.tolist(), rows.tolist(), strict=True)]
+        if len(facts) > _MOST_FACTS:
+            facts = [
+                ("often", f"{often[0]} to {often[-1]} times"),
+                ("left out", f"{count((self.counts == 0).sum())} rows"),
+            ]
+        for number, reason in enumerate(self.reasons[:_MOST_FACTS]):
+            facts.append(("left out", f"{count(int((self.reason == number).sum()))} rows: {reason}"))
+        for demand in self.demands[:3]:
+            facts.append(("to be made", f"{demand.kind} rows, by {type(demand.augmenter).__name__}"))
+        if self.epochs > 1:
+            facts.append(("epochs", f"{self.epochs}, each with rows of its own"))
+        return Facts(
+            f"Plan of {count(len(self))} rows: {count(int(self.counts.sum(dtype=np.int64)))} after it", tuple(facts)
+        )
+
+    def to_arrow(self) -> Any:
+        """count and reason (null for rows that are not left out), in the order of the rows of the split."""
+        reasons = pa.array(list(self.reasons) or [""], pa.string())
+        return pa.table({"count": self.counts, "reason": reasons.take(pa.array(self.reason, mask=self.reason < 0))})
 
     @property
     def planned(self) -> BoolArray:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.difficulty.figures import Trajectories
 from curate.errors import InputError
 from curate.storage.places import arrow_path
 from curate.storage.records import check_files, read_record
@@ -23,14 +24,6 @@ from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 _Mask = BoolArray
 NO_SPLIT = "This folder has no tables/split.parquet."
 _NAME_BYTES = 400  # of a source or a reason; longer ones are no names
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per completion token."""
-
-    steps: IntArray
-    losses: FloatArray
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,7 @@ class Rows:
     copies: IntArray | None
     left_out: tuple[tuple[str, int], ...]
     trajectories: Trajectories | None
+    split: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.report import figures
+from curate.difficulty import figures
 from curate.report import synthesis_funnel as funnel
 from curate.report.finished_run import Finished, look_up, mapping
 from curate.report.pairs import Attempts, kept_pairs, read_attempts, refused_pairs

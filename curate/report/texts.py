@@ -110,8 +110,7 @@ def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Exampl
     low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:_EXAMPLES]]
     order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
     high, flat = order[:_EXAMPLES], spread(order, rows.noise_suspect, _SUSPECTS)
-    roles = mapping(finished.run, "data", "columns")
-    columns = {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
+    columns = content_columns(finished)
     identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
     cells = cells_by_id(shards(finished.directory), identities, list(columns))
 
@@ -135,6 +134,12 @@ def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], 
         suspect=rows.noise_suspect is not None and bool(rows.noise_suspect[row]),
         fields=tuple(fields),
     )
+
+
+def content_columns(finished: Finished) -> dict[str, str]:
+    """Column -> role, of the columns whose texts are shown."""
+    roles = mapping(finished.run, "data", "columns")
+    return {roles[role]: role for role in _ROLES if isinstance(roles.get(role), str)}
 
 
 def cells_by_id(files: Iterable[Path], identities: list[str], columns: list[str]) -> dict[str, dict[str, Any]]:
@@ -195,7 +200,7 @@ def labeled(values: Iterable[tuple[str, Any]]) -> list[Field]:
     fields: list[Field] = []
     left = _EXAMPLE_CHARACTERS
     for role, value in values:
-        for label, cell in [] if value is None else _texts(role, value):
+        for label, cell in [] if value is None else texts_of(role, value):
             if left <= 0:
                 return [*fields, Field("more", "", "The rest of this example is not shown.")]
             fields.append(_field(label, cell, min(_FIELD_CHARACTERS, left)))
@@ -216,7 +221,7 @@ def _field(label: str, cell: Cell, limit: int) -> Field:
     return Field(label, text, f"Cut: the first {len(text):,} characters of {size}.")
 
 
-def _texts(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
+def texts_of(role: str, value: Any) -> Iterator[tuple[str, Cell]]:
     """(label, text) of one cell; a list of messages gives one text per message."""
     if isinstance(value, Cell):
         yield role, value

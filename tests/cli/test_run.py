@@ -1,11 +1,14 @@
 """`curate run`, `score` and `plan`: the folder they write, and when there is nothing to do."""
 
+import argparse
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from curate import Pipeline
+from curate.cli.run import previewed
 from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write, contents
 from tests.fixtures.models import tiny_model
 
@@ -208,3 +211,28 @@ def test_a_clusterer_with_an_infinite_parameter_is_recorded(
     assert done.status == 0
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["recipe"]["clusterer"]["max_eps"] == "Infinity"
+
+
+def test_a_preview_is_a_short_run_of_its_own_folder(tmp_path: Path, call: Call) -> None:
+    data = _write(tmp_path / "data.jsonl", _rows(60))
+    arguments = ("run", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache", *TINY)
+    done = call(*arguments, "--preview", 20, "--json")
+    assert done.status == 0
+    assert done.json["directory"] == str(tmp_path / "out-preview")
+    assert done.json["counts"]["input"] == 20
+    assert (tmp_path / "out-preview" / "report.html").is_file()
+    assert not (tmp_path / "out").exists()
+    assert call(*arguments, "--preview", 24, "--json").json["counts"]["input"] == 24  # replaces the last preview
+    assert "at least 10" in call(*arguments, "--preview", 3).error
+
+
+def test_a_preview_shortens_the_proxy_and_the_new_problems_alone() -> None:
+    options = argparse.Namespace(preview=200, limit=None, out=Path("out"), fresh=False)
+    pipeline = Pipeline.from_recipe("duplicate-and-synthesize", settings=["augmenters.1.generator.model=m"])
+    found = previewed(pipeline, options)
+    assert (options.limit, options.out, options.fresh) == (200, Path("out-preview"), True)
+    assert found.proxy.steps == 10
+    assert found.augmenters[0] == pipeline.augmenters[0]
+    assert found.augmenters[1].rows == 3
+    whole = Pipeline.from_recipe("s2l")  # three epochs, which its scorer counts
+    assert previewed(whole, argparse.Namespace(preview=200, limit=50, out=Path("o"), fresh=False)).proxy == whole.proxy

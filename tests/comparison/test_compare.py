@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,14 @@ def test_one_seed_is_told_to_be_less_certain(small: list[Path]) -> None:
     assert title.startswith("One seed is no verdict: hard against original, ")
     assert "run 3 seeds or more" in sentences[0]
     assert any("the variance between seeds is unknown" in note for note in found.record["notes"])
+
+
+def test_a_comparison_shows_its_headline_and_draws_its_primary_differences(compared: Comparison) -> None:
+    assert 2 <= len(repr(compared).splitlines()) <= 15
+    assert {each["arm"] for each in compared.primary} <= set(re.findall(r"[\w-]+", repr(compared)))
+    assert compared._repr_html_().startswith("<div>")
+    drawn = [value for trace in compared.plot().data for value in trace.x]
+    scale = 100 if compared.record["primary"]["metric"] == "accuracy" else 1
+    for each in compared.primary:
+        assert any(abs(value - scale * each["difference"]) < 0.01 for value in drawn)
+    assert len(compared.to_pandas()) == len(compared.record["differences"])

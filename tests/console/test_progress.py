@@ -1,9 +1,12 @@
 """Progress: every stage is timed, lines go to stderr alone, and `watch` can stop a stage."""
 
+import sys
+import types
+
 import pytest
 
 from curate.console import progress as module
-from curate.console.progress import Progress
+from curate.console.progress import Progress, as_progress
 
 
 def test_stages_are_timed_in_order_also_where_one_fails() -> None:
@@ -56,3 +59,59 @@ def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.stage("read", 3) as stage:
         stage.advance(3)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_said_goes_to_the_logger_also_when_nothing_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    progress = Progress("none")
+    with caplog.at_level("INFO", logger="curate"), progress.stage("read", 3):
+        progress.note("found 3 rows")
+    progress.warn("look at this")
+    progress.warn("look at this")
+    assert next(record.getMessage() for record in caplog.records) == "found 3 rows"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["look at this"]
+
+
+def test_a_warning_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = as_progress(True)
+    progress.warn("look at this")
+    progress.warn("look at this")
+    assert capsys.readouterr().err == "warning: look at this\n"
+
+
+def test_a_notebook_has_one_display_that_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        pass
+
+    class Handle:
+        def update(self, content: dict[str, str], raw: bool) -> None:
+            drawn[-1] = content
+
+    def display(content: dict[str, str], **options: bool) -> Handle:
+        drawn.append(content)
+        return Handle()
+
+    drawn: list[dict[str, str]] = []
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: ZMQInteractiveShell()  # type: ignore[attr-defined]
+    shown = types.ModuleType("IPython.display")
+    shown.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    progress = as_progress(True)
+    with progress.stage("read", 3) as stage:
+        stage.advance(3)
+    progress.note("found <b>3</b>")
+    with progress.stage("split"):
+        pass
+    assert len(drawn) == 1
+    assert [line.split(",")[0] for line in drawn[0]["text/plain"].splitlines()] == [
+        *("read: 3 rows", drawn[0]["text/plain"].splitlines()[1], "found <b>3</b>")
+    ]
+    assert "<b>" not in drawn[0]["text/html"]
+
+
+def test_a_terminal_that_a_notebook_started_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert Progress("auto")._style() == "bar"
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert Progress("auto")._style() == "lines"

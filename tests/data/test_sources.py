@@ -64,7 +64,10 @@ def test_paths_that_do_not_exist_name_near_ones(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet")
     fails("does not exist: did you mean .*train.parquet", str(tmp_path / "trian.parquet"))
     fails("no folder", str(tmp_path / "x" / "y.parquet"))
-    fails("no file of a similar name", tmp_path / "zzzz")
+    fails(r"no file of a similar name \(but train.parquet\)", tmp_path / "zzzz")
+    (tmp_path / "trains.parquet").mkdir()
+    (tmp_path / "trains.parquet" / "run.json").touch()  # a result
+    fails(r"did you mean .*/train.parquet\?", tmp_path / "trainss.parquet")
     fails("missing.jsonl does not exist", "missing.jsonl")
     fails("split=train is for folders", tmp_path / "train.parquet", split="train")
 

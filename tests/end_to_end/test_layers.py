@@ -27,6 +27,7 @@ LONG_FILES = {
     "curate/data/json_files.py": "the fast parser, and what decides whether it may be trusted with a text",
     "curate/data/readers.py": "the path of every input to rows with ids, with the contract of its options",
     "curate/data/sources.py": "every kind of input by its name, and the local files that most of them are",
+    "curate/difficulty/figures.py": "every plot of rows, and what all plots share",
     "curate/generators/decoding.py": "one batch of requests, from prompts to texts, each step reading the one before",
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
     "curate/mixture/plan.py": "the plan, the rows that come of it, and the protocol of augmenters, on one page",
@@ -58,7 +59,7 @@ HOMES = {
     "matplotlib": set(),
     "pandas": {"curate/data/writers.py"},
     "peft": {"curate/finetuning/lora.py"},
-    "plotly": {"curate/report/run_page.py"},
+    "plotly": {"curate/difficulty/figures.py"},
     "ray": set(),
     "selenium": set(),
     "sympy": {

@@ -129,7 +129,11 @@ def test_quality_says_what_was_not_measured(run_copy: Path) -> None:
         ({"silhouette": 0.10, "silhouette_rows": 4000}, "No substantial structure, on a sample of 4,000 rows"),
         ({"length_correlation": -0.62}, "largely a matter of length: short completions"),
         ({"diverged": {"ok": False, "fall": 0.01}}, "have not fallen"),
-        ({"diverged": {"ok": True, "fall": 0.5, "apart_by": 2}}, "proxy trained. Fall 0.500; apart by 2"),
+        (
+            {"diverged": {"ok": True, "fall": 0.5, "separation": 2}},
+            "proxy trained. The mean loss fell by 0.500 standard deviations of the rows' first loss (0.1 is the least "
+            "that counts). Hard and easy rows lie 2 times as far apart as a row from its own group (at least 1).",
+        ),
         ({"noise": {"suspects": 0}}, "Rows whose loss stays high 0.0 % No row"),
         (
             {"seed_agreement": {"seeds": 3, "jaccard": 0.5, "jaccard_min": 0.4, "ari": 0.25}},

@@ -16,6 +16,16 @@
   });
   const current = () => colors(dark.matches ? DARK : LIGHT);
 
+  // Where there is little width, what would take much of it is drawn otherwise.
+  const NARROW = 600;
+  const fit = (element, figure) => {
+    const narrow = element.clientWidth < NARROW;
+    if (!figure.narrow || element.narrow === narrow) return;
+    element.narrow = narrow;
+    const usual = Object.fromEntries(Object.keys(figure.narrow).map((key) => [key, key === "annotations" ? [] : null]));
+    Plotly.relayout(element, narrow ? figure.narrow : usual);
+  };
+
   const drawn = [];
   for (const [name, figure] of Object.entries(figures)) {
     const element = document.getElementById(name);
@@ -25,7 +35,8 @@
       dragmode: touch ? false : "zoom",
     };
     Plotly.newPlot(element, figure.data, layout, { displayModeBar: false, responsive: true })
-      .then(() => Plotly.relayout(element, current()));
+      .then(() => Plotly.relayout(element, current())).then(() => fit(element, figure));
+    window.addEventListener("resize", () => fit(element, figure));
     drawn.push(element);
   }
 

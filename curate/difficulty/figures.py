@@ -1,22 +1,23 @@
-"""The sections "Loss trajectories" and "Difficulty", and what all plots share: plotly figures in plain dictionaries.
+"""Loss trajectories and difficulty, and what all plots share: plotly figures in plain dictionaries.
 
-Every array is aggregated or sampled with a seed here, so that the page does not grow with the data.
+The report draws them in its page, and `shown` makes plotly's own object of them, which a notebook shows.
+Every array is aggregated or sampled with a seed here, so that a plot does not grow with the data.
 Colors are chosen to stand out on white and on near-black alike; text and grid are colored by the page.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from curate.console.formatting import plot_text
-from curate.report.finished_run import Rows, Trajectories
 from curate.seeds import derive_seed
-from curate.types import Float64Array, FloatArray, IntArray
+from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
 HARD, EASY, GREY = "#d1582f", "#3a83c5", "#7d8590"
 _HARD_COLORS = (HARD, "#c2437f", "#a8791c")
@@ -24,8 +25,45 @@ _EASY_COLORS = (EASY, "#2a9079", "#7f6fd0")
 _MOST_CLUSTERS = 6  # lines with bands that can still be told apart
 _ROWS_PER_GROUP = 10
 _MOST_CLUSTER_ROWS = 60  # of the table
-POINTS = 2_500
+POINTS = 1_500
 BINS = 60
+_WORDS = 60  # characters of a row's text that are shown where the pointer is
+
+# First words of the rows at these positions (m,), ascending.
+Words = Callable[[IntArray], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """steps: (K,) int64 optimizer steps, ascending. losses: (n, K) float32 nats per completion token."""
+
+    steps: IntArray
+    losses: FloatArray
+
+
+class Rows(Protocol):
+    """n rows to draw. ids: (n,) Arrow strings, None where they have none. cluster: (n,) -1 noise, -2 invalid.
+
+    split: whether they were split; else all are drawn alike.
+    """
+
+    @property
+    def split(self) -> bool: ...
+
+    @property
+    def ids(self) -> Any: ...
+    @property
+    def difficulty(self) -> FloatArray: ...
+    @property
+    def valid(self) -> BoolArray: ...
+    @property
+    def hard(self) -> BoolArray: ...
+    @property
+    def cluster(self) -> Any: ...
+    @property
+    def tokens(self) -> Any: ...
+    @property
+    def trajectories(self) -> Trajectories | None: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +77,7 @@ class Group:
     quantiles: Float64Array
 
 
-def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
+def trajectories(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
     """The plot, the groups drawn in it, the first clusters and how many there are; or why there is none."""
     if rows.trajectories is None:
         return "The scores of this run hold no losses, so there are no trajectories to draw."
@@ -47,7 +85,7 @@ def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
     if not drawn:
         return "No scored row has a loss at every checkpoint."
     return {
-        "plot": bands(rows, rows.trajectories, drawn, seed),
+        "plot": bands(rows, rows.trajectories, drawn, seed, words),
         "drawn": drawn,
         "clusters": clusters[:_MOST_CLUSTER_ROWS],
         "all": len(clusters),
@@ -58,6 +96,9 @@ def trajectories(rows: Rows, seed: int) -> dict[str, Any] | str:
 def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Group]]:
     """The groups to draw, and all clusters; of more clusters than can be told apart only easy and hard rows."""
     usable = rows.valid & np.isfinite(trajectories.losses).all(axis=1) & (rows.cluster >= -1)
+    if not rows.split:
+        every = [_group(trajectories, "all rows", False, False, np.flatnonzero(usable))] if usable.any() else []
+        return every, every
     order = np.flatnonzero(usable)
     order = order[np.argsort(rows.cluster[order], kind="stable")]
     numbers, starts = np.unique(rows.cluster[order], return_index=True)
@@ -72,6 +113,27 @@ def groups(rows: Rows, trajectories: Trajectories) -> tuple[list[Group], list[Gr
     sides = (("easy rows", False, usable & ~rows.hard), ("hard rows", True, usable & rows.hard))
     drawn = [_group(trajectories, name, hard, False, np.flatnonzero(part)) for name, hard, part in sides if part.any()]
     return drawn, clusters
+
+
+def _sides(rows: Rows) -> list[tuple[str, BoolArray, str]]:
+    """Name, rows (n,) and color of what is told apart."""
+    if not rows.split:
+        return [("rows", rows.valid, EASY)]
+    return [("easy", rows.valid & ~rows.hard, EASY), ("hard", rows.valid & rows.hard, HARD)]
+
+
+def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
+    """What names each of the rows at these positions (ascending): its first words and its id."""
+    ids = (
+        [f"row {row:,}" for row in chosen.tolist()] if rows.ids is None else rows.ids.take(pa.array(chosen)).to_pylist()
+    )
+    names = [plot_text(str(each)) for each in ids]
+    if words is None or not len(chosen):
+        return names
+    return [
+        f"{plot_text(text, _WORDS)}<br>{name}" if text else name
+        for text, name in zip(words(chosen), names, strict=True)
+    ]
 
 
 def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: IntArray) -> Group:
@@ -111,12 +173,17 @@ def framed(x: str, y: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int) -> dict[str, Any]:
+def bands(
+    rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int, words: Words | None = None
+) -> dict[str, Any]:
     """Median and 10-90 % band of the loss per group at each checkpoint; a seeded sample of single rows."""
     steps = trajectories.steps.tolist()
     areas, lines, singles = [], [], []
+    chosen = [_drawn(group, seed) for group in drawn]
+    every = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+    labels = dict(zip(every.tolist(), _labels(rows, every, words), strict=True))  # read in one pass
     seen = {True: 0, False: 0}
-    for group in drawn:
+    for group, single in zip(drawn, chosen, strict=True):
         color = _color(group, seen[group.hard])
         seen[group.hard] += not group.noise
         low, middle, high = (rounded(row) for row in group.quantiles)
@@ -134,21 +201,27 @@ def bands(rows: Rows, trajectories: Trajectories, drawn: list[Group], seed: int)
                 "hovertemplate": "step %{x}<br>median %{y:.3f} nats per token<extra></extra>",
             }
         )
-        singles.append(_singles(rows, trajectories, group, color, seed))
+        singles.append(_singles(trajectories, group, color, single, labels))
     layout = framed("optimizer step", "loss (nats per token)")
     return {"data": [*areas, *singles, *lines], "layout": layout}
 
 
-def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, seed: int) -> dict[str, Any]:
+def _drawn(group: Group, seed: int) -> IntArray:
+    """(m,) positions of the single rows that are drawn."""
     generator = np.random.default_rng(derive_seed(seed, "report", "trajectories", group.name))
-    chosen = np.sort(generator.choice(group.rows, min(_ROWS_PER_GROUP, len(group.rows)), replace=False))
+    return np.sort(generator.choice(group.rows, min(_ROWS_PER_GROUP, len(group.rows)), replace=False))
+
+
+def _singles(
+    trajectories: Trajectories, group: Group, color: str, chosen: IntArray, labels: dict[int, str]
+) -> dict[str, Any]:
     x: list[int | None] = []
     y: list[float | None] = []
     text: list[str] = []
     for row in chosen.tolist():
         x += [*trajectories.steps.tolist(), None]
         y += [*rounded(trajectories.losses[row]), None]
-        text += [plot_text(rows.ids[row].as_py())] * (len(trajectories.steps) + 1)
+        text += [labels[row]] * (len(trajectories.steps) + 1)
     return {
         "type": "scatter",
         "x": x,
@@ -158,7 +231,7 @@ def _singles(rows: Rows, trajectories: Trajectories, group: Group, color: str, s
         "line": {"color": _faint(color, 0.4), "width": 1},
         "legendgroup": group.name,
         "showlegend": False,
-        "hovertemplate": "row %{text}<br>step %{x}: %{y:.3f}<extra></extra>",
+        "hovertemplate": "%{text}<br>step %{x}: %{y:.3f} nats per token<extra></extra>",
     }
 
 
@@ -170,12 +243,12 @@ def bin_edges(values: FloatArray, bins: int) -> Float64Array:
 
 def histogram(rows: Rows) -> dict[str, Any]:
     """The plot of the difficulty of valid rows, hard and easy stacked; how many rows lie beyond the drawn range."""
-    values, hard = rows.difficulty[rows.valid], rows.hard[rows.valid]
+    values = rows.difficulty[rows.valid]
     edges = bin_edges(values, BINS)
     beyond = int((values > edges[-1]).sum())
     bars = []
-    for name, mask, color in (("easy", ~hard, EASY), ("hard", hard, HARD)):
-        sizes, _ = np.histogram(values[mask], edges)
+    for name, side, color in _sides(rows):
+        sizes, _ = np.histogram(rows.difficulty[side], edges)
         hatch = {"size": 5, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "#ffffff"}
         shape = {"shape": "/" if name == "hard" else "", **hatch}
         bars.append(
@@ -201,7 +274,7 @@ def _log_axis(values: IntArray) -> dict[str, Any]:
     return {"type": "log", "tickvals": shown, "ticktext": [f"{tick:,}" for tick in shown]}
 
 
-def lengths(rows: Rows, seed: int) -> dict[str, Any] | str:
+def lengths(rows: Rows, seed: int, words: Words | None = None) -> dict[str, Any] | str:
     """The plot of difficulty against completion tokens for a seeded sample of valid rows, and its size.
 
     Or why there is none.
@@ -212,11 +285,11 @@ def lengths(rows: Rows, seed: int) -> dict[str, Any] | str:
     scored = np.flatnonzero(rows.valid & (tokens > 0))
     generator = np.random.default_rng(derive_seed(seed, "report", "lengths"))
     drawn = np.sort(generator.choice(scored, min(POINTS, len(scored)), replace=False))
+    labels = np.array(_labels(rows, drawn, words), dtype=object)
     clouds = []
-    for name, part, color, symbol in (
-        ("easy", drawn[~rows.hard[drawn]], EASY, "square-open"),
-        ("hard", drawn[rows.hard[drawn]], HARD, "circle"),
-    ):
+    for name, side, color in _sides(rows):
+        inside = side[drawn]
+        part = drawn[inside]
         clouds.append(
             {
                 "type": "scatter",
@@ -224,9 +297,14 @@ def lengths(rows: Rows, seed: int) -> dict[str, Any] | str:
                 "name": name,
                 "x": tokens[part].tolist(),
                 "y": rounded(rows.difficulty[part]),
-                "text": [plot_text(value, 40) for value in rows.ids.take(pa.array(part)).to_pylist()],
-                "marker": {"color": color, "size": 5, "opacity": 0.6, "symbol": symbol},
-                "hovertemplate": "row %{text}<br>%{x} tokens, difficulty %{y:.3f}<extra></extra>",
+                "text": labels[inside].tolist(),
+                "marker": {
+                    "color": color,
+                    "size": 5,
+                    "opacity": 0.6,
+                    "symbol": "circle" if name == "hard" else "square-open",
+                },
+                "hovertemplate": "%{text}<br>%{x:,} tokens, difficulty %{y:.3f}<extra></extra>",
             }
         )
     layout = framed("completion tokens (log scale)", "difficulty", xaxis=_log_axis(tokens[drawn]))

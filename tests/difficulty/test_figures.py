@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from curate.console.formatting import as_json
-from curate.report import figures
-from curate.report.finished_run import Rows, Trajectories
+from curate.difficulty import figures
+from curate.difficulty.figures import Trajectories
+from curate.report.finished_run import Rows
 from tests.fixtures.reports import page_of, rows_of
 
 # ---- plots

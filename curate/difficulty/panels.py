@@ -1,0 +1,63 @@
+"""Plots of scores and splits as objects that show themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curate.difficulty.figures import Rows, Trajectories, Words, histogram, lengths, trajectories
+from curate.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """See `curate.difficulty.figures.Rows`."""
+
+    ids: Any
+    difficulty: FloatArray
+    valid: BoolArray
+    hard: BoolArray
+    cluster: Any
+    tokens: Any
+    trajectories: Trajectories | None
+    split: bool = True
+
+
+def panels(rows: Rows, seed: int = 0, words: Words | None = None) -> Any:
+    """Trajectories with their bands, the histogram of difficulty, and difficulty against length, as `shown`.
+
+    Those that the rows have numbers for.
+    """
+    if not rows.valid.any():
+        return shown({"data": [], "layout": {"title": {"text": "No row could be scored."}}})
+    found = [trajectories(rows, seed, words), histogram(rows), lengths(rows, seed, words)]
+    return shown(stacked([each["plot"] for each in found if isinstance(each, dict)]))
+
+
+def stacked(plots: Sequence[dict[str, Any]], gap: float = 0.11) -> dict[str, Any]:
+    """The plots above each other as one; the first alone has a legend."""
+    height = (1 - gap * (len(plots) - 1)) / len(plots)
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {"height": 60 + 300 * len(plots)}
+    for number, plot in enumerate(plots, 1):
+        k = "" if number == 1 else str(number)
+        top = 1 - (number - 1) * (height + gap)
+        data += [
+            {**trace, "xaxis": f"x{k}", "yaxis": f"y{k}", **({} if number == 1 else {"showlegend": False})}
+            for trace in plot["data"]
+        ]
+        own = plot["layout"]
+        layout |= {name: value for name, value in own.items() if name not in ("xaxis", "yaxis") and name not in layout}
+        layout[f"xaxis{k}"] = {**own["xaxis"], "anchor": f"y{k}"}
+        layout[f"yaxis{k}"] = {**own["yaxis"], "anchor": f"x{k}", "domain": [max(0.0, top - height), top]}
+        layout |= {name: own[name] for name in ("barmode", "bargap") if name in own}
+    return {"data": data, "layout": layout}
+
+
+def shown(plot: dict[str, Any], height: int | None = None) -> Any:
+    """The plot as a plotly Figure, which a notebook shows by itself; `.show()` opens it elsewhere."""
+    from plotly.graph_objects import Figure
+
+    layout = {"template": "plotly_white", **plot["layout"], **({} if height is None else {"height": height})}
+    return Figure({"data": plot["data"], "layout": layout})

@@ -1,0 +1,102 @@
+"""Input rows to look at: the hardest, the easiest, some at random, with their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.console.formatting import count, one_line, share
+from curate.console.presentation import Facts
+from curate.data.examples import Examples
+from curate.data.readers import Loaded
+from curate.difficulty.scores import Split
+from curate.errors import InputError, RunWarning
+from curate.mixture.mixture import Mixture
+from curate.mixture.plan import Plan
+from curate.seeds import derive_seed
+from curate.types import IntArray
+
+
+def by_difficulty(split: Split, n: int, *, hardest: bool) -> IntArray:
+    """(m,) positions of at most n scored rows, the most extreme first; ties in the order of the rows."""
+    scored = np.flatnonzero(split.valid)
+    sign = -1 if hardest else 1
+    return scored[np.argsort(sign * split.difficulty[scored], kind="stable")[: _count(n)]]
+
+
+def at_random(split: Split, n: int, *, hard: bool | None, seed: int) -> IntArray:
+    """(m,) positions of at most n rows, drawn; hard: of the hard, or of the other scored rows alone."""
+    of = np.ones(len(split), np.bool_) if hard is None else split.valid & (split.hard == hard)
+    rows = np.flatnonzero(of)
+    generator = np.random.default_rng(derive_seed(seed, "sample", str(hard)))
+    return generator.permutation(rows)[: _count(n)]
+
+
+def described(examples: Examples, split: Split, plan: Plan, rows: IntArray) -> pa.Table:
+    """These rows (m,) as a table: example_id, difficulty, hard, cluster, count (of the plan), and the input's columns
+    that a model reads, and its source."""
+    names = list(
+        dict.fromkeys(
+            examples.columns[role] for role in (*examples.content_roles, "source") if role in examples.columns
+        )
+    )
+    taken = examples.take(rows)
+    columns: dict[str, Any] = {
+        "example_id": taken.ids,
+        "difficulty": pa.array(split.difficulty[rows], mask=~split.valid[rows]),
+        "hard": split.hard[rows],
+        "cluster": split.cluster[rows],
+        "count": plan.counts[rows],
+    }
+    readable = taken.readable
+    columns |= {name: readable[name] for name in names if name not in columns}
+    return pa.table(columns)
+
+
+def first_words(examples: Examples, rows: IntArray, limit: int = 80) -> list[str]:
+    """The beginning of what each of these rows (m,) says first, on one line."""
+    role = next(iter(examples.content_roles), None)
+    if role is None or not len(rows):
+        return [""] * len(rows)
+    taken = examples.take(rows)
+    return [one_line(_said(cell), limit) for cell in taken.texts(role, 0, len(taken))]
+
+
+def _said(cell: Any) -> str:
+    """The text of a cell; of a conversation, that of its first turn of a user."""
+    if not isinstance(cell, list):
+        return "" if cell is None else str(cell)
+    turns = [turn for turn in cell if isinstance(turn, dict)]
+    asked = [turn for turn in turns if turn.get("role") == "user"] or turns
+    return str(asked[0].get("content") or "") if asked else ""
+
+
+def _count(n: int) -> int:
+    if n < 1:
+        raise InputError(f"{n} rows cannot be shown; give a number of at least 1")
+    return n
+
+
+def curated_summary(
+    loaded: Loaded, split: Split, mixture: Mixture, warnings: Sequence[RunWarning], path: Path | None
+) -> Facts:
+    """What a result says of itself, in a few lines."""
+    hard, scored = int(split.hard.sum()), int(split.valid.sum())
+    origins = pc.value_counts(mixture.columns().column("origin")).to_pylist()
+    by_origin = ", ".join(f"{count(each['counts'])} {each['values']}" for each in origins)
+    facts = [
+        ("data", f"{loaded.description}, shape {loaded.examples.shape}"),
+        ("hard", f"{count(hard)} of {count(scored)} scored rows" + (f" ({share(hard / scored)})" if scored else "")),
+        ("rows", by_origin),
+    ]
+    facts += [("warning", f"{each.message} {each.remedy}") for each in warnings[:4]]
+    if len(warnings) > 4:
+        facts.append(("warning", f"and {len(warnings) - 4} more in .warnings"))
+    facts.append(("folder", "not written yet: .write(DIR)" if path is None else str(path)))
+    facts.append(("see", ".hardest(10)  .sample(10, hard=True)  .plot()  .forecast()  .to_pandas()  .open_report()"))
+    return Facts(f"Curated: {count(len(split))} rows in, {count(len(mixture))} rows out", tuple(facts))
