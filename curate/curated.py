@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.clusterers.per_source import seeded
@@ -32,6 +31,7 @@ from curate.generators.requests import Generator
 from curate.mixture.forecast import Forecast, forecast
 from curate.mixture.input_rows import at_random, by_difficulty, curated_summary, described, first_words
 from curate.mixture.mixture import Mixture
+from curate.mixture.order import DATA_VERSION
 from curate.mixture.plan import Plan, Realized
 from curate.models.loading import identify
 from curate.report.dataset_card import content_version, dataset_card
@@ -238,6 +238,7 @@ class Curated(Tabular):
             "recipe": describe_in_json(pipeline),
             "recipe_yaml": recipe_text(pipeline),
             "seed": pipeline.seed,
+            "data_version": DATA_VERSION,
             "data": data_record(self.loaded, self.stages.data),
             "proxy": self.proxy_facts,
             "stages": asdict(self.stages),
@@ -263,15 +264,15 @@ class Curated(Tabular):
         return tables if form == "input" else in_form(parts, tables, form)
 
     def _write_rows(self, folder: Path) -> None:
-        tables, columns = self._written, self.columns()
+        tables, added = self._written, self.mixture.added
         parts = self.parts
         if parts is None:
-            write_parquet_shards(tables, self.positions, columns, folder)
+            write_parquet_shards(tables, self.positions, added, folder)
             return
         start = 0
         for name, rows in parts.items():
-            index, added = self.positions[start : start + rows], columns.slice(start, rows)
-            write_parquet_shards(tables, index, added, folder, name=f"train-{name}")  # in the order of their names
+            index = self.positions[start : start + rows]  # files in the order of their names
+            write_parquet_shards(tables, index, added.part(start, rows), folder, name=f"train-{name}")
             start += rows
 
     def _write_tables(self, folder: Path) -> None:
@@ -366,8 +367,7 @@ def _count_rows(
     mixture: Mixture, scores: Scores, split: Split, plan: Plan, realized: Sequence[Realized], rejected: int
 ) -> dict[str, int]:
     """Rows before and after, by kind; and tokens, where the scores know them. rejected: rows that were left out."""
-    origins = mixture.columns().column("origin")
-    by_origin = {each["values"].as_py(): each["counts"].as_py() for each in pc.value_counts(origins)}
+    by_origin = mixture.origins
     counts = {
         "input": len(split.valid),
         "valid": int(split.valid.sum()),
@@ -377,7 +377,7 @@ def _count_rows(
         "noise": int((split.cluster == -1).sum()),
         "rejected": rejected,
         "output": len(mixture),
-        **{name: int(by_origin.get(name, 0)) for name in ("original", "duplicate", "replay", "synthetic")},
+        **{name: by_origin.get(name, 0) for name in ("original", "duplicate", "replay", "synthetic")},
     }
     weighted = mixture.copies == "weights"
     if weighted:

@@ -26,21 +26,33 @@ class RowStore:
     """n rows to take from, held as record batches.
 
     batches: the rows, in order; starts: (number of batches + 1,) int64 position of the first row of each, then n.
-    schema: types of the rows handed out. slice_rows: rows taken at a time; has no influence on the result.
+    stored: types of the batches, schema: of the rows handed out. slice_rows: rows taken at a time; has no influence on
+    the result. nbytes: of all rows.
     """
 
     batches: list[Any]
     starts: IntArray
+    stored: pa.Schema
     schema: pa.Schema
     slice_rows: int
+    nbytes: int
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def slices(self, index: IntArray) -> Iterator[pa.Table]:
         """The rows at `index` (m,) int64, as consecutive tables. Raises InputError if a position is not a row."""
+        self.check(index)
+        for part in self.stored_slices(index):
+            yield in_types(part, self.schema)
+
+    def check(self, index: IntArray) -> None:
+        """Raise InputError if one of the positions is not a row."""
         if len(index) and (index.min() < 0 or index.max() >= len(self)):
             raise InputError(f"row positions must lie in 0..{len(self) - 1}, got {index.min()}..{index.max()}")
+
+    def stored_slices(self, index: IntArray) -> Iterator[pa.Table]:
+        """The rows at `index` (m,) in the types of `stored`, as consecutive tables."""
         for low in range(0, len(index), self.slice_rows):
             yield self._slice(index[low : low + self.slice_rows])
 
@@ -61,7 +73,7 @@ class RowStore:
             inverse = np.empty(len(order), np.int64)
             inverse[order] = np.arange(len(order))
             table = table.combine_chunks().take(pa.array(inverse))
-        return _in_types(table, self.schema)
+        return table
 
 
 def row_store(tables: Sequence[pa.Table]) -> RowStore:
@@ -70,12 +82,12 @@ def row_store(tables: Sequence[pa.Table]) -> RowStore:
     storable_schema = pa.schema([field.with_type(storable(field.type)) for field in schema])
     batches: list[Any] = []
     for table in tables:
-        plain = _in_types(table.replace_schema_metadata(None), storable_schema)
+        plain = in_types(table.replace_schema_metadata(None), storable_schema)
         batches += [batch for batch in plain.to_batches() if batch.num_rows]
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).astype(np.int64)
-    mean_bytes = sum(batch.nbytes for batch in batches) / max(int(starts[-1]), 1)
-    slice_rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES / max(mean_bytes, 1.0))))
-    return RowStore(batches, starts, schema.remove_metadata(), slice_rows)
+    nbytes = sum(batch.nbytes for batch in batches)
+    slice_rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES / max(nbytes / max(int(starts[-1]), 1), 1.0))))
+    return RowStore(batches, starts, storable_schema, schema.remove_metadata(), slice_rows, nbytes)
 
 
 def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
@@ -85,7 +97,7 @@ def rows_of(table: pa.Table, rows: IntArray) -> pa.Table:
     return row_store([table]).take(rows).replace_schema_metadata(table.schema.metadata)
 
 
-def _in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table in the types of `schema`; only columns of other types are cast, for Arrow breaks some that are equal.
 
     (A slice of lists of nulls, cast to lists of nulls, has offsets beyond its items.)

@@ -6,7 +6,9 @@ Everywhere `index` (m,) int64 is the final order: a position below n is a row of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,38 @@ import pyarrow as pa
 
 from curate.data.json_as_text import as_text, json_columns
 from curate.data.readers import Loaded
+from curate.data.row_runs import in_order
 from curate.data.row_store import row_store, rows_of
 from curate.data.wording import type_name
 from curate.errors import InputError
-from curate.storage.atomic import disk_errors, sync
+from curate.storage.atomic import disk_errors, remove, sync
 from curate.types import IntArray
 
 _GROUP_ROWS = 32_768  # rows per Parquet row group
 _SHARD_ROWS = 8 * _GROUP_ROWS
 Index = IntArray
+
+
+@dataclass(frozen=True)
+class Added:
+    """Columns beside the rows of an output, made a part at a time; a table serves in its place.
+
+    make: rows low..high-1 of them, a table of `schema`.
+    """
+
+    schema: pa.Schema
+    num_rows: int
+    make: Callable[[int, int], pa.Table]
+
+    def slice(self, low: int, rows: int) -> pa.Table:
+        return self.make(low, low + rows)
+
+    def part(self, start: int, rows: int) -> Added:
+        """The `rows` rows from `start` on."""
+        return Added(self.schema, rows, lambda low, high: self.make(start + low, start + high))
+
+
+Extra = pa.Table | Added
 
 
 def _output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:
@@ -53,14 +78,14 @@ def _features(description: bytes) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _slices(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> Iterator[pa.Table]:
-    """The output as consecutive tables of a bounded size."""
+def _slices(tables: Sequence[pa.Table], index: Index, extra: Extra, runs: Path | None = None) -> Iterator[pa.Table]:
+    """The output as consecutive tables of a bounded size. runs: folder for rows that are put in order on the disk."""
     if extra.num_rows != len(index):
         raise InputError(f"the added columns have {extra.num_rows} rows for {len(index)} output rows; give one each")
     schema = _output_schema(tables[0].schema, extra.schema)
     store = row_store([tables[0], *(_aligned(table, tables[0].schema) for table in tables[1:])])
     done = 0
-    for part in store.slices(np.asarray(index, np.int64)):
+    for part in in_order(store, np.asarray(index, np.int64), runs):
         added = extra.slice(done, part.num_rows)
         done += part.num_rows
         yield pa.Table.from_arrays([*part.columns, *added.columns], schema=schema)
@@ -104,7 +129,7 @@ def written_tables(loaded: Loaded, new_rows: pa.Table | None = None) -> list[pa.
     return [as_text(table, texts), *new]
 
 
-def assemble(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> pa.Table:
+def assemble(tables: Sequence[pa.Table], index: Index, extra: Extra) -> pa.Table:
     """The output as one table: rows `index` of the tables end to end, with the m rows of extra columns beside them."""
     parts = list(_slices(tables, index, extra))
     return pa.concat_tables(parts) if parts else _output_schema(tables[0].schema, extra.schema).empty_table()
@@ -113,7 +138,7 @@ def assemble(tables: Sequence[pa.Table], index: Index, extra: pa.Table) -> pa.Ta
 def write_parquet_shards(
     tables: Sequence[pa.Table],
     index: Index,
-    extra: pa.Table,
+    extra: Extra,
     directory: Path,
     *,
     rows_per_shard: int = _SHARD_ROWS,
@@ -129,8 +154,9 @@ def write_parquet_shards(
     shards = max(1, -(-len(index) // rows_per_shard))
     paths = [directory / f"{name}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
     schema = _output_schema(tables[0].schema, extra.schema)
-    rows = _regrouped(_slices(tables, index, extra), rows_per_shard)
-    with disk_errors(directory):
+    runs = directory / ".runs"
+    rows = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
+    with disk_errors(directory), _removed(runs):
         for number, path in enumerate(paths):
             left = min(rows_per_shard, len(index) - number * rows_per_shard)
             # A file object of Python's: its errors keep their number, and closing after a failed write is quiet.
@@ -141,6 +167,14 @@ def write_parquet_shards(
                     left -= group.num_rows
             sync(path)
     return paths
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        remove(folder)
 
 
 def _copied(table: pa.Table) -> pa.Table:
@@ -177,7 +211,7 @@ def _regrouped(slices: Iterator[pa.Table], rows_per_shard: int) -> Iterator[pa.T
         yield pa.concat_tables(waiting)
 
 
-def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None = None) -> Any:
+def hand_back(loaded: Loaded, index: Index, extra: Extra, new_rows: pa.Table | None = None) -> Any:
     """The output as the kind that came in, with the m rows of extra columns beside the input's.
 
     DataFrame: dtypes and index kept, a copy has the label of its row. New rows continue an index of integers after
@@ -187,6 +221,7 @@ def hand_back(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table 
     of lists: one of the same values. Files and hub ids give a Dataset.
     """
     index = np.asarray(index, np.int64)
+    extra = extra.slice(0, extra.num_rows)
     if loaded.kind == "pandas":
         return _as_frame(loaded, index, extra, new_rows)
     if loaded.kind in ("rows", "columns"):

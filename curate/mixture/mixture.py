@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.data.readers import Loaded
-from curate.data.writers import hand_back
+from curate.data.writers import Added, hand_back
 from curate.difficulty.scores import Split
 from curate.errors import InputError
+from curate.mixture.order import check_counts, half, in_epochs, in_front, in_turn, shuffled
 from curate.mixture.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
-from curate.seeds import derive_seed
 from curate.types import FloatArray, IntArray
 
 Order = Literal["shuffle", "keep", "front"]
@@ -74,6 +74,7 @@ class Mixture:
     copies: Copies = "rows"
 
     def __post_init__(self) -> None:
+        check_counts(self.plan.counts)
         if self.plan.epochs > 1 and (self.order != "shuffle" or self.copies != "rows"):
             raise InputError(
                 "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
@@ -97,53 +98,21 @@ class Mixture:
     @cached_property
     def _placed(self) -> tuple[IntArray, npt.NDArray[np.int32]]:
         """Final order: (m,) positions into the input rows followed by the new rows; (m,) number of the copy."""
-        counts = self.plan.counts.astype(np.int64)
-        n = len(counts)
-        new = sum(len(rows.ids) for rows in self._new)
-        positions = np.concatenate([np.repeat(np.arange(n), counts), np.arange(n, n + new)])
-        first = np.concatenate(
-            [np.repeat(np.cumsum(counts) - counts, counts), np.arange(len(positions) - new, len(positions))]
-        )
-        copies = (np.arange(len(positions)) - first).astype(np.int32)
+        n = len(self.plan.counts)
+        positions, copies = in_turn(self.plan.counts, sum(len(rows.ids) for rows in self._new))
         if self.plan.epochs > 1:
-            placed = self._in_epochs(positions, copies)
-            positions, copies = positions[placed], copies[placed]
+            placed = in_epochs(positions, copies, self.seed, self.plan.epochs, n)
         elif self.order == "front" and self.copies == "rows":
-            placed = self._in_front(copies)
+            placed = in_front(positions, copies, self.seed)
+        elif self.order == "keep":
+            placed = None
+        else:
+            placed = shuffled(positions, copies, self.seed)
+        if placed is not None:
             positions, copies = positions[placed], copies[placed]
-        elif self.order != "keep":
-            shuffled = np.random.default_rng(derive_seed(self.seed, "order")).permutation(len(positions))
-            positions, copies = positions[shuffled], copies[shuffled]
         if self.copies == "weights":
             positions, copies = positions[copies == 0], copies[copies == 0]
         return positions, copies
-
-    def _in_front(self, copies: npt.NDArray[np.int32]) -> IntArray:
-        """(m,) the order "front" of rows with these numbers (m,) of their copies.
-
-        The first part: half of the rows themselves, drawn, and every copy, in random order. The second: the others.
-        A copy may stand before its row, or in the part without it: the second part has to be a fair sample of the rows
-        themselves.
-        """
-        generator = np.random.default_rng(derive_seed(self.seed, "order"))
-        themselves = generator.permutation(np.flatnonzero(copies == 0))
-        first, second = np.split(themselves, [_half(len(themselves))])
-        return np.concatenate([generator.permutation(np.concatenate([first, np.flatnonzero(copies > 0)])), second])
-
-    def _in_epochs(self, positions: IntArray, copies: npt.NDArray[np.int32]) -> IntArray:
-        """(m,) the order by epochs, each shuffled.
-
-        Rows are dealt out in random order, one to each epoch in turn, and all times that one is planned after another:
-        so it stands in different epochs, each is a random draw of the rows, and all are of one size. New rows are dealt
-        out after the others, so that their rate is the same in every epoch.
-        """
-        generator = np.random.default_rng(derive_seed(self.seed, "order"))
-        rank = generator.permutation(int(positions.max(initial=-1)) + 1)[positions]  # (m,)
-        dealt = np.lexsort((copies, rank, positions >= len(self.plan.counts)))
-        epoch = np.empty(len(positions), np.int64)
-        epoch[dealt] = np.arange(len(positions)) % self.plan.epochs
-        shuffled = generator.permutation(len(positions))
-        return shuffled[np.argsort(epoch[shuffled], kind="stable")]
 
     @property
     def parts(self) -> dict[str, int] | None:
@@ -157,7 +126,7 @@ class Mixture:
         if self.order != "front" or self.copies != "rows":
             return None
         second = int((self._placed[1] == 0).sum())
-        second -= _half(second)
+        second -= half(second)
         return {"first": len(self) - second, "second": second}
 
     @property
@@ -168,10 +137,13 @@ class Mixture:
     @property
     def weights(self) -> FloatArray:
         """(m,) how many rows each row stands for: with `copies` "rows" itself alone, else as often as it is planned."""
-        weights = np.ones(len(self), np.float32)
+        return self._weights(self.positions)
+
+    def _weights(self, positions: IntArray) -> FloatArray:
+        weights = np.ones(len(positions), np.float32)
         if self.copies == "weights":
-            inside = self.positions < len(self.plan.counts)
-            weights[inside] = self.plan.counts[self.positions[inside]]
+            inside = positions < len(self.plan)
+            weights[inside] = self.plan.counts[positions[inside]]
         return weights
 
     def __len__(self) -> int:
@@ -183,35 +155,78 @@ class Mixture:
         cluster and difficulty are null for a row that was not scored: an invalid one, or a new one that was not
         measured.
         """
+        return self.added.slice(0, len(self))
+
+    @cached_property
+    def added(self) -> Added:
+        """What `columns` holds, made a part at a time."""
+        self._check_ids()
+        return Added(self._columns(0, 0).schema, len(self), self._columns)
+
+    @property
+    def origins(self) -> dict[str, int]:
+        """Origin -> rows of the result."""
         positions, copies = self._placed
-        n = len(self.plan.counts)
-        ids = self.loaded.examples.ids
-        new = self._new
-        every_id = _joined(ids, [rows.ids for rows in new])
-        every_source = _joined(ids, [rows.source_ids for rows in new])
-        difficulty, cluster, hard, known, scored = self._judged()
-        kinds = ["original", "duplicate", *dict.fromkeys(rows.origin for rows in new)]
-        origin = np.where(copies > 0, 1, 0)
-        start = n
-        for rows in new:
-            origin[(positions >= start) & (positions < start + len(rows.ids))] = kinds.index(rows.origin)
-            start += len(rows.ids)
+        new = int((positions >= len(self.plan)).sum())
+        copied = int((copies > 0).sum())
+        found = {"original": len(self) - copied - new, "duplicate": copied}
+        for rows in self._new:
+            found[rows.origin] = found.get(rows.origin, 0) + len(rows)
+        return found
+
+    def _columns(self, low: int, high: int) -> pa.Table:
+        """`columns` of rows low..high-1."""
+        positions, copies = (array[low:high] for array in self._placed)
+        n, ids = len(self.plan), self.loaded.examples.ids
+        difficulty, cluster, hard, known, scored = self._judged
+        origin = (copies > 0).astype(np.int64)
+        new = positions >= n
+        origin[new] = self._new_origins[positions[new] - n]
         columns = {
-            "example_id": _numbered(every_id.take(pa.array(positions)), copies),
-            "source_id": every_source.take(pa.array(positions)),
-            "origin": pa.array(kinds).take(pa.array(origin)),
+            "example_id": _numbered(_taken(ids, self._new_ids, positions), copies),
+            "source_id": _taken(ids, self._new_sources, positions),
+            "origin": pa.array(self._kinds).take(pa.array(origin)),
             "copy": pa.array(copies),
             "difficulty": pa.array(difficulty[positions], mask=~scored[positions]),
             "cluster": pa.array(cluster[positions], mask=~scored[positions]),
             "hard": pa.array(hard[positions], mask=~known[positions]),
         }
         if self.copies == "weights":
-            columns[WEIGHT] = pa.array(self.weights)
-        _check_ids(columns["example_id"])
-        for name in dict.fromkeys(name for rows in new for name in rows.extra):
-            columns[name] = self._extra(name, new, positions)
+            columns[WEIGHT] = pa.array(self._weights(positions))
+        for name, values in self._extras.items():
+            columns[name] = values.take(pa.array(positions - n, mask=~new))
         return pa.table(columns)
 
+    @property
+    def _kinds(self) -> list[str]:
+        """Every origin there is."""
+        return ["original", "duplicate", *dict.fromkeys(rows.origin for rows in self._new)]
+
+    @cached_property
+    def _new_origins(self) -> IntArray:
+        """Index into `_kinds` for each new row."""
+        kinds = self._kinds
+        numbers = [kinds.index(rows.origin) for rows in self._new]
+        return np.repeat(numbers, [len(rows) for rows in self._new]).astype(np.int64)
+
+    @cached_property
+    def _new_ids(self) -> pa.Array:
+        return pa.array([name for rows in self._new for name in rows.ids], self.loaded.examples.ids.type)
+
+    @cached_property
+    def _new_sources(self) -> pa.Array:
+        return pa.array([name for rows in self._new for name in rows.source_ids], self.loaded.examples.ids.type)
+
+    @cached_property
+    def _extras(self) -> dict[str, pa.Array]:
+        """Name -> cells of the new rows, of the columns that some of them have beyond the input's."""
+        names = dict.fromkeys(name for rows in self._new for name in rows.extra)
+        return {
+            name: pa.array([value for rows in self._new for value in rows.extra.get(name, [None] * len(rows))])
+            for name in names
+        }
+
+    @cached_property
     def _judged(self) -> tuple[npt.NDArray[Any], ...]:
         """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (n + new,), of the
         input rows followed by the new rows."""
@@ -225,16 +240,25 @@ class Mixture:
             else:
                 judged = np.ones(m, np.bool_)
                 parts.append((measured.difficulty, measured.cluster, measured.hard, judged, measured.cluster != -2))
+        if len(parts) == 1:
+            return parts[0]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def _extra(self, name: str, new: list[NewRows], positions: IntArray) -> pa.Array:
-        values = [value for rows in new for value in rows.extra.get(name, [None] * len(rows.ids))]
-        n = len(self.plan.counts)
-        return pa.array(values).take(pa.array(positions - n, mask=positions < n))
+    def _check_ids(self) -> None:
+        """Ids clash where the input already had "a#1" beside a copy of "a", or two datasets are mixed in that overlap.
 
-
-def _half(rows: int) -> int:
-    return (rows + 1) // 2
+        Raises InputError then.
+        """
+        ids, new, counts = self.loaded.examples.ids, self._new_ids, self.plan.counts
+        kept = ids if counts.all() else ids.filter(pa.array(counts > 0))
+        clash = _repeated(kept if not len(new) else pa.concat_arrays([kept, new]))
+        if clash is None and self.copies == "rows":
+            clash = _taken_by_a_copy(ids, [*_like_copies(kept), *_like_copies(new)], counts)
+        if clash is not None:
+            raise InputError(
+                f"example id {clash!r} stands for two rows of the result; rename ids that end in '#' and a number or "
+                "begin with 'replay:', and mix each other dataset in only once"
+            )
 
 
 def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
@@ -248,21 +272,45 @@ def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
         raise InputError(f"row {row} of the data is {ids[row]} but {split.ids[row]} in the split; {remedy}")
 
 
-def _check_ids(ids: pa.Array) -> None:
-    """Ids clash where the input already had "a#1" beside a copy of "a", or two datasets are mixed in that overlap."""
-    if len(ids) == pc.count_distinct(ids).as_py():
-        return
+def _repeated(ids: pa.Array) -> str | None:
+    """An id that stands there twice."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return None
     counted = pc.value_counts(ids)
-    clash = next(each["values"].as_py() for each in counted if each["counts"].as_py() > 1)
-    raise InputError(
-        f"example id {clash!r} stands for two rows of the result; rename ids that end in '#' and a number or begin "
-        "with 'replay:', and mix each other dataset in only once"
+    return next(each["values"].as_py() for each in counted if each["counts"].as_py() > 1)
+
+
+def _like_copies(ids: pa.Array) -> list[str]:
+    """Ids of the form that those of copies have."""
+    if not pc.any(pc.match_substring(ids, "#")).as_py():  # ten times faster than a pattern
+        return []
+    found: list[str] = ids.filter(pc.match_substring_regex(ids, "#[1-9][0-9]{0,8}$")).to_pylist()
+    return found
+
+
+def _taken_by_a_copy(ids: pa.Array, like_copies: list[str], counts: npt.NDArray[np.int32]) -> str | None:
+    """The first of these ids that a copy of a row has too; `counts` (n,) of the rows with the n ids."""
+    if not like_copies:
+        return None
+    parted = [name.rpartition("#") for name in like_copies]
+    places = pc.index_in(pa.array([name for name, _, _ in parted], ids.type), value_set=ids).to_pylist()
+    for name, (_, _, number), place in zip(like_copies, parted, places, strict=True):
+        if place is not None and counts[place] > int(number):
+            return name
+    return None
+
+
+def _taken(first: pa.Array, rest: pa.Array, positions: IntArray) -> pa.Array:
+    """(m,) values at these positions of the two arrays end to end."""
+    later = positions >= len(first)
+    if not later.any():
+        return first.take(pa.array(positions))
+    both = pa.concat_arrays(
+        [first.take(pa.array(positions[~later])), rest.take(pa.array(positions[later] - len(first)))]
     )
-
-
-def _joined(first: pa.Array, others: list[list[str]]) -> pa.Array:
-    chunks = [first, *(pa.array(values, first.type) for values in others)]
-    return pa.concat_arrays(chunks) if others else first
+    places = np.empty(len(positions), np.int64)
+    places[np.argsort(later, kind="stable")] = np.arange(len(positions))
+    return both.take(pa.array(places))
 
 
 def _numbered(ids: pa.Array, copies: npt.NDArray[np.int32]) -> pa.Array:

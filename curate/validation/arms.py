@@ -253,11 +253,10 @@ def _about(name: str, copied: IntArray, split: Split) -> dict[str, Any]:
 
 
 def _write(mixture: Mixture, folder: Path) -> None:
-    columns, new = mixture.columns(), mixture.new_rows
-    tables = written_tables(mixture.loaded, new)
+    tables = written_tables(mixture.loaded, mixture.new_rows)
 
     with publishing(folder / "data") as place:
-        write_parquet_shards(tables, mixture.positions, columns, place)
+        write_parquet_shards(tables, mixture.positions, mixture.added, place)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Many rows put in any order by way of the disk, with every file read from its beginning to its end.
+
+As a merge sort does it: stretches of the input are ordered one by one and written aside ("runs"), and then a part of
+each run after the other makes up the output. Nothing is looked up in the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curate.data.row_store import RowStore, in_types
+from curate.storage.mapped import release, write_stream
+from curate.types import IntArray
+
+IN_MEMORY = 512 << 20  # bytes of rows that are taken from where they are
+_RUN_BYTES = 256 << 20
+
+
+def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[pa.Table]:
+    """The rows at `index` (m,) as consecutive tables, as `RowStore.slices`.
+
+    folder: a new folder that runs may be written to, for the caller to remove; None = never. Whether there are any has
+    no influence on the rows.
+    """
+    few = store.nbytes <= IN_MEMORY or len(index) <= store.slice_rows
+    if folder is None or few or bool((index[1:] >= index[:-1]).all()):
+        for part in store.slices(index):
+            yield part
+            release()
+        return
+    store.check(index)
+    folder.mkdir()
+    slots = np.argsort(index, kind="stable")  # (m,) where in the output each row goes, by its place in the input
+    size = max(store.slice_rows, int(_RUN_BYTES * len(store) / store.nbytes))
+    bounds = range(0, len(slots), size)
+    runs = []
+    for low in bounds:
+        slots[low : low + size].sort()
+        parts = store.stored_slices(index[slots[low : low + size]])
+        runs.append(write_stream(parts, store.stored, folder / f"{len(runs):06d}.arrow"))
+        release()
+    for start in range(0, len(index), store.slice_rows):
+        end = min(start + store.slice_rows, len(index))
+        pieces, places = [], []
+        for low, run in zip(bounds, runs, strict=True):
+            first, last = np.searchsorted(slots[low : low + size], (start, end)).tolist()
+            pieces.append(run.slice(first, last - first))
+            places.append(slots[low + first : low + last])
+        inverse = np.argsort(np.concatenate(places))
+        yield in_types(pa.concat_tables(pieces).combine_chunks().take(pa.array(inverse)), store.schema)
+        release()
