@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data import spilling
 from curate.data.columns import known_names
 from curate.data.wording import first_line
 from curate.errors import InputError
+from curate.storage.mapped import release
 
 _LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time
 _SAMPLE, _SAMPLE_ROWS = 1 << 16, 100  # bytes and rows that tell the delimiter
@@ -68,7 +70,10 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
         options = pv.ReadOptions(block_size=max(_LEAST_BLOCK, min(data.size // 16, _MOST_BLOCK)), use_threads=threads)
         header = pv.open_csv(pa.BufferReader(data), read_options=options, parse_options=parse).schema.names
         convert = pv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-        return pv.read_csv(pa.BufferReader(data), options, parse, convert)
+        if data.size <= spilling.IN_MEMORY or not threads:
+            return pv.read_csv(pa.BufferReader(data), options, parse, convert)
+        with pv.open_csv(pa.BufferReader(data), options, parse, convert) as reader:
+            return pa.concat_tables(spilling.spilled(map(_one_batch, reader)))
 
     try:
         table = read(threads=True)
@@ -81,6 +86,11 @@ def _texts(path: Path, data: pa.Buffer, delimiter: str) -> pa.Table:
         raise InputError(f"{path}: {first_line(numbered)}; quote cells that hold commas or line breaks") from error
     _check_end(path, data, table, delimiter.encode())
     return table
+
+
+def _one_batch(batch: pa.RecordBatch) -> pa.Table:
+    release()
+    return pa.Table.from_batches([batch])
 
 
 def _divided(data: pa.Buffer, delimiter: str | None, usual: str) -> tuple[pa.Buffer, str]:
@@ -117,8 +127,13 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
         return
     cell = b'"' + table.column(table.num_columns - 1)[-1].as_py().encode().replace(b'"', b'""')
     end = data.slice(max(0, data.size - len(cell) - 1)).to_pybytes()
-    odd = np.count_nonzero(np.frombuffer(data, np.uint8) == ord('"')) % 2
-    if odd and end[1:] == cell and end[:1] in (delimiter, b"\n", b"\r"):
+    if end[1:] != cell or end[:1] not in (delimiter, b"\n", b"\r"):
+        return
+    content, quotes = np.frombuffer(data, np.uint8), 0
+    for low in range(0, len(content), _LEAST_BLOCK):
+        quotes += np.count_nonzero(content[low : low + _LEAST_BLOCK] == ord('"'))
+        release()
+    if quotes % 2:
         raise InputError(
             f"{path}, last row: the last cell begins with a quote that nothing closes; if the file was cut off, fetch "
             "or write it again"
@@ -127,9 +142,12 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
 
 def _typed(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str | None]:
     """The column in the type that all its cells have, or why it stays text though other readers take it for more."""
-    filled = cells.filter(pc.not_equal(cells, ""))
-    if not len(filled):
+    first = _first(cells, pc.equal(cells, ""))
+    if first is None:
         return pa.chunked_array([pa.nulls(len(cells))]), None
+    if re.fullmatch(_LIKE_A_NUMBER, first, re.IGNORECASE) is None and not any(first in each for each in _BOOLEANS):
+        return cells, None  # spares a look at every cell of a text
+    filled = cells.filter(pc.not_equal(cells, ""))
     if _are_booleans(filled):
         missing = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
         return pc.equal(pc.utf8_lower(missing), "true"), None
@@ -149,7 +167,7 @@ def _are_booleans(cells: pa.ChunkedArray) -> bool:
 def _first(cells: pa.ChunkedArray, mask: pa.ChunkedArray) -> str | None:
     """The first cell where the mask is false."""
     first = pc.index(mask, pa.scalar(False)).as_py()
-    return None if first < 0 else repr(cells[first].as_py()[:40])
+    return None if first < 0 else cells[first].as_py()
 
 
 def _matches(cells: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
@@ -159,11 +177,11 @@ def _matches(cells: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
 def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None]:
     """int64, float64 or None for cells that are not empty, and a reason where they only look like numbers."""
     if re.fullmatch(_LIKE_A_NUMBER, cells[0].as_py(), re.IGNORECASE) is None:
-        return None, None  # spares a look at every cell of a text
+        return None, None
     strange = _first(cells, _matches(cells, _NUMBER))
     if strange is not None:
         similar = pc.all(_matches(cells, _LIKE_A_NUMBER)).as_py()
-        return None, f"as a number, {strange} would change" if similar else None
+        return None, f"as a number, {strange[:40]!r} would change" if similar else None
     whole = _matches(cells, _INTEGER)
     integers = cells.filter(whole)
     try:
@@ -175,7 +193,9 @@ def _number_type(cells: pa.ChunkedArray) -> tuple[pa.DataType | None, str | None
     strange = _first(integers, pc.less_equal(sizes, 2**53)) if len(sizes) else None
     others = cells.filter(pc.invert(whole))
     strange = strange or _first(others, _held(others))
-    return (pa.float64(), None) if strange is None else (None, f"a floating-point number does not hold {strange}")
+    if strange is None:
+        return pa.float64(), None
+    return None, f"a floating-point number does not hold {strange[:40]!r}"
 
 
 def _held(cells: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
 from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
+from curate.data.id_lookup import repeated
 from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
 from curate.data.wording import type_name
 from curate.errors import InputError
+from curate.storage.mapped import release
 from curate.types import IntArray
 
 _HASHED_ROWS = 65_536  # at a time; bounds the copies alive while hashing; has no influence on the result
@@ -256,7 +258,7 @@ def example_ids(table: pa.Table, shape: str, columns: Mapping[str, str], named: 
         if repeat is not None:
             problem = f"id column {name!r} has {ids[repeat[0]].as_py()!r} in rows {repeat[0]} and {repeat[1]}"
     if problem is None:
-        return ids.cast(pa.string()), None
+        return _strings([ids]), None
     if named:
         raise InputError(f"{problem}; make it unique, or leave out --columns id={name} to get ids from the content")
     return content_ids(table, shape, columns), f"{problem}, so ids are content hashes"
@@ -269,14 +271,15 @@ def _codes(values: pa.Array) -> IntArray:
 
 def _first_repeat(ids: pa.Array) -> tuple[int, int] | None:
     """The earliest row whose id was seen before, as (earlier row, that row)."""
-    codes = _codes(ids)
-    _, first = np.unique(codes, return_index=True)
-    if len(first) == len(codes):
+    rows = repeated(ids)
+    if not len(rows):
         return None
+    codes = _codes(ids.take(pa.array(rows)))
+    _, first = np.unique(codes, return_index=True)
     later = np.ones(len(codes), np.bool_)
     later[first] = False
-    row = int(np.flatnonzero(later)[0])
-    return int(np.flatnonzero(codes == codes[row])[0]), row
+    row = int(np.argmax(later))
+    return int(rows[np.argmax(codes == codes[row])]), int(rows[row])
 
 
 def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.Array:
@@ -300,8 +303,8 @@ def content_ids(table: pa.Table, shape: str, columns: Mapping[str, str]) -> pa.A
             hashed = _row_digests([_framed(cells.get(role, absent)) for role in roles])
         around = {role: piece[columns[role]] for role in SURROUNDING if role in columns}
         parts.append(_with_surroundings(hashed, surroundings_of(around, keys)) if around else hashed)
-    hashes = pa.concat_arrays(parts) if parts else pa.array([], pa.string())
-    return _number_repeats(hashes)
+        release()
+    return _number_repeats(_strings(parts))
 
 
 def _with_surroundings(hashes: pa.Array, around: Sequence[Surroundings]) -> pa.Array:
@@ -317,23 +320,27 @@ def _joined_turns(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else concatenated_turns(parts[0], parts[1])
 
 
+def _strings(parts: Sequence[pa.Array]) -> pa.Array:
+    """The strings end to end, with 64-bit offsets only where they hold 2 GiB or more."""
+    kind = pa.string() if sum(part.nbytes for part in parts) < 1 << 31 else pa.large_string()
+    return pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
+
+
 def _number_repeats(hashes: pa.Array) -> pa.Array:
-    codes = _codes(hashes)
-    counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
-    repeated = np.flatnonzero(counts[codes] > 1)
-    if not len(repeated):
+    rows = repeated(hashes)
+    if not len(rows):
         return hashes
-    order = repeated[np.argsort(codes[repeated], kind="stable")]
+    codes = _codes(hashes.take(pa.array(rows)))
+    order = np.argsort(codes, kind="stable")
     _, first, sizes = np.unique(codes[order], return_index=True, return_counts=True)
-    number = np.arange(len(order)) - np.repeat(first, sizes) + 1
-    later = number > 1
+    number = np.empty(len(rows), np.int64)  # 1 for the first of its kind
+    number[order] = np.arange(len(rows)) - np.repeat(first, sizes) + 1
+    rows, number = rows[number > 1], number[number > 1]
+    bare = hashes.take(pa.array(rows)).to_pylist()
+    renamed = [f"{text}-{k}" for text, k in zip(bare, number.tolist(), strict=True)]
     mask = np.zeros(len(hashes), np.bool_)
-    mask[order[later]] = True
-    suffix = dict(zip(order[later].tolist(), number[later].tolist(), strict=True))
-    rows = np.flatnonzero(mask).tolist()
-    bare = hashes.take(pa.array(rows, pa.int64())).to_pylist()
-    renamed = pa.array([f"{text}-{suffix[row]}" for text, row in zip(bare, rows, strict=True)], pa.string())
-    return pc.replace_with_mask(hashes, pa.array(mask), renamed)
+    mask[rows] = True
+    return pc.replace_with_mask(hashes, pa.array(mask), pa.array(renamed, hashes.type))
 
 
 # --- hashes of columns, by their values only (not chunks, string width, dictionaries or views) ---------------------
@@ -400,6 +407,7 @@ def hash_columns(columns: Sequence[tuple[str, pa.ChunkedArray | pa.Array]]) -> s
         streams: dict[str, Any] = {}
         for part in _slices(column):
             _feed(part, streams, "", name)
+            release()
         for path in sorted(streams):
             total.update(f"{path}:".encode() + streams[path].digest())
     return total.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from curate.data.json_exact import exact
 from curate.data.json_values import MOST_LEVELS
+from curate.data.spilling import spilled
 from curate.errors import InputError
+from curate.storage.mapped import release
 from curate.types import IntArray
 
 _PIECE = 16 << 20  # bytes parsed at a time
@@ -71,18 +73,19 @@ def _parsed(files: Sequence[pa.Buffer], rows: int) -> tuple[pa.Table, list[str]]
     """
     pieces = [piece for data in files for piece in _pieces(data)]
     tables = _tables(pieces, None)
-    if None in tables:
+    if tables is None:
         return None
-    read = [table.schema for table in tables if table is not None]
+    read = [table.schema for table in tables]
     schema = _union(read)
     if schema is None:
         return None
     others = [k for k, each in enumerate(read) if not each.equals(schema)]
-    for k, table in zip(others, _tables([pieces[k] for k in others], schema), strict=True):
-        tables[k] = table
-    if None in tables:
+    again = _tables([pieces[k] for k in others], schema)
+    if again is None:
         return None
-    whole = pa.concat_tables([table.select(schema.names) for table in tables if table is not None])
+    for k, table in zip(others, again, strict=True):
+        tables[k] = table
+    whole = pa.concat_tables([table.select(schema.names) for table in tables])
     if len(whole) != rows or not all(_is_certain(chunk) for column in whole.columns for chunk in column.chunks):
         return None
     if any(_holds_doubles(field.type) for field in schema):
@@ -109,9 +112,22 @@ def _pieces(data: pa.Buffer) -> Iterator[pa.Buffer]:
         low = high
 
 
-def _tables(pieces: Iterable[pa.Buffer], schema: pa.Schema | None) -> list[pa.Table | None]:
+def _tables(pieces: Sequence[pa.Buffer], schema: pa.Schema | None) -> list[pa.Table] | None:
+    """A table of each piece; None where one cannot be parsed."""
+    parsed: list[bool] = []
+
+    def tables() -> Iterator[pa.Table]:
+        for low in range(0, len(pieces), 2 * pa.cpu_count()):
+            for table in pool.map(lambda piece: _table(piece, schema), pieces[low : low + 2 * pa.cpu_count()]):
+                if table is None:
+                    return
+                parsed.append(True)
+                yield table
+            release()
+
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        return list(pool.map(lambda piece: _table(piece, schema), pieces))
+        kept = spilled(tables())
+    return kept if len(parsed) == len(pieces) else None
 
 
 def _table(piece: pa.Buffer, schema: pa.Schema | None) -> pa.Table | None:
@@ -210,6 +226,8 @@ def plain_rows(data: Bytes, most_levels: int) -> int | None:
     rows, level, in_string = 0, 0, False
     plain = _start_lines(data, np.zeros(1, np.int64))
     for low in range(0, len(data), _BLOCK):
+        if low % (64 * _BLOCK) == 0:
+            release()
         block = data[low : low + _BLOCK]
         quotes = _unescaped(data, np.flatnonzero(block == _QUOTE) + low)
         folded = block | 32  # the brackets of lists become those of objects

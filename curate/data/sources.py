@@ -6,8 +6,9 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +22,11 @@ from curate.data.json_files import read_json
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
 from curate.data.repositories import hub_card, local_card, split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
+from curate.data.spilling import spilled
 from curate.data.text_files import read_text
 from curate.data.wording import first_line, listed, nearest_path
 from curate.errors import InputError
+from curate.storage.mapped import mapped, release
 from curate.storage.places import arrow_path, expanded
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
@@ -35,6 +38,7 @@ _FORMATS = {
     "arrow": (".arrow", ".feather", ".ipc"),
     "text": (".txt",),
 }
+_PIECE, _PIECE_ROWS = 64 << 20, 65_536  # bytes and rows of a Parquet file that are read at a time
 SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 
@@ -116,7 +120,10 @@ _PLAIN = frozenset([pa.null(), pa.bool_(), pa.string(), pa.large_string(), pa.fl
 def _is_plain(table: pa.Table) -> bool:
     """Whether `check_buffers` and `conformed` have nothing to do, and all text is UTF-8."""
     try:
-        table.validate(full=True)
+        for column in table.columns:
+            for chunk in column.chunks:
+                chunk.validate(full=True)
+                release()
         return _is_plain_type(pa.struct(list(table.schema)))
     except (pa.ArrowException, NotImplementedError, UnicodeDecodeError):
         return False
@@ -283,7 +290,7 @@ def read_files(
         case "text":
             return read_text((path, _file_text(path, options.encoding)) for path in paths)
         case "parquet":
-            tables = [_parquet(path) for path in paths]
+            tables = _of_files(paths, _parquet)
         case _:
             tables = [_arrow(path) for path in paths]
     return (tables[0] if len(tables) == 1 else joined(tables, paths)), []
@@ -295,15 +302,38 @@ def _unknown(path: Path) -> str:
     return f"{path}: unknown format {path.suffix!r}; data files end in {', '.join(SUFFIXES)}"
 
 
-def _parquet(path: Path) -> pa.Table:
+def _of_files(paths: Sequence[Path], pieces: Callable[[Path], Iterator[pa.Table]]) -> list[pa.Table]:
+    """A table of each file, of all its pieces."""
+    counts: list[int] = []
+
+    def every() -> Iterator[pa.Table]:
+        for path in paths:
+            counts.append(0)
+            for piece in pieces(path):
+                counts[-1] += 1
+                yield piece
+
+    kept = iter(spilled(every()))
+    return [pa.concat_tables(islice(kept, count)) for count in counts]
+
+
+def _parquet(path: Path) -> Iterator[pa.Table]:
+    """The rows, at once where they are few, else some rows of a group at a time."""
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(arrow_path(path)) as file:
+            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            if size <= _PIECE:
+                yield _whole_parquet(file)
+                return
+            rows = max(1, min(_PIECE_ROWS, _PIECE * file.metadata.num_rows // size))
             try:
-                return file.read()
-            except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
-                return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
+                for batch in file.iter_batches(rows):
+                    yield pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
+            except pa.ArrowNotImplementedError:  # as `_whole_parquet`; raised before the first batch
+                yield from (file.read_row_group(k) for k in range(file.num_row_groups))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_denied(path, error)
         raise InputError(
@@ -311,14 +341,21 @@ def _parquet(path: Path) -> pa.Table:
         ) from error
 
 
+def _whole_parquet(file: Any) -> pa.Table:
+    try:
+        return file.read()
+    except pa.ArrowNotImplementedError:  # dictionaries inside of lists are read one group of rows at a time
+        return pa.concat_tables(file.read_row_group(k) for k in range(file.num_row_groups))
+
+
 def _arrow(path: Path) -> pa.Table:
     try:
-        source = pa.memory_map(str(path))
+        with path.open("rb") as file:
+            content = mapped(file)
         try:
-            return pa.ipc.open_file(source).read_all()
+            return pa.ipc.open_file(content).read_all()
         except pa.ArrowInvalid:
-            source.seek(0)
-            return pa.ipc.open_stream(source).read_all()
+            return pa.ipc.open_stream(content).read_all()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_denied(path, error)
         raise InputError(
@@ -335,7 +372,8 @@ def _raise_denied(path: Path, error: Exception) -> None:
 def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
     """Content of a text file as UTF-8, decompressed and without a byte order mark."""
     try:
-        data = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
+        with path.open("rb") as file:
+            data = mapped(file) if path.stat().st_size else pa.py_buffer(b"")
     except (pa.ArrowException, OSError) as error:
         _raise_denied(path, error)
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error

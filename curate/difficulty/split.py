@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from curate.clusterers.features import source_labels, string_array
 from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
+from curate.data.id_lookup import places_of, repeated
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.types import BoolArray, Float64Array, IntArray
@@ -97,9 +98,6 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     Scores without ids are taken to be in that order already. Scores of further rows are left out, so that those of
     a whole dataset serve any part of it. InputError if an id has no scores, or occurs twice.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     wanted = string_array(ids)
     if scores.ids is None:
         if len(scores) != len(wanted):
@@ -108,23 +106,22 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
     scored = string_array(scores.ids)
     if scored.equals(wanted):
         return scores.with_ids(wanted)
-    places = pc.index_in(wanted, value_set=scored)
-    if places.null_count:
-        first = pc.index(places.is_null(), pa.scalar(True)).as_py()
+    rows = places_of(wanted, scored)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
         raise InputError(
-            f"the scores have no row for example id {wanted[first]} (and {places.null_count - 1} more); "
+            f"the scores have no row for example id {wanted[missing[0]]} (and {len(missing) - 1} more); "
             "score this dataset again"
         )
-    rows = places.to_numpy()
-    if np.bincount(rows, minlength=len(scored)).max(initial=0) > 1:
-        twice = int(np.argmax(np.bincount(rows)))
-        raise InputError(f"example id {scored[twice]} is not unique; give every row its own id")
+    times = np.bincount(rows, minlength=len(scored))
+    if times.max(initial=0) > 1:
+        raise InputError(f"example id {scored[int(np.argmax(times))]} is not unique; give every row its own id")
     if len(scored) > len(wanted):
-        used = pc.index_in(scored, value_set=wanted).drop_null().to_numpy()
-        if len(used) > len(wanted):
-            twice = int(np.argmax(np.bincount(used)))
-            raise InputError(f"the scores hold id {wanted[twice]} more than once; keep one row of scores per id")
-    return scores.with_ids(scored).take(rows)
+        again = repeated(scored)
+        again = again[times[again] > 0] if len(again) else again
+        if len(again):
+            raise InputError(f"the scores hold id {scored[again[0]]} more than once; keep one row of scores per id")
+    return scores.with_ids(None).take(rows).with_ids(wanted)
 
 
 def given_scores(scores: Scores | npt.ArrayLike, ids: Any) -> Scores:

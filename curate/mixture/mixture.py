@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.data.id_lookup import repeated
 from curate.data.readers import Loaded
 from curate.data.writers import Added, hand_back
 from curate.difficulty.scores import Split
@@ -251,7 +252,9 @@ class Mixture:
         """
         ids, new, counts = self.loaded.examples.ids, self._new_ids, self.plan.counts
         kept = ids if counts.all() else ids.filter(pa.array(counts > 0))
-        clash = _repeated(kept if not len(new) else pa.concat_arrays([kept, new]))
+        every = kept if not len(new) else pa.concat_arrays([kept, new])
+        rows = repeated(every)
+        clash = every[rows[0]].as_py() if len(rows) else None
         if clash is None and self.copies == "rows":
             clash = _taken_by_a_copy(ids, [*_like_copies(kept), *_like_copies(new)], counts)
         if clash is not None:
@@ -270,14 +273,6 @@ def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
     if not ids.equals(split.ids):
         row = pc.index(pc.equal(ids, split.ids.cast(ids.type)), pa.scalar(False)).as_py()
         raise InputError(f"row {row} of the data is {ids[row]} but {split.ids[row]} in the split; {remedy}")
-
-
-def _repeated(ids: pa.Array) -> str | None:
-    """An id that stands there twice."""
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return None
-    counted = pc.value_counts(ids)
-    return next(each["values"].as_py() for each in counted if each["counts"].as_py() > 1)
 
 
 def _like_copies(ids: pa.Array) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.data.id_lookup import IdIndex, places_of
 from curate.difficulty.figures import Trajectories
 from curate.errors import InputError
 from curate.storage.places import arrow_path
@@ -173,11 +174,11 @@ def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
     own = id_array(table)
     if own.equals(ids):
         return table
-    positions = pc.index_in(ids, value_set=own)
-    if positions.null_count:
-        absent = ids.filter(positions.is_null())[0].as_py()
+    positions = places_of(ids, own)
+    if (positions < 0).any():
+        absent = ids[int(np.argmax(positions < 0))].as_py()
         raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
-    return table.take(positions)
+    return table.take(pa.array(positions))
 
 
 def _known(table: pa.Table, column: str) -> bool:
@@ -239,20 +240,22 @@ def shards(directory: Path) -> list[Path]:
 def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | None:
     """The rows of data/ without their text; None if the run left no data. ids: of the input rows."""
     names_read = ("source_id", "origin", *(["weight"] if weighted else []))
-    tables = [read_table(path, *names_read) for path in files]
-    if not tables:
+    if not files:
         return None
-    parents, origins = [], []
-    for table in tables:
+    index = IdIndex.of(ids)
+    parents, codes, weights, known = [], [], [], dict[str, int]()
+    for path in files:
+        table = read_table(path, *names_read)
         assert table is not None
-        found = pc.index_in(id_array(table, "source_id"), value_set=ids)
-        parents.append(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
-        origins += table["origin"].cast(pa.large_string()).chunks
-    codes, names = numbered(pa.chunked_array(origins, pa.large_string()))
-    parent = np.concatenate(parents)
+        parents.append(index.places(id_array(table, "source_id")))
+        numbers, names_here = numbered(table["origin"])
+        own = np.array([known.setdefault(name, len(known)) for name in names_here] + [-1], np.int64)
+        codes.append(own[numbers])
+        weights += [table["weight"].to_numpy()] if weighted else []
+    parent, origin, names = np.concatenate(parents), np.concatenate(codes), tuple(known)
     kinds = [number for number, name in enumerate(names) if name in ("original", "duplicate")]
-    weight = np.concatenate([table["weight"].to_numpy() for table in tables if table]) if weighted else None
-    return Output(parent, codes, names, np.isin(codes, kinds) & (parent >= 0), weight)
+    weight = np.concatenate(weights) if weighted else None
+    return Output(parent, origin, names, np.isin(origin, kinds) & (parent >= 0), weight)
 
 
 def spread(order: IntArray, marked: _Mask | None, most: int) -> IntArray:
