@@ -26,6 +26,7 @@ from curate.errors import ExternalError, InputError
 from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
 from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.training import ProxyTraining
+from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, FloatArray, IntArray
@@ -339,13 +340,14 @@ class _Measurement:
                         passes = passes_of(self.measures[name], len(self.examples), len(self.steps)) / len(self.steps)
                         stage.cost.tokens += math.ceil(len(checkpoint.tokens.ids) * passes)
                         self._store(name, checkpoint, shard)
+                        release()
                     done += 1
                     stage.advance(sizes[shard])
 
     def _store(self, name: str, checkpoint: LiveCheckpoint, shard: int) -> None:
         """Measure one shard and put its values (rows of the shard, d) in the cache."""
         measure, (low, high) = self.measures[name], self.shards[shard]
-        values = np.asarray(measure.measure(checkpoint, self.examples.take(np.arange(low, high))), np.float32)
+        values = np.asarray(measure.measure(checkpoint, self.examples.slice(low, high)), np.float32)
         if values.ndim != 2 or len(values) != high - low:
             raise InputError(
                 f"{type(measure).__name__}.measure returned shape {values.shape} for {high - low} rows; "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ import numpy.typing as npt
 from curate.console.progress import Progress
 from curate.data.examples import Examples
 from curate.storage.cache import Cache
-from curate.tokenization.encoding import tokenize
+from curate.tokenization.encoding import token_parts
 from curate.tokenization.templates import Supervise
+from curate.tokenization.token_files import IN_MEMORY, open_tokens, write_tokens
 from curate.tokenization.tokens import Tokens
 from curate.types import BoolArray, IntArray
 
@@ -92,10 +95,12 @@ class CachedTokens:
 
     @cached_property
     def _encoded(self) -> tuple[Tokens, dict[int, str]]:
-        """Tokens, and row -> why the template refuses it."""
+        """Tokens, and row -> why the template refuses it; many tokens lie in the cache and are mapped."""
+        if (entry := self.cache.get("tokens", self.key)) is not None:
+            return open_tokens(entry), _read_refused(entry)
         refused: dict[int, str] = {}
         with self.progress.stage("tokenize", len(self.examples)) as stage:
-            tokens = tokenize(
+            parts = token_parts(
                 self.examples,
                 self.tokenizer(),
                 template=self.template,
@@ -104,6 +109,16 @@ class CachedTokens:
                 advance=stage.advance,
                 refuse=refused.__setitem__,
             )
+            first, more = _first_parts(parts)
+            if not more:
+                tokens = Tokens.concatenate(first)
+            else:
+                with self.cache.writing("tokens", self.key) as folder:
+                    write_tokens(chain(first, more, parts), folder)
+                    _write_refused(refused, folder)
+                entry = self.cache.get("tokens", self.key)
+                assert entry is not None  # it was written just now
+                tokens = open_tokens(entry)
             stage.cost.tokens = len(tokens.ids)
         return tokens, refused
 
@@ -123,16 +138,35 @@ class CachedTokens:
         """Lengths and validity of all rows, from the cache; tokenizes only the first time."""
         entry = self.cache.get("rows", self.key)
         if entry is not None:
-            refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
-            return RowValidity(**arrays, refused={int(row): reason for row, reason in refused.items()})
+            return RowValidity(**arrays, refused=_read_refused(entry))
         rows = RowValidity.of(*self._encoded)
 
         with self.cache.writing("rows", self.key) as folder:
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(rows, name), allow_pickle=False)
-            (folder / "refused.json").write_text(json.dumps(rows.refused), encoding="utf-8")
+            _write_refused(rows.refused, folder)
         return rows
+
+
+def _first_parts(parts: Iterator[Tokens]) -> tuple[list[Tokens], list[Tokens]]:
+    """The first parts, and the part with which they become too many to be held; none where all are few."""
+    first, held = list[Tokens](), 0
+    for part in parts:
+        held += len(part.ids)
+        if held > IN_MEMORY:
+            return first, [part]
+        first.append(part)
+    return first, []
+
+
+def _read_refused(entry: Path) -> dict[int, str]:
+    refused = json.loads((entry / "refused.json").read_text(encoding="utf-8"))
+    return {int(row): reason for row, reason in refused.items()}
+
+
+def _write_refused(refused: Mapping[int, str], folder: Path) -> None:
+    (folder / "refused.json").write_text(json.dumps(refused), encoding="utf-8")
 
 
 def length_for(lengths: IntArray, context: int | None) -> int:
@@ -163,7 +197,7 @@ def auto_length(
     if entry is not None:
         return int(json.loads((entry / "length.json").read_text(encoding="utf-8")))
     with progress.stage("measure lengths", len(examples)) as stage:
-        tokens = tokenize(
+        parts = token_parts(
             examples,
             tokenizer(),
             template=template,
@@ -172,8 +206,8 @@ def auto_length(
             advance=stage.advance,
             refuse=lambda row, reason: None,
         )
-    whole = tokens.lengths + tokens.prompt_cut + tokens.completion_cut
-    length = length_for(whole[tokens.valid], context)
+        whole = [(part.lengths + part.prompt_cut + part.completion_cut)[part.valid] for part in parts]
+    length = length_for(np.concatenate(whole), context)
 
     with cache.writing("lengths", key) as folder:
         (folder / "length.json").write_text(json.dumps(length), encoding="utf-8")

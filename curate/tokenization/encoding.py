@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from curate.data.examples import Examples
 from curate.errors import InputError
+from curate.storage.mapped import release
 from curate.tokenization.layouts import CONTEXT, Layout, Piece, RefusedRow
 from curate.tokenization.templates import REFUSED_REMEDY, Supervise, fixed, layouts
 from curate.tokenization.tokens import Tokens, row_offsets
@@ -41,6 +42,29 @@ def tokenize(
     refuse: called with the number of each row that the template cannot render, and why; such a row has no tokens.
     None = InputError.
     """
+    parts = token_parts(
+        examples,
+        tokenizer,
+        template=template,
+        max_length=max_length,
+        supervise=supervise,
+        advance=advance,
+        refuse=refuse,
+    )
+    return Tokens.concatenate(list(parts))
+
+
+def token_parts(
+    examples: Examples,
+    tokenizer: Any,
+    *,
+    template: str,
+    max_length: int,
+    supervise: Supervise = "all",
+    advance: Callable[[int], None] | None = None,
+    refuse: Refuse | None = None,
+) -> Iterator[Tokens]:
+    """The tokens of `tokenize`, some thousand rows at a time."""
     rows = layouts(examples, template, tokenizer, supervise)
     return _encode(rows, len(examples), tokenizer, max_length, advance, refuse)
 
@@ -50,7 +74,8 @@ def encode_rows(
 ) -> Tokens:
     """Tokens of rows that are rendered already, by the rules of `tokenize`."""
     layouts_of_rows = [row if isinstance(row, Layout) else fixed(row) for row in rows]
-    return _encode(lambda low, high: layouts_of_rows[low:high], len(rows), tokenizer, max_length, None, refuse)
+    parts = _encode(lambda low, high: layouts_of_rows[low:high], len(rows), tokenizer, max_length, None, refuse)
+    return Tokens.concatenate(list(parts))
 
 
 def _encode(
@@ -60,20 +85,19 @@ def _encode(
     max_length: int,
     advance: Callable[[int], None] | None,
     refuse: Refuse | None,
-) -> Tokens:
+) -> Iterator[Tokens]:
     def refused(row: int, reason: str) -> None:
         if refuse is None:
             raise InputError(f"row {row}: {reason}; {REFUSED_REMEDY}")
         refuse(row, reason)
 
     encoder = _RowEncoder(tokenizer, max_length)
-    parts = []
     for low in range(0, max(n, 1), _CHUNK_ROWS):
         high = min(low + _CHUNK_ROWS, n)
-        parts.append(encoder.encode(render(low, high), low, refused))
+        yield encoder.encode(render(low, high), low, refused)
+        release()
         if advance:
             advance(high - low)
-    return Tokens.concatenate(parts)
 
 
 class _RowEncoder:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from curate.types import BoolArray, IntArray
 
+_ROWS = 16_384  # counted at a time; has no influence on the result
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -48,8 +50,12 @@ class Tokens:
     @property
     def completion_tokens(self) -> npt.NDArray[np.int32]:
         """(n,) tokens per row that count in the loss."""
-        cumulative = np.concatenate([[0], np.cumsum(self.supervised, dtype=np.int64)])
-        return (cumulative[self.offsets[1:]] - cumulative[self.offsets[:-1]]).astype(np.int32)
+        counts = np.empty(len(self), np.int32)
+        for low in range(0, len(self), _ROWS):
+            bounds = self.offsets[low : low + _ROWS + 1]
+            cumulative = np.concatenate([[0], np.cumsum(self.supervised[bounds[0] : bounds[-1]], dtype=np.int64)])
+            counts[low : low + _ROWS] = np.diff(cumulative[bounds - bounds[0]])
+        return counts
 
     @classmethod
     def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
