@@ -23,8 +23,7 @@ _RUN_BYTES = 256 << 20
 def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[pa.Table]:
     """The rows at `index` (m,) as consecutive tables, as `RowStore.slices`.
 
-    folder: a new folder that runs may be written to, for the caller to remove; None = never. Whether there are any has
-    no influence on the rows.
+    folder: an empty one that runs may be written to; None = never. Whether there are any has no influence on the rows.
     """
     few = store.nbytes <= IN_MEMORY or len(index) <= store.slice_rows
     if folder is None or few or bool((index[1:] >= index[:-1]).all()):
@@ -33,7 +32,6 @@ def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[
             release()
         return
     store.check(index)
-    folder.mkdir()
     slots = np.argsort(index, kind="stable")  # (m,) where in the output each row goes, by its place in the input
     size = max(store.slice_rows, int(_RUN_BYTES * len(store) / store.nbytes))
     bounds = range(0, len(slots), size)

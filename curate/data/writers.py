@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from curate.data.row_runs import in_order
 from curate.data.row_store import row_store, rows_of
 from curate.data.wording import type_name
 from curate.errors import InputError
-from curate.storage.atomic import disk_errors, remove, sync
+from curate.storage.atomic import disk_errors, sync
+from curate.storage.temporary import temporary_folder
 from curate.types import IntArray
 
 _GROUP_ROWS = 32_768  # rows per Parquet row group
@@ -31,10 +31,7 @@ Index = IntArray
 
 @dataclass(frozen=True)
 class Added:
-    """Columns beside the rows of an output, made a part at a time; a table serves in its place.
-
-    make: rows low..high-1 of them, a table of `schema`.
-    """
+    """Columns beside the rows of an output; a table serves in its place. make: rows low..high-1, of `schema`."""
 
     schema: pa.Schema
     num_rows: int
@@ -154,9 +151,8 @@ def write_parquet_shards(
     shards = max(1, -(-len(index) // rows_per_shard))
     paths = [directory / f"{name}-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
     schema = _output_schema(tables[0].schema, extra.schema)
-    runs = directory / ".runs"
-    rows = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
-    with disk_errors(directory), _removed(runs):
+    with disk_errors(directory), temporary_folder(".runs-", directory) as runs:
+        rows = _regrouped(_slices(tables, index, extra, runs), rows_per_shard)
         for number, path in enumerate(paths):
             left = min(rows_per_shard, len(index) - number * rows_per_shard)
             # A file object of Python's: its errors keep their number, and closing after a failed write is quiet.
@@ -167,14 +163,6 @@ def write_parquet_shards(
                     left -= group.num_rows
             sync(path)
     return paths
-
-
-@contextmanager
-def _removed(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        remove(folder)
 
 
 def _copied(table: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from curate.data.readers import Loaded
 from curate.data.writers import Added, hand_back
 from curate.difficulty.scores import Split
 from curate.errors import InputError
+from curate.mixture.copy_ids import copy_ids, like_copies, taken_by_a_copy
 from curate.mixture.order import check_counts, half, in_epochs, in_front, in_turn, shuffled
 from curate.mixture.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
@@ -184,8 +185,8 @@ class Mixture:
         new = positions >= n
         origin[new] = self._new_origins[positions[new] - n]
         columns = {
-            "example_id": _numbered(_taken(ids, self._new_ids, positions), copies),
-            "source_id": _taken(ids, self._new_sources, positions),
+            "example_id": copy_ids(_taken(ids, self._new_ids, positions), copies).cast(pa.string()),
+            "source_id": _taken(ids, self._new_sources, positions).cast(pa.string()),
             "origin": pa.array(self._kinds).take(pa.array(origin)),
             "copy": pa.array(copies),
             "difficulty": pa.array(difficulty[positions], mask=~scored[positions]),
@@ -256,7 +257,7 @@ class Mixture:
         rows = repeated(every)
         clash = every[rows[0]].as_py() if len(rows) else None
         if clash is None and self.copies == "rows":
-            clash = _taken_by_a_copy(ids, [*_like_copies(kept), *_like_copies(new)], counts)
+            clash = taken_by_a_copy(ids, [*like_copies(kept), *like_copies(new)], counts)
         if clash is not None:
             raise InputError(
                 f"example id {clash!r} stands for two rows of the result; rename ids that end in '#' and a number or "
@@ -275,26 +276,6 @@ def _check_same_rows(data: Loaded, split: Split, plan: Plan) -> None:
         raise InputError(f"row {row} of the data is {ids[row]} but {split.ids[row]} in the split; {remedy}")
 
 
-def _like_copies(ids: pa.Array) -> list[str]:
-    """Ids of the form that those of copies have."""
-    if not pc.any(pc.match_substring(ids, "#")).as_py():  # ten times faster than a pattern
-        return []
-    found: list[str] = ids.filter(pc.match_substring_regex(ids, "#[1-9][0-9]{0,8}$")).to_pylist()
-    return found
-
-
-def _taken_by_a_copy(ids: pa.Array, like_copies: list[str], counts: npt.NDArray[np.int32]) -> str | None:
-    """The first of these ids that a copy of a row has too; `counts` (n,) of the rows with the n ids."""
-    if not like_copies:
-        return None
-    parted = [name.rpartition("#") for name in like_copies]
-    places = pc.index_in(pa.array([name for name, _, _ in parted], ids.type), value_set=ids).to_pylist()
-    for name, (_, _, number), place in zip(like_copies, parted, places, strict=True):
-        if place is not None and counts[place] > int(number):
-            return name
-    return None
-
-
 def _taken(first: pa.Array, rest: pa.Array, positions: IntArray) -> pa.Array:
     """(m,) values at these positions of the two arrays end to end."""
     later = positions >= len(first)
@@ -306,10 +287,3 @@ def _taken(first: pa.Array, rest: pa.Array, positions: IntArray) -> pa.Array:
     places = np.empty(len(positions), np.int64)
     places[np.argsort(later, kind="stable")] = np.arange(len(positions))
     return both.take(pa.array(places))
-
-
-def _numbered(ids: pa.Array, copies: npt.NDArray[np.int32]) -> pa.Array:
-    """`id` for the row itself, `id#c` for its c-th copy."""
-    number = pc.cast(pa.array(copies), pa.string()).cast(ids.type)
-    copied = pc.binary_join_element_wise(ids, number, pa.scalar("#", ids.type))
-    return pc.if_else(pa.array(copies > 0), copied, ids)

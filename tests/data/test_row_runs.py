@@ -72,6 +72,7 @@ def test_runs_are_removed_and_positions_checked(tmp_path: Path, monkeypatch: pyt
     write_parquet_shards([table], index, pa.table({"copy": index}), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["train-00000-of-00001.parquet"]
     store = row_store.row_store([table])
+    (tmp_path / "runs").mkdir()
     parts = row_runs.in_order(store, index, tmp_path / "runs")
     next(parts)
     assert len(list((tmp_path / "runs").iterdir())) == 1  # it went by way of the disk
