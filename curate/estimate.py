@@ -74,6 +74,9 @@ def estimate(
     if not ready:
         proxied, ready, max_length = _proxy_stages(pipeline, loaded, run)
         stages += proxied
+        if hours := sum(stage.seconds or 0 for stage in proxied) / 3600:
+            kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
+            notes.append(f"training and measuring: {hours:.2g} {kind} hours at the rate measured on this machine")
         if pipeline.proxy.max_length == AUTO:
             notes.append(f"max_length auto: {max_length:,} tokens, at which 99 % of the rows are whole")
         if pipeline.stability > 1:
@@ -156,7 +159,11 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     rate = _matrix_rate(run)
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
-    measured = int(len(examples) * per_row * passes)
+    sample = proxy_training.sample
+    measured = int(len(examples) * per_row * passes) if sample is None else sample.tokens
+    at = f"{len(examples):,} rows at {k} checkpoints"
+    if sample is not None:
+        at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
     stages = [
         _Stage(
@@ -175,7 +182,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
         ),
         _Stage(
             "measure",
-            f"{len(examples):,} rows at {k} checkpoints",
+            at,
             measured,
             2 * parameters * measured / rate * (1 - state.measured / max(state.shards, 1)) if rate else None,
             4 * len(examples) * k,

@@ -7,7 +7,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from curate.cli.fields import add_field_options, add_reading_arguments, reading
+from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
 from curate.data.readers import Loaded, read
@@ -17,11 +17,14 @@ from curate.difficulty.scores import Scores
 from curate.difficulty.split import join_scores
 from curate.errors import InputError
 from curate.pipeline import Pipeline
+from curate.proxy.proxy import Proxy
 from curate.recipe import load_recipe, own_module
 from curate.run import Run
 from curate.storage.places import local_path
 from curate.verify.sandbox import weak_sandbox
 
+# Fields of the proxy.
+_SCORING = ("score_sample", "score_budget")
 # Option -> the parameter of `augmenters.Synthesize` it sets.
 _PARAMETERS = ("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs")
 
@@ -59,6 +62,7 @@ def add_data_arguments(
         help=evaluation,
     )
     add_field_options(recipe, Pipeline, ("seed", "stability"))
+    add_field_options(recipe, Proxy, _SCORING, {"score_budget": "TOKENS"})
     add_consent_arguments(recipe)
     add_reading_arguments(parser)
     add_machine_arguments(parser)
@@ -73,6 +77,7 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
         settings.append(f"seed={options.seed}")
     if options.stability is not None:
         settings.append(f"stability={options.stability}")
+    settings += [f"proxy.{name}={value}" for name, value in field_values(options, _SCORING).items()]
     if options.trust_remote_code:
         settings.append("proxy.trust_remote_code=true")
     if options.evaluation:

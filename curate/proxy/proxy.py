@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from curate.component import Component
 from curate.errors import InputError
 from curate.models.scratch import SCRATCH
+from curate.proxy.sampling import LEAST_ROWS
 from curate.tokenization.templates import SUPERVISE, Supervise, Template
 from curate.training.config import (
     DEFAULTS,
@@ -83,6 +84,11 @@ class Proxy(Component):
         bare prompts ("plain" for scratch), the tokenizer's chat template for messages, nothing around text.
     supervise: which turns of the assistant are learned and scored: all, or the last one alone. Turns whose weight is 0
         in the data never are.
+    score_sample: rows, drawn by source and length, that the proxy is trained on and that are measured at every
+        checkpoint. The others are measured at the last one alone; their earlier losses are predicted, see
+        `curate.proxy.sampling`. For scorers of losses.
+    score_budget: tokens that measuring may read at most. Where they are too few for all rows at every checkpoint, they
+        decide the sample (unless it is given) and how often the others are measured, at least once.
     precision: of training and scoring; "auto" = bfloat16 autocast over float32 weights where the hardware
         multiplies it fast, else float32.
     """
@@ -103,8 +109,12 @@ class Proxy(Component):
     supervise: Supervise = Field(default="all", description=SUPERVISE)
     precision: Precision = DEFAULTS.precision
     trust_remote_code: bool = False
+    score_sample: int | None = Field(
+        default=None, ge=LEAST_ROWS, description="measure N rows throughout, the others once, and predict the rest"
+    )
+    score_budget: int | None = Field(default=None, ge=1, description="tokens that measuring may read at most")
 
-    added: ClassVar[frozenset[str]] = frozenset(["supervise"])
+    added: ClassVar[frozenset[str]] = frozenset(["supervise", "score_sample", "score_budget"])
 
     @field_validator("steps", "horizon")
     @classmethod
@@ -122,7 +132,7 @@ class Proxy(Component):
 
     def schedule(self, rows: int) -> Schedule:
         """Checkpoints for a dataset of `rows` valid rows."""
-        per_epoch = rows / self.batch_size
+        per_epoch = min(rows, self.score_sample or rows) / self.batch_size
         total = round(length_in_steps(self.steps, per_epoch))
         floor = self.min_steps
         if floor is None and isinstance(self.steps, str):

@@ -25,6 +25,7 @@ from curate.difficulty.scores import Scores
 from curate.errors import ExternalError, InputError
 from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
 from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.sampling import predict
 from curate.proxy.training import ProxyTraining
 from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
@@ -133,10 +134,15 @@ def measure_checkpoints(
         call_hook(measure, "check_proxy", proxy_training)
     tokenized, schedule = proxy_training.tokenized, proxy_training.schedule
     rows = tokenized.rows
-    values = _Measurement(proxy_training, examples, measures, schedule).values(tokenized)
+    sampled = _Sampled(proxy_training, examples, measures) if proxy_training.sample else None
+    if sampled is None:
+        values, facts = _Measurement(proxy_training, examples, measures, schedule).values(tokenized), {}
+    else:
+        values, facts = sampled.values(tokenized)
     tokenized.report_refused()
     counts = (rows.tokens, rows.prompt_cut, rows.completion_cut)
-    return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, proxy_training.facts())
+    facts = proxy_training.facts() | facts
+    return Trace(examples.ids, schedule, values, rows.valid, *counts, proxy_training.key, facts)
 
 
 def measure_new_rows(
@@ -240,10 +246,60 @@ def cached_state(
     proxy_training = kind(examples, proxy, context)
     rows_known = proxy_training.tokenized.known
     schedule = proxy_training.schedule if rows_known else proxy.schedule(len(examples))
-    measurement = _Measurement(proxy_training, examples, measures, schedule)
-    shards = len(schedule.steps) * len(measurement.shards) * len(measures)
-    missing = sum(len(pairs) for pairs in measurement.missing().values())
+    parts = [_Measurement(proxy_training, examples, measures, schedule)]
+    if rows_known and proxy_training.sample:
+        parts = _Sampled(proxy_training, examples, measures).parts
+    shards = sum(len(part.steps) * len(part.shards) * len(measures) for part in parts)
+    missing = sum(len(pairs) for part in parts for pairs in part.missing().values())
     return CachedState(schedule, rows_known, proxy_training.checkpoints(schedule), shards - missing, shards)
+
+
+class _Sampled:
+    """Losses of n examples of which a sample is measured at every checkpoint, see `curate.proxy.sampling`.
+
+    parts: what is measured: all rows at some checkpoints, and the sample at the others.
+    """
+
+    def __init__(self, proxy_training: ProxyTraining, examples: Examples, measures: Sequence[Measure]) -> None:
+        other = next((measure for measure in measures if not isinstance(measure, MeanLoss)), None)
+        if other is not None:
+            raise InputError(
+                f"a sample (--score-sample, --score-budget) is for scorers of losses, and {type(other).__name__} is "
+                "none; leave it out"
+            )
+        assert proxy_training.sample is not None
+        self.proxy_training, self.sample = proxy_training, proxy_training.sample
+        schedule, measured = proxy_training.schedule, self.sample.measured
+        self.steps, self.others = schedule.steps, self.sample.others(len(schedule.steps))
+        self.parts = [_Measurement(proxy_training, examples, measures, replace(schedule, steps=self.steps[measured]))]
+        if len(self.others):
+            beside = replace(schedule, steps=self.steps[self.others])
+            sampled = examples.take(self.sample.rows)
+            self.parts.append(_Measurement(proxy_training, sampled, measures, beside, "sample"))
+
+    def values(self, tokenized: CachedTokens) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+        """Fingerprint of the measure -> (n, K, 1) losses, and facts about how they were found."""
+        sample, rows = self.sample, tokenized.rows
+        facts: dict[str, Any] = {"rows": len(sample.rows), "tokens": sample.tokens}
+        facts |= {"steps_of_all": self.steps[sample.measured].tolist(), "error": [], "explained": []}
+        known = self.parts[0].values(tokenized)
+        if not len(self.others):
+            return known, {"sample": facts}
+        values, wanted = {}, self.parts[1].values(tokenized, sample.rows)
+        for name in known:
+            found = predict(known[name][:, :, 0], rows.tokens, sample.rows, wanted[name][:, :, 0])
+            losses = np.empty((len(rows.valid), len(self.steps), 1), np.float32)
+            losses[:, sample.measured] = known[name]
+            losses[:, self.others, 0] = np.where(rows.valid[:, None], found.losses, np.nan)
+            losses[sample.rows[:, None], self.others] = wanted[name]
+            values[name] = losses
+            facts |= {"error": found.error.round(4).tolist(), "explained": found.explained.round(4).tolist()}
+        self.proxy_training.progress.note(
+            f"  {len(sample.rows):,} rows are measured throughout, the others at {len(sample.measured)} of "
+            f"{len(self.steps)} checkpoints; their other losses are predicted to within {max(facts['error']):.3f} nats "
+            "(root mean square)"
+        )
+        return values, {"sample": facts}
 
 
 class _Measurement:

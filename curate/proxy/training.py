@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from curate import training
 from curate.component import fingerprint
 from curate.context import Context
@@ -26,6 +28,7 @@ from curate.models.model_files import check_vocabulary
 from curate.models.scratch import scratch_identity, scratch_model, scratch_tokenizer
 from curate.models.trained_template import choose_template
 from curate.proxy.proxy import Proxy, Schedule
+from curate.proxy.sampling import Sample, choose_sample
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
@@ -104,7 +107,16 @@ class ProxyTraining:
                 f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
                 f"{self.max_length}; check --columns, or raise it with --set proxy.max_length=N"
             )
-        return self.proxy.schedule(valid)
+        return self.proxy.schedule(valid if self.sample is None else len(self.sample.rows))
+
+    @cached_property
+    def sample(self) -> Sample | None:
+        """What the proxy is trained on and measured of throughout; None where that is all rows."""
+        proxy = self.proxy
+        if proxy.score_sample is None and proxy.score_budget is None:
+            return None
+        rows, asked = self.tokenized.rows, (proxy.score_sample, proxy.score_budget, proxy.checkpoints)
+        return choose_sample(*asked, rows.valid, rows.lengths, self.examples.sources(), self.seed)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -198,12 +210,13 @@ class ProxyTraining:
                 if step < checkpoint.step:
                     self.cache.drop("proxies", self.key, _resume(step))
 
+        tokens = self.tokenized.tokens if self.sample is None else self.tokenized.tokens.take(self.sample.rows)
         with self.progress.stage("train the proxy", missing[-1], "steps") as stage:
             if resume is not None:
                 stage.advance(reached[-1])
             run = training.train(
                 self.model,
-                self.tokenized.tokens,
+                tokens,
                 self.proxy.train_config(self.schedule, missing[-1], self.seed),
                 checkpoint_steps=missing,
                 resume=resume,
@@ -250,7 +263,8 @@ class ProxyTraining:
 
     def _explained(self, error: DivergenceError) -> InputError:
         """The same error with the ids of its rows, which are saved beside the cache entry."""
-        ids = [self.examples.ids[row].as_py() for row in error.rows]
+        rows = error.rows if self.sample is None else self.sample.rows[np.asarray(error.rows, np.int64)].tolist()
+        ids = [self.examples.ids[row].as_py() for row in rows]
         path = self.cache.root / "proxies" / self.key / f"diverged-at-step-{error.step}.json"
         publish_file(path, json.dumps({"step": error.step, "example_ids": ids}, indent=1))
         return InputError(f"{error}; row ids saved in {path}")

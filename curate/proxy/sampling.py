@@ -1,0 +1,132 @@
+"""Scoring on a budget: the proxy is trained on a sample of the rows, and only that is measured at every checkpoint.
+
+The other rows are measured at some checkpoints. Their losses at the others are predicted from these and from the number
+of their tokens, by a regression over the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.errors import InputError
+from curate.seeds import derive_seed
+from curate.types import BoolArray, Float64Array, FloatArray, IntArray
+
+LEAST_ROWS = 100  # of a sample
+_BUDGET_ROWS, _BUDGET_SHARE = 2_000, 0.01  # of a sample that a budget chooses, at least
+
+
+@dataclass(frozen=True)
+class Sample:
+    """rows: (s,) ascending positions of the rows that the proxy is trained on. tokens: that measuring reads.
+
+    measured: (c,) ascending numbers of the checkpoints at which all rows are measured; the sample is at all K.
+    """
+
+    rows: IntArray
+    measured: IntArray
+    tokens: int
+
+    def others(self, checkpoints: int) -> IntArray:
+        """Ascending numbers of the checkpoints at which the sample alone is measured."""
+        return np.setdiff1d(np.arange(checkpoints), self.measured)
+
+
+def choose_sample(
+    rows: int | None, budget: int | None, checkpoints: int, valid: BoolArray, lengths: IntArray, sources: Any, seed: int
+) -> Sample | None:
+    """The sample of n rows, of which (n,) are valid and have so many tokens; None where all are measured throughout.
+
+    rows: how many are asked for. budget: tokens that measuring may read. With rows alone the others are measured once,
+    at the last checkpoint. A budget has them measured at as many checkpoints as leave enough of it for the sample.
+    sources: (n,) labels, or None. Raises InputError where the budget is too small.
+    """
+    usable = np.flatnonzero(valid)
+    n, total = len(usable), int(lengths[usable].sum())
+    if (rows is None and budget is None) or (rows is not None and rows >= n):
+        return None
+    if budget is not None and budget >= checkpoints * total:
+        return None
+    least = rows if rows is not None else min(n, max(_BUDGET_ROWS, round(_BUDGET_SHARE * n)))
+    chosen = stratified(usable, least, lengths, sources, seed)
+    sampled = int(lengths[chosen].sum())
+    passes = 1
+    if budget is not None:
+        needed = [each * total + (checkpoints - each) * sampled for each in range(1, checkpoints)]
+        if not needed or needed[0] > budget:
+            raise InputError(
+                f"proxy.score_budget = {budget:,} tokens, but one pass over all rows and {checkpoints - 1} more over a "
+                f"sample of {least:,} need {needed[0] if needed else total:,}; raise --score-budget to that, or take "
+                "fewer rows with --limit"
+            )
+        passes = sum(each <= budget for each in needed)
+        more = int(n * (budget / total - passes) / (checkpoints - passes))
+        while rows is None and more > least:
+            chosen = stratified(usable, more, lengths, sources, seed)
+            sampled = int(lengths[chosen].sum())
+            if passes * total + (checkpoints - passes) * sampled <= budget:
+                break
+            more = int(0.998 * more)  # the rows drawn are longer than the mean
+    measured = np.unique(np.linspace(checkpoints - 1, 0, passes).round().astype(np.int64))
+    return Sample(chosen, measured, passes * total + (checkpoints - passes) * sampled)
+
+
+def stratified(usable: IntArray, rows: int, lengths: IntArray, sources: Any, seed: int) -> IntArray:
+    """(rows,) ascending of the positions `usable` (m,): of each source and of each length as many as its share.
+
+    Every m/rows-th row in the order of sources and lengths, from a drawn beginning.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "score sample"))
+    ties = generator.permutation(len(usable))
+    keys: list[Any] = [ties, lengths[usable]]
+    if sources is not None:
+        keys.append(np.unique(["" if each is None else each for each in sources[usable]], return_inverse=True)[1])
+    order = np.lexsort(keys)
+    places = np.floor((np.arange(rows) + generator.random()) * len(usable) / rows).astype(np.int64)
+    return np.sort(usable[order[places]])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """losses: (n, p) float32 in nats, as predicted.
+
+    error: (p,) root mean squared error in nats, explained: (p,) share of the variance, both on rows of the sample that
+    the regression had not seen.
+    """
+
+    losses: FloatArray
+    error: Float64Array
+    explained: Float64Array
+
+
+def predict(known: FloatArray, tokens: npt.NDArray[Any], rows: IntArray, wanted: FloatArray) -> Prediction:
+    """The losses of n rows at p checkpoints, where only those of the sample were measured.
+
+    known: (n, c) losses at the other checkpoints, NaN where a row is not valid. tokens: (n,) completion tokens.
+    rows: (s,) positions of the sample. wanted: (s, p) its losses.
+    """
+    fitted = np.isfinite(wanted).all(axis=1) & np.isfinite(known[rows]).all(axis=1)
+    design = _design(known[rows[fitted]], tokens[rows[fitted]])
+    target = wanted[fitted].astype(np.float64)
+    halves = np.arange(len(target)) % 2 == 0
+    unseen = np.empty_like(target)
+    for part in (halves, ~halves):
+        unseen[~part] = design[~part] @ np.linalg.lstsq(design[part], target[part])[0]
+    squares = ((unseen - target) ** 2).mean(axis=0)
+    weights = np.linalg.lstsq(design, target)[0]  # (b, p)
+    losses = np.empty((len(known), target.shape[1]), np.float32)
+    for low in range(0, len(known), 1 << 18):  # bounds the numbers alive at once
+        part = slice(low, low + (1 << 18))
+        losses[part] = np.maximum(_design(known[part], tokens[part]) @ weights, 0)
+    return Prediction(losses, np.sqrt(squares), 1 - squares / np.maximum(target.var(axis=0), 1e-12))
+
+
+def _design(known: FloatArray, tokens: npt.NDArray[Any]) -> Float64Array:
+    """(n, b) numbers that the losses are predicted from."""
+    losses = known.astype(np.float64)
+    length = np.log1p(tokens.astype(np.float64))[:, None]
+    return np.concatenate([np.ones_like(length), losses, losses**2, length, length**2, losses * length], axis=1)
