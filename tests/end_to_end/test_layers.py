@@ -34,7 +34,7 @@ LONG_FILES = {
     "curate/models/forward.py": "one forward pass for all model families, padded and packed",
     "curate/pipeline.py": "the main path, meant to be read top to bottom",
     "curate/proxy/trace.py": "training and measuring the proxy once, and what was measured",
-    "curate/proxy/training.py": "one training of the proxy: its key, what it is trained on, its checkpoints, and how it resumes",
+    "curate/proxy/training.py": "one training: its key, its rows, its stored checkpoints, and how it resumes",
     "curate/recipe.py": "recipes read, resolved and written, side by side because each undoes the other",
     "curate/reweighters/trainers.py": "one adapter to the trainers of other libraries",
     "curate/tokenization/truncation.py": "what is left of a long row, from its turns to its tokens",
