@@ -60,7 +60,7 @@ HOMES = {
     "matplotlib": set(),
     "pandas": {"curate/data/writers.py"},
     "peft": {"curate/finetuning/lora.py"},
-    "plotly": {"curate/difficulty/figures.py"},
+    "plotly": {"curate/difficulty/figures.py", "curate/difficulty/panels.py"},
     "ray": set(),
     "selenium": set(),
     "sympy": {
