@@ -38,11 +38,14 @@ from curate.report.dataset_card import content_version, dataset_card
 from curate.report.run_page import write_report
 from curate.report.trainer_snippets import dataset_info, form_of
 from curate.run import Run
-from curate.storage.atomic import publish_file, publishing
+from curate.storage.atomic import publish_file, publishing, remove
+from curate.storage.destination import Destination
+from curate.storage.downloads import state_of
 from curate.storage.folders import begin, check_directory, finish
 from curate.storage.hashing import file_digest
 from curate.storage.places import arrow_path, expanded, files_under
 from curate.storage.records import made_by
+from curate.storage.remote import is_url
 from curate.types import IntArray
 
 Recipe = Any  # the `curate.Pipeline`, which is made of this module
@@ -204,14 +207,19 @@ class Curated(Tabular):
         realized = [record for part in self.realized for record in part.rejected]
         return pa.concat_tables([rejected_table(self.loaded.rejected), planned, rejected_table(realized)])
 
-    def write(self, directory: Path | str) -> Path:
+    def write(self, directory: Path | str) -> Path | str:
         """data/, tables/, README.md, dataset_info.json, report.html and, last, run.json; replaces an earlier result.
 
+        directory: a folder or URL, see `curate.storage.destination`; it is returned.
         Raises InputError for a folder of other files and ExternalError where the disk is full; the folder then counts
         as unfinished, and the same call resumes.
         """
-        directory = Path(directory)
+        target = Destination.of(directory)
         inputs = inputs_fingerprint(self.pipeline, self.loaded, self.scores if self.given_scores else None)
+        target.check(inputs, fresh=True)
+        if target.place is not None:
+            remove(target.folder)  # what was to be uploaded and is not any more
+        directory = target.folder
         check_directory(directory, inputs, fresh=True)
         with self.run.progress.stage("write"):
             begin(directory, inputs)
@@ -226,6 +234,9 @@ class Curated(Tabular):
         # The report reads the folder, and the folder is finished only when run.json is there.
         write_report(directory, record=record)
         finish(directory, record)
+        target.publish(self.run.progress.note)
+        if target.place is not None:
+            return str(target)
         self.path = directory
         return directory
 
@@ -333,7 +344,9 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
 
 
 def _files(data: Any) -> str | None:
-    """Content of the local file or folder that an augmenter reads; None for a hub id or an object in memory."""
+    """Content of the file or folder that an augmenter reads; None for a hub id or an object in memory."""
+    if is_url(data):
+        return state_of(data)
     if not isinstance(data, str | Path) or not expanded(data).exists():
         return None
     path = expanded(data)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from curate.component import Component
 from curate.errors import InputError
 from curate.storage.plain_values import parse_yaml
+from curate.storage.remote import holds_signature, without_secrets
 
 
 def role_pieces(value: Any) -> Any:
@@ -117,6 +118,7 @@ GivenData = Annotated[FurtherData, BeforeValidator(_wrapped)]
 def named_dataset(text: str, option: str) -> str | dict[str, Any]:
     """A dataset as it is named on the command line: its name, or reading options as a YAML mapping."""
     if not text.startswith("{"):
+        _check_recorded(text, option)
         return text
     try:
         reference = parse_yaml(text, option)
@@ -124,4 +126,13 @@ def named_dataset(text: str, option: str) -> str | dict[str, Any]:
         raise InputError(f"{error}; write {{data: FILE, where: split=test}}") from error
     if not isinstance(reference, dict) or not isinstance(reference.get("data"), str):
         raise InputError(f"{option} {text}: it names no data; write {{data: FILE, where: split=test}}")
+    _check_recorded(reference["data"], option)
     return reference
+
+
+def _check_recorded(data: str, option: str) -> None:
+    if holds_signature(data):
+        raise InputError(
+            f"{option} {without_secrets(data)}: its query gives access, and results record what they were held "
+            "against; download the file and name that"
+        )

@@ -31,7 +31,7 @@ from curate.proxy.trace import cached_state
 from curate.proxy.training import ProxyTraining
 from curate.run import Run, measures_of
 from curate.seeds import derive_seed
-from curate.storage.folders import check_directory
+from curate.storage.destination import Destination
 from curate.tokenization.cached import AUTO
 from curate.tokenization.encoding import tokenize
 
@@ -100,7 +100,7 @@ def estimate(
             bytes=size * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
         )
     )
-    if out is not None and check_directory(out, inputs_fingerprint(pipeline, loaded, scores)):
+    if out is not None and Destination.of(out).check(inputs_fingerprint(pipeline, loaded, scores)):
         notes.append(f"{out} already holds the result of these inputs: a run would have nothing to do")
     return {
         "stages": [asdict(stage) for stage in stages],

@@ -7,14 +7,14 @@ called by hand.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from curate.clusterers.per_source import Clusterer, check_rows
 from curate.component import Component, brief, call_hook, fingerprint
@@ -47,8 +47,8 @@ from curate.recipe import (
 )
 from curate.run import Run, Scorer, measures_of
 from curate.seeds import derive_seed
-from curate.storage.folders import check_directory
-from curate.storage.places import local_path
+from curate.storage.destination import Destination, check_result_place, result_place
+from curate.storage.remote import holds_signature, without_secrets
 from curate.tokenization.usable import Rules, check_usable, without_refused
 
 
@@ -192,8 +192,8 @@ class Pipeline(Component):
 
         data: anything `curate.read` takes (file, folder, hub id, pandas, Arrow, datasets), or what it returned;
             `reading` are its arguments (columns, shape, where, limit, on_bad_row), for data that is not yet read.
-        out: folder for the full output, in place of an earlier one; None = only return the result, whose `dataset`
-            is of the kind that came in.
+        out: folder or URL for the full output, in place of an earlier one; None = only return the result, whose
+            `dataset` is of the kind that came in.
         scores: difficulty measured earlier, joined by example id, or an array (n,) in the order of the rows; the
             proxy is then not run.
         progress: True = a bar in a terminal or a notebook and plain lines elsewhere, with the warnings of the result at
@@ -205,8 +205,8 @@ class Pipeline(Component):
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
-            out = local_path(out)
-            check_directory(out, "", fresh=True)  # refuses a folder of other files before any work is done
+            check_result_place(result_place(out))
+            Destination.of(out).check("", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
             with run.progress.stage("read"):
                 data = read(data, seed=self.seed, **reading)
@@ -225,6 +225,11 @@ class Pipeline(Component):
 
         scored: whether scores are given, so that no proxy is trained.
         """
+        for url in filter(holds_signature, _texts(self)):
+            raise InputError(
+                f"{without_secrets(url)}: its query gives access, and a recipe is recorded whole; download the file "
+                "and name that"
+            )
         check_weight_column(examples.table, self.copies)
         check_rows(self.clusterer, len(examples), "source" in examples.columns)
         for part in self.augmenters if scored else (self.scorer, *self.augmenters):
@@ -336,6 +341,19 @@ def curate_dataset(
 ) -> Any:
     """A curated dataset of the kind that came in: `Pipeline.from_recipe(recipe).run(data).dataset` in one call."""
     return Pipeline.from_recipe(recipe, settings=settings).run(data, **arguments).dataset
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a component, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _texts(getattr(value, name))
+    elif isinstance(value, dict):
+        yield from (text for each in value.values() for text in _texts(each))
+    elif isinstance(value, list | tuple):
+        yield from (text for each in value for text in _texts(each))
 
 
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:

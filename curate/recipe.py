@@ -21,6 +21,7 @@ from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
+from curate.storage.remote import is_url, remote
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
 _BUILT_IN = ("scorers", "curate.clusterers", "augmenters", "curate.generators")
@@ -146,9 +147,14 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """The mapping in a recipe file, or in a shipped recipe named without a path."""
+    """The mapping in a recipe file, also behind a URL, or in a shipped recipe named without a path."""
     if name in recipe_names():
         text = (resources.files("curate") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif is_url(name):
+        content = remote(name).read(4 * MOST_CHARACTERS)
+        if content is None:
+            raise InputError(f"recipe {remote(name)} is not there; check the spelling")
+        return parse_recipe(_decoded(content, str(remote(name))), str(remote(name)))
     else:
         path = Path(name)
         if not _is_file(path):
@@ -160,6 +166,15 @@ def load_recipe(name: str) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise InputError(f"recipe {name} cannot be read ({error}); give a YAML file in UTF-8") from error
     return parse_recipe(text, name)
+
+
+def _decoded(content: bytes, name: str) -> str:
+    if len(content) > 4 * MOST_CHARACTERS:
+        raise InputError(f"recipe {name} has more than {4 * MOST_CHARACTERS:,} bytes; give a YAML file in UTF-8")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"recipe {name} cannot be read ({error}); give a YAML file in UTF-8") from error
 
 
 def _is_file(path: Path) -> bool:

@@ -65,3 +65,11 @@ def test_a_name_is_itself_and_a_mapping_is_yaml() -> None:
 def test_a_mapping_without_data_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match=r"--against.*write \{data: FILE, where: split=test\}"):
         named_dataset(text, "--against")
+
+
+def test_an_address_that_gives_access_is_not_named_where_it_would_be_recorded() -> None:
+    for text in ("https://host/x.csv?sig=secret", "{data: 'https://host/x.csv?token=secret', split: test}"):
+        with pytest.raises(InputError, match=r"--evaluation https://host/x.csv: its query gives access") as caught:
+            named_dataset(text, "--evaluation")
+        assert "secret" not in str(caught.value)
+    assert named_dataset("https://host/x.csv?download=1", "--evaluation") == "https://host/x.csv?download=1"

@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,14 @@ ROWS = {"symbols": 8_000, "text": 4_000, "arithmetic": 3_000, "gym": 2_400, "wor
 _ERROR = 0.1  # up to which an estimate is called right, see benchmarks/LOG.md
 
 
-def settings() -> list[Setting]:
-    """One per family, noise and, for symbols, what the model knows; proxies of text are of the target's size."""
+def settings(names: Sequence[str] = tuple(FAMILIES)) -> list[Setting]:
+    """One per family, noise and, for symbols, what the model knows; proxies of text are of the target's size.
+
+    names: of the families; no other one's data is looked for.
+    """
     found = []
-    for name, family in FAMILIES.items():
-        of_family = family.settings()
+    for name in names:
+        of_family = FAMILIES[name].settings()
         knows = ("nothing", "frequent") if name == "symbols" else ("frequent",)
         for known in knows:
             base = next(each for each in of_family if each.knows == known and each.share == 0.1)
@@ -183,9 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(1)
         record |= {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
         chosen = options.families.split(",") if options.families else list(FAMILIES)
+        if unknown := [name for name in chosen if name not in FAMILIES]:
+            parser.error(f"there is no family {unknown[0]!r}; there are {', '.join(FAMILIES)}")
         began, done = time.monotonic(), {key_of(each) for each in record["runs"]}
         for seed in [int(each) for each in options.seeds.split(",")]:
-            for setting in [each for each in settings() if each.family in chosen]:
+            for setting in settings(chosen):
                 key = (setting.family, setting.knows, setting.noise, setting.rows, seed)
                 if key in done:
                     continue

@@ -18,6 +18,7 @@ from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.storage.atomic import publish_file
 from curate.storage.places import check_place, local_path
+from curate.storage.remote import without_secrets
 
 _LOOKED_AT = 2_000  # rows that the columns are recognized in, unless --limit says otherwise
 
@@ -71,7 +72,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     check_place(options.out)
     options.limit = options.limit or _LOOKED_AT
     loaded = read(options.data, **reading(options))
-    text = recipe_for(loaded.examples, options.data, options.out, options.proxy)
+    text = recipe_for(loaded.examples, without_secrets(options.data), options.out, options.proxy)
     Pipeline.from_yaml(text)  # what is written can be read
     publish_file(options.out, text)
     if not options.json:

@@ -198,6 +198,7 @@ _COMMANDS = {
     "init": "write a commented recipe for a dataset, and the commands that use it",
     "inspect": "show a finished run in the terminal",
     "report": "rewrite report.html of a finished run",
+    "push": "put a finished run in a dataset repository of the Hugging Face hub",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",
 }
 _ALIASES = {"weigh": ("weight",)}

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 
 from curate.errors import InputError
-from curate.storage.places import check_place
+from curate.storage.destination import check_result_place
 from curate.storage.remote_cache import cache_place, check_cache_place
 
 
@@ -50,7 +50,7 @@ def check_places(options: argparse.Namespace) -> None:
     """Refuse places that can never be written, before a command reads or computes anything."""
     for name in ("out", "clean"):
         if getattr(options, name, None) is not None:
-            check_place(getattr(options, name))
+            check_result_place(getattr(options, name))
     if "cache" in options and options.name != "doctor":  # which reports what is wrong with a cache
         check_cache_place(options.cache)
 

@@ -16,7 +16,7 @@ from curate.cli.steps import (
 )
 from curate.console.printing import show
 from curate.estimate import estimate
-from curate.storage.places import local_path
+from curate.storage.destination import result_place
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     add_generator_arguments(parser)
     parser.add_argument(
-        "--out", type=local_path, metavar="DIR", help="as for run; shows whether the result is there already"
+        "--out", type=result_place, metavar="DIR", help="as for run; shows whether the result is there already"
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from curate.cli.growing import Grown, grown, pipeline_of, read_grown
 from curate.cli.steps import (
     add_data_arguments,
     add_generator_arguments,
@@ -19,15 +19,17 @@ from curate.cli.steps import (
     summary,
 )
 from curate.console.printing import say, show
+from curate.console.progress import Progress
 from curate.curated import inputs_fingerprint
 from curate.data.trainer_forms import check_form
 from curate.data.written_form import FORMS
+from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.proxy.proxy import length_in_steps
-from curate.storage.folders import check_directory
+from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
-from curate.storage.records import read_finished
+from curate.storage.remote import is_url
 
 # Optimizer steps of a preview's proxy, and rows that new problems are made from.
 _PREVIEW_STEPS = {"scratch": 60, "pretrained": 10}
@@ -43,7 +45,7 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     """What a command takes that writes a dataset."""
     add_data_arguments(parser, recipe)
     add_generator_arguments(parser)
-    parser.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for the result")
+    parser.add_argument("--out", required=True, type=result_place, metavar="DIR", help="folder or URL for the result")
     parser.add_argument(
         "--write-as",
         choices=FORMS,
@@ -51,6 +53,13 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
         metavar="FORM",
         help="columns of the result: those of the input (input), or in their place those that trainers take: "
         "messages, prompt_completion, alpaca, sharegpt",
+    )
+    parser.add_argument("more", nargs="*", metavar="NEW", help="with --reuse: data that came later")
+    parser.add_argument(
+        "--reuse",
+        type=local_path,
+        metavar="DIR",
+        help="a finished run: its recipe, checkpoints and scores; only rows that it did not score are measured",
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
     parser.add_argument(
@@ -63,23 +72,41 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """`curate run`: read, check the folder, curate, write."""
-    pipeline, progress = pipeline_from(options), new_progress()
+    progress = new_progress()
+    if options.reuse is None and options.more:
+        raise InputError(f"{options.more[0]}: several datasets are for --reuse DIR; put the files in one folder")
+    if options.reuse is not None and options.preview is not None:
+        raise InputError("--preview is for a proxy of its own, and --reuse takes a finished one; leave one of them out")
+    pipeline = pipeline_from(options) if options.reuse is None else pipeline_of(options.reuse, options, "--reuse")
     if options.preview is not None:
         pipeline = previewed(pipeline, options)
         progress.note(f"a preview of {options.preview:,} rows with a short proxy: look at it, do not train on it")
-    _check_shape(options.out)
-    loaded = loaded_from(options, pipeline, progress)
+    destination = Destination.of(options.out)
+    _check_shape(destination)
+    reuse, data = options.reuse, [options.data, *options.more]
+    if reuse is None:
+        loaded = loaded_from(options, pipeline, progress)
+    else:
+        loaded = read_grown(reuse, data, pipeline, options, progress)
     check_form(loaded.examples, options.write_as)
     loaded = replace(loaded, write_as=options.write_as)
-    scores = scores_from(options, pipeline, loaded, progress)
-    if check_directory(options.out, inputs_fingerprint(pipeline, loaded, scores), fresh=options.fresh):
-        progress.note(f"{options.out} already holds the result of these inputs; nothing to do (--fresh rewrites it)")
-        return _summary(options.out, done_before=True)
+    more = None if reuse is None else grown(reuse, loaded, pipeline, options, progress)
+    scores = scores_from(options, pipeline, loaded, progress) if more is None else more.scores
+    inputs = inputs_fingerprint(pipeline, loaded, scores)
+    if destination.check(inputs, fresh=options.fresh):
+        destination.tidy()
+        progress.note(f"{destination} already holds the result of these inputs; nothing to do (--fresh rewrites it)")
+        return _summary(destination, done_before=True)
+    if not options.fresh and is_first_rank() and destination.resume(inputs):
+        progress.note(f"the result of these inputs was written before; its upload to {destination} is finished now")
+        return _summary(destination, done_before=True)
     curated = pipeline.stages(loaded, run_from(options, pipeline, progress), scores)
     if not is_first_rank():
         return {}
     curated.write(options.out)
-    result = _summary(options.out)
+    result = _summary(destination)
+    if more is not None:
+        result |= more.record() | _changed(more, curated.split, progress)
     if not options.json:
         _print_summary(result)
         if options.preview is not None:
@@ -95,7 +122,8 @@ def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
     if options.preview < 10:
         raise InputError(f"--preview {options.preview} is too few rows to see anything; give at least 10, such as 200")
     options.limit = min(options.preview, options.limit or options.preview)
-    options.out = options.out.with_name(f"{options.out.name}-preview")
+    out = options.out
+    options.out = f"{out.rstrip('/')}-preview" if is_url(out) else out.with_name(f"{out.name}-preview")
     options.fresh = True
     proxy = pipeline.proxy
     steps = _PREVIEW_STEPS["scratch" if proxy.scratch else "pretrained"]
@@ -112,18 +140,28 @@ def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
     return pipeline.model_copy(update={"proxy": proxy, "augmenters": augmenters, "stability": 1})
 
 
-def _check_shape(out: Path) -> None:
+def _changed(more: Grown, split: Split, progress: Progress) -> dict[str, Any]:
+    hard, easy = more.changed_sides(split)
+    progress.note(
+        f"{hard + easy:,} of {int(more.known.sum()):,} rows changed sides: {hard:,} became hard, {easy:,} easy"
+    )
+    return {"changed_sides": hard + easy, "became_hard": hard, "became_easy": easy}
+
+
+def _check_shape(out: Destination) -> None:
     """Refuse a folder that can never serve before any time is spent; a finished run's is looked at later."""
-    if not (out / "run.json").exists():
-        check_directory(out, "")
+    if out.place is not None:
+        out.check("", fresh=True)
+    elif not (out.folder / "run.json").exists():
+        out.check("")
 
 
-def _summary(directory: Path, *, done_before: bool = False) -> dict[str, Any]:
-    record = read_finished(directory)
+def _summary(directory: Destination, *, done_before: bool = False) -> dict[str, Any]:
+    record = directory.record()
     return {
         "directory": str(directory),
-        "data": str(directory / "data"),
-        "report": str(directory / "report.html"),
+        "data": f"{directory}/data",
+        "report": f"{directory}/report.html",
         "counts": record["counts"],
         "warnings": record["warnings"],
         "synthesis": record.get("synthesis", []),
@@ -146,7 +184,8 @@ def _print_summary(result: dict[str, Any]) -> None:
             show(f"  {line}")
     for warning in result["warnings"]:
         show(f"  warning: {warning['message']} {warning['remedy']}")
+    loads = "" if is_url(result["directory"]) else f"   (datasets.load_dataset({result['directory']!r}))"
     say(
-        f"dataset  {result['data']}   (datasets.load_dataset({result['directory']!r}))",
+        f"dataset  {result['data']}{loads}",
         f"report   {result['report']}",
     )

@@ -20,7 +20,7 @@ from curate.pipeline import Pipeline
 from curate.proxy.proxy import Proxy
 from curate.recipe import load_recipe, own_module
 from curate.run import Run
-from curate.storage.places import local_path
+from curate.storage.destination import result_place
 from curate.verify.sandbox import weak_sandbox
 
 # Fields of the proxy.
@@ -36,7 +36,9 @@ def add_data_arguments(
 ) -> None:
     """What the commands take that curate DATA. default: recipe. evaluation: help of --evaluation."""
     parser.add_argument(
-        "data", metavar="DATA", help="Parquet, JSONL, CSV or Arrow file, a folder of them, or a Hugging Face dataset id"
+        "data",
+        metavar="DATA",
+        help="Parquet, JSONL, CSV or Arrow file or a folder of them, also by URL, or a Hugging Face dataset id",
     )
     recipe = parser.add_argument_group("what to do")
     recipe.add_argument(
@@ -46,7 +48,7 @@ def add_data_arguments(
         "--proxy", metavar="MODEL", help="model to train briefly: hub id, folder, GGUF file, or scratch"
     )
     recipe.add_argument(
-        "--scores", type=local_path, metavar="FILE", help="difficulty measured earlier; no proxy is run"
+        "--scores", type=result_place, metavar="FILE", help="difficulty measured earlier; no proxy is run"
     )
     recipe.add_argument(
         "--set",

@@ -381,6 +381,14 @@ def may_hold_conversations(table: pa.Table) -> bool:
     return False
 
 
+def may_hold_bare_turns(table: pa.Table, roles: Mapping[str, str]) -> bool:
+    """Whether there is a list of texts, or a list where a prompt is, which `curate.data.plain_turns` looks at."""
+    prompt = roles.get("prompt", "prompt")
+    return any(
+        is_list(field.type) and (field.name == prompt or is_text(field.type.value_type)) for field in table.schema
+    )
+
+
 def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -17,13 +16,13 @@ import pyarrow.compute as pc
 
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
 from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
+from curate.data.id_lookup import repeated
 from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
 from curate.data.wording import type_name
 from curate.errors import InputError
-from curate.storage.id_lookup import repeated
 from curate.storage.mapped import release
 from curate.types import IntArray
 
@@ -202,10 +201,6 @@ class Examples:
 
         Independent of chunks and of how strings are stored. Source and final answer are not part of it.
         """
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
         columns = [(role, self.column(role)) for role in self.content_roles]
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
 
@@ -233,10 +228,6 @@ class Examples:
 
     def table_fingerprint(self) -> str:
         """32 hex digits over every column, its name, type and role: what the result of a run depends on."""
-        return self._table_fingerprint
-
-    @cached_property
-    def _table_fingerprint(self) -> str:
         kinds = [f"{column.name}: {column.type}" for column in self.table.schema]
         roles = [f"{role}={self.columns[role]}" for role in sorted(self.columns)]
         head = pa.array([self.shape, *kinds, *roles], pa.string())
@@ -332,9 +323,7 @@ def _joined_turns(parts: list[Any]) -> Any:
 def _strings(parts: Sequence[pa.Array]) -> pa.Array:
     """The strings end to end, with 64-bit offsets only where they hold 2 GiB or more."""
     kind = pa.string() if sum(part.nbytes for part in parts) < 1 << 31 else pa.large_string()
-    strings = pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
-    pa.default_memory_pool().release_unused()
-    return strings
+    return pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
 
 
 def _number_repeats(hashes: pa.Array) -> pa.Array:

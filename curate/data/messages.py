@@ -164,12 +164,11 @@ class Survey:
     """What was found in the conversations of a column.
 
     faults: {row: reason}, read on from "column 'x'". unseen: {kind of part: rows} of parts of messages that are no
-    text. fractions: rows with a weight that is neither 0 nor 1. unknown: roles that no template has, by turns.
+    text. unknown: roles that no template has, by turns.
     """
 
     faults: dict[int, str] = field(default_factory=dict)
     unseen: Counter[str] = field(default_factory=Counter)
-    fractions: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
 
     def notes(self, name: str) -> Iterator[str]:
@@ -177,11 +176,6 @@ class Survey:
         if self.unseen:
             parts = ", ".join(f"{kind} in {rows:,} rows" for kind, rows in sorted(self.unseen.items()))
             yield f"column {name!r} has what is neither text nor a call ({parts}): it is kept, but no model sees it"
-        if self.fractions:
-            yield (
-                f"column {name!r} weighs turns by other numbers than 0 and 1 in {self.fractions:,} rows: those above "
-                "0 all count the same here"
-            )
         if self.unknown:
             shown = ", ".join(f"{short(role)!r} {count:,}" for role, count in self.unknown.most_common(5))
             first = self.unknown.most_common(1)[0][0]
@@ -247,7 +241,6 @@ def _survey_one_by_one(array: pa.Array, keys: MessageKeys, answered: bool, start
             found.faults[row] = str(error)
             continue
         found.unseen.update(reader.unseen)
-        found.fractions += reader.fractions
         roles = [turn["role"] for turn in conversation]
         found.unknown.update(role for role in roles if not keys.is_known(role))
         if not conversation:

@@ -147,6 +147,8 @@ def labels_note(column: pa.ChunkedArray, name: str) -> str:
     """What is said of completions with labels: all are scored."""
     wanted = int(pc.sum(column).as_py() or 0)
     others = len(column) - wanted
+    if not others:
+        return f"kind kto: all {wanted:,} completions have {name}=true"
     return (
         f"kind kto: completions of both labels are scored and learned, {wanted:,} with {name}=true and {others:,} "
         f"without; --where {name}=true keeps those that are desirable"

@@ -16,6 +16,7 @@ from curate.data.columns import (
     content_roles,
     is_column_role,
     may_be_pairs,
+    may_hold_bare_turns,
     may_hold_conversations,
     message_keys,
     parse_columns,
@@ -30,6 +31,7 @@ from curate.data.json_as_text import with_conversations_opened
 from curate.data.json_columns import described, with_json_opened
 from curate.data.json_values import holds_json
 from curate.data.messages import Survey, survey
+from curate.data.plain_turns import with_turns_made
 from curate.data.preferences import (
     Pairs,
     find_pairs,
@@ -41,12 +43,14 @@ from curate.data.preferences import (
 )
 from curate.data.row_filter import matching_rows, warn_of_splits
 from curate.data.row_store import rows_of
-from curate.data.sources import Kind, Opened, TextOptions, format_of, open_data
+from curate.data.sources import Kind, Opened, TextOptions, format_of, of_other_columns, open_data
 from curate.data.surroundings import checked_surroundings, overruled
+from curate.data.taken_names import other_names, renamed_columns, renaming_note, roles_here
 from curate.data.unserved import check_answered, is_tree, unserved, wrapped
 from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
+from curate.storage.remote import without_secrets
 from curate.types import IntArray
 
 # Columns that conversation trees have; whether they are such trees is a question of types.
@@ -69,7 +73,8 @@ class Loaded:
     where such rows are left out. nested: whether columns of JSON leave as such or as JSON text. as_came: (rows_read,)
     cells of every column of text that holds conversations, which are lists of messages in the examples. card: license
     and the like of the input, see `curate.data.repositories.carried_over`. write_as: the form of the rows in a folder,
-    see `curate.data.trainer_forms`.
+    see `curate.data.trainer_forms`. renamed: {column of the input: its name in the examples}, where results have a
+    column of that name.
     """
 
     examples: Examples
@@ -87,6 +92,7 @@ class Loaded:
     as_came: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     write_as: WriteAs = "input"
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(
@@ -128,7 +134,8 @@ def read(
     delimiter: one character between the cells of CSV files; None = found.
     nested: columns of JSON are written as such (arrow.json, which `datasets` has since 4.7), or as JSON "text". That is
         so in folders, Arrow tables and datasets; frames, lists and dicts have no such type and keep their own values.
-    allow_curated: accept the columns that curation adds, with example_id as the id, instead of refusing them.
+    allow_curated: accept the columns that curation adds, with example_id as the id. Else one called example_id is
+        refused, and others of these names are kept as input_NAME.
     Raises InputError for anything that cannot be used and ExternalError where the hub cannot be reached. Rows are
     numbered from 0 in the input as read.
     """
@@ -137,22 +144,31 @@ def read(
     roles |= _speakers(role)
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
     _check_columns(source.table, source.description, allow_curated)
+    names = source.table.column_names
+    roles = roles_here(roles, names) if roles else roles
     if allow_curated and "example_id" in source.table.column_names:
         roles.setdefault("id", "example_id")
     table, rows = _selected(source, where)
     interpreted, plain = _interpreted(table, roles, shape, source)
     if not plain:
         interpreted = _with_json(interpreted, rows, source.column_notes)
-    usable, rows, rejected = _usable(interpreted, rows, plain, on_bad_row)
+    try:
+        usable, rows, rejected = _usable(interpreted, rows, plain, on_bad_row)
+    except InputError as error:
+        raise InputError(f"{error}{of_other_columns(source.files)}") from error
     notes = [*([source.note] if source.note else []), *usable.notes]
     examples, more = _identified(usable, named="id" in roles)
     if limit is not None and limit < len(examples):
         more.append(f"limit: a sample of {limit:,} of {len(examples):,} rows")
         chosen = _sample(len(examples), limit, seed)
         examples, rows = examples.take(chosen), rows[chosen]
+    renamed = {} if allow_curated or {*RESERVED}.isdisjoint(names) else other_names(names)
+    if renamed:
+        examples = renamed_columns(examples, renamed)
+        more.append(renaming_note(renamed))
     about = source.description, source.table.num_rows, rows, source.kind, source.original, source.split
-    came = {name: source.table[name] for name in usable.came}
-    further: dict[str, Any] = {"on_bad_row": on_bad_row, "nested": nested, "card": source.card}
+    came = {renamed.get(name, name): source.table[name] for name in usable.came}
+    further: dict[str, Any] = {"on_bad_row": on_bad_row, "nested": nested, "card": source.card, "renamed": renamed}
     return Loaded(examples, rejected, [*notes, *more], *about, as_came=came, **further)
 
 
@@ -195,9 +211,12 @@ def _interpreted(
 ) -> tuple[_Interpreted, bool]:
     """What the columns are; whether the table is plain, see `curate.data.sources.Opened`."""
     table, came = with_conversations_opened(table) if may_hold_conversations(table) else (table, {})
+    table, made, said = with_turns_made(table, roles) if may_hold_bare_turns(table, roles) else (table, {}, [])
+    came |= made
     plain = source.plain and not came
     table, pairs, (shape, found), lines = _served(table, roles, shape, source, plain)
     found, odd, lines = _surrounded(table, found, roles, lines)
+    lines += said if made.keys() & set(found.values()) else []
     read_so = _Interpreted(table, shape, found, pairs, odd, lines, came)
     if came:
         table, came = _only_content(table, came, read_so.content)
@@ -278,7 +297,7 @@ def _sample(n: int, limit: int, seed: int) -> IntArray:
 
 def name_of(data: Any) -> str:
     """What to call a dataset in a message: its path or id, or the class of an object in memory."""
-    return str(data) if isinstance(data, str | Path) else type(data).__qualname__
+    return without_secrets(str(data)) if isinstance(data, str | Path) else type(data).__qualname__
 
 
 _Understood = tuple[pa.Table, Pairs | None, tuple[str, dict[str, str]], list[str]]
@@ -410,8 +429,8 @@ def _check_columns(table: pa.Table, description: str, allow_curated: bool) -> No
         if names.count(name) > 1:
             raise InputError(f"{description} has two columns {name!r}; rename or remove one of them")
     taken = [name for name in names if name in RESERVED]
-    if taken and not allow_curated:
+    if not allow_curated and "example_id" in taken:
         raise InputError(
-            f"column {taken[0]!r} has a name that curation gives to a column of its own; rename or remove it "
+            f"column 'example_id' has a name that curation gives to a column of its own; rename or remove it "
             f"({'data curated before' if len(taken) > 3 else 'reserved'}: {', '.join(taken)})"
         )

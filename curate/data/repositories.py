@@ -87,7 +87,7 @@ def _check_size(folder: Path) -> None:
 
 
 def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: str = "--split NAME") -> str:
-    """The wanted split; else train, the only one, or the first whose name begins with train.
+    """The wanted split; else train, the only one, or one whose name begins with train: with sft in it, or the first.
 
     what: has these splits, for messages; option: how one is named. Raises InputError where there is none of these.
     """
@@ -96,7 +96,9 @@ def choose_split(splits: Sequence[str], wanted: str | None, what: str, option: s
         raise InputError(f"{what} has no split {wanted!r}{near}; it has {listed(splits)}: choose one with {option}")
     if wanted is not None or "train" in splits or len(splits) == 1:
         return wanted or ("train" if "train" in splits else splits[0])
-    chosen = next((name for name in splits if name.startswith("train")), None)
+    begin = [name for name in splits if name.startswith("train")]
+    # What is generated or preferred has splits of its own beside the one to fine-tune on, as in UltraChat.
+    chosen = next((name for name in begin if "sft" in name), begin[0] if begin else None)
     if chosen is None:
         raise InputError(f"{what} has the splits {listed(splits)} and none is train; choose one with {option}")
     return chosen

@@ -20,14 +20,16 @@ from curate.data.encodings import BEGINNINGS, COMPRESSED, HEAD, decoded, is_enco
 from curate.data.joining import joined
 from curate.data.json_files import read_json
 from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from_hub, from_pandas
+from curate.data.remote_data import copies
 from curate.data.repositories import hub_card, local_card, split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
+from curate.data.spilling import spilled
 from curate.data.text_files import read_text
 from curate.data.wording import first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.mapped import mapped, release
 from curate.storage.places import arrow_path, expanded
-from curate.storage.spilling import spilled
+from curate.storage.remote import is_url, remote
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -81,9 +83,9 @@ class Opened:
 
     original: the object that came in, None for files and the hub. split: name of the split that was read, where
     there are several. note: a line to show to the user. column_notes: columns that are kept in another form than
-    usual, each with a line that says so. plain: every column holds text, numbers, or lists and objects of these, and
-    all text is UTF-8; then nothing in it needs to be opened, and no cell is at fault but for being null. card: what its
-    card says of license and the like.
+    usual, each with a line that says so. files: that were read, where there are several. plain: every column holds
+    text, numbers, or lists and objects of these, and all text is UTF-8; then nothing in it needs to be opened, and no
+    cell is at fault but for being null. card: what its card says of license and the like.
     """
 
     table: pa.Table
@@ -95,6 +97,7 @@ class Opened:
     column_notes: Sequence[tuple[str, str]] = ()
     plain: bool = False
     card: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[Path] = ()
 
 
 def open_data(
@@ -186,6 +189,8 @@ def _open(data: Any, roles: Mapping[str, str], split: str | None, config: str | 
 def _open_name(
     data: str | Path, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions
 ) -> Opened:
+    if isinstance(data, str) and "://" in data and is_url(data):
+        return _open_url(data, roles, split, config, text)
     name, path = str(data), Path(data)
     # What is there by this very name needs neither to be expanded nor to be explained.
     if name.startswith("~") or not name.strip() or not os.path.exists(path):
@@ -214,7 +219,24 @@ def _open_name(
     table, notes = read_files(files, list(roles.values()), text)
     folder = path if path.is_dir() else path.parent
     card = local_card(folder) if (folder / "README.md").is_file() else {}
-    return Opened(table, name, "file", split=split, note=note, column_notes=notes, card=card)
+    several = files if len(files) > 1 else ()
+    return Opened(table, name, "file", split=split, note=note, column_notes=notes, card=card, files=several)
+
+
+def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str | None, text: TextOptions) -> Opened:
+    place = remote(url)
+    found = copies(place, SUFFIXES, format_of, config, split)
+    notes: list[tuple[str, str]] = []
+    split, note = found.split, found.note
+    try:
+        if found.saved is not None:
+            table, split, note = from_disk(found.saved, split)
+        else:
+            table, notes = read_files(found.files, list(roles.values()), text)
+    except InputError as error:
+        raise InputError(found.addressed(str(error))) from error
+    card = {"card": found.card, "files": found.files}
+    return Opened(table, str(place), "file", split=split, note=note, column_notes=notes, **card)
 
 
 def _open_glob(
@@ -236,7 +258,7 @@ def _open_glob(
         raise InputError(f"{pattern} matches {' and '.join(formats)} files; give a pattern for files of one format")
     table, notes = read_files(files, list(roles.values()), text)
     note = f"{len(files):,} files: {listed([path.name for path in files])}"
-    return Opened(table, str(pattern), "file", note=note, column_notes=notes)
+    return Opened(table, str(pattern), "file", note=note, column_notes=notes, files=files)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -294,6 +316,32 @@ def read_files(
         case _:
             tables = [_arrow(path) for path in paths]
     return (tables[0] if len(tables) == 1 else joined(tables, paths)), []
+
+
+_FILES_LOOKED_INTO = 32
+_LOOKED_INTO = 64 << 20  # bytes of a file of text whose columns are looked for
+
+
+def of_other_columns(paths: Sequence[Path]) -> str:
+    """What to add to a message about rows of several files: the first one with other columns than the one before."""
+    first = _columns_of(paths[0]) if paths else []
+    for path in paths[1:_FILES_LOOKED_INTO]:
+        found = _columns_of(path)
+        if first and found and {*found} != {*first}:
+            return f"; {path.name} has the columns {listed(found)}, {paths[0].name} has {listed(first)}"
+    return ""
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Names of the columns of a file, empty where they are not to be had in short."""
+    import pyarrow.parquet as pq
+
+    try:
+        if format_of(path) == "parquet":
+            return list(pq.read_schema(arrow_path(path)).names)
+        return list(read_files([path], [])[0].column_names) if path.stat().st_size < _LOOKED_INTO else []
+    except (InputError, OSError, pa.ArrowException):
+        return []
 
 
 def _unknown(path: Path) -> str:
@@ -373,7 +421,7 @@ def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
     """Content of a text file as UTF-8, decompressed and without a byte order mark."""
     try:
         with path.open("rb") as file:
-            data = mapped(file)
+            data = mapped(file) if path.stat().st_size else pa.py_buffer(b"")
     except (pa.ArrowException, OSError) as error:
         _raise_denied(path, error)
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error

@@ -73,11 +73,10 @@ def read_turns(messages: Sequence[Any], keys: MessageKeys = USUAL) -> list[Turn]
 
 @dataclass
 class TurnReader:
-    """unseen: kinds of parts that are no text. fractions: whether there is a weight that is neither 0 nor 1."""
+    """unseen: kinds of parts that are no text."""
 
     keys: MessageKeys
     unseen: set[str] = field(default_factory=set)
-    fractions: bool = False
 
     def read(self, messages: Sequence[Any]) -> list[Turn]:
         return [turn for message in messages for turn in self._turns(message)]
@@ -148,9 +147,7 @@ class TurnReader:
             value = message.get(key)
             if value is None or (key == "loss" and not isinstance(value, bool)):
                 continue  # a loss that is a number was measured
-            number = _weight(key, value)
-            self.fractions |= number not in (0, 1)
-            if not number:
+            if not _weight(key, value):
                 return {"train": False}
         return {}
 
@@ -174,9 +171,9 @@ def _weight(key: str, value: Any) -> float:
         number = _WORDS[text] if text in _WORDS else float(text)
     except ValueError:
         number = math.nan
-    if not (0 <= number < math.inf):
+    if number not in (0, 1):
         raise BadTurn(
-            f"has a message whose {key} is {short(str(value))}, neither true or false nor a number of at least 0"
+            f"has a message whose {key} is {short(str(value))}; a turn is learned or not: write 1 or 0, true or false"
         )
     return number
 

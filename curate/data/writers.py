@@ -228,12 +228,12 @@ def hand_back(loaded: Loaded, index: Index, extra: Extra, new_rows: pa.Table | N
 def _as_values(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table | None) -> Any:
     """The output as a list of dicts or a dict of lists, with the very values that came in."""
     _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
-    old, positions = loaded.original, loaded.rows.tolist()
+    old, positions, other = loaded.original, loaded.rows.tolist(), loaded.renamed
     if loaded.kind == "columns":
-        names = list(old)
-        rows = [{name: old[name][row] for name in names} for row in positions]
+        names = [other.get(name, name) for name in old]
+        rows = [{other.get(name, name): cells[row] for name, cells in old.items()} for row in positions]
     else:
-        rows = [dict(old[row]) for row in positions]
+        rows = [{other.get(name, name): value for name, value in old[row].items()} for row in positions]
     if new_rows is not None and new_rows.num_rows:
         rows += new_rows.to_pylist()
     added = extra.to_pylist()
@@ -247,7 +247,7 @@ def _as_frame(loaded: Loaded, index: Index, extra: pa.Table, new_rows: pa.Table 
     import pandas as pd
 
     _output_schema(loaded.examples.table.schema, extra.schema)  # refuses names that are taken
-    old = loaded.original.iloc[loaded.rows]
+    old = loaded.original.iloc[loaded.rows].rename(columns=dict(loaded.renamed))
     if new_rows is None or not new_rows.num_rows:
         frame = old.iloc[index].copy()
     else:

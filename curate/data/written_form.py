@@ -31,10 +31,12 @@ class WrittenForm:
     kind: what is learned of a row. shape, columns: as of `Examples`, of the columns as they are written. keys: of who
     speaks and what is said in a message, None where there are no messages. speakers: their names, the first met first.
     calls: whether messages hold tool calls. tools: whether the column of tools holds "text", of JSON, or "values".
-    answers: whether the answers of a pair are "texts", "messages", a "message" each or whole "conversations"; prompt:
-    whether it is "text" or "messages"; "" where there is none. named: {speaker: what a chat template calls it}, where
-    that differs. weight: the key of messages that says of some turns of the assistant that they are not learned; ""
-    where all are. json: whether a column has the type JSON.
+    answers: whether the answers of a pair, or of messages, are "texts", "messages", a "message" each or whole
+    "conversations", "" where they are messages like the rest; prompt: whether it is "text" or "messages"; "" where
+    there is none. named: {speaker: what a chat template calls it}, where that differs. weight: the key of messages that
+    says of some turns of the assistant that they are not learned; "" where all are. json: whether a column has the type
+    JSON. irregular: how many of the first 1,000 conversations do not go to and fro between user or tool and assistant,
+    ending with the assistant.
     """
 
     kind: Literal["sft", "preference", "kto"]
@@ -50,6 +52,7 @@ class WrittenForm:
     written_as: str = "input"
     weight: str = ""
     json: bool = False
+    irregular: int = 0
 
     @property
     def surroundings(self) -> list[str]:
@@ -65,6 +68,8 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     if form != "input":
         shape, columns, answers = _columns_of(examples, form)
     columns = {role: name for role, name in columns.items() if name in table.column_names}
+    if shape == "messages" and not answers and "completion" in columns and is_text(table[columns["completion"]].type):
+        answers = "texts"
     spoken = [columns[role] for role in ("messages", "prompt", "completion", "chosen", "rejected") if role in columns]
     turns = [turn for name in spoken for turn in _messages(table[name].slice(0, _LOOKED_AT))]
     keys = next((keys for turn in turns for keys in _KEYS if set(keys) <= turn.keys()), None)
@@ -84,9 +89,22 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     weight = next(
         (key for key in WEIGHT_KEYS for column in learned if keys and _weighs(column, key, keys[0], known)), ""
     )
+    whole = table[columns["messages"]].slice(0, _LOOKED_AT) if keys and "messages" in columns else None
+    irregular = 0 if whole is None else sum(not _alternates(turns, keys[0], known) for turns in _conversations(whole))
     return WrittenForm(
-        *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form), weight, json=nested
+        *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form),
+        *(weight, nested, irregular),
     )
+
+
+def _alternates(turns: Conversation, role: str, known: MessageKeys) -> bool:
+    """Whether a conversation goes to and fro; results of tools that follow each other count as one turn."""
+    spoken = [known.canonical(str(turn.get(role))) for turn in turns]
+    spoken = spoken[1:] if spoken[:1] == ["system"] else spoken
+    sides = [name in ("assistant", "function_call") for name in spoken]
+    one = [k for k, name in enumerate(spoken) if not (name == "tool" and k and spoken[k - 1] == "tool")]
+    sides = [sides[k] for k in one]
+    return len(sides) % 2 == 0 and sides == [bool(k % 2) for k in range(len(sides))]
 
 
 def _weighs(column: pa.ChunkedArray, key: str, role: str, known: MessageKeys) -> bool:
@@ -153,12 +171,16 @@ def _answers(examples: Examples) -> str:
 
 def _messages(column: pa.ChunkedArray) -> Iterator[dict[str, Any]]:
     """The messages in the cells of a column, as they are written."""
+    for conversation in _conversations(column):
+        yield from conversation
+
+
+def _conversations(column: pa.ChunkedArray) -> Iterator[Conversation]:
+    """The messages of each cell of a column, as they are written."""
     if is_text(column.type):
         return
     for cell in (cell for chunk in column.chunks for cell in values_of(chunk)):
-        for item in cell if isinstance(cell, list) else [cell]:
-            if isinstance(item, dict):
-                yield item
+        yield [item for item in (cell if isinstance(cell, list) else [cell]) if isinstance(item, dict)]
 
 
 def is_text_form(examples: Examples) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from curate.data.wording import type_name
 from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
+from curate.storage.downloads import local_file
 from curate.storage.places import arrow_path, check_place, local_path
+from curate.storage.remote import is_url, remote, without_secrets
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
@@ -46,9 +49,14 @@ def trajectories_table(scores: Scores, ids: Any) -> pa.Table:
     return pa.table(columns)
 
 
-def write_scores(scores: Scores, ids: Any, path: Path) -> None:
-    """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads."""
+def write_scores(scores: Scores, ids: Any, path: Path | str, beside: Mapping[str, Any] | None = None) -> None:
+    """Difficulty, features and losses per example id as one Parquet file: what `--scores` reads.
+
+    path: also a URL. beside: further columns (n,).
+    """
     table = scores_table(scores, ids)
+    for name, column in (beside or {}).items():
+        table = table.append_column(name, pa.array(column))
     if scores.trajectory is not None:
         losses = trajectories_table(scores, ids)
         for name in losses.column_names:
@@ -56,31 +64,58 @@ def write_scores(scores: Scores, ids: Any, path: Path) -> None:
                 table = table.append_column(name, losses.column(name))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    publish_file(path, sink.getvalue().to_pybytes())
+    content = sink.getvalue().to_pybytes()
+    if is_url(path):
+        remote(str(path)).write(content)
+    else:
+        publish_file(Path(path), content)
 
 
-def check_scores_file(path: Path) -> None:
-    """Raise InputError where scores cannot be written to `path`, or would replace something else."""
+def check_scores_file(path: Path | str) -> None:
+    """Raise InputError where scores cannot be written to `path`, or would replace something else.
+
+    path: also a URL.
+    """
+    if is_url(path):
+        _check_scores_url(str(path))
+        return
+    path = Path(path)
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name a Parquet file")
     check_place(path)
     if path.exists():
-        try:
-            is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(arrow_path(path)).names)
-        except (OSError, pa.ArrowInvalid):
-            is_scores = False
-        if not is_scores:
-            raise InputError(f"--out {path} is a file of something other than scores; name a new file")
+        _check_replaced(path, str(path))
 
 
-def read_scores(path: Path) -> Scores:
+def _check_scores_url(url: str) -> None:
+    place = remote(url)
+    items = place.items()
+    if items and items[0].name:
+        raise InputError(f"--out {place} is a folder; name a Parquet file")
+    if place.scheme == "hf":
+        raise InputError(f"--out {place}: scores are no dataset; name a bucket or a file on this machine")
+    if items:
+        _check_replaced(local_file(url), str(place))
+
+
+def _check_replaced(path: Path, name: str) -> None:
+    try:
+        is_scores = {"example_id", "difficulty"} <= set(pq.read_schema(arrow_path(path)).names)
+    except (OSError, pa.ArrowInvalid):
+        is_scores = False
+    if not is_scores:
+        raise InputError(f"--out {name} is a file of something other than scores; name a new file")
+
+
+def read_scores(path: Path | str) -> Scores:
     """Scores written by `write_scores`, or any Parquet file with example_id and difficulty.
 
     Without feature columns the losses (columns loss_<step>) are the features, else the difficulty alone.
     """
-    path = local_path(path)
+    file = local_file(str(path)) if is_url(path) else local_path(path)
+    path = without_secrets(str(path))
     try:
-        table = pq.read_table(arrow_path(path))
+        table = pq.read_table(arrow_path(file))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"--scores {path} cannot be read as Parquet ({str(error).splitlines()[0]})") from error
     for name in ("example_id", "difficulty"):
@@ -95,9 +130,7 @@ def read_scores(path: Path) -> Scores:
         features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)
     else:
         features = trajectory if trajectory is not None else difficulty[:, None]
-    if not valid.all():
-        features = np.where(valid[:, None], features, 0)
-    features = features.astype(np.float32, copy=False)  # the trajectory itself, where it can be
+    features = np.where(valid[:, None], features, 0).astype(np.float32)
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")
@@ -113,7 +146,7 @@ def read_scores(path: Path) -> Scores:
     )
 
 
-def _ids(column: pa.ChunkedArray, path: Path) -> pa.Array:
+def _ids(column: pa.ChunkedArray, path: Path | str) -> pa.Array:
     try:
         return column.cast(pa.string()).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -136,7 +169,7 @@ def _floats(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(pc.fill_null(column, float("nan")).to_numpy(), np.float32)
 
 
-def _counts(table: pa.Table, name: str, path: Path) -> np.ndarray:
+def _counts(table: pa.Table, name: str, path: Path | str) -> np.ndarray:
     column = table.column(name)
     if column.null_count or not pa.types.is_integer(column.type):
         raise InputError(f"--scores {path}: column {name!r} must hold whole numbers without nulls; fix or remove it")
@@ -151,7 +184,7 @@ def _counts(table: pa.Table, name: str, path: Path) -> np.ndarray:
     return np.asarray(counts, np.int32)
 
 
-def _valid(table: pa.Table, difficulty: np.ndarray, path: Path) -> np.ndarray:
+def _valid(table: pa.Table, difficulty: np.ndarray, path: Path | str) -> np.ndarray:
     if "valid" not in table.column_names:
         return np.isfinite(difficulty)
     column = table.column("valid")

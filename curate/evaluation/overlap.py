@@ -16,6 +16,7 @@ from curate.finetuning.data import training_data
 from curate.gate.compared_text import compared_texts
 from curate.gate.gate import Gate
 from curate.storage.places import expanded
+from curate.storage.remote import is_url
 
 # Runs of 8 words are common phrases in problems of competitions; 13 are a copy.
 _NGRAM = 13
@@ -66,7 +67,7 @@ def _training_rows(run: dict[str, Any]) -> Examples | str:
     """The rows that a run was trained on, or why they are not available."""
     described = run["data"]
     data = described.get("description")
-    if not isinstance(data, str) or not expanded(data).exists():
+    if not isinstance(data, str) or not (is_url(data) or expanded(data).exists()):
         return f"the training data ({data}) is no longer there"
     try:
         with warnings.catch_warnings():

@@ -17,10 +17,13 @@ from curate.data.readers import Loaded, read
 from curate.dataset_reference import FurtherData
 from curate.errors import InputError
 from curate.storage.places import expanded
-from curate.storage.records import peek, read_record
+from curate.storage.records import parse_record, peek, read_record
+from curate.storage.remote import Remote, is_url, remote, without_secrets
 from curate.tokenization.tokens import Tokens
 from curate.training.reweighting import TrainingRows
 from curate.types import IntArray
+
+_REMEDY = "rerun the command that wrote it with --fresh"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def curated_reading(data: Any, reading: Mapping[str, Any]) -> tuple[dict[str, An
     Such a folder is read by the columns and shape it was curated with, unless `reading` names others.
     """
     options = dict(reading)
-    record = _curated(expanded(data)) if isinstance(data, str | Path) else {}
+    record = _curated(data) if isinstance(data, str | Path) else {}
     if record and options.get("columns") is None and options.get("shape") is None:
         options |= {"columns": _columns(record), "shape": record["data"]["shape"]}
     return options, record
@@ -97,7 +100,7 @@ def _name(data: Any) -> str:
     """File or folder name without its ending; the last part of a hub id."""
     if not isinstance(data, str | Path):
         return "data"
-    path = expanded(data)
+    path = Path(without_secrets(str(data))) if is_url(data) else expanded(data)
     path = path.resolve() if path.exists() else path
     return (path.name if path.is_dir() else path.stem) or "data"
 
@@ -110,8 +113,11 @@ def _origins(table: pa.Table) -> dict[str, int]:
     return dict(sorted((str(count["values"]), int(count["counts"])) for count in counts))
 
 
-def _curated(folder: Path) -> dict[str, Any]:
-    """run.json of a folder that `curate run` left, else nothing."""
+def _curated(data: str | Path) -> dict[str, Any]:
+    """run.json of a folder, or of one behind a URL, that `curate run` left, else nothing."""
+    if is_url(data):
+        return _curated_at(remote(str(data)))
+    folder = expanded(data)
     path = folder / "run.json"
     if not path.is_file():
         return {}
@@ -120,7 +126,15 @@ def _curated(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is a fine-tuning run, not data; name a dataset")
     if not isinstance(record.get("data"), dict) or "shape" not in record["data"]:
         return {}
-    return read_record(path, "rerun the command that wrote it with --fresh")
+    return read_record(path, _REMEDY)
+
+
+def _curated_at(place: Remote) -> dict[str, Any]:
+    content = None if place.is_web or place.is_pattern else place.join("run.json").read()
+    if content is None:
+        return {}
+    record = parse_record(content, f"{place}/run.json", _REMEDY)
+    return record if "shape" in (record.get("data") or {}) else {}
 
 
 def _in_front(record: dict[str, Any]) -> bool:

@@ -91,9 +91,7 @@ class Trace:
         precision = "lower proxy.learning_rate, or set proxy.precision to float32"
         self._check_finite(losses, valid, "loss", precision)
         self._check_finite(features, valid, what, remedy)
-        if not valid.all():
-            features = np.where(valid[:, None], features, 0)
-        features = features.astype(np.float32, copy=False)
+        features = np.where(valid[:, None], features, 0).astype(np.float32)
         mean = features.mean(axis=1) if difficulty is None else difficulty
         return Scores(
             features=features,
@@ -284,11 +282,6 @@ class _Sampled:
         sample, rows = self.sample, tokenized.rows
         facts: dict[str, Any] = {"rows": len(sample.rows), "tokens": sample.tokens}
         facts |= {"steps_of_all": self.steps[sample.measured].tolist(), "error": [], "explained": []}
-        if (seen := self.proxy_training.schedule.epochs[-1]) > 1:
-            self.proxy_training.progress.note(
-                f"  the proxy sees its {len(sample.rows):,} rows {seen:.1f} times, so it knows them better than the "
-                "others; a larger --score-sample predicts these better"
-            )
         known = self.parts[0].values(tokenized)
         if not len(self.others):
             return known, {"sample": facts}

@@ -38,6 +38,8 @@ def training_section(form: WrittenForm, curated: bool = True) -> str:
         )
         if whole and form.weight:
             parts.append(_MASKED.format(key=form.weight))
+        if whole and form.irregular:
+            parts.append(_SKIPPED.format(rows=form.irregular))
     missing = [name for name, there in (("TRL", trl), ("axolotl", axolotl), ("LLaMA-Factory", entry)) if not there]
     if missing:
         parts.append(f"{' and '.join(missing)} cannot read these columns as they are{_OTHERS if curated else ''}.")
@@ -57,6 +59,10 @@ _OTHERS = (
     "; `--write-as messages --fresh` (for LLaMA-Factory `--write-as sharegpt --fresh`) writes a form that can be read"
 )
 _MASKED = "LLaMA-Factory takes no notice of `{key}`; with `mask_history: true` it learns the last answer alone."
+_SKIPPED = (
+    "LLaMA-Factory leaves out rows whose turns do not alternate between user and assistant, with a warning: {rows:,} "
+    "of the first 1,000 rows."
+)
 _JSON = (
     "Columns of the type JSON take `datasets` 4.7 or newer, which LLaMA-Factory does not use yet; "
     "`--nested text --fresh` writes them as text."

@@ -66,10 +66,13 @@ def _mapping(form: WrittenForm) -> tuple[str, Sequence[str]]:
     if form.shape == "messages":
         label = ["label"] if form.kind == "kto" else []
         straight = columns["prompt"] == "prompt" and columns["completion"] == "completion" and _is_plain(form)
+        straight &= form.answers != "texts"
         others = columns.get("label", "label") == "label" and columns.get("tools", "tools") == "tools"
         if straight and others and not form.surroundings:
             return "", ["prompt", "completion", *tools, *label]
         values = {role: f"turns(row[{columns[role]!r}])" for role in ("prompt", "completion")}
+        if form.answers == "texts":
+            values["completion"] = f'[{{"role": "assistant", "content": row[{columns["completion"]!r}]}}]'
         return _function(form, _with_system(form, values, "prompt"), turns=True), ()
     return _text_mapping(form)
 

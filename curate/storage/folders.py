@@ -87,7 +87,7 @@ class OutputFolder:
             sync(self.path)
 
 
-_DATASET = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
+DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
@@ -96,7 +96,7 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
     Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
     ExternalError if it cannot be written.
     """
-    folder = OutputFolder(directory, _DATASET)
+    folder = OutputFolder(directory, DATASET_PARTS)
     other = "holds the result of other inputs"
     return RECORD in folder.names() and folder.matches(
         RECORD, inputs, fresh=fresh, again="write the result anew", other=other
@@ -115,4 +115,4 @@ def begin(directory: Path, inputs: str) -> None:
 
 def finish(directory: Path, record: dict[str, Any]) -> None:
     """Write run.json of a dataset, after which the folder is finished."""
-    OutputFolder(directory, _DATASET).finish(record, ("data/*.parquet", "tables/*.parquet"))
+    OutputFolder(directory, DATASET_PARTS).finish(record, ("data/*.parquet", "tables/*.parquet"))

@@ -37,9 +37,16 @@ def read_record(path: Path, remedy: str, kind: str | None = None) -> dict[str, A
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is not a file; {remedy}")
-        record = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    return parse_record(content, path, remedy, kind)
+
+
+def parse_record(content: bytes, path: Path | str, remedy: str, kind: str | None = None) -> dict[str, Any]:
+    """As `read_record`, of a file that is already read; path: for messages."""
+    try:
+        record = json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
         raise InputError(f"{path} is damaged ({_line(error)}); {remedy}") from error
     if not isinstance(record, dict) or _CHECKSUM not in record:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from curate.errors import CurateError, ExternalError, InputError
 
@@ -32,7 +33,9 @@ _LOGINS = {
 }
 # Of the facts that a listing has of an object, the first one there says whether its content changed.
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "oid", "Last-Modified", "LastModified", "mtime")
-_SECRET = re.compile(r"\?[^\s'\"]*|//[^\s/'\"@]*@")
+_GIVES_ACCESS = re.compile(r"sig|token|key|credential|secret|password|auth", re.IGNORECASE)
+# In a URL: a query, and a name before the host.
+_SECRET = re.compile(r"(?<=[\w.+-]:)(//)(?:[^\s/'\"@]*@)?([^\s'\"?]*)(?:\?[^\s'\"]*)?")
 
 
 def is_url(place: Any) -> bool:
@@ -42,7 +45,12 @@ def is_url(place: Any) -> bool:
 
 def without_secrets(text: str) -> str:
     """The text without what URLs in it may hold to log in with: queries (signatures), and names before the host."""
-    return _SECRET.sub(lambda found: "//" if found[0].startswith("/") else "", text)
+    return _SECRET.sub(r"\1\2", text)
+
+
+def holds_signature(value: Any) -> bool:
+    """Whether this is a URL whose query holds what gives access: a signature, a key, a token."""
+    return is_url(value) and any(_GIVES_ACCESS.search(name) for name, _ in parse_qsl(urlsplit(value).query))
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,16 @@ class Remote:
     @property
     def scheme(self) -> str:
         return self.url.partition("://")[0].lower()
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is an address of the web, which is read and never listed."""
+        return self.scheme in _WEB
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for all objects whose name matches; an address of the web never does."""
+        return self.scheme not in _WEB and glob.has_magic(self._path)
 
     @property
     def name(self) -> str:
@@ -118,6 +136,7 @@ class Remote:
     def read(self, most: int | None = None) -> bytes | None:
         """The content of an object, of more than `most` bytes the first most + 1; None where there is none."""
         with self.errors():
+            self._filesystem.invalidate_cache()
             try:
                 return bytes(self._filesystem.cat_file(self._path, end=None if most is None else most + 1))
             except FileNotFoundError:

@@ -1,7 +1,6 @@
 import pytest
 
 import curate.data.row_store
-import curate.data.writers
 
 
 @pytest.fixture

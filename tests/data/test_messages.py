@@ -96,17 +96,17 @@ def test_a_survey_finds_faults_parts_weights_and_roles() -> None:
         1: "has no messages",
         3: "has no assistant turn",
         4: "has a message without a role",
-        8: "has a message whose weight is much",
+        7: "has a message whose weight is 0.5; a turn is learned or not: write 1 or 0",
+        8: "has a message whose weight is much; a turn is learned or not: write 1 or 0",
         9: "has no assistant turn",
     }
     assert "--role doctor=assistant" in found.faults[9]
     assert found.unseen == {"image_url": 1}
-    assert found.fractions == 1
     assert found.unknown == {"narrator": 1, "doctor": 1}
     lines = list(found.notes("messages"))
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert "image_url in 1 rows" in lines[0]
-    assert "--role" in lines[2]
+    assert "--role" in lines[1]
     mapped = survey(column([{"role": "doctor", "content": "n"}]), MessageKeys(roles={"doctor": "assistant"}), True)
     assert not mapped.faults
     assert not mapped.unknown

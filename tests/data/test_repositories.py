@@ -80,7 +80,8 @@ def test_every_split_of_every_config_is_that_of_load_dataset(layout: str, tmp_pa
             assert found.split == split
             assert all(name in found.notes[0] for name in loaded) or len(loaded) == 1
         default = read(folder, config=config)
-        assert default.split == ("train" if "train" in loaded else next(s for s in loaded if s.startswith("train")))
+        begin = sorted((s for s in loaded if s.startswith("train")), key=lambda name: "sft" not in name)
+        assert default.split == ("train" if "train" in loaded else begin[0])
     default_name = datasets.get_dataset_default_config_name(str(folder)) or configs[0]
     assert read(folder).examples.table == read(folder, config=default_name).examples.table
 
@@ -135,6 +136,8 @@ def test_choices() -> None:
     assert choose_split(["test", "train"], None, "it") == "train"
     assert choose_split(["test"], None, "it") == "test"
     assert choose_split(["test_sft", "train_sft"], None, "it") == "train_sft"
+    assert choose_split(["train_gen", "train_prefs", "train_sft"], None, "it") == "train_sft"
+    assert choose_split(["train_a", "train_b"], None, "it") == "train_a"
     assert choose_split(["test", "train"], "test", "it") == "test"
     assert choose_config(["a", "b"], "b", None, "it")[0] == "b"
     assert choose_config(["a"], None, None, "it") == ("a", None)

@@ -114,7 +114,6 @@ def test_reasoning(key: str) -> None:
         (0, False),
         (1, True),
         (0.0, False),
-        (0.5, True),
         (False, False),
         (True, True),
         ("0", False),
@@ -123,7 +122,6 @@ def test_reasoning(key: str) -> None:
         ("True", True),
         ("no", False),
         (None, True),
-        (2, True),
     ],
 )
 def test_a_weight_of_zero_is_not_learned(key: str, value: Any, learned: bool) -> None:
@@ -150,7 +148,7 @@ def test_a_loss_that_was_measured_is_no_weight() -> None:
         ({"role": "assistant", "content": None, "tool_calls": []}, "without content"),
         ({"role": "user", "content": 7}, "holds a number, 7, not text"),
         ({"role": "user", "content": {"x": 1}}, 'holds an object, {"x": 1}, not text'),
-        ({"role": "assistant", "content": "a", "weight": "high"}, "whose weight is high, neither true or false nor"),
+        ({"role": "assistant", "content": "a", "weight": "high"}, "whose weight is high; a turn is learned or not"),
         ({"role": "assistant", "content": "a", "weight": -1}, "whose weight is -1"),
         ({"human": "q", "assistant": None}, "without content"),
     ],

@@ -55,6 +55,7 @@ def _row(k: int) -> dict[str, dict[str, Any]]:
         "instruction": {"instruction": "Answer.", "input": question if k % 2 else "", "output": answer},
         "messages": {"prompt": question, "messages": [*asked, *said]},
         "messages in two columns": {"prompt": asked, "completion": said},
+        "messages and an answer of text": {"prompt": asked, "completion": answer},
         "conversations": {"conversations": [speak("human", question), speak("gpt", answer)]},
         "pairs": {"prompt": question, "chosen": answer, "rejected": wrong},
         "pairs of messages": {"prompt": asked, "chosen": said, "rejected": [_said("assistant", wrong)]},

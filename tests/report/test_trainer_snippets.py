@@ -179,6 +179,19 @@ def test_settings_of_axolotl_leave_nothing_out() -> None:
         assert axolotl_settings(_form(row)) == "", row
 
 
+def test_rows_that_llama_factory_leaves_out_are_counted() -> None:
+    odd = [*ASKED, *ASKED, *SAID]
+    call = {"role": "assistant", "content": "c"}
+    results = [*ASKED, call, {"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}, *SAID]
+    system = [{"role": "system", "content": "s"}, *ASKED, *SAID]
+    assert (
+        _form(*({"messages": each} for each in (odd, results, system, [*ASKED, *SAID], ASKED + SAID + ASKED))).irregular
+        == 2
+    )
+    assert "leaves out rows whose turns do not alternate" in training_section(_form({"messages": odd}))
+    assert "leaves out rows" not in training_section(_form({"messages": system}))
+
+
 def test_what_trainers_make_of_turns_that_are_not_learned_is_said() -> None:
     section = training_section(_form(FURTHER["untrained"]))
     assert "assistant_only_loss=True" in section

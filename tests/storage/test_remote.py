@@ -1,15 +1,14 @@
 """Places behind URLs: what is there, what goes wrong, and what is never shown of an address."""
 
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from curate.errors import ExternalError, InputError
-from curate.storage.remote import is_url, remote, without_secrets
+from curate.storage.remote import holds_signature, is_url, remote, without_secrets
 from tests.fixtures.s3 import BUCKET, s3_server
+from tests.fixtures.web import served
 
 SIGNED = "https://host/rows.csv?X-Amz-Signature=secret&token=other"
 
@@ -78,19 +77,7 @@ def test_what_cannot_be_reached_is_an_external_error_with_its_remedy(monkeypatch
 
 def test_a_web_address_is_read_only_and_its_query_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0),
-        type(
-            "Quiet",
-            (SimpleHTTPRequestHandler,),
-            {
-                "__init__": lambda self, *each: SimpleHTTPRequestHandler.__init__(self, *each, directory=str(tmp_path)),
-                "log_message": lambda *_: None,
-            },
-        ),
-    ) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{web.server_address[1]}"
+    with served(tmp_path) as address:
         place = remote(f"{address}/rows.csv?token=secret")
         (item,) = place.items()
         assert item.size == 8
@@ -102,10 +89,11 @@ def test_a_web_address_is_read_only_and_its_query_is_never_shown(tmp_path: Path)
         with pytest.raises(InputError, match=r"nothing.csv is not there") as caught:
             remote(f"{address}/nothing.csv?token=secret").items()
         assert "secret" not in str(caught.value) + str(place) + repr(place)
-        web.shutdown()
 
 
 def test_only_text_with_a_scheme_is_a_url() -> None:
     assert all(map(is_url, ["s3://a/b", "https://a", "hf://datasets/a/b"]))
     assert not any(map(is_url, ["C:/x", "a/b", Path("s3://a"), None, "org/name"]))
+    assert holds_signature(SIGNED)
+    assert not holds_signature("https://host/rows.csv?download=true")
     assert without_secrets(f"at {SIGNED} and s3://me:word@b/x") == "at https://host/rows.csv and s3://b/x"

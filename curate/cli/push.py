@@ -1,0 +1,42 @@
+"""`curate push`: a finished result as a dataset repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from curate.console.printing import say
+from curate.errors import InputError
+from curate.storage.destination import Destination
+from curate.storage.folders import DATASET_PARTS, RECORD
+from curate.storage.hub import check_login, is_repository, upload
+from curate.storage.places import local_path
+from curate.storage.records import check_files, read_finished
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `curate push`, but for --json, which every command has."""
+    parser.add_argument("directory", type=local_path, metavar="DIR", help="folder that `curate run` wrote")
+    parser.add_argument("repository", metavar="ORG/NAME", help="dataset repository; made where there is none")
+    parser.add_argument("--public", action="store_true", help="make a new repository public (private)")
+    parser.add_argument("--fresh", action="store_true", help="replace another result there")
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate push`: one commit with all that belongs to the result."""
+    if not is_repository(options.repository):
+        raise InputError(f"{options.repository} is no name of a repository; write ORG/NAME")
+    folder = options.directory
+    record = read_finished(folder)
+    check_files(folder, record, "rerun the command that wrote it with --fresh")
+    check_login()
+    there = Destination.of(f"hf://datasets/{options.repository}", option="")
+    if there.check(str(record["inputs"]), fresh=options.fresh):
+        done_before, url = True, f"hf://datasets/{options.repository}"
+    else:
+        url = upload(folder, options.repository, [*sorted(DATASET_PARTS), RECORD], private=not options.public)
+        done_before = False
+    if not options.json:
+        done = "already holds this result; nothing to do (--fresh sends it again)" if done_before else "holds it now"
+        say(f"{url} {done}", f"load it: datasets.load_dataset({options.repository!r})")
+    return {"repository": options.repository, "url": url, "done_before": done_before}

@@ -1,0 +1,226 @@
+"""Data that grows: new rows scored like those of a finished run, on its kept checkpoints and by its clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.clusterers.per_source import is_per_source
+from curate.data.examples import Examples
+from curate.data.readers import read
+from curate.difficulty.score_files import read_scores
+from curate.difficulty.scores import COUNTS, Scores, Split
+from curate.errors import ExternalError, InputError
+from curate.mixture.rescoring import Rescored, rescore
+from curate.proxy.proxy import Proxy
+from curate.proxy.trace import cached_state
+from curate.proxy.training import ProxyTraining
+from curate.run import Run, Scorer, measures_of
+from curate.storage.places import arrow_path
+from curate.storage.records import check_files, read_finished
+from curate.types import BoolArray, FloatArray
+
+_REMEDY = "rerun the command that wrote it with --fresh"
+# Difference of two distributions that is worth a warning: significant at 1 %, and not small.
+_SIGNIFICANT, _LARGE = 1.63, 0.1
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """What a finished run says of the n rows that it scored: their content, scores and clusters."""
+
+    directory: Path
+    record: dict[str, Any]
+    examples: Examples
+    scores: Scores
+    split: Split
+
+    def knows(self, ids: Any) -> BoolArray:
+        """(m,) whether each of these ids is one of the n rows."""
+        return pc.is_in(ids, value_set=self.split.ids.cast(ids.type)).to_numpy(zero_copy_only=False)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the difficulty of new rows is from that of the rows before, in distribution.
+
+    statistic: Kolmogorov-Smirnov, the largest difference of the two distribution functions, 0 to 1. critical: the value
+    that two samples of these sizes from one distribution exceed in 1 % of cases. old, new: how many rows of each.
+    """
+
+    statistic: float
+    critical: float
+    old: int
+    new: int
+
+    @property
+    def warns(self) -> bool:
+        """Whether it is beyond chance and above 0.1."""
+        return self.statistic > max(self.critical, _LARGE)
+
+
+def kept_run(directory: Path, clusterer: Any) -> KeptRun:
+    """The finished run in a folder. clusterer: of its recipe.
+
+    Raises InputError where it is damaged, or where its rows are to be had neither from it nor from where it read them.
+    """
+    record = read_finished(directory)
+    check_files(directory, record, _REMEDY)
+    tables = directory / "tables"
+    split_table = pq.read_table(arrow_path(tables / "split.parquet"))
+    examples = _examples(directory, record, split_table["example_id"].combine_chunks())
+    scores = _scores(tables, examples.ids)
+    split = Split(
+        ids=examples.ids,
+        cluster=split_table["cluster"].to_numpy().astype(np.int32),
+        hard=split_table["hard"].to_numpy(zero_copy_only=False),
+        difficulty=scores.difficulty,
+        valid=scores.valid,
+        final_loss=scores.final_loss,
+        sources=examples.sources(),
+        per_source=is_per_source(clusterer),
+        tokens=scores.tokens,
+    )
+    return KeptRun(directory, record, examples, scores, split)
+
+
+def reading_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `curate.read` by which the rows of a finished run were read."""
+    return {"columns": dict(record["data"].get("columns", {})), "shape": record["data"]["shape"]}
+
+
+def _examples(directory: Path, record: dict[str, Any], ids: pa.Array) -> Examples:
+    """The rows that were scored, in their order: from the result, or where rows are missing there, from its source."""
+    wanted = record["data"]["fingerprint"]
+    options = reading_of(record)
+    options["columns"].pop("id", None)
+    try:
+        found = read(directory, allow_curated=True, **options).examples
+        first = pc.and_(pc.equal(found.table["origin"], "original"), pc.equal(found.table["copy"], 0))
+        rows = np.flatnonzero(first.to_numpy(zero_copy_only=False))
+        own = found.table["example_id"].take(pa.array(rows)).cast(ids.type).combine_chunks()
+        places = pc.index_in(ids, value_set=own)
+        if not places.null_count:
+            chosen = replace(found.take(rows[places.to_numpy()]), ids=ids.cast(found.ids.type))
+            if chosen.fingerprint() == wanted:
+                return _content(chosen)
+    except (InputError, KeyError):
+        pass
+    source = record["data"]["source"]
+    try:
+        examples = read(source, **reading_of(record)).examples
+        if examples.fingerprint() == wanted:
+            return _content(examples)
+    except (InputError, ExternalError):
+        pass
+    raise InputError(
+        f"{directory} does not hold all rows that it scored as they were, and {source} is not what it read any more; "
+        "write a result that keeps them (no rows left out, --write-as input), and name that"
+    )
+
+
+def _content(examples: Examples) -> Examples:
+    """The examples with the columns alone that have roles, but for that of ids, which they have."""
+    columns = {role: name for role, name in examples.columns.items() if role != "id"}
+    names = [name for name in examples.table.column_names if name in columns.values()]
+    return replace(examples, table=examples.table.select(names), columns=columns)
+
+
+def _scores(tables: Path, ids: pa.Array) -> Scores:
+    scores = read_scores(tables / "scores.parquet")
+    path = tables / "trajectories.parquet"
+    if path.is_file():
+        table = pq.read_table(arrow_path(path))
+        steps = sorted(int(name.removeprefix("loss_")) for name in table.column_names if name.startswith("loss_"))
+        losses = [pc.fill_null(table[f"loss_{step}"], float("nan")).to_numpy() for step in steps]
+        trajectory = np.stack(losses, axis=1).astype(np.float32)
+        scores = replace(scores, trajectory=trajectory, steps=np.array(steps, np.int64))
+    return scores.with_ids(ids)
+
+
+def score_like(kept: KeptRun, new: Examples, scorer: Scorer, clusterer: Any, proxy: Proxy, run: Run) -> Rescored:
+    """The m `new` rows, none of which `kept` has, measured on its checkpoints and assigned by its clusters.
+
+    scorer, clusterer, proxy: of its recipe; run: with its seed. Nothing is trained. Raises InputError where the
+    checkpoints are gone, and for rows with other columns.
+    """
+    if measures := measures_of(scorer):
+        _check_checkpoints(kept, measures, proxy, run)
+    return rescore(_aligned(_content(new), kept.examples), kept.examples, kept.split, **_parts(scorer, clusterer, run))
+
+
+def _parts(scorer: Scorer, clusterer: Any, run: Run) -> dict[str, Any]:
+    return {"scorer": scorer, "clusterer": clusterer, "run": run}
+
+
+def _check_checkpoints(kept: KeptRun, measures: Sequence[Any], proxy: Proxy, run: Run) -> None:
+    facts = kept.record.get("proxy")
+    if not facts:
+        raise InputError(f"{kept.directory} was made with given scores, so there are no checkpoints; run it without")
+    training = ProxyTraining(kept.examples, proxy, run.context)
+    if facts.get("fingerprint") not in (None, training.key):
+        was = facts.get("numerics") or {}
+        names = [name for name in training.numerics if was.get(name) != training.numerics[name]]
+        differ = ", ".join(f"{name} {was.get(name)} there, {training.numerics[name]} here" for name in names)
+        raise InputError(
+            f"the checkpoints of {kept.directory} are of another machine or model ({differ or 'its files differ'}); "
+            "score where it was made, or run it again here with --fresh"
+        )
+    if not cached_state(kept.examples, proxy, measures, run.context).trained:
+        raise InputError(
+            f"the checkpoints of {kept.directory} are no longer in the cache {run.store}; name the cache that has them "
+            f"with --cache, or train them again: curate run {kept.record['data']['source']} --out {kept.directory} "
+            "--fresh (with its recipe)"
+        )
+
+
+def _aligned(new: Examples, examples: Examples) -> Examples:
+    """The new rows in the columns and types of the examples, where their values fit."""
+    schema = examples.table.schema
+    if set(new.table.column_names) != set(schema.names):
+        return new  # `rescore` says what differs
+    columns = []
+    for field in schema:
+        column = new.table[field.name]
+        try:
+            columns.append(column if column.type == field.type else column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return new
+    return replace(new, table=pa.Table.from_arrays(columns, schema=schema))
+
+
+def drift(old: FloatArray, new: FloatArray) -> Drift | None:
+    """`Drift` of difficulties (n,) and (m,), NaN left out; None where one of them has no row."""
+    from scipy.stats import ks_2samp
+
+    old, new = old[np.isfinite(old)], new[np.isfinite(new)]
+    if not len(old) or not len(new):
+        return None
+    statistic = float(ks_2samp(old, new, method="asymp").statistic)
+    critical = _SIGNIFICANT * float(np.sqrt((len(old) + len(new)) / (len(old) * len(new))))
+    return Drift(statistic, critical, len(old), len(new))
+
+
+def together(kept: Scores, new: Scores, ids: Any) -> Scores:
+    """Scores of the rows `ids`, each from the one that has it; what only one of them says of rows is left out."""
+    both = {}
+    for name in ("trajectory", *COUNTS, "length_difference"):
+        parts = [getattr(each, name) for each in (kept, new)]
+        both[name] = None if any(part is None for part in parts) else np.concatenate(parts)
+    own, added = kept.ids.cast(pa.string()), new.ids.cast(pa.string())
+    scores = Scores(
+        features=np.concatenate([kept.features, new.features]),
+        difficulty=np.concatenate([kept.difficulty, new.difficulty]),
+        valid=np.concatenate([kept.valid, new.valid]),
+        steps=kept.steps,
+        ids=pa.concat_arrays([own, added]),
+        **both,
+    )
+    return scores.take(pc.index_in(ids.cast(pa.string()), value_set=scores.ids).to_numpy()).with_ids(ids)
