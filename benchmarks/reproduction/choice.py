@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from augmenters import Duplicate
 from benchmarks.reproduction.preparation import Prepared
-from benchmarks.reproduction.settings import BASELINE, ORACLE, Job
+from benchmarks.reproduction.settings import BALANCED, BASELINE, ORACLE, Job
+from benchmarks.when.arms import evened
 from curate import Pipeline, Proxy
 from curate.clusterers import KMeans
 from curate.seeds import derive_seed
@@ -31,6 +32,8 @@ def chosen_rows(job: Job, prepared: Prepared, cache: Path) -> tuple[npt.NDArray[
     counts, hard, proxy = curated.plan.counts, curated.split.hard, curated.proxy_facts or {}
     if job.of == ORACLE:
         counts = 1 + _highest_levels(levels, int(counts.sum()) - n, job.seed)
+    if job.of == BALANCED:
+        counts = 1 + evened(table["source"].to_pylist(), int(counts.sum()) - n, derive_seed(job.seed, BALANCED))
     measured = int(curated.scores.tokens.sum()) if curated.scores.tokens is not None else 0
     facts = {
         "hard_share": round(float(hard.mean()), 4),
@@ -60,7 +63,7 @@ def by_level(values: npt.NDArray[Any], levels: npt.NDArray[Any]) -> dict[str, fl
 
 def _pipeline(job: Job, prepared: Prepared) -> Pipeline:
     settings = job.settings
-    of = "hard" if job.of == ORACLE else job.of
+    of = "hard" if job.of in (ORACLE, BALANCED) else job.of
     proxy = Proxy(
         model=str(prepared.proxy),
         steps=settings.proxy_steps,

@@ -13,6 +13,7 @@ from curate.recipe import encode
 
 BASELINE = "original"
 ORACLE = "oracle"  # as many rows as the hard arm, chosen by their known level, highest first
+BALANCED = "source-balanced"  # as many copies as the hard arm, given to the smallest sources
 # Arm -> which rows it copies, see `curate.mixture.control_rows`.
 ARMS = {BASELINE: BASELINE, "hard": "hard", "random": "random", "easy": "easy", "final-loss": "final_loss"}
 Budget = Literal["steps", "epochs"]

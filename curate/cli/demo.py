@@ -1,4 +1,7 @@
-"""`curate demo`: curate generated math problems whose difficulty is known, and see what was found."""
+"""`curate demo`: curate generated math problems whose difficulty is known, and see what was found.
+
+With --control: fine-tune on rows of which it is known that copies of the hard ones help, and see whether they do.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rich.table import Table
 
 from curate.cli.options import add_machine_arguments
 from curate.cli.steps import new_progress
+from curate.comparison.text import interval, relative, signed, value
 from curate.console.printing import say, show
 from curate.curated import Curated
 from curate.errors import InputError
@@ -21,10 +25,13 @@ from curate.pipeline import Pipeline
 from curate.storage.atomic import make_folder, publish_file
 from curate.storage.places import local_path
 from curate.types import BoolArray
+from curate.validation.control import control
 from curate.word_problems import generate
 
 _HARD_LEVEL = 3  # levels 3 and 4 of the generated problems are the hard ones
 _SETTINGS = ("proxy.model=scratch",)
+_ROWS = 3000
+_SEEDS = 5
 _FEWEST_ROWS = 100  # fewer make no clusters worth looking at
 
 
@@ -33,13 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=local_path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)"
     )
-    parser.add_argument("--rows", type=int, default=3000, metavar="N", help="problems to generate (3000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the problems and of the run (0)")
+    parser.add_argument("--rows", type=int, metavar="N", help=f"problems to generate ({_ROWS})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what is generated and of the run (0)")
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="positive control: fine-tune where copies of hard rows have to help, with random and easy copies beside",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help=f"of --control: how often each arm runs ({_SEEDS})")
     add_machine_arguments(parser)
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """Generate problems, curate them with a proxy made from scratch, and compare the split with the known levels."""
+    if options.control:
+        return _control(options)
+    if options.seeds is not None:
+        raise InputError(f"--seeds {options.seeds} is for --control; add it, or say --seed")
+    options.rows = _ROWS if options.rows is None else options.rows
     if options.rows < _FEWEST_ROWS:
         raise InputError(f"--rows {options.rows}: give at least {_FEWEST_ROWS}, or there is nothing to tell apart")
     started = time.monotonic()
@@ -55,6 +73,60 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if not options.json:
         _print(record, time.monotonic() - started)
     return record
+
+
+def _control(options: argparse.Namespace) -> dict[str, Any]:
+    """The positive control, or what is left to do of it."""
+    if options.rows is not None:
+        raise InputError(f"--rows {options.rows}: the rows of --control are fixed; leave it out")
+    count = _SEEDS if options.seeds is None else options.seeds
+    if count < 1:
+        raise InputError(f"--seeds {count}: give at least 1, better {_SEEDS}")
+    started = time.monotonic()
+    where: dict[str, Any] = {"cache": options.cache, "device": options.device, "progress": new_progress()}
+    record = control(options.out, range(count), options.seed, **where)
+    if not options.json:
+        _print_control(record, options.out, time.monotonic() - started)
+    return {**record, "directory": str(options.out)}
+
+
+def _print_control(record: dict[str, Any], out: Path, seconds: float) -> None:
+    steps, losses = record["budget"]["steps"], record["budget"]["losses"]
+    table = Table(title=f"Does it help where it has to? ({seconds:.0f} s)", title_justify="left", show_lines=True)
+    table.add_column("arm")
+    for name in ("mixture\nnats per token", "mixture\nexact answers", "balanced\nexact answers"):
+        table.add_column(name, justify="right")
+    table.add_row("original", *(value(row["metric"], row["baseline_mean"]) for row in _shown(record["results"][:4])))
+    compared = [*record["results"], *record["hard_against"]]
+    for arm, baseline in dict.fromkeys((row["arm"], row["baseline"]) for row in compared):
+        rows = [row for row in compared if (row["arm"], row["baseline"]) == (arm, baseline)]
+        table.add_row(f"{arm}\nagainst {baseline}", *map(_change, _shown(rows)))
+    split = record["split"]
+    show(
+        "",
+        f"{record['sizes']['rows']:,} rows of eight skills, four of them rare ({record['sizes']['share']:.0%} of the "
+        f"rows). The proxy calls {split['hard_share']:.1%} hard; {split['precision']:.0%} of these are of rare skills.",
+        f"All arms take {steps} steps: after so many the original rows have halved the loss of the rare skills "
+        f"({losses[0]:.2f} to {losses[-1]:.2f} nats per token, in a pilot run that does not count).",
+        "",
+        table,
+        f"{len(record['seeds'])} seeds, 95 % intervals. Fewer nats per token are better; exact answers in points. "
+        "Mixture: questions mixed as the training rows; balanced: all skills alike.",
+        "",
+        record["verdict"]["sentence"],
+    )
+    say(f"report   {out}/validation/report.html")
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of an arm that the table has a column for."""
+    return [row for row in rows if (row["set"], row["metric"]) != ("balanced", "nll")]
+
+
+def _change(row: dict[str, Any]) -> str:
+    metric = row["metric"]
+    share = f" ({relative(row['relative'])})" if metric == "nll" else ""
+    return f"{signed(metric, row['difference'])}{share}\n{interval(metric, row)}"
 
 
 def _parquet(table: pa.Table) -> bytes:

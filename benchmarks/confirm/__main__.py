@@ -1,0 +1,103 @@
+"""Confirmatory studies, stated in benchmarks/LOG.md before they run: does what the map showed hold on fresh blocks?
+
+    python -m benchmarks.confirm control|arithmetic|pretrained|flakes --out DIR [--blocks NAME,...] [--time-limit MIN]
+    python -m benchmarks.confirm --report
+
+A block (a task, or a seed) is run whole by one process; its rows then stand in benchmarks/results/confirm, and a block
+that stands there is not run again: to be committed as they come, so that any machine goes on. Rows of an unfinished
+block are resumed in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.confirm import flakes, outcome
+from benchmarks.confirm.arithmetic import Arithmetic
+from benchmarks.confirm.study import Study, record_path, write_record
+from benchmarks.confirm.task import Control, Flakes
+from curate.comparison.statistics import holm
+from curate.errors import CurateError
+
+STUDIES: Mapping[str, Study] = {each.name: each for each in (Control(), Arithmetic(), Flakes())}
+CONFIRMATORY = ("control", "arithmetic", "pretrained")
+RECORDS = Path(__file__).parents[1] / "results" / "confirm"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="?", choices=STUDIES)
+    parser.add_argument("--out", type=Path, help="folder for models, runs and caches")
+    parser.add_argument("--blocks", help="only these, separated by commas (all of the study)")
+    parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="begin no block after that")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the rows (benchmarks/results/confirm)")
+    parser.add_argument("--report", action="store_true", help="only say what the rows so far say")
+    options = parser.parse_args(arguments)
+    if options.report:
+        print(json.dumps(report(options.records), indent=1))
+        return 0
+    if options.study is None or options.out is None:
+        parser.error("name a study and --out, or say --report")
+    study = STUDIES[options.study]
+    blocks = list(study.blocks) if options.blocks is None else options.blocks.split(",")
+    if unknown := set(blocks) - set(study.blocks):
+        parser.error(f"--blocks: {', '.join(sorted(unknown))} not among {', '.join(study.blocks)}")
+    deadline = None if options.time_limit is None else time.monotonic() + 60 * options.time_limit
+    left = run(study, blocks, options.out, options.records, deadline)
+    if left:
+        print(f"{len(left)} of {len(blocks)} blocks are left; the same command goes on", file=sys.stderr)
+    return 3 if left else 0
+
+
+def run(study: Study, blocks: list[str], out: Path, records: Path, deadline: float | None) -> list[str]:
+    """Run the blocks that have no record; returns those that are left. One that fails is told, and left."""
+    left = []
+    for block in blocks:
+        path = record_path(study.name, block, records)
+        if path.is_file():
+            continue
+        if deadline is not None and time.monotonic() > deadline:
+            left.append(block)
+            continue
+        began = time.process_time()
+        try:
+            table, facts = study.run(block, out / study.name / block)
+        except CurateError as error:
+            print(f"{study.name} {block}: {error}", file=sys.stderr)
+            left.append(block)
+            continue
+        facts = {**facts, "cpu_seconds": round(time.process_time() - began), "machine": platform.machine()}
+        write_record(table, facts, path)
+        print(f"{study.name} {block}: {facts['cpu_seconds']} s", file=sys.stderr, flush=True)
+    return left
+
+
+def blocks_of(study: str, records: Path) -> dict[str, pa.Table]:
+    """The rows of its finished blocks."""
+    paths = sorted(records.glob(f"{study}-*.parquet"))
+    return {path.stem.removeprefix(f"{study}-"): pq.read_table(path) for path in paths}
+
+
+def report(records: Path) -> dict[str, Any]:
+    """Every study as far as it ran, p adjusted for all three (one that has not run counts as 1), and the flakes."""
+    found = {name: outcome.judged(blocks) for name in CONFIRMATORY if (blocks := blocks_of(name, records))}
+    p = [found[name]["p"] if name in found and found[name]["p"] is not None else 1.0 for name in CONFIRMATORY]
+    for name, adjusted in zip(CONFIRMATORY, holm(p), strict=True):
+        if name in found:
+            found[name]["p_holm"] = adjusted
+    told = flakes.rates(blocks) if (blocks := blocks_of("flakes", records)) else None
+    return {"studies": found, "flakes": told}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
