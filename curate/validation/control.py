@@ -66,7 +66,7 @@ class Sizes:
     base_steps: int = 350
     proxy_steps: int = 30
     times: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     most_steps: int = 200
 
 
@@ -120,7 +120,7 @@ def control(
     settings = Validation(
         pipeline=pipeline,
         finetuning=tuning,
-        evaluation=Evaluation(grader=Exact(), max_tokens=_MAX_LENGTH, precision="float32", nll=True),
+        evaluation=Evaluation(grader=Exact(), max_tokens=16, precision="float32", batch_size=sizes.questions),
         sets=tuple(EvaluationSet(data=str(out / "rows" / f"{name}.parquet"), name=name) for name in SETS),
         arms=tuple(arms),
         additions=tuple(_addition(out, *each) for each in (further(curated) if further else {}).items()),
