@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-all test-floors test-loaders test-vllm vllm lint types install install-dev clean help
+.PHONY: demo test test-control test-all test-floors test-loaders test-vllm vllm lint types install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
+	@echo "make test-control  the positive control: copies of hard rows help where they have to (about a minute)"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"
@@ -39,7 +40,11 @@ demo: $(STAMP)
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control"
+
+# Fine-tunes where copies of hard rows have to help; a part of its own, so that its minutes are seen.
+test-control: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m control
 
 test-all: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"
@@ -56,7 +61,7 @@ $(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
 	@touch $@
 
 test-floors: $(FLOORS_STAMP)
-	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders"
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control"
 
 # What results are opened with: the version of datasets that LLaMA-Factory pins, which has no Json, and the newest.
 LOADERS := .venv-loaders

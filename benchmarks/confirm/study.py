@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA = b"facts"
+RECORDS = Path(__file__).parents[1] / "results" / "confirm"
 
 
 class Study(Protocol):
@@ -44,8 +46,6 @@ def record_path(study: str, block: str, records: Path) -> Path:
 
 
 def write_record(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None:
-    import json
-
     table = table.replace_schema_metadata({METADATA: json.dumps(facts).encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=19, use_dictionary=True)
@@ -53,8 +53,6 @@ def write_record(table: pa.Table, facts: Mapping[str, Any], path: Path) -> None:
 
 
 def read_facts(table: pa.Table) -> dict[str, Any]:
-    import json
-
     facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     return facts
 

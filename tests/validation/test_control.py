@@ -98,6 +98,7 @@ def test_the_budget_is_where_the_loss_is_halved_and_a_quarter_of_guessing() -> N
 
 
 @pytest.mark.slow
+@pytest.mark.control
 def test_copies_of_hard_rows_help_where_they_have_to(tmp_path: Path) -> None:
     """The control itself, with two seeds; how often this fails by chance is in benchmarks/results/confirm."""
     arms = ("original", "hard", "random")
