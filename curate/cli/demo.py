@@ -38,7 +38,7 @@ _FEWEST_ROWS = 100  # fewer make no clusters worth looking at
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate demo`."""
     parser.add_argument(
-        "--out", type=local_path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)"
+        "--out", type=local_path, metavar="DIR", help="folder for all of it (demo; of --control: control)"
     )
     parser.add_argument("--rows", type=int, metavar="N", help=f"problems to generate ({_ROWS})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what is generated and of the run (0)")
@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> dict[str, Any]:
     """Generate problems, curate them with a proxy made from scratch, and compare the split with the known levels."""
+    if options.out is None:
+        options.out = Path("control" if options.control else "demo")
     if options.control:
         return _control(options)
     if options.seeds is not None:

@@ -7,8 +7,10 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 
+from curate.validation.control_task import Sizes
 from tests.fixtures.commands import Call
 
+SMALL = Sizes(rows=160, questions=24, known=40, named=4, base_steps=6, proxy_steps=5, most_steps=4)
 QUICK = ("proxy.model=scratch", "proxy.steps=4", "proxy.checkpoints=2", "proxy.batch_size=8")
 
 
@@ -40,9 +42,34 @@ def test_again_it_shows_the_same(call: Call, tmp_path: Path) -> None:
     assert [line for line in call(*arguments).out.splitlines() if "│" in line] == table
 
 
+def test_the_control_ends_with_the_table_and_one_sentence(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.validation.control.SIZES", SMALL)
+    monkeypatch.setattr("curate.validation.control_task._reached", lambda losses, guessing: len(losses) == 3)
+    arguments = ("demo", "--control", "--seeds", "1", "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    done = call(*arguments)
+    assert done.status == 0, done.err
+    lines = [line for line in done.out.splitlines() if line.strip()]
+    assert lines[-1].startswith("report")
+    assert lines[-2].startswith(("It came out: ", "It did not come out: "))
+    assert "All arms take 2 steps" in done.out
+    cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert cells[0] == "original"
+    assert cells[1::2] == ["hard", "random", "easy", "hard", "hard"]
+    assert cells[2::2] == [f"against {name}" for name in ("original", "original", "original", "random", "easy")]
+    record = call(*arguments, "--json").json
+    assert record["budget"]["steps"] == 2
+    assert record["directory"] == str(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--seeds", "2"), "--seeds 2 is for --control"),
+        (("--control", "--rows", "200"), "the rows of --control are fixed"),
+        (("--control", "--seeds", "0"), "--seeds 0: give at least 1"),
+        (("--control", "--out", "FILE"), "FILE"),
         (("--rows", "5"), "--rows 5: give at least 100"),
         (("--rows", "many"), "--rows"),
         (("--out", "FILE"), "FILE"),
