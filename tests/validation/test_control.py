@@ -66,6 +66,7 @@ def test_a_task_that_is_not_learned_has_no_budget_and_goes_on_where_it_was(
 
 @pytest.mark.slow
 @pytest.mark.control
+@pytest.mark.timeout(900)  # a minute of a quiet core
 def test_copies_of_hard_rows_help_where_they_have_to(tmp_path: Path) -> None:
     """The control itself, with two seeds; how often this fails by chance is in benchmarks/results/confirm."""
     arms = ("original", "hard", "random")
