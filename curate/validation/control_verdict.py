@@ -48,19 +48,21 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     by = "intervals" if min(row["seeds"] for row in found.values()) >= _FEWEST_SEEDS else "estimates"
     failed = [key for key, row in found.items() if not _holds(row, by)]
     nats, answers = found[BASELINE, "mixture", "nll"], found[BASELINE, "balanced", "accuracy"]
+    random, others = found["random", "mixture", "nll"], found["random", "balanced", "accuracy"]
     if failed:
         base, _, metric = failed[0]
         row = found[failed[0]]
         what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
             f"It did not come out: {what}, hard against {base}: {signed(metric, row['difference'])} "
-            f"({interval(metric, row)}; {UNITS[metric]}); do not trust what these settings say of your own data."
+            f"({interval(metric, row)}; {UNITS[metric]}); where this effect is not found, finding none in your own data says little."
         )
     else:
         sentence = (
             f"It came out: copies of hard rows change nats per token on the mixture by {relative(nats['relative'])} "
             f"and exact answers of all skills alike from {value('accuracy', answers['baseline_mean'])} to "
-            f"{value('accuracy', answers['arm_mean'])}, and as many random copies do not."
+            f"{value('accuracy', answers['arm_mean'])}; against as many random copies by "
+            f"{relative(random['relative'])} and {signed('accuracy', others['difference'])} points."
         )
         if by == "estimates":
             sentence += f" So say the estimates; {nats['seeds']} seed(s) tell no more (--seeds 5)."
