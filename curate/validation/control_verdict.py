@@ -55,7 +55,8 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
             f"It did not come out: {what}, hard against {base}: {signed(metric, row['difference'])} "
-            f"({interval(metric, row)}; {UNITS[metric]}); where this effect is not found, finding none in your own data says little."
+            f"({interval(metric, row)}; {UNITS[metric]}); where this effect is not found, "
+            "finding none in your own data says little."
         )
     else:
         sentence = (
