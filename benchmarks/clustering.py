@@ -1,6 +1,11 @@
 """Time and memory of the clusterers at full scale: 10,000,000 x 6 for k-means, 1,000,000 x 6 for HDBSCAN.
 
     python -m benchmarks.clustering [--kmeans-rows N] [--hdbscan-rows N] [--out FILE]
+    python -m benchmarks.clustering --beside-sklearn [--rows 1000000] [--clusters 100] [--repeats 3] [--out FILE]
+
+The second is k-means with many clusters, as S2L has it, beside that of scikit-learn, in turn in one process, so that
+other load on the machine falls on both. Ours compares its starts on a sample; scikit-learn gets one start on all rows.
+What was reached is the inertia: the mean squared distance of a row from the mean of its cluster.
 
 Prints one JSON object (and writes it to FILE). Each clusterer runs in a process of its own, so that its peak
 memory is its own; `data_rss_mib` is the peak before clustering, with the features already made.
@@ -61,6 +66,48 @@ def measure(name: str, n: int, seed: int) -> dict[str, Any]:
     }
 
 
+def beside_sklearn(rows: int, clusters: int, repeats: int, seed: int) -> dict[str, Any]:
+    """Seconds and inertia (per row) of k-means here and of scikit-learn's Lloyd, alternating."""
+    from sklearn.cluster import KMeans as ScikitKMeans
+
+    from curate.clusterers import KMeans
+
+    X = trajectories(rows, seed)
+    ours = KMeans(n_clusters=clusters, random_state=seed)
+    theirs = ScikitKMeans(clusters, n_init=1, random_state=seed, max_iter=ours.max_iter, algorithm="lloyd")
+    runs: list[dict[str, Any]] = []
+    for _ in range(repeats):
+        for name, clusterer in (("curate", ours), ("scikit-learn", theirs)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            labels = clusterer.fit_predict(X)
+            times = {
+                "seconds": round(time.perf_counter() - wall, 2),
+                "cpu_seconds": round(time.process_time() - cpu, 2),
+            }
+            runs.append({"clusterer": name, **times, "inertia": round(inertia(X, labels), 6)})
+            print(json.dumps(runs[-1]), flush=True)
+    medians = {
+        name: {
+            key: sorted(run[key] for run in runs if run["clusterer"] == name)[repeats // 2]
+            for key in ("seconds", "cpu_seconds", "inertia")
+        }
+        for name in ("curate", "scikit-learn")
+    }
+    ratio = {key: round(medians["scikit-learn"][key] / medians["curate"][key], 3) for key in medians["curate"]}
+    about = {"rows": rows, "features": FEATURES, "clusters": clusters, "iterations": int(theirs.n_iter_)}
+    return {**about, "runs": runs, "medians": medians, "scikit_learn_over_curate": ratio}
+
+
+def inertia(X: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> float:
+    """Mean squared distance of the rows from the mean of their cluster."""
+    sizes = np.maximum(np.bincount(labels), 1)
+    total = 0.0
+    for column in X.T.astype(np.float64):
+        means = np.bincount(labels, column) / sizes
+        total += float(((column - means[labels]) ** 2).sum())
+    return total / len(X)
+
+
 def peak_mib() -> int:
     """Peak resident memory of this process so far."""
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -71,6 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kmeans-rows", type=int, default=10_000_000)
     parser.add_argument("--hdbscan-rows", type=int, default=1_000_000)
+    parser.add_argument("--beside-sklearn", action="store_true", help="k-means with many clusters, in one run")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--clusters", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -82,10 +133,13 @@ def main() -> None:
         "seed": options.seed,
         "runs": [],
     }
-    context = multiprocessing.get_context("spawn")
-    for name, rows in (("KMeans", options.kmeans_rows), ("HDBSCAN", options.hdbscan_rows)):
-        with context.Pool(1) as pool:
-            record["runs"].append(pool.apply(measure, (name, rows, options.seed)))
+    if options.beside_sklearn:
+        record |= beside_sklearn(options.rows, options.clusters, options.repeats, options.seed)
+    else:
+        context = multiprocessing.get_context("spawn")
+        for name, rows in (("KMeans", options.kmeans_rows), ("HDBSCAN", options.hdbscan_rows)):
+            with context.Pool(1) as pool:
+                record["runs"].append(pool.apply(measure, (name, rows, options.seed)))
     text = json.dumps(record, indent=1)
     print(text)
     if options.out:

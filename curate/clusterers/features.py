@@ -21,10 +21,10 @@ def string_array(values: Any) -> Any:
 
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array.cast(pa.string())
+    return array if array.type in (pa.string(), pa.large_string()) else array.cast(pa.string())
 
 
 def source_labels(sources: Any, n: int) -> Any:

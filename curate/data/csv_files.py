@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data import spilling
 from curate.data.columns import known_names
 from curate.data.wording import first_line
 from curate.errors import InputError
+from curate.storage import spilling
 from curate.storage.mapped import release
 
 _LEAST_BLOCK, _MOST_BLOCK = 16 << 20, 64 << 20  # bytes parsed at a time

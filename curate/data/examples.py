@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
 from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
-from curate.data.id_lookup import repeated
 from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
 from curate.data.row_store import row_store
 from curate.data.surroundings import NOTHING, Surroundings, question_with, surrounded, surroundings_of
 from curate.data.turns import Turn, as_context
 from curate.data.wording import type_name
 from curate.errors import InputError
+from curate.storage.id_lookup import repeated
 from curate.storage.mapped import release
 from curate.types import IntArray
 
@@ -323,7 +323,9 @@ def _joined_turns(parts: list[Any]) -> Any:
 def _strings(parts: Sequence[pa.Array]) -> pa.Array:
     """The strings end to end, with 64-bit offsets only where they hold 2 GiB or more."""
     kind = pa.string() if sum(part.nbytes for part in parts) < 1 << 31 else pa.large_string()
-    return pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
+    strings = pa.concat_arrays([part.cast(kind) for part in parts]) if parts else pa.array([], kind)
+    pa.default_memory_pool().release_unused()
+    return strings
 
 
 def _number_repeats(hashes: pa.Array) -> pa.Array:

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from curate.data.json_exact import exact
 from curate.data.json_values import MOST_LEVELS
-from curate.data.spilling import spilled
 from curate.errors import InputError
 from curate.storage.mapped import release
+from curate.storage.spilling import spilled
 from curate.types import IntArray
 
 _PIECE = 16 << 20  # bytes parsed at a time

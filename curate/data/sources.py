@@ -23,13 +23,13 @@ from curate.data.objects import from_dataset, from_dataset_dict, from_disk, from
 from curate.data.remote_data import copies
 from curate.data.repositories import hub_card, local_card, split_files
 from curate.data.rows_in_memory import from_arrow, from_columns, from_rows, hands_out_arrow
-from curate.data.spilling import spilled
 from curate.data.text_files import read_text
 from curate.data.wording import first_line, listed, nearest_path
 from curate.errors import InputError
 from curate.storage.mapped import mapped, release
 from curate.storage.places import arrow_path, expanded
 from curate.storage.remote import is_url, remote
+from curate.storage.spilling import spilled
 
 Kind = Literal["file", "hub", "pandas", "table", "dataset", "dataset_dict", "rows", "columns"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

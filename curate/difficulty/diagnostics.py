@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.features import source_codes
+from curate.difficulty.agreement import agreement, mean_agreement
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import HardPolicy, join_scores, make_split
 from curate.errors import InputError, RunWarning
@@ -20,6 +20,7 @@ from curate.types import BoolArray, IntArray
 
 # The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
 SILHOUETTE_ROWS = 4_000
+RANKED_ROWS = 1_000_000
 # A row is flat if it falls by less than this share of what the median row falls: rows that were learned before the
 # proxy stopped have fallen further than that by the end, later ones have not.
 FLAT_SHARE = 0.25
@@ -100,7 +101,7 @@ def measure_split(
     return Diagnostics(
         silhouette=value,
         silhouette_rows=rows,
-        seed_agreement=_seed_agreement((split, *others)),
+        seed_agreement=mean_agreement((split, *others)),
         feature_agreement=_feature_agreement(scores, split, clusterer, hard, seed),
         hard_share=_share(split.hard, split.valid) or 0.0,
         hard_share_by_source=_by_source(split),
@@ -166,38 +167,6 @@ def silhouette(features: npt.NDArray[Any], split: Split, seed: int = 0) -> tuple
     return float(np.average(values, weights=weights)), sum(weights)
 
 
-def agreement(a: Split, b: Split) -> dict[str, float | None]:
-    """{jaccard, ari} of two splits of the same rows.
-
-    jaccard: of the hard sets, None if both are empty. ari: adjusted Rand index of the clusters (noise counts
-    as one) over rows valid in both. InputError if the rows are not the same in the same order.
-    """
-    from sklearn.metrics import adjusted_rand_score
-
-    if len(a) != len(b) or not (a.ids is b.ids or np.array_equal(a.ids, b.ids)):
-        raise InputError("the splits to compare are of different rows; make both from the same dataset")
-    union = int((a.hard | b.hard).sum())
-    valid = a.valid & b.valid
-    return {
-        "jaccard": float((a.hard & b.hard).sum() / union) if union else None,
-        "ari": float(adjusted_rand_score(a.cluster[valid], b.cluster[valid])) if valid.any() else None,
-    }
-
-
-def _seed_agreement(splits: Sequence[Split]) -> dict[str, float | None] | None:
-    if len(splits) < 2:
-        return None
-    pairs = [agreement(a, b) for a, b in combinations(splits, 2)]
-    jaccard = [pair["jaccard"] for pair in pairs if pair["jaccard"] is not None]
-    ari = [pair["ari"] for pair in pairs if pair["ari"] is not None]
-    return {
-        "seeds": len(splits),
-        "jaccard": float(np.mean(jaccard)) if jaccard else None,
-        "jaccard_min": min(jaccard) if jaccard else None,
-        "ari": float(np.mean(ari)) if ari else None,
-    }
-
-
 def _feature_agreement(
     scores: Scores, split: Split, clusterer: Any, hard: HardPolicy, seed: int
 ) -> dict[str, float | None] | None:
@@ -223,9 +192,14 @@ def _by_source(split: Split) -> dict[str, dict[str, float]] | None:
 
 
 def rank_correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
-    """Spearman correlation of two (n,) arrays; None if one is constant or n < 3."""
+    """Spearman correlation of two (n,) arrays; None if one is constant or n < 3.
+
+    Of many rows, on about `RANKED_ROWS` that lie evenly among them: the standard error is then 0.001.
+    """
     from scipy.stats import rankdata
 
+    step = max(1, len(a) // RANKED_ROWS)
+    a, b = a[::step], b[::step]
     if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
         return None
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
@@ -241,13 +215,13 @@ def divergence(trajectory: npt.NDArray[Any], split: Split) -> dict[str, Any] | N
         distance of a row from its own; per source (weighted by rows) if the split is. None if nothing is hard.
     ok: each reaches its threshold. A number that is infinite (no spread to divide by) is None.
     """
-    losses = trajectory[split.valid]
+    losses = trajectory if split.valid.all() else trajectory[split.valid]
     if losses.shape[1] < 2 or len(losses) < 2:
         return None
     first, last = losses[:, 0].astype(np.float64), losses[:, -1].astype(np.float64)
     fall = _ratio(float((first - last).mean()), float(first.std()))
     speed_spread = _ratio(float((first - last).std()), float(last.std()))
-    parts = [(_separation(trajectory[rows], split.hard[rows]), len(rows)) for rows in _groups(split)]
+    parts = [(_separation(trajectory, split.hard, rows), len(rows)) for rows in _groups(split)]
     measured = [(value, weight) for value, weight in parts if value is not None]
     separation = None
     if measured:
@@ -261,14 +235,19 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _separation(losses: npt.NDArray[Any], hard: BoolArray) -> float | None:
-    if hard.all() or not hard.any():
+def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> float | None:
+    """Of the given rows. One checkpoint at a time, so that no further copy of all losses is made."""
+    within, apart = 0.0, 0.0
+    easy, hard = rows[~hard[rows]], rows[hard[rows]]
+    if not len(easy) or not len(hard):
         return None
-    centers = [losses[mask].mean(axis=0, dtype=np.float64) for mask in (~hard, hard)]
-    within = sum(
-        float(np.square(losses[mask] - center).sum()) for mask, center in zip((~hard, hard), centers, strict=True)
-    )
-    return _ratio(float(np.linalg.norm(centers[1] - centers[0])), math.sqrt(within / len(losses)))
+    for column in losses.T:
+        centers = [column[part].mean(dtype=np.float64) for part in (easy, hard)]
+        within += sum(
+            float(np.square(column[part] - center).sum()) for part, center in zip((easy, hard), centers, strict=True)
+        )
+        apart += (centers[1] - centers[0]) ** 2
+    return _ratio(math.sqrt(apart), math.sqrt(within / len(rows)))
 
 
 def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None) -> BoolArray:
@@ -286,11 +265,11 @@ def noise_suspects(trajectory: npt.NDArray[Any], valid: BoolArray | None = None)
     """
     valid = np.ones(len(trajectory), bool) if valid is None else valid
     suspects = np.zeros(len(trajectory), bool)
-    losses = trajectory[valid].astype(np.float64)
+    losses = trajectory if valid.all() else trajectory[valid]
     if losses.shape[1] < 2 or len(losses) < MIN_NOISE_ROWS:
         return suspects
-    first, final = losses[:, 0], losses[:, -1]
-    fall = 1 - losses[:, 1:].min(axis=1) / np.where(first > 0, first, np.inf)
+    first, final = losses[:, 0].astype(np.float64), losses[:, -1].astype(np.float64)
+    fall = 1 - losses[:, 1:].min(axis=1).astype(np.float64) / np.where(first > 0, first, np.inf)
     typical = float(np.median(fall))
     if typical < MIN_TYPICAL_FALL:
         return suspects

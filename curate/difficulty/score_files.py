@@ -130,7 +130,9 @@ def read_scores(path: Path | str) -> Scores:
         features = np.stack([_floats(table, columns[k]) for k in sorted(columns)], axis=1)
     else:
         features = trajectory if trajectory is not None else difficulty[:, None]
-    features = np.where(valid[:, None], features, 0).astype(np.float32)
+    if not valid.all():
+        features = np.where(valid[:, None], features, 0)
+    features = features.astype(np.float32, copy=False)  # the trajectory itself, where it can be
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise InputError(f"--scores {path} row {row} is valid but has a feature that is not finite; mark it invalid")

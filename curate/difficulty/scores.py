@@ -116,9 +116,10 @@ class Scores(Tabular):
         named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference")}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
         ids = None if self.ids is None else self.ids.take(rows)
+        same = self.features is self.trajectory  # one array serves for both
         return replace(
             self,
-            features=self.features[rows],
+            features=taken["trajectory"] if same else self.features[rows],
             difficulty=self.difficulty[rows],
             valid=self.valid[rows],
             ids=ids,

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from curate.clusterers.features import source_labels, string_array
 from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
-from curate.data.id_lookup import places_of, repeated
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
+from curate.storage.id_lookup import places_of, repeated, same_ids
 from curate.types import BoolArray, Float64Array, IntArray
 
 HardPolicy = Literal["highest", "above_mean"] | int
@@ -104,7 +104,7 @@ def join_scores(scores: Scores, ids: Any) -> Scores:
             raise InputError(f"scores have {len(scores)} rows for {len(wanted)} examples; give one per example")
         return scores.with_ids(wanted)
     scored = string_array(scores.ids)
-    if scored.equals(wanted):
+    if same_ids(scored, wanted):
         return scores.with_ids(wanted)
     rows = places_of(wanted, scored)
     missing = np.flatnonzero(rows < 0)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.data.id_lookup import repeated
 from curate.data.readers import Loaded
 from curate.data.writers import Added, hand_back
 from curate.difficulty.scores import Split
@@ -20,6 +19,7 @@ from curate.mixture.copy_ids import copy_ids, like_copies, taken_by_a_copy
 from curate.mixture.order import check_counts, half, in_epochs, in_front, in_turn, shuffled
 from curate.mixture.plan import NewRows, Plan, Realized, realize
 from curate.run import Run
+from curate.storage.id_lookup import repeated
 from curate.types import FloatArray, IntArray
 
 Order = Literal["shuffle", "keep", "front"]
@@ -253,9 +253,8 @@ class Mixture:
         """
         ids, new, counts = self.loaded.examples.ids, self._new_ids, self.plan.counts
         kept = ids if counts.all() else ids.filter(pa.array(counts > 0))
-        every = kept if not len(new) else pa.concat_arrays([kept, new])
-        rows = repeated(every)
-        clash = every[rows[0]].as_py() if len(rows) else None
+        rows = repeated(kept, new)
+        clash = _taken(kept, new, rows[:1])[0].as_py() if len(rows) else None
         if clash is None and self.copies == "rows":
             clash = taken_by_a_copy(ids, [*like_copies(kept), *like_copies(new)], counts)
         if clash is not None:

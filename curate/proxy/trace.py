@@ -91,7 +91,9 @@ class Trace:
         precision = "lower proxy.learning_rate, or set proxy.precision to float32"
         self._check_finite(losses, valid, "loss", precision)
         self._check_finite(features, valid, what, remedy)
-        features = np.where(valid[:, None], features, 0).astype(np.float32)
+        if not valid.all():
+            features = np.where(valid[:, None], features, 0)
+        features = features.astype(np.float32, copy=False)
         mean = features.mean(axis=1) if difficulty is None else difficulty
         return Scores(
             features=features,

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.data.id_lookup import IdIndex, places_of
 from curate.difficulty.figures import Trajectories
 from curate.errors import InputError
+from curate.storage.id_lookup import IdIndex, places_of, same_ids
 from curate.storage.places import arrow_path
 from curate.storage.records import check_files, read_record
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
@@ -162,8 +162,9 @@ def read_table(path: Path, *columns: str) -> pa.Table | None:
 
 
 def id_array(table: pa.Table, column: str = "example_id") -> pa.Array:
-    """A column of ids as one large_string array."""
-    return pa.concat_arrays([pa.array([], pa.large_string()), *table[column].cast(pa.large_string()).chunks])
+    """A column of ids as one array of strings."""
+    ids = table[column]
+    return ids.chunk(0) if ids.num_chunks == 1 else pa.concat_arrays(ids.chunks or [pa.array([], ids.type)])
 
 
 def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
@@ -172,7 +173,7 @@ def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
     if table is None:
         return None
     own = id_array(table)
-    if own.equals(ids):
+    if same_ids(own, ids):
         return table
     positions = places_of(ids, own)
     if (positions < 0).any():

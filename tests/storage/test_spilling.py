@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate.data.json_files
-from curate.data import sources, spilling
+from curate.data import sources
 from curate.data.examples import Examples
 from curate.data.readers import read
-from curate.data.spilling import spilled, temporary_place
 from curate.errors import ExternalError, InputError
+from curate.storage import spilling
+from curate.storage.spilling import spilled, temporary_place
 from tests.data.test_row_runs import rows_of_every_kind
 
 

@@ -61,16 +61,28 @@ def _short(content: npt.NDArray[np.uint8], lengths: IntArray) -> npt.NDArray[np.
     return numbers
 
 
-def repeated(ids: pa.Array) -> IntArray:
-    """Ascending positions of all ids that stand there more than once."""
-    numbers = id_numbers(ids)
-    order = np.argsort(numbers, kind="stable")
-    same = numbers[order[1:]] == numbers[order[:-1]]
-    if not same.any():
+def same_ids(first: pa.Array, second: pa.Array) -> bool:
+    """Whether two arrays hold the same strings in the same order, whatever the width of their offsets."""
+    if first.type != second.type and len(first) == len(second):
+        first, second = first.cast(pa.large_string()), second.cast(pa.large_string())
+    return bool(first.equals(second))
+
+
+def repeated(*ids: pa.Array) -> IntArray:
+    """Ascending positions in these arrays, end to end, of all ids that stand there more than once."""
+    numbers = np.concatenate([id_numbers(each) for each in ids])
+    in_order = np.sort(numbers)
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    if not len(twice):
         return np.zeros(0, np.int64)
-    marked = np.append(same, False) | np.append(False, same)
-    rows = np.sort(order[marked])
-    codes = ids.take(pa.array(rows)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    places = np.minimum(np.searchsorted(twice, numbers), len(twice) - 1)
+    rows = np.flatnonzero(twice[places] == numbers)
+    starts = np.cumsum([0, *map(len, ids)])
+    parts = [
+        each.take(pa.array(rows[(rows >= low) & (rows < high)] - low)).cast(pa.large_string())
+        for each, low, high in zip(ids, starts[:-1], starts[1:], strict=True)
+    ]
+    codes = pa.concat_arrays(parts).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return rows[np.bincount(codes)[codes] > 1]
 
 

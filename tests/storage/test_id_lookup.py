@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curate.data import id_lookup
-from curate.data.id_lookup import id_numbers, places_of, repeated
+from curate.storage import id_lookup
+from curate.storage.id_lookup import id_numbers, places_of, repeated
 
 IDS = [
     "",
@@ -57,3 +57,7 @@ def test_repeated_ids_are_all_that_stand_there_twice(few_numbers: None) -> None:
     again = [*IDS, "a", "row 7", "a"]
     assert [again[row] for row in repeated(pa.array(again))] == ["a", "row 7", "a", "row 7", "a"]
     assert repeated(pa.array(again)).tolist() == sorted(repeated(pa.array(again)).tolist())
+    assert repeated(pa.array(IDS), pa.array(["a", "row 7", "a"], pa.large_string())).tolist() == [
+        *repeated(pa.array(again)).tolist()
+    ]
+    assert repeated(pa.array([], pa.string())).tolist() == []
