@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -201,6 +202,10 @@ class Examples:
 
         Independent of chunks and of how strings are stored. Source and final answer are not part of it.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         columns = [(role, self.column(role)) for role in self.content_roles]
         return hash_columns([(self.shape, pa.array([], pa.string())), ("id", self.ids), *columns, *self._read_anew()])
 
@@ -228,6 +233,10 @@ class Examples:
 
     def table_fingerprint(self) -> str:
         """32 hex digits over every column, its name, type and role: what the result of a run depends on."""
+        return self._table_fingerprint
+
+    @cached_property
+    def _table_fingerprint(self) -> str:
         kinds = [f"{column.name}: {column.type}" for column in self.table.schema]
         roles = [f"{role}={self.columns[role]}" for role in sorted(self.columns)]
         head = pa.array([self.shape, *kinds, *roles], pa.string())

@@ -137,7 +137,8 @@ def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
 
 
 def _group(trajectories: Trajectories, name: str, hard: bool, noise: bool, rows: IntArray) -> Group:
-    return Group(name, hard, noise, rows, np.percentile(trajectories.losses[rows], (10, 50, 90), axis=0))
+    quantiles = [np.percentile(column[rows], (10, 50, 90)) for column in trajectories.losses.T]
+    return Group(name, hard, noise, rows, np.stack(quantiles, axis=1))
 
 
 def _color(group: Group, number: int) -> str:

@@ -118,30 +118,30 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def _read_rows(tables: Path) -> Rows | None:
-    columns = ("example_id", "source", "cluster", "hard", "difficulty", "noise_suspect")
-    split = read_table(tables / "split.parquet", *columns)
-    if split is None:
+    ids_of = read_table(tables / "split.parquet", "example_id")
+    if ids_of is None:
         return None
-    ids = id_array(split)
+    ids = id_array(ids_of)
+    del ids_of
+    split = _aligned(tables / "split.parquet", ids)
+    assert split is not None
     difficulty = _floats(split["difficulty"])
     valid = np.isfinite(difficulty)
     source: IntArray | None = None
     names: tuple[str, ...] = ()
-    if _known(split, "source"):
+    if split.knows("source"):
         source, names = numbered(split["source"])
-    scores = _aligned(tables / "scores.parquet", ids, "example_id", "tokens")
-    plan = _aligned(tables / "plan.parquet", ids, "example_id", "count", "reason")
-    traces = _aligned(tables / "trajectories.parquet", ids)
+    scores, plan, traces = (_aligned(tables / f"{each}.parquet", ids) for each in ("scores", "plan", "trajectories"))
     return Rows(
         ids=ids,
         difficulty=difficulty,
         valid=valid,
         hard=_booleans(split["hard"]) & valid,
         cluster=_integers(split["cluster"], -2),
-        noise_suspect=_booleans(split["noise_suspect"]) if _known(split, "noise_suspect") else None,
+        noise_suspect=_booleans(split["noise_suspect"]) if split.knows("noise_suspect") else None,
         source=source,
         source_names=names,
-        tokens=_integers(scores["tokens"]) if scores is not None and "tokens" in scores.column_names else None,
+        tokens=_integers(scores["tokens"]) if scores is not None and "tokens" in scores.names else None,
         copies=None if plan is None else _integers(plan["count"]),
         left_out=() if plan is None else _left_out(plan),
         trajectories=None if traces is None else _trajectories(traces),
@@ -167,23 +167,36 @@ def id_array(table: pa.Table, column: str = "example_id") -> pa.Array:
     return ids.chunk(0) if ids.num_chunks == 1 else pa.concat_arrays(ids.chunks or [pa.array([], ids.type)])
 
 
-def _aligned(path: Path, ids: pa.Array, *columns: str) -> pa.Table | None:
-    """The table with one row for each of `ids`, in that order."""
-    table = read_table(path, *columns)
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table, read one by one. positions: (n,) rows to take of it; None = all, as they are."""
+
+    path: Path
+    names: list[str]
+    positions: IntArray | None
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        table = read_table(self.path, name)
+        assert table is not None
+        return table[name] if self.positions is None else table[name].take(pa.array(self.positions))
+
+    def knows(self, name: str) -> bool:
+        return name in self.names and bool(self[name].null_count < len(self[name]))
+
+
+def _aligned(path: Path, ids: pa.Array) -> _Columns | None:
+    """The columns of a table, with one row for each of `ids`, in that order; None if there is no file."""
+    table = read_table(path, "example_id")
     if table is None:
         return None
-    own = id_array(table)
+    names, own = pq.read_schema(arrow_path(path)).names, id_array(table)
     if same_ids(own, ids):
-        return table
+        return _Columns(path, names, None)
     positions = places_of(ids, own)
     if (positions < 0).any():
         absent = ids[int(np.argmax(positions < 0))].as_py()
         raise InputError(f"{path} lacks example_id {absent!r} of split.parquet; run again with --fresh")
-    return table.take(pa.array(positions))
-
-
-def _known(table: pa.Table, column: str) -> bool:
-    return column in table.column_names and table[column].null_count < len(table)
+    return _Columns(path, names, positions)
 
 
 def _floats(column: pa.ChunkedArray) -> FloatArray:
@@ -215,21 +228,24 @@ def cut_text(scalar: Any, limit: int) -> str:
     return "" if buffer is None else str(buffer.slice(0, min(limit, buffer.size)).to_pybytes(), "utf-8", "replace")
 
 
-def _left_out(plan: pa.Table) -> tuple[tuple[str, int], ...]:
-    if "reason" not in plan.column_names:
+def _left_out(plan: _Columns) -> tuple[tuple[str, int], ...]:
+    if "reason" not in plan.names:
         return ()
     codes, names = numbered(plan["reason"].filter(pc.less_equal(plan["count"], 0)))
     sizes = np.bincount(codes[codes >= 0], minlength=len(names))
     return tuple(sorted(zip(names, sizes.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _trajectories(table: pa.Table) -> Trajectories | None:
+def _trajectories(table: _Columns) -> Trajectories | None:
     """Checkpoints in the order of their steps, whatever the order of the columns."""
-    names = (name for name in table.column_names if name.startswith("loss_"))
+    names = (name for name in table.names if name.startswith("loss_"))
     steps = sorted(int(name[5:]) for name in names if name[5:].isdecimal())
     if not steps:
         return None
-    losses = np.stack([_floats(table[f"loss_{step}"]) for step in steps], axis=1)
+    first = _floats(table[f"loss_{steps[0]}"])
+    losses = np.empty((len(first), len(steps)), np.float32)
+    for k, step in enumerate(steps):
+        losses[:, k] = _floats(table[f"loss_{step}"]) if k else first
     return Trajectories(np.array(steps, np.int64), losses)
 
 
