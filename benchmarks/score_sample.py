@@ -32,16 +32,14 @@ from curate.run import Run
 from curate.word_problems import generate
 from scorers import LossTrajectory
 
-# Name -> settings of the proxy; shares are of the tokens that full scoring reads.
-SAMPLES = {"2 % and one pass": 0.02, "10 % and one pass": 0.1}
-BUDGETS = {"40 % of the tokens": 0.4, "60 % of the tokens": 0.6}
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--data", help="file to read instead of generated problems")
     parser.add_argument("--proxy", default="scratch")
+    parser.add_argument("--samples", type=int, nargs="*", default=[2_000, 10_000], help="rows of score_sample")
+    parser.add_argument("--budgets", type=float, nargs="*", default=[0.4, 0.6], help="shares of the tokens of all")
     parser.add_argument("--checkpoints", type=int, default=5)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--out", type=Path, help="JSON file for the record")
@@ -60,8 +58,8 @@ def main() -> int:
         full, tokens, seconds = _scored(examples, proxy, Path(cache))
         record |= {"tokens_of_full_scoring": tokens, "seconds_of_full_scoring": seconds}
         settings: dict[str, dict[str, Any]] = {"full, another seed": {}}
-        settings |= {name: {"score_sample": int(share * len(examples))} for name, share in SAMPLES.items()}
-        settings |= {name: {"score_budget": int(share * tokens)} for name, share in BUDGETS.items()}
+        settings |= {f"a sample of {rows:,}": {"score_sample": rows} for rows in options.samples}
+        settings |= {f"{share:.0%} of the tokens": {"score_budget": int(share * tokens)} for share in options.budgets}
         for name, given in settings.items():
             other = proxy.model_copy(update=given)
             scores, read_tokens, seconds = _scored(examples, other, Path(cache), seed=0 if given else 1)
@@ -87,7 +85,8 @@ def _scored(examples: Examples, proxy: Proxy, cache: Path, seed: int = 0) -> tup
 
 
 def _compared(examples: Examples, full: Scores, scores: Scores) -> dict[str, Any]:
-    """jaccard: of the hard rows. same_side: rows on which both agree. spearman: of difficulty. rmse: of losses, nats."""
+    """jaccard: of the hard rows. same_side: share of the rows that are hard in both or in neither. spearman: of the
+    difficulty. rmse: of the losses, in nats."""
     splits = [make_split(each, KMeans(), ids=examples.ids) for each in (full, scores)]
     valid = splits[0].valid & splits[1].valid
     assert full.trajectory is not None

@@ -284,6 +284,11 @@ class _Sampled:
         sample, rows = self.sample, tokenized.rows
         facts: dict[str, Any] = {"rows": len(sample.rows), "tokens": sample.tokens}
         facts |= {"steps_of_all": self.steps[sample.measured].tolist(), "error": [], "explained": []}
+        if (seen := self.proxy_training.schedule.epochs[-1]) > 1:
+            self.proxy_training.progress.note(
+                f"  the proxy sees its {len(sample.rows):,} rows {seen:.1f} times, so it knows them better than the "
+                "others; a larger --score-sample predicts these better"
+            )
         known = self.parts[0].values(tokenized)
         if not len(self.others):
             return known, {"sample": facts}
