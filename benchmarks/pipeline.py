@@ -201,7 +201,7 @@ def _state(rows: int) -> list[dict[str, Any]]:
     names = [f"synthetic:{k}" for k in range(new)]
     made = NewRows(table, names, names, "synthetic")
     done("plan and new rows")
-    nothing = pa.table({"prompt": pa.nulls(rows, pa.string()), "completion": pa.nulls(rows, pa.string())})
+    nothing = pa.table({"prompt": pa.nulls(rows), "completion": pa.nulls(rows)})  # the rows themselves are elsewhere
     columns = {"prompt": "prompt", "completion": "completion"}
     examples = Examples(nothing, ids, "prompt_completion", columns)
     loaded = Loaded(examples, [], [], "made", rows, np.arange(rows), "table")

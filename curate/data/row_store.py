@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from curate.data.column_types import storable
 from curate.errors import InputError
+from curate.storage.mapped import release
+from curate.storage.spilling import spilled
 from curate.types import IntArray
 
 _SLICE_ROWS = 32_768
@@ -57,9 +59,14 @@ class RowStore:
             yield self._slice(index[low : low + self.slice_rows])
 
     def take(self, index: IntArray) -> pa.Table:
-        """The rows at `index` (m,) int64, as one table of several chunks."""
-        tables = list(self.slices(np.asarray(index, np.int64)))
+        """The rows at `index` (m,) int64, as one table of several chunks; of many rows, in a file that is mapped."""
+        tables = spilled(self._released(np.asarray(index, np.int64)))
         return pa.concat_tables(tables) if tables else self.schema.empty_table()
+
+    def _released(self, index: IntArray) -> Iterator[pa.Table]:
+        for part in self.slices(index):
+            yield part
+            release()
 
     def _slice(self, index: IntArray) -> pa.Table:
         owner = np.searchsorted(self.starts, index, side="right") - 1

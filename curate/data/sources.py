@@ -421,7 +421,7 @@ def _file_text(path: Path, encoding: str | None) -> pa.Buffer:
     """Content of a text file as UTF-8, decompressed and without a byte order mark."""
     try:
         with path.open("rb") as file:
-            data = mapped(file) if path.stat().st_size else pa.py_buffer(b"")
+            data = mapped(file)
     except (pa.ArrowException, OSError) as error:
         _raise_denied(path, error)
         raise InputError(f"{path} cannot be read ({first_line(error)}); fetch or write it again") from error

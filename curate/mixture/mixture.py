@@ -180,7 +180,7 @@ class Mixture:
         """`columns` of rows low..high-1."""
         positions, copies = (array[low:high] for array in self._placed)
         n, ids = len(self.plan), self.loaded.examples.ids
-        difficulty, cluster, hard, known, scored = self._judged
+        difficulty, cluster, hard, known, scored = self._judged(positions)
         origin = (copies > 0).astype(np.int64)
         new = positions >= n
         origin[new] = self._new_origins[positions[new] - n]
@@ -189,9 +189,9 @@ class Mixture:
             "source_id": _taken(ids, self._new_sources, positions).cast(pa.string()),
             "origin": pa.array(self._kinds).take(pa.array(origin)),
             "copy": pa.array(copies),
-            "difficulty": pa.array(difficulty[positions], mask=~scored[positions]),
-            "cluster": pa.array(cluster[positions], mask=~scored[positions]),
-            "hard": pa.array(hard[positions], mask=~known[positions]),
+            "difficulty": pa.array(difficulty, mask=~scored),
+            "cluster": pa.array(cluster, mask=~scored),
+            "hard": pa.array(hard, mask=~known),
         }
         if self.copies == "weights":
             columns[WEIGHT] = pa.array(self._weights(positions))
@@ -228,12 +228,26 @@ class Mixture:
             for name in names
         }
 
+    def _judged(self, positions: IntArray) -> list[npt.NDArray[Any]]:
+        """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (m,), of the rows
+        at these positions (m,) of the input rows followed by the new rows."""
+        split, inside = self.split, positions < len(self.plan)
+        old, new = positions[inside], positions[~inside] - len(self.plan)
+        columns = (split.difficulty, split.cluster, split.hard, None, split.valid)
+        found = []
+        for column, of_new in zip(columns, self._judged_new, strict=True):
+            values = np.ones(len(positions), np.bool_) if column is None else np.empty(len(positions), column.dtype)
+            if column is not None:
+                values[inside] = column[old]
+            values[~inside] = of_new[new]
+            found.append(values)
+        return found
+
     @cached_property
-    def _judged(self) -> tuple[npt.NDArray[Any], ...]:
-        """difficulty, cluster, hard, whether a row was judged, and whether it could be scored; each (n + new,), of the
-        input rows followed by the new rows."""
-        split = self.split
-        parts = [(split.difficulty, split.cluster, split.hard, np.ones(len(split.valid), np.bool_), split.valid)]
+    def _judged_new(self) -> tuple[npt.NDArray[Any], ...]:
+        """The same of the new rows."""
+        nothing = np.zeros(0, np.bool_)
+        parts = [(np.zeros(0, np.float32), np.zeros(0, np.int32), nothing, nothing, nothing)]
         for rows in self._new:
             m, measured = len(rows), rows.measured
             if measured is None:
@@ -242,8 +256,6 @@ class Mixture:
             else:
                 judged = np.ones(m, np.bool_)
                 parts.append((measured.difficulty, measured.cluster, measured.hard, judged, measured.cluster != -2))
-        if len(parts) == 1:
-            return parts[0]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _check_ids(self) -> None:

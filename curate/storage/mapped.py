@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 def mapped(file: IO[bytes]) -> pa.Buffer:
     """The content of an open file, which may be closed or removed afterwards; pages are read where they are used."""
+    if not os.fstat(file.fileno()).st_size:
+        return pa.py_buffer(b"")  # there is nothing to map
     pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     _maps.add(pages)
     return pa.py_buffer(pages)

@@ -1,6 +1,7 @@
 import pytest
 
 import curate.data.row_store
+import curate.data.writers
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ def test_content_outlives_the_file_and_its_release(tmp_path: Path) -> None:
     assert content.to_pybytes() == b"content" * 1_000
 
 
+def test_an_empty_file_has_no_content(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with (tmp_path / "empty").open("rb") as file:
+        assert mapped(file).size == 0
+
+
 def test_tables_of_several_pieces_come_back(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", None, "c"], "kind": pa.array(["x", "y", "x"]).dictionary_encode()})
     other = pa.table({"text": ["d"], "kind": pa.array(["z"]).dictionary_encode()})
