@@ -35,6 +35,15 @@ def source_labels(sources: Any, n: int) -> Any:
     return labels
 
 
+def shared_labels(labels: Any) -> npt.NDArray[Any]:
+    """(n,) Arrow strings as Python's, one object for all that are equal."""
+    import pyarrow.compute as pc
+
+    encoded = labels.dictionary_encode()
+    names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    return names[pc.fill_null(encoded.indices, len(names) - 1).to_numpy(zero_copy_only=False)]
+
+
 def source_codes(sources: Any, n: int) -> tuple[Labels, list[str | None]]:
     """Codes (n,) int32 into the sorted distinct source labels; rows without a source share a last one, None.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curate.clusterers.features import source_labels, string_array
+from curate.clusterers.features import shared_labels, source_labels, string_array
 from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
@@ -58,7 +58,7 @@ def make_split(
         raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_finite(features, rows, scores.ids)
-    labels = None if sources is None else source_labels(sources, len(scores)).to_numpy(zero_copy_only=False)
+    labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
     within = None if labels is None else labels[rows]
     clustering = cluster_rows(seeded(clusterer, seed), features, within)
     difficulty = scores.difficulty[rows].astype(np.float64)

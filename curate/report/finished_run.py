@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from curate.storage.records import check_files, read_record
 from curate.types import BoolArray, Float64Array, FloatArray, IntArray
 
 _Mask = BoolArray
+Counts = npt.NDArray[np.int32]
 NO_SPLIT = "This folder has no tables/split.parquet."
 _NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 
@@ -31,9 +33,9 @@ _NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 class Rows:
     """The n input rows, in the order of tables/split.parquet. A piece the run did not leave is None.
 
-    ids: (n,) large_string. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect: (n,)
-    bool. cluster: (n,) int64, -1 noise, -2 invalid. source: (n,) int64 index into `source_names`, -1 where
-    null. tokens: (n,) int64 completion tokens. copies: (n,) int64, how often the row is planned. left_out:
+    ids: (n,) strings. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect: (n,)
+    bool. cluster: (n,) int32, -1 noise, -2 invalid. source: (n,) int32 index into `source_names`, -1 where
+    null. tokens: (n,) int32 completion tokens. copies: (n,) int32, how often the row is planned. left_out:
     reasons and how many rows were left out for each, most frequent first.
     """
 
@@ -41,12 +43,12 @@ class Rows:
     difficulty: FloatArray
     valid: _Mask
     hard: _Mask
-    cluster: IntArray
+    cluster: Counts
     noise_suspect: _Mask | None
-    source: IntArray | None
+    source: Counts | None
     source_names: tuple[str, ...]
-    tokens: IntArray | None
-    copies: IntArray | None
+    tokens: Counts | None
+    copies: Counts | None
     left_out: tuple[tuple[str, int], ...]
     trajectories: Trajectories | None
     split: bool = True
@@ -56,13 +58,13 @@ class Rows:
 class Output:
     """The m rows of data/.
 
-    parent: (m,) int64 position of the input row each comes from, -1 where none. origin: (m,) int64 index into
-    `origins`. copied: (m,) bool, the row is an input row or a copy of one. weight: (m,) float64, how many rows each
-    stands for; None where copies are rows of their own.
+    parent: (m,) position of the input row each comes from (int32, or int64 where there are too many), -1 where none.
+    origin: (m,) int32 index into `origins`. copied: (m,) bool, the row is an input row or a copy of one.
+    weight: (m,) float64, how many rows each stands for; None where copies are rows of their own.
     """
 
-    parent: IntArray
-    origin: IntArray
+    parent: npt.NDArray[Any]
+    origin: Counts
     origins: tuple[str, ...]
     copied: _Mask
     weight: Float64Array | None = None
@@ -127,10 +129,11 @@ def _read_rows(tables: Path) -> Rows | None:
     assert split is not None
     difficulty = _floats(split["difficulty"])
     valid = np.isfinite(difficulty)
-    source: IntArray | None = None
+    source: Counts | None = None
     names: tuple[str, ...] = ()
     if split.knows("source"):
-        source, names = numbered(split["source"])
+        codes, names = numbered(split["source"])
+        source = codes.astype(np.int32)
     scores, plan, traces = (_aligned(tables / f"{each}.parquet", ids) for each in ("scores", "plan", "trajectories"))
     return Rows(
         ids=ids,
@@ -203,8 +206,10 @@ def _floats(column: pa.ChunkedArray) -> FloatArray:
     return np.asarray(column.cast(pa.float32()).fill_null(float("nan")).to_numpy(), np.float32)
 
 
-def _integers(column: pa.ChunkedArray, null: int = 0) -> IntArray:
-    return np.asarray(column.cast(pa.int64()).fill_null(null).to_numpy(), np.int64)
+def _integers(column: pa.ChunkedArray, null: int = 0) -> npt.NDArray[Any]:
+    """(n,) int32 as the tables have them, int64 of a column of another type."""
+    kind = pa.int32() if column.type == pa.int32() else pa.int64()
+    return np.asarray(column.cast(kind).fill_null(null).to_numpy())
 
 
 def _booleans(column: pa.ChunkedArray) -> _Mask:
@@ -259,14 +264,14 @@ def _read_output(files: list[Path], ids: pa.Array, weighted: bool) -> Output | N
     names_read = ("source_id", "origin", *(["weight"] if weighted else []))
     if not files:
         return None
-    index = IdIndex.of(ids)
+    index, few = IdIndex.of(ids), len(ids) < 1 << 31
     parents, codes, weights, known = [], [], [], dict[str, int]()
     for path in files:
         table = read_table(path, *names_read)
         assert table is not None
-        parents.append(index.places(id_array(table, "source_id")))
+        parents.append(index.places(id_array(table, "source_id")).astype(np.int32 if few else np.int64))
         numbers, names_here = numbered(table["origin"])
-        own = np.array([known.setdefault(name, len(known)) for name in names_here] + [-1], np.int64)
+        own = np.array([known.setdefault(name, len(known)) for name in names_here] + [-1], np.int32)
         codes.append(own[numbers])
         weights += [table["weight"].to_numpy()] if weighted else []
     parent, origin, names = np.concatenate(parents), np.concatenate(codes), tuple(known)
