@@ -34,6 +34,7 @@ from curate.seeds import derive_seed
 from curate.storage.destination import Destination
 from curate.tokenization.cached import AUTO
 from curate.tokenization.encoding import tokenize
+from curate.tokenization.token_files import BYTES_PER_TOKEN, IN_MEMORY
 
 _SAMPLE_ROWS = 500  # tokenized to estimate the tokens of all
 _SHARE_OF_PEAK = 0.3  # of the measured matrix rate: what small models reach in practice, everything included
@@ -159,7 +160,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     rate = _matrix_rate(run)
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
-    sample = proxy_training.sample
+    tokens, sample = round(len(examples) * per_row), proxy_training.sample
     measured = int(len(examples) * per_row * passes) if sample is None else sample.tokens
     at = f"{len(examples):,} rows at {k} checkpoints"
     if sample is not None:
@@ -169,7 +170,8 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
         _Stage(
             "tokenize",
             f"{len(examples):,} rows",
-            round(len(examples) * per_row),
+            tokens,
+            bytes=BYTES_PER_TOKEN * tokens if tokens > IN_MEMORY else None,
             cached="yes" if state.rows else "",
         ),
         _Stage(

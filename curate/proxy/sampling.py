@@ -51,7 +51,7 @@ def choose_sample(
         return None
     if budget is not None and budget >= checkpoints * total:
         return None
-    least = rows if rows is not None else min(n, max(_BUDGET_ROWS, round(_BUDGET_SHARE * n)))
+    least = rows if rows is not None else min(max(n // 4, 1), max(_BUDGET_ROWS, round(_BUDGET_SHARE * n)))
     chosen = stratified(usable, least, lengths, sources, seed)
     sampled = int(lengths[chosen].sum())
     passes = 1

@@ -12,6 +12,7 @@ from curate.storage.mapped import mapped
 from curate.tokenization.tokens import Tokens, row_offsets
 
 IN_MEMORY = 64 << 20  # tokens of one dataset that are held; has no influence on them
+BYTES_PER_TOKEN = 5  # of those that are not
 
 _PER_TOKEN: dict[str, Any] = {"ids": np.int32, "supervised": np.bool_}
 _PER_ROW: dict[str, Any] = {"lengths": np.int64, "valid": np.bool_, "prompt_cut": np.int32, "completion_cut": np.int32}
