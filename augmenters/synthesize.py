@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from augmenters.synthesis.checks.registry import CHECKS, Check
+from augmenters.synthesis.checks.second_route import program_answer, text_answer
 from augmenters.synthesis.new_rows import kept_variants, new_id, new_rows
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 from augmenters.synthesis.record import rejected_variants, summarize
 from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, source_rows
-from augmenters.synthesis.variants import SynthesisSettings, VariantGroup
+from augmenters.synthesis.strategies import PLACES, Strategy, prompt_file
+from augmenters.synthesis.variant_group import VariantGroup
+from augmenters.synthesis.variants import SecondRoute, SourceRow, SynthesisSettings
 from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
@@ -23,21 +27,21 @@ from curate.errors import InputError
 from curate.gate.gate import GateIndex
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
-from curate.mixture.plan import Demand, Kind, Plan, Price, Realized
+from curate.mixture.plan import Demand, Kind, Plan, Price, Realized, Screened, Summary
 from curate.run import Run
-from curate.verify import grade
+from curate.verify import Verdict, grade, same_answer
 from curate.verify.sandbox import sandbox_layers
 from curate.verify.verdict import PassRateBand
 
 
 class Synthesize(Component):
-    """Variants of hard rows, kept where some of the sampled solutions reach the original answer, but not most
-    (SvS, arXiv 2508.14029, made offline; used as an augmentation by arXiv 2602.00576).
+    """Variants of hard rows, kept where some of the sampled solutions reach the original answer, but not most, and
+    where checks find nothing unsound (SvS, arXiv 2508.14029, made offline; an augmentation of arXiv 2602.00576).
 
-    Departures from SvS: it writes from a model's own right responses to problems that 1 to 4 of 8 responses solve; here
-    problems are written from the solutions of hard rows that stand in the data. It only bounds the length of a problem;
-    here those that tell the answer or repeat another are left out before anything is solved. And a new row is a problem
-    with one right solution, for fine-tuning, not for reinforcement learning.
+    Departures from SvS: it writes from a model's own right responses to problems that 1 to 4 of 8 responses solve
+    (`context: sampled`, `parents: [1, 4]`); by default problems are written from the solutions of hard rows that stand
+    in the data. It has no checks but the band (`checks: []`, `band: [1, 5]`) and bounds the length of a problem. And a
+    new row is a problem with one right solution, for fine-tuning, not for reinforcement learning.
 
     generator: what writes and solves, see `curate.generators`.
     of: "hard"; or a control of as many rows, "easy" ones or any ("random"), see `curate.mixture.control_rows`.
@@ -45,7 +49,21 @@ class Synthesize(Component):
     variants: problems proposed per row.
     samples: solutions drawn per proposed problem; fewer where the band is decided before.
     band: (low, high), how many of `samples` must be right, both inclusive (SvS: 1 to 5 of 8). None right means that
-        the problem is broken or out of reach, most right that it is easy.
+        the problem is broken or out of reach, most right that it is easy, and one may be luck.
+    checks: those that are made, each recorded with its reason (docs/synthesis.md says what each looks at); () = none.
+        All but "second_route" ask for nothing.
+    least_difference: of "different": from the parent, beyond names and numbers, in [0, 1].
+    second_route: how "second_route" finds the answer from the new problem alone: with a "program" that the model writes
+        and the sandbox runs, or with a prompt of its own ("text"); "auto" = a program with `run_programs`, else text.
+    second_samples: times it is asked. second_generator: another model for it; None = `generator`.
+    least_yield: stop where fewer of the proposals than that are kept, as far as 97.5 % confidence can tell; 0 = never.
+    strategy: what a proposal is written from, see `augmenters.synthesis.strategies`: the solution ("variation"), its
+        operations alone ("skeleton"), a program that makes them ("back_translation"), or problem and solution, with a
+        given number to be worked out first ("one_step_more").
+    context: the solutions that proposals are written from: those "given" in the data, or right ones "sampled" from the
+        generator, as in SvS.
+    parents: (low, high) of `samples` solutions of a row by the generator that must be right for it to be started from
+        (SvS: 1 to 4 of 8); None = any row is.
     variation_sampling, solution_sampling: how both are drawn (SvS: temperature 1).
     variation_prompt: text with the place {{solution}}; solution_prompt: text with the place {{problem}}.
     longest_problem: characters.
@@ -66,7 +84,20 @@ class Synthesize(Component):
     rows: int | None = Field(default=None, ge=1, description="at most N rows to start from, a seeded sample")
     variants: int = Field(default=2, ge=1, le=1000, description="problems proposed per row")
     samples: int = Field(default=8, ge=1, le=1000, description="solutions drawn per problem")
-    band: tuple[int, int] = Field(default=(1, 5), description="how many of them must be right (1-5)")
+    band: tuple[int, int] = Field(default=(2, 5), description="how many of them must be right (2-5)")
+    checks: tuple[Check, ...] = Field(
+        default=CHECKS, description="checks of new problems, none, or =-NAME for all but one (all)"
+    )
+    least_difference: float = Field(default=0.2, ge=0, le=1)
+    second_route: Literal["auto", "program", "text"] = Field(default="auto", description="second way to the answer")
+    second_samples: int = Field(default=3, ge=1, le=100)
+    second_generator: Any = None
+    least_yield: float = Field(default=0.05, ge=0, lt=1, description="stop where fewer proposals are kept; 0 = never")
+    strategy: Strategy = Field(default="variation", description="what new problems are written from")
+    context: Literal["given", "sampled"] = Field(default="given", description="whose solutions they are written from")
+    parents: tuple[int, int] | None = Field(
+        default=None, description="start from rows that the generator solves so often (any)"
+    )
     variation_sampling: Sampling = Sampling(max_tokens=512)
     solution_sampling: Sampling = Sampling(max_tokens=1024)
     variation_prompt: str = DEFAULT_VARIATION_PROMPT
@@ -77,11 +108,14 @@ class Synthesize(Component):
     originals: Literal["keep", "drop"] = "keep"
     keep: Literal["all", "hard"] = Field(default="all", description="all new problems, or those measured as hard")
     run_programs: bool = Field(default=False, description="run Python solutions in a sandbox for their answer")
+    version: ClassVar[int] = 2
     consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
 
-    @field_validator("generator")
+    @field_validator("generator", "second_generator")
     @classmethod
-    def _generates(cls, value: Any) -> Any:
+    def _generates(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name == "second_generator":
+            return None
         if isinstance(value, type) or not isinstance(value, Generator):
             raise ValueError(
                 f"{value!r} does not generate: give an object with identity() and serve(queue), such as "
@@ -94,12 +128,24 @@ class Synthesize(Component):
         low, high = self.band
         if not 1 <= low <= high <= self.samples:
             raise ValueError(f"band {low}..{high} must lie within 1..{self.samples}, the number of samples")
-        for name, slot in (("variation_prompt", "solution"), ("solution_prompt", "problem")):
+        if self.parents is not None and not 0 <= self.parents[0] <= self.parents[1] <= self.samples:
+            raise ValueError(
+                f"parents {self.parents[0]}..{self.parents[1]} must lie within 0..{self.samples}, the number of samples"
+            )
+        if self.second_route == "program" and not self.run_programs:
+            raise ValueError("second_route: program runs programs; set run_programs too, or use second_route: text")
+        places = {"variation_prompt": PLACES[self.strategy], "solution_prompt": ("problem",)}
+        for name, text in (("variation_prompt", self._variation_text()), ("solution_prompt", self.solution_prompt)):
             try:
-                check_prompt(getattr(self, name), slot)
+                check_prompt(text, *places[name])
             except InputError as error:
                 raise ValueError(f"{name}: {error}") from error
         return self
+
+    def _variation_text(self) -> str:
+        """The prompt of proposals: that of the strategy, unless there is one of its own."""
+        own = self.variation_prompt != DEFAULT_VARIATION_PROMPT or self.strategy == "variation"
+        return self.variation_prompt if own else prompt_file(self.strategy)
 
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError if the noise guard is on and the scorer recorded no losses."""
@@ -124,6 +170,8 @@ class Synthesize(Component):
     def check_ready(self) -> None:
         """Raise where the generator can tell that it will fail."""
         call_hook(self.generator, "check_ready")
+        if self.second_generator is not None and "second_route" in self.checks:
+            call_hook(self.second_generator, "check_ready")
 
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""
@@ -140,33 +188,59 @@ class Synthesize(Component):
             generated_tokens=min(int(sum(generated for generated, _ in expected)), left.completion_tokens),
             prompt_tokens=int(sum(prompts for _, prompts in expected)),
             most_tokens=left.completion_tokens,
+            second=left.second,
+            solving_parents=sum(group.settings.solves_parents and not group.parent for group in queue.groups)
+            * self.samples,
         )
 
     def realize(self, plan: Plan, examples: Examples, run: Run) -> Realized:
         """Write, screen, solve and grade. Interrupted, the same call resumes from the request store in the cache."""
         (demand,) = plan.demands
         settings, sources, queue = self._begin(demand, examples, run)
-        groups = queue.groups
-        with run.progress.stage("synthesize", len(groups), "rows") as stage:
-            queue.on_finished = lambda _: stage.advance(1)
-            queue.replay()
-            if queue.left().requests:
-                self.generator.serve(queue)
-            stage.cost.tokens = queue.made_tokens
-        queue.close()
-        _reject_near_duplicates(groups, run)
-        name = _label(self.generator, queue.model)
-        sandbox = list(sandbox_layers()) if self.run_programs else None
+        self._serve(queue, run)
         return Realized(
-            new_rows(groups, examples, queue.model, name),
-            rejected_variants(groups),
-            partial(summarize, settings, demand, sources, queue, name, sandbox),
+            new_rows(queue.groups, examples, queue.model, _label(self.generator, queue.model)),
+            rejected_variants(queue.groups),
+            self._summarize(settings, demand, sources, queue),
         )
 
+    def preview(self, plan: Plan, examples: Examples, run: Run, proposals: int) -> Summary:
+        """What becomes of the first so many proposals of this plan (of whole rows).
+
+        They are asked and stored as `realize` would, which then pays for the others only.
+        """
+        (demand,) = plan.demands
+        settings, sources, queue = self._begin(demand, examples, run, most=-(-proposals // self.variants))
+        self._serve(queue, run)
+        return self._summarize(settings, demand, sources, queue)(Screened())
+
+    def _serve(self, queue: SynthesisQueue, run: Run) -> None:
+        """Have everything answered that the store, the budget and the yield leave to be asked."""
+        with run.progress.stage("synthesize", len(queue.groups), "rows") as stage:
+            queue.on_finished = lambda _: stage.advance(1)
+            queue.replay()
+            if queue.waiting:
+                self.generator.serve(queue)
+            if (second := queue.open_second()) is not None:
+                self.second_generator.serve(second)
+            stage.cost.tokens = queue.made_tokens + (queue.second.made_tokens if queue.second else 0)
+        queue.close()
+        _reject_near_duplicates(queue.groups, run)
+
+    def _summarize(
+        self, settings: SynthesisSettings, demand: Demand, sources: SourceRows, queue: SynthesisQueue
+    ) -> Callable[[Screened], Summary]:
+        name = _label(self.generator, queue.model)
+        sandbox = list(sandbox_layers()) if self.run_programs else None
+        return partial(summarize, settings, demand, sources, queue, name, sandbox)
+
     def _begin(
-        self, demand: Demand, examples: Examples, run: Run
+        self, demand: Demand, examples: Examples, run: Run, most: int | None = None
     ) -> tuple[SynthesisSettings, SourceRows, SynthesisQueue]:
-        """How variants are made, the rows that can have some, and the queue of requests, none of them asked yet."""
+        """How variants are made, the rows that can have some, and the queue of requests, none of them asked yet.
+
+        most: rows, the first of those that are asked about; None = all.
+        """
         assert demand.rows is not None
         check_shape(examples)
         sources = source_rows(examples, demand.rows, run_programs=self.run_programs)
@@ -179,12 +253,15 @@ class Synthesize(Component):
         groups = [VariantGroup(source, settings, demand.seed, demand.number) for source in sources.rows]
         # Which rows are reached before a budget ends must not depend on how the file is sorted.
         order = np.random.default_rng(demand.seed).permutation(len(groups))
+        second = self.second_generator if settings.second is not None else None
         queue = SynthesisQueue(
-            [groups[place] for place in order],
+            [groups[place] for place in order[:most]],
             RequestStore.under(run.store),
             self.generator.identity(),
             budget=self.budget,
             note=run.progress.note,
+            second_model=None if second is None else second.identity(),
+            least_yield=self.least_yield,
         )
         return settings, sources, queue
 
@@ -197,13 +274,36 @@ class Synthesize(Component):
             band=PassRateBand(*self.band, self.samples),
             variation_sampling=self.variation_sampling,
             solution_sampling=self.solution_sampling,
-            variation_prompt=self.variation_prompt,
+            variation_prompt=self._variation_text(),
             solution_prompt=self.solution_prompt,
             longest_problem=self.longest_problem,
-            # The prompt asks for a marked answer; a mere last number may be anything.
-            grade=partial(grade, strong_only=True, run_programs=self.run_programs),
+            grade=self._grade,
             screen=screen,
+            strategy=self.strategy,
+            context=self.context,
+            parents=self.parents,
+            checks=frozenset(self.checks),
+            least_difference=self.least_difference,
+            second=self._second(),
         )
+
+    def _grade(self, text: str, source: SourceRow) -> Verdict:
+        # The prompt asks for a marked answer; a mere last number may be anything.
+        return grade(text, source.answer, strong_only=True, run_programs=self.run_programs)
+
+    def _second(self) -> SecondRoute | None:
+        if "second_route" not in self.checks:
+            return None
+        program = self.second_route == "program" or (self.second_route == "auto" and self.run_programs)
+        prompt = prompt_file("second_program" if program else "second_text")
+        answer, grading = (program_answer, _grade_program) if program else (text_answer, self._grade)
+        return SecondRoute(self.second_samples, prompt, self.solution_sampling, answer, grading)
+
+
+def _grade_program(text: str, source: SourceRow) -> Verdict:
+    """By what its program prints; a text without one that runs arrives nowhere."""
+    printed = program_answer(text)
+    return Verdict.undecided if printed is None else same_answer(printed, source.answer)
 
 
 def _label(generator: Generator, identity: str) -> str:

@@ -141,6 +141,13 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
         f"synthesize: tokens are those to be generated, guessed from the lengths of the input; {price.most_tokens:,} "
         f"at most; beside them about {price.prompt_tokens:,} of prompts. How many rows come out is not known before"
     )
+    if price.solving_parents:
+        notes.append(f"synthesize: {price.solving_parents:,} of the requests are for solving the rows themselves")
+    if price.second:
+        notes.append(
+            f"synthesize: {price.second:,} of the requests at most are for the check second_route, asked only of "
+            "problems that passed all others; the other checks ask for nothing"
+        )
     work = f"{price.rows:,} rows{skipped}, at most {price.requests:,} requests"
     return _Stage("synthesize", work, price.generated_tokens, cached=f"{price.stored:,} requests")
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from augmenters.synthesis.variants import KEPT, Variant, VariantGroup
+from augmenters.synthesis.variant_group import VariantGroup
+from augmenters.synthesis.variants import KEPT, Variant
 from curate.data.columns import is_messages, is_text, message_keys
 from curate.data.examples import Examples
 from curate.data.json_columns import with_json_as

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from importlib import resources
+from collections.abc import Iterator, Mapping
 
+from augmenters.synthesis.strategies import prompt_file
 from curate.errors import InputError
 from curate.generators.requests import Prompt
 
@@ -16,10 +17,6 @@ _HEADING = re.compile(
     r"(?:\*\*)?[ \t]*:[ \t]*(?:\*\*)?",
     re.IGNORECASE | re.MULTILINE,
 )
-_MARKER = re.compile(
-    r"\\boxed|####|\banswer\s*(?:is\b|was\b|=|:|should be\b|must be\b|would be\b|equals\b)",
-    re.IGNORECASE,
-)
 # What makes a text a problem: a question mark, or a task, whose verb begins a sentence or a part of one.
 _ASKS = re.compile(
     r"\?|(?:^|[.!:;,$\n]\s*|\b(?:and|then|please|to|must|should)\s+)"
@@ -28,33 +25,35 @@ _ASKS = re.compile(
     r"explain|justify|verify|how many|how much|what|which)\b",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
-_LETTER = re.compile(r"\(?[A-Ea-e]\)?")
 _WORKED = re.compile(r"^[ \t]*(?:#+[ \t]*)?(?:\*\*)?(?:solution|answer|explanation)(?:\*\*)?[ \t]*:", re.I | re.M)
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
 _SHORTEST = 20  # characters of anything that asks a question
 
 
-def _file(name: str) -> str:
-    return (resources.files("augmenters.synthesis") / name).read_text(encoding="utf-8").rstrip("\n")
+DEFAULT_VARIATION_PROMPT = prompt_file("variation")
+DEFAULT_SOLUTION_PROMPT = prompt_file("solution")
 
 
-DEFAULT_VARIATION_PROMPT = _file("variation.txt")
-DEFAULT_SOLUTION_PROMPT = _file("solution.txt")
-
-
-def check_prompt(text: str, slot: str) -> str:
-    """`text` if it has the slot {{slot}} exactly once."""
-    if text.count("{{" + slot + "}}") != 1:
-        raise InputError(
-            f"a prompt needs the place {{{{{slot}}}}} exactly once; this one has it {text.count(slot)} times"
-        )
+def check_prompt(text: str, *places: str) -> str:
+    """`text` if it has each of the places {{place}} exactly once."""
+    for place in places:
+        if text.count("{{" + place + "}}") != 1:
+            raise InputError(
+                f"a prompt needs the place {{{{{place}}}}} exactly once; this one has it "
+                f"{text.count('{{' + place + '}}')} times"
+            )
     return text
 
 
-def chat(text: str, slot: str, value: str) -> Prompt:
-    """The prompt as one user message. The value is put in as it is: nothing inside it is ever interpreted."""
-    before, _, after = text.partition("{{" + slot + "}}")
-    return ({"role": "user", "content": before + value + after},)
+def chat(text: str, values: Mapping[str, str]) -> Prompt:
+    """The prompt as one user message. Values are put in as they are: nothing inside them is ever interpreted."""
+    parts = _PLACE.split(text)  # text, name, text, name, ..
+    return ({"role": "user", "content": "".join(_filled(parts, values))},)
+
+
+def _filled(parts: list[str], values: Mapping[str, str]) -> Iterator[str]:
+    for place, part in enumerate(parts):
+        yield part if place % 2 == 0 else values.get(part, "{{" + part + "}}")
 
 
 def parse_problem(completion: str, *, cut_off: bool = False) -> str | None:
@@ -92,12 +91,8 @@ def has_control_characters(text: str) -> bool:
     return any(unicodedata.category(mark) in ("Cc", "Cs") and mark not in "\n\t\r" for mark in text)
 
 
-def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str | None:
-    """Why a problem cannot serve, or None.
-
-    answer: the final answer it must not give away; parent: the problem whose solution it was written from;
-    longest: characters.
-    """
+def problem_fault(problem: str, longest: int) -> str | None:
+    """Why a text cannot serve as a problem, or None. longest: characters."""
     if has_control_characters(problem):
         return "control characters in the problem"
     if len(problem) > longest:
@@ -106,37 +101,4 @@ def problem_fault(problem: str, answer: str, parent: str, longest: int) -> str |
         return "problem too short"
     if not _ASKS.search(problem):
         return "asks nothing"
-    if _leaks(problem, answer, parent):
-        return "answer in the problem"
     return None
-
-
-def _leaks(problem: str, answer: str, parent: str) -> bool:
-    """Whether the problem names its answer.
-
-    A number that the parent problem names too may be one of the givens; one that stands only in the solution is a
-    result. A lettered answer stands among the choices of every problem and says nothing by standing there.
-    """
-    if _MARKER.search(problem):
-        return True
-    if _LETTER.fullmatch(answer.strip()):
-        return False
-    numbers = _numbers(answer)
-    if len(numbers) == 1 and _NUMBER.fullmatch(_bare(answer)):
-        (number,) = numbers
-        return number in _numbers(problem) and number not in _numbers(parent)
-    wanted = _squeezed(answer)
-    return len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
-
-
-def _bare(answer: str) -> str:
-    """A number without what may stand around it: currency, percent, dollar signs of LaTeX, a unit."""
-    return re.sub(r"^[\s$£€\\]+|[\s$%\\.]+$", "", re.sub(r"\s*[a-zA-Z]+\.?\s*$", "", answer.strip()))
-
-
-def _numbers(text: str) -> set[float]:
-    return {float(number.replace(",", "")) for number in _NUMBER.findall(text)}
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"[\s$]+", "", text).lower()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from augmenters.synthesis.checks.registry import CHECKS
 from augmenters.synthesis.new_rows import new_id
 from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.source_rows import SourceRows
-from augmenters.synthesis.variants import KEPT, SynthesisSettings, Variant, VariantGroup
+from augmenters.synthesis.variant_group import VariantGroup
+from augmenters.synthesis.variants import KEPT, SampledSolution, SynthesisSettings, Variant
 from curate.errors import RunWarning
-from curate.generators.requests import Sampling, prompt_digest
+from curate.generators.requests import Completion, Sampling, prompt_digest
 from curate.generators.sampling_parameters import refused_parameters_warning
 from curate.mixture.plan import Demand, Screened, Summary
 from curate.verify import Verdict
@@ -41,6 +43,10 @@ _ATTEMPTS = pa.schema(
         ("wrong", pa.int32()),
         ("undecided", pa.int32()),
         ("verdicts", pa.list_(pa.string())),
+        ("second_verdicts", pa.list_(pa.string())),
+        ("failed_checks", pa.list_(pa.string())),
+        ("difference", pa.float32()),  # from the parent, beyond names and numbers
+        ("parent_right", pa.int32()),  # of the parent's solutions by the generator; null where none was drawn
         ("completion_tokens", pa.int64()),
         ("generator", pa.string()),
         ("prompt_digest", pa.string()),
@@ -114,6 +120,7 @@ def _record(
     solved = [variant for variant in variants if variant.drawn]
     band = settings.band
     verdicts = Counter(each.verdict for variant in variants for each in variant.drawn)
+    queues = [each for each in (queue, queue.second) if each is not None]
     assert demand.rows is not None
     return {
         "generator": name,
@@ -135,24 +142,82 @@ def _record(
             ["with a problem", sum(variant.problem is not None for variant in variants)],
             ["past checks and gate", sum(variant.screened for variant in variants)],
             ["kept by the band", sum(settings.decide(variant) == "in the band" for variant in solved)],
+            *_later_steps(settings, variants),
             ["kept", outcomes[KEPT]],
         ],
+        "strategy": settings.strategy,
+        "context": settings.context,
+        "checks": _checks(settings, variants),
+        "yield": _yields(queue, variants, outcomes[KEPT]),
         "outcomes": dict(sorted(outcomes.items())),
         "right_of_drawn": _histogram(solved),
         "verdicts": {str(verdict): verdicts[verdict] for verdict in Verdict},
-        "requests": {"made": queue.made, "from the store": queue.stored},
+        "requests": {
+            "made": sum(each.made for each in queues),
+            "from the store": sum(each.stored for each in queues),
+        },
         **({"refused_parameters": dict(sorted(queue.refused_parameters.items()))} if queue.refused_parameters else {}),
         "tokens": {
-            "prompt": queue.prompt_tokens,
-            "generated": queue.completion_tokens,
-            "generated in this run": queue.made_tokens,
+            "prompt": sum(each.prompt_tokens for each in queues),
+            "generated": sum(each.completion_tokens for each in queues),
+            "generated in this run": sum(each.made_tokens for each in queues),
         },
         "seconds": round(queue.seconds, 3),
         "budget": queue.budget,
         "budget_reached": queue.stopped,
+        "given_up": queue.hopeless,
         "sandbox": sandbox,
         **screened.record,
     }
+
+
+def _later_steps(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[list[Any]]:
+    """The steps of the funnel behind the band, as far as the settings have them."""
+    steps: list[list[Any]] = []
+    if settings.checks:
+        steps.append(["past the checks of solutions", sum(variant.confirmed for variant in variants)])
+    if settings.second is not None:
+        passed = sum("second_route" in each.checked and "second_route" not in each.faults for each in variants)
+        steps.append(["confirmed by a second route", passed])
+    return steps
+
+
+def _checks(settings: SynthesisSettings, variants: Sequence[Variant]) -> dict[str, dict[str, int]]:
+    """Check -> problems that it was made of, and that it found a fault in, whatever other checks found."""
+    return {
+        check: {
+            "made": sum(check in variant.checked for variant in variants),
+            "failed": sum(check in variant.faults for variant in variants),
+        }
+        for check in CHECKS
+        if check in settings.checks
+    }
+
+
+def _yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dict[str, Any]:
+    """Kept problems per request and per 1,000 generated tokens, and where requests and tokens went."""
+    stages = {
+        "solving parents": [each.completion for group in queue.groups for each in group.parent],
+        "proposing": [variant.proposal for variant in variants if variant.proposal is not None],
+        "solving": _completions(each for variant in variants for each in variant.drawn),
+        "second route": _completions(each for variant in variants for each in variant.second),
+    }
+    cost = {
+        stage: {"requests": len(listed), "generated": sum(each.completion_tokens for each in listed)}
+        for stage, listed in stages.items()
+        if listed
+    }
+    requests, tokens = (sum(each[key] for each in cost.values()) for key in ("requests", "generated"))
+    return {
+        "kept": kept,
+        "per request": kept / requests if requests else None,
+        "per 1,000 generated tokens": 1000 * kept / tokens if tokens else None,
+        "cost": cost,
+    }
+
+
+def _completions(solutions: Iterable[SampledSolution]) -> list[Completion]:
+    return [each.completion for each in solutions]
 
 
 def _histogram(solved: Sequence[Variant]) -> list[list[int]]:
@@ -166,7 +231,7 @@ def _attempt(group: VariantGroup, variant: Variant, model: str, name: str, scree
     outcome, detail = _outcome(group, variant, screened)
     rescored_hard, difficulty = screened.measured.get(new_row or "", (None, None))
     solution = variant.solution
-    asked = variant.drawn[0].request if variant.drawn else None
+    wrote, asked = variant.request, variant.drawn[0].request if variant.drawn else None
     return {
         "example_id": new_row,
         "source_id": group.source.example_id,
@@ -180,12 +245,16 @@ def _attempt(group: VariantGroup, variant: Variant, model: str, name: str, scree
         "drawn": len(variant.drawn),
         **{str(verdict): variant.count(verdict) for verdict in Verdict},
         "verdicts": [str(each.verdict) for each in variant.drawn],
+        "second_verdicts": [str(each.verdict) for each in variant.second],
+        "failed_checks": sorted(variant.faults),
+        "difference": variant.difference,
+        "parent_right": sum(each.verdict == Verdict.right for each in group.parent) if group.parent else None,
         "completion_tokens": variant.completion_tokens,
         "generator": name,
-        "prompt_digest": prompt_digest(variant.request.prompt),
-        "sampling": _written(variant.request.sampling),
-        "seed": variant.request.seed,
-        "proposal_request": variant.request.key(model),
+        "prompt_digest": wrote and prompt_digest(wrote.prompt),
+        "sampling": wrote and _written(wrote.sampling),
+        "seed": wrote and wrote.seed,
+        "proposal_request": wrote and wrote.key(model),
         "solution_prompt_digest": asked and prompt_digest(asked.prompt),
         "solution_sampling": asked and _written(asked.sampling),
         "solution_seed": asked and asked.seed,
@@ -241,6 +310,14 @@ def _warnings(record: dict[str, Any]) -> list[RunWarning]:
     if (told := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:
         warnings.append(
             RunWarning("sampling_refused", f"{told[0].upper()}{told[1:]}.", "Use a server that takes them to set them.")
+        )
+    if record.get("given_up"):
+        warnings.append(
+            RunWarning(
+                "yield_hopeless",
+                f"Synthesis stopped by itself: {outcomes.get('kept', 0):,} of {written:,} proposals were kept.",
+                "Read the reasons, use a stronger generator, or go on from here with --least-yield 0.",
+            )
         )
     if record.get("budget_reached"):
         warnings.append(

@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_result_arguments(parser, "quick")
 
 
-def add_result_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
-    """What a command takes that writes a dataset."""
+def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, required: bool = True) -> None:
+    """What a command takes that writes a dataset. required: whether it can do nothing without --out."""
     add_data_arguments(parser, recipe)
     add_generator_arguments(parser)
-    parser.add_argument("--out", required=True, type=result_place, metavar="DIR", help="folder or URL for the result")
+    parser.add_argument("--out", required=required, type=result_place, metavar="DIR", help="folder or URL for the result")
     parser.add_argument(
         "--write-as",
         choices=FORMS,

@@ -26,7 +26,11 @@ from curate.verify.sandbox import weak_sandbox
 # Fields of the proxy.
 _SCORING = ("score_sample", "score_budget")
 # Option -> the parameter of `augmenters.Synthesize` it sets.
-_PARAMETERS = ("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs")
+_PARAMETERS = (
+    *("of", "rows", "variants", "samples", "band", "budget", "keep", "run_programs"),
+    *("strategy", "context", "parents", "checks", "second_route", "least_yield"),
+)
+_RANGES = ("band", "parents")
 
 
 def add_data_arguments(
@@ -138,7 +142,7 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
     )
-    metavars = {"rows": "N", "band": "LOW-HIGH", "budget": "TOKENS"}
+    metavars = {"rows": "N", "band": "LOW-HIGH", "parents": "LOW-HIGH", "budget": "TOKENS", "checks": "NAME,.."}
     add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
     add_sandbox_argument(parser, group)
 
@@ -172,8 +176,9 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
             option = "--" + next(iter(given)).replace("_", "-")
             raise InputError(f"{option} is for recipes with Synthesize, such as --recipe synthesize; this one has none")
         return []
-    if "band" in given:
-        given["band"] = _band(str(given["band"]))
+    given |= {name: _range(name, str(given[name])) for name in _RANGES if name in given}
+    if "checks" in given:
+        given["checks"] = _checks(str(given["checks"]))
     path = f"augmenters.{place}"
     written = _generator(given, recipe["augmenters"][place], path)
     return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]
@@ -219,11 +224,28 @@ def _generator(given: dict[str, Any], synthesize: dict[str, Any], path: str) -> 
     return [_setting(f"{path}.generator.{names[name]}", given[name]) for name in names if name in given]
 
 
-def _band(text: str) -> list[int]:
+def _range(name: str, text: str) -> list[int]:
     low, dash, high = text.partition("-")
     if not (dash and low.strip().isdigit() and high.strip().isdigit()):
-        raise InputError(f"--band {text!r} is not of the form LOW-HIGH, such as 1-5")
+        raise InputError(f"--{name} {text!r} is not of the form LOW-HIGH, such as 1-5")
     return [int(low), int(high)]
+
+
+def _checks(text: str) -> list[str]:
+    """The checks that --checks names: some of them, "none", "all", or "-NAME,.." for all but those."""
+    every = list(own_module("augmenters").Synthesize.model_fields["checks"].default)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    without = bool(words) and all(word.startswith("-") for word in words)
+    names = [word.removeprefix("-") for word in words] if without else words
+    if names in (["none"], ["all"]):
+        return [] if names == ["none"] else every
+    unknown = [name for name in names if name not in every]
+    if unknown or not names:
+        raise InputError(
+            f"--checks {text!r}: name some of {', '.join(every)}, separated by commas; or none, all, or -NAME for all "
+            "but one"
+        )
+    return [name for name in every if (name in names) != without]
 
 
 def _setting(path: str, value: Any) -> str:

@@ -3,11 +3,122 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import Any
 
 from curate.cli.run import add_result_arguments
-from curate.cli.run import command as command
+from curate.cli.run import command as run_command
+from curate.cli.steps import loaded_from, new_progress, pipeline_from, run_from, scores_from, summary
+from curate.component import call_hook
+from curate.console.formatting import count
+from curate.console.printing import show
+from curate.errors import InputError
+from curate.mixture.plan import fold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate synthesize`."""
-    add_result_arguments(parser, "synthesize")
+    add_result_arguments(parser, "synthesize", required=False)
+    parser.add_argument(
+        "--preview",
+        type=int,
+        metavar="N",
+        help="make the first N proposals only and show each beside its parent, with verdicts; writes no result, and "
+        "what is generated is stored for the run that follows",
+    )
+
+
+def command(options: argparse.Namespace) -> dict[str, Any]:
+    """`curate synthesize`: a run, or a look at its first proposals."""
+    if options.preview is not None:
+        if options.preview < 1:
+            raise InputError(f"--preview {options.preview} shows nothing; give a number of proposals, such as 20")
+        return preview(options)
+    if options.out is None:
+        raise InputError("the result needs a folder: add --out DIR, or look at some proposals first with --preview 20")
+    return run_command(options)
+
+
+def preview(options: argparse.Namespace) -> dict[str, Any]:
+    """The first proposals of the recipe's first Synthesize: texts, verdicts and what they cost."""
+    pipeline, progress = pipeline_from(options), new_progress()
+    loaded = loaded_from(options, pipeline, progress)
+    scores = scores_from(options, pipeline, loaded, progress)
+    run = run_from(options, pipeline, progress)
+    pipeline.check(loaded.examples, scored=scores is not None)
+    loaded = loaded if scores is not None else pipeline.usable(loaded, run)
+    for augmenter in pipeline.augmenters:
+        call_hook(augmenter, "check_ready")
+    split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
+    plan = fold(pipeline.augmenters, split, pipeline.seed)
+    demand = next((each for each in plan.demands if hasattr(each.augmenter, "preview")), None)
+    if demand is None:
+        raise InputError("--preview is for recipes with Synthesize, such as --recipe synthesize; this one has none")
+    made = demand.augmenter.preview(replace(plan, demands=(demand,)), loaded.examples, run, options.preview)
+    proposals = made.attempts.to_pylist()
+    result = {
+        "synthesis": made.record,
+        "proposals": [{name: each[name] for name in _SHOWN} for each in proposals],
+        "warnings": [warning.message for warning in made.warnings if warning.code != "new_rows_not_measured"],
+    }
+    if not options.json:
+        _print_preview(result)
+    return result
+
+
+_SHOWN = (
+    *("source_id", "variant", "outcome", "detail", "parent_problem", "problem", "solution", "answer", "drawn", "right"),
+    *("second_verdicts", "failed_checks", "difference"),
+)
+
+
+def _print_preview(result: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Proposals beside their parents", title_justify="left", show_lines=True)
+    for name, ratio in (("parent", 5), ("new problem", 5), ("verdict", 3)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for each in result["proposals"]:
+        parent = f"{each['parent_problem']}\n-> {each['answer']}"
+        table.add_row(Text(parent), Text(each["problem"] or "(none)"), Text(_verdict(each)))
+    show(table)
+    record = result["synthesis"]
+    for line in (*summary(record), *_costs(record)):
+        show(line)
+    for warning in result["warnings"]:
+        show(f"warning: {warning}")
+
+
+def _verdict(proposal: dict[str, Any]) -> str:
+    lines = [str(proposal["outcome"]), *([str(proposal["detail"])] if proposal["detail"] else [])]
+    if proposal["drawn"]:
+        lines.append(f"{proposal['right']} of {proposal['drawn']} right")
+    if proposal["second_verdicts"]:
+        right = proposal["second_verdicts"].count("right")
+        lines.append(f"second route: {right} of {len(proposal['second_verdicts'])}")
+    if proposal["difference"] is not None:
+        lines.append(f"difference {proposal['difference']:.2f}")
+    return "\n".join(lines)
+
+
+def _costs(record: dict[str, Any]) -> list[str]:
+    """Yield, cost by stage, and what the whole run would cost if it went on like this."""
+    made = record["yield"]
+    per = made["per 1,000 generated tokens"] or 0.0
+    parts = ", ".join(
+        f"{stage} {count(cost['requests'])} requests and {count(cost['generated'])} tokens"
+        for stage, cost in made["cost"].items()
+    )
+    lines = [
+        f"yield: {per:.3g} kept per 1,000 generated tokens, {made['per request'] or 0.0:.3g} per request ({parts})"
+    ]
+    rows, asked = record["rows"]["started from"], dict(record["funnel"])["proposals asked for"]
+    if asked:
+        tokens = sum(cost["generated"] for cost in made["cost"].values())
+        proposals = rows * record["variants_per_row"]
+        lines.append(
+            f"the whole run is {count(proposals)} proposals: at this rate about {count(tokens * proposals // asked)} "
+            f"tokens for {count(made['kept'] * proposals // asked)} problems"
+        )
+    return lines

@@ -336,6 +336,7 @@ class Price:
     requests: still to be made, at most (every sample of every variant drawn).
     generated_tokens, prompt_tokens: expected for those requests, from the lengths of the parents' texts.
     most_tokens: generated, if each used all it may, or what the budget leaves.
+    second: how many of the requests are for a second route to the answer; solving_parents: for the rows themselves.
     """
 
     rows: int
@@ -345,6 +346,8 @@ class Price:
     generated_tokens: int
     prompt_tokens: int
     most_tokens: int
+    second: int = 0
+    solving_parents: int = 0
 
 
 @runtime_checkable

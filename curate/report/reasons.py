@@ -64,6 +64,43 @@ REASONS = {
     "answer in the problem": Reason(
         "Gives its answer away", "The text holds the final result, so solving it would show nothing."
     ),
+    "asks for more than one thing": Reason(
+        "Asks for several things", "It is then not known which of them the parent's answer is."
+    ),
+    "only names and numbers differ from the parent": Reason(
+        "Too near to its parent", "Only names and numbers were changed; least_difference says how much is asked for."
+    ),
+    "another answer is more frequent": Reason(
+        "Another answer is more frequent",
+        "More solutions arrive at one other answer than at the parent's, which is then hardly that of the new problem.",
+    ),
+    "states what no solution uses": Reason(
+        "States what nothing uses", "A number that no right solution needs is superfluous, or contradicts another."
+    ),
+    "solutions use what the problem does not state": Reason(
+        "Solutions use what is not stated",
+        "Numbers from nowhere or false equations: the answer was reached by luck, or a condition is missing.",
+    ),
+    "units disagree": Reason("Units disagree", "The problem asks in one unit and its solutions answer in another."),
+    "second route disagrees": Reason(
+        "The second route disagrees",
+        "A program or another prompt, shown the new problem alone, does not arrive at the parent's answer.",
+    ),
+    "given up": Reason(
+        "Given up", "So few proposals were kept that the run stopped by itself; --least-yield 0 goes on from there."
+    ),
+    "parent solved too often": Reason(
+        "The generator solves the row too often", "parents: [LOW, HIGH] says how often it may, as in SvS."
+    ),
+    "parent solved too seldom": Reason(
+        "The generator solves the row too seldom", "parents: [LOW, HIGH] says how often it must, as in SvS."
+    ),
+    "no right solution of the parent": Reason(
+        "No right solution of the row", "context: sampled writes from the generator's own solutions, and none is right."
+    ),
+    "the strategy can show nothing of the solution": Reason(
+        "No operations in the solution", "skeleton and back_translation need equations between numbers to show."
+    ),
     "same as another variant of its parent": Reason(
         "Written twice", "The same words as another new problem from that row; a higher temperature gives more variety."
     ),

@@ -27,6 +27,14 @@ _STEPS = {
         "does not give its answer away, and is too near neither to rows of the input nor to an evaluation set",
     ),
     "kept by the band": ("in the band", "some, but not most, sampled solutions reach the original answer"),
+    "past the checks of solutions": (
+        "solutions hold",
+        "right solutions use what the problem states and all of it, in its unit, and no other answer is more frequent",
+    ),
+    "confirmed by a second route": (
+        "confirmed",
+        "a program or another prompt that sees the problem alone arrives at the original answer",
+    ),
     "kept": ("kept", "and no near-duplicate of another new problem"),
 }
 

@@ -14,11 +14,12 @@ from augmenters.synthesis.prompts import (
     parse_problem,
     problem_fault,
 )
+from curate.errors import InputError
 
 
 def test_what_looks_like_a_template_inside_the_data_stays_as_it_is() -> None:
     nasty = "{{solution}} {{ 7*7 }} {% raw %} {problem} $x %s \\1 {{problem}}"
-    (message,) = chat(DEFAULT_VARIATION_PROMPT, "solution", nasty)
+    (message,) = chat(DEFAULT_VARIATION_PROMPT, {"solution": nasty})
     before, _, after = DEFAULT_VARIATION_PROMPT.partition("{{solution}}")
     assert message["content"] == before + nasty + after
     assert message["content"].count(nasty) == 1
@@ -71,33 +72,30 @@ def test_a_completion_without_a_problem_never_gets_that_of_another() -> None:
         assert [parse_problem(texts[place]) for place in order] == [alone[place] for place in order]
 
 
-PARENT = "Tom has 3 boxes with 4 pens each. How many pens has he?"
-
-
 @pytest.mark.parametrize(
-    ("problem", "answer", "fault"),
+    ("problem", "fault"),
     [
-        ("A baker makes 3 trays of 4 buns. How many buns are there?", "12", None),
-        ("A baker makes 3 trays of 4 buns, 12 buns. How many buns?", "12", "answer in the problem"),
-        ("A baker makes 3 trays of 4 buns. The answer is twelve. Why?", "12", "answer in the problem"),
-        (r"A baker makes 3 trays of 4 buns: \boxed{12}. How many?", "12", "answer in the problem"),
-        ("A baker makes 3 trays with 4 buns on each. How many on one?", "4", None),  # a given of the parent too
-        ("A baker makes 1,200 buns a day. How many is that in all?", "1200", "answer in the problem"),
-        ("A baker makes 120 buns at 1.2 each, 3 at a time. How many?", "12", None),
-        ("Which of (A) 1 (B) 2 is the number of moons of the Earth?", "A", None),
-        (r"What is $x + 1$ if it equals $\frac{3}{4}$ and more?", r"\frac{3}{4}", "answer in the problem"),
-        ("A price of $18 falls to nothing. How much is that in dollars?", "$18", "answer in the problem"),
-        ("How many?", "12", "problem too short"),
-        ("A pipe of 3 m and one of 4 m are joined: 12cm is lost. How long is it?", "12", "answer in the problem"),
-        ("Work out the sum of the numbers 3 and 4, times one.", "12", None),
-        ("A baker makes 3 trays of 4 buns and sells them all.", "12", "asks nothing"),
-        ("The round trip is made at 2 miles per gallon, they say.", "12", "asks nothing"),
-        ("Let x be 3 and y be 4. Then find the product of both.", "12", None),
-        ("Compute the value of $3 \\cdot 4$ in the usual way.", "12", None),
-        ("How many? " * 60, "12", "problem too long"),
-        ("A baker makes 3 trays\x07 of 4 buns. How many buns?", "12", "control characters in the problem"),
-        ("A salt solution is 5% strong. The result is 3 times that. How much?", "15", None),
+        ("How many?", "problem too short"),
+        ("A baker makes 3 trays of 4 buns and sells them all.", "asks nothing"),
+        ("The round trip is made at 2 miles per gallon, they say.", "asks nothing"),
+        ("How many? " * 60, "problem too long"),
+        ("A baker makes 3 trays\x07 of 4 buns. How many buns?", "control characters in the problem"),
+        ("A baker makes 3 trays of 4 buns. How many buns are there?", None),
+        ("A baker makes 3 trays with 4 buns on each. How many on one?", None),  # a given of the parent too
+        ("A baker makes 120 buns at 1.2 each, 3 at a time. How many?", None),
+        ("Which of (A) 1 (B) 2 is the number of moons of the Earth?", None),
+        ("Work out the sum of the numbers 3 and 4, times one.", None),
+        ("Let x be 3 and y be 4. Then find the product of both.", None),
+        ("Compute the value of $3 \\cdot 4$ in the usual way.", None),
+        ("A salt solution is 5% strong. The result is 3 times that. How much?", None),
     ],
 )
-def test_what_is_wrong_with_a_problem(problem: str, answer: str, fault: str | None) -> None:
-    assert problem_fault(problem, answer, PARENT, 500) == fault
+def test_what_is_wrong_with_a_problem(problem: str, fault: str | None) -> None:
+    assert problem_fault(problem, 500) == fault
+
+
+def test_several_places_are_filled_without_a_look_into_what_fills_them() -> None:
+    (message,) = chat("{{problem}} and {{solution}}", {"problem": "{{solution}}", "solution": "{{problem}}"})
+    assert message["content"] == "{{solution}} and {{problem}}"
+    with pytest.raises(InputError, match=r"\{\{problem\}\} exactly once"):
+        check_prompt("{{solution}}", "problem", "solution")

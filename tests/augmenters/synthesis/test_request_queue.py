@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from augmenters.synthesis.request_queue import SynthesisQueue
-from augmenters.synthesis.variants import VariantGroup
+from augmenters.synthesis.variant_group import VariantGroup
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request
 from tests.fixtures.variants import SOLVE, answer, groups

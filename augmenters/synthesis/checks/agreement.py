@@ -1,0 +1,29 @@
+"""No other answer may be reached more often than the parent's: then that is the likelier answer of the new problem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from curate.verify.extraction import extract
+from curate.verify.numbers import plain_number
+
+REASON = "another answer is more frequent"
+
+
+def fault(right: int, wrong: Sequence[str]) -> str | None:
+    """The answer that more of the wrong solutions reach than there are right ones, or None."""
+    answers = Counter(answer for text in wrong if (answer := _answer(text)) is not None)
+    if not answers:
+        return None
+    answer, count = answers.most_common(1)[0]
+    return f"{answer} in {count} solutions, the parent's in {right}" if count > right else None
+
+
+def _answer(text: str) -> str | None:
+    """What stands for the answer of a solution: its value where it is a plain number."""
+    found = extract(text)
+    if found is None or not found.strong:
+        return None
+    number = plain_number(found.text)
+    return str(number.value) if number is not None else "".join(found.text.split()).lower()

@@ -1,0 +1,46 @@
+"""A problem must not contain its answer."""
+
+from __future__ import annotations
+
+import re
+
+REASON = "answer in the problem"
+
+_MARKER = re.compile(
+    r"\\boxed|####|\banswer\s*(?:is\b|was\b|=|:|should be\b|must be\b|would be\b|equals\b)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
+_LETTER = re.compile(r"\(?[A-Ea-e]\)?")
+
+
+def fault(problem: str, answer: str, parent: str) -> str | None:
+    """What gives the answer away, or None.
+
+    A number that the parent problem names too may be one of the givens; one that stands only in the solution is a
+    result. A lettered answer stands among the choices of every problem and says nothing by standing there.
+    """
+    if (marker := _MARKER.search(problem)) is not None:
+        return marker[0]
+    if _LETTER.fullmatch(answer.strip()):
+        return None
+    found = _numbers(answer)
+    if len(found) == 1 and _NUMBER.fullmatch(_bare(answer)):
+        (number,) = found
+        return answer if number in _numbers(problem) and number not in _numbers(parent) else None
+    wanted = _squeezed(answer)
+    told = len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
+    return answer if told else None
+
+
+def _bare(answer: str) -> str:
+    """A number without what may stand around it: currency, percent, dollar signs of LaTeX, a unit."""
+    return re.sub(r"^[\s$£€\\]+|[\s$%\\.]+$", "", re.sub(r"\s*[a-zA-Z]+\.?\s*$", "", answer.strip()))
+
+
+def _numbers(text: str) -> set[float]:
+    return {float(number.replace(",", "")) for number in _NUMBER.findall(text)}
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s$]+", "", text).lower()

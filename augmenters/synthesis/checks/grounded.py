@@ -1,0 +1,78 @@
+"""A problem must state what its solutions use: numbers that come from nowhere, and equations that do not hold, show
+that a solution reached the answer by luck, or by guessing what the problem leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from augmenters.synthesis.checks.quantities import (
+    Equation,
+    Operand,
+    constants,
+    equations,
+    number_words,
+    numbers,
+    sentences,
+)
+
+REASON = "solutions use what the problem does not state"
+
+
+def fault(problem: str, right: Sequence[str], least: int) -> str | None:
+    """What is wrong with a right solution, where fewer than `least` of them are grounded; or None.
+
+    A solution is grounded if it calculates with numbers of the problem, results of its own, and constants such as the
+    minutes of an hour, and its equations hold. One without readable equations says nothing and counts for either.
+    """
+    faults = [solution_fault(problem, text) for text in right]
+    grounded = sum(each is None for each in faults)
+    if grounded >= min(least, len(right)):
+        return None
+    return next(each for each in faults if each is not None)
+
+
+def solution_fault(problem: str, solution: str) -> str | None:
+    """The first number of a solution from nowhere, or its first false equation; None where there is none."""
+    known = set(numbers(problem)) | number_words(problem) | constants(problem + solution)
+    for sentence in sentences(solution):
+        for equation in equations(sentence):
+            if (found := _equation_fault(equation, known)) is not None:
+                return found
+            known.add(equation.result.value)
+            known.update(equation.result.readings)
+        known |= _derived(numbers(sentence), known)
+    return None
+
+
+def _equation_fault(equation: Equation, known: set[Fraction]) -> str | None:
+    if not equation.holds:
+        return f"an equation with the result {_shown(equation.result.value)} does not hold"
+    for operand in equation.operands:
+        if not _is_known(operand, known):
+            return f"{_shown(operand.value)} from nowhere"
+    return None
+
+
+def _is_known(operand: Operand, known: set[Fraction]) -> bool:
+    if any(form in known for value in operand.readings for form in _forms(value)):
+        return True
+    slack = Fraction(1, 2 * 10**operand.decimals)
+    return bool(operand.decimals) and any(abs(value - operand.value) <= slack for value in known)
+
+
+def _forms(value: Fraction) -> tuple[Fraction, ...]:
+    """The number itself, and what may have been given in its place: 80 % for 20 % off, 0.25 for 25 % and a quarter."""
+    forms = (value, value * 100, 100 - value, (1 - value) * 100, (value - 1) * 100, 1 - value, value - 100)
+    return forms if not value else (*forms, 1 / value)
+
+
+def _derived(said: Sequence[Fraction], known: set[Fraction]) -> set[Fraction]:
+    """The numbers of a sentence that two known ones in it make: "3 packs of 4, so 12 in all"."""
+    old = [number for number in said if number in known]
+    made = {value for a in old for b in old for value in (a + b, a - b, a * b, a / b if b else a)}
+    return {number for number in said if number in made}
+
+
+def _shown(value: Fraction) -> str:
+    return str(float(value)).removesuffix(".0") if value.denominator > 1 else str(value)

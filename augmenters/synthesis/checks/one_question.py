@@ -1,0 +1,43 @@
+"""A problem must ask for one quantity: with two, it is not known which of them the parent's answer is."""
+
+from __future__ import annotations
+
+import re
+
+REASON = "asks for more than one thing"
+
+_ASKED = r"how many|how much|how long|how far|how old|how tall|how fast|how often|what|which|when|who"
+_ASKS = re.compile(
+    rf"\b(?:{_ASKED})\b|^\s*(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b", re.I
+)
+_AND_ALSO = re.compile(
+    r"(?:,|\band\b|\bor\b|;)\s+(?:also\s+)?(?:how (?:many|much|long|far|old|tall|fast|often)"
+    r"|(?:what|which|when|who) (?:is|are|was|were|will|did|does)|find|compute|calculate|determine)\b",
+    re.I,
+)
+_FIRST = re.compile(rf"\b(?:{_ASKED}|find|compute|calculate|determine)\b", re.I)
+_PARTS = re.compile(r"(?:^|\s)\(?(?:a|i|1)[.)]\s.*(?:^|\s)\(?(?:b|ii|2)[.)]\s", re.S)
+_CHOICES = re.compile(r"\(?A[).:]\s.*\(?B[).:]\s.*\(?C[).:]\s", re.S)
+_SENTENCE = re.compile(r"(?<=[.?!])\s+|\n+")
+_SEVERAL = re.compile(r",(?!\d{3})|\band\b|;|\\cup|\\\{|\{")
+
+
+def fault(problem: str, answer: str) -> str | None:
+    """The second thing that is asked for, or None. An answer of several parts, or with choices, may ask for several."""
+    if _SEVERAL.search(answer) or _CHOICES.search(problem):
+        return None
+    if _PARTS.search(problem):
+        return "parts (a), (b)"
+    asking = [each for each in _SENTENCE.split(problem) if _is_question(each)]
+    for sentence in asking:
+        first = _FIRST.search(sentence)
+        if first and (second := _AND_ALSO.search(sentence, first.end())):
+            return sentence[second.start() :].strip()[:80]
+    return asking[-1].strip()[:80] if len(asking) > 1 else None
+
+
+def _is_question(sentence: str) -> bool:
+    """Whether a sentence asks for a quantity; "Can you help?" does not."""
+    asked = sentence.rstrip().endswith("?")
+    starts = re.match(r"\s*(?:find|compute|calculate|determine|evaluate|solve|simplify|work out)\b", sentence, re.I)
+    return bool((asked and _ASKS.search(sentence)) or starts)

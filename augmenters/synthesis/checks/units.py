@@ -1,0 +1,66 @@
+"""What a problem asks for and what its solutions end with must be in the same unit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from curate.verify.extraction import extract
+
+REASON = "units disagree"
+
+# Kind of quantity -> unit -> the words for it.
+_KINDS: dict[str, dict[str, str]] = {
+    "money": {"dollars": r"dollars?|usd", "cents": r"cents?|pennies", "euros": r"euros?"},
+    "time": {
+        "seconds": r"seconds?|secs?", "minutes": r"minutes?|mins?", "hours": r"hours?|hrs?", "days": r"days?",
+        "weeks": r"weeks?", "months": r"months?", "years": r"years?",
+    },
+    "length": {
+        "millimeters": r"mm|millimet(?:er|re)s?", "centimeters": r"cm|centimet(?:er|re)s?", "meters": r"met(?:er|re)s?",
+        "kilometers": r"km|kilomet(?:er|re)s?", "inches": r"inch(?:es)?", "feet": r"feet|foot", "yards": r"yards?",
+        "miles": r"miles?",
+    },
+    "mass": {"grams": r"grams?", "kilograms": r"kg|kilograms?|kilos?", "ounces": r"ounces?", "tons": r"tons?|tonnes?"},
+    "volume": {"milliliters": r"ml|millilit(?:er|re)s?", "liters": r"lit(?:er|re)s?", "gallons": r"gallons?"},
+}  # fmt: skip
+_UNITS = {
+    unit: (kind, re.compile(rf"(?:{words})", re.I)) for kind, units in _KINDS.items() for unit, words in units.items()
+}
+_ASKED = re.compile(r"\b(?:how many|(?:how much|how long|how far|what)\b[^?.]*?,?\s+in)\s+(?:more\s+)?([a-z]+)\b", re.I)
+_PER = re.compile(r"\b(?:per|each|every|an|a)\s+[a-z]+|/\s*[a-z]+", re.I)
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+def fault(problem: str, right: Sequence[str]) -> str | None:
+    """Both units, where most solutions that name a unit name another than the problem asks for; or None."""
+    asked = asked_unit(problem)
+    if asked is None:
+        return None
+    named = Counter(unit for text in right if (unit := _answer_unit(text)) is not None)
+    if not named:
+        return None
+    found, _ = named.most_common(1)[0]
+    return f"asked in {asked}, answered in {found}" if found != asked and named[asked] < named[found] else None
+
+
+def asked_unit(problem: str) -> str | None:
+    """The unit that the last question asks for, where it is a common one: "How many minutes .." or "in minutes"."""
+    asked = list(_ASKED.finditer(problem))
+    return _unit_of(asked[-1][1]) if asked else None
+
+
+def _answer_unit(text: str) -> str | None:
+    """The unit that stands in the final answer itself."""
+    answer = extract(text)
+    if answer is None:
+        return None
+    if re.search(r"\\?\$\s*\d", answer.text):
+        return "dollars"
+    words = [unit for word in _WORD.findall(_PER.sub(" ", answer.text)) if (unit := _unit_of(word)) is not None]
+    return words[0] if len(set(words)) == 1 else None
+
+
+def _unit_of(word: str) -> str | None:
+    return next((unit for unit, (_, pattern) in _UNITS.items() if pattern.fullmatch(word)), None)

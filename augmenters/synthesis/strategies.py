@@ -1,0 +1,77 @@
+"""How a new problem is asked for: the prompt file of each strategy, and what is put into its places.
+
+variation: the solution alone is shown, and the problem it answers asked for (SvS, arXiv 2508.14029).
+skeleton: only the operations of the solution are shown, so that the setting has to be a new one.
+back_translation: the solution is shown as a program, and the word problem that it computes asked for (as in
+    MathGenie, arXiv 2402.16352, and program-based back-translation).
+one_step_more: problem and solution are shown; one number that the problem gives is to be replaced by something from
+    which it has to be worked out, so that the answer stays and one step more leads to it (in the way of Evol-Instruct,
+    arXiv 2304.12244, with the answer kept).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import resources
+from typing import Literal, get_args
+
+from augmenters.synthesis.checks.quantities import Equation, equations
+from curate.verify.sandbox import program_in
+
+Strategy = Literal["variation", "skeleton", "back_translation", "one_step_more"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+PLACES: Mapping[Strategy, tuple[str, ...]] = {
+    "variation": ("solution",),
+    "skeleton": ("operations",),
+    "back_translation": ("program",),
+    "one_step_more": ("problem", "solution"),
+}
+_OPERATOR = re.compile(r"[-+*/^()]")
+
+
+def prompt_file(name: str) -> str:
+    """The text of a prompt that is shipped."""
+    return (resources.files("augmenters.synthesis.texts") / f"{name}.txt").read_text(encoding="utf-8").rstrip("\n")
+
+
+def shown(strategy: Strategy, problem: str, solution: str) -> dict[str, str] | None:
+    """Place -> text for the prompt of a strategy; None where the solution holds nothing that it can show."""
+    if strategy == "skeleton":
+        lines = [f"{' '.join(each.left)} = {_text(each.result.value)}" for each in _held(solution)]
+        return {"operations": "\n".join(lines)} if lines else None
+    if strategy == "back_translation":
+        program = program_in(solution) or _as_program(_held(solution))
+        return {"program": program} if program else None
+    texts = {"problem": problem, "solution": solution}
+    return {place: texts[place] for place in PLACES[strategy]}
+
+
+def _held(solution: str) -> list[Equation]:
+    return [each for each in equations(solution) if each.holds]
+
+
+def _as_program(steps: list[Equation]) -> str | None:
+    """A program that makes the steps: each result has a name, by which later steps refer to it."""
+    names: dict[Fraction, str] = {}
+    lines = []
+    for number, step in enumerate(steps, 1):
+        words = [_operand(word, names) for word in step.left]
+        name = f"step_{number}"
+        lines.append(f"{name} = {' '.join(words)}  # {_text(step.result.value)}")
+        names[step.result.value] = name
+    return "\n".join([*lines, f"print(step_{len(steps)})"]) if steps else None
+
+
+def _operand(word: str, names: Mapping[Fraction, str]) -> str:
+    if _OPERATOR.fullmatch(word):
+        return "**" if word == "^" else word
+    if word.endswith("%"):
+        return f"{word[:-1].replace(',', '')} / 100"
+    plain = word.replace(",", "")
+    return names.get(Fraction(plain if not plain.startswith(".") else "0" + plain), plain)
+
+
+def _text(value: Fraction) -> str:
+    return str(value) if value.denominator == 1 else f"{float(value):g}"

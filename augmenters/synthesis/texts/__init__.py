@@ -1,0 +1,1 @@
+"""Prompts of synthesis, a file each; places such as {{solution}} are filled in as they are."""

@@ -1,0 +1,304 @@
+"""All variants of a source row: the requests for them, one after the other, and what their completions decide."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from augmenters.synthesis.checks import second_route
+from augmenters.synthesis.checks.difference import difference
+from augmenters.synthesis.checks.grounded import solution_fault
+from augmenters.synthesis.checks.registry import (
+    CHECKS,
+    OF_PROBLEMS,
+    OF_SOLUTIONS,
+    REASONS,
+    Check,
+    problem_faults,
+    solution_faults,
+)
+from augmenters.synthesis.prompts import chat, has_control_characters, parse_problem, problem_fault
+from augmenters.synthesis.strategies import shown
+from augmenters.synthesis.variants import KEPT, SampledSolution, SourceRow, SynthesisSettings, Variant
+from curate.generators.requests import Completion, Request
+from curate.seeds import derive_seed
+from curate.verify import Verdict
+
+CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
+NOTHING_TO_SHOW = "the strategy can show nothing of the solution"
+PARENT_TOO_EASY, PARENT_TOO_HARD = "parent solved too often", "parent solved too seldom"
+NO_RIGHT_SOLUTION = "no right solution of the parent"
+
+
+class Ticket(NamedTuple):
+    """By which a completion finds its place. variant: -1 for the solutions of the parent."""
+
+    variant: int
+    kind: Literal["parent", "proposal", "solution", "second"]
+    sample: int = 0
+
+
+Asked = list[tuple[Request, Ticket]]
+
+
+class VariantGroup:
+    """All variants of one source row.
+
+    `begin` says what to ask first; `receive` takes a completion and says what to ask next. Proposals are looked at
+    when all of them are there, and samples when a whole round is, so that what is asked never depends on the order
+    in which completions arrive.
+
+    demand: number of earlier demands for synthetic rows, which the ids of new rows tell apart.
+    parent: solutions of the source row by the generator, where the settings ask for them.
+    """
+
+    def __init__(self, source: SourceRow, settings: SynthesisSettings, seed: int, demand: int = 0) -> None:
+        self.source, self.settings, self.demand = source, settings, demand
+        self.variants = [Variant(number) for number in range(settings.variants)]
+        self.parent: list[SampledSolution] = []
+        self.seed = seed
+        self._round: dict[int, dict[int, tuple[Request, Completion]]] = {}
+        self._asked: dict[int, int] = {}
+        if not settings.solves_parents:
+            self._write([source.solution])
+
+    @property
+    def finished(self) -> bool:
+        return all(variant.outcome is not None for variant in self.variants)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no completion of the group is there yet."""
+        arrived = self.parent or any(self._round.values())
+        return not arrived and all(variant.proposal is None for variant in self.variants)
+
+    def expected_tokens(self) -> tuple[float, float]:
+        """Tokens (generated, of prompts) still to come, if texts are about as long as the source row's."""
+        settings = self.settings
+        problem = len(self.source.problem) / CHARACTERS_PER_TOKEN
+        solution = len(self.source.solution) / CHARACTERS_PER_TOKEN
+        around = [len(text) / CHARACTERS_PER_TOKEN for text in (settings.variation_prompt, settings.solution_prompt)]
+        solving = min(1.5 * solution, settings.solution_sampling.max_tokens)
+        unsolved = settings.band.samples - len(self.parent) if settings.solves_parents and not self.finished else 0
+        generated, prompts = unsolved * solving, unsolved * (problem + around[1])
+        for variant in self.variants:
+            if variant.outcome is not None:
+                continue
+            samples = settings.band.samples - len(variant.drawn)
+            generated += samples * solving
+            prompts += samples * (problem + around[1])
+            if variant.proposal is None:
+                generated += min(problem, settings.variation_sampling.max_tokens)
+                prompts += solution + around[0]
+            if settings.second is not None:
+                left = settings.second.samples - len(variant.second)
+                generated += left * min(1.5 * solution, settings.second.sampling.max_tokens)
+                prompts += left * (problem + len(settings.second.prompt) / CHARACTERS_PER_TOKEN)
+        return generated, prompts
+
+    def begin(self) -> Asked:
+        """The first requests, each with the ticket to hand back with its completion."""
+        if not self.settings.solves_parents:
+            return self._proposals()
+        return self._solutions(self.source.problem, -1, "parent", range(self.settings.band.samples))
+
+    def receive(self, ticket: Ticket, request: Request, completion: Completion) -> Asked:
+        """Take the completion of a request; returns the requests that follow from it."""
+        if ticket.kind == "proposal":
+            self.variants[ticket.variant].proposal = completion
+            asked = [variant for variant in self.variants if variant.request is not None]
+            return self._judge_proposals() if all(each.proposal for each in asked) else []
+        arrived = self._round[ticket.variant]
+        arrived[ticket.sample] = (request, completion)
+        if len(arrived) < self._asked[ticket.variant]:
+            return []
+        if ticket.kind == "parent":
+            return self._judge_parent()
+        variant = self.variants[ticket.variant]
+        return self._judge_round(variant) if ticket.kind == "solution" else self._judge_second(variant)
+
+    # -- the parent, where the generator solves it first -----------------------------------------------------------
+
+    def _judge_parent(self) -> Asked:
+        self.parent = self._graded(-1)
+        right = [each.completion.text for each in self.parent if each.verdict == Verdict.right]
+        fault = None
+        if self.settings.parents is not None:
+            low, high = self.settings.parents
+            fault = PARENT_TOO_HARD if len(right) < low else PARENT_TOO_EASY if len(right) > high else None
+        if self.settings.context == "given":
+            contexts = [self.source.solution]
+        else:
+            contexts = [text.strip() for text in right if not has_control_characters(text)]
+        fault = fault or (None if contexts else NO_RIGHT_SOLUTION)
+        if fault is not None:
+            for variant in self.variants:
+                variant.reject(fault, f"{len(right)} of {len(self.parent)} right")
+            return []
+        self._write(contexts)
+        return self._proposals()
+
+    # -- proposals -------------------------------------------------------------------------------------------------
+
+    def _write(self, contexts: list[str]) -> None:
+        """Settle the request of each variant: it is shown one of the solutions, in turn."""
+        settings = self.settings
+        seed = derive_seed(self.seed, "variation", self.source.example_id)
+        for variant in self.variants:
+            texts = shown(settings.strategy, self.source.problem, contexts[variant.number % len(contexts)])
+            if texts is None:
+                variant.reject(NOTHING_TO_SHOW)
+            else:
+                prompt = chat(settings.variation_prompt, texts)
+                variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
+
+    def _proposals(self) -> Asked:
+        return [(each.request, Ticket(each.number, "proposal")) for each in self.variants if each.request is not None]
+
+    def _judge_proposals(self) -> Asked:
+        seen: set[str] = set()
+        for variant in self.variants:
+            if variant.outcome is None:
+                self._judge_proposal(variant, seen)
+        open_ones = [variant for variant in self.variants if variant.outcome is None]
+        collisions = self.settings.screen([variant.problem or "" for variant in open_ones])
+        for variant, collision in zip(open_ones, collisions, strict=True):
+            if collision is not None:
+                variant.reject(*collision)
+            variant.screened = collision is None
+        return [each for variant in open_ones if variant.screened for each in self._next_round(variant)]
+
+    def _judge_proposal(self, variant: Variant, seen: set[str]) -> None:
+        assert variant.proposal is not None
+        if variant.proposal.finish_reason == "refused":
+            return variant.reject("request refused", variant.proposal.refusal)
+        cut = variant.proposal.finish_reason == "length"
+        problem = parse_problem(variant.proposal.text, cut_off=cut)
+        if problem is None:
+            return variant.reject("proposal cut off" if cut else "no problem in the proposal")
+        variant.problem, parent, settings = problem, self.source.problem, self.settings
+        variant.difference = difference(problem, parent)
+        fault = problem_fault(problem, settings.longest_problem)
+        plain = " ".join(problem.lower().split())
+        if fault is None and plain in seen:
+            fault = "same as another variant of its parent"
+        seen.add(plain)
+        if fault is not None:
+            return variant.reject(fault)
+        found = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
+        return self._note(variant, OF_PROBLEMS, found)
+
+    def _note(self, variant: Variant, made: tuple[Check, ...], found: dict[Check, str]) -> None:
+        """Record the checks that were made and what they found; the first fault is the outcome."""
+        variant.checked += [check for check in made if check in self.settings.checks]
+        variant.faults |= found
+        first = next((check for check in CHECKS if check in found), None)
+        if first is not None:
+            variant.reject(REASONS[first], found[first])
+
+    # -- solutions -------------------------------------------------------------------------------------------------
+
+    def _solutions(self, problem: str, number: int, kind: Literal["parent", "solution"], samples: range) -> Asked:
+        prompt = chat(self.settings.solution_prompt, {"problem": problem})
+        seed = derive_seed(self.seed, kind, self.source.example_id, number)
+        self._round[number], self._asked[number] = {}, len(samples)
+        return [
+            (Request(prompt, self.settings.solution_sampling, seed, sample), Ticket(number, kind, sample))
+            for sample in samples
+        ]
+
+    def _next_round(self, variant: Variant) -> Asked:
+        band, drawn = self.settings.band, len(variant.drawn)
+        asked = band.next_samples(variant.count(Verdict.right), variant.count(Verdict.undecided), drawn)
+        assert variant.problem is not None
+        return self._solutions(variant.problem, variant.number, "solution", range(drawn, drawn + asked))
+
+    def _judge_round(self, variant: Variant) -> Asked:
+        variant.drawn += self._graded(variant.number)
+        if (refusal := self._refusal(variant.number)) is not None:
+            variant.reject("request refused", refusal)
+            return []
+        decision = self.settings.decide(variant)
+        if decision is None:
+            return self._next_round(variant)
+        if decision != "in the band":
+            variant.reject(decision)
+        elif variant.solution is None:
+            variant.reject("control characters in the solutions")
+        else:
+            return self._check_solutions(variant)
+        return []
+
+    def _check_solutions(self, variant: Variant) -> Asked:
+        checks, problem = self.settings.checks, variant.problem or ""
+        right, wrong = (variant.texts(verdict) for verdict in (Verdict.right, Verdict.wrong))
+        self._note(variant, OF_SOLUTIONS, solution_faults(problem, right, wrong, self.settings.band.low, checks))
+        if variant.outcome is not None:
+            return []
+        variant.confirmed = True
+        if "grounded" in checks:
+            variant.chosen = _first_grounded(variant)
+        if self.settings.second is None:
+            variant.outcome = KEPT
+            return []
+        return self._second_requests(variant)
+
+    # -- the second route ------------------------------------------------------------------------------------------
+
+    def _second_requests(self, variant: Variant) -> Asked:
+        second = self.settings.second
+        assert second is not None
+        assert variant.problem is not None
+        prompt = chat(second.prompt, {"problem": variant.problem})
+        seed = derive_seed(self.seed, "second", self.source.example_id, variant.number)
+        self._round[variant.number], self._asked[variant.number] = {}, second.samples
+        return [
+            (Request(prompt, second.sampling, seed, sample), Ticket(variant.number, "second", sample))
+            for sample in range(second.samples)
+        ]
+
+    def _judge_second(self, variant: Variant) -> Asked:
+        second = self.settings.second
+        assert second is not None
+        variant.second = self._graded(variant.number, second=True)
+        if (refusal := self._refusal(variant.number)) is not None:
+            variant.reject("request refused", refusal)
+            return []
+        answers = [second.answer(each.completion.text) for each in variant.second]
+        fault = second_route.fault([each.verdict for each in variant.second], answers)
+        self._note(variant, ("second_route",), {} if fault is None else {"second_route": fault})
+        if variant.outcome is None:
+            variant.outcome = KEPT
+        return []
+
+    # -- grading ---------------------------------------------------------------------------------------------------
+
+    def _graded(self, number: int, *, second: bool = False) -> list[SampledSolution]:
+        arrived = [each for _, each in sorted(self._round[number].items())]
+        route = self.settings.second if second else self.settings
+        assert route is not None
+        return [
+            # A solution that was cut off is none, whatever number its last line happens to hold.
+            SampledSolution(
+                request,
+                completion,
+                Verdict.wrong if completion.finish_reason == "length" else route.grade(completion.text, self.source),
+            )
+            for request, completion in arrived
+            if completion.finish_reason != "refused"
+        ]
+
+    def _refusal(self, number: int) -> str | None:
+        """What a server said of the first request of a round that it refused; None where it refused none."""
+        refused = (each for _, each in self._round[number].values() if each.finish_reason == "refused")
+        first = next(refused, None)
+        return None if first is None else first.refusal or ""
+
+
+def _first_grounded(variant: Variant) -> SampledSolution | None:
+    """The first right solution in plain text that calculates with nothing but what the problem states."""
+    for each in variant.drawn:
+        text = each.completion.text
+        plain = each.verdict == Verdict.right and not has_control_characters(text)
+        if plain and solution_fault(variant.problem or "", text) is None:
+            return each
+    return None

@@ -1,0 +1,28 @@
+"""How many things a problem asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from augmenters.synthesis.checks.one_question import fault
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer", "several"),
+    [
+        ("Tom has 3 pens. How many pens has he?", "3", False),
+        ("Tom asks: Can you help me? How many pens are there?", "3", False),
+        ("How many pens are there, and how many books?", "3", True),
+        ("How many pens are there? How many books are there?", "3", True),
+        ("Find x and determine y.", "3", True),
+        ("Find the sum. What is its half?", "3", True),
+        ("(a) Find the sum. (b) Find the half.", "3", True),
+        ("Find the values of x and y. What are they?", "3, 4", False),  # an answer of two parts
+        ("What is the age at which he is twice as old as she?", "12", False),
+        ("What is the total of what he and what she has?", "12", False),
+        ("Which one is it?\nA) what B) which C) both?", "B", False),
+        ("If 3 pens cost $6, what is the price of 5?", "10", False),
+    ],
+)
+def test_one_quantity_is_asked_for(problem: str, answer: str, several: bool) -> None:
+    assert (fault(problem, answer) is not None) == several

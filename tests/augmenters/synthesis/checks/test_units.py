@@ -1,0 +1,34 @@
+"""The unit that is asked for and the unit of the answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from augmenters.synthesis.checks.units import asked_unit, fault
+
+
+@pytest.mark.parametrize(
+    ("problem", "unit"),
+    [
+        ("How many hours does it take?", "hours"),
+        ("What is the total, in dollars?", "dollars"),
+        ("How many days are there? How many hrs is that?", "hours"),
+        ("How many pens are there?", None),
+        ("How long is it?", None),
+        ("How far is it in km?", "kilometers"),
+    ],
+)
+def test_what_is_asked_for(problem: str, unit: str | None) -> None:
+    assert asked_unit(problem) == unit
+
+
+def test_answers_in_another_unit() -> None:
+    minutes, hours, bare = "so \\boxed{90 \\text{ minutes}}", "so \\boxed{1.5 hours}", "so \\boxed{90}"
+    problem = "How many hours does it take?"
+    assert fault(problem, [minutes, bare]) == "asked in hours, answered in minutes"
+    assert fault(problem, [hours, bare]) is None
+    assert fault(problem, [hours, minutes]) is None
+    assert fault(problem, [bare]) is None
+    assert fault("How many cents is that?", ["so \\boxed{\\$5}"]) is not None
+    assert fault("How many hours?", ["\\boxed{60 \\text{ miles per hour}}"]) is not None
+    assert fault("How many pens?", [minutes]) is None
