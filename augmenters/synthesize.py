@@ -11,15 +11,17 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from augmenters.synthesis.checks.registry import CHECKS, Check
-from augmenters.synthesis.checks.second_route import program_answer, text_answer
+from augmenters.synthesis.domains import Domain
+from augmenters.synthesis.expected_cost import expected_tokens
+from augmenters.synthesis.grading import grading, second_route_of
 from augmenters.synthesis.new_rows import kept_variants, new_id, new_rows
 from augmenters.synthesis.prompts import DEFAULT_SOLUTION_PROMPT, DEFAULT_VARIATION_PROMPT, check_prompt
 from augmenters.synthesis.record import rejected_variants, summarize
 from augmenters.synthesis.request_queue import SynthesisQueue
-from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, source_rows
+from augmenters.synthesis.source_rows import SourceRows, check_examples, check_shape, find_domain, source_rows
 from augmenters.synthesis.strategies import PLACES, Strategy, prompt_file
 from augmenters.synthesis.variant_group import VariantGroup
-from augmenters.synthesis.variants import SecondRoute, SourceRow, SynthesisSettings
+from augmenters.synthesis.variants import SynthesisSettings
 from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
@@ -28,8 +30,8 @@ from curate.gate.gate import GateIndex
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
 from curate.mixture.plan import Demand, Kind, Plan, Price, Realized, Screened, Summary
+from curate.recipe import grader_from
 from curate.run import Run
-from curate.verify import Verdict, grade, same_answer
 from curate.verify.sandbox import sandbox_layers
 from curate.verify.verdict import PassRateBand
 
@@ -60,6 +62,8 @@ class Synthesize(Component):
     strategy: what a proposal is written from, see `augmenters.synthesis.strategies`: the solution ("variation"), its
         operations alone ("skeleton"), a program that makes them ("back_translation"), or problem and solution, with a
         given number to be worked out first ("one_step_more").
+    grader: says whether a solution is right, of `curate.graders` or your own; None = what fits the rows: `Tests` for
+        programs with tests (with `run_programs`), `JSON` for tool calls, else final answers.
     context: the solutions that proposals are written from: those "given" in the data, or right ones "sampled" from the
         generator, as in SvS.
     parents: (low, high) of `samples` solutions of a row by the generator that must be right for it to be started from
@@ -95,6 +99,7 @@ class Synthesize(Component):
     least_yield: float = Field(default=0.05, ge=0, lt=1, description="stop where fewer proposals are kept; 0 = never")
     strategy: Strategy = Field(default="variation", description="what new problems are written from")
     context: Literal["given", "sampled"] = Field(default="given", description="whose solutions they are written from")
+    grader: Any = None
     parents: tuple[int, int] | None = Field(
         default=None, description="start from rows that the generator solves so often (any)"
     )
@@ -122,6 +127,11 @@ class Synthesize(Component):
                 "VLLMServer(model=...), in a recipe {use: VLLMServer, model: ...}"
             )
         return value
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _is_grader(cls, grader: Any) -> Any:
+        return grader_from(grader, "grader")
 
     @model_validator(mode="after")
     def _consistent(self) -> Synthesize:
@@ -165,7 +175,8 @@ class Synthesize(Component):
 
     def check_examples(self, examples: Examples) -> None:
         """Raise InputError where no row can have variants."""
-        check_examples(examples, run_programs=self.run_programs)
+        domain = self._domain(examples)
+        check_examples(examples, domain, run_programs=self.run_programs)
 
     def check_ready(self) -> None:
         """Raise where the generator can tell that it will fail."""
@@ -179,7 +190,7 @@ class Synthesize(Component):
         _, sources, queue = self._begin(demand, examples, run)
         queue.replay()
         left = queue.left()
-        expected = [group.expected_tokens() for group in queue.groups if not group.finished]
+        expected = [expected_tokens(group) for group in queue.groups if not group.finished]
         return Price(
             rows=len(sources.rows),
             skipped=sources.skipped.total(),
@@ -199,7 +210,10 @@ class Synthesize(Component):
         settings, sources, queue = self._begin(demand, examples, run)
         self._serve(queue, run)
         return Realized(
-            new_rows(queue.groups, examples, queue.model, _label(self.generator, queue.model)),
+            new_rows(
+                *(queue.groups, examples, queue.model, _label(self.generator, queue.model)),
+                copied=self._domain(examples).copied,
+            ),
             rejected_variants(queue.groups),
             self._summarize(settings, demand, sources, queue),
         )
@@ -243,13 +257,14 @@ class Synthesize(Component):
         """
         assert demand.rows is not None
         check_shape(examples)
-        sources = source_rows(examples, demand.rows, run_programs=self.run_programs)
+        domain = self._domain(examples)
+        sources = source_rows(examples, demand.rows, domain, run_programs=self.run_programs)
         if len(demand.rows) and not sources.rows:
             raise InputError(
                 f"Synthesize: none of the {len(demand.rows):,} rows to start from can have variants "
                 f"({sources.reasons}); name the column of final answers with --columns final_answer=COLUMN"
             )
-        settings = self._settings(run.gate_index(examples))
+        settings = self._settings(run.gate_index(examples), domain)
         groups = [VariantGroup(source, settings, demand.seed, demand.number) for source in sources.rows]
         # Which rows are reached before a budget ends must not depend on how the file is sorted.
         order = np.random.default_rng(demand.seed).permutation(len(groups))
@@ -265,7 +280,30 @@ class Synthesize(Component):
         )
         return settings, sources, queue
 
-    def _settings(self, index: GateIndex) -> SynthesisSettings:
+    def _domain(self, examples: Examples) -> Domain:
+        """How the rows are graded. InputError where a strategy needs final answers and they have none."""
+        domain = find_domain(examples, self.grader, run_programs=self.run_programs)
+        if not domain.of_answers and self.strategy != "variation":
+            raise InputError(
+                f"Synthesize: strategy {self.strategy} is for problems with final answers, and these rows are graded "
+                f"by {type(domain.grader).__name__}; use strategy: variation"
+            )
+        if not domain.of_answers and self.second_route == "program":
+            raise InputError(
+                f"Synthesize: second_route program prints a final answer, and these rows are graded by "
+                f"{type(domain.grader).__name__}; use second_route: text"
+            )
+        return domain
+
+    def _settings(self, index: GateIndex, domain: Domain) -> SynthesisSettings:
+        second = None
+        if "second_route" in self.checks:
+            second = second_route_of(
+                *(domain, self.second_samples, self.solution_sampling),
+                program=self.second_route == "program" or (self.second_route == "auto" and self.run_programs),
+                run_programs=self.run_programs,
+            )
+
         def screen(problems: Sequence[str]) -> list[tuple[str, str] | None]:
             return [(hits[0].kind, hits[0].what) if hits else None for hits in index.check(problems)]
 
@@ -274,36 +312,23 @@ class Synthesize(Component):
             band=PassRateBand(*self.band, self.samples),
             variation_sampling=self.variation_sampling,
             solution_sampling=self.solution_sampling,
-            variation_prompt=self._variation_text(),
-            solution_prompt=self.solution_prompt,
+            variation_prompt=self._variation_text()
+            if domain.of_answers or self.variation_prompt != DEFAULT_VARIATION_PROMPT
+            else domain.prompt(0),
+            solution_prompt=self.solution_prompt
+            if domain.of_answers or self.solution_prompt != DEFAULT_SOLUTION_PROMPT
+            else domain.prompt(1),
             longest_problem=self.longest_problem,
-            grade=self._grade,
+            grade=grading(domain, run_programs=self.run_programs),
             screen=screen,
             strategy=self.strategy,
             context=self.context,
             parents=self.parents,
             checks=frozenset(self.checks),
             least_difference=self.least_difference,
-            second=self._second(),
+            second=second,
+            of_answers=domain.of_answers,
         )
-
-    def _grade(self, text: str, source: SourceRow) -> Verdict:
-        # The prompt asks for a marked answer; a mere last number may be anything.
-        return grade(text, source.answer, strong_only=True, run_programs=self.run_programs)
-
-    def _second(self) -> SecondRoute | None:
-        if "second_route" not in self.checks:
-            return None
-        program = self.second_route == "program" or (self.second_route == "auto" and self.run_programs)
-        prompt = prompt_file("second_program" if program else "second_text")
-        answer, grading = (program_answer, _grade_program) if program else (text_answer, self._grade)
-        return SecondRoute(self.second_samples, prompt, self.solution_sampling, answer, grading)
-
-
-def _grade_program(text: str, source: SourceRow) -> Verdict:
-    """By what its program prints; a text without one that runs arrives nowhere."""
-    printed = program_answer(text)
-    return Verdict.undecided if printed is None else same_answer(printed, source.answer)
 
 
 def _label(generator: Generator, identity: str) -> str:

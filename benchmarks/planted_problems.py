@@ -153,7 +153,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--develop", action="store_true", help="the families and seeds of development")
     parser.add_argument("--harsher", action="store_true", help="a solver whose errors agree more, and say less")
-    parser.add_argument("--out", type=Path, help="JSON file for the record")
+    parser.add_argument("--out", type=Path, help="JSON file for the record; a page of tables is written beside it")
     options = parser.parse_args()
     families, subjects, shift = PARTS["develop" if options.develop else "judge"]
     seed = options.seed + shift
@@ -181,7 +181,50 @@ def main() -> int:
     print(record["near_copies"], record["kinds"])
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        options.out.with_suffix(".md").write_text(page(record), encoding="utf-8")
     return 0
+
+
+def page(record: dict[str, Any]) -> str:
+    """The record as tables: rules by accuracy."""
+    results = {(each["rule"], each["accuracy"]): each for each in record["results"]}
+    rules_of = list(dict.fromkeys(each["rule"] for each in record["results"]))
+    lines = [
+        "# Planted problems: what each rule lets through and turns away",
+        "",
+        f"`{record['command']}`. Problems: {record['kinds']}. Errors of the solver: {record['errors']}. How it was",
+        "planned stands in `benchmarks/LOG.md`. Each column is an accuracy of the scripted solver.",
+    ]
+    tables = (
+        ("Unsound problems kept (false accepts), 95 % interval", lambda each: _with_interval(each)),
+        ("Sound problems not kept (false rejects), the band included", lambda each: f"{each['false rejects']:.1%}"),
+        ("Sound problems in the band that checks turn away", lambda each: _share(each["false rejects in the band"])),
+        ("Sound among those kept", lambda each: _share(each["sound of kept"])),
+        ("Sound kept per 100 requests", lambda each: f"{100 * each['sound kept per request']:.2f}"),
+        ("Sound kept per 1,000 tokens", lambda each: f"{each['sound kept per 1,000 tokens']:.3f}"),
+        (
+            "Unsound kept by kind: altered, missing, contradictory, superfluous",
+            lambda each: " ".join(f"{kept}/{of}" for kept, of in each["by kind"].values()),
+        ),
+    )
+    for title, shown in tables:
+        lines += ["", f"## {title}", "", "| rule | 0.1 | 0.3 | 0.6 | 0.9 |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            "| " + " | ".join([rule, *(shown(results[rule, accuracy]) for accuracy in ACCURACIES)]) + " |"
+            for rule in rules_of
+        ]
+    near = record["near_copies"]
+    lines += ["", "## The check of differences alone", "", *(f"- {name}: {value:.1%}" for name, value in near.items())]
+    return "\n".join([*lines, ""])
+
+
+def _with_interval(each: dict[str, Any]) -> str:
+    low, high = each["interval"]
+    return f"{each['false accepts']:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _mixed(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

@@ -29,11 +29,11 @@ def new_id(group: VariantGroup, variant: Variant) -> str:
     return f"{group.source.example_id}~{demand}{variant.number + 1}"
 
 
-def check_schema(examples: Examples) -> None:
-    """Raise InputError where a column would be null in new rows that is declared as never null."""
+def check_schema(examples: Examples, copied: Sequence[str] = ()) -> None:
+    """Raise InputError where a column would be null in new rows that is declared as never null. copied: as below."""
     columns = examples.columns
     roles = [*examples.content_roles, "source", "final_answer"]
-    given = {columns[role] for role in roles if role in columns}
+    given = {columns[role] for role in roles if role in columns} | set(copied)
     if "id" in columns and is_text(examples.column("id").type):
         given.add(columns["id"])
     for column in examples.table.schema:
@@ -49,19 +49,23 @@ def kept_variants(groups: Sequence[VariantGroup]) -> list[tuple[VariantGroup, Va
     return [(group, variant) for group in groups for variant in group.variants if variant.outcome == KEPT]
 
 
-def new_rows(groups: Sequence[VariantGroup], examples: Examples, model: str, name: str) -> NewRows:
+def new_rows(
+    groups: Sequence[VariantGroup], examples: Examples, model: str, name: str, copied: Sequence[str] = ()
+) -> NewRows:
     """The kept variants as rows of the input's columns.
 
     Problem and solution are new; source and final answer are those of the row they were written from.
     model: identity of the generator, part of the keys of requests; name: as the rows call it.
-    Every other column of the input is null: what it says of the source row need not hold for its variant.
+    copied: columns with the values of that row too. Every other column of the input is null: what it says of the source
+    row need not hold for its variant.
     """
     kept = kept_variants(groups)
     sources = examples.take(np.array(sorted({group.source.row for group, _ in kept}), np.int64))
     place = {example_id: row for row, example_id in enumerate(sources.ids.to_pylist())}
     rows = [place[group.source.example_id] for group, _ in kept]
     ids = [new_id(group, variant) for group, variant in kept]
-    cells = _cells(kept, sources, rows, ids)
+    cells = {column: [sources.table[column][row].as_py() for row in rows] for column in copied}
+    cells |= _cells(kept, sources, rows, ids)
     columns = []
     for column in examples.table.schema:
         values = cells.get(column.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from augmenters.synthesis.domains import MATHS, Domain, domain_of, tools_text
 from augmenters.synthesis.new_rows import check_schema
 from augmenters.synthesis.variants import SourceRow
 from curate.data.examples import Examples
@@ -55,27 +56,35 @@ def check_shape(examples: Examples) -> None:
         )
 
 
-def check_examples(examples: Examples, *, run_programs: bool) -> None:
+def find_domain(examples: Examples, grader: Any, *, run_programs: bool) -> Domain:
+    """How the rows are graded: by `grader`, or what fits them."""
+    return domain_of(examples, grader, lambda some: _pairs(some, with_tools=True), run_programs=run_programs)
+
+
+def check_examples(examples: Examples, domain: Domain, *, run_programs: bool) -> None:
     """Raise InputError where no row can have variants, judged by up to 1,000 rows spread over the data."""
     check_shape(examples)
-    check_schema(examples)
+    check_schema(examples, domain.copied)
     if run_programs:
         check_sandbox()
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
     skipped: Counter[str] = Counter()
     for part in np.array_split(np.random.default_rng(0).permutation(rows), -(-len(rows) // _AT_ONCE)):
-        sample = source_rows(examples, np.sort(part), run_programs=run_programs)
+        sample = source_rows(examples, np.sort(part), domain, run_programs=run_programs)
         if sample.rows:  # one row is enough: programs take their time
             return
         skipped += sample.skipped
     raise InputError(
         "Synthesize: no row has a problem, a worked solution and an answer that can be verified "
-        f"({SourceRows([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN"
+        f"({SourceRows([], skipped).reasons}); name the column of final answers with --columns final_answer=COLUMN, or "
+        "what grades the rows with --grader"
     )
 
 
-def source_rows(examples: Examples, rows: IntArray, *, run_programs: bool = False) -> SourceRows:
-    """The rows at the given positions that can have variants.
+def source_rows(
+    examples: Examples, rows: IntArray, domain: Domain = MATHS, *, run_programs: bool = False
+) -> SourceRows:
+    """The rows at the given positions that can have variants; in domains of a grader, those it has a reference for.
 
     The final answer is the cell of the column with that role, else the one that the solution marks as final (a mere
     last number is not enough to grade by); with `run_programs`, what a solution that is a Python program prints.
@@ -84,6 +93,9 @@ def source_rows(examples: Examples, rows: IntArray, *, run_programs: bool = Fals
     skipped: Counter[str] = Counter()
     for low in range(0, len(rows), _BLOCK):
         block = examples.take(rows[low : low + _BLOCK])
+        if not domain.of_answers:
+            _graded_rows(block, rows[low : low + _BLOCK], domain, usable, skipped)
+            continue
         pairs = _pairs(block)
         answers = block.column("final_answer").to_pylist() if "final_answer" in block.columns else [None] * len(block)
         for row, example_id, pair, cell in zip(
@@ -105,12 +117,32 @@ def source_rows(examples: Examples, rows: IntArray, *, run_programs: bool = Fals
     return SourceRows(usable, skipped)
 
 
-def _pairs(examples: Examples) -> list[tuple[str, str] | None]:
-    """(problem, solution) of each row, or None."""
+def _graded_rows(
+    block: Examples, rows: IntArray, domain: Domain, usable: list[SourceRow], skipped: Counter[str]
+) -> None:
+    """Add the rows of a block that the domain's grader can grade, and whose own solutions it calls right."""
+    pairs = _pairs(block, with_tools=True)
+    found = domain.references(block, pairs)
+    cells, around = block.table.to_pylist(), block.surroundings(0, len(block))
+    for place, (row, example_id) in enumerate(zip(rows.tolist(), block.ids.to_pylist(), strict=True)):
+        pair, reference = pairs[place], found[place]
+        if pair is None:
+            skipped[NOT_ONE_TURN] += 1
+        elif reference is None:
+            skipped[NO_ANSWER] += 1
+        elif domain.grade(pair[1], reference, cells[place]) == Verdict.wrong:
+            skipped[DISAGREES] += 1
+        else:
+            tools = tools_text(around[place].tools)
+            usable.append(SourceRow(row, example_id, *pair, reference, cells[place], tools))
+
+
+def _pairs(examples: Examples, *, with_tools: bool = False) -> list[tuple[str, str] | None]:
+    """(problem, solution) of each row, or None. with_tools: also of rows with tools."""
     n = len(examples)
     if examples.shape == "messages":
         return [
-            None if around.tools else _of_turns(turns)
+            None if around.tools and not with_tools else _of_turns(turns)
             for turns, around in zip(examples.conversations(0, n), examples.surroundings(0, n), strict=True)
         ]
     if examples.shape == "instruction":
@@ -122,7 +154,9 @@ def _pairs(examples: Examples) -> list[tuple[str, str] | None]:
     rows = zip(problems, examples.answers(0, n), examples.surroundings(0, n), strict=True)
     return [
         (question_with(around.context, problem), solution)
-        if (problem or "").strip() and (solution or "").strip() and not (around.history or around.tools)
+        if (problem or "").strip()
+        and (solution or "").strip()
+        and not (around.history or (around.tools and not with_tools))
         else None
         for problem, solution, around in rows
     ]

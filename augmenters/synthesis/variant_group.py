@@ -11,10 +11,12 @@ from augmenters.synthesis.checks.registry import (
     CHECKS,
     OF_PROBLEMS,
     OF_SOLUTIONS,
+    OF_TASKS,
     REASONS,
     Check,
     problem_faults,
     solution_faults,
+    task_faults,
 )
 from augmenters.synthesis.prompts import chat, has_control_characters, parse_problem, problem_fault
 from augmenters.synthesis.strategies import shown
@@ -23,7 +25,6 @@ from curate.generators.requests import Completion, Request
 from curate.seeds import derive_seed
 from curate.verify import Verdict
 
-CHARACTERS_PER_TOKEN = 3.5  # of English with numbers; the generator's own tokenizer is not asked
 NOTHING_TO_SHOW = "the strategy can show nothing of the solution"
 PARENT_TOO_EASY, PARENT_TOO_HARD = "parent solved too often", "parent solved too seldom"
 NO_RIGHT_SOLUTION = "no right solution of the parent"
@@ -70,30 +71,6 @@ class VariantGroup:
         """Whether no completion of the group is there yet."""
         arrived = self.parent or any(self._round.values())
         return not arrived and all(variant.proposal is None for variant in self.variants)
-
-    def expected_tokens(self) -> tuple[float, float]:
-        """Tokens (generated, of prompts) still to come, if texts are about as long as the source row's."""
-        settings = self.settings
-        problem = len(self.source.problem) / CHARACTERS_PER_TOKEN
-        solution = len(self.source.solution) / CHARACTERS_PER_TOKEN
-        around = [len(text) / CHARACTERS_PER_TOKEN for text in (settings.variation_prompt, settings.solution_prompt)]
-        solving = min(1.5 * solution, settings.solution_sampling.max_tokens)
-        unsolved = settings.band.samples - len(self.parent) if settings.solves_parents and not self.finished else 0
-        generated, prompts = unsolved * solving, unsolved * (problem + around[1])
-        for variant in self.variants:
-            if variant.outcome is not None:
-                continue
-            samples = settings.band.samples - len(variant.drawn)
-            generated += samples * solving
-            prompts += samples * (problem + around[1])
-            if variant.proposal is None:
-                generated += min(problem, settings.variation_sampling.max_tokens)
-                prompts += solution + around[0]
-            if settings.second is not None:
-                left = settings.second.samples - len(variant.second)
-                generated += left * min(1.5 * solution, settings.second.sampling.max_tokens)
-                prompts += left * (problem + len(settings.second.prompt) / CHARACTERS_PER_TOKEN)
-        return generated, prompts
 
     def begin(self) -> Asked:
         """The first requests, each with the ticket to hand back with its completion."""
@@ -148,7 +125,7 @@ class VariantGroup:
             if texts is None:
                 variant.reject(NOTHING_TO_SHOW)
             else:
-                prompt = chat(settings.variation_prompt, texts)
+                prompt = chat(settings.variation_prompt, {**texts, "tools": self.source.tools})
                 variant.request = Request(prompt, settings.variation_sampling, seed, variant.number)
 
     def _proposals(self) -> Asked:
@@ -184,8 +161,12 @@ class VariantGroup:
         seen.add(plain)
         if fault is not None:
             return variant.reject(fault)
-        found = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
-        return self._note(variant, OF_PROBLEMS, found)
+        if settings.of_answers:
+            found = problem_faults(problem, self.source.answer, parent, settings.least_difference, settings.checks)
+            return self._note(variant, OF_PROBLEMS, found)
+        source = (self.source.solution, parent)
+        found = task_faults(problem, *source, settings.least_difference, settings.checks)
+        return self._note(variant, OF_TASKS, found)
 
     def _note(self, variant: Variant, made: tuple[Check, ...], found: dict[Check, str]) -> None:
         """Record the checks that were made and what they found; the first fault is the outcome."""
@@ -198,7 +179,7 @@ class VariantGroup:
     # -- solutions -------------------------------------------------------------------------------------------------
 
     def _solutions(self, problem: str, number: int, kind: Literal["parent", "solution"], samples: range) -> Asked:
-        prompt = chat(self.settings.solution_prompt, {"problem": problem})
+        prompt = chat(self.settings.solution_prompt, {"problem": problem, "tools": self.source.tools})
         seed = derive_seed(self.seed, kind, self.source.example_id, number)
         self._round[number], self._asked[number] = {}, len(samples)
         return [
@@ -230,8 +211,11 @@ class VariantGroup:
 
     def _check_solutions(self, variant: Variant) -> Asked:
         checks, problem = self.settings.checks, variant.problem or ""
+        if not self.settings.of_answers:
+            checks = frozenset()
         right, wrong = (variant.texts(verdict) for verdict in (Verdict.right, Verdict.wrong))
-        self._note(variant, OF_SOLUTIONS, solution_faults(problem, right, wrong, self.settings.band.low, checks))
+        made = OF_SOLUTIONS if self.settings.of_answers else ()
+        self._note(variant, made, solution_faults(problem, right, wrong, self.settings.band.low, checks))
         if variant.outcome is not None:
             return []
         variant.confirmed = True
@@ -248,7 +232,7 @@ class VariantGroup:
         second = self.settings.second
         assert second is not None
         assert variant.problem is not None
-        prompt = chat(second.prompt, {"problem": variant.problem})
+        prompt = chat(second.prompt, {"problem": variant.problem, "tools": self.source.tools})
         seed = derive_seed(self.seed, "second", self.source.example_id, variant.number)
         self._round[variant.number], self._asked[variant.number] = {}, second.samples
         return [
@@ -263,7 +247,7 @@ class VariantGroup:
         if (refusal := self._refusal(variant.number)) is not None:
             variant.reject("request refused", refusal)
             return []
-        answers = [second.answer(each.completion.text) for each in variant.second]
+        answers = [second.answer(each.completion.text, each.verdict) for each in variant.second]
         fault = second_route.fault([each.verdict for each in variant.second], answers)
         self._note(variant, ("second_route",), {} if fault is None else {"second_route": fault})
         if variant.outcome is None:

@@ -22,7 +22,7 @@ GIVEN_UP = "given up"
 @dataclass(frozen=True)
 class SourceRow:
     """A row of the input to write variants of. row: its position; answer: its final answer, or what else it is graded
-    by; cells: what a grader may look at, by column."""
+    by; cells: what a grader may look at, by column; tools: those that a solution may call, as text."""
 
     row: int
     example_id: str
@@ -30,19 +30,20 @@ class SourceRow:
     solution: str
     answer: str
     cells: Mapping[str, Any] = field(default_factory=dict)
+    tools: str = ""
 
 
 @dataclass(frozen=True)
 class SecondRoute:
     """The second route to an answer: samples drawn with a prompt of its own, that is shown the problem alone.
 
-    answer: completion -> what it arrives at, None = nothing. grade: (completion, source) -> Verdict.
+    answer: (completion, its verdict) -> what it arrives at, None = nothing. grade: (completion, source) -> Verdict.
     """
 
     samples: int
     prompt: str
     sampling: Sampling
-    answer: Callable[[str], str | None]
+    answer: Callable[[str, Verdict], str | None]
     grade: Callable[[str, SourceRow], Verdict]
 
 
@@ -51,7 +52,8 @@ class SynthesisSettings:
     """How variants are made; see `augmenters.Synthesize` for the meaning of each.
 
     grade: (completion, source) -> Verdict. screen: problems -> for each (reason, what it collides with), or None.
-    second: None = there is no second route. parents: (low, high) of the solutions of a parent that must be right.
+    second: None = there is no second route. of_answers: whether problems have final answers, which most checks are
+    about. parents: (low, high) of the solutions of a parent that must be right.
     """
 
     variants: int
@@ -69,6 +71,7 @@ class SynthesisSettings:
     checks: frozenset[Check] = frozenset()
     least_difference: float = 0.2
     second: SecondRoute | None = None
+    of_answers: bool = True
 
     def decide(self, variant: Variant) -> Decision | None:
         """What the solutions drawn so far say of a variant; None = nothing yet."""

@@ -51,7 +51,7 @@ def preview(options: argparse.Namespace) -> dict[str, Any]:
         call_hook(augmenter, "check_ready")
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
-    demand = next((each for each in plan.demands if hasattr(each.augmenter, "preview")), None)
+    demand = next((each for each in plan.demands if callable(getattr(each.augmenter, "preview", None))), None)
     if demand is None:
         raise InputError("--preview is for recipes with Synthesize, such as --recipe synthesize; this one has none")
     made = demand.augmenter.preview(replace(plan, demands=(demand,)), loaded.examples, run, options.preview)

@@ -109,10 +109,12 @@ def test_near_copies_of_the_input_and_of_each_other_are_rejected(cache: Path) ->
         .set_column(2, "final_answer", pa.array(["57"] * 60))
         .set_column(1, "answer", pa.array([f"Think hard about {k} + {k}, then say it." for k in range(60)]))
     )
-    curated = run(cache, Synthesize(generator=Copier(text=source + " Say.", name="copier"), variants=1), table=table)
+    copier = Copier(text=source + " Say.", name="copier")
+    curated = run(cache, Synthesize(generator=copier, variants=1, checks=()), table=table)
     assert set(curated.realized[0].summary.record["outcomes"]) == {"near-duplicate of source"}
     fresh = "On which day does the tide at the northern harbour wall reach its lowest mark, counted from today?"
-    curated = run(cache, Synthesize(generator=Copier(text=fresh, name="repeater"), variants=2), table=table)
+    repeater = Copier(text=fresh, name="repeater")
+    curated = run(cache, Synthesize(generator=repeater, variants=2, checks=()), table=table)
     outcomes = curated.realized[0].summary.record["outcomes"]
     assert outcomes["kept"] == 1
     started = curated.realized[0].summary.record["rows"]["started from"]

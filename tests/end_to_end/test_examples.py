@@ -11,8 +11,9 @@ import pytest
 
 from curate.word_problems import generate
 from tests import ROOT
+from tests.fixtures.domains import CallsWriter, CodeWriter, calls, programs
 from tests.fixtures.models import saved
-from tests.fixtures.server import FakeServer
+from tests.fixtures.server import FakeServer, asked
 
 EXAMPLES = ROOT / "examples"
 ROWS = 200
@@ -67,6 +68,20 @@ def test_synthesize_with_server(data: Path, tmp_path: Path) -> None:
             cwd=tmp_path,
         )
     assert "no problem in the proposal" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain", ["code", "tool_calls"])
+def test_synthesize_in_other_domains(domain: str, tmp_path: Path) -> None:
+    table, writer = (programs(12), CodeWriter()) if domain == "code" else (calls(12), CallsWriter())
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with FakeServer(lambda body: writer.says(asked(body), body["seed"])) as server:
+        arguments = (tmp_path / "rows.parquet", tmp_path / "new", "--model", server.model, "--url", server.url)
+        out = run(f"synthesize_{domain}.py", *arguments, cwd=tmp_path)
+    assert "kept" in out
+    new = pq.read_table(tmp_path / "new" / "data").to_pylist()
+    assert new
+    assert all(row["tests" if domain == "code" else "tools"] for row in new)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # Longer than 300 lines, and why that is better than two files.
 LONG_FILES = {
+    "augmenters/synthesize.py": "one component: its parameters with their meaning, and the path from a plan to rows",
     "curate/curated.py": "the result with its record, field by field",
     "curate/data/columns.py": "what a model reads in a table: roles by the names and the types of columns",
     "curate/data/examples.py": "rows, and the hashes that their ids and fingerprints are",

@@ -11,6 +11,7 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\w.,])-?\d[\d,]*(?:\.\d+)?(?![.,]?\d)")
+_LONG = 20  # characters of a line that no task has by chance
 _LETTER = re.compile(r"\(?[A-Ea-e]\)?")
 
 
@@ -31,6 +32,15 @@ def fault(problem: str, answer: str, parent: str) -> str | None:
     wanted = _squeezed(answer)
     told = len(wanted) >= 3 and wanted in _squeezed(problem) and wanted not in _squeezed(parent)
     return answer if told else None
+
+
+def solution_told(task: str, solution: str) -> str | None:
+    """A line of the solution that stands in the task, or a whole tool call; None where there is none."""
+    if (call := re.search(r"<tool_call>|\{\s*\"name\"\s*:", task)) is not None:
+        return call[0]
+    lines = (line.strip() for line in solution.splitlines())
+    told = _squeezed(task)
+    return next((line[:80] for line in lines if len(_squeezed(line)) >= _LONG and _squeezed(line) in told), None)
 
 
 def _bare(answer: str) -> str:

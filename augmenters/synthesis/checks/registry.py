@@ -32,8 +32,8 @@ REASONS: dict[Check, str] = {
 # Made of the problem alone, before anything is solved; of the solutions, once the band is met; by further requests.
 OF_PROBLEMS: tuple[Check, ...] = ("answer_hidden", "one_question", "different")
 OF_SOLUTIONS: tuple[Check, ...] = ("agreement", "givens_used", "grounded", "units")
-# What a grader other than that of final answers leaves: these look for no numbers.
-OF_ANY_DOMAIN: tuple[Check, ...] = ("different", "second_route")
+# Those of tasks without a final answer, such as programs and tool calls, before anything is solved.
+OF_TASKS: tuple[Check, ...] = ("answer_hidden", "different")
 
 
 def problem_faults(
@@ -46,6 +46,18 @@ def problem_faults(
         "different": lambda: difference.fault(problem, parent, least_difference),
     }
     faults = {name: found[name]() for name in OF_PROBLEMS if name in checks}
+    return {name: fault for name, fault in faults.items() if fault is not None}
+
+
+def task_faults(
+    task: str, solution: str, parent: str, least_difference: float, checks: frozenset[Check]
+) -> dict[Check, str]:
+    """As `problem_faults`, for a task whose solution is no number: the solution itself must not stand in it."""
+    found = {
+        "answer_hidden": lambda: answer_hidden.solution_told(task, solution),
+        "different": lambda: difference.fault(task, parent, least_difference),
+    }
+    faults = {name: found[name]() for name in OF_TASKS if name in checks}
     return {name: fault for name, fault in faults.items() if fault is not None}
 
 

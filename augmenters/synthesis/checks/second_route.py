@@ -30,7 +30,7 @@ def fault(verdicts: Sequence[Verdict], answers: Sequence[str | None]) -> str | N
     return f"{right} of {len(verdicts)} at the parent's answer, {most} at {answer}"
 
 
-def text_answer(text: str) -> str | None:
+def text_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
     """The marked final answer of a solution, numbers by value."""
     found = extract(text)
     if found is None or not found.strong:
@@ -39,7 +39,7 @@ def text_answer(text: str) -> str | None:
     return str(number.value) if number is not None else "".join(found.text.split()).lower()
 
 
-def program_answer(text: str) -> str | None:
+def program_answer(text: str, verdict: Verdict = Verdict.undecided) -> str | None:
     """What the program in a completion prints last; None where there is none, or it fails."""
     program = program_in(text)
     return None if program is None else printed_answer(program)

@@ -6,13 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from augmenters.synthesis.checks.registry import CHECKS
-from augmenters.synthesis.checks.second_route import text_answer
 from augmenters.synthesis.variant_group import VariantGroup
-from augmenters.synthesis.variants import SecondRoute
 from curate.generators.requests import Completion
 from curate.verify import Verdict
-from curate.verify.verdict import PassRateBand
-from tests.fixtures.variants import SOLVE, answer, groups, settings
+from tests.fixtures.variants import answer, groups, settings, sum_row
 
 
 def test_what_collides_is_rejected_before_it_is_solved() -> None:
@@ -85,12 +82,6 @@ class Scripted:
         if ticket.kind == "second":
             return self.second
         return self.text if ticket.sample < self.right else "so \\boxed{" + str(100 + ticket.sample) + "}"
-
-
-def sum_row(**changes: Any) -> VariantGroup:
-    second = SecondRoute(2, "again {{problem}}", SOLVE, text_answer, settings().grade)
-    changed = replace(settings(1), band=PassRateBand(2, 5, 8), checks=frozenset(CHECKS), second=second)
-    return VariantGroup(groups(2)[1].source, replace(changed, **changes), 0)
 
 
 def test_the_second_route_is_asked_only_for_what_passed_everything_else() -> None:

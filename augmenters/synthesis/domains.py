@@ -1,0 +1,117 @@
+"""What synthesis asks and how it grades, by the grader of the rows: final answers, programs with tests, tool calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from augmenters.synthesis.checks.second_route import UNSOLVABLE
+from augmenters.synthesis.strategies import prompt_file
+from curate.component import call_hook
+from curate.data.examples import Examples
+from curate.errors import InputError
+from curate.evaluation.grading import fitting, references, verdicts
+from curate.graders import JSON, Math, Tests
+from curate.verify import Verdict
+
+_LOOKED_AT = 200  # rows, to find the grader that fits
+_TESTED_BY = (
+    *("test", "tests", "test_code", "test_list", "unit_tests", "assertions"),
+    *("test_setup_code", "test_imports", "test_setup", "entry_point", "entry", "function_name"),
+)
+_FAILED = "an answer that is graded as wrong"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of problem. grader: None = final answers, by the rules of `curate.verify`.
+
+    prompts: names of the prompt files for variation, solution and second route. copied: columns of the input that new
+    rows keep from their parent, since they are graded by them.
+    """
+
+    grader: Any = None
+    prompts: tuple[str, str, str] = ("variation", "solution", "second_text")
+    copied: tuple[str, ...] = ()
+
+    @property
+    def of_answers(self) -> bool:
+        """Whether problems have a final answer, by which strategies and checks go."""
+        return self.grader is None
+
+    def prompt(self, number: int) -> str:
+        return prompt_file(self.prompts[number])
+
+    def references(self, examples: Examples, pairs: Sequence[tuple[str, str] | None]) -> list[str | None]:
+        """(n,) what the grader grades each row by. pairs: (problem, solution), or None for a row that cannot serve."""
+        finals = [None] * len(examples)
+        if "final_answer" in examples.columns:
+            finals = [None if each is None else str(each) for each in examples.column("final_answer").to_pylist()]
+        texts = [pair or ("", "") for pair in pairs]
+        cells = examples.table.to_pylist()
+        return references(self.grader, [a for a, _ in texts], [b for _, b in texts], finals, cells)
+
+    def grade(self, text: str, reference: str, cells: Mapping[str, Any]) -> Verdict:
+        (verdict,) = verdicts(self.grader, [text], [reference], [cells], [False])
+        return verdict
+
+    def answer(self, text: str, verdict: Verdict) -> str | None:
+        """What a completion of the second route arrives at, to be told from others; None = nothing."""
+        if verdict == Verdict.right:
+            return None
+        if UNSOLVABLE in text.lower() and "```" not in text and "<tool_call>" not in text:
+            return UNSOLVABLE
+        if isinstance(self.grader, JSON):
+            found = call_hook(self.grader, "extract", text, False)
+            return None if found is None else str(found)
+        return _FAILED if verdict == Verdict.wrong else None
+
+
+MATHS = Domain()
+
+
+def domain_of(examples: Examples, grader: Any, pairs_of: Any, *, run_programs: bool) -> Domain:
+    """The domain of the examples. grader: that which is named; None = what fits.
+
+    pairs_of: examples -> their (problem, solution) pairs, tools or not. InputError for programs without consent.
+    """
+    if isinstance(grader, Math):
+        return MATHS
+    if grader is None:
+        grader = _fitting(examples, pairs_of)
+        if grader is None:
+            return MATHS
+    if getattr(grader, "runs_programs", False) and not run_programs:
+        raise InputError(
+            f"Synthesize: grader {type(grader).__name__} runs programs that the model writes, which is not done "
+            "unasked; pass --run-programs, or name another grader (--grader math)"
+        )
+    call_hook(grader, "check")
+    if isinstance(grader, Tests):
+        copied = tuple(name for name in _TESTED_BY if name in examples.table.column_names)
+        return Domain(grader, ("variation_code", "solution_code", "second_code"), copied)
+    if isinstance(grader, JSON):
+        tools = examples.columns.get("tools")
+        return Domain(grader, ("variation_calls", "solution_calls", "second_calls"), (tools,) if tools else ())
+    return Domain(grader)
+
+
+def _fitting(examples: Examples, pairs_of: Any) -> Any:
+    """Tests or JSON where the rows are graded by them; else None, and final answers are looked for."""
+    if examples.shape == "text":
+        return None
+    places = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
+    sample = examples.take(places)
+    texts = [pair or ("", "") for pair in pairs_of(sample)]
+    finals: list[str | None] = [None] * len(sample)
+    found, _ = fitting([a for a, _ in texts], [b for _, b in texts], finals, sample.table.to_pylist())
+    return found if isinstance(found, Tests | JSON) else None
+
+
+def tools_text(tools: Any) -> str:
+    """The tools of a row as one JSON object a line."""
+    return "\n".join(json.dumps(each, ensure_ascii=False) for each in tools or ())

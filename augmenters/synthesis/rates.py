@@ -1,0 +1,89 @@
+"""Rates of a synthesis: steps of the funnel behind the band, checks, and kept problems per request and per token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from augmenters.synthesis.checks.registry import CHECKS
+from augmenters.synthesis.request_queue import SynthesisQueue
+from augmenters.synthesis.variants import SampledSolution, SynthesisSettings, Variant
+from curate.generators.requests import Completion
+
+
+def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[list[Any]]:
+    """[step, variants that came so far], up to the last step that the settings have."""
+    in_band = sum(bool(each.drawn) and settings.decide(each) == "in the band" for each in variants)
+    steps: list[list[Any]] = [
+        ["proposals asked for", len(variants)],
+        ["proposals written", sum(variant.proposal is not None for variant in variants)],
+        ["with a problem", sum(variant.problem is not None for variant in variants)],
+        ["past checks and gate", sum(variant.screened for variant in variants)],
+        ["kept by the band", in_band],
+    ]
+    if settings.checks:
+        steps.append(["past the checks of solutions", sum(variant.confirmed for variant in variants)])
+    if settings.second is not None:
+        passed = sum("second_route" in each.checked and "second_route" not in each.faults for each in variants)
+        steps.append(["confirmed by a second route", passed])
+    return steps
+
+
+def costs(queue: SynthesisQueue) -> dict[str, Any]:
+    """Requests, tokens, time and budget, of both generators where there are two."""
+    queues = [each for each in (queue, queue.second) if each is not None]
+    refused = queue.refused_parameters
+    return {
+        "requests": {
+            "made": sum(each.made for each in queues),
+            "from the store": sum(each.stored for each in queues),
+        },
+        **({"refused_parameters": dict(sorted(refused.items()))} if refused else {}),
+        "tokens": {
+            "prompt": sum(each.prompt_tokens for each in queues),
+            "generated": sum(each.completion_tokens for each in queues),
+            "generated in this run": sum(each.made_tokens for each in queues),
+        },
+        "seconds": round(queue.seconds, 3),
+        "budget": queue.budget,
+        "budget_reached": queue.stopped,
+        "given_up": queue.hopeless,
+    }
+
+
+def check_rates(settings: SynthesisSettings, variants: Sequence[Variant]) -> dict[str, dict[str, int]]:
+    """Check -> problems that it was made of, and that it found a fault in, whatever other checks found."""
+    return {
+        check: {
+            "made": sum(check in variant.checked for variant in variants),
+            "failed": sum(check in variant.faults for variant in variants),
+        }
+        for check in CHECKS
+        if check in settings.checks
+    }
+
+
+def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dict[str, Any]:
+    """Kept problems per request and per 1,000 generated tokens, and where requests and tokens went."""
+    stages = {
+        "solving parents": [each.completion for group in queue.groups for each in group.parent],
+        "proposing": [variant.proposal for variant in variants if variant.proposal is not None],
+        "solving": _completions(each for variant in variants for each in variant.drawn),
+        "second route": _completions(each for variant in variants for each in variant.second),
+    }
+    cost = {
+        stage: {"requests": len(listed), "generated": sum(each.completion_tokens for each in listed)}
+        for stage, listed in stages.items()
+        if listed
+    }
+    requests, tokens = (sum(each[key] for each in cost.values()) for key in ("requests", "generated"))
+    return {
+        "kept": kept,
+        "per request": kept / requests if requests else None,
+        "per 1,000 generated tokens": 1000 * kept / tokens if tokens else None,
+        "cost": cost,
+    }
+
+
+def _completions(solutions: Iterable[SampledSolution]) -> list[Completion]:
+    return [each.completion for each in solutions]

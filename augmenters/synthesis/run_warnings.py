@@ -1,0 +1,88 @@
+"""What the numbers of a finished synthesis say about its settings, each with the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curate.errors import RunWarning
+from curate.generators.sampling_parameters import refused_parameters_warning
+
+# From here on the generator's own form, not the difficulty of the problems, decides what comes out.
+_MOST_WITHOUT_PROBLEM = 0.5
+# Of the solved problems; beyond it the generator is the wrong one for these rows, or the band for the generator.
+_MOST_OUT_OF_BAND = 0.8
+_MOST_UNGRADED = 0.2
+
+
+def run_warnings(record: dict[str, Any]) -> list[RunWarning]:
+    """What the numbers say about the settings, with the remedy."""
+    funnel, outcomes = dict(record["funnel"]), record["outcomes"]
+    written, solved = funnel["proposals written"], funnel["past checks and gate"]
+    warnings = []
+    without = outcomes.get("no problem in the proposal", 0) + outcomes.get("proposal cut off", 0)
+    if written and without > _MOST_WITHOUT_PROBLEM * written:
+        warnings.append(
+            RunWarning(
+                "proposals_without_problem",
+                f"{without:,} of {written:,} proposals hold no problem: the generator does not follow the format.",
+                "Use an instruction-tuned generator (names that end in -Instruct or -it) rather than a base model.",
+            )
+        )
+    for outcome, remedy in (
+        ("too easy", "Use a weaker generator, or start from harder rows."),
+        ("too hard", "Use a stronger generator, or more samples; some problems may be broken."),
+    ):
+        count = outcomes.get(outcome, 0)
+        if solved and count > _MOST_OUT_OF_BAND * solved:
+            code = "problems_" + outcome.replace(" ", "_")
+            warnings.append(RunWarning(code, f"{count:,} of {solved:,} solved problems are {outcome}.", remedy))
+    return [*warnings, *_of_grading(record, solved), *_of_ends(record, written)]
+
+
+def _of_grading(record: dict[str, Any], solved: int) -> list[RunWarning]:
+    outcomes, warnings = record["outcomes"], []
+    if outcomes.get("kept") and "rescored" not in record:
+        warnings.append(
+            RunWarning(
+                "new_rows_not_measured",
+                f"It is not known whether the {outcomes['kept']:,} new problems are hard: no proxy was run.",
+                "Leave out --scores to have them measured on the proxy like the input.",
+            )
+        )
+    ungraded = outcomes.get("cannot be graded", 0)
+    if solved and ungraded > _MOST_UNGRADED * solved:
+        warnings.append(
+            RunWarning(
+                "answers_not_graded",
+                f"{ungraded:,} of {solved:,} solved problems have solutions whose answer cannot be compared.",
+                "Look at their answers in tables/synthesis.parquet; rows with plain final answers serve better.",
+            )
+        )
+    if (told := refused_parameters_warning(record.get("refused_parameters", {}))) is not None:
+        warnings.append(
+            RunWarning("sampling_refused", f"{told[0].upper()}{told[1:]}.", "Use a server that takes them to set them.")
+        )
+    return warnings
+
+
+def _of_ends(record: dict[str, Any], written: int) -> list[RunWarning]:
+    """Why it ended before everything was asked."""
+    outcomes, warnings = record["outcomes"], []
+    if record.get("given_up"):
+        warnings.append(
+            RunWarning(
+                "yield_hopeless",
+                f"Synthesis stopped by itself: {outcomes.get('kept', 0):,} of {written:,} proposals were kept.",
+                "Read the reasons, use a stronger generator, or go on from here with --least-yield 0.",
+            )
+        )
+    if record.get("budget_reached"):
+        warnings.append(
+            RunWarning(
+                "budget_reached",
+                f"The budget of {record['budget']:,} generated tokens ended synthesis with "
+                f"{outcomes.get('budget reached', 0):,} proposals open.",
+                "A larger budget resumes from here and pays only the difference.",
+            )
+        )
+    return warnings

@@ -1,0 +1,94 @@
+"""The same loop for programs with tests and for tool calls, against scripted generators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from augmenters import Synthesize
+from augmenters.synthesis.domains import MATHS, tools_text
+from augmenters.synthesis.source_rows import find_domain, source_rows
+from curate import InputError, Run, fold, read, realize
+from curate.graders import JSON, Tests
+from curate.verify import Verdict
+from tests.fixtures.domains import CallsWriter, CodeWriter, calls, programs
+from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, rows
+
+
+def made(table: pa.Table, tmp_path: Path, **settings: Any) -> Any:
+    data = read(table).examples
+    plan = fold([Synthesize(noise_guard=0, variants=1, **settings)], all_hard(data))
+    (realized,) = realize(plan, data, Run(cache=tmp_path))
+    return realized
+
+
+def test_programs_are_graded_by_the_tests_of_their_row(tmp_path: Path) -> None:
+    realized = made(programs(4), tmp_path, generator=CodeWriter(), run_programs=True, samples=4, band=(1, 3))
+    record, new = realized.summary.record, realized.rows.table.to_pylist()
+    assert record["outcomes"].get("kept", 0) == len(new) > 0
+    assert record["verdicts"]["right"] > 0 < record["verdicts"]["wrong"]
+    for row in new:
+        factor = row["question"].partition("times_")[2].partition(" ")[0]
+        assert f"assert times_{factor}(2) == {2 * int(factor)}" in row["tests"]  # as those of its parent
+        assert f"return x * {factor}" in row["answer"]
+
+
+def test_tool_calls_are_graded_by_value_and_see_their_tools(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Watching(CallsWriter):
+        def says(self, text: str, seed: Any) -> str:
+            seen.append(text)
+            return super().says(text, seed)
+
+    realized = made(calls(6), tmp_path, generator=Watching())
+    record, new = realized.summary.record, realized.rows.table.to_pylist()
+    assert record["outcomes"].get("kept", 0) == len(new) > 0
+    assert all('"name": "book"' in text for text in seen)
+    assert all(row["tools"] == calls(1)["tools"][0].as_py() and "<tool_call>" in row["completion"] for row in new)
+    assert set(record["checks"]) >= {"different", "second_route"}
+    assert record["checks"]["grounded"]["made"] == 0  # says nothing of calls
+
+
+def test_what_grades_the_rows_is_found() -> None:
+    assert isinstance(find_domain(read(programs(3)).examples, None, run_programs=True).grader, Tests)
+    assert isinstance(find_domain(read(calls(3)).examples, None, run_programs=False).grader, JSON)
+    assert find_domain(read(rows(), columns=COLUMNS).examples, None, run_programs=False) is MATHS
+    assert find_domain(read(rows(), columns=COLUMNS).examples, None, run_programs=True) is MATHS
+
+
+def test_programs_do_not_run_unasked_and_strategies_need_answers() -> None:
+    data = read(programs(3)).examples
+    with pytest.raises(InputError, match="--run-programs"):
+        Synthesize(generator=CodeWriter()).check_examples(data)
+    with pytest.raises(InputError, match="strategy skeleton is for problems with final answers"):
+        Synthesize(generator=CodeWriter(), run_programs=True, strategy="skeleton").check_examples(data)
+    with pytest.raises(InputError, match="second_route program"):
+        Synthesize(generator=CodeWriter(), run_programs=True, second_route="program").check_examples(data)
+    with pytest.raises(InputError, match="is no grader"):
+        Synthesize(generator=Writer(), grader=7)
+
+
+def test_a_row_whose_own_program_fails_its_tests_is_not_started_from() -> None:
+    table = programs(3)
+    broken = table.set_column(
+        1, "answer", pa.array(["def times_3(x):\n    return 7\n", *table["answer"].to_pylist()[1:]])
+    )
+    data = read(broken).examples
+    domain = find_domain(data, None, run_programs=True)
+    found = source_rows(data, np.arange(3), domain)
+    assert found.skipped == {"solution and final answer disagree": 1}
+    assert [row.row for row in found.rows] == [1, 2]
+
+
+def test_what_a_second_route_arrives_at() -> None:
+    domain = find_domain(read(calls(3)).examples, None, run_programs=False)
+    call = '<tool_call>{"name": "book", "arguments": {"room": 1}}</tool_call>'
+    assert domain.answer(call, Verdict.wrong) == domain.answer(call.replace(": 1", ": 1.0"), Verdict.wrong)
+    assert domain.answer("This is unsolvable: no room.", Verdict.undecided) == "unsolvable"
+    assert domain.answer(call, Verdict.right) is None
+    assert tools_text([{"a": 1}, {"b": 2}]) == '{"a": 1}\n{"b": 2}'
