@@ -48,7 +48,7 @@ class Domain:
 
     def references(self, examples: Examples, pairs: Sequence[tuple[str, str] | None]) -> list[str | None]:
         """(n,) what the grader grades each row by. pairs: (problem, solution), or None for a row that cannot serve."""
-        finals = [None] * len(examples)
+        finals: list[str | None] = [None] * len(examples)
         if "final_answer" in examples.columns:
             finals = [None if each is None else str(each) for each in examples.column("final_answer").to_pylist()]
         texts = [pair or ("", "") for pair in pairs]

@@ -187,6 +187,7 @@ _COMMANDS = {
     "plan": "show rows, tokens, disk and what the cache holds for a run; runs nothing",
     "score": "measure difficulty only, as one Parquet file for --scores",
     "synthesize": "synthesize new problems from the solutions of hard rows, and nothing else",
+    "review": "go through new problems beside their parents: accept, reject, edit, undo",
     "gate": "find near-duplicates of a dataset in another, and rows that evaluation sets have",
     "finetune": "fine-tune a model on a dataset; one folder per run, resumable",
     "weigh": "add the weights that fine-tuning runs learned as a column of the data",

@@ -1,7 +1,9 @@
-"""Detect out-of-memory errors, on this rank and on others."""
+"""Detect out-of-memory errors, on this rank and on others; leave the GPU to another process."""
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,26 @@ def out_of_memory(error: RuntimeError) -> bool:
 
     words = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def leave_gpus() -> None:
+    """Give back the GPU memory of models that are no longer used: PyTorch keeps it for later, and a server in another
+    process could not start. Nothing where no GPU was used."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def free_gpu_share() -> float | None:
+    """Share of its memory that is free on the fullest of the visible GPUs, in [0, 1]; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    sizes = [torch.cuda.mem_get_info(device) for device in range(torch.cuda.device_count())]  # (free, all) bytes
+    return min(free / total for free, total in sizes)
 
 
 def on_all_ranks(compute: Callable[[], None], device: torch.device) -> None:

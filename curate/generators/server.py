@@ -28,6 +28,12 @@ _GRACE = 15.0  # seconds a server has to exit by itself
 _TAIL = 1 << 16  # bytes at the end of the log that are searched for errors
 # The error of vLLM 0.32 on a CPU when the prefill of a request with a seed is chunked.
 _SEEDED_IN_PIECES = "CPU Generator does not use offset"
+# Of vLLM: what other processes hold, what its model leaves for the cache, and an allocation that failed.
+_NO_ROOM = re.compile(
+    r"out of memory|No available memory for the cache blocks|Free memory on device.*is less than desired|"
+    r"larger than the available KV cache memory|number of tokens that can be stored in KV cache",
+    re.I,
+)
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
 LOOK_EVERY = 0.5  # seconds between two probes of a server that is down
 FIRST_WAIT = 90.0  # seconds for a server that is just starting
@@ -109,6 +115,11 @@ class ServerProcess:
             words += (
                 " - vLLM on a CPU fails where it cuts the prefill of a request with a seed in pieces: add the "
                 "arguments --no-enable-chunked-prefill --max-num-batched-tokens N, with N at least max-model-len"
+            )
+        if any(_NO_ROOM.search(line) for line in lines):
+            words += (
+                " - the GPU has too little memory for this model: use a smaller one, add the arguments "
+                "--max-model-len 4096, or set the share that it may take with --gpu-memory-utilization"
             )
         return words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Awaitable, Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from curate.component import Component, Consent
-from curate.errors import InputError
+from curate.devices.memory import free_gpu_share, leave_gpus
+from curate.errors import ExternalError, InputError
 from curate.generators.chat import Mode, Template, model_mode
 from curate.generators.event_loop import drive_requests, run_in_thread
 from curate.generators.load_balancing import (
@@ -29,6 +31,9 @@ from curate.generators.server import find_command, monitor_servers, report_silen
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, OWN, deciding, option_of
 from curate.models.loading import identify
 from curate.storage.places import expanded
+
+_UTILIZATION = "--gpu-memory-utilization"
+_MOST_OF_A_GPU, _LEFT_OF_A_GPU = 0.9, 0.02  # of its memory: vLLM's default, and what other processes may still take
 
 
 class VLLMServer(Component):
@@ -131,7 +136,8 @@ class VLLMServer(Component):
         client = self._client(mode, Endpoints([Endpoint("")], self.connections), token)
 
         async def run_own() -> None:
-            command = [*find_command(self.command), "serve", *self._serve_arguments()]
+            leave_gpus()  # the proxy's weights, where they were there
+            command = [*find_command(self.command), "serve", *self._serve_arguments(), *self._room()]
             await run_own_server(client, command, environment, self.start_timeout, self.restarts)
 
         run_in_thread(lambda: _serve(queue, client, run_own))
@@ -160,6 +166,21 @@ class VLLMServer(Component):
 
     def _mode(self) -> Mode:
         return model_mode(self.model, self.template)
+
+    def _room(self) -> list[str]:
+        """How much of each GPU the server may take: what is free there, and no more than vLLM takes by default."""
+        if any(option_of(word) == _UTILIZATION for word in self.arguments):
+            return []
+        free = free_gpu_share()
+        if free is None:
+            return []
+        share = min(_MOST_OF_A_GPU, math.floor(100 * (free - _LEFT_OF_A_GPU)) / 100)
+        if share <= 0:
+            raise ExternalError(
+                f"no GPU memory is free for a server ({free:.0%} of the GPU); end what holds it, or name a server with "
+                "--url, and rerun the same command"
+            )
+        return [_UTILIZATION, f"{share:.2f}"]
 
     def _serve_arguments(self) -> list[str]:
         path = expanded(self.model)

@@ -87,7 +87,8 @@ class OutputFolder:
             sync(self.path)
 
 
-DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
+REVIEWS = "reviews.jsonl"  # what people said of new problems; stays when the result is written anew
+DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html", REVIEWS})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curate.devices import distributed
-from curate.devices.memory import OutOfMemory, on_all_ranks, out_of_memory
+from curate.devices.memory import OutOfMemory, free_gpu_share, leave_gpus, on_all_ranks, out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -51,3 +51,21 @@ def test_an_error_on_another_rank_is_raised_here(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(distributed, "sum_", lambda tensor: tensor + 1)
     with pytest.raises(OutOfMemory, match="another rank"):
         on_all_ranks(lambda: None, CPU)
+
+
+def test_unused_memory_goes_back_where_a_gpu_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cache"))
+    for used in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda used=used: used)
+        leave_gpus()
+    assert emptied == ["cache"]
+
+
+def test_the_fullest_gpu_says_how_much_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert free_gpu_share() is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: [(60, 80), (20, 80)][device])
+    assert free_gpu_share() == 0.25

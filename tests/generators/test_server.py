@@ -138,6 +138,20 @@ def test_a_known_fault_of_the_server_comes_with_its_remedy() -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "ValueError: Free memory on device (3.1/139 GiB) on startup is less than desired GPU memory utilization (0.9)",
+        "ValueError: No available memory for the cache blocks. Try increasing gpu_memory_utilization",
+    ],
+)
+def test_a_gpu_without_room_is_one_line_with_the_remedy(words: str) -> None:
+    with pytest.raises(ExternalError, match=r"too little memory .* --max-model-len 4096.*; log ") as caught:
+        complete(server("--fail-with", words), many(1))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_server_that_is_not_ready_in_time_is_ended() -> None:
     with pytest.raises(ExternalError, match=r"not ready after 0\.5 s .*raise start_timeout"):
         complete(server("--start-after", "60", start_timeout=0.5), many(1))

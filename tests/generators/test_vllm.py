@@ -94,3 +94,26 @@ def test_a_local_model_is_known_by_its_files(tmp_path: Path) -> None:
     assert len({one.identity(), other.identity(), plain.identity()}) == 3
     assert one.identity().endswith(" chat")
     assert plain.identity().endswith(" plain")
+
+
+@pytest.mark.parametrize(
+    ("free", "arguments", "room"),
+    [
+        (None, (), []),
+        (1.0, (), ["--gpu-memory-utilization", "0.90"]),
+        (0.55, (), ["--gpu-memory-utilization", "0.53"]),
+        (0.55, ("--gpu-memory-utilization", "0.3"), []),
+        (0.55, ("--gpu_memory_utilization=0.3",), []),
+    ],
+)
+def test_a_server_takes_what_is_free_of_the_gpu(
+    free: float | None, arguments: tuple[str, ...], room: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.generators.vllm.free_gpu_share", lambda: free)
+    assert VLLMServer(model="some/model", arguments=arguments)._room() == room
+
+
+def test_a_full_gpu_is_said_before_a_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.generators.vllm.free_gpu_share", lambda: 0.01)
+    with pytest.raises(ExternalError, match=r"no GPU memory is free for a server \(1% .*--url"):
+        VLLMServer(model="some/model")._room()
