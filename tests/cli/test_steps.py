@@ -1,6 +1,7 @@
 """Rows and scores that options name, in every command alike."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from augmenters.synthesis.checks.registry import CHECKS
 from curate.cli.steps import add_generator_arguments, recipe_settings, sandbox, summary
 from curate.errors import InputError
 from tests.fixtures.commands import TINY, Call, Finished, _rows, _write, contents
@@ -107,3 +109,18 @@ def test_the_summary_names_losses_most_frequent_first() -> None:
     assert lines[1] == "rejected: 5 too hard, 3 too easy"
     assert "1 of 2 hard again (50%)" in lines[2]
     assert "5,000 tokens is spent" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "checks"),
+    [
+        ("none", []),
+        ("all", list(CHECKS)),
+        ("units,grounded", ["grounded", "units"]),
+        ("-second_route", [name for name in CHECKS if name != "second_route"]),
+    ],
+)
+def test_checks_are_named_one_by_one_or_left_out(text: str, checks: list[str]) -> None:
+    options = _options(f"--checks={text}")
+    (written,) = [each for each in recipe_settings(options, RECIPE) if ".checks=" in each]
+    assert json.loads(written.partition("=")[2]) == checks

@@ -165,6 +165,31 @@ def test_plan_tells_requests_and_tokens_and_asks_nothing(data: Path, capsys: pyt
     assert stage["cached"] == f"{made} requests"
 
 
+def test_a_preview_shows_parents_and_proposals_and_is_paid_for_once(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(answer) as server:
+        words = arguments(data, server.url, "--preview", "5")
+        at = words.index("--out")
+        assert main([*words[:at], *words[at + 2 :], "--json"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        asked_for = server.answered.total()
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert server.answered.total() == asked_for  # the same proposals, from the store
+        assert not (data.parent / "out").exists()
+        assert main(arguments(data, server.url)) == 0
+    assert set(server.answered.values()) == {1}
+    record = json.loads((data.parent / "out" / "run.json").read_text())["synthesis"][0]
+    assert record["requests"]["from the store"] == asked_for
+    proposals = result["proposals"]
+    assert len(proposals) == 6  # whole rows, of two variants each
+    assert all("Ann number" in each["parent_problem"] and each["outcome"] for each in proposals)
+    assert sum(each["requests"] for each in result["synthesis"]["yield"]["cost"].values()) == asked_for
+    for line in ("Proposals beside their parents", "per 1,000 generated tokens", "the whole run is"):
+        assert line in shown
+
+
 def test_a_key_is_never_written_or_shown(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +211,10 @@ def test_a_key_is_never_written_or_shown(
         (["--vllm", "vllm"], "give one of them"),
         (["--band", "five"], "LOW-HIGH"),
         (["--band", "0-5"], "band 0..5"),
+        (["--parents", "9-9"], "parents 9..9"),
+        (["--checks", "grounded,nonsense"], "name some of answer_hidden"),
+        (["--second-route", "program"], "second_route: program runs programs"),
+        (["--preview", "0"], "--preview 0 shows nothing"),
         (["--recipe", "quick"], "is for recipes with Synthesize"),
         (["--evaluation", "nowhere.parquet"], "nowhere.parquet"),
     ],

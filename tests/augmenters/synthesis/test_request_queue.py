@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from augmenters.synthesis.request_queue import SynthesisQueue
 from augmenters.synthesis.variant_group import VariantGroup
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Request
-from tests.fixtures.variants import SOLVE, answer, groups
+from curate.verify.verdict import PassRateBand
+from tests.fixtures.variants import SOLVE, answer, groups, sum_row
 
 
 class Shuffled:
@@ -158,3 +160,85 @@ def test_a_refused_request_rejects_its_variant_and_says_why(tmp_path: Path) -> N
     queue = finish(RequestStore(tmp_path / "r.sqlite"), Refusing(0), count=2)
     assert {(v.outcome, v.detail) for f in queue.groups for v in f.variants} == {("request refused", "prompt too long")}
     assert finish(RequestStore(tmp_path / "r.sqlite"), Shuffled(0), count=2).stored == 0  # nothing was paid, nor kept
+
+
+def test_a_hopeless_run_stops_by_itself_and_goes_on_from_the_store(tmp_path: Path) -> None:
+    def served(least_yield: float) -> SynthesisQueue:
+        notes: list[str] = []
+        made = groups(60, variants=2)
+        for group in made:
+            group.settings = replace(group.settings, band=PassRateBand(8, 8, 8))  # what nothing meets
+        store = RequestStore(tmp_path / "r.sqlite")
+        queue = SynthesisQueue(made, store, "model", note=notes.append, least_yield=least_yield)
+        queue.replay()
+        Never().serve(queue)
+        queue.close()
+        assert [note.startswith("stopped: 0 of") for note in notes] == ([False, True] if least_yield else [False])
+        return queue
+
+    class Never(Shuffled):
+        """Solves nothing."""
+
+        def __init__(self) -> None:
+            super().__init__(0)
+
+        def serve(self, queue: SynthesisQueue) -> None:
+            while taken := queue.take(3):
+                for request in taken:
+                    said = answer(request)
+                    wrong = "so \\boxed{-1}" if said.text.startswith("so") else said.text
+                    queue.done(request, Completion(wrong, "stop", 1, 1))
+
+    first = served(0.05)
+    ended = [variant.outcome for group in first.groups for variant in group.variants]
+    assert first.hopeless
+    assert not first.stopped
+    assert 70 <= ended.count("too hard") < 90
+    assert ended.count("given up") == 120 - ended.count("too hard")
+    again = served(0.05)
+    assert again.made == 0
+    assert outcomes(again.groups) == outcomes(first.groups)
+    rest = served(0.0)
+    assert rest.stored == first.made
+    assert {variant.outcome for group in rest.groups for variant in group.variants} == {"too hard"}
+
+
+def test_another_model_takes_the_second_route_within_the_budget(tmp_path: Path) -> None:
+    def finish_both(budget: int | None) -> tuple[SynthesisQueue, Shuffled]:
+        made = [sum_row() for _ in range(1)]
+        store = RequestStore(tmp_path / f"{budget}.sqlite")
+        queue = SynthesisQueue(made, store, "model", budget=budget, second_model="other")
+        queue.replay()
+        Sums().serve(queue)
+        other = Sums()
+        if (second := queue.open_second()) is not None:
+            other.serve(second)  # type: ignore[arg-type]
+        queue.close()
+        return queue, other
+
+    class Sums(Shuffled):
+        def __init__(self) -> None:
+            super().__init__(0)
+
+        def serve(self, queue: SynthesisQueue) -> None:
+            while taken := queue.take(3):
+                for request in taken:
+                    self.asked.append(request.prompt[0]["content"][:5])  # type: ignore[index]
+                    queue.done(request, Completion(self.says(request), "stop", 1, 1))
+
+        def says(self, request: Request) -> str:
+            text = request.prompt[0]["content"]  # type: ignore[index]
+            if text.startswith("write"):
+                return "```text\nA clerk puts 1 file beside 1 other file. What is the number of files?\n```"
+            right = text.startswith("again") or request.index < 3
+            return "1 + 1 = 2, so \\boxed{2}" if right else f"\\boxed{{{request.index + 50}}}"
+
+    queue, other = finish_both(None)
+    assert other.asked == ["again", "again"]
+    assert queue.groups[0].variants[0].outcome == "kept"
+    assert queue.second is not None
+    assert (queue.second.made, queue.second.model) == (2, "other")
+    spent = queue.completion_tokens
+    queue, other = finish_both(spent + SOLVE.max_tokens + 1)
+    assert other.asked == ["again"] * 2 or queue.stopped
+    assert queue.completion_tokens + queue.second.completion_tokens <= spent + SOLVE.max_tokens + 1  # type: ignore[union-attr]
