@@ -382,7 +382,7 @@ def _moved(name: str) -> Any:
 
 def _built_ins() -> dict[str, str]:
     """The module of every class that a recipe may name without one."""
-    modules = {module: own_module(module).__all__ for module in _BUILT_IN}
+    modules = {module: own_module(module).__all__ for module in (*_BUILT_IN, "curate.graders")}
     return {name: module for module, names in modules.items() for name in names if name[0].isupper()}
 
 

@@ -132,8 +132,8 @@ def is_first_rank() -> bool:
 # -- synthesis ----------------------------------------------------------------------------------------------------
 
 
-def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options for recipes with Synthesize."""
+def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = True) -> None:
+    """Options for recipes with Synthesize. grader: whether --grader is about its rows, not about evaluation sets."""
     group = parser.add_argument_group("new problems (recipes with Synthesize)")
     group.add_argument("--generator", metavar="MODEL", help="model that writes and solves: hub id or folder")
     group.add_argument(
@@ -144,6 +144,14 @@ def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
     )
     metavars = {"rows": "N", "band": "LOW-HIGH", "parents": "LOW-HIGH", "budget": "TOKENS", "checks": "NAME,.."}
     add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
+    if grader:
+        group.add_argument(
+            "--grader",
+            dest="task_grader",
+            metavar="NAME|YAML",
+            help="what says whether a solution is right: tests, json, math, with settings as in "
+            "'{use: Tests, seconds: 20}', or your own (what fits the rows)",
+        )
     add_sandbox_argument(parser, group)
 
 
@@ -169,6 +177,7 @@ def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:
     """`path=value` settings for the recipe's Synthesize. Raises InputError where it has none and one is asked for."""
     given = {name: getattr(options, name, None) for name in ("generator", "url", "vllm", *_PARAMETERS)}
+    given["grader"] = getattr(options, "task_grader", None)
     given = {name: value for name, value in given.items() if value is not None}
     place = synthesize_place(recipe)
     if place is None:
@@ -181,6 +190,9 @@ def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list
         given["checks"] = _checks(str(given["checks"]))
     path = f"augmenters.{place}"
     written = _generator(given, recipe["augmenters"][place], path)
+    if "grader" in given:
+        text = str(given["grader"])
+        written.append(f"{path}.grader={text}" if text.lstrip().startswith("{") else _setting(f"{path}.grader", text))
     return written + [_setting(f"{path}.{name}", given[name]) for name in _PARAMETERS if name in given]
 
 
@@ -193,6 +205,13 @@ def summary(record: dict[str, Any]) -> list[str]:
     lost = sorted(((count, name) for name, count in record["outcomes"].items() if name != "kept"), reverse=True)
     if lost:
         lines.append("rejected: " + ", ".join(f"{count:,} {name}" for count, name in lost))
+    if (made := record.get("yield")) and made["per request"] is not None:
+        parts = ", ".join(
+            f"{stage} {cost['requests']:,} requests and {cost['generated']:,} tokens"
+            for stage, cost in made["cost"].items()
+        )
+        per = f"{made['per 1,000 generated tokens'] or 0.0:.3g} kept per 1,000 generated tokens"
+        lines.append(f"yield: {per}, {made['per request']:.3g} per request ({parts})")
     rescored = record.get("rescored")
     if rescored and rescored["measured"]:
         rate = rescored["hard"] / rescored["measured"]

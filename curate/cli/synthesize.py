@@ -84,7 +84,7 @@ def _print_preview(result: dict[str, Any]) -> None:
         table.add_row(Text(parent), Text(each["problem"] or "(none)"), Text(_verdict(each)))
     show(table)
     record = result["synthesis"]
-    for line in (*summary(record), *_costs(record)):
+    for line in (*summary(record), *_outlook(record)):
         show(line)
     for warning in result["warnings"]:
         show(f"warning: {warning}")
@@ -102,23 +102,14 @@ def _verdict(proposal: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _costs(record: dict[str, Any]) -> list[str]:
-    """Yield, cost by stage, and what the whole run would cost if it went on like this."""
-    made = record["yield"]
-    per = made["per 1,000 generated tokens"] or 0.0
-    parts = ", ".join(
-        f"{stage} {count(cost['requests'])} requests and {count(cost['generated'])} tokens"
-        for stage, cost in made["cost"].items()
-    )
-    lines = [
-        f"yield: {per:.3g} kept per 1,000 generated tokens, {made['per request'] or 0.0:.3g} per request ({parts})"
+def _outlook(record: dict[str, Any]) -> list[str]:
+    """What the whole run would cost if it went on like this."""
+    made, asked = record["yield"], dict(record["funnel"])["proposals asked for"]
+    if not asked:
+        return []
+    tokens = sum(cost["generated"] for cost in made["cost"].values())
+    proposals = record["rows"]["started from"] * record["variants_per_row"]
+    return [
+        f"the whole run is {count(proposals)} proposals: at this rate about {count(tokens * proposals // asked)} "
+        f"tokens for {count(made['kept'] * proposals // asked)} problems"
     ]
-    rows, asked = record["rows"]["started from"], dict(record["funnel"])["proposals asked for"]
-    if asked:
-        tokens = sum(cost["generated"] for cost in made["cost"].values())
-        proposals = rows * record["variants_per_row"]
-        lines.append(
-            f"the whole run is {count(proposals)} proposals: at this rate about {count(tokens * proposals // asked)} "
-            f"tokens for {count(made['kept'] * proposals // asked)} problems"
-        )
-    return lines

@@ -43,7 +43,7 @@ _WITH_GENERATOR = "duplicate-and-synthesize"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `curate validate` takes beside the arguments of `curate run`."""
     add_data_arguments(parser, evaluation=_EVALUATION_HELP)
-    add_generator_arguments(parser)
+    add_generator_arguments(parser, grader=False)
     tuning = parser.add_argument_group("what to fine-tune")
     add_tuning_arguments(tuning, "adamw or muon (adamw)")
     tuning.add_argument(

@@ -124,3 +124,9 @@ def test_checks_are_named_one_by_one_or_left_out(text: str, checks: list[str]) -
     options = _options(f"--checks={text}")
     (written,) = [each for each in recipe_settings(options, RECIPE) if ".checks=" in each]
     assert json.loads(written.partition("=")[2]) == checks
+
+
+def test_a_grader_is_a_name_or_yaml() -> None:
+    for text, written in (("tests", '"tests"'), ("{use: Tests, seconds: 3}", "{use: Tests, seconds: 3}")):
+        (setting,) = recipe_settings(_options("--grader", text), RECIPE)
+        assert setting == f"augmenters.1.grader={written}"
