@@ -97,7 +97,10 @@ class Synthesize(Component):
     second_samples: int = Field(default=3, ge=1, le=100)
     second_generator: Any = None
     least_yield: float = Field(default=0.05, ge=0, lt=1, description="stop where fewer proposals are kept; 0 = never")
-    strategy: Strategy = Field(default="variation", description="what new problems are written from")
+    strategy: Strategy = Field(
+        default="variation",
+        description="what new problems are written from: variation, skeleton, back_translation, one_step_more (variation)",
+    )
     context: Literal["given", "sampled"] = Field(default="given", description="whose solutions they are written from")
     grader: Any = None
     parents: tuple[int, int] | None = Field(

@@ -58,7 +58,7 @@ def add_field_options(
             simple = len(plain) == 1 and not choices and plain[0] in _METAVARS
             options["type"] = plain[0] if simple else _number_or_text if int in plain else str
             options["metavar"] = "|".join([_METAVARS.get(plain[0], "VALUE"), *choices])
-        if metavars and name in metavars and "choices" not in options:
+        if metavars and name in metavars:
             options["metavar"] = metavars[name]
         if field.is_required():
             options["required"] = True

@@ -39,6 +39,12 @@ _PREVIEW_PROBLEMS = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `curate run`, but for --json, which every command has."""
     add_result_arguments(parser, "quick")
+    parser.add_argument(
+        "--preview",
+        type=int,
+        metavar="N",
+        help="first run N rows, drawn at random, through a short version of everything, into DIR-preview (try 200)",
+    )
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, required: bool = True) -> None:
@@ -62,12 +68,6 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, requir
         help="a finished run: its recipe, checkpoints and scores; only rows that it did not score are measured",
     )
     parser.add_argument("--fresh", action="store_true", help="replace a result of other inputs in DIR")
-    parser.add_argument(
-        "--preview",
-        type=int,
-        metavar="N",
-        help="first run N rows, drawn at random, through a short version of everything, into DIR-preview (try 200)",
-    )
 
 
 def command(options: argparse.Namespace) -> dict[str, Any]:

@@ -142,7 +142,14 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
     group.add_argument(
         "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
     )
-    metavars = {"rows": "N", "band": "LOW-HIGH", "parents": "LOW-HIGH", "budget": "TOKENS", "checks": "NAME,.."}
+    metavars = {
+        "rows": "N",
+        "band": "LOW-HIGH",
+        "parents": "LOW-HIGH",
+        "budget": "TOKENS",
+        "checks": "NAME,..",
+        "strategy": "NAME",
+    }
     add_field_options(group, own_module("augmenters").Synthesize, _PARAMETERS, metavars)
     if grader:
         group.add_argument(
