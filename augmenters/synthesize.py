@@ -99,7 +99,8 @@ class Synthesize(Component):
     least_yield: float = Field(default=0.05, ge=0, lt=1, description="stop where fewer proposals are kept; 0 = never")
     strategy: Strategy = Field(
         default="variation",
-        description="what new problems are written from: variation, skeleton, back_translation, one_step_more (variation)",
+        description="what new problems are written from: variation, skeleton, back_translation, one_step_more "
+        "(variation)",
     )
     context: Literal["given", "sampled"] = Field(default="given", description="whose solutions they are written from")
     grader: Any = None

@@ -51,7 +51,9 @@ def add_result_arguments(parser: argparse.ArgumentParser, recipe: str, *, requir
     """What a command takes that writes a dataset. required: whether it can do nothing without --out."""
     add_data_arguments(parser, recipe)
     add_generator_arguments(parser)
-    parser.add_argument("--out", required=required, type=result_place, metavar="DIR", help="folder or URL for the result")
+    parser.add_argument(
+        "--out", required=required, type=result_place, metavar="DIR", help="folder or URL for the result"
+    )
     parser.add_argument(
         "--write-as",
         choices=FORMS,

@@ -88,7 +88,7 @@ class OutputFolder:
 
 
 REVIEWS = "reviews.jsonl"  # what people said of new problems; stays when the result is written anew
-DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html", REVIEWS})
+DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
@@ -97,7 +97,7 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
     Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
     ExternalError if it cannot be written.
     """
-    folder = OutputFolder(directory, DATASET_PARTS)
+    folder = OutputFolder(directory, DATASET_PARTS | {REVIEWS})
     other = "holds the result of other inputs"
     return RECORD in folder.names() and folder.matches(
         RECORD, inputs, fresh=fresh, again="write the result anew", other=other
