@@ -163,7 +163,10 @@ def _parts(scorer: Scorer, clusterer: Any, run: Run) -> dict[str, Any]:
 def _check_checkpoints(kept: KeptRun, measures: Sequence[Any], proxy: Proxy, run: Run) -> None:
     facts = kept.record.get("proxy")
     if not facts:
-        raise InputError(f"{kept.directory} was made with given scores, so there are no checkpoints; run it without")
+        raise InputError(
+            f"{kept.directory} was made with scores of another run, so it has no checkpoints; name the run that "
+            "trained the proxy (what it has measured costs nothing)"
+        )
     training = ProxyTraining(kept.examples, proxy, run.context)
     if facts.get("fingerprint") not in (None, training.key):
         was = facts.get("numerics") or {}

@@ -242,7 +242,7 @@ def remote(url: str) -> Remote:
             f"{without_secrets(url)}: the address holds a name or password, which records would keep; "
             "put them in ~/.netrc, or download the file"
         )
-    if not urlsplit(url).netloc:
+    if not urlsplit(url).netloc and not urlsplit(url).path.strip("/"):
         raise InputError(f"{url} names no place; write it like s3://BUCKET/FOLDER, hf://datasets/ORG/NAME/FILE")
     try:
         options = {"client_kwargs": {"trust_env": True}} if scheme in _WEB else {}

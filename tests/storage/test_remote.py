@@ -91,6 +91,13 @@ def test_a_web_address_is_read_only_and_its_query_is_never_shown(tmp_path: Path)
         assert "secret" not in str(caught.value) + str(place) + repr(place)
 
 
+def test_files_of_this_machine_have_urls_too(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("one")
+    place = remote(f"file://{tmp_path}")
+    assert [(item.name, item.size) for item in place.items()] == [("rows.txt", 3)]
+    assert place.join("rows.txt").read() == b"one"
+
+
 def test_only_text_with_a_scheme_is_a_url() -> None:
     assert all(map(is_url, ["s3://a/b", "https://a", "hf://datasets/a/b"]))
     assert not any(map(is_url, ["C:/x", "a/b", Path("s3://a"), None, "org/name"]))
