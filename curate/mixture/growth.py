@@ -179,8 +179,7 @@ def _check_checkpoints(kept: KeptRun, measures: Sequence[Any], proxy: Proxy, run
     if not cached_state(kept.examples, proxy, measures, run.context).trained:
         raise InputError(
             f"the checkpoints of {kept.directory} are no longer in the cache {run.store}; name the cache that has them "
-            f"with --cache, or train them again: curate run {kept.record['data']['source']} --out {kept.directory} "
-            "--fresh (with its recipe)"
+            "with --cache, or train them again: repeat the command that wrote the folder with --fresh"
         )
 
 
