@@ -38,13 +38,13 @@ ROWS = {"symbols": 8_000, "text": 4_000, "arithmetic": 3_000, "gym": 2_400, "wor
 _ERROR = 0.1  # up to which an estimate is called right, see benchmarks/LOG.md
 
 
-def settings(names: Sequence[str] = tuple(FAMILIES)) -> list[Setting]:
+def settings(names: Sequence[str] | None = None) -> list[Setting]:
     """One per family, noise and, for symbols, what the model knows; proxies of text are of the target's size.
 
-    names: of the families; no other one's data is looked for.
+    names: of the families, None = all; no other one's data is looked for.
     """
     found = []
-    for name in names:
+    for name in FAMILIES if names is None else names:
         of_family = FAMILIES[name].settings()
         knows = ("nothing", "frequent") if name == "symbols" else ("frequent",)
         for known in knows:

@@ -267,3 +267,10 @@ def test_labels_that_are_numbers_are_told() -> None:
     assert any("--where label=1 keeps those" in line for line in loaded.notes)
     assert len(read(rows, where="label=1").examples) == 3
     assert not any("--where" in line for line in read([{**row, "label": 7} for row in rows]).notes)
+
+
+def test_what_was_narrowed_to_one_label_is_not_told_to_narrow() -> None:
+    rows = pa.table({"prompt": ["a", "b"], "completion": ["c", "d"], "label": [True, False]})
+    narrowed = read(rows, where="label=true")
+    assert narrowed.notes[-1] == "kind kto: all 1 completions have label=true"
+    assert "--where label=true" in read(rows).notes[-1]

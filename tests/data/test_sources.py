@@ -78,3 +78,10 @@ def test_objects_of_unknown_types() -> None:
     pair = datasets.DatasetDict({"a": datasets.Dataset.from_list(ROWS), "b": datasets.Dataset.from_list(ROWS)})
     fails("has the splits a, b and none is train; choose one with split=NAME", pair)
     assert read(pair, split="b").split == "b"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_file_with_other_columns_than_the_others_is_named(suffix: str, tmp_path: Path) -> None:
+    write(tmp_path / f"1.{suffix}", pa.table({"prompt": ["a"], "completion": ["b"]}))
+    write(tmp_path / f"2.{suffix}", pa.table({"question": ["a"], "answer": ["b"]}))
+    fails(rf"row 1 .*null.*; 2.{suffix} has the columns question, answer, 1.{suffix} has prompt, completion", tmp_path)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.when import reducible
-from benchmarks.when.families import FAMILIES
+from benchmarks.when.families import FAMILIES, families
+from curate.errors import InputError
 
 
 @pytest.fixture
@@ -24,6 +25,16 @@ def test_every_setting_differs_in_what_is_known_and_planted() -> None:
     found = reducible.settings()
     assert [(each.knows, each.noise, each.rows) for each in found] == [("nothing", 0.15, 800), ("frequent", 0.15, 800)]
     assert all(each.share == 0.1 and each.unlearnable == 0 for each in found)
+
+
+def test_only_the_families_that_are_asked_for_need_their_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = {name: family for name, family in families(Path("nowhere")).items() if name != "symbols"}
+    monkeypatch.setattr(reducible, "FAMILIES", absent)
+    assert {each.family for each in reducible.settings(["text"])} == {"text"}
+    with pytest.raises(InputError, match="leave its family out"):
+        reducible.settings()
+    with pytest.raises(SystemExit):
+        reducible.main(["--out", "x", "--families", "txet"])
 
 
 @pytest.mark.usefixtures("small")
