@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-control test-all test-floors test-loaders test-vllm vllm lint types install install-dev clean help
+.PHONY: demo test test-control test-all test-floors test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
@@ -15,6 +15,8 @@ help:
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
+	@echo "make docs      the documentation site, in build/site;   make notebooks: execute those in examples/ anew"
+	@echo "make docs      the documentation site, in build/site;   make notebooks: execute those in examples/ anew"
 	@echo "make lint      ruff check and format check;   make types: mypy"
 
 install: $(STAMP)
@@ -107,6 +109,24 @@ lint: $(DEV_STAMP)
 
 types: $(DEV_STAMP)
 	$(BIN)/mypy
+
+# A link that leads nowhere, or a docstring that cannot be read, is an error.
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/build_site.py build/site-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Their outputs are saved with them, and are what the site shows.
+notebooks: $(DEV_STAMP)
+	PLOTLY_RENDERER=plotly_mimetype OMP_NUM_THREADS=1 $(BIN)/python -m nbconvert --to notebook --execute --inplace examples/*.ipynb
+
+# A link that leads nowhere, or a docstring that cannot be read, is an error.
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/build_site.py build/site-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Their outputs are saved with them, and are what the site shows.
+notebooks: $(DEV_STAMP)
+	PLOTLY_RENDERER=plotly_mimetype OMP_NUM_THREADS=1 $(BIN)/python -m nbconvert --to notebook --execute --inplace examples/*.ipynb
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(FLOORS) $(LOADERS) demo build dist .pytest_cache .mypy_cache .ruff_cache

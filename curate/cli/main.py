@@ -198,6 +198,8 @@ _COMMANDS = {
     "list": "list recipes, scorers, augmenters and other components, with a line each",
     "init": "write a commented recipe for a dataset, and the commands that use it",
     "inspect": "show a finished run in the terminal",
+    "diff": "show two finished runs side by side: rows, mixture, recipe",
+    "view": "browse all rows of a finished run in a browser, on this machine alone",
     "report": "rewrite report.html of a finished run",
     "push": "put a finished run in a dataset repository of the Hugging Face hub",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,9 +93,13 @@ class Progress:
         try:
             if style == "notebook":
                 board = self._board()
-                board.begin(name, total, unit)
-                yield Stage(cost, self._watched(board.advance))
-                board.end(time.monotonic() - started)
+                running = board.begin(name, total, unit)
+
+                def advance(count: int, /, detail: str = "") -> None:
+                    board.advance(running, count, detail)
+
+                yield Stage(cost, self._watched(advance))
+                board.end(running, time.monotonic() - started)
             elif style == "bar":
                 with _bar(name, total, unit) as advance:
                     yield Stage(cost, self._watched(advance))
@@ -120,6 +125,8 @@ class Progress:
 
 def as_progress(wanted: Progress | bool | None) -> Progress:
     """What `progress=` of a call means: True = shown where there is something to show it, False or None = silent."""
+    if _notebook() is not None:  # where tqdm, which others use, would ask for its widgets
+        warnings.filterwarnings("ignore", message="IProgress not found")
     return wanted if isinstance(wanted, Progress) else Progress("auto" if wanted else "none")
 
 
@@ -138,34 +145,51 @@ def _notebook() -> Any:
     return shell if type(shell).__name__ == "ZMQInteractiveShell" else None
 
 
-class _Cell:
-    """The output of one notebook cell: finished stages as lines, the one that runs as a bar, notes below.
+@dataclass
+class _Running:
+    """A stage that is not done: how far it is."""
 
-    It is one display that is drawn anew, so that a saved notebook holds only how it ended.
+    name: str
+    total: int | None
+    unit: str
+    count: int = 0
+    detail: str = ""
+
+    def __str__(self) -> str:
+        of = f" of {self.total:,}" if self.total else ""
+        counted = f" {self.count:,}{of} {self.unit}" if self.count else ""
+        return f"{self.name}:{counted}{self.detail and ', ' + self.detail}"
+
+
+class _Cell:
+    """The output of one notebook cell: finished stages as lines, those that run as bars, notes below.
+
+    It is one display that is drawn anew, so that a saved notebook holds only how it ended. Stages may be nested.
     """
 
     def __init__(self) -> None:
         self._done: list[str] = []
+        self._running: list[_Running] = []
         self._notes: list[str] = []
-        self._name, self._unit, self._detail = "", "", ""
-        self._total: int | None = None
-        self._count, self._drawn = 0, 0.0
+        self._drawn = 0.0
         self._handle: Any = None
 
-    def begin(self, name: str, total: int | None, unit: str) -> None:
-        self._name, self._total, self._unit, self._count, self._detail = name, total, unit, 0, ""
+    def begin(self, name: str, total: int | None, unit: str) -> _Running:
+        running = _Running(name, total, unit)
+        self._running.append(running)
         self._draw()
+        return running
 
-    def advance(self, count: int, /, detail: str = "") -> None:
-        self._count += count
-        self._detail = detail
+    def advance(self, running: _Running, count: int, detail: str) -> None:
+        running.count += count
+        running.detail = detail
         if time.monotonic() - self._drawn >= _REDRAW_SECONDS:
             self._draw()
 
-    def end(self, seconds: float) -> None:
-        counted = f"{self._count:,} {self._unit}, " if self._count else ""
-        self._done.append(f"{self._name}: {counted}{seconds:.1f} s")
-        self._name = ""
+    def end(self, running: _Running, seconds: float) -> None:
+        counted = f"{running.count:,} {running.unit}, " if running.count else ""
+        self._running.remove(running)
+        self._done.append(f"{running.name}: {counted}{seconds:.1f} s")
         self._draw()
 
     def note(self, text: str) -> None:
@@ -175,11 +199,11 @@ class _Cell:
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
-        lines = [*self._done, *([self._running()] if self._name else []), *self._notes]
+        lines = [*self._done, *map(str, self._running), *self._notes]
         shown = [f"<div>{html.escape(line)}</div>" for line in self._done]
-        if self._name:
-            amount = f' value="{self._count}" max="{self._total}"' if self._total else ""
-            shown.append(f"<div>{html.escape(self._running())} <progress{amount}></progress></div>")
+        for each in self._running:
+            amount = f' value="{each.count}" max="{each.total}"' if each.total else ""
+            shown.append(f"<div>{html.escape(str(each))} <progress{amount}></progress></div>")
         shown += [f"<div>{html.escape(note)}</div>" for note in self._notes]
         content = {"text/html": f"<div style='line-height:1.4'>{''.join(shown)}</div>", "text/plain": "\n".join(lines)}
         if self._handle is None:
@@ -187,11 +211,6 @@ class _Cell:
             self._handle = display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)
-
-    def _running(self) -> str:
-        of = f" of {self._total:,}" if self._total else ""
-        counted = f" {self._count:,}{of} {self._unit}" if self._count else ""
-        return f"{self._name}:{counted}{self._detail and ', ' + self._detail}"
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.component import call_hook, describe_in_json, fingerprint
-from curate.console.progress import Progress
+from curate.console.progress import Progress, as_progress
 from curate.context import Context
 from curate.errors import InputError
 from curate.evaluation.answers import (
@@ -53,7 +53,7 @@ def evaluate(
     out: Path | str | None = None,
     cache: Cache | Path | str | None = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     fresh: bool = False,
     on_bad_row: Literal["error", "drop"] = "error",
 ) -> dict[str, EvaluationResult]:
@@ -68,7 +68,7 @@ def evaluate(
     Raises InputError for what cannot be evaluated and ExternalError where a server, the hub or the disk fails.
     """
     settings = settings or Evaluation()
-    context = Context(cache=cache, device=device, progress=progress or Progress())
+    context = Context(cache=cache, device=device, progress=as_progress(progress))
     evaluation_sets = as_sets(sets)
     model = find_target(target, settings, context.store)
     settings = _with_possible_scores(settings, model, context.progress)

@@ -12,7 +12,7 @@ import numpy as np
 
 from curate import training
 from curate.component import fingerprint
-from curate.console.progress import Progress
+from curate.console.progress import Progress, as_progress
 from curate.context import Context
 from curate.devices.distributed import any_rank, barrier, rank
 from curate.devices.precision import resolve_precision
@@ -47,7 +47,7 @@ def finetune(
     curation: dict[str, Any] | None = None,
     cache: Any = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     fresh: bool = False,
     log: Sequence[str] = (),
     time_limit: float | None = None,
@@ -73,7 +73,7 @@ def finetune(
     check_loggers(log)
     out = local_path(out)
     check_place(out)
-    context = Context(cache=cache, device=device, seed=settings.seed, progress=progress or Progress())
+    context = Context(cache=cache, device=device, seed=settings.seed, progress=as_progress(progress))
     context.torch_device()  # joins the other processes, and names a missing device before any work
     with context.progress.stage("read"):
         rows = training_data(data, reading)

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from curate.console.progress import Progress
+from curate.console.progress import Progress, as_progress
 from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Scores
 from curate.errors import DataWarning, InputError
@@ -39,7 +39,7 @@ def validate(
     scores: Scores | None = None,
     cache: Any = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     time_limit: float | None = None,
     fresh: bool = False,
     **reading: Any,
@@ -97,7 +97,7 @@ def prepare_experiment(
     scores: Scores | None = None,
     cache: Any = None,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     time_limit: float | None = None,
     fresh: bool = False,
     dry: bool = False,
@@ -110,7 +110,7 @@ def prepare_experiment(
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("validation runs in one process; start it without torchrun, or fine-tune the arms one by one")
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    progress = progress or Progress()
+    progress = as_progress(progress)
     if isinstance(data, Loaded) and reading:
         raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
     if not isinstance(data, Loaded):

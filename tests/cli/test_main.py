@@ -22,7 +22,7 @@ from curate.cli.main import _surroundings, main
 from tests.fixtures.commands import TINY, Call, Finished, _rows, _with, _write
 
 COMMANDS = ("run", "plan", "score", "synthesize", "gate", "finetune", "evaluate", "compare", "validate", "expo")
-COMMANDS += ("weigh", "list", "init", "inspect", "report", "doctor")
+COMMANDS += ("weigh", "list", "init", "inspect", "view", "diff", "report", "doctor")
 
 
 # --- help and spelling ---------------------------------------------------------------------------------------------
