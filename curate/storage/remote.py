@@ -244,6 +244,8 @@ def remote(url: str) -> Remote:
         )
     if not urlsplit(url).netloc and not urlsplit(url).path.strip("/"):
         raise InputError(f"{url} names no place; write it like s3://BUCKET/FOLDER, hf://datasets/ORG/NAME/FILE")
+    if scheme not in _WEB:
+        url = url.rstrip("/")
     try:
         options = {"client_kwargs": {"trust_env": True}} if scheme in _WEB else {}
         filesystem, path = fsspec.core.url_to_fs(url, **options)
