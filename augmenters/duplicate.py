@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.component import Component
 from curate.difficulty.scores import Split
 from curate.mixture.control_rows import Control, stand_ins
-from curate.mixture.plan import Plan
+from curate.mixture.plan import NOISE_GUARD, Only, Plan
 from curate.seeds import derive_seed
 
 
@@ -24,26 +25,43 @@ class Duplicate(Component):
         They may be mislabeled, and they may be the rarest of what the method is for. In a study of frequent and rare
         skills (hard rows shown three times, change of nats per token, sd over seeds) a guard of 0.2 turned -58 % [12]
         into +31 % [66] on clean data, and with 5, 10 and 20 % wrong answers +48, +64 and +71 % into +17, +40 and +51 %:
-        no cure there either. Leave it off unless you have read that those rows are wrong.
+        no cure there either: `only` takes its place. It is kept for recipes that have it.
     of: "hard"; or a control that copies exactly as many other rows in their place, see `curate.mixture.control_rows`:
         "easy" ones, any ("random"), ones that are not hard but "matched" in source and length, or those of highest
         "final_loss".
+    only: "reducible" copies only rows that a model learns from the other rows (`curate.difficulty.reducible`): no
+        wrong ones, nor what no row teaches. `cap` and the number of rows of a control are of the rows left over, and
+        a control is of reducible rows too. Where it cannot be told which they are, it changes nothing, and a warning
+        says so. Takes two more proxies, each up to four times as long: see `curate plan`.
     draw: another number draws another control, where it is drawn at random.
     """
 
     version: ClassVar[int] = 2
+    added: ClassVar[frozenset[str]] = frozenset(["only"])
+    superseded: ClassVar[Mapping[str, str]] = {"noise_guard": NOISE_GUARD}
 
     times: int = Field(default=1, ge=1, lt=1000)
     of: Literal["hard"] | Control = "hard"
     cap: float | None = Field(default=None, gt=0)
     noise_guard: float = Field(default=0.0, ge=0, lt=1)
+    only: Only = None
     draw: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _one_filter(self) -> Self:
+        if self.only is not None and self.noise_guard:
+            raise ValueError("only: reducible takes the place of noise_guard; give one of them")
+        return self
+
+    def needs_reducible(self) -> bool:
+        """See `curate.mixture.plan.Augmenter`."""
+        return self.only is not None
+
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Raises InputError if the noise guard or a control needs what the scorer did not record."""
+        """Raises InputError if `only`, the noise guard or a control needs what was not measured."""
         plan.check_one_epoch("Duplicate")
         generator = np.random.default_rng(seed)
-        rows = plan.choose("hard", split, generator)
+        rows = plan.choose("hard", split, generator, self.only)
         plan = plan.mark_suspects(rows, split, self.noise_guard, "Duplicate.noise_guard")
         rows = plan.trusted(rows)
         if self.cap is not None:
@@ -52,7 +70,7 @@ class Duplicate(Component):
                 rows = np.sort(generator.choice(rows, most, replace=False))
         if self.of != "hard":
             drawn = np.random.default_rng(derive_seed(seed, "control", self.draw))
-            rows = stand_ins(self.of, rows, split, plan.planned, drawn)
+            rows = stand_ins(self.of, rows, split, plan.planned & split.allowed(self.only), drawn)
         counts = plan.counts.copy()
         np.add.at(counts, rows, self.times)  # a small pool may have to serve twice
         return plan.with_counts(counts)

@@ -13,7 +13,7 @@ from curate.component import Component
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
 from curate.errors import InputError
-from curate.mixture.plan import Plan
+from curate.mixture.plan import DROPPED, Only, Plan
 
 _NO_SOURCES = "Subset(per='source') needs a source column; name it with --columns source=COLUMN"
 
@@ -23,7 +23,7 @@ Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 class Subset(Component):
     """Keep `size` rows and leave out the rest, each with its reason in tables/rejected.
 
-    size: a number of rows, or a share of the valid rows (a float up to 1.0).
+    size: a number of rows, or a share of the valid rows (a float up to 1.0); None = all that `only` and `drop` leave.
     choose:
         balanced: S2L (arXiv 2403.07384): visit the clusters from the smallest up and take from each
             min(cluster size, rows still wanted / clusters left) rows at random. S2L's code sets clusters of two rows or
@@ -36,21 +36,36 @@ class Subset(Component):
         share, as `size`) that are chosen so; the result holds all epochs, one after the other, in files and splits of
         their own (arXiv 2406.14833, strategy III: better than the same rows in every epoch, which pool = None gives).
         All rows of the pool are seen nearly equally often, none twice in an epoch.
+    only: "reducible" keeps only rows that a model learns from the other rows (`curate.difficulty.reducible`), easy ones
+        too: shares, sources and clusters are then of these.
+    drop: "irreducible" leaves out first the hard rows that a model does not learn from the other rows, wrong ones above
+        all; shares, sources and clusters are of what is left. It gained most where 5 to 20 % of the completions were
+        wrong, and cost where they were right or of a kind that cannot be learned: only for data in which the lower
+        bound of the estimated wrong share is above 5 %, after reading some of them. Where it cannot be told which rows
+        are reducible, `only` and `drop` change nothing, and a warning says so.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(["epochs", "pool"])
+    added: ClassVar[frozenset[str]] = frozenset(["epochs", "pool", "only", "drop"])
 
-    size: Size
+    size: Size | None = None
     choose: Literal["balanced", "lowest_loss", "random"] = "balanced"
     per: Literal["source"] | None = None
     epochs: int = Field(default=1, ge=1, le=99)
     pool: Size | None = None
+    only: Only = None
+    drop: Literal["irreducible"] | None = None
 
     @model_validator(mode="after")
     def _drawn(self) -> Self:
+        if self.size is None and ((self.only is None and self.drop is None) or self.epochs > 1):
+            raise ValueError("give size, a number of rows or a share of them")
         if self.pool is not None and self.epochs == 1:
             raise ValueError("rows are drawn from a pool for several epochs; set epochs, or leave pool out")
         return self
+
+    def needs_reducible(self) -> bool:
+        """See `curate.mixture.plan.Augmenter`."""
+        return self.only is not None or self.drop is not None
 
     def check_examples(self, examples: Examples) -> None:
         """Raises InputError where more rows are asked for than there are, or sources are missing."""
@@ -63,6 +78,12 @@ class Subset(Component):
         """Raises InputError where more rows are asked for than are there, or losses or sources are missing."""
         plan.check_one_epoch("Subset")
         generator = np.random.default_rng(seed)
+        if self.drop is not None:
+            plan = plan.leave_out(split.hard & ~split.allowed("reducible"), DROPPED)
+        if self.only is not None:
+            plan = plan.leave_out(~split.allowed(self.only), "not reducible (Subset.only)")
+        if self.size is None:
+            return plan
         pool = np.flatnonzero(plan.planned & split.valid)
         per_epoch = self.size if isinstance(self.size, int) else round(self.size * len(pool))
         if per_epoch > len(pool):

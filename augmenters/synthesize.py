@@ -29,7 +29,7 @@ from curate.errors import InputError
 from curate.gate.gate import GateIndex
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Generator, Sampling
-from curate.mixture.plan import Demand, Kind, Plan, Price, Realized, Screened, Summary
+from curate.mixture.plan import NOISE_GUARD, Demand, Kind, Only, Plan, Price, Realized, Screened, Summary
 from curate.recipe import grader_from
 from curate.run import Run
 from curate.verify.sandbox import sandbox_layers
@@ -76,7 +76,9 @@ class Synthesize(Component):
     noise_guard: share of the chosen rows, those of highest final loss, that are not started from: a new problem
         is graded by the answer of its row, which may be wrong there. On clean data these are the rarest rows, and what
         the settings is for: see `Duplicate` for what a guard cost. Rows marked by an earlier augmenter's guard are left
-        out too. 0 = off.
+        out too. 0 = off. Not used where `only` is, unless it cannot be told which rows are reducible.
+    only: "reducible" starts only from rows that a model learns from the other rows, as in `Duplicate`; `rows` counts
+        those, and a control is of as many reducible ones.
     originals: "keep"; or "drop", so that the result holds nothing but new problems.
     keep: "all" new problems; or those that are "hard" when they are measured like the input.
     run_programs: for solutions that are Python programs, those of the data and sampled ones, run them (in a sandbox) to
@@ -117,8 +119,11 @@ class Synthesize(Component):
     originals: Literal["keep", "drop"] = "keep"
     keep: Literal["all", "hard"] = Field(default="all", description="all new problems, or those measured as hard")
     run_programs: bool = Field(default=False, description="run Python solutions in a sandbox for their answer")
+    only: Only = None
     version: ClassVar[int] = 2
     consents: ClassVar[Mapping[str, Consent]] = {"run_programs": Consent(("--run-programs",))}
+    added: ClassVar[frozenset[str]] = frozenset(["only"])
+    superseded: ClassVar[Mapping[str, str]] = {"noise_guard": NOISE_GUARD}
 
     @field_validator("generator", "second_generator")
     @classmethod
@@ -161,13 +166,20 @@ class Synthesize(Component):
         own = self.variation_prompt != DEFAULT_VARIATION_PROMPT or self.strategy == "variation"
         return self.variation_prompt if own else prompt_file(self.strategy)
 
+    def needs_reducible(self) -> bool:
+        """See `curate.mixture.plan.Augmenter`."""
+        return self.only is not None
+
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
-        """Raises InputError if the noise guard is on and the scorer recorded no losses."""
+        """Raises InputError if the noise guard is on and the scorer recorded no losses, or `only` was not measured."""
         random = np.random.default_rng(seed)
-        rows = plan.choose(self.of, split, random)
-        plan = plan.mark_suspects(rows, split, self.noise_guard, "Synthesize.noise_guard")
+        rows = plan.choose(self.of, split, random, self.only)
+        filtered = not split.allowed(self.only).all()
+        plan = plan.mark_suspects(rows, split, 0 if filtered else self.noise_guard, "Synthesize.noise_guard")
         chosen = plan.trusted(rows)
         left_out = {"suspects": len(rows) - len(chosen), "unsampled": max(len(chosen) - (self.rows or len(chosen)), 0)}
+        if filtered:
+            left_out["irreducible"] = int((split.hard & plan.planned).sum()) - len(rows)
         if left_out["unsampled"]:
             chosen = np.sort(random.choice(chosen, self.rows, replace=False))
         number = sum(demand.kind == "synthetic" for demand in plan.demands)

@@ -21,6 +21,7 @@ from curate.clusterers.per_source import Clusterer, is_per_source, seeded
 from curate.component import Component, call_hook, fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import read
+from curate.difficulty.reducible import given_rows
 from curate.difficulty.scores import Split, as_scores
 from curate.evaluation.grading import Grader, protocol_of, references, verdicts
 from curate.generators.requests import Completion, Generator, Request, Sampling
@@ -72,6 +73,7 @@ def small_split(n: int = 24, seed: int = 0) -> Split:
         final_loss=difficulty.copy(),
         sources=np.array([("a", "b", "c")[i % 3] for i in range(n)], object),
         tokens=np.arange(n, dtype=np.int32) % 6 + 2,
+        reducible=given_rows(valid & (np.arange(n) % 3 > 0), hard),
     )
 
 

@@ -56,8 +56,9 @@ class Component(BaseModel):
     cached results of the old meaning are not used. `consents`: by field; objects made in Python need
     none. `retired`: fields of earlier releases, each with what replaced it; setting one warns (DataWarning),
     and the value is not used. `renamed`: earlier name -> name of a field; setting the earlier one warns, and the
-    value is used. Fingerprints keep the earlier name, so that cached results stay. `added`: fields that came later;
-    where one has its default it has no part in the fingerprint, for the same reason.
+    value is used. Fingerprints keep the earlier name, so that cached results stay. `superseded`: fields that do what
+    they did, each with why something else is better; another value than the default warns. `added`: fields that came
+    later; where one has its default it has no part in the fingerprint, for the same reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -65,13 +66,21 @@ class Component(BaseModel):
     consents: ClassVar[Mapping[str, Consent]] = {}
     retired: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
+    superseded: ClassVar[Mapping[str, str]] = {}
     added: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_releases(cls, fields: Any) -> Any:
-        if not (cls.retired or cls.renamed) or not isinstance(fields, Mapping):
+        if not (cls.retired or cls.renamed or cls.superseded) or not isinstance(fields, Mapping):
             return fields
+        for name in cls.superseded.keys() & fields.keys():
+            if fields[name] and fields[name] != cls.model_fields[name].default:
+                warnings.warn(
+                    f"{cls.__name__}.{name} is kept for earlier recipes: {cls.superseded[name]}",
+                    DataWarning,
+                    stacklevel=2,
+                )
         for old in cls.renamed.keys() & fields.keys():
             new = cls.renamed[old]
             if new in fields:

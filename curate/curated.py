@@ -313,6 +313,8 @@ class Curated(Tabular):
             "difficulty": pa.array(split.difficulty, mask=~split.valid),
             "noise_suspect": self.diagnostics.noise_suspect,
         }
+        if split.reducible is not None:
+            columns["reducible"] = split.reducible.reducible
         return pa.table(columns)
 
 
@@ -336,6 +338,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
         decided_by += identity
     if scores is not None:
         decided_by += [scores.difficulty, scores.features, scores.valid, scores.trajectory, scores.tokens]
+        decided_by += [each for each in (scores.gains, scores.reducible) if each is not None]
     elif (measures := call_hook(pipeline.scorer, "measures")) is not None:
         decided_by += measures
         if expanded(pipeline.proxy.model).exists():

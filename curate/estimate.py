@@ -26,6 +26,7 @@ from curate.models.loading import load_tokenizer, parameter_count
 from curate.models.scratch import scratch_tokenizer
 from curate.models.trained_template import choose_template
 from curate.pipeline import Pipeline
+from curate.proxy.held_out import half_proxy
 from curate.proxy.measures import passes_of
 from curate.proxy.trace import cached_state
 from curate.proxy.training import ProxyTraining
@@ -87,18 +88,18 @@ def estimate(
     elif (pending := call_hook(pipeline.scorer, "pending", examples, run)) is not None:
         stages.append(_Stage("score", pending))
         ready = False
+    ready = _half_stages(pipeline, loaded, run, notes, scores, stages) and ready
     rows = None
     if ready:
         rows, planned = _planned(pipeline, loaded, run, scores, notes)
         stages += planned
     else:
         notes.append("how many rows come out is decided by the scores; run once, or give --scores, to know")
-    size = examples.table.nbytes
     stages.append(
         _Stage(
             "write",
             "decided by the scores" if rows is None else f"{rows:,} rows",
-            bytes=size * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
+            bytes=examples.table.nbytes * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
         )
     )
     if out is not None and Destination.of(out).check(inputs_fingerprint(pipeline, loaded, scores)):
@@ -199,6 +200,49 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
         ),
     ]
     return stages, state.measured == state.shards, proxy_training.max_length
+
+
+def _half_stages(
+    pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str], scores: Scores | None, stages: list[_Stage]
+) -> bool:
+    """Add to `stages` what finding out which rows are reducible takes; whether all of it is there."""
+    if scores is not None:
+        pipeline.check_scores(scores)
+    if scores is not None or not pipeline.needs_reducible:
+        return True
+    examples = loaded.examples
+    proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
+    proxy, rows = proxy_training.proxy, proxy_training.tokenized.rows
+    known = run.half_proxies(examples).measured()
+    half = half_proxy(proxy, int(rows.valid.sum()))
+    steps, k = half.last_step, len(half.schedule(len(examples)).steps)
+    tokenizer = proxy_training.tokenizer if proxy.scratch else None
+    parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
+    trained = 2 * int(steps * proxy.batch_size * rows.lengths.mean())
+    measured = int(rows.lengths.sum()) * k  # each row on one of the two
+    rate = None if known else _matrix_rate(run)
+    cached = "yes" if known else ""
+    if pipeline.stability > 1:
+        notes.append(f"stability {pipeline.stability}: so are the half-proxies, on other halves")
+    stages += [
+        _Stage(
+            "train half-proxies",
+            f"2 x {steps:,} steps of {proxy.batch_size} rows, each on half of the rows",
+            trained,
+            6 * parameters * trained / rate if rate else None,
+            2 * 4 * parameters * k,
+            cached,
+        ),
+        _Stage(
+            "measure held out",
+            f"{len(examples):,} rows at {k} checkpoints, and null rows",
+            measured,
+            2 * parameters * measured / rate if rate else None,
+            4 * len(examples) * k,
+            cached,
+        ),
+    ]
+    return known
 
 
 def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[float, Any]:

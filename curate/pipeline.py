@@ -31,8 +31,9 @@ from curate.difficulty.split_warnings import diagnose
 from curate.errors import InputError
 from curate.gate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column
-from curate.mixture.plan import Augmenter, Plan, fold, realize
+from curate.mixture.plan import DROPPED, Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
+from curate.proxy.held_out import check_exchangeable
 from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyTraining
 from curate.recipe import (
@@ -236,6 +237,21 @@ class Pipeline(Component):
             call_hook(part, "check_examples", examples)
         if not scored and measures_of(self.scorer):
             call_hook(self.scorer, "check_schedule", self.proxy.schedule(len(examples)))
+        if not scored and self.needs_reducible:
+            check_exchangeable(examples)
+
+    @property
+    def needs_reducible(self) -> bool:
+        """Whether an augmenter asks which rows are reducible, so that two more proxies are trained."""
+        return any(call_hook(each, "needs_reducible") for each in self.augmenters)
+
+    def check_scores(self, scores: Scores) -> None:
+        """Raise InputError where the augmenters need what scores that were given do not say."""
+        if self.needs_reducible and scores.gains is None and scores.reducible is None:
+            raise InputError(
+                "the recipe asks which rows are reducible and the scores do not say; write them with `curate score` "
+                "and this recipe, add a column reducible (true or false), or leave out --scores"
+            )
 
     def usable(self, loaded: Loaded, run: Run) -> Loaded:
         """The rows that the proxy's template renders, where there is a proxy.
@@ -263,7 +279,10 @@ class Pipeline(Component):
         for augmenter in self.augmenters:
             call_hook(augmenter, "check_ready")
         contaminated = contaminated_rows(examples, run)
-        scores = self.score(loaded, run) if scores is None else given_scores(scores, examples.ids)
+        if scores is not None:
+            scores = given_scores(scores, examples.ids)
+            self.check_scores(scores)
+        scores = self.score(loaded, run) if scores is None else scores
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
@@ -284,6 +303,7 @@ class Pipeline(Component):
                 uses_hard=not self.augmenters or self._uses_hard(plan, split),
                 truncated=None if scored else run.truncated(examples),
                 others=others,
+                drops_irreducible=DROPPED in plan.reasons,
             )
         parts = {"scorer": self.scorer, "clusterer": self.clusterer}
         admit = admission(examples, run, split=split, measurable=not scored, **parts)
@@ -307,7 +327,10 @@ class Pipeline(Component):
             call_hook(self.scorer, "check_schedule", run.proxy.schedule(len(examples)))
             run.trace(examples, measures)
         scores = as_scores(self.scorer.score(examples, run), len(examples))
-        return scores if scores.ids is not None else scores.with_ids(examples.ids)
+        scores = scores if scores.ids is not None else scores.with_ids(examples.ids)
+        if self.needs_reducible and scores.gains is None and scores.reducible is None:
+            scores = replace(scores, gains=run.gains(examples))
+        return scores
 
     def split(self, scores: Scores, loaded: Loaded) -> Split:
         examples = loaded.examples

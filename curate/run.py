@@ -14,10 +14,12 @@ from curate.console.progress import Progress
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
+from curate.difficulty.reducible import Gains, gains
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import Truncated
 from curate.errors import InputError
 from curate.gate.gate import Gate, GateIndex
+from curate.proxy.held_out import HalfProxies
 from curate.proxy.measures import MeanLoss, Measure
 from curate.proxy.proxy import Proxy
 from curate.proxy.trace import (
@@ -122,6 +124,18 @@ class Run:
         trace = replace(self, trained_on=None).trace(originals, measures)
         new = examples.slice(n, len(examples))
         return measure_new_rows(trace, originals, new, self.proxy, measures, self.context)
+
+    def gains(self, examples: Examples) -> Gains:
+        """What each row gains under proxies that never saw it, for `curate.difficulty.reducible.reducible_rows`.
+
+        Trains two proxies, each on half of the rows; see `curate.proxy.held_out`.
+        """
+        measured = self.half_proxies(examples).measure()
+        return gains(measured.rows, measured.null, measured.halves, measured.short)
+
+    def half_proxies(self, examples: Examples) -> HalfProxies:
+        """The two proxies of `gains`, none of them trained."""
+        return HalfProxies(examples, self.proxy, self.context, gate=self.gate, seed=self.seed)
 
     def gate_index(self, examples: Examples) -> GateIndex:
         """The gate over these examples and its evaluation sets; built once."""

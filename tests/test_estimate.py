@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from augmenters import Duplicate
 from curate import estimate as estimate_module
 from curate.clusterers import KMeans
 from curate.data.readers import read
+from curate.errors import InputError
 from curate.estimate import estimate
 from curate.pipeline import Pipeline
 from curate.proxy.measures import MeanLoss, passes_of
@@ -23,12 +26,14 @@ from scorers import (
     ErrorNorm,
     GradientAlignment,
     InstructionFollowingDifficulty,
+    LossTrajectory,
     PreMemorizationAccuracy,
     RankAverage,
     SAMSharpness,
 )
 from tests.fixtures.checkpoints import checkpoint_of
 from tests.fixtures.models import random_tokens, tiny_model
+from tests.fixtures.scored import PROXY, additions
 
 ROWS, LENGTH, STEPS = 60, 12, (2, 30)
 TARGET = pa.table({"prompt": ["a"] * 30, "completion": ["b"] * 30})
@@ -109,3 +114,26 @@ def test_the_rate_of_the_machine_is_timed_once(monkeypatch: pytest.MonkeyPatch) 
     first, second = (estimate(pipeline, read(table), Run(pipeline.proxy)) for _ in range(2))
     assert timed == [1]
     assert first == second
+
+
+def test_half_proxies_are_priced_and_then_in_the_cache(tmp_path: Path) -> None:
+    """A run repeats nothing, and its plan is known before it is written."""
+    data = read(additions(60).table)
+    augmenters = [Duplicate(only="reducible")]
+    pipeline = Pipeline(proxy=PROXY, scorer=LossTrajectory(), clusterer=KMeans(), augmenters=augmenters)
+    before = estimate(pipeline, data, Run(PROXY, tmp_path))
+    stages = {stage["stage"]: stage for stage in before["stages"]}
+    assert stages["train half-proxies"]["work"] == "2 x 24 steps of 8 rows, each on half of the rows"
+    assert stages["train half-proxies"]["tokens"] == pytest.approx(8 * stages["train the proxy"]["tokens"], abs=8)
+    assert stages["measure held out"]["work"].startswith("60 rows at 9 checkpoints")
+    assert before["rows_out"] is None
+    curated = pipeline.run(data, cache=tmp_path)
+    assert curated.split.reducible is not None
+    assert curated.split.reducible.rows["hard"] == curated.split.hard.sum()
+    after = estimate(pipeline, data, Run(PROXY, tmp_path))
+    cached = {stage["stage"]: stage["cached"] for stage in after["stages"]}
+    assert (cached["train half-proxies"], cached["measure held out"]) == ("yes", "yes")
+    assert after["rows_out"] == len(curated)
+    texts = read(pa.table({"text": ["one two", "three four", "five six"]}))
+    with pytest.raises(InputError, match="no completion apart from the prompt"):
+        pipeline.check(texts.examples)

@@ -1,6 +1,7 @@
 """The whole: a dataset goes in, the rows that are learned late come back more often, and nothing else changes."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from augmenters import Duplicate, Replay, Subset
 from curate import InputError, Pipeline, Run
 from curate.clusterers import HDBSCAN, KMeans, Quantile
 from curate.curated import Curated
+from curate.difficulty.reducible import Gains
+from curate.difficulty.score_files import read_scores, write_scores
 from curate.mixture.plan import fold, identity
 from scorers import FinalLoss, LossTrajectory, RankAverage, SAMSharpness
 from tests.fixtures.pipelines import (
@@ -361,3 +364,49 @@ def test_all_rows_invalid_is_an_error() -> None:
 def test_a_part_that_does_not_fit_is_refused_at_once(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _with_known(**changes)
+
+
+# -- reducible rows ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gaining:
+    """As KnownTrajectory, of rows that gain what is in a column; null rows gain nothing."""
+
+    def score(self, examples, run):
+        scores = KnownTrajectory().score(examples, run)
+        gained, null = examples.table["gained"].to_numpy(), np.zeros(100)
+        return replace(scores, gains=Gains(gained, null, scores.difficulty, null + 9, (8, 8), (4, 4)))
+
+
+def test_only_reducible_hard_rows_are_copied_also_by_scores_of_a_file(tmp_path: Path) -> None:
+    hard = np.arange(200) % 2 == 0
+    right = np.arange(200) % 5 > 0
+    table = _known(np.where(hard, 9.0, 1.0), gained=np.where(right, 1.0, 0.0))
+    pipeline = Pipeline(scorer=Gaining(), clusterer=KMeans(), augmenters=[Duplicate(only="reducible")])
+    curated = pipeline.run(table, out=tmp_path / "out", cache=tmp_path)
+    assert (curated.plan.counts > 1).tolist() == (hard & right).tolist()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["diagnostics"]["reducible"]
+    assert record["verdict"] == "estimated"
+    assert record["interval"][0] < record["wrong_share"] == pytest.approx(0.2)
+    split = pq.read_table(tmp_path / "out" / "tables" / "split.parquet")
+    assert split["reducible"].to_pylist() == right.tolist()
+    write_scores(curated.scores, curated.loaded.examples.ids, tmp_path / "scores.parquet")
+    for path in (tmp_path / "scores.parquet", tmp_path / "out" / "tables" / "scores.parquet"):
+        again = pipeline.run(table, scores=read_scores(path), cache=tmp_path)
+        assert again.plan.counts.tolist() == curated.plan.counts.tolist()
+        assert again.diagnostics.reducible == curated.diagnostics.reducible
+    bare = replace(curated.scores, gains=None)
+    with pytest.raises(InputError, match="scores do not say"):
+        pipeline.run(table, scores=bare, cache=tmp_path)
+    named = pipeline.run(table, scores=replace(bare, reducible=~right), cache=tmp_path)
+    assert (named.plan.counts > 1).tolist() == (hard & ~right).tolist()
+
+
+def test_where_reducible_rows_cannot_be_told_one_line_says_that_nothing_is_filtered(tmp_path: Path) -> None:
+    table = _known(np.where(np.arange(200) % 2, 9.0, 1.0), gained=np.zeros(200))
+    augmenters = [Subset(drop="irreducible"), Duplicate(only="reducible")]
+    curated = Pipeline(scorer=Gaining(), clusterer=KMeans(), augmenters=augmenters).run(table, cache=tmp_path)
+    assert curated.plan.counts.sum() == 300
+    (line,) = (each for each in curated.warnings if each.code == "reducible_unknown")
+    assert "leave no row out" in line.message

@@ -122,8 +122,9 @@ def _record(
         "variation_prompt": prompt_digest(settings.variation_prompt),
         "solution_prompt": prompt_digest(settings.solution_prompt),
         "rows": {
-            "chosen": len(demand.rows) + demand.suspects + demand.unsampled,
+            "chosen": len(demand.rows) + demand.suspects + demand.unsampled + demand.irreducible,
             "marked by the noise guard": demand.suspects,
+            **({"not reducible": demand.irreducible} if demand.irreducible else {}),
             "not in the sample": demand.unsampled,
             **dict(sorted(sources.skipped.items())),
             "started from": len(sources.rows),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from curate.clusterers.features import source_codes
 from curate.difficulty.agreement import agreement, mean_agreement
+from curate.difficulty.reducible_report import reducible_record
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import HardPolicy, join_scores, make_split
 from curate.errors import InputError, RunWarning
@@ -21,8 +22,8 @@ from curate.types import BoolArray, IntArray
 # The silhouette compares every pair of rows; at 4,000 its standard error is about 0.01.
 SILHOUETTE_ROWS = 4_000
 RANKED_ROWS = 1_000_000
-# A row is flat if it falls by less than this share of what the median row falls: rows that were learned before the
-# proxy stopped have fallen further than that by the end, later ones have not.
+# A row is flat if it falls by less than this share of what the median row falls: rows learned before the proxy
+# stopped have fallen further by the end, later ones have not.
 FLAT_SHARE = 0.25
 # If the median row falls less than this share of its loss, nothing was learned and no row can stand out as flat.
 MIN_TYPICAL_FALL = 0.05
@@ -30,14 +31,14 @@ MIN_TYPICAL_FALL = 0.05
 HIGH_DEVIATIONS = 1.0
 # Fewer rows give no usable median.
 MIN_NOISE_ROWS = 50
-# The mean loss must fall by this share of its spread over rows; less is what the warm-up alone moves.
+# The mean loss must fall by this share of its spread over rows; less is what warm-up moves.
 MIN_FALL = 0.1
-# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like
-# the first, and the split shows what the proxy knew before.
+# Rows must differ in how far they fall by this share of the spread; else the last checkpoint ranks them like the first.
 MIN_SPEED_SPREAD = 0.1
 # Distance of the hard from the easy centroid over the typical distance of a row from its own: k-means that
 # cuts structureless noise in two gets 0.7 at six checkpoints, a gap between two kinds of rows 2 and more.
 MIN_SEPARATION = 1.0
+_LATER = ("length_difference_correlation", "reducible")  # than records that lack them
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Diagnostics:
     diverged: see `divergence`.
     noise: {suspects, share, share_of_hard}: rows of `noise_suspect`, over valid and over hard rows.
     noise_suspect: (n,) bool, see `noise_suspects`; all false without a trajectory.
+    reducible: see `reducible_record`.
     """
 
     silhouette: float | None
@@ -69,12 +71,12 @@ class Diagnostics:
     noise_suspect: BoolArray
     warnings: tuple[RunWarning, ...] = ()
     length_difference_correlation: float | None = None
+    reducible: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain JSON types; rows and warnings are written elsewhere."""
-        of_pairs = [] if self.length_difference_correlation is not None else ["length_difference_correlation"]
-        apart = ["noise_suspect", "warnings", *of_pairs]
-        return {name: value for name, value in vars(self).items() if name not in apart}
+        absent = {name for name in _LATER if getattr(self, name) is None} | {"noise_suspect", "warnings"}
+        return {name: value for name, value in vars(self).items() if name not in absent}
 
 
 def measure_split(
@@ -96,8 +98,8 @@ def measure_split(
                 f"the trajectory of row {row} (example id {split.ids[row]}) is not finite; mark it invalid"
             )
     lengths = scores.tokens if tokens is None else tokens
-    suspects, noise = _noise(scores, split)
     value, rows = silhouette(scores.features, split, seed)
+    suspects, noise = _noise(scores, split)
     return Diagnostics(
         silhouette=value,
         silhouette_rows=rows,
@@ -110,6 +112,7 @@ def measure_split(
         noise=noise,
         noise_suspect=suspects,
         length_difference_correlation=_correlation(split, scores.length_difference),
+        reducible=reducible_record((split, *others)),
     )
 
 
@@ -122,11 +125,8 @@ def _noise(scores: Scores, split: Split) -> tuple[BoolArray, dict[str, float | N
     if scores.trajectory is None:
         return np.zeros(len(split), bool), None
     suspects = noise_suspects(scores.trajectory, split.valid)
-    return suspects, {
-        "suspects": int(suspects.sum()),
-        "share": _share(suspects, split.valid),
-        "share_of_hard": _share(suspects, split.hard),
-    }
+    shares = {"share": _share(suspects, split.valid), "share_of_hard": _share(suspects, split.hard)}
+    return suspects, {"suspects": int(suspects.sum()), **shares}
 
 
 def _share(part: BoolArray, whole: BoolArray) -> float | None:

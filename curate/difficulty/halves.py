@@ -57,6 +57,7 @@ def make_halves(
     sources: Sequence[Any] | npt.NDArray[Any] | None = None,
     groups: npt.ArrayLike | None = None,
     null_rows: int | None = None,
+    seed: int = 0,
 ) -> Halves:
     """Halves of n rows that agree in their sources and completion lengths; rows of one group stay together.
 
@@ -65,6 +66,7 @@ def make_halves(
     (`tied_groups`); None = every row by itself.
     null_rows: how many are wanted; None = 500, but at most 15 % of the rows. Fewer are made where the rows tied to
     them come to a fifth of all rows, and where a source has no two different completions of like length.
+    seed: another one divides the rows in another way.
 
     Raises InputError for repeated ids and for arrays of other lengths.
     """
@@ -76,12 +78,13 @@ def make_halves(
     strata = length_strata(size, sources)
     wanted = min(MOST_NULL_ROWS, int(NULL_SHARE * n)) if null_rows is None else null_rows
     # (g,) of each group: its row of the least hash, which stands for it, and its rows.
-    by_hash = np.argsort(_hashes(ids, "half"), kind="stable")
+    by_hash = np.argsort(_hashes(ids, "half", seed), kind="stable")
     heads = by_hash[np.unique(tied[by_hash], return_index=True)[1]]
     counts = np.bincount(tied, minlength=len(heads))
-    half = _dealt(heads, counts, strata, _hashes([ids[k] for k in heads], "half"))[tied]
-    null = _spread(heads, counts, strata, _hashes([ids[k] for k in heads], "null"), wanted, int(MOST_WITHDRAWN * n))
-    donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor")), completions)
+    named = [ids[k] for k in heads]
+    half = _dealt(heads, counts, strata, _hashes(named, "half", seed))[tied]
+    null = _spread(heads, counts, strata, _hashes(named, "null", seed), wanted, int(MOST_WITHDRAWN * n))
+    donor = _donors(null, strata, np.asarray(_hashes([ids[k] for k in null], "donor", seed)), completions)
     null, donor = null[donor >= 0], donor[donor >= 0]
     withdrawn = np.isin(tied, tied[np.concatenate([null, donor])])
     order = np.argsort(null)
@@ -142,9 +145,12 @@ def tied_groups(
     return again, int(pattern.sum())
 
 
-def _hashes(ids: Sequence[str], use: str) -> npt.NDArray[np.uint64]:
-    """(n,) 64-bit hashes of the ids, other ones for every use."""
-    digests = [hashlib.blake2b(str(each).encode(), digest_size=8, person=use.encode()).digest() for each in ids]
+def _hashes(ids: Sequence[str], use: str, seed: int) -> npt.NDArray[np.uint64]:
+    """(n,) 64-bit hashes of the ids, other ones for every use and seed."""
+    salt = (seed % 2**64).to_bytes(8, "little")
+    digests = [
+        hashlib.blake2b(str(each).encode(), digest_size=8, person=use.encode(), salt=salt).digest() for each in ids
+    ]
     return np.frombuffer(b"".join(digests), "<u8") if digests else np.zeros(0, np.uint64)
 
 

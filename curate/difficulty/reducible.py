@@ -8,7 +8,7 @@ beyond the model. What a wrong row gains here is measured: null rows have the co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,9 +32,11 @@ LOW_LEVEL = 0.25
 MOST_RISE = 0.1
 _EARLIER = 4
 INTERVAL = 0.95
+# Of the hard rows: where fewer are wrong, leaving out irreducible ones costs more than it saves.
+MOST_WRONG = 0.05
 RESAMPLES = 1000
 
-Verdict = Literal["estimated", "cannot tell"]
+Verdict = Literal["estimated", "cannot tell", "given"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Gains:
     null_short: Float64Array
     best: tuple[int, int]
     since: tuple[int, int]
+
+    def take(self, rows: IntArray) -> Gains:
+        """Of the given rows, with all null rows."""
+        return replace(self, rows=self.rows[rows], short=self.short[rows])
 
 
 def gains(losses: npt.ArrayLike, null: npt.ArrayLike, halves: Halves, short: int = 0) -> Gains:
@@ -90,7 +96,8 @@ class Reducible:
     cut: nats per token, 0 or more; reducible: (n,) bool, rows that gain more. shares: of hard, easy and null rows
     above the cut. rows: how many of each there are; null rows count where their loss is that of hard rows.
     wrong_share: estimated share of wrong (or unlearnable) rows among the hard ones, with a bootstrap interval; None
-    where the verdict is "cannot tell". reason: of the verdict, one sentence.
+    where the verdict is "cannot tell". reason: of the verdict, one sentence. "given": the rows were named by the user,
+    and nothing was measured.
     """
 
     cut: float
@@ -104,7 +111,22 @@ class Reducible:
 
     def to_json(self) -> dict[str, Any]:
         """All but the rows, as plain JSON types."""
-        return {name: value for name, value in vars(self).items() if name != "reducible"}
+        cut = self.cut if np.isfinite(self.cut) else None
+        return {name: value for name, value in vars(self).items() if name != "reducible"} | {"cut": cut}
+
+    @property
+    def many_wrong(self) -> bool:
+        """Whether by the lower bound more than 5 % of the hard rows are wrong, or beyond what the rows teach."""
+        return self.interval is not None and self.interval[0] > MOST_WRONG
+
+
+def given_rows(reducible: npt.ArrayLike, hard: npt.ArrayLike) -> Reducible:
+    """Rows that somebody else found to be reducible, (n,) bool; hard: (n,) bool."""
+    chosen, is_hard = np.asarray(reducible, bool), np.asarray(hard, bool)
+    groups = {"hard": chosen[is_hard], "easy": chosen[~is_hard]}
+    shares = {name: float(each.mean()) if len(each) else 0.0 for name, each in groups.items()}
+    counts = {name: len(each) for name, each in groups.items()}
+    return Reducible(0.0, chosen, shares, counts, "given", "given with the scores", None, None)
 
 
 def reducible_rows(gained: Gains, hard: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Reducible:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.data.wording import type_name
+from curate.difficulty.reducible import Gains
 from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
 from curate.storage.atomic import publish_file
 from curate.storage.downloads import local_file
 from curate.storage.places import arrow_path, check_place, local_path
 from curate.storage.remote import is_url, remote, without_secrets
+from curate.types import BoolArray
+
+_GAIN, _HELD_OUT_LOSS = "gain", "held_out_loss"
+_NULL_ROWS = "curate.null_rows"  # in the metadata of the table
 
 
 def scores_table(scores: Scores, ids: Any) -> pa.Table:
-    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS` and length_difference that are
-    known, and feature_<k>.
+    """Columns example_id, difficulty (null where invalid), valid, those of `COUNTS`, length_difference and reducible
+    that are known, and feature_<k>; where gains were measured, gain and held_out_loss (nats per token, null where a row
+    has none), and in the metadata of the table those of the null rows.
     """
     columns: dict[str, Any] = {
         "example_id": ids,
         "difficulty": pa.array(scores.difficulty, mask=~scores.valid),
         "valid": scores.valid,
     }
-    for name in (*COUNTS, "length_difference"):
+    for name in (*COUNTS, "length_difference", "reducible"):
         if getattr(scores, name) is not None:
             columns[name] = getattr(scores, name)
     for k in range(scores.features.shape[1]):
         columns[f"feature_{k}"] = np.ascontiguousarray(scores.features[:, k])
-    return pa.table(columns)
+    gained = scores.gains
+    if gained is None:
+        return pa.table(columns)
+    for name, values in ((_GAIN, gained.rows), (_HELD_OUT_LOSS, gained.short)):
+        columns[name] = pa.array(values, mask=~np.isfinite(values))
+    about = {_GAIN: gained.null.tolist(), _HELD_OUT_LOSS: gained.null_short.tolist()}
+    return pa.table(columns).replace_schema_metadata(
+        {_NULL_ROWS: json.dumps({**about, "best": gained.best, "since": gained.since})}
+    )
 
 
 def trajectories_table(scores: Scores, ids: Any) -> pa.Table:
@@ -144,8 +159,42 @@ def read_scores(path: Path | str) -> Scores:
         steps=np.array(steps, np.int64) if steps else None,
         **{name: _counts(table, name, path) for name in COUNTS if name in table.column_names},
         length_difference=_difference(table),
+        gains=_gains(table, path),
+        reducible=_reducible(table, path),
         ids=_ids(table.column("example_id"), path),
     )
+
+
+def _gains(table: pa.Table, path: Path | str) -> Gains | None:
+    """Those of `scores_table`; None where it has none, or the user's own column says which rows are reducible."""
+    if _GAIN not in table.column_names or "reducible" in table.column_names:
+        return None
+    try:
+        null = json.loads((table.schema.metadata or {})[_NULL_ROWS.encode()])
+        rows, short = (
+            np.asarray(pc.fill_null(table.column(name).cast(pa.float64()), float("nan")).to_numpy())
+            for name in (_GAIN, _HELD_OUT_LOSS)
+        )
+        null_rows, null_short = (np.asarray(null[name], np.float64) for name in (_GAIN, _HELD_OUT_LOSS))
+        if null_rows.ndim != 1 or null_rows.shape != null_short.shape:
+            raise ValueError("null rows of two numbers")
+        best, since = ((int(null[name][0]), int(null[name][1])) for name in ("best", "since"))
+    except (KeyError, IndexError, TypeError, ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"--scores {path}: column {_GAIN!r} lacks the null rows that it is compared with, or is damaged (a program "
+            "that rewrites the file may drop its metadata); take the file of `curate score`, or add a column reducible "
+            "(true or false)"
+        ) from error
+    return Gains(rows, null_rows, short, null_short, best, since)
+
+
+def _reducible(table: pa.Table, path: Path | str) -> BoolArray | None:
+    if "reducible" not in table.column_names:
+        return None
+    column = table.column("reducible")
+    if not pa.types.is_boolean(column.type):
+        raise InputError(f"--scores {path}: column 'reducible' holds {type_name(column.type)}, not true and false")
+    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False))
 
 
 def _ids(column: pa.ChunkedArray, path: Path | str) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from curate.console.formatting import count, decimal, share
 from curate.console.presentation import Facts, Tabular
 from curate.difficulty.figures import Trajectories, Words
 from curate.difficulty.panels import Drawn, panels
+from curate.difficulty.reducible import Gains, Reducible
 from curate.errors import InputError
 from curate.types import BoolArray, FloatArray, IntArray
 
@@ -35,6 +36,9 @@ class Scores(Tabular):
     ids: (n,) example ids (Arrow strings), so that scores are joined to rows by id and never by position.
     length_difference: (n,) int32 completion tokens of the chosen answer minus those of the rejected one, of pairs that
         were compared.
+    gains: what each row gains under models that never saw it, where that was measured, see
+        `curate.difficulty.reducible`.
+    reducible: (n,) bool, which rows can be learned from the others, where somebody else says so; used before gains.
     """
 
     features: FloatArray
@@ -47,10 +51,16 @@ class Scores(Tabular):
     completion_cut: npt.NDArray[np.int32] | None = None
     ids: Any = field(default=None, repr=False)
     length_difference: npt.NDArray[np.int32] | None = None
+    gains: Gains | None = field(default=None, repr=False)
+    reducible: BoolArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.difficulty)
-        for name in ("features", "valid", "trajectory", *COUNTS, "length_difference", "ids"):
+        if self.gains is not None and len(self.gains.rows) != n:
+            raise InputError(
+                f"Scores.gains has {len(self.gains.rows)} rows but difficulty has {n}; give one per example"
+            )
+        for name in ("features", "valid", "trajectory", *COUNTS, "length_difference", "reducible", "ids"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
                 raise InputError(
@@ -113,7 +123,7 @@ class Scores(Tabular):
 
     def take(self, rows: IntArray) -> Scores:
         """The given rows, in the given order."""
-        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference")}
+        named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference", "reducible")}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
         ids = None if self.ids is None else self.ids.take(rows)
         same = self.features is self.trajectory  # one array serves for both
@@ -123,6 +133,7 @@ class Scores(Tabular):
             difficulty=self.difficulty[rows],
             valid=self.valid[rows],
             ids=ids,
+            gains=None if self.gains is None else self.gains.take(rows),
             **taken,
         )
 
@@ -161,6 +172,7 @@ class Split(Tabular):
     ids: (n,) example ids (Arrow strings).
     per_source: whether clusters and hardness were found within each source.
     trajectory, steps: those of the scores, where the scorer recorded losses.
+    reducible: which rows can be learned from the others, where that is known.
     """
 
     ids: Any
@@ -174,6 +186,7 @@ class Split(Tabular):
     tokens: npt.NDArray[np.int32] | None = None
     trajectory: FloatArray | None = None
     steps: IntArray | None = None
+    reducible: Reducible | None = None
 
     def __len__(self) -> int:
         return len(self.cluster)
@@ -198,15 +211,31 @@ class Split(Tabular):
         return Facts(f"Split of {count(len(self))} rows: {count(hard)} hard{of}", tuple(facts))
 
     def to_arrow(self) -> Any:
-        """example_id, source and tokens (where known), cluster, hard, and difficulty (null where invalid)."""
+        """example_id, source and tokens (where known), cluster, hard, difficulty (null where invalid), reducible."""
         columns: dict[str, Any] = {} if self.ids is None else {"example_id": self.ids}
         if self.sources is not None:
             columns["source"] = pa.array(self.sources, pa.string())
         columns |= {"cluster": self.cluster, "hard": self.hard}
         columns["difficulty"] = pa.array(self.difficulty, mask=~self.valid)
+        if self.reducible is not None:
+            columns["reducible"] = self.reducible.reducible
         if self.tokens is not None:
             columns["tokens"] = self.tokens
         return pa.table(columns)
+
+    def allowed(self, only: Literal["reducible"] | None) -> BoolArray:
+        """(n,) rows that an augmenter with this `only` may use: all where it is None, or where it cannot be told.
+
+        Raises InputError where it is not known which rows are reducible.
+        """
+        if only is None:
+            return np.ones(len(self), np.bool_)
+        if self.reducible is None:
+            raise InputError(
+                "only: reducible needs to know which rows can be learned from the others; a pipeline measures it, and "
+                "by hand it is curate.difficulty.reducible.reducible_rows(run.gains(examples), split.hard)"
+            )
+        return np.ones(len(self), np.bool_) if self.reducible.verdict == "cannot tell" else self.reducible.reducible
 
     def plot(self, words: Words | None = None) -> Any:
         """A plotly Figure: loss trajectories with bands, the histogram of difficulty, difficulty against length.

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from curate.clusterers.features import shared_labels, source_labels, string_array
 from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
+from curate.difficulty.reducible import Reducible, given_rows, reducible_rows
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.storage.id_lookup import places_of, repeated, same_ids
@@ -48,16 +49,11 @@ def make_split(
     InputError: ids missing from the scores, no valid row, a feature of a valid row that
     is not finite, an unknown hard policy, and data that the clusterer cannot cluster.
     """
-    if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
-        raise InputError(f"hard={hard!r} is not a policy; use highest, above_mean or a number of clusters, at least 1")
-    if ids is None and scores.ids is None:
-        raise InputError("the scores carry no example ids; pass ids=examples.ids")
+    _check_arguments(scores, ids, hard)
     scores = join_scores(scores, scores.ids if ids is None else ids)
     rows = np.flatnonzero(scores.valid)
-    if len(rows) == 0:
-        raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
-    _check_finite(features, rows, scores.ids)
+    _check_features(features, rows, scores.ids)
     labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
     within = None if labels is None else labels[rows]
     clustering = cluster_rows(seeded(clusterer, seed), features, within)
@@ -79,10 +75,27 @@ def make_split(
         tokens=scores.tokens,
         trajectory=scores.trajectory,
         steps=scores.steps,
+        reducible=_reducible(scores, mask, seed),
     )
 
 
-def _check_finite(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> None:
+def _reducible(scores: Scores, hard: BoolArray, seed: int) -> Reducible | None:
+    """Which rows are reducible, where the scores say it or tell what each gains. hard: (n,)."""
+    if scores.reducible is not None:
+        return given_rows(scores.reducible & scores.valid, hard)
+    return None if scores.gains is None else reducible_rows(scores.gains, hard, seed=seed)
+
+
+def _check_arguments(scores: Scores, ids: Any, hard: HardPolicy) -> None:
+    if hard not in ("highest", "above_mean") and not (type(hard) is int and hard >= 1):
+        raise InputError(f"hard={hard!r} is not a policy; use highest, above_mean or a number of clusters, at least 1")
+    if ids is None and scores.ids is None:
+        raise InputError("the scores carry no example ids; pass ids=examples.ids")
+
+
+def _check_features(features: npt.NDArray[Any], rows: IntArray, ids: Any) -> None:
+    if len(rows) == 0:
+        raise InputError("no row is valid, so there is nothing to cluster; check the completions and max_length")
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         row = int(rows[np.argmin(finite)])

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from curate.clusterers.per_source import collapsed_sources
 from curate.difficulty.diagnostics import MIN_FALL, MIN_SEPARATION, MIN_SPEED_SPREAD, Diagnostics, measure_split
+from curate.difficulty.reducible_report import MIN_SEED_JACCARD, of_reducible, wrong_rows
 from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import HardPolicy
 from curate.errors import RunWarning
 
-# Below this overlap of the hard sets, more than a third of what one proxy seed calls hard another does not.
-MIN_SEED_JACCARD = 0.5
 # One source holds this share of the hard rows ...
 MAX_SOURCE_SHARE = 0.8
 # ... and at least this many times its share of all rows: the split tells sources apart, not rows.
@@ -54,6 +53,7 @@ def diagnose(
     uses_hard: bool = True,
     truncated: Truncated | None = None,
     others: Sequence[Split] = (),
+    drops_irreducible: bool = False,
 ) -> Diagnostics:
     """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
 
@@ -64,11 +64,13 @@ def diagnose(
     uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
     truncated: how many rows the proxy saw only in part; None = not known.
     others: splits of the same rows under other proxy seeds.
+    drops_irreducible: whether the plan leaves out hard rows that are not reducible.
 
     InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
     """
     diagnostics = measure_split(scores, split, clusterer, hard, tokens, seed, others)
     warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
+    warnings += tuple(of_reducible(split.reducible, diagnostics.reducible, drops=drops_irreducible))
     return replace(diagnostics, warnings=warnings)
 
 
@@ -91,7 +93,7 @@ def _split_warnings(
         _hard_is_one_source(diagnostics, split),
         _hard_is_length(diagnostics),
         _hard_too_large(diagnostics, split, counts),
-        _likely_noise(diagnostics),
+        _likely_noise(diagnostics, split),
     )
     return tuple(warning for warning in warnings if warning)
 
@@ -243,7 +245,9 @@ def _hard_too_large(diagnostics: Diagnostics, split: Split, counts: npt.NDArray[
     )
 
 
-def _likely_noise(diagnostics: Diagnostics) -> RunWarning | None:
+def _likely_noise(diagnostics: Diagnostics, split: Split) -> RunWarning | None:
+    if split.reducible is not None and split.reducible.interval is not None:
+        return wrong_rows(split.reducible)  # measured, which says more than the loss can
     value = (diagnostics.noise or {}).get("share_of_hard")
     if value is None or value < MAX_NOISE_AMONG_HARD:
         return None
@@ -252,5 +256,6 @@ def _likely_noise(diagnostics: Diagnostics) -> RunWarning | None:
         f"{value:.0%} of the hard rows have a loss that stays high and hardly falls. Wrong answers look like this, and "
         "so do right ones of rare skills that the proxy has not reached yet: the number cannot tell which they are.",
         "Read some of them (report.html lists a few, noise_suspect in tables/split.parquet marks all): those with "
-        "right answers are what is to be shown more often; more steps of the proxy leave fewer of them marked.",
+        "right answers are what is to be shown more often; more steps of the proxy leave fewer of them marked. only: "
+        "reducible measures whether they can be learned from the other rows.",
     )

@@ -28,6 +28,12 @@ from curate.types import BoolArray, FloatArray, IntArray
 # Which rows an augmenter is about: the hard ones, or a control of as many others; see `curate.mixture.control_rows`.
 Kind = Literal["hard", "easy", "random"]
 _MOST_FACTS = 5  # of a kind, in a summary
+# Which of them: all, or those that a model learns from the other rows, see `curate.difficulty.reducible`.
+Only = Literal["reducible"] | None
+
+# Why Subset(drop="irreducible") leaves rows out.
+DROPPED = "hard, and not learned from the other rows (Subset.drop)"
+NOISE_GUARD = "it takes the rows of highest loss, wrong and rare ones alike; only: reducible tells most of them apart"
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Demand:
     share: fraction of the FINAL rows this demand fills (replay), or None.
     count: rows wanted, filled in from the share when everything else is made.
     rows: (m,) int64 positions of the input rows it starts from (synthesis), or None.
-    suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number.
+    suspects: rows that would have been among them but for a noise guard; unsampled: but for a limit of their number;
+        irreducible: but for `only`.
     only_hard: whether of the new rows only those enter that are hard when measured like the input.
     number: of earlier demands of this kind, so that the ids of their rows do not clash.
     seed: of whatever is random in making them.
@@ -52,6 +59,7 @@ class Demand:
     rows: IntArray | None = None
     suspects: int = 0
     unsampled: int = 0
+    irreducible: int = 0
     only_hard: bool = False
     number: int = 0
 
@@ -129,10 +137,14 @@ class Plan(Tabular):
     def demand(self, demand: Demand) -> Plan:
         return replace(self, demands=(*self.demands, demand))
 
-    def choose(self, of: Kind, split: Split, generator: np.random.Generator) -> IntArray:
-        """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are."""
-        hard = np.flatnonzero(split.hard & self.planned)
-        return hard if of == "hard" else np.unique(stand_ins(of, hard, split, self.planned, generator))
+    def choose(self, of: Kind, split: Split, generator: np.random.Generator, only: Only = None) -> IntArray:
+        """Sorted positions of the planned rows of a kind, none twice; as many as are hard, or all that there are.
+
+        only: "reducible" leaves no others, hard ones and those that stand in for them alike, see `Split.allowed`.
+        """
+        planned = self.planned & split.allowed(only)
+        hard = np.flatnonzero(split.hard & planned)
+        return hard if of == "hard" else np.unique(stand_ins(of, hard, split, planned, generator))
 
     def mark_suspects(self, rows: IntArray, split: Split, share: float, name: str) -> Plan:
         """The noise guard: of the rows at these positions, mark the `share` of highest final loss (rounded up).
@@ -359,6 +371,8 @@ class Augmenter(Protocol):
         generators; called before anything is scored.
     realize(plan, examples, run) -> Realized: makes the rows of the one demand in `plan`, once all plans are folded. May
         call a model or read other data. Needed where `plan` adds a `Demand`.
+    needs_reducible() -> bool: whether `plan` asks which rows are reducible (`split.reducible`), which takes two more
+        proxies.
     price(plan, examples, run) -> Price: what `realize` would still ask of a model, at most; asks nothing.
     """
 

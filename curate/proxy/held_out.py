@@ -23,7 +23,7 @@ from curate.gate.gate import Gate
 from curate.gate.near_duplicates import near_duplicates
 from curate.proxy.measures import MeanLoss
 from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.trace import measure_held_out
+from curate.proxy.trace import measure_held_out, measured_held_out
 from curate.proxy.training import ProxyTraining
 from curate.types import FloatArray, IntArray
 
@@ -60,6 +60,7 @@ def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST) -> HalfProxy:
     own = int(schedule.steps[-1])
     last = round(own * longest)
     settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
+    settings |= {"score_sample": None, "score_budget": None}  # every row is measured, on one of the two
     return HalfProxy(**settings, own_step=own, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
 
 
@@ -81,51 +82,85 @@ class HeldOutLosses:
     patterns: int
 
 
-def measure_halves(
-    examples: Examples,
-    proxy: Proxy,
-    context: Context,
-    *,
-    parents: Sequence[Any] | None = None,
-    null_rows: int | None = None,
-    longest: float = LONGEST,
-    gate: Gate | None = None,
-) -> HeldOutLosses:
-    """Train two proxies on half of the rows each, and measure on each the rows of the other half and null rows.
+class HalfProxies:
+    """Two proxies, each to be trained on half of the rows and to measure the rows of the other half, and null rows.
 
     parents: (n,) labels of the row that each one was made from, None for an original; rows of one parent, equal rows
-    and near-duplicates (by `gate`, over prompt and completion) are in one half. null_rows: see `make_halves`. Raises
-    InputError for examples without a completion of their own (text).
-
-    All of it is kept in the cache, so that a killed call is resumed and a finished one is free.
+    and near-duplicates (by `gate`, over prompt and completion) are in one half. null_rows: see `make_halves`. seed:
+    another one divides the rows in another way. Raises InputError for examples without a completion of their own.
     """
-    first = ProxyTraining(examples, proxy, context)
-    proxy = first.proxy  # with the length of rows that "auto" finds on all of them
-    proxy = proxy.model_copy(update={"template": first.template})
-    lengths = first.tokenized.rows.tokens
-    completions = completion_texts(examples)
-    ids = examples.ids.to_pylist()
-    texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
-    groups, patterns = like_rows(texts, ids, parents, gate)
-    halves = make_halves(ids, lengths, completions, sources=examples.sources(), groups=groups, null_rows=null_rows)
-    for half in (0, 1):
-        if not first.tokenized.rows.valid[halves.trained_on(half)].any():
-            raise InputError(f"{len(ids)} rows are too few to train a proxy on each half of them; give more rows")
-    null = null_examples(examples, halves)
-    of_half = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest)
-    steps = of_half.schedule(len(examples)).steps
-    rows_loss = np.full((len(examples), len(steps)), np.nan, np.float32)
-    null_loss = np.full((len(halves.null), len(steps)), np.nan, np.float32)
-    for half in (0, 1):
-        rows, nulls = halves.measured_by(half)
-        held_out = [examples.take(rows), *([null.take(nulls)] if len(nulls) else [])]
-        traces = measure_held_out(examples.take(halves.trained_on(half)), held_out, of_half, [MeanLoss()], context)
-        rows_loss[rows] = traces[0].losses
-        if len(nulls):
-            null_loss[nulls] = traces[1].losses
-    tied = int((np.bincount(groups, minlength=1)[groups] > 1).sum())
-    short = int(np.searchsorted(steps, of_half.own_step))
-    return HeldOutLosses(halves, steps, short, rows_loss, null_loss, tied, patterns)
+
+    def __init__(
+        self,
+        examples: Examples,
+        proxy: Proxy,
+        context: Context,
+        *,
+        parents: Sequence[Any] | None = None,
+        null_rows: int | None = None,
+        longest: float = LONGEST,
+        gate: Gate | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.examples, self.context = examples, context
+        first = ProxyTraining(examples, proxy, context)
+        proxy = first.proxy  # with the length of rows that "auto" finds on all of them
+        proxy = proxy.model_copy(update={"template": first.template})
+        lengths = first.tokenized.rows.tokens
+        completions = completion_texts(examples)
+        ids = examples.ids.to_pylist()
+        texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
+        groups, self.patterns = like_rows(texts, ids, parents, gate)
+        self.tied = int((np.bincount(groups, minlength=1)[groups] > 1).sum())
+        self.halves = make_halves(
+            ids, lengths, completions, sources=examples.sources(), groups=groups, null_rows=null_rows, seed=seed
+        )
+        for half in (0, 1):
+            if not first.tokenized.rows.valid[self.halves.trained_on(half)].any():
+                raise InputError(f"{len(ids)} rows are too few to train a proxy on each half of them; give more rows")
+        self.null = null_examples(examples, self.halves)
+        self.proxy = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest)
+        self.steps = self.proxy.schedule(len(examples)).steps
+
+    def measured(self) -> bool:
+        """Whether the cache holds all that `measure` finds; loads and runs nothing."""
+        return all(
+            measured_held_out(trained_on, others, self.proxy, [MeanLoss()], self.context)
+            for half in (0, 1)
+            for trained_on, held_out in [self._sets(half)]
+            for others in held_out
+        )
+
+    def measure(self) -> HeldOutLosses:
+        """Train and measure. All of it is kept in the cache: a killed call is resumed and a finished one is free."""
+        rows_loss = np.full((len(self.examples), len(self.steps)), np.nan, np.float32)
+        null_loss = np.full((len(self.null), len(self.steps)), np.nan, np.float32)
+        for half in (0, 1):
+            rows, nulls = self.halves.measured_by(half)
+            trained_on, held_out = self._sets(half)
+            traces = measure_held_out(trained_on, held_out, self.proxy, [MeanLoss()], self.context)
+            rows_loss[rows] = traces[0].losses
+            if len(nulls):
+                null_loss[nulls] = traces[1].losses
+        short = int(np.searchsorted(self.steps, self.proxy.own_step))
+        return HeldOutLosses(self.halves, self.steps, short, rows_loss, null_loss, self.tied, self.patterns)
+
+    def _sets(self, half: int) -> tuple[Examples, list[Examples]]:
+        """What the proxy of a half is trained on, and what it measures."""
+        rows, nulls = self.halves.measured_by(half)
+        held_out = [self.examples.take(rows), *([self.null.take(nulls)] if len(nulls) else [])]
+        return self.examples.take(self.halves.trained_on(half)), held_out
+
+
+def measure_halves(examples: Examples, proxy: Proxy, context: Context, **settings: Any) -> HeldOutLosses:
+    """`HalfProxies` of the examples, trained and measured."""
+    return HalfProxies(examples, proxy, context, **settings).measure()
+
+
+def check_exchangeable(examples: Examples) -> None:
+    """Raise InputError where rows have no completion of their own that could be exchanged."""
+    if examples.content_roles != ("messages",):
+        _completion_role(examples)
 
 
 def completion_texts(examples: Examples) -> list[str]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.difficulty.figures import Trajectories
+from curate.difficulty.reducible import MOST_WRONG
 from curate.errors import InputError
 from curate.storage.id_lookup import IdIndex, places_of, same_ids
 from curate.storage.places import arrow_path
@@ -33,7 +34,7 @@ _NAME_BYTES = 400  # of a source or a reason; longer ones are no names
 class Rows:
     """The n input rows, in the order of tables/split.parquet. A piece the run did not leave is None.
 
-    ids: (n,) strings. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect: (n,)
+    ids: (n,) strings. difficulty: (n,) float32, NaN where invalid. valid, hard, noise_suspect, reducible: (n,)
     bool. cluster: (n,) int32, -1 noise, -2 invalid. source: (n,) int32 index into `source_names`, -1 where
     null. tokens: (n,) int32 completion tokens. copies: (n,) int32, how often the row is planned. left_out:
     reasons and how many rows were left out for each, most frequent first.
@@ -45,6 +46,7 @@ class Rows:
     hard: _Mask
     cluster: Counts
     noise_suspect: _Mask | None
+    reducible: _Mask | None
     source: Counts | None
     source_names: tuple[str, ...]
     tokens: Counts | None
@@ -142,6 +144,7 @@ def _read_rows(tables: Path) -> Rows | None:
         hard=_booleans(split["hard"]) & valid,
         cluster=_integers(split["cluster"], -2),
         noise_suspect=_booleans(split["noise_suspect"]) if split.knows("noise_suspect") else None,
+        reducible=_booleans(split["reducible"]) if split.knows("reducible") else None,
         source=source,
         source_names=names,
         tokens=_integers(scores["tokens"]) if scores is not None and "tokens" in scores.names else None,
@@ -149,6 +152,15 @@ def _read_rows(tables: Path) -> Rows | None:
         left_out=() if plan is None else _left_out(plan),
         trajectories=None if traces is None else _trajectories(traces),
     )
+
+
+def doubtful_rows(finished: Finished, rows: Rows) -> BoolArray | None:
+    """(n,) hard rows that are not reducible, where too many are likely to be wrong; None where that is not known."""
+    interval = look_up(finished.run, "diagnostics", "reducible", "interval")
+    known = isinstance(interval, list) and len(interval) == 2 and all(isinstance(each, float) for each in interval)
+    if rows.reducible is None or not known or interval[0] <= MOST_WRONG:
+        return None
+    return rows.hard & ~rows.reducible
 
 
 def read_table(path: Path, *columns: str) -> pa.Table | None:

@@ -23,6 +23,9 @@ NOT_STARTED = {
         "Highest loss",
         "Those of the highest final loss, wrong and rare ones among them; noise_guard sets how many are passed over.",
     ),
+    "not reducible": Reason(
+        "Not reducible", "A model does not learn them from the other rows: wrong, or of a kind that no row teaches."
+    ),
     "no verifiable answer": Reason(
         "No answer to check by",
         "Nothing marks a final answer; name the column that holds it with --columns final_answer=COLUMN.",

@@ -114,7 +114,13 @@ def _quality(diagnostics: dict[str, Any]) -> dict[str, Any] | str:
         **agreements,
         "diverged": mapping(diagnostics, "diverged"),
         "noise": _picked(mapping(diagnostics, "noise"), "suspects", "share"),
+        "reducible": _reducible(mapping(diagnostics, "reducible")),
     }
+
+
+def _reducible(record: dict[str, Any]) -> dict[str, Any]:
+    known = isinstance(record.get("interval"), list) and len(record["interval"]) == 2
+    return {**_picked(record, "verdict", "reason", "wrong_share"), "interval": record["interval"] if known else None}
 
 
 def _picked(record: dict[str, Any], *keys: str) -> dict[str, Any]:

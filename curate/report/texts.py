@@ -22,6 +22,7 @@ from curate.report.finished_run import (
     Finished,
     Rows,
     cut_text,
+    doubtful_rows,
     id_array,
     look_up,
     mapping,
@@ -101,23 +102,26 @@ class Rejection:
     examples: tuple[tuple[int | None, str, Field], ...]
 
 
-def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example]]:
+def extremes(finished: Finished, rows: Rows) -> tuple[list[Example], list[Example], list[Example], list[Example]]:
     """The easiest and the hardest valid rows, extreme first, ties in the order of the split; then noise suspects.
 
-    Of these _SUSPECTS, spread evenly over their difficulty from the hardest to the easiest.
+    Of these _SUSPECTS, spread evenly over their difficulty from the hardest to the easiest. Last, where by the lower
+    bound more than 5 % of the hard rows are wrong, _EXAMPLES hard ones that are not reducible, to be read first.
     """
     scored = np.flatnonzero(rows.valid)
     low = scored[np.argsort(rows.difficulty[scored], kind="stable")[:_EXAMPLES]]
     order = scored[np.argsort(-rows.difficulty[scored], kind="stable")]
     high, flat = order[:_EXAMPLES], spread(order, rows.noise_suspect, _SUSPECTS)
     columns = content_columns(finished)
-    identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat])))).to_pylist()
+    doubtful = doubtful_rows(finished, rows)
+    first, flat = spread(order, doubtful, _EXAMPLES), flat if doubtful is None else flat[:0]
+    identities = rows.ids.take(pa.array(np.unique(np.concatenate([low, high, flat, first])))).to_pylist()
     cells = cells_by_id(shards(finished.directory), identities, list(columns))
 
     def shown(part: IntArray) -> list[Example]:
         return [_example(rows, row, rank, cells, columns) for rank, row in enumerate(part.tolist(), 1)]
 
-    return shown(low), shown(high), shown(flat)
+    return shown(low), shown(high), shown(flat), shown(first)
 
 
 def _example(rows: Rows, row: int, rank: int, cells: dict[str, dict[str, Any]], columns: dict[str, str]) -> Example:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from augmenters import Duplicate
-from curate.errors import InputError
+from curate.errors import DataWarning, InputError
 from curate.mixture.plan import identity
-from tests.fixtures.splits import _split
+from tests.fixtures.splits import _split, knowing
 
 
 def test_duplicate_counts_extra_copies_of_exactly_the_hard_rows() -> None:
@@ -44,3 +44,38 @@ def test_cap_bounds_the_extra_rows(times: int) -> None:
 def test_duplicate_times_has_bounds(times: int) -> None:
     with pytest.raises(ValueError, match="times"):
         Duplicate(times=times)
+
+
+def test_a_noise_guard_warns_and_still_guards() -> None:
+    with pytest.warns(DataWarning, match="noise_guard is kept for earlier recipes: .*only: reducible"):
+        Duplicate(noise_guard=0.1)
+    with pytest.raises(ValueError, match="takes the place of noise_guard"):
+        Duplicate(noise_guard=0.1, only="reducible")
+
+
+HARD = knowing(_split([0] * 20 + [1] * 20, hard=list(range(20, 40))), [*range(8), *range(30, 40)])
+
+
+def test_only_reducible_hard_rows_are_copied_and_the_cap_is_a_sample_of_them() -> None:
+    plan = Duplicate(times=2, only="reducible").plan(identity(40), HARD, 0)
+    assert np.flatnonzero(plan.counts == 3).tolist() == list(range(30, 40))
+    capped = Duplicate(times=2, only="reducible", cap=0.2).plan(identity(40), HARD, 0)
+    copied = np.flatnonzero(capped.counts == 3)
+    assert len(copied) == 4
+    assert set(copied) < set(range(30, 40))
+
+
+@pytest.mark.parametrize(("of", "pool"), [("random", [*range(8), *range(30, 40)]), ("easy", range(8))])
+def test_a_control_is_as_large_as_the_reducible_hard_rows_and_is_of_reducible_rows(of: str, pool: list[int]) -> None:
+    plan = Duplicate(of=of, only="reducible").plan(identity(40), HARD, 0)
+    assert plan.counts.sum() == 50
+    assert set(np.flatnonzero(plan.counts > 1)) <= set(pool)
+
+
+def test_where_it_cannot_be_told_nothing_is_filtered_and_where_it_is_not_known_the_message_says_how() -> None:
+    unknown = knowing(HARD, [30], "cannot tell")
+    for settings in ({}, {"cap": 0.1}, {"of": "random"}):
+        told = Duplicate(only="reducible", **settings).plan(identity(40), unknown, 1)
+        assert told.counts.tolist() == Duplicate(**settings).plan(identity(40), unknown, 1).counts.tolist()
+    with pytest.raises(InputError, match="only: reducible needs to know"):
+        Duplicate(only="reducible").plan(identity(2), _split([0, 1], hard=[1]), 0)

@@ -8,9 +8,9 @@ import pytest
 from augmenters import Duplicate, Subset
 from curate.checks import small_examples
 from curate.errors import InputError
-from curate.mixture.plan import identity
+from curate.mixture.plan import DROPPED, identity
 from tests.fixtures.pipelines import pipeline_by_column
-from tests.fixtures.splits import _split
+from tests.fixtures.splits import _split, knowing
 
 
 def test_balanced_subset_follows_s2l() -> None:
@@ -90,3 +90,40 @@ def test_epochs_that_cannot_be() -> None:
     for changes in ({"order": "front"}, {"order": "keep"}, {"copies": "weights"}):
         with pytest.raises(ValueError, match="an order of their own"):
             pipeline_by_column(augmenters=[several], **changes)
+
+
+# Easy and hard rows of two sources; of each kind and source half are reducible.
+KNOWN = knowing(
+    dataclasses.replace(
+        _split([0] * 20 + [1] * 20, hard=list(range(20, 40))), sources=np.array(["a", "b"] * 20, object)
+    ),
+    [*range(10), *range(20, 30)],
+)
+
+
+def test_irreducible_hard_rows_are_dropped_with_a_reason_and_all_easy_ones_stay() -> None:
+    plan = Subset(drop="irreducible").plan(identity(40), KNOWN, 0)
+    assert np.flatnonzero(plan.counts == 0).tolist() == list(range(30, 40))
+    assert plan.reasons == (DROPPED,)
+    copied = Duplicate().plan(plan, KNOWN, 0)
+    assert np.flatnonzero(copied.counts == 2).tolist() == list(range(20, 30))
+    sized = Subset(drop="irreducible", size=16, per="source").plan(identity(40), KNOWN, 0)
+    assert sized.counts[::2].sum() == sized.counts[1::2].sum() == 8
+
+
+def test_only_reducible_rows_are_kept_easy_ones_too() -> None:
+    every = Subset(only="reducible").plan(identity(40), KNOWN, 0)
+    assert np.flatnonzero(every.counts).tolist() == [*range(10), *range(20, 30)]
+    some = Subset(only="reducible", size=8, per="source").plan(identity(40), KNOWN, 0)
+    assert set(np.flatnonzero(some.counts)) < set(np.flatnonzero(every.counts))
+    assert some.counts[::2].sum() == some.counts[1::2].sum() == 4
+    with pytest.raises(InputError, match=r"Subset\.size = 21"):
+        Subset(only="reducible", size=21).plan(identity(40), KNOWN, 0)
+
+
+def test_nothing_is_dropped_where_it_cannot_be_told() -> None:
+    unknown = knowing(KNOWN, [0], "cannot tell")
+    for settings in ({"drop": "irreducible"}, {"only": "reducible"}):
+        assert (Subset(**settings).plan(identity(40), unknown, 0).counts == 1).all()
+    with pytest.raises(ValueError, match="give size"):
+        Subset()

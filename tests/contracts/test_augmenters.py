@@ -19,8 +19,15 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"of": "random"},
         {"of": "matched", "draw": 2},
         {"of": "final_loss"},
+        {"of": "random", "only": "reducible", "cap": 0.1},
     ],
-    "Subset": [{"size": 0.3}, {"size": 5, "choose": "lowest_loss"}, {"size": 0.3, "choose": "random", "per": "source"}],
+    "Subset": [
+        {"size": 0.3},
+        {"size": 5, "choose": "lowest_loss"},
+        {"size": 0.3, "choose": "random", "per": "source"},
+        {"drop": "irreducible"},
+        {"size": 0.5, "only": "reducible", "per": "source"},
+    ],
     "Replay": [{"data": "rows.parquet", "share": 0.2}],
 }
 NEEDING = ("Synthesize",)  # a generator: see the tests of synthesis

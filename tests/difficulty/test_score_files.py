@@ -1,5 +1,6 @@
 """Scores as Parquet files: written and read back, and files that are not scores."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.difficulty.reducible import Gains
 from curate.difficulty.score_files import check_scores_file, read_scores, write_scores
 from curate.difficulty.scores import COUNTS, Scores
 from curate.errors import InputError
@@ -80,3 +82,49 @@ def test_scores_replace_scores_and_nothing_else(tmp_path: Path) -> None:
             check_scores_file(path)
     with pytest.raises(InputError, match="has no column 'example_id'"):
         read_scores(other)
+
+
+GAINS = Gains(
+    np.array([0.1, np.nan, 1 / 3]),
+    np.array([0.25, -1 / 7]),
+    np.array([2.5, np.nan, 3.25]),
+    np.array([4.0, 1 / 9]),
+    (8, 6),
+    (4, 2),
+)
+
+
+def test_gains_come_back_to_the_bit_with_their_null_rows(tmp_path: Path) -> None:
+    write_scores(replace(scores_of(True), gains=GAINS), pa.array(IDS), tmp_path / "scores.parquet")
+    back = read_scores(tmp_path / "scores.parquet")
+    assert back.gains is not None
+    assert (back.gains.best, back.gains.since) == (GAINS.best, GAINS.since)
+    for name in ("rows", "null", "short", "null_short"):
+        np.testing.assert_array_equal(getattr(back.gains, name), getattr(GAINS, name))
+    taken = back.take(np.array([2, 0]))
+    assert taken.gains is not None
+    assert taken.gains.rows.tolist() == [1 / 3, 0.1]
+    assert len(taken.gains.null) == 2
+
+
+def test_a_column_of_reducible_rows_is_taken_as_it_is(tmp_path: Path) -> None:
+    read = read_scores(write(tmp_path / "scores.parquet", reducible=[True, None, False], gain=[1.0, 2.0, 3.0]))
+    assert read.gains is None
+    assert read.reducible is not None
+    assert read.reducible.tolist() == [True, False, False]
+    write_scores(read, pa.array(IDS), tmp_path / "again.parquet")
+    np.testing.assert_array_equal(read_scores(tmp_path / "again.parquet").reducible, read.reducible)
+
+
+@pytest.mark.parametrize(
+    "damage", [None, "{", '{"gain": [1], "held_out_loss": [[1]], "best": [1, 1], "since": [0, 0]}']
+)
+def test_gains_without_their_null_rows_are_refused(damage: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    write_scores(replace(scores_of(True), gains=GAINS), pa.array(IDS), path)
+    metadata = {} if damage is None else {"curate.null_rows": damage}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    with pytest.raises(InputError, match=r"lacks the null rows .* add a column reducible"):
+        read_scores(path)
+    with pytest.raises(InputError, match=r"'reducible' holds .*, not true and false"):
+        read_scores(write(tmp_path / "other.parquet", reducible=["yes", "no", "no"]))

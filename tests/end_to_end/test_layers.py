@@ -29,6 +29,7 @@ LONG_FILES = {
     "curate/data/readers.py": "the path of every input to rows with ids, with the contract of its options",
     "curate/data/sources.py": "every kind of input by its name, and the local files that most of them are",
     "curate/difficulty/figures.py": "every plot of rows, and what all plots share",
+    "curate/estimate.py": "every stage of a run with what it takes, in the order of the run",
     "curate/generators/decoding.py": "one batch of requests, from prompts to texts, each step reading the one before",
     "curate/generators/openai_client.py": "one client, with all that a server may answer",
     "curate/mixture/plan.py": "the plan, the rows that come of it, and the protocol of augmenters, on one page",

@@ -15,7 +15,7 @@ from tests.fixtures.reports import Page, page_of, rewrite, rewrite_run, rows_of
 
 def test_the_shown_examples_are_the_extremes_with_their_own_text(finished_run: Path) -> None:
     finished, rows = rows_of(finished_run)
-    easiest, hardest, flat = extremes(finished, rows)
+    easiest, hardest, flat, _ = extremes(finished, rows)
     order = np.argsort(np.where(rows.valid, rows.difficulty, np.nan), kind="stable")[: rows.valid.sum()]
     assert [example.identity for example in easiest] == rows.ids.take(pa.array(order[:20])).to_pylist()
     assert [example.identity for example in hardest] == rows.ids.take(pa.array(order[:-21:-1])).to_pylist()
@@ -36,6 +36,28 @@ def test_the_shown_examples_are_the_extremes_with_their_own_text(finished_run: P
     assert len({example.identity for example in flat}) == len(flat) == 10
     assert all(example.suspect and example.fields for example in flat)
     assert "because the row was left out" in page_of(finished_run).text
+
+
+def test_hard_rows_that_are_not_reducible_are_to_be_read_first_where_many_are_wrong(run_copy: Path) -> None:
+    split = run_copy / "tables" / "split.parquet"
+
+    def thirds(table: pa.Table) -> pa.Table:
+        return table.append_column("reducible", pa.array([k % 3 > 0 for k in range(len(table))]))
+
+    rewrite(split, thirds)
+    about = {"verdict": "estimated", "reason": "", "wrong_share": 0.3}
+    for interval, listed in (([0.05, 0.4], False), ([0.06, 0.4], True)):
+        rewrite_run(run_copy, lambda run, i=interval: run["diagnostics"].update(reducible={**about, "interval": i}))
+        finished, rows = rows_of(run_copy)
+        flat, first = extremes(finished, rows)[2:]
+        assert bool(first) == listed
+        assert bool(flat) != listed
+        doubtful = rows.ids.filter(pa.array(rows.hard & ~rows.reducible)).to_pylist()
+        assert {example.identity for example in first} <= set(doubtful)
+        write_report(run_copy)
+        page = page_of(run_copy).text
+        assert ("to be read first" in page) == listed
+        assert "30.0" in page
 
 
 def test_message_lists_are_shown_turn_by_turn(run_copy: Path) -> None:

@@ -12,6 +12,7 @@ from augmenters import Duplicate, Synthesize
 from curate import InputError, Run, fold, read, realize
 from curate.difficulty.scores import Split
 from curate.mixture.plan import identity
+from tests.fixtures.splits import knowing
 from tests.fixtures.synthesis_pipelines import COLUMNS, Writer, all_hard, pipeline, rows
 
 # -- what it starts from --------------------------------------------------------------------------------------------
@@ -31,6 +32,18 @@ def test_rows_that_a_noise_guard_marked_are_not_started_from() -> None:
     guarded = Duplicate(noise_guard=0.4).plan(identity(10), split, 0)
     (other,) = Synthesize(generator=Writer(), noise_guard=0).plan(guarded, split, 0).demands
     assert other.rows.tolist() == [5, 6, 7]
+
+
+def test_only_reducible_rows_are_started_from_and_no_guard_marks_more() -> None:
+    split = knowing(small_split(), [0, 1, 6, 8, 9])
+    synthesize = Synthesize(generator=Writer(), only="reducible", noise_guard=0.2)
+    (own,) = synthesize.plan(identity(10), split, 0).demands
+    assert own.rows.tolist() == [6, 8, 9]
+    assert (own.suspects, own.irreducible) == (0, 2)
+    (control,) = synthesize.model_copy(update={"of": "easy"}).plan(identity(10), split, 0).demands
+    assert control.rows.tolist() == [0, 1]
+    (unknown,) = synthesize.plan(identity(10), knowing(split, [], "cannot tell"), 0).demands
+    assert unknown.rows.tolist() == [5, 6, 7, 8]
 
 
 def test_controls_start_from_other_rows() -> None:
