@@ -123,7 +123,9 @@ def pipeline_of(out: Path, sizes: Sizes, task: int) -> Pipeline:
 def agreement(curated: Curated, skills: Skills) -> dict[str, float]:
     """How the hard cluster and the rare skills agree."""
     split = curated.split
-    rare = np.isin(curated.loaded.examples.sources().astype(str), skills.rare)  # (n,)
+    sources = curated.loaded.examples.sources()
+    assert sources is not None  # the rows have that column
+    rare = np.isin(sources.astype(str), skills.rare)  # (n,)
     both = int((split.hard & rare).sum())
     return {
         "hard_share": float(split.hard.mean()),

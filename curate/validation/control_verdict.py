@@ -28,8 +28,8 @@ def results(place: Path, runs: Sequence[str], against: Sequence[str] = ("random"
 
 
 def _rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    kept = ("arm", "baseline", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high")
-    kept = (*kept, "relative", "relative_low", "relative_high", "p", "verdict", "seeds", "examples")
+    kept = ["arm", "baseline", "set", "metric", "baseline_mean", "arm_mean", "difference", "low", "high"]
+    kept += ["relative", "relative_low", "relative_high", "p", "verdict", "seeds", "examples"]
     rows = [
         {key: row[key] for key in kept} for row in comparison["differences"] if (row["set"], row["metric"]) in REPORTED
     ]
@@ -55,7 +55,7 @@ def verdict(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         what = "nats per token on the mixture" if metric == "nll" else "exact answers of all skills alike"
         sentence = (
             f"It did not come out: {what}, hard against {base}: {signed(metric, row['difference'])} "
-            f"({interval(metric, row)}; {UNITS[metric]}); where this effect is not found, "
+            f"({interval(metric, dict(row))}; {UNITS[metric]}); where this effect is not found, "
             "finding none in your own data says little."
         )
     else:
