@@ -209,8 +209,9 @@ class Pipeline(Component):
             check_result_place(result_place(out))
             Destination.of(out).check("", fresh=True)  # refuses a folder of other files before any work is done
         if not isinstance(data, Loaded):
-            with run.progress.stage("read"):
+            with run.progress.stage("read") as stage:
                 data = read(data, seed=self.seed, **reading)
+                stage.advance(data.rows_read)
         if write_as != "input":
             check_form(data.examples, write_as)
             data = replace(data, write_as=write_as)

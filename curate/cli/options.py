@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Sequence
 
 from curate.errors import InputError
@@ -34,7 +35,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser, device: str = "") -> 
     group.add_argument(
         "--cache", type=cache_place, metavar="DIR", help="cache folder or URL ($CURATE_CACHE, else the platform's)"
     )
-    group.add_argument("--device", help=f"{device}cpu, cuda, cuda:1; a GPU is taken if there is one")
+    group.add_argument(
+        "--device",
+        default=os.environ.get("CURATE_DEVICE"),
+        help=f"{device}cpu, cuda, cuda:1 ($CURATE_DEVICE, else a GPU if there is one)",
+    )
 
 
 def permissions(options: argparse.Namespace) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
+from curate.data.named_rows import named_rows
 from curate.data.readers import Loaded, read
 from curate.dataset_reference import named_dataset
 from curate.difficulty.score_files import read_scores
@@ -21,6 +22,7 @@ from curate.proxy.proxy import Proxy
 from curate.recipe import load_recipe, own_module
 from curate.run import Run
 from curate.storage.destination import result_place
+from curate.storage.places import local_path
 from curate.verify.sandbox import weak_sandbox
 
 # Fields of the proxy.
@@ -71,6 +73,10 @@ def add_data_arguments(
     add_field_options(recipe, Proxy, _SCORING, {"score_budget": "TOKENS"})
     add_consent_arguments(recipe)
     add_reading_arguments(parser)
+    for name, text in (("include", "keep only the rows"), ("exclude", "leave out the rows")):
+        parser.add_argument(
+            f"--{name}", type=local_path, metavar="FILE", help=f"{text} whose ids stand in FILE, one a line"
+        )
     add_machine_arguments(parser)
 
 
@@ -95,8 +101,10 @@ def pipeline_from(options: argparse.Namespace) -> Pipeline:
 
 def loaded_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Loaded:
     """The rows of DATA, with notes on what was found."""
-    with progress.stage("read"):
+    with progress.stage("read") as stage:
         loaded = read(options.data, seed=pipeline.seed, **reading(options))
+        loaded = named_rows(loaded, vars(options).get("include"), vars(options).get("exclude"))
+        stage.advance(loaded.rows_read)
     notes = [f"{len(loaded.examples):,} of {loaded.rows_read:,} rows of {loaded.description}"]
     notes += [f"  {note}" for note in loaded.notes]
     if loaded.rejected:

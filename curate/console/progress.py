@@ -260,3 +260,5 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
             bar.update(task, advance=count, detail=detail)
 
         yield advance
+        if total is None:  # known now
+            bar.update(task, total=bar.tasks[0].completed)

@@ -236,3 +236,16 @@ def test_a_preview_shortens_the_proxy_and_the_new_problems_alone() -> None:
     assert found.augmenters[1].rows == 3
     whole = Pipeline.from_recipe("s2l")  # three epochs, which its scorer counts
     assert previewed(whole, argparse.Namespace(preview=200, limit=50, out=Path("o"), fresh=False)).proxy == whole.proxy
+
+
+def test_rows_that_a_file_names_are_left_out(tmp_path: Path, call: Call) -> None:
+    data = _write(tmp_path / "data.jsonl", [{"id": f"r{k}", **row} for k, row in enumerate(_rows(30))])
+    (tmp_path / "ids.txt").write_text("r3\nr7#1\n")
+    arguments = ("run", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache", *TINY, "--columns", "id=id")
+    done = call(*arguments, "--exclude", tmp_path / "ids.txt", "--json")
+    assert done.json["counts"]["input"] == 28
+    rejected = pq.read_table(tmp_path / "out" / "tables" / "rejected.parquet").to_pylist()
+    assert [(row["row"], row["example_id"], row["reason"]) for row in rejected] == [
+        (3, "r3", "in ids.txt"),
+        (7, "r7", "in ids.txt"),
+    ]

@@ -1,0 +1,61 @@
+"""Rows by their ids: the only ones, or all but these, as a file of ids names them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.data.readers import Loaded
+from curate.errors import InputError
+from curate.types import BoolArray
+
+
+def named_rows(loaded: Loaded, include: Path | None = None, exclude: Path | None = None) -> Loaded:
+    """The rows whose ids `include` names, without those that `exclude` names; the others are on record as rejected.
+
+    The files hold an example id per line, as `curate view` saves them; that of a copy (`id#1`) names its row. Raises
+    InputError for a file that cannot be read or names none of the rows, and where no row is left.
+    """
+    keep = np.ones(len(loaded.examples), np.bool_)
+    reason = np.full(len(keep), "", dtype=object)
+    notes = list(loaded.notes)
+    for path, wanted in ((include, True), (exclude, False)):
+        if path is not None:
+            named, unknown = _named(loaded.examples.ids, path)
+            out = ~named if wanted else named
+            reason[keep & out] = f"{'not in' if wanted else 'in'} {path.name}"
+            keep &= ~out
+            notes.append(f"{path}: {int(named.sum()):,} rows named" + (f", {unknown:,} ids unknown" if unknown else ""))
+    if keep.all():
+        return replace(loaded, notes=notes)
+    if not keep.any():
+        raise InputError(f"{exclude or include}: no row is left; name fewer to exclude, or more to include")
+    examples, rows = loaded.examples, np.flatnonzero(keep)
+    gone = np.flatnonzero(~keep)
+    records = [
+        {"row": int(loaded.rows[row]), "example_id": examples.ids[row].as_py(), "stage": "read", "reason": reason[row]}
+        for row in gone.tolist()
+    ]
+    rejected = [*loaded.rejected, *records]
+    return replace(loaded, examples=examples.take(rows), rows=loaded.rows[rows], rejected=rejected, notes=notes)
+
+
+def _named(ids: pa.Array, path: Path) -> tuple[BoolArray, int]:
+    """(n,) which rows the file names, and how many of its lines name none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a file of ids ({error}); write one example id per line") from error
+    wanted = dict.fromkeys(line.strip() for line in lines if line.strip())
+    known = set(ids.to_pylist())
+    rows = {each if each in known else each.rpartition("#")[0] for each in wanted}
+    named = pc.is_in(ids, value_set=pa.array(sorted(rows), ids.type)).to_numpy(zero_copy_only=False)
+    if not named.any():
+        raise InputError(
+            f"{path} names none of the {len(ids):,} rows; ids are those of example_id, such as {ids[0].as_py()}"
+        )
+    return named, len(rows - known)
