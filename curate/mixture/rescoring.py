@@ -116,7 +116,14 @@ def behind(examples: Examples, new: Examples) -> Examples:
         counted = pc.value_counts(ids)
         twice = counted.filter(pc.greater(counted.field("counts"), 1))[0]["values"].as_py()
         raise InputError(f"example id {twice!r} stands for two rows; give every new row an id of its own")
-    return Examples(table, ids, examples.shape, examples.columns)
+    return Examples(table, ids, examples.shape, examples.columns, _made(examples.made, new.made))
+
+
+def _made(first: pa.Table | None, second: pa.Table | None) -> pa.Table | None:
+    """Columns that were made of those of the input, of all rows."""
+    if first is None or second is None:
+        return None
+    return pa.concat_tables([first, second.select(first.column_names).cast(first.schema)])
 
 
 def _check_columns(examples: Examples, new: Examples) -> None:

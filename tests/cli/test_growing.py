@@ -118,3 +118,30 @@ def test_what_cannot_be_scored_like_a_run_is_refused_in_one_line(
     assert "was changed after it was written" in _told(capsys, words, 2)["error"]
     shutil.rmtree(finished)
     assert "no finished run" in _told(capsys, words, 2)["error"]
+
+
+def _kinds(k: int) -> dict[str, dict]:
+    asked, said = {"role": "user", "content": f"q{k}"}, {"role": "assistant", "content": "a" * (k % 7 + 1)}
+    function = {"name": "f", "arguments": {"a": k} if k % 2 else {"b": k}}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+    return {
+        "pairs": {"chosen": [asked, said], "rejected": [asked, {**said, "content": "b"}]},
+        "ids and a taken name": {"messages": [asked, said], "difficulty": "x", "id": str(k)},
+        "texts in turn": {"conversations": [f"q{k}", "a" * (k % 7 + 1)]},
+        "tools": {"messages": [asked, call], "tools": [{"type": "function", "function": {"name": "f"}}]},
+    }
+
+
+@pytest.mark.parametrize("kind", _kinds(0))
+def test_rows_of_every_kind_are_known_again(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text("scorer: {use: Length}\nclusterer: {use: KMeans}\n")
+    old = _write(tmp_path / "old.jsonl", [_kinds(k)[kind] for k in range(20)])
+    new = _write(tmp_path / "new.jsonl", [_kinds(k)[kind] for k in range(20, 27)])
+    kept = str(tmp_path / "kept")
+    assert main(["run", old, "--recipe", str(tmp_path / "recipe.yaml"), "--out", kept]) == 0
+    (tmp_path / "old.jsonl").rename(tmp_path / "moved.jsonl")
+    told = _told(capsys, ["score", new, "--like", kept, "--out", str(tmp_path / "s.parquet")])
+    assert (told["known"], told["new"], told["valid"]) == (0, 7, 7)
+    words = ["run", str(tmp_path / "moved.jsonl"), new, "--reuse", kept, "--out", str(tmp_path / "both")]
+    told = _told(capsys, words)
+    assert (told["known"], told["new"], told["changed_sides"]) == (20, 7, 0)
