@@ -36,6 +36,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--variants", type=int, default=2)
     parser.add_argument("--of", default="hard", choices=("hard", "easy", "random"))
+    parser.add_argument("--strategy", default="variation", help="of Synthesize")
+    parser.add_argument("--checks", default="all", help="of Synthesize: all, none, or names")
+    parser.add_argument("--band", default="2-5", help="of Synthesize; 1-5 with --checks none is the rule of SvS")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--arguments", default=_ARGUMENTS, help="of `vllm serve`")
     parser.add_argument("--connections", type=int, default=64, help="requests at a time; a slow machine wants fewer")
@@ -68,6 +71,7 @@ def _command(options: argparse.Namespace) -> list[str]:
     words = ["synthesize", str(options.data), "--where", "split=train", "--proxy", options.proxy]
     words += ["--columns", "prompt=question,completion=answer,final_answer=final_answer"]
     words += ["--generator", options.model, "--vllm", options.vllm, "--of", options.of]
+    words += ["--strategy", options.strategy, f"--checks={options.checks}", "--band", options.band]
     words += ["--allow-plugin", "vllm"]  # for its arguments, whichever they are
     words += ["--rows", str(options.rows), "--variants", str(options.variants), "--evaluation", held_out]
     words += [f"--set={setting}" for setting in settings]
