@@ -28,7 +28,8 @@ from curate.models.trained_template import choose_template
 from curate.pipeline import Pipeline
 from curate.proxy.held_out import half_proxy
 from curate.proxy.measures import passes_of
-from curate.proxy.trace import cached_state
+from curate.proxy.stopping import first_place
+from curate.proxy.trace import cached_state, knows_stop
 from curate.proxy.training import ProxyTraining
 from curate.run import Run, measures_of
 from curate.seeds import derive_seed
@@ -74,7 +75,7 @@ def estimate(
     max_length = None
     ready = scores is not None or not measures_of(pipeline.scorer)
     if not ready:
-        proxied, ready, max_length = _proxy_stages(pipeline, loaded, run)
+        proxied, ready, max_length = _proxy_stages(pipeline, loaded, run, notes)
         stages += proxied
         if hours := sum(stage.seconds or 0 for stage in proxied) / 3600:
             kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
@@ -153,14 +154,18 @@ def _priced(price: Price, notes: list[str]) -> _Stage:
     return _Stage("synthesize", work, price.generated_tokens, cached=f"{price.stored:,} requests")
 
 
-def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_Stage], bool, int]:
+def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]) -> tuple[list[_Stage], bool, int]:
     examples = loaded.examples
     measures = measures_of(pipeline.scorer)
     proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
     proxy = proxy_training.proxy
     state = cached_state(examples, proxy, measures, run.context)
     schedule = state.schedule
-    total, k = int(schedule.steps[-1]), len(schedule.steps)
+    known, points = schedule.settled, schedule.trained_steps
+    total, k = int(points[-1]), len(schedule.steps) if known else len(points)
+    least = first_place(proxy.checkpoints)
+    if not known:
+        notes.append("steps auto: training stops where the split settles; tokens and time are for the longest run")
     per_row = float(proxy_training.tokenized.rows.lengths.mean())
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
@@ -170,7 +175,8 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     tokens, sample = round(len(examples) * per_row), proxy_training.sample
     measured = int(len(examples) * per_row * passes) if sample is None else sample.tokens
-    at = f"{len(examples):,} rows at {k} checkpoints"
+    between = ("", "") if known else (f"{points[least]:,} to ", f"{least + 1} to ")
+    at = f"{len(examples):,} rows at {between[1]}{k} checkpoints"
     if sample is not None:
         at = f"{len(sample.rows):,} rows at {k} checkpoints, the others at {len(sample.measured)}"
     left = [step for step in schedule.steps.tolist() if step not in state.checkpoints]
@@ -184,11 +190,11 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
         ),
         _Stage(
             "train the proxy",
-            f"{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
+            f"{between[0]}{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
             trained,
             6 * parameters * trained / rate * (len(left) > 0) if rate else None,
-            4 * parameters * k,
-            f"{len(state.checkpoints)} of {k} checkpoints",
+            4 * parameters * len(points),
+            f"{len(state.checkpoints)} of {k} checkpoints" if known else "",
         ),
         _Stage(
             "measure",
@@ -199,7 +205,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run) -> tuple[list[_S
             f"{state.measured} of {state.shards} shards",
         ),
     ]
-    return stages, state.measured == state.shards, proxy_training.max_length
+    return stages, known and state.measured == state.shards, proxy_training.max_length
 
 
 def _half_stages(
@@ -213,8 +219,9 @@ def _half_stages(
     examples = loaded.examples
     proxy_training = ProxyTraining(examples, pipeline.proxy, run.context)
     proxy, rows = proxy_training.proxy, proxy_training.tokenized.rows
-    known = run.half_proxies(examples).measured()
-    half = half_proxy(proxy, int(rows.valid.sum()))
+    settled = knows_stop(proxy_training)
+    known = settled and run.half_proxies(examples).measured()
+    half = half_proxy(proxy, int(rows.valid.sum()), schedule=proxy_training.schedule)
     steps, k = half.last_step, len(half.schedule(len(examples)).steps)
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
@@ -227,7 +234,7 @@ def _half_stages(
     stages += [
         _Stage(
             "train half-proxies",
-            f"2 x {steps:,} steps of {proxy.batch_size} rows, each on half of the rows",
+            f"2 x {'' if settled else 'at most '}{steps:,} steps of {proxy.batch_size} rows, each on half of the rows",
             trained,
             6 * parameters * trained / rate if rate else None,
             2 * 4 * parameters * k,

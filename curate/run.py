@@ -169,6 +169,11 @@ class Run:
         names = ("rows_truncated", "prompts_cut", "completions_cut")
         return None if facts is None else Truncated(*(facts[name] for name in names))
 
+    def capped(self, examples: Examples) -> int | None:
+        """Steps after which a proxy of `steps: auto` stopped before its split had settled; None where it had."""
+        stop = (self.facts(examples) or {}).get("stop")
+        return int(stop["step"]) if stop and stop["capped"] else None
+
     def _key(self, examples: Examples) -> str:
         trained_on = None if self.trained_on is None else self.trained_on.fingerprint()
         about = [examples.fingerprint(), examples.labels_fingerprint()]  # a measure may look at both

@@ -57,7 +57,8 @@ class EarlyOutput(Component):
         return [MeanLoss(), self]
 
     def check_schedule(self, schedule: Schedule) -> None:
-        """Raises InputError where no checkpoint is early enough."""
+        """Raises InputError where no checkpoint is early enough, or the steps are not known."""
+        schedule.check_known("EarlyOutput")
         self._early_checkpoint(schedule)
 
     def _early_checkpoint(self, schedule: Schedule) -> int:

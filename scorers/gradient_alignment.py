@@ -165,6 +165,7 @@ class GradientAlignment(Component):
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
     """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
     steps = schedule.steps.tolist()
-    config = TrainConfig(steps=steps[-1], horizon_steps=schedule.horizon_steps, warmup_ratio=proxy.warmup_ratio)
+    about = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate}
+    config = TrainConfig(steps=steps[-1], warmup_ratio=proxy.warmup_ratio, **about)
     factors = np.array([learning_rate_factor(config, step) for step in range(steps[-1])])
     return np.array([factors[low:high].mean() for low, high in zip([0, *steps[:-1]], steps, strict=True)])

@@ -177,6 +177,7 @@ class PreMemorizationAccuracy(Component):
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Raises InputError unless checkpoint k falls on the end of epoch k."""
+        schedule.check_known("PreMemorizationAccuracy")
         steps, per_epoch = schedule.steps, schedule.steps_per_epoch
         k = len(steps)
         if steps.tolist() != np.round(round(k * per_epoch) * np.arange(1, k + 1) / k).astype(int).tolist():

@@ -73,9 +73,10 @@ class ReferenceLoss(Component):
         if corpus is None:
             return f"{len(examples):,} rows under {self.model}"
         schedule = proxy.schedule(len(corpus))
+        most = "" if schedule.settled else "at most "
         return (
-            f"a proxy is trained for {int(schedule.steps[-1]):,} steps on {len(corpus):,} rows of {self._name}, and "
-            f"{len(examples):,} rows are measured at {len(schedule.steps)} of its checkpoints"
+            f"a proxy is trained for {most}{int(schedule.steps[-1]):,} steps on {len(corpus):,} rows of {self._name}, "
+            f"and {len(examples):,} rows are measured at {len(schedule.steps)} of its checkpoints"
         )
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:

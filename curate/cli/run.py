@@ -26,7 +26,7 @@ from curate.data.written_form import FORMS
 from curate.difficulty.scores import Split
 from curate.errors import InputError
 from curate.pipeline import Pipeline
-from curate.proxy.proxy import length_in_steps
+from curate.proxy.proxy import AUTO, length_in_steps
 from curate.storage.destination import Destination, result_place
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
@@ -129,10 +129,12 @@ def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
     options.fresh = True
     proxy = pipeline.proxy
     steps = _PREVIEW_STEPS["scratch" if proxy.scratch else "pretrained"]
-    if isinstance(proxy.steps, int) or length_in_steps(proxy.steps, 1.0) <= 1.0:
+    if isinstance(proxy.steps, int) or proxy.steps == AUTO or length_in_steps(proxy.steps, 1.0) <= 1.0:
         steps = min(steps, proxy.steps) if isinstance(proxy.steps, int) else steps
         checkpoints = min(proxy.checkpoints, steps)
-        proxy = proxy.model_copy(update={"steps": steps, "checkpoints": checkpoints, "min_steps": None})
+        proxy = proxy.model_copy(
+            update={"steps": steps, "checkpoints": checkpoints, "min_steps": None, "spacing": "even"}
+        )
     augmenters = tuple(
         each.model_copy(update={"rows": min(each.rows or _PREVIEW_PROBLEMS, _PREVIEW_PROBLEMS)})
         if "rows" in getattr(type(each), "model_fields", {})

@@ -173,9 +173,9 @@ def _feature_agreement(
     final = scores.final_loss
     if clusterer is None or final is None or np.array_equal(scores.features, final[:, None], equal_nan=True):
         return None
-    alone = Scores(final[:, None], final, scores.valid, ids=scores.ids)
-    by_final = make_split(alone, clusterer, ids=split.ids, sources=split.sources, hard=hard, seed=seed)
-    return agreement(split, by_final)
+    alone = Scores(final[:, None], final, scores.valid, tokens=scores.tokens, ids=scores.ids)
+    known: dict[str, Any] = {"ids": split.ids, "sources": split.sources, "strata": split.strata}
+    return agreement(split, make_split(alone, clusterer, hard=hard, seed=seed, **known))
 
 
 def _by_source(split: Split) -> dict[str, dict[str, float]] | None:

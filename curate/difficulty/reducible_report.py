@@ -64,7 +64,7 @@ def of_reducible(found: Reducible | None, record: dict[str, Any] | None, *, drop
             "reducible_unknown",
             f"Which rows can be learned from the others cannot be told ({found.reason}): only: reducible and drop: "
             "irreducible leave no row out.",
-            "Read some of the hard rows before you copy them, or take only: reducible and drop: irreducible out.",
+            "Read some of the hard rows before you copy them: where nearly all of them were wrong, this was said too.",
         )
     if drops and found.interval is not None and not found.many_wrong:
         yield RunWarning(

@@ -173,6 +173,7 @@ class Split(Tabular):
     per_source: whether clusters and hardness were found within each source.
     trajectory, steps: those of the scores, where the scorer recorded losses.
     reducible: which rows can be learned from the others, where that is known.
+    strata: "length" where clusters and hardness were found within strata of completion length.
     """
 
     ids: Any
@@ -187,6 +188,7 @@ class Split(Tabular):
     trajectory: FloatArray | None = None
     steps: IntArray | None = None
     reducible: Reducible | None = None
+    strata: Literal["length"] | None = None
 
     def __len__(self) -> int:
         return len(self.cluster)

@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.clusterers.features import shared_labels, source_labels, string_array
-from curate.clusterers.per_source import cluster_rows, is_per_source, seeded
+from curate.clusterers.per_source import PerSource, cluster_rows, is_per_source, seeded
+from curate.difficulty.halves import length_strata
 from curate.difficulty.reducible import Reducible, given_rows, reducible_rows
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.errors import InputError
 from curate.storage.id_lookup import places_of, repeated, same_ids
 from curate.types import BoolArray, Float64Array, IntArray
 
+Strata = Literal["length"] | None
 HardPolicy = Literal["highest", "above_mean"] | int
 
 # Cluster of rows that could not be scored.
@@ -29,6 +31,7 @@ def make_split(
     sources: Any = None,
     hard: HardPolicy = "highest",
     seed: int = 0,
+    strata: Strata = None,
 ) -> Split:
     """Cluster the valid rows of `scores` and choose the hard clusters.
 
@@ -42,6 +45,8 @@ def make_split(
         Never hard: noise, and the easiest cluster with all that tie with it. So one cluster alone means that
         nothing is hard; only the clusterer's small_sources="all_hard" can mark a whole source.
     seed: gives a clusterer without a random_state its own.
+    strata: "length" clusters within strata of completion length, at most 8 of about 40 rows or more, and within each
+        source where the clusterer works per source; "hard" then means hard for its length.
 
     Clusters are numbered from 0 (easiest) by mean difficulty, within one source after the other in the order
     of their names; -1 is noise, -2 an invalid row.
@@ -55,8 +60,8 @@ def make_split(
     features = scores.features if len(rows) == len(scores) else scores.features[rows]
     _check_features(features, rows, scores.ids)
     labels = None if sources is None else shared_labels(source_labels(sources, len(scores)))
-    within = None if labels is None else labels[rows]
-    clustering = cluster_rows(seeded(clusterer, seed), features, within)
+    used, within = _groups(scores, rows, clusterer, None if labels is None else labels[rows], strata)
+    clustering = cluster_rows(seeded(used, seed), features, within)
     difficulty = scores.difficulty[rows].astype(np.float64)
     numbers, is_hard = _rank(clustering.labels, clustering.groups, difficulty, hard)
     cluster = np.full(len(scores), INVALID, np.int32)
@@ -72,11 +77,28 @@ def make_split(
         final_loss=scores.final_loss,
         sources=labels,
         per_source=is_per_source(clusterer),
+        strata=strata,
         tokens=scores.tokens,
         trajectory=scores.trajectory,
         steps=scores.steps,
         reducible=_reducible(scores, mask, seed),
     )
+
+
+def _groups(scores: Scores, rows: IntArray, clusterer: Any, sources: Any, strata: Strata) -> tuple[Any, Any]:
+    """The clusterer, and (m,) labels of what it works within: sources, or strata named in the order of their lengths.
+
+    rows, sources: (m,) positions and labels.
+    """
+    if strata is None:
+        return clusterer, sources
+    if scores.tokens is None:
+        raise InputError(
+            "strata: length needs counts of completion tokens; use a scorer that records them, such as LossTrajectory"
+        )
+    numbers = length_strata(scores.tokens[rows], sources if is_per_source(clusterer) else None)
+    per_stratum = clusterer if is_per_source(clusterer) else PerSource(clusterer=clusterer)
+    return per_stratum, np.array([f"{number:09d}" for number in numbers.tolist()], object)
 
 
 def _reducible(scores: Scores, hard: BoolArray, seed: int) -> Reducible | None:

@@ -54,6 +54,7 @@ def diagnose(
     truncated: Truncated | None = None,
     others: Sequence[Split] = (),
     drops_irreducible: bool = False,
+    capped: int | None = None,
 ) -> Diagnostics:
     """Statistics of `split`, which was made from `scores` (joined by id), and warnings about them.
 
@@ -64,6 +65,7 @@ def diagnose(
     uses_hard: whether it matters which rows are hard; if not, none being hard is no warning.
     truncated: how many rows the proxy saw only in part; None = not known.
     others: splits of the same rows under other proxy seeds.
+    capped: steps after which the proxy stopped because its schedule ended, and not because the split had settled.
     drops_irreducible: whether the plan leaves out hard rows that are not reducible.
 
     InputError if a valid row's trajectory is not finite, or the rows of the splits differ.
@@ -71,6 +73,8 @@ def diagnose(
     diagnostics = measure_split(scores, split, clusterer, hard, tokens, seed, others)
     warnings = _split_warnings(diagnostics, split, clusterer, counts, uses_hard, truncated)
     warnings += tuple(of_reducible(split.reducible, diagnostics.reducible, drops=drops_irreducible))
+    if capped is not None:
+        warnings += (_not_settled(capped),)
     return replace(diagnostics, warnings=warnings)
 
 
@@ -186,6 +190,15 @@ def _not_diverged(diagnostics: Diagnostics) -> RunWarning | None:
         "not_diverged",
         f"The loss trajectories have not diverged: {'; '.join(low)}.",
         "Train the proxy for more steps or at a higher learning rate (proxy.steps, proxy.learning_rate).",
+    )
+
+
+def _not_settled(steps: int) -> RunWarning:
+    return RunWarning(
+        "not_settled",
+        f"The split had not settled when the proxy reached the end of its schedule ({steps:,} steps): the hard rows "
+        "still change from checkpoint to checkpoint.",
+        "Lengthen proxy.horizon, or look at the points of proxy.stop in run.json and choose proxy.steps yourself.",
     )
 
 

@@ -22,12 +22,11 @@ from curate.gate.compared_text import compared_texts
 from curate.gate.gate import Gate
 from curate.gate.near_duplicates import near_duplicates
 from curate.proxy.measures import MeanLoss
-from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.trace import measure_held_out, measured_held_out
+from curate.proxy.proxy import AUTO, RATIO, Proxy, Schedule
+from curate.proxy.trace import measure_held_out, measured_held_out, settled
 from curate.proxy.training import ProxyTraining
 from curate.types import FloatArray, IntArray
 
-RATIO = 2**0.5  # of one checkpoint's steps to the next
 SHORTEST, LONGEST = 1 / 4, 4  # times the proxy's length
 
 
@@ -50,17 +49,22 @@ def grid(own: int, last: int) -> IntArray:
     return np.unique(np.maximum(steps, 1))
 
 
-def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST) -> HalfProxy:
+def half_proxy(proxy: Proxy, rows: int, longest: float = LONGEST, schedule: Schedule | None = None) -> HalfProxy:
     """The proxy as it is trained on half of `rows`: as many steps as on all of them, and up to `longest` times that.
+
+    schedule: of the proxy on all of them; None = what its settings say of `rows`.
 
     The learning rate falls over three times the longest run at least, so that it is nearly the same at every
     checkpoint.
     """
-    schedule = proxy.schedule(rows)
+    schedule = proxy.schedule(rows) if schedule is None else schedule
     own = int(schedule.steps[-1])
     last = round(own * longest)
     settings = {name: getattr(proxy, name) for name in Proxy.model_fields}
     settings |= {"score_sample": None, "score_budget": None}  # every row is measured, on one of the two
+    if schedule.grid is not None:
+        del settings["spacing"], settings["stop_on"]
+        settings["steps"] = own if proxy.steps == AUTO else proxy.steps
     return HalfProxy(**settings, own_step=own, last_step=last, schedule_steps=max(schedule.horizon_steps, 3 * last))
 
 
@@ -119,7 +123,8 @@ class HalfProxies:
             if not first.tokenized.rows.valid[self.halves.trained_on(half)].any():
                 raise InputError(f"{len(ids)} rows are too few to train a proxy on each half of them; give more rows")
         self.null = null_examples(examples, self.halves)
-        self.proxy = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest)
+        schedule = settled(first, examples)  # with steps: auto trains the whole proxy, unless that is done
+        self.proxy = half_proxy(proxy, int(first.tokenized.rows.valid.sum()), longest, schedule)
         self.steps = self.proxy.schedule(len(examples)).steps
 
     def measured(self) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from curate.component import Component
 from curate.errors import InputError
 from curate.models.scratch import SCRATCH
 from curate.proxy.sampling import LEAST_ROWS
+from curate.proxy.stopping import StopOn, geometric, held_out_rows
 from curate.tokenization.templates import SUPERVISE, Supervise, Template
 from curate.training.config import (
     DEFAULTS,
@@ -26,7 +27,7 @@ from curate.training.config import (
     WeightDecay,
     shared_settings,
 )
-from curate.types import Float64Array, IntArray
+from curate.types import BoolArray, Float64Array, IntArray
 
 
 def _tokens_or_auto(value: Any) -> Any:
@@ -36,6 +37,9 @@ def _tokens_or_auto(value: Any) -> Any:
 
 
 MaxLength = Annotated[Annotated[int, Field(ge=2)] | Literal["auto"], BeforeValidator(_tokens_or_auto)]
+
+AUTO = "auto"
+RATIO = 2**0.5  # of one checkpoint's steps on a geometric grid to the one before
 
 _LONGEST = 10**9  # steps, or epochs
 _EPOCHS = re.compile(r"^\s*(\d+(?:/0*[1-9]\d*|\.\d+)?)\s*epochs?\s*$")
@@ -48,11 +52,38 @@ class Schedule:
     steps: (K,) int64 optimizer steps after which a checkpoint is taken, increasing.
     horizon_steps: optimizer steps the learning-rate schedule spans.
     steps_per_epoch: optimizer steps per pass over the valid rows (a fraction where rows do not divide).
+    rate: of the learning rate after warm-up.
+    grid: (G,) all steps of a geometric grid up to the last of `steps`; None where checkpoints are evenly spaced.
+    auto: whether training stops where the split has settled; settled: whether it is known where. Until then `steps`
+        are those of a run to the end of the grid.
     """
 
     steps: IntArray
     horizon_steps: int
     steps_per_epoch: float
+    rate: Literal["cosine", "constant"] = "cosine"
+    grid: IntArray | None = None
+    auto: bool = False
+    settled: bool = True
+
+    @property
+    def trained_steps(self) -> IntArray:
+        """Steps whose weights are stored: the whole grid, so that another run goes on from there or stops before."""
+        return self.steps if self.grid is None else self.grid
+
+    def through(self, step: int, checkpoints: int) -> Schedule:
+        """The same schedule, stopped at a step of its grid, with the last `checkpoints` points."""
+        assert self.grid is not None
+        grid = self.grid[self.grid <= step]
+        return replace(self, steps=grid[-checkpoints:], grid=grid, settled=True)
+
+    def check_known(self, name: str) -> None:
+        """Raise InputError where a scorer of this name, which needs certain steps, cannot know them beforehand."""
+        if self.auto:
+            raise InputError(
+                f"{name} needs checkpoints at certain steps, and with proxy.steps = auto they are found while the "
+                "proxy trains; set proxy.steps to a number of steps or epochs"
+            )
 
     @property
     def epochs(self) -> Float64Array:
@@ -69,8 +100,17 @@ class Proxy(Component):
     configuration sets: so neither the size of micro-batches nor memory that runs out changes a proxy.
 
     model: hub id, folder, GGUF file, or "scratch" (a small transformer and tokenizer made from the data itself).
-    steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs".
+    steps: optimizer steps as an int, or passes over the data as "1/3 epoch", "2 epochs". "auto" = until the split has
+        settled (`stop_on`), at a constant rate after warm-up, on the grid of `spacing`; at the longest through
+        `horizon`, three epochs unless set and at least three times `min_steps`: reaching that warns.
     checkpoints: K, evenly spaced, the last one at the end.
+    spacing: "geometric" takes checkpoints at steps s * 2^(j/2), of which the K-th is at `min_steps` (None: at half of
+        its default), and keeps the rate constant after warm-up; the last K up to `steps` count. A longer run then
+        extends a shorter one, and one of "auto" shares its checkpoints. "auto" is always so.
+    stop_on: where "auto" stops, from the K-th point on: "agreement" = the hard rows of three points in a row agree
+        (Jaccard index 0.8 or more); "agreement and easy loss" = and the loss of the easy rows fell by less than 5 %
+        since the last point, over a tenth of the rows, which the proxy is then not trained on. In 21 cells of five
+        kinds of task the first lost 0.04 of F1 against the best length (0.12 at worst), the second 0.05 (0.51).
     horizon: length of the learning-rate schedule, in the units of `steps`; raised to the steps where it is shorter,
         and to three times the steps where `min_steps` lengthens the run.
     min_steps: floor of `steps` given in epochs; None = 100 for a pretrained proxy, 300 for scratch. The floor
@@ -97,6 +137,8 @@ class Proxy(Component):
     revision: str | None = None
     steps: int | str = "1/3 epoch"
     checkpoints: int = Field(default=5, ge=1)
+    spacing: Literal["even", "geometric"] = "even"
+    stop_on: StopOn = "agreement"
     horizon: int | str = "3 epochs"
     min_steps: int | None = Field(default=None, ge=1)
     learning_rate: PeakLearningRate | None = None
@@ -114,13 +156,23 @@ class Proxy(Component):
     )
     score_budget: int | None = Field(default=None, ge=1, description="tokens that measuring may read at most")
 
-    added: ClassVar[frozenset[str]] = frozenset(["supervise", "score_sample", "score_budget"])
+    added: ClassVar[frozenset[str]] = frozenset(["supervise", "score_sample", "score_budget", "spacing", "stop_on"])
 
     @field_validator("steps", "horizon")
     @classmethod
-    def _readable(cls, value: int | str) -> int | str:
-        length_in_steps(value, 1.0)
+    def _readable(cls, value: int | str, info: ValidationInfo) -> int | str:
+        if value != AUTO or info.field_name != "steps":
+            length_in_steps(value, 1.0)
         return value
+
+    @model_validator(mode="after")
+    def _all_measured(self) -> Self:
+        if self.steps == AUTO and (self.score_sample is not None or self.score_budget is not None):
+            raise ValueError(
+                "steps: auto measures all rows at every checkpoint to see whether the split has settled; leave out "
+                "score_sample and score_budget, or set steps"
+            )
+        return self
 
     @property
     def scratch(self) -> bool:
@@ -130,9 +182,27 @@ class Proxy(Component):
     def peak_learning_rate(self) -> float:
         return self.learning_rate or (1e-3 if self.scratch else DEFAULTS.learning_rate)
 
+    @property
+    def _holds_out(self) -> bool:
+        return self.steps == AUTO and self.stop_on != "agreement"
+
+    def held_out(self, ids: Any) -> BoolArray:
+        """(n,) which rows with these ids (Arrow strings) are measured and not trained on, see `stop_on`."""
+        return held_out_rows(ids.to_pylist()) if self._holds_out else np.zeros(len(ids), np.bool_)
+
+    @property
+    def of_any_length(self) -> Proxy:
+        """What decides the weights after any number of steps: all but how far a run on the same grid goes."""
+        if self.steps != AUTO and self.spacing == "even":
+            return self
+        stop_on = self.stop_on if self._holds_out else "agreement"
+        return self.model_copy(update={"steps": AUTO, "spacing": "geometric", "stop_on": stop_on})
+
     def schedule(self, rows: int) -> Schedule:
-        """Checkpoints for a dataset of `rows` valid rows."""
+        """Checkpoints for a dataset of `rows` valid rows; of "auto" those of a run to the end, see `Schedule`."""
         per_epoch = min(rows, self.score_sample or rows) / self.batch_size
+        if self.steps == AUTO or self.spacing == "geometric":
+            return self._on_grid(per_epoch)
         total = round(length_in_steps(self.steps, per_epoch))
         floor = self.min_steps
         if floor is None and isinstance(self.steps, str):
@@ -150,10 +220,32 @@ class Proxy(Component):
         steps = np.round(total * np.arange(1, self.checkpoints + 1) / self.checkpoints).astype(np.int64)
         return Schedule(steps, horizon, per_epoch)
 
+    def _on_grid(self, per_epoch: float) -> Schedule:
+        floor = self.min_steps or (300 if self.scratch else 100)
+        horizon = max(round(length_in_steps(self.horizon, per_epoch)), 3 * floor)
+        auto, last = self.steps == AUTO, horizon
+        if not auto:
+            last = round(length_in_steps(self.steps, per_epoch))
+            last = max(last, floor) if isinstance(self.steps, str) or self.min_steps else last
+        if last > horizon:
+            raise InputError(
+                f"proxy.steps = {self.steps} is {last:,} steps and the constant rate is kept for {horizon:,}; raise "
+                "proxy.horizon or lower proxy.steps"
+            )
+        grid = geometric((self.min_steps or floor / 2) / RATIO ** (self.checkpoints - 1), last, RATIO)
+        if len(grid) < self.checkpoints:
+            raise InputError(
+                f"proxy.checkpoints = {self.checkpoints} but up to step {last:,} there are {len(grid)} on the "
+                "geometric grid; lower proxy.checkpoints or raise proxy.steps"
+            )
+        steps = grid[-self.checkpoints :]
+        return Schedule(steps, horizon, per_epoch, "constant", grid, auto, settled=not auto)
+
     def train_config(self, schedule: Schedule, steps: int, seed: int) -> TrainConfig:
         """For the training loop, up to `steps` of the schedule."""
         settings = {**shared_settings(self), "learning_rate": self.peak_learning_rate, "seed": seed}
-        return TrainConfig(steps=steps, horizon_steps=schedule.horizon_steps, dropout=False, **settings)
+        fixed = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate, "dropout": False}
+        return TrainConfig(steps=steps, **fixed, **settings)
 
 
 def length_in_steps(value: Any, per_epoch: float) -> float:

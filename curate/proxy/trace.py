@@ -8,6 +8,7 @@ the missing shards are measured.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from curate.errors import ExternalError, InputError
 from curate.proxy.measures import LiveCheckpoint, MeanLoss, Measure, passes_of
 from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.sampling import predict
+from curate.proxy.stopping import Stop, find_stop
 from curate.proxy.training import ProxyTraining
 from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
@@ -134,7 +136,7 @@ def measure_checkpoints(
     proxy_training = kind(examples, proxy, context)
     for measure in measures:
         call_hook(measure, "check_proxy", proxy_training)
-    tokenized, schedule = proxy_training.tokenized, proxy_training.schedule
+    tokenized, schedule = proxy_training.tokenized, settled(proxy_training, examples)
     rows = tokenized.rows
     sampled = _Sampled(proxy_training, examples, measures) if proxy_training.sample else None
     if sampled is None:
@@ -156,6 +158,7 @@ def measure_new_rows(
     with completion text are measured, the others are NaN.
     """
     proxy_training = ProxyTraining(examples, proxy, context)
+    proxy_training.schedule = trace.schedule
     tokenized = proxy_training.tokenize(new)
     rows = tokenized.rows
     valid = np.flatnonzero(rows.valid)
@@ -185,7 +188,7 @@ def measure_held_out(
     `examples` themselves are not measured. Rows without completion text are NaN.
     """
     proxy_training = ProxyTraining(examples, proxy, context)
-    schedule = proxy_training.schedule
+    schedule = settled(proxy_training, examples)
     traces = []
     for others in held_out:
         tokenized = proxy_training.tokenize(others)
@@ -211,6 +214,8 @@ def measured_held_out(
     tokenized = proxy_training.tokenize(others)
     if not (proxy_training.tokenized.known and tokenized.known):
         return False
+    if not knows_stop(proxy_training):
+        return False
     valid = np.flatnonzero(tokenized.rows.valid)
     measurable = others if len(valid) == len(others) else others.take(valid)
     place = f"beside-{measurable.fingerprint()}"
@@ -233,7 +238,7 @@ class CachedState:
     @property
     def trained(self) -> bool:
         """Whether every checkpoint is there, so that rows are measured without training."""
-        return len(self.checkpoints) == len(self.schedule.steps)
+        return self.schedule.settled and len(self.checkpoints) == len(self.schedule.steps)
 
 
 def cached_state(
@@ -247,6 +252,8 @@ def cached_state(
     """What `measure_checkpoints` with the same arguments would find in the cache; loads and runs nothing."""
     proxy_training = kind(examples, proxy, context)
     rows_known = proxy_training.tokenized.known
+    if rows_known:
+        knows_stop(proxy_training)
     schedule = proxy_training.schedule if rows_known else proxy.schedule(len(examples))
     parts = [_Measurement(proxy_training, examples, measures, schedule)]
     if rows_known and proxy_training.sample:
@@ -309,6 +316,49 @@ class _Sampled:
         return values, {"sample": facts}
 
 
+def settled(proxy_training: ProxyTraining, examples: Examples) -> Schedule:
+    """The schedule of the training; of `steps: auto` it is trained and measured until it is known, and stored."""
+    if knows_stop(proxy_training):
+        return proxy_training.schedule
+    schedule, proxy = proxy_training.schedule, proxy_training.proxy
+    assert schedule.grid is not None
+    grid = schedule.grid.tolist()
+    loss = fingerprint(MeanLoss())
+
+    def losses_through(place: int) -> FloatArray:
+        proxy_training.schedule = part = schedule.through(grid[place], place + 1)
+        measurement = _Measurement(proxy_training, examples, [MeanLoss()], part)
+        return measurement.values(proxy_training.tokenized)[loss][:, :, 0]
+
+    valid = proxy_training.tokenized.rows.valid
+    held_out = proxy_training.held_out
+    stop = find_stop(grid, losses_through, valid, held_out, proxy.checkpoints, proxy.stop_on)
+    proxy_training.schedule = schedule
+    if rank() == 0:
+        with proxy_training.cache.writing(*_stop_entry(proxy_training)) as folder:
+            (folder / "stop.json").write_text(json.dumps(stop.to_json()))
+    barrier()
+    assert knows_stop(proxy_training)
+    return proxy_training.schedule
+
+
+def knows_stop(proxy_training: ProxyTraining) -> bool:
+    """Whether the schedule is known: of `steps: auto` the cache is asked where it stopped. Trains nothing."""
+    schedule = proxy_training.schedule
+    if schedule.settled:
+        return True
+    entry = proxy_training.cache.get(*_stop_entry(proxy_training))
+    if entry is None:
+        return False
+    proxy_training.stop = stop = Stop(**json.loads((entry / "stop.json").read_text()))
+    proxy_training.schedule = schedule.through(stop.step, proxy_training.proxy.checkpoints)
+    return True
+
+
+def _stop_entry(proxy_training: ProxyTraining) -> tuple[str, str, str]:
+    return "stops", proxy_training.key, fingerprint(proxy_training.proxy.stop_on)
+
+
 class _Measurement:
     """Values of measures for n examples at the checkpoints of a proxy.
 
@@ -326,6 +376,8 @@ class _Measurement:
         self.proxy_training, self.examples, self.place = proxy_training, examples, place
         self.cache = proxy_training.cache
         self.steps: list[int] = schedule.steps.tolist()
+        # Of a grid the same for runs of every length, since they share what they measure.
+        self.passes = len(self.steps) if schedule.grid is None else proxy_training.proxy.checkpoints
         self.measures = {fingerprint(measure): measure for measure in measures}
         self.names = {name: _cache_name(name, measure, examples) for name, measure in self.measures.items()}
         n = len(examples)
@@ -388,7 +440,7 @@ class _Measurement:
             proxy_training.device,
             proxy_training.seed,
             proxy_training.proxy.precision,
-            len(self.steps) * len(tokens.ids),
+            self.passes * len(tokens.ids),
             proxy_training=proxy_training,
         )
         done = 0

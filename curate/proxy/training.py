@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from curate.models.scratch import scratch_identity, scratch_model, scratch_token
 from curate.models.trained_template import choose_template
 from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.sampling import Sample, choose_sample
+from curate.proxy.stopping import Stop
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
@@ -51,10 +53,12 @@ class ProxyTraining:
         self.proxy = proxy = proxy.model_copy(update={"max_length": self.max_length})
         self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
         self.numerics = numerics(proxy.precision, self.device)
-        settings = [CODE_VERSION, data_key, self.identity, self.template, proxy, self.seed]
+        settings = [CODE_VERSION, data_key, self.identity, self.template, proxy.of_any_length, self.seed]
         self.settings_key = fingerprint(settings)  # of the same training under any numerics
         self.key = fingerprint([*settings, self.numerics])
         self.tokenized = self._tokenized(examples, data_key)
+        self.held_out = proxy.held_out(examples.ids)  # (n,) rows that are measured and not trained on
+        self.stop: Stop | None = None  # of steps: auto, once it is found
 
     def tokenize(self, examples: Examples) -> CachedTokens:
         """Further examples, as those it is trained on: same tokenizer and max_length, the template for their shape."""
@@ -107,6 +111,7 @@ class ProxyTraining:
                 f"all {len(self.examples):,} rows are invalid: no completion text survives proxy.max_length = "
                 f"{self.max_length}; check --columns, or raise it with --set proxy.max_length=N"
             )
+        valid -= int((self.held_out & self.tokenized.rows.valid).sum())
         return self.proxy.schedule(valid if self.sample is None else len(self.sample.rows))
 
     @cached_property
@@ -159,6 +164,7 @@ class ProxyTraining:
             "identity": self.identity,
             "template": self.template,
             "steps": self.schedule.steps.tolist(),
+            **({} if self.stop is None else {"stop": {"on": self.proxy.stop_on, **self.stop.to_json()}}),
             "steps_per_epoch": self.schedule.steps_per_epoch,
             "horizon_steps": self.schedule.horizon_steps,
             "batch_size": self.proxy.batch_size,
@@ -188,8 +194,8 @@ class ProxyTraining:
 
     def train(self) -> None:
         """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank."""
-        steps, stored = self.schedule.steps.tolist(), self.checkpoints(self.schedule)
-        missing = [step for step in steps if step not in stored]
+        steps = self.schedule.trained_steps.tolist()
+        missing = [step for step in steps if self.cache.get("proxies", self.key, _step(step)) is None]
         if not missing:
             self._drop_resumable()
             return
@@ -211,6 +217,8 @@ class ProxyTraining:
                     self.cache.drop("proxies", self.key, _resume(step))
 
         tokens = self.tokenized.tokens if self.sample is None else self.tokenized.tokens.take(self.sample.rows)
+        if self.held_out.any():
+            tokens = replace(tokens, valid=tokens.valid & ~self.held_out)
         with self.progress.stage("train the proxy", missing[-1], "steps") as stage:
             if resume is not None:
                 stage.advance(reached[-1])
@@ -256,8 +264,8 @@ class ProxyTraining:
             )
 
     def _drop_resumable(self) -> None:
-        """Drop optimizer states, which are not needed once every checkpoint is stored."""
-        if rank() == 0:
+        """Drop optimizer states, which are not needed once every checkpoint is stored, unless a run may go on."""
+        if rank() == 0 and self.schedule.grid is None:
             for step in self.schedule.steps.tolist():
                 self.cache.drop("proxies", self.key, _resume(step))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -273,3 +274,18 @@ def test_the_seed_decides_and_nothing_else_does(clusterer: Any) -> None:
     np.random.seed(2)  # noqa: NPY002
     assert clusters(0) == first
     assert clusters(1) != first
+
+
+def test_within_strata_of_length_rows_are_hard_for_their_length() -> None:
+    """Loss is length but for every fourth row of both sources, which is harder than others of its length."""
+    tokens = np.repeat(np.arange(1, 9), 80).astype(np.int32)
+    late = np.arange(640) % 8 < 2
+    loss = (10 * tokens + 3 * late + np.arange(640) % 3 / 10).astype(np.float32)
+    scores = Scores(loss[:, None], loss, np.ones(640, bool), tokens=tokens, ids=pa.array(map(str, range(640))))
+    assert make_split(scores, KMeans()).hard.tolist() != late.tolist()
+    for clusterer in (KMeans(), KMeans(per="source")):
+        split = make_split(scores, clusterer, sources=["a", "b"] * 320, strata="length")
+        assert split.hard.tolist() == late.tolist()
+        assert split.strata == "length"
+    with pytest.raises(InputError, match="strata: length needs counts of completion tokens"):
+        make_split(replace(scores, tokens=None), KMeans(), strata="length")
