@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = parser.add_argument_group("about the run")
     about.add_argument("--arm", metavar="NAME", help="how the data was treated, for comparisons (the name of DATA)")
     about.add_argument("--budget", choices=("steps", "epochs"), help="what the arms of a comparison have in common")
-    about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard or wandb (key: WANDB_API_KEY)")
+    about.add_argument("--log", metavar="NAME,...", help="metrics also to tensorboard, wandb, mlflow")
     add_field_options(about, Finetuning, _RUN)
     about.add_argument(
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"

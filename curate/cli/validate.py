@@ -91,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--out", required=True, type=local_path, metavar="DIR", help="folder for arms, runs and report")
     work.add_argument("--fresh", action="store_true", help="remove another validation that DIR holds")
     work.add_argument("--drop-weights", action="store_true", help="remove the weights of each run when it is evaluated")
+    work.add_argument("--log", metavar="NAME,...", help="metrics of every run also to tensorboard, wandb, mlflow")
     work.add_argument("--plan", action="store_true", help="show arms, runs, steps, tokens and time; train nothing")
     work.add_argument(
         "--time-limit", type=float, metavar="MINUTES", help="stop cleanly after that; the same command resumes"
@@ -112,7 +113,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
             _print_plan(result)
         return result
     limit = None if options.time_limit is None else 60 * options.time_limit
-    result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, **surroundings)
+    log = [each.strip() for each in (options.log or "").split(",") if each.strip()]
+    result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
     if not options.json:
         _print(result, options.out)
     return {"directory": str(options.out), "report": str(options.out / "report.html"), **result}

@@ -21,7 +21,7 @@ from curate.finetuning.config import Finetuning
 from curate.finetuning.data import TrainingData, training_data
 from curate.finetuning.flops import flop_counts, peak_rate
 from curate.finetuning.job import Job, with_length
-from curate.finetuning.metrics import Metrics, Monitor, check_loggers
+from curate.finetuning.metrics import Callback, Metrics, Monitor, check_loggers
 from curate.finetuning.record import run_record
 from curate.finetuning.run_folder import read_run
 from curate.finetuning.saving import save_model, write_rejected
@@ -49,7 +49,7 @@ def finetune(
     device: str | None = None,
     progress: Progress | bool | None = None,
     fresh: bool = False,
-    log: Sequence[str] = (),
+    log: Sequence[str | Callback] = (),
     time_limit: float | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def finetune(
     arm: name of the way the data was treated (None = name of the data); budget: "steps" or "epochs", what the arms of a
     comparison have in common; curation: what making the data cost (None = read from the data where it says so).
     cache: folder, or Cache; holds the lock by which two processes do not write one run.
-    log: further places for metrics: "tensorboard", "wandb".
+    log: further places for metrics: "tensorboard", "wandb", "mlflow", or functions that are called with the step and
+        its metrics (loss, learning_rate, gradient_norm, tokens and the like).
     time_limit: seconds from now after which a checkpoint is saved and ExternalError raised; the same call resumes.
 
     The same call resumes from the newest checkpoint of an unfinished run, bit for bit on the same hardware and number
@@ -106,7 +107,7 @@ def _locked(job: Job) -> Iterator[None]:
         barrier()
 
 
-def _train_run(job: Job, *, fresh: bool, log: Sequence[str], deadline: float | None) -> dict[str, Any]:
+def _train_run(job: Job, *, fresh: bool, log: Sequence[str | Callback], deadline: float | None) -> dict[str, Any]:
     """Train the remaining steps and finish the folder; returns the record of the run. Every rank runs this.
 
     deadline: on the monotonic clock; after it a checkpoint is saved and ExternalError raised.
@@ -191,7 +192,7 @@ def _train(
     monitor: Monitor,
     schedule: _CheckpointSchedule,
     resume: Path | None,
-    log: Sequence[str],
+    log: Sequence[str | Callback],
 ) -> training.Checkpoint:
     """The checkpoint after the last step; earlier ones are kept in the folder. Every rank runs this."""
     progress = job.context.progress

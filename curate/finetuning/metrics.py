@@ -1,4 +1,4 @@
-"""Training metrics: a JSON Lines file, TensorBoard, Weights & Biases, and a progress line on the terminal."""
+"""Training metrics: a JSON Lines file, trackers (TensorBoard, Weights & Biases, MLflow, one's own), a progress line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,21 +17,30 @@ from curate.errors import ExternalError, InputError
 from curate.storage.atomic import disk_errors, publish_file
 from curate.training.config import StepRecord
 
-_LOGGERS = ("tensorboard", "wandb")
+_LOGGERS = ("tensorboard", "wandb", "mlflow")
 _RECENT_STEPS = 20  # over which the rate on the terminal is taken
 _ALWAYS = ("step", "loss", "tokens", "seconds")
-_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+# Called with the step and its metrics, at every line of metrics.jsonl.
+Callback = Callable[[int, Mapping[str, float]], None]
 
 
 class Metrics:
     """One line per logged step, on the disk when `write` returns; no step stands twice, however often a run is resumed.
 
     path: of metrics.jsonl. step: steps already done; later lines of a run that went further before it was killed are
-    removed. loggers: further places, "tensorboard" or "wandb". name, settings: of the run, for those that show them.
+    removed. loggers: further places, "tensorboard", "wandb" or "mlflow", or a `Callback`. name, settings: of the run,
+    for those that show them.
     """
 
     def __init__(
-        self, path: Path, step: int, loggers: Sequence[str], name: str, settings: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        step: int,
+        loggers: Sequence[str | Callback],
+        name: str,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         lines = [line for line in read_metrics(path) if line["step"] <= step]
@@ -141,8 +151,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _logger(
-    kind: str, out: Path, name: str, step: int, settings: Mapping[str, Any]
-) -> _TensorBoard | _WeightsAndBiases:
+    kind: str | Callback, out: Path, name: str, step: int, settings: Mapping[str, Any]
+) -> _TensorBoard | _WeightsAndBiases | _MLflow | _OwnCallback:
+    if not isinstance(kind, str):
+        return _OwnCallback(kind)
+    if kind == "mlflow":
+        return _MLflow(out, name, settings)
     if kind == "tensorboard":
         return _TensorBoard(out / "tensorboard", step)
     if kind == "wandb":
@@ -182,9 +196,51 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-def check_loggers(kinds: Iterable[str]) -> None:
+class _MLflow:
+    """Where MLFLOW_TRACKING_URI says, else in files beside the run."""
+
+    def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
+        mlflow = _module("mlflow")
+        place = os.environ.get("MLFLOW_TRACKING_URI")
+        if place is None:  # its files are kept for those who ask for them
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            place = (out / "mlruns").absolute().as_uri()
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "curate")
+        try:
+            self._client: Any = mlflow.MlflowClient(tracking_uri=place)
+            found = self._client.get_experiment_by_name(experiment)
+            number = found.experiment_id if found else self._client.create_experiment(experiment)
+            self._run: str = self._client.create_run(number, run_name=name).info.run_id
+            for key, value in settings.items():
+                self._client.log_param(self._run, key, str(value)[:500])
+        except Exception as error:  # its own and its database's errors, of many names
+            reason = " ".join(str(error).split())[:200]
+            raise ExternalError(f"MLflow did not start ({reason}); see MLFLOW_TRACKING_URI") from error
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._client.log_metric(self._run, name, value, step=step)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)
+
+
+@dataclass(frozen=True)
+class _OwnCallback:
+    call: Callback
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.call(step, dict(values))
+
+    def close(self) -> None:
+        pass
+
+
+def check_loggers(kinds: Iterable[str | Callback]) -> None:
     """InputError for a logger that does not exist or is not installed, before any time is spent."""
     for kind in kinds:
+        if callable(kind):
+            continue
         if kind not in _LOGGERS:
             raise InputError(
                 f"log {kind!r} is unknown; choose from {', '.join(_LOGGERS)} (metrics.jsonl is always written)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from curate.console.progress import Progress
 from curate.data.examples import Examples
 from curate.errors import ExternalError
 from curate.finetuning.config import Finetuning
+from curate.finetuning.metrics import Callback
 from curate.models.loading import quiet
 from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
 from curate.optimizers import SAM
@@ -84,6 +85,7 @@ class Experiment:
     cache: Any = None
     device: str | None = None
     deadline: float | None = None
+    log: Sequence[str | Callback] = ()
 
     def runs(self, seed: int) -> list[PlannedRun]:
         """The runs of a seed; makes the data of its arms."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from curate.errors import DataWarning, InputError
 from curate.evaluation.evaluate import evaluate
 from curate.finetuning.finetune import finetune
 from curate.finetuning.job import tokenized, with_length
+from curate.finetuning.metrics import Callback, check_loggers
 from curate.models.trained_template import choose_template
 from curate.run import Run
 from curate.storage.places import local_path
@@ -42,11 +44,13 @@ def validate(
     progress: Progress | bool | None = None,
     time_limit: float | None = None,
     fresh: bool = False,
+    log: Sequence[str | Callback] = (),
     **reading: Any,
 ) -> dict[str, Any]:
     """Validate a recipe on `data` and write the result to a folder; returns its run.json.
 
     data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
+    log: further places for the metrics of every run, as of `curate.finetune`.
     time_limit: seconds after which ExternalError is raised, also inside a run; the same call resumes from there.
     OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, rewritten
     after every seed. OUT/run.json: present if and only if every run is finished.
@@ -55,6 +59,7 @@ def validate(
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
     ExternalError where a disk, hub or server fails.
     """
+    check_loggers(log)
     experiment = prepare_experiment(
         data,
         settings,
@@ -67,6 +72,7 @@ def validate(
         fresh=fresh,
         **reading,
     )
+    experiment.log = tuple(log)
     _warn_of_design(experiment)
     done: list[PlannedRun] = []
     for number, seed in enumerate(settings.seeds, 1):
@@ -209,6 +215,7 @@ def _train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
         cache=experiment.cache,
         device=experiment.device,
         progress=Progress(experiment.progress.style),
+        log=experiment.log,
         time_limit=experiment.left(),
         **run.arm.reading,
     )

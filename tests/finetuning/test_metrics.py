@@ -92,8 +92,8 @@ def test_loggers_are_given_every_line(model: str, tmp_path: Path, monkeypatch: p
 
 
 def test_a_logger_that_is_not_there_is_named(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="choose from tensorboard, wandb"):
-        finetune(table(), settings(model), tmp_path / "run", log=("mlflow",))
+    with pytest.raises(InputError, match="choose from tensorboard, wandb, mlflow"):
+        finetune(table(), settings(model), tmp_path / "run", log=("neptune",))
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"curate-lm\[wandb\]"):
         finetune(table(), settings(model), tmp_path / "run", log=("wandb",))
@@ -128,3 +128,33 @@ def test_metrics_of_steps_that_are_done_again_are_replaced(model: str, tmp_path:
     finetune(table(), settings(model), run)
     assert len(losses(run)) == 6
     assert 99.0 not in losses(run)
+
+
+def test_a_function_of_ones_own_is_called_with_every_line(model: str, tmp_path: Path) -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    finetune(table(), settings(model, steps=3), tmp_path / "run", log=(lambda *line: seen.append(line),))
+    assert seen == [(line.pop("step"), line) for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+
+
+def test_mlflow_itself_keeps_what_it_is_given(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run = tmp_path / "run"
+    finetune(table(), settings(model, steps=3), run, arm="hard", log=("mlflow",))
+    client = mlflow.MlflowClient(tracking_uri=(run / "mlruns").as_uri())
+    (found,) = client.search_runs([client.get_experiment_by_name("curate").experiment_id])
+    losses = [(each.step, each.value) for each in client.get_metric_history(found.info.run_id, "loss")]
+    assert losses == [(line["step"], line["loss"]) for line in read_metrics(run / "metrics.jsonl")]
+    assert found.data.params["arm"] == "hard"
+    assert found.info.status == "FINISHED"
+
+
+def test_tensorboard_itself_reads_what_it_was_given(model: str, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = tmp_path / "run"
+    finetune(table(), settings(model, steps=3), run, log=("tensorboard",))
+    found = reader.EventAccumulator(str(run / "tensorboard")).Reload()
+    losses = [line["loss"] for line in read_metrics(run / "metrics.jsonl")]
+    assert [each.step for each in found.Scalars("loss")] == [1, 2, 3]
+    assert [each.value for each in found.Scalars("loss")] == pytest.approx(losses)
