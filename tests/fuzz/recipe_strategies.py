@@ -147,6 +147,7 @@ _STEPS = st.one_of(st.integers(4, 40), st.sampled_from(["1 epoch", "2 epochs", "
 _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("Proxy", "model"): st.just("scratch"),
     ("Proxy", "steps"): _STEPS,
+    ("Proxy", "spacing"): st.just("even"),  # on the other, few steps have no checkpoints
     ("Proxy", "horizon"): st.sampled_from(["3 epochs", 400, "100 epochs"]),
     ("Proxy", "checkpoints"): st.integers(2, 4),
     ("Proxy", "min_steps"): st.integers(4, 40),
@@ -156,6 +157,9 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("GradientAlignment", "target"): _DATA,
     ("Replay", "data"): _DATA,
     ("Duplicate", "noise_guard"): st.just(0.0),  # of a scorer that has losses only
+    # Trains two proxies more.
+    **{(name, "only"): st.none() for name in ("Duplicate", "Subset", "Synthesize")},
+    ("Subset", "drop"): st.none(),
     ("Replay", "share"): st.floats(0.01, 0.2),
     ("Replay", "columns"): st.sampled_from([None, "prompt=prompt,completion=completion"]),
     ("Replay", "shape"): st.sampled_from([None, "prompt_completion"]),
