@@ -46,7 +46,7 @@ test: $(DEV_STAMP)
 
 # Fine-tunes where copies of hard rows have to help; a part of its own, so that its minutes are seen.
 test-control: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m control
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m control tests/validation
 
 test-all: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"
