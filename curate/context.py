@@ -1,4 +1,4 @@
-"""Context of a computation: cache, device, seed and progress."""
+"""Context of a computation: cache, device, seed, progress and engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from curate.console.progress import Progress
 from curate.devices import distributed
+from curate.devices.precision import Precision, numerics
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.storage.cache import Cache
 from curate.storage.places import check_cache
@@ -19,26 +21,35 @@ class Context:
     """The surroundings of a computation; every field has a default.
 
     cache: a Cache, a folder or URL for one, or None for the user's. device: "cpu", "cuda", "cuda:1"; None = a GPU if
-        there is one.
+        there is one. engine: whose workers compute; None = this process, or with torchrun its ranks.
     """
 
     cache: Cache | Path | str | None = None
     device: str | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.cache, Cache):
             self.cache = open_cache(self.cache)
             check_cache(self.cache.root)
+        if self.engine is not None:
+            self.engine.notify(self.progress.note)
 
     @property
     def store(self) -> Cache:
         assert isinstance(self.cache, Cache)
         return self.cache
 
+    def numerics(self, precision: Precision) -> dict[str, Any]:
+        """Of whoever computes, see `curate.devices.precision.numerics`."""
+        if self.engine is not None:
+            return self.engine.numerics(precision)
+        return numerics(precision, self.torch_device())
+
     def torch_device(self) -> Any:
-        """The torch.device; joins the other processes first. Raises InputError for one that cannot be used."""
+        """The torch.device of this process; joins its group first. Raises InputError for one that cannot be used."""
         import torch
 
         distributed.start()

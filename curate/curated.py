@@ -246,6 +246,7 @@ class Curated(Tabular):
         made = (self.scores, self.split, self.plan, self.realized)
         return {
             **made_by(),
+            **({} if self.run.engine is None else {"engine": self.run.engine.record()}),
             "recipe": describe_in_json(pipeline),
             "recipe_yaml": recipe_text(pipeline),
             "seed": pipeline.seed,

@@ -28,6 +28,7 @@ from curate.data.written_form import WriteAs
 from curate.difficulty.scores import Scores, Split, as_scores
 from curate.difficulty.split import Strata, given_scores, make_split
 from curate.difficulty.split_warnings import diagnose
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.gate.gate import Gate
 from curate.mixture.mixture import Copies, Order, check_weight_column
@@ -192,6 +193,7 @@ class Pipeline(Component):
         cache: Path | str | None = None,
         device: str | None = None,
         progress: Progress | bool = True,
+        engine: Engine | None = None,
         write_as: WriteAs = "input",
         **reading: Any,
     ) -> Curated:
@@ -205,10 +207,11 @@ class Pipeline(Component):
             proxy is then not run.
         progress: True = a bar in a terminal or a notebook and plain lines elsewhere, with the warnings of the result at
             the end; False = silent. What it says also goes to the logger `curate`.
+        engine: whose workers train and measure the proxy, such as `curate.engine.Ray`; None = this process. In no key.
         write_as: the form of the rows in `out`: the input's columns, or in their place those that trainers take, see
             `curate.data.trainer_forms`.
         """
-        run = Run(self.proxy, cache, device, self.seed, as_progress(progress), gate=self.gate)
+        run = Run(self.proxy, cache, device, self.seed, as_progress(progress), gate=self.gate, engine=engine)
         if isinstance(data, Loaded) and reading:
             raise InputError(f"the data is already read, so {next(iter(reading))}=... has no effect; pass it to read()")
         if out is not None:
@@ -368,7 +371,8 @@ class Pipeline(Component):
         """The split again under other proxy seeds: clusterer seeds alone would agree trivially."""
         others = []
         for k in range(1, self.stability):
-            again = Run(self.proxy, run.store, run.device, derive_seed(self.seed, "stability", k), run.progress)
+            seed = derive_seed(self.seed, "stability", k)
+            again = Run(self.proxy, run.store, run.device, seed, run.progress, engine=run.engine)
             others.append(self.split(self.score(loaded, again), loaded))
         return tuple(others)
 

@@ -17,6 +17,7 @@ from curate.data.readers import Loaded, read
 from curate.difficulty.reducible import Gains, gains
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import Truncated
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.gate.gate import Gate, GateIndex
 from curate.proxy.held_out import HalfProxies
@@ -42,6 +43,7 @@ class Run:
     gate: what new rows must not collide with.
     trained_on: what the proxy is trained on; None = the examples whose values are asked for. Else those must begin
         with these, and what follows is measured on the checkpoints that are kept.
+    engine: whose workers train and measure the proxy; None = this process.
     """
 
     proxy: Proxy = field(default_factory=Proxy)
@@ -51,6 +53,7 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     gate: Gate = field(default_factory=Gate)
     trained_on: Examples | None = None
+    engine: Engine | None = None
     _traces: dict[str, Trace] = field(default_factory=dict, repr=False)
     _references: dict[str, Trace] = field(default_factory=dict, repr=False)
     _indexes: dict[str, GateIndex] = field(default_factory=dict, repr=False)
@@ -60,8 +63,8 @@ class Run:
 
     @property
     def context(self) -> Context:
-        """Its cache, device, seed and progress."""
-        return Context(self.cache, self.device, self.seed, self.progress)
+        """Its cache, device, seed, progress and engine."""
+        return Context(self.cache, self.device, self.seed, self.progress, self.engine)
 
     @property
     def store(self) -> Cache:

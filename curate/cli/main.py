@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(words)
         check_places(options)
         sandbox = options.sandbox(options) if "sandbox" in options else nullcontext()
-        with _surroundings(as_json), sandbox:
+        engine = options.open_engine(options) if "open_engine" in options else nullcontext()
+        with _surroundings(as_json), sandbox, engine as options.workers_of:
             result = options.command(options)
         if as_json and result:  # under torchrun only the first process has something to say
             print(json.dumps(result, allow_nan=False))

@@ -7,6 +7,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from curate.cli.engine import add_engine_arguments
 from curate.cli.fields import add_field_options, add_reading_arguments, field_values, reading
 from curate.cli.options import add_consent_arguments, add_machine_arguments, permissions
 from curate.console.progress import Progress
@@ -78,6 +79,7 @@ def add_data_arguments(
             f"--{name}", type=local_path, metavar="FILE", help=f"{text} whose ids stand in FILE, one a line"
         )
     add_machine_arguments(parser)
+    add_engine_arguments(parser)
 
 
 def pipeline_from(options: argparse.Namespace) -> Pipeline:
@@ -124,7 +126,8 @@ def scores_from(options: argparse.Namespace, pipeline: Pipeline, loaded: Loaded,
 
 
 def run_from(options: argparse.Namespace, pipeline: Pipeline, progress: Progress) -> Run:
-    return Run(pipeline.proxy, options.cache, options.device, pipeline.seed, progress, gate=pipeline.gate)
+    surroundings = (options.cache, options.device, pipeline.seed, progress)
+    return Run(pipeline.proxy, *surroundings, gate=pipeline.gate, engine=options.workers_of)
 
 
 def new_progress() -> Progress:

@@ -29,6 +29,7 @@ from curate.proxy.proxy import Proxy, Schedule
 from curate.proxy.sampling import predict
 from curate.proxy.stopping import Stop, find_stop
 from curate.proxy.training import ProxyTraining
+from curate.proxy.workers import Shard, measure_on_workers, measured_values, train_on_workers
 from curate.storage.mapped import release
 from curate.tokenization.cached import CachedTokens
 from curate.tokenization.tokens import Tokens
@@ -393,8 +394,13 @@ class _Measurement:
                 missing = self.missing()
                 barrier()  # every rank has looked before any adds, so that all share out the same list
                 if any_rank(bool(missing)):
-                    self.proxy_training.train()
-                    self._measure(missing, tokenized.tokens if rows is None else tokenized.tokens.take(rows))
+                    tokens = tokenized.tokens if rows is None else tokenized.tokens.take(rows)
+                    if self.proxy_training.engine is None:
+                        self.proxy_training.train()
+                        self._measure(missing, tokens)
+                    else:
+                        self.proxy_training.train(train_on_workers)
+                        self._measure_on_workers(missing, tokens)
         return {name: self._collect(name) for name in self.measures}
 
     def missing(self) -> dict[int, list[tuple[str, int]]]:
@@ -452,24 +458,35 @@ class _Measurement:
                     if done % world_size() == rank():
                         low, high = self.shards[shard]
                         checkpoint.tokens = tokens.slice(low, high)
-                        passes = passes_of(self.measures[name], len(self.examples), len(self.steps)) / len(self.steps)
-                        stage.cost.tokens += math.ceil(len(checkpoint.tokens.ids) * passes)
-                        self._store(name, checkpoint, shard)
+                        stage.cost.tokens += self._cost(name, len(checkpoint.tokens.ids))
+                        examples = self.examples.slice(low, high)
+                        self._store(name, step, shard, measured_values(self.measures[name], checkpoint, examples))
                         release()
                     done += 1
                     stage.advance(sizes[shard])
 
-    def _store(self, name: str, checkpoint: LiveCheckpoint, shard: int) -> None:
-        """Measure one shard and put its values (rows of the shard, d) in the cache."""
-        measure, (low, high) = self.measures[name], self.shards[shard]
-        values = np.asarray(measure.measure(checkpoint, self.examples.slice(low, high)), np.float32)
-        if values.ndim != 2 or len(values) != high - low:
-            raise InputError(
-                f"{type(measure).__name__}.measure returned shape {values.shape} for {high - low} rows; "
-                f"it must return ({high - low}, d)"
-            )
-        entry = self._entry(name, checkpoint.step, shard)
-        with self.cache.writing(*entry) as folder:
+    def _measure_on_workers(self, missing: dict[int, list[tuple[str, int]]], tokens: Tokens) -> None:
+        """Fill the missing entries with what the workers of the engine measure."""
+        shards = [
+            Shard(name, step, shard, *self.shards[shard]) for step, pairs in missing.items() for name, shard in pairs
+        ]
+        total, expected = sum(each.high - each.low for each in shards), self.passes * len(tokens.ids)
+        about = (self.proxy_training, self.measures, shards, self.examples, tokens, expected)
+        with self.proxy_training.progress.stage("measure", total, "rows") as stage:
+            for shard, values, progress in measure_on_workers(*about):
+                self._store(shard.name, shard.step, shard.number, values)
+                count = int(tokens.offsets[shard.high] - tokens.offsets[shard.low])
+                stage.cost.tokens += self._cost(shard.name, count)
+                stage.advance(shard.high - shard.low, progress)
+
+    def _cost(self, name: str, tokens: int) -> int:
+        """Tokens through the model for a measure of rows of so many tokens at one checkpoint."""
+        passes = passes_of(self.measures[name], len(self.examples), len(self.steps)) / len(self.steps)
+        return math.ceil(tokens * passes)
+
+    def _store(self, name: str, step: int, shard: int, values: FloatArray) -> None:
+        """Put the values (rows of the shard, d) of a measure in the cache."""
+        with self.cache.writing(*self._entry(name, step, shard)) as folder:
             np.save(folder / "values.npy", values, allow_pickle=False)
 
 

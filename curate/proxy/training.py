@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from curate.component import fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.devices.distributed import barrier, rank
-from curate.devices.precision import numerics
 from curate.errors import DivergenceError, ExternalError, InputError
 from curate.models.loading import context_length, identify, load_model, load_tokenizer
 from curate.models.model_files import check_vocabulary
@@ -34,8 +33,24 @@ from curate.proxy.stopping import Stop
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.cached import CachedTokens, auto_length, truncation_facts
+from curate.tokenization.tokens import Tokens
 
 CODE_VERSION = 2  # raise when stored checkpoints or measures change their meaning
+
+
+# What a worker is told rather than finds out: all that the rows decide.
+_SHIPPED = ("proxy", "template", "max_length", "identity", "seed", "numerics", "settings_key", "key")
+
+
+@dataclass(frozen=True)
+class ReceivedTokens:
+    """In place of `curate.tokenization.cached.CachedTokens` where the rows are elsewhere. receive: gets the tokens."""
+
+    receive: Callable[[], Tokens]
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.receive()
 
 
 class ProxyTraining:
@@ -43,7 +58,8 @@ class ProxyTraining:
 
     def __init__(self, examples: Examples, proxy: Proxy, context: Context) -> None:
         self.examples, self.progress, self.cache = examples, context.progress, context.store
-        self.device = context.torch_device()
+        self.context, self.engine = context, context.engine
+        self.stored_elsewhere: Sequence[int] = ()  # steps whose weights are in the cache of whoever shipped this
         self.seed = derive_seed(context.seed, "proxy")
         data_key = examples.fingerprint()
         self.template = choose_template(proxy, examples.shape)
@@ -52,7 +68,7 @@ class ProxyTraining:
         self.max_length = self._max_length(data_key, files)
         self.proxy = proxy = proxy.model_copy(update={"max_length": self.max_length})
         self.identity = files or scratch_identity(data_key, self.max_length, self.seed)
-        self.numerics = numerics(proxy.precision, self.device)
+        self.numerics = context.numerics(proxy.precision)
         settings = [CODE_VERSION, data_key, self.identity, self.template, proxy.of_any_length, self.seed]
         self.settings_key = fingerprint(settings)  # of the same training under any numerics
         self.key = fingerprint([*settings, self.numerics])
@@ -123,6 +139,14 @@ class ProxyTraining:
         rows, asked = self.tokenized.rows, (proxy.score_sample, proxy.score_budget, proxy.checkpoints)
         return choose_sample(*asked, rows.valid, rows.lengths, self.examples.sources(), self.seed)
 
+    @property
+    def training_tokens(self) -> Tokens:
+        """Of the rows that the proxy is trained on."""
+        tokens = self.tokenized.tokens if self.sample is None else self.tokenized.tokens.take(self.sample.rows)
+        if self.held_out.any():
+            tokens = replace(tokens, valid=tokens.valid & ~self.held_out)
+        return tokens
+
     @cached_property
     def tokenizer(self) -> Any:
         if self.proxy.scratch:
@@ -132,23 +156,33 @@ class ProxyTraining:
         )
 
     @cached_property
+    def device(self) -> Any:
+        """The torch.device of this process, which trains and measures there where no engine does."""
+        return self.context.torch_device()
+
+    @cached_property
     def model(self) -> Any:
-        if self.proxy.scratch:
-            return scratch_model(self.tokenizer, self.max_length, self.seed)
+        """As it is before training."""
+        return self.load_model(self.tokenized.tokens)
+
+    def load_model(self, tokens: Tokens) -> Any:
+        """Another one. Raises InputError where it has no embedding for one of the tokens."""
         proxy = self.proxy
+        if proxy.scratch:
+            return scratch_model(self.tokenizer, self.max_length, self.seed)
         model = load_model(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
-        check_vocabulary(proxy.model, model, self.tokenizer, self.tokenized.tokens.ids)
+        check_vocabulary(proxy.model, model, self.tokenizer, tokens.ids)
         return model
 
     # -- the cache ----------------------------------------------------------------------------------------------
 
     def checkpoints(self, schedule: Schedule) -> list[int]:
         """Steps of the schedule whose weights are stored."""
-        return [step for step in schedule.steps.tolist() if self.cache.get("proxies", self.key, _step(step))]
+        return [step for step in schedule.steps.tolist() if self.cache.get("proxies", self.key, step_name(step))]
 
     def checkpoint(self, step: int) -> Path:
         """Folder with the weights after `step` steps. Raises ExternalError if they are gone."""
-        entry = self.cache.get("proxies", self.key, _step(step))
+        entry = self.cache.get("proxies", self.key, step_name(step))
         if entry is None:
             raise ExternalError(f"checkpoint {step} vanished from the cache {self.cache}; rerun the command")
         return entry
@@ -174,7 +208,7 @@ class ProxyTraining:
             "max_length": self.max_length,
             **truncation_facts(self.tokenized.rows),
         }
-        last = self.cache.get("proxies", self.key, _step(int(self.schedule.steps[-1])))
+        last = self.cache.get("proxies", self.key, step_name(int(self.schedule.steps[-1])))
         return facts if last is None else facts | json.loads((last / "facts.json").read_text())
 
     @contextmanager
@@ -190,56 +224,101 @@ class ProxyTraining:
             yield
             barrier()
 
+    # -- for workers of an engine ---------------------------------------------------------------------------------
+
+    def shipped(self) -> dict[str, Any]:
+        """What `received` makes the same training of in another process; rows are not part of it."""
+        return {"kind": type(self), "tokenizer": self.tokenizer, "schedule": self.schedule} | {
+            name: getattr(self, name) for name in _SHIPPED
+        }
+
+    @staticmethod
+    def received(shipped: dict[str, Any], context: Context, tokens: Callable[[], Tokens]) -> ProxyTraining:
+        """What was shipped, with this process's context.
+
+        tokens: of all rows, or of those that it is trained on where that is what it is for; called if they are used.
+        """
+        kind = shipped["kind"]
+        own: ProxyTraining = kind.__new__(kind)
+        own.stored_elsewhere, own.sample, own.held_out = (), None, np.zeros(1, np.bool_)  # tokens are chosen already
+        own.context, own.engine, own.progress, own.cache = context, None, context.progress, context.store
+        for name in ("tokenizer", "schedule", *_SHIPPED):
+            setattr(own, name, shipped[name])
+        own.tokenized = ReceivedTokens(tokens)
+        return own
+
     # -- training -----------------------------------------------------------------------------------------------
 
-    def train(self) -> None:
-        """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank."""
-        steps = self.schedule.trained_steps.tolist()
-        missing = [step for step in steps if self.cache.get("proxies", self.key, _step(step)) is None]
+    def train(self, by: Trainer | None = None) -> None:
+        """Train up to the last missing checkpoint, resuming from the last one of a killed run. Runs on every rank.
+
+        by: how, None = `train_missing`.
+        """
+        by = by or ProxyTraining.train_missing
+        steps, missing = self.schedule.trained_steps.tolist(), self.missing()
         if not missing:
             self._drop_resumable()
             return
         if missing == steps:
             self._note_other_numerics(steps)
         self._record_numerics()
-        reached = [step for step in steps if step < missing[0] and self.cache.get("proxies", self.key, _resume(step))]
-        resume = self.cache.get("proxies", self.key, _resume(reached[-1])) if reached else None
-
-        def store(checkpoint: training.Checkpoint) -> None:  # on rank 0 alone
-            with self.cache.writing("proxies", self.key, _resume(checkpoint.step)) as folder:
-                checkpoint.save(folder)
-            resumable = self.cache.get("proxies", self.key, _resume(checkpoint.step))
-            assert resumable is not None  # it was written just now
-            with self.cache.writing("proxies", self.key, _step(checkpoint.step)) as folder:
-                _link(resumable, folder, checkpoint)
-            for step in steps:
-                if step < checkpoint.step:
-                    self.cache.drop("proxies", self.key, _resume(step))
-
-        tokens = self.tokenized.tokens if self.sample is None else self.tokenized.tokens.take(self.sample.rows)
-        if self.held_out.any():
-            tokens = replace(tokens, valid=tokens.valid & ~self.held_out)
         with self.progress.stage("train the proxy", missing[-1], "steps") as stage:
-            if resume is not None:
-                stage.advance(reached[-1])
-            run = training.train(
-                self.model,
-                tokens,
-                self.proxy.train_config(self.schedule, missing[-1], self.seed),
-                checkpoint_steps=missing,
-                resume=resume,
-                device=self.device,
-                advance=stage.advance,
-            )
             try:
-                for checkpoint in run:
-                    if rank() == 0:
-                        store(checkpoint)
-                    barrier()
-                    stage.cost.tokens = checkpoint.tokens_seen
+                for _, tokens_seen in by(self, stage.advance):
+                    stage.cost.tokens = tokens_seen
             except DivergenceError as error:
                 raise self._explained(error) from error
         self._drop_resumable()
+
+    def missing(self) -> list[int]:
+        """Steps of the schedule whose weights are not stored."""
+        steps = [step for step in self.schedule.trained_steps.tolist() if step not in self.stored_elsewhere]
+        return [step for step in steps if self.cache.get("proxies", self.key, step_name(step)) is None]
+
+    def resumable(self) -> int:
+        """The newest stored step before the missing ones from which training resumes; 0 = there is none."""
+        first, steps = self.missing()[0], self.schedule.trained_steps.tolist()
+        found = [step for step in steps if step < first and self.cache.get("proxies", self.key, resume_name(step))]
+        return found[-1] if found else 0
+
+    def train_missing(self, advance: Callable[[int], None]) -> Iterator[tuple[int, int]]:
+        """(step, tokens seen) of every missing checkpoint, once it is stored. Runs on every rank of this process group.
+
+        advance: called with the number of steps that were done, at first with those that need not be done again.
+        """
+        missing, resumed = self.missing(), self.resumable()
+        if resumed:
+            advance(resumed)
+        run = training.train(
+            self.model,
+            self.training_tokens,
+            self.proxy.train_config(self.schedule, missing[-1], self.seed),
+            checkpoint_steps=missing,
+            resume=self.cache.get("proxies", self.key, resume_name(resumed)) if resumed else None,
+            device=self.device,
+            advance=advance,
+        )
+        for checkpoint in run:
+            if rank() == 0:
+                self._store(checkpoint)
+            barrier()
+            yield checkpoint.step, checkpoint.tokens_seen
+
+    def _store(self, checkpoint: training.Checkpoint) -> None:
+        """Store weights, and the state from which training resumes in place of the last one."""
+        with self.cache.writing("proxies", self.key, resume_name(checkpoint.step)) as folder:
+            checkpoint.save(folder)
+        resumable = self.cache.get("proxies", self.key, resume_name(checkpoint.step))
+        assert resumable is not None  # it was written just now
+        with self.cache.writing("proxies", self.key, step_name(checkpoint.step)) as folder:
+            _link(resumable, folder, checkpoint)
+        self.drop_resumable(checkpoint.step)
+
+    def drop_resumable(self, before: int) -> None:
+        """Drop what was kept to resume from the steps before."""
+        for step in self.schedule.trained_steps.tolist():
+            if step < before:
+                self.cache.drop("proxies", self.key, resume_name(step))
 
     def _record_numerics(self) -> None:
         """Store the numerics of this training by its settings, for `_note_other_numerics`."""
@@ -252,7 +331,7 @@ class ProxyTraining:
         """Note each training of these settings that the cache holds under other numerics: it is not resumed."""
         for key in self.cache.names("numerics", self.settings_key):
             entry = self.cache.get("numerics", self.settings_key, key)
-            stored = sum(self.cache.get("proxies", key, _step(step)) is not None for step in steps)
+            stored = sum(self.cache.get("proxies", key, step_name(step)) is not None for step in steps)
             if entry is None or not stored or key == self.key:
                 continue
             other = json.loads((entry / "numerics.json").read_text())
@@ -267,7 +346,7 @@ class ProxyTraining:
         """Drop optimizer states, which are not needed once every checkpoint is stored, unless a run may go on."""
         if rank() == 0 and self.schedule.grid is None:
             for step in self.schedule.steps.tolist():
-                self.cache.drop("proxies", self.key, _resume(step))
+                self.cache.drop("proxies", self.key, resume_name(step))
 
     def _explained(self, error: DivergenceError) -> InputError:
         """The same error with the ids of its rows, which are saved beside the cache entry."""
@@ -278,11 +357,15 @@ class ProxyTraining:
         return InputError(f"{error}; row ids saved in {path}")
 
 
-def _step(step: int) -> str:
+# (training, advance) -> (step, tokens seen) of every missing checkpoint, see `ProxyTraining.train_missing`
+Trainer = Callable[["ProxyTraining", Callable[[int], None]], Iterator[tuple[int, int]]]
+
+
+def step_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def _resume(step: int) -> str:
+def resume_name(step: int) -> str:
     """Name of the entry with the optimizer's state, kept only for the newest checkpoint of an unfinished run."""
     return f"resume-{step:06d}"
 

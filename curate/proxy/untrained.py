@@ -11,7 +11,7 @@ from curate.component import fingerprint
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.proxy.proxy import Proxy, Schedule
-from curate.proxy.training import ProxyTraining
+from curate.proxy.training import ProxyTraining, Trainer
 
 
 class Untrained(ProxyTraining):
@@ -30,7 +30,7 @@ class Untrained(ProxyTraining):
         """See `ProxyTraining.checkpoints`: there is nothing to store."""
         return schedule.steps.tolist()
 
-    def train(self) -> None:
+    def train(self, by: Trainer | None = None) -> None:
         """Nothing."""
 
     def load_weights(self, model: Any, step: int) -> None:

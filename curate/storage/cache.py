@@ -22,7 +22,7 @@ from curate.storage.atomic import disk_errors, mkdirs, publishing, remove
 from curate.storage.places import local_path
 from curate.storage.remote import is_url
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"  # of an entry: its files, and their checksums
 
 
 def local_cache() -> Path:
@@ -78,7 +78,7 @@ class Cache:
     def _finish(self, folder: Path, key: tuple[str, ...]) -> None:
         """What is done with a folder that is written, before it appears under its key."""
         sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
-        (folder / _MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
+        (folder / MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
 
     def names(self, *key: str) -> list[str]:
         """The last parts of the keys of finished entries that begin with `key`, sorted."""
@@ -183,7 +183,7 @@ def _fault(entry: Path) -> str | None:
     if not entry.is_dir():
         return "not a folder"
     try:
-        sums = json.loads(_regular(entry / _MANIFEST).read_text())
+        sums = json.loads(_regular(entry / MANIFEST).read_text())
         for name, expected in sums.items():
             if _checksum(_regular(entry / name)) != expected:
                 return f"checksum of {name}"

@@ -1,0 +1,43 @@
+"""The options that say where the work of a command is done."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from curate.cli.fields import add_field_options, field_values, option_of
+from curate.engine import Ray
+from curate.engine.ray import ENGINE_FIELDS
+from curate.errors import InputError
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--engine and what goes with it; the command finds the engine as `options.workers_of`."""
+    group = parser.add_argument_group("on whose machines")
+    group.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this process, or workers of a Ray cluster (local)"
+    )
+    add_field_options(group, Ray, ENGINE_FIELDS, {"address": "ADDRESS"})
+    parser.set_defaults(open_engine=open_engine)
+
+
+def open_engine(options: argparse.Namespace) -> AbstractContextManager[Ray | None]:
+    """The engine of a command, None = this process; it is closed at the end of the block."""
+    given = field_values(options, ENGINE_FIELDS)
+    if options.engine == "local":
+        if given:
+            raise InputError(f"{option_of(next(iter(given)))} is for --engine ray; add that, or leave it out")
+        return nullcontext()
+    settings: dict[str, Any] = {**given, "device": getattr(options, "device", None)}
+    return _made(settings)
+
+
+def _made(settings: dict[str, Any]) -> Ray:
+    from pydantic import ValidationError
+
+    try:
+        return Ray(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{option_of(str(first['loc'][0]))} {first['input']}: {first['msg']}") from error

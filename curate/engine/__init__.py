@@ -1,0 +1,5 @@
+"""Engines: where the work of a run is done. Without one it is done in this process."""
+
+from curate.engine.ray import Ray
+
+__all__ = ["Ray"]

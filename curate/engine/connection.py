@@ -1,0 +1,80 @@
+"""The connection to a Ray cluster, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+from curate.errors import ExternalError, InputError
+
+_ANSWER_SECONDS = 5.0
+_DOCS = "see docs/ray.md"
+
+
+def load_ray() -> Any:
+    """The package. InputError where it is not installed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(f"--engine ray needs Ray ({error}); install it with: pip install 'curate-lm[ray]'") from error
+    return ray
+
+
+def connect(address: str) -> bool:
+    """Connect to the cluster, unless the caller has; returns whether it was done here.
+
+    InputError for an address that cannot be one, and where the cluster's versions are others; ExternalError where none
+    answers, or it does not let us in.
+    """
+    target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if target.startswith(("127.", "localhost:")):  # read when Ray is imported, which else asks another address
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = load_ray()
+    if ray.is_initialized():
+        return False
+    if target != "auto":
+        _check_answers(target)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # what happens to workers is told by the one who uses them
+    try:
+        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a head that does not answer, Ray exits the process
+        ray.shutdown()
+        raise _explained(error, target) from error
+    return True
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself looks for a head for minutes."""
+    host, colon, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "/" in host:
+        raise InputError(
+            f"--address {address!r} is no address of a Ray cluster; write auto, HOST:PORT or ray://HOST:PORT"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ExternalError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or correct --address"
+        ) from error
+
+
+def _explained(error: BaseException, address: str) -> InputError | ExternalError:
+    text = " ".join(str(error).split())
+    reason = text[:160] or "it gave no reason"
+    if "ersion mismatch" in text:
+        return InputError(f"the cluster at {address} has other versions: {text[:300]}; install the same here")
+    if isinstance(error, ConnectionError) and address == "auto":
+        return ExternalError(
+            "no Ray cluster runs on this machine; start one with `ray start --head`, or name one with --address "
+            "HOST:PORT or ray://HOST:PORT"
+        )
+    token = "set" if os.environ.get("RAY_AUTH_TOKEN") else "not set"
+    return ExternalError(
+        f"the Ray cluster at {address} answers, but does not let this process in ({reason}); where it wants a token, "
+        f"set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
+    )

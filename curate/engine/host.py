@@ -1,0 +1,164 @@
+"""The process of a worker: says what it is, makes what it is told to make, and runs items and jobs.
+
+It does not know by which engine it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.devices.precision import numerics
+from curate.engine.protocol import WorkerContext
+from curate.errors import CurateError
+from curate.storage.hashing import file_digest
+from curate.storage.records import own_version, versions
+from curate.storage.remote import is_url, remote
+from curate.storage.temporary import new_folder, temporary_folder
+
+_EVENTS = 64  # at most in one answer
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+COMPARED = ("python", "curate", "source files of curate", *_PACKAGES)  # must be the same on every machine
+
+
+@functools.cache
+def own_versions() -> dict[str, str]:
+    """Name -> version of everything in `COMPARED`; of what is installed in builds for several devices, the release."""
+    root = Path(__file__).parents[2]
+    sources = [path for name in ("curate", "scorers", "augmenters") for path in (root / name).rglob("*.py")]
+    digest = file_digest([(path, path.relative_to(root).as_posix()) for path in sorted(sources)])
+    releases = {name: version.partition("+")[0] for name, version in versions(_PACKAGES).items()}
+    own = {"curate": own_version(), "source files of curate": digest[:12]}
+    return {"python": ".".join(platform.python_version_tuple()[:2]), **own, **releases}
+
+
+class Host:
+    """One worker. Its methods run one at a time; a job runs in a thread beside them.
+
+    threads: of torch on a CPU. fetch: resolves references to shared values.
+    """
+
+    def __init__(self, number: int, device: str | None, threads: int, fetch: Callable[[Any], Any]) -> None:
+        import torch
+
+        torch.set_num_threads(threads)  # before any work: sums depend on it
+        self.number, self.device, self.threads, self.fetch = number, device, threads, fetch
+        self.cache: str | None = None
+        self._own_cache: str | None = None
+        self._task: Callable[[Any], Any] | None = None
+        self._failure: BaseException | None = None
+        self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
+
+    def report(self) -> dict[str, Any]:
+        """What this worker is: where it runs, and its versions."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "log": _logs(),
+            "versions": own_versions(),
+        }
+
+    def numerics(self, precision: Any) -> dict[str, Any]:
+        """See `curate.devices.precision.numerics`; the device is refused here if it cannot be used."""
+        import torch
+
+        from_cuda = "cuda" if torch.cuda.is_available() else "cpu"
+        return numerics(precision, torch.device(self.device or from_cuda))
+
+    def missing(self, packages: Sequence[str]) -> list[str]:
+        """Those of the packages that cannot be imported here."""
+        return [name for name in packages if importlib.util.find_spec(name) is None]
+
+    def reads(self, place: str, name: str, content: str) -> bool:
+        """Whether a file is there with this content: the probe of shared storage."""
+        try:
+            if not is_url(place):
+                return (Path(place) / name).read_text() == content
+            with temporary_folder("curate-probe-") as folder:
+                return remote(place).join(name).fetch(folder / name) and (folder / name).read_text() == content
+        except (OSError, CurateError):
+            return False
+
+    def use_cache(self, place: str | None) -> None:
+        """Keep to the driver's cache, a folder or URL; None = to a temporary one."""
+        self.cache = place
+
+    def address(self) -> tuple[str, int]:
+        """A name of this machine and a free port, where other ranks can meet."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return socket.gethostname(), int(probe.getsockname()[1])
+
+    def join(self, variables: dict[str, str]) -> None:
+        """Set environment variables, such as those by which ranks find each other."""
+        os.environ.update(variables)
+
+    def make(self, make: Callable[[Any, WorkerContext], Callable[[Any], Any]], setup: Any) -> None:
+        """Make what `call` calls. What it raises is raised by `call`."""
+        self._task = self._failure = None
+        try:
+            self._task = make(setup, self._context())
+        except BaseException as error:
+            self._failure = error
+
+    def call(self, item: Any) -> tuple[Any, float]:
+        """The result of one item, and the seconds that it took."""
+        if self._failure is not None:
+            raise self._failure
+        assert self._task is not None
+        began = time.monotonic()
+        result = self._task(item)
+        return result, time.monotonic() - began
+
+    def start(self, run: Callable[[Any, WorkerContext], Any], payload: Any) -> None:
+        """Begin a job; `poll` tells what becomes of it."""
+        self._events = queue.Queue()
+        threading.Thread(target=self._run, args=(run, payload, self._events), daemon=True).start()
+
+    def poll(self, wait: float) -> list[tuple[str, Any]]:
+        """Events since the last call, at most a few; waits so long for the first. "end" is the last of a job."""
+        events = []
+        try:
+            events.append(self._events.get(timeout=wait))
+            while len(events) < _EVENTS and events[-1][0] != "value":  # values may be large: one at a time
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        return events
+
+    def _run(
+        self, run: Callable[[Any, WorkerContext], Any], payload: Any, events: queue.Queue[tuple[str, Any]]
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(self.threads)  # of this thread
+        try:
+            for value in run(payload, self._context(lambda kind, about: events.put((kind, about)))):
+                events.put(("value", value))
+            events.put(("end", None))
+        except BaseException as error:  # an exit or an interrupt too ends the job, and is not to be lost
+            events.put(("error", error))
+
+    def _context(self, emit: Callable[[Any, Any], None] = lambda kind, about: None) -> WorkerContext:
+        if self.cache is None and self._own_cache is None:
+            self._own_cache = new_folder("curate-worker-")
+        folder = self.cache or self._own_cache
+        assert folder is not None
+        return WorkerContext(self.number, self.device, folder, self.cache is not None, self.fetch, emit)
+
+
+def _logs() -> str:
+    """Where this process's stderr goes, if that is a file."""
+    try:
+        return os.readlink("/proc/self/fd/2")
+    except OSError:
+        return ""

@@ -1,0 +1,106 @@
+"""Ray as the engine: workers are actors of a cluster that runs already. We start none and schedule nothing.
+
+Measuring workers are kept for the whole session; a group of training ranks is made in their place and removed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from curate.engine.protocol import EventKind, Item, Job, WorkerContext
+from curate.engine.session import Session
+
+ENGINE_FIELDS = ("address", "workers", "worker_gpus", "worker_cpus", "train_workers")
+
+
+class Ray(BaseModel):
+    """Workers of a Ray cluster, for `Pipeline.run(data, engine=Ray(...))`; part of no recipe and of no fingerprint.
+
+    It connects when it is first needed, and lets go at `close` or the end of a `with` block. A connection that the
+    caller has made with `ray.init` is used, and left open.
+
+    address: "auto" = the cluster of this machine, or RAY_ADDRESS; HOST:PORT of its head, from one of its nodes; or
+        ray://HOST:PORT, from outside.
+    workers: that measure, tokenize and fine-tune; None = as many as the cluster has room for. In no key: scores are
+        the same for any number.
+    worker_gpus: of each; None = 1 where the cluster has any, else 0.
+    worker_cpus: of each; the threads of one that computes on its CPUs, and thereby part of its numerics.
+    train_workers: ranks that train a proxy together, each as large as a worker; sums differ with them, so they are
+        part of the proxy's key.
+    start_timeout: seconds in which the cluster must have room for a worker.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str = Field(default="auto", description="Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
+    workers: int | None = Field(default=None, ge=1, description="workers (as many as the cluster has room for)")
+    worker_gpus: float | None = Field(default=None, ge=0, description="GPUs of each worker (1 if there are any)")
+    worker_cpus: int = Field(default=1, ge=1, description="CPUs of each worker, and its threads")
+    train_workers: int = Field(default=1, ge=1, description="ranks that train a proxy together")
+    start_timeout: float = Field(default=300.0, gt=0)
+    device: str | None = None
+    _session: Session | None = PrivateAttr(default=None)
+    _note: Callable[[str], None] = PrivateAttr(default=lambda text: None)
+
+    @property
+    def session(self) -> Session:
+        """The workers; connects at the first call."""
+        if self._session is None:
+            self._session = Session(**{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note)
+        return self._session
+
+    def __enter__(self) -> Ray:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, and the connection if it was made here."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    # -- the protocol of engines, see `curate.engine.protocol.Engine` --------------------------------------------------
+
+    def notify(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        if self._session is not None:
+            self._session.note = note
+
+    def numerics(self, precision: Any) -> dict[str, Any]:
+        return self.session.numerics(precision)
+
+    def shares(self, place: str) -> bool:
+        return self.session.shares(place)
+
+    def share(self, value: Any) -> Any:
+        return self.session.share(value)
+
+    def map(
+        self,
+        make: Callable[[Any, WorkerContext], Callable[[Any], Any]],
+        setup: Any,
+        items: Sequence[Item],
+        *,
+        needs: Sequence[str] = (),
+    ) -> Iterator[tuple[int, Any, str]]:
+        return self.session.map(make, setup, items, needs)
+
+    def jobs(self, jobs: Sequence[Job], *, needs: Sequence[str] = ()) -> Iterator[tuple[int, EventKind, Any]]:
+        return self.session.jobs(jobs, needs)
+
+    def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
+        return self.session.group(job, needs)
+
+    def record(self) -> dict[str, Any]:
+        return {} if self._session is None else self._session.record()
+
+
+_MORE = ("start_timeout", "device")
