@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-from curate.errors import ExternalError, InputError
+from curate.errors import CurateError, ExternalError, InputError
 
 _ANSWER_SECONDS = 5.0
 _DOCS = "see docs/ray.md"
@@ -78,3 +78,38 @@ def _explained(error: BaseException, address: str) -> InputError | ExternalError
         f"the Ray cluster at {address} answers, but does not let this process in ({reason}); where it wants a token, "
         f"set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (now {token}) to the cluster's, {_DOCS}"
     )
+
+
+class WorkerLost(Exception):
+    """The worker is gone."""
+
+
+class FullStore:
+    """Turns an object store without room into an ExternalError."""
+
+    def __init__(self, ray: Any) -> None:
+        self.full = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, self.full):
+            raise ExternalError(
+                "Ray's object store is full, and its disk has no room to spill to; start nodes with more "
+                "--object-store-memory or disk, or use a cache that all workers see, and rerun the same command"
+            ) from error
+
+
+def cause(error: Any) -> BaseException:
+    """What the work raised."""
+    raised = getattr(error, "cause", None)
+    if isinstance(raised, BaseException):
+        return raised
+    return CurateError(f"a worker failed: {reason(error)}")
+
+
+def reason(error: BaseException) -> str:
+    """The last line of the error, where Ray quotes what was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:240] if lines else type(error).__name__

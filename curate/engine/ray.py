@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from curate.engine.pool import Pool
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
-from curate.engine.session import Session
+from curate.engine.work import map_items, run_group, run_jobs
 
 ENGINE_FIELDS = ("address", "workers", "worker_gpus", "worker_cpus", "train_workers")
 
@@ -43,15 +44,15 @@ class Ray(BaseModel):
     train_workers: int = Field(default=1, ge=1, description="ranks that train a proxy together")
     start_timeout: float = Field(default=300.0, gt=0)
     device: str | None = None
-    _session: Session | None = PrivateAttr(default=None)
+    _pool: Pool | None = PrivateAttr(default=None)
     _note: Callable[[str], None] = PrivateAttr(default=lambda text: None)
 
     @property
-    def session(self) -> Session:
+    def pool(self) -> Pool:
         """The workers; connects at the first call."""
-        if self._session is None:
-            self._session = Session(**{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note)
-        return self._session
+        if self._pool is None:
+            self._pool = Pool(**{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note)
+        return self._pool
 
     def __enter__(self) -> Ray:
         return self
@@ -63,25 +64,25 @@ class Ray(BaseModel):
 
     def close(self) -> None:
         """End the workers, and the connection if it was made here."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     # -- the protocol of engines, see `curate.engine.protocol.Engine` --------------------------------------------------
 
     def notify(self, note: Callable[[str], None]) -> None:
         self._note = note
-        if self._session is not None:
-            self._session.note = note
+        if self._pool is not None:
+            self._pool.note = note
 
     def numerics(self, precision: Any) -> dict[str, Any]:
-        return self.session.numerics(precision)
+        return self.pool.numerics(precision)
 
     def shares(self, place: str) -> bool:
-        return self.session.shares(place)
+        return self.pool.shares(place)
 
     def share(self, value: Any) -> Any:
-        return self.session.share(value)
+        return self.pool.share(value)
 
     def map(
         self,
@@ -91,16 +92,16 @@ class Ray(BaseModel):
         *,
         needs: Sequence[str] = (),
     ) -> Iterator[tuple[int, Any, str]]:
-        return self.session.map(make, setup, items, needs)
+        return map_items(self.pool, make, setup, items, needs)
 
     def jobs(self, jobs: Sequence[Job], *, needs: Sequence[str] = ()) -> Iterator[tuple[int, EventKind, Any]]:
-        return self.session.jobs(jobs, needs)
+        return run_jobs(self.pool, jobs, needs)
 
     def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
-        return self.session.group(job, needs)
+        return run_group(self.pool, job, needs)
 
     def record(self) -> dict[str, Any]:
-        return {} if self._session is None else self._session.record()
+        return {} if self._pool is None else self._pool.record()
 
 
 _MORE = ("start_timeout", "device")

@@ -64,7 +64,7 @@ HOMES = {
     "pandas": {"curate/data/writers.py"},
     "peft": {"curate/finetuning/lora.py"},
     "plotly": {"curate/difficulty/figures.py", "curate/difficulty/panels.py"},
-    "ray": {"curate/engine/connection.py", "curate/engine/session.py"},
+    "ray": {"curate/engine/connection.py", "curate/engine/work.py"},
     "selenium": set(),
     "sympy": {
         f"curate/verify/{name}.py"

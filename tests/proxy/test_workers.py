@@ -53,7 +53,7 @@ def test_scores_are_the_same_bytes(
     measures = [MeanLoss(), *SAMSharpness(rows=16).measures()]
     here = measure_checkpoints(additions(), PROXY, measures, Run(PROXY, tmp_path / "a").context)
     if not shared:
-        monkeypatch.setattr("curate.engine.session.publish_file", lambda path, content: None)
+        monkeypatch.setattr("curate.engine.pool.publish_file", lambda path, content: None)
     run = Run(PROXY, tmp_path / "b", engine=ray_engine)
     there = measure_checkpoints(additions(), PROXY, measures, run.context)
     assert there.proxy_key == here.proxy_key

@@ -1,4 +1,4 @@
-"""Work on a real cluster: handed out, handed out again when workers die, refused by name where they do not fit."""
+"""Work on a real cluster: handed out, and handed out again when workers die."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from curate.engine import Ray
-from curate.engine.host import own_versions
 from curate.engine.protocol import Job
 from curate.errors import ExternalError, InputError
 from tests.fixtures.ray_cluster import Notes, Square, add_node, count_up, items
@@ -66,60 +65,3 @@ def test_a_node_that_is_removed_takes_no_result_along(ray_cluster: Any, ray_engi
     ray_cluster.remove_node(node)
     assert sorted(found) == [(k, k * k) for k in range(40)]
     assert any("is lost" in note for note in notes)
-
-
-def test_a_package_that_is_missing_on_workers_is_named(ray_engine: Ray) -> None:
-    with pytest.raises(InputError, match=r"worker \d+ on .* has no package not_there_at_all"):
-        list(ray_engine.map(Square, {}, items(1), needs=["json", "not_there_at_all"]))
-
-
-def test_more_than_the_cluster_has_is_refused(ray_cluster: Any, ray_engine: Ray) -> None:
-    assert ray_engine.numerics("float32")
-    for asked, words in (
-        ({"workers": 9}, "--workers asks for 9 with 0 GPUs and 1 CPUs each; give --workers 2"),
-        ({"worker_gpus": 1}, "the cluster has 0 GPUs"),
-        ({"train_workers": 5}, "--train-workers asks for 5"),
-    ):
-        with pytest.raises(InputError, match=words):
-            Ray(address=ray_cluster.address, **asked).numerics("float32")
-
-
-def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
-    ray_engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notes = Notes()
-    ray_engine.notify(notes)
-    session = ray_engine.session
-    known = ray_engine.numerics("float32")
-    monkeypatch.setattr("curate.engine.session.own_versions", lambda: {**own_versions(), "torch": "0.1"})
-    with pytest.raises(InputError, match=r"worker \d+ on \S+ has torch \S+, and here it is 0.1"):
-        session._check(session.pool()[0])
-    monkeypatch.undo()
-    monkeypatch.setattr(session, "workers", session.workers)  # is lowered by one that is refused
-    monkeypatch.setitem(session._numerics, "float32", {**known, "threads": 7})
-    found = [value for _, value, _ in ray_engine.map(Square, {3: str(tmp_path / "a")}, items(8))]
-    assert len(found) == 8  # by the worker that is left
-    assert any("computes with threads 1 instead of 7" in note for note in notes)
-    assert len(session._live) == 1
-    monkeypatch.undo()
-    assert len(session.pool()) == 2
-
-
-def test_a_full_object_store_is_one_line(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = ray_engine.session.ray
-
-    def full(value: Any) -> Any:
-        raise ray.exceptions.ObjectStoreFullError
-
-    monkeypatch.setattr(ray, "put", full)
-    with pytest.raises(ExternalError, match="object store is full"):
-        ray_engine.share(1)
-
-
-def test_a_folder_that_workers_do_not_see_is_not_shared(
-    ray_engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ray_engine.shares(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr("curate.engine.session.publish_file", lambda path, content: None)
-    assert not ray_engine.shares(str(tmp_path))

@@ -1,0 +1,294 @@
+"""Workers of a Ray cluster: started, checked against each other, and replaced when they are lost."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curate.engine.connection import FullStore, WorkerLost, cause, connect, load_ray, reason
+from curate.engine.host import COMPARED, Host, own_versions
+from curate.errors import ExternalError, InputError
+from curate.storage.atomic import make_folder, publish_file
+from curate.storage.remote import is_url, remote, without_secrets
+from curate.storage.temporary import temporary_folder
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(eq=False)
+class Worker:
+    """An actor that has said what it is. rows, tokens, seconds: of the items that it has done."""
+
+    number: int
+    actor: Any
+    about: dict[str, Any]
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"worker {self.number} on {self.about['host']}"
+
+
+@dataclass
+class Pool:
+    """Workers of a cluster, see `curate.engine.ray.Ray` for the settings."""
+
+    address: str
+    workers: int | None
+    worker_gpus: float | None
+    worker_cpus: int
+    train_workers: int
+    start_timeout: float
+    device: str | None
+    note: Callable[[str], None]
+    live: list[Worker] = field(default_factory=list)
+    _lost: list[Worker] = field(default_factory=list)
+    _ended: list[Worker] = field(default_factory=list)
+    _numerics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cache: str | None = None
+    _number: int = 0
+    _starting: dict[Any, tuple[int, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._connected = connect(self.address)
+        self.ray = load_ray()
+        self._check_room()
+
+    def close(self) -> None:
+        """End all workers, and the connection if it was made here."""
+        self.release()
+        if self._connected:
+            self.ray.shutdown()
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        """Resolve what was left open, and refuse what the cluster can never hold."""
+        total = self.ray.cluster_resources()
+        gpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0)
+        if self.worker_gpus is None:
+            self.worker_gpus = 1.0 if gpus else 0.0
+        fits = int(cpus // self.worker_cpus)
+        if self.worker_gpus:
+            fits = min(fits, int(gpus / self.worker_gpus))
+        each = f"{self.worker_gpus:g} GPUs and {self.worker_cpus} CPUs each"
+        has = f"the cluster has {gpus:g} GPUs and {cpus:g} CPUs"
+        for option, asked in (("--workers", self.workers or 1), ("--train-workers", self.train_workers)):
+            if asked > fits:
+                remedy = f"give {option} {fits}" if fits else "give a smaller --worker-gpus or --worker-cpus"
+                raise InputError(f"{has}, and {option} asks for {asked} with {each}; {remedy}, or add nodes")
+        self.workers = self.workers or fits
+
+    def actor(self, number: int, **options: Any) -> Any:
+        remote = self.ray.remote(Host).options(
+            num_cpus=self.worker_cpus, num_gpus=self.worker_gpus, max_restarts=0, **options
+        )
+        return remote.remote(number, self.device, self.worker_cpus, self.ray.get)
+
+    def workers_now(self) -> list[Worker]:
+        """The workers, started and checked. Replacements of lost ones join when they are there; one is waited for."""
+        assert self.workers is not None
+        for _ in range(self.workers - len(self.live) - len(self._starting)):
+            actor = self.actor(self._number, scheduling_strategy="SPREAD")
+            self._starting[actor.report.remote()] = self._number, actor
+            self._number += 1
+        began = time.monotonic()
+        first = not (self._lost or self.live)
+        while self._starting:
+            self._admit(0.0 if self.live and not first else _POLL_SECONDS)
+            if self.live and not first:
+                break
+            if time.monotonic() - began > self.start_timeout:
+                break
+        if not self.live:
+            raise ExternalError(
+                f"no worker could be started within {self.start_timeout:g} s; see `ray status`, and rerun the same "
+                "command when the cluster has room"
+            )
+        return list(self.live)
+
+    def _admit(self, timeout: float) -> None:
+        """Take those that have reported. InputError for one that differs, unless it is to replace another one."""
+        ready, _ = self.ray.wait(list(self._starting), num_returns=len(self._starting), timeout=timeout)
+        for reference in ready:
+            number, actor = self._starting.pop(reference)
+            try:
+                worker = Worker(number, actor, self.ray.get(reference))
+                self._check(worker)
+                self.ray.get(actor.use_cache.remote(self.cache))
+            except self.ray.exceptions.RayActorError as error:
+                if not self._lost:  # one that cannot start at all has another library, or none
+                    raise InputError(f"worker {number} cannot start: {reason(error)}; {_SAME}") from error
+            except InputError as error:
+                self.end(actor)
+                if not self._lost:
+                    raise
+                self.note(str(error))  # a replacement that does not fit is not used
+                self.workers = max(1, (self.workers or 1) - 1)
+            else:
+                self.live.append(worker)
+
+    def _check(self, worker: Worker) -> None:
+        """InputError where its versions are not ours, or its numerics not those of the others."""
+        ours, theirs = own_versions(), worker.about["versions"]
+        for name in COMPARED:
+            if theirs.get(name) != ours.get(name):
+                raise InputError(
+                    f"{worker.name} has {name} {theirs.get(name, 'missing')}, and here it is "
+                    f"{ours.get(name, 'missing')}; {_SAME}"
+                )
+        for precision, known in self._numerics.items():
+            self._check_numerics(worker, self._ask(worker, precision), known)
+
+    def _ask(self, worker: Worker, precision: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.ray.get(worker.actor.numerics.remote(precision))
+        except self.ray.exceptions.RayTaskError as error:
+            raise InputError(
+                f"{worker.name} cannot use --device {self.device} ({reason(error)}); name one that all workers have"
+            ) from error
+        return found
+
+    def _check_numerics(self, worker: Worker, own: dict[str, Any], known: dict[str, Any]) -> None:
+        differs = [f"{name} {own[name]} instead of {known[name]}" for name in known if own.get(name) != known[name]]
+        if differs:
+            raise InputError(
+                f"{worker.name} computes with {', '.join(differs)}, so its scores could not be compared with those of "
+                "the others; take nodes of one kind"
+            )
+
+    def end(self, actor: Any) -> None:
+        self.ray.kill(actor)
+
+    def release(self) -> None:
+        for actor in [*(worker.actor for worker in self.live), *(actor for _, actor in self._starting.values())]:
+            self.end(actor)
+        self._ended += self.live
+        self.live.clear()
+        self._starting.clear()
+
+    def drop(self, worker: Worker) -> None:
+        if worker in self.live:
+            self.live.remove(worker)
+            self._lost.append(worker)
+            self.note(f"{worker.name} is lost; its work is handed out again")
+
+    def numerics(self, precision: str) -> dict[str, Any]:
+        """See `curate.engine.protocol.Engine.numerics`."""
+        if precision not in self._numerics:
+            workers = self.workers_now()
+            found = {worker: self._ask(worker, precision) for worker in workers}
+            known = found[workers[0]]
+            for worker, own in found.items():
+                self._check_numerics(worker, own, known)
+            self._numerics[precision] = known
+        return {**self._numerics[precision], "world": self.train_workers}
+
+    # -- what workers see and get -----------------------------------------------------------------------------------
+
+    def shares(self, place: str) -> bool:
+        """See `curate.engine.protocol.Engine.shares`."""
+        workers = self.workers_now()
+        place = place if is_url(place) else os.path.abspath(place)
+        content = os.urandom(16).hex()
+        name = f".probe-{content[:8]}"
+        with _probe(place, name, content):
+            seen = self.get_all([worker.actor.reads.remote(place, name, content) for worker in workers])
+        blind = [worker.name for worker, reads in zip(workers, seen, strict=True) if not reads]
+        if blind and (any(seen) or is_url(place)):
+            raise InputError(
+                f"{without_secrets(place)} is not seen by {', '.join(blind)}; mount it there, or log in to it there, "
+                "or name a folder that all workers see, or none"
+            )
+        self._use_cache(None if blind else place)
+        return not blind
+
+    def _use_cache(self, folder: str | None) -> None:
+        if folder != self.cache:
+            self.cache = folder
+            self.ray.get([worker.actor.use_cache.remote(folder) for worker in self.live])
+
+    def share(self, value: Any) -> Any:
+        """See `curate.engine.protocol.Engine.share`."""
+        with self.errors():
+            return self.ray.put(value)
+
+    def require(self, needs: Sequence[str]) -> None:
+        asked = sorted(set(needs))
+        for worker in self.workers_now() if asked else ():
+            missing = self.ray.get(worker.actor.missing.remote(asked))
+            if missing:
+                raise InputError(
+                    f"{worker.name} has no package {missing[0]}, which the recipe uses; install it on every node"
+                )
+
+    def get(self, reference: Any) -> Any:
+        """The value; raises what the work raised, and WorkerLost where the worker is gone."""
+        errors = self.ray.exceptions
+        try:
+            with self.errors():
+                return self.ray.get(reference)
+        except errors.RayTaskError as error:
+            raise cause(error) from error
+        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
+            raise WorkerLost from error
+
+    def errors(self) -> FullStore:
+        return FullStore(self.ray)
+
+    def get_all(self, references: Sequence[Any]) -> list[Any]:
+        return [self.get(reference) for reference in references]
+
+    def record(self) -> dict[str, Any]:
+        """See `curate.engine.protocol.Engine.record`."""
+        return {
+            "engine": "ray",
+            "workers": [
+                {
+                    "worker": worker.number,
+                    **{name: worker.about[name] for name in ("host", "pid", "log")},
+                    "rows": worker.rows,
+                    "rows_per_second": _rate(worker.rows, worker.seconds),
+                    "tokens_per_second": _rate(worker.tokens, worker.seconds),
+                    "lost": worker in self._lost,
+                }
+                for worker in sorted([*self._lost, *self._ended, *self.live], key=lambda each: each.number)
+            ],
+        }
+
+
+_SAME = f"every node needs the same curate, torch and Python {platform.python_version()}"
+
+
+@contextmanager
+def _probe(place: str, name: str, content: str) -> Iterator[None]:
+    """A small file in a folder or at a URL, while workers look for it."""
+    if not is_url(place):
+        probe = Path(place) / name
+        make_folder(probe.parent)
+        publish_file(probe, content)
+        try:
+            yield
+        finally:
+            probe.unlink(missing_ok=True)
+        return
+    there = remote(place).join(name)
+    with temporary_folder("curate-probe-") as folder:
+        (folder / name).write_text(content)
+        there.write(folder / name)
+    try:
+        yield
+    finally:
+        there.remove()
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return round(count / seconds, 1) if seconds else None

@@ -1,0 +1,212 @@
+"""Work for the workers of a Ray cluster: items and jobs handed out, and handed out again when a worker is lost."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curate.engine.connection import WorkerLost
+from curate.engine.pool import Pool, Worker
+from curate.engine.protocol import EventKind, Item, Job, WorkerContext
+from curate.errors import ExternalError
+
+_AHEAD = 2  # items that a worker has at once, so that the next one has arrived when it is done with one
+_ATTEMPTS = 3  # times that one piece may lose its worker
+_POLL_SECONDS = 1.0
+_SLOW = 4.0  # times the median, after which a piece of work is named
+_SLOW_SECONDS = 30.0
+
+
+@dataclass
+class _Piece:
+    """An item that a worker has."""
+
+    worker: Worker
+    position: int
+    began: float
+    told: bool = False
+
+
+# -- items ------------------------------------------------------------------------------------------------------
+
+
+def map_items(
+    pool: Pool,
+    make: Callable[[Any, WorkerContext], Callable[[Any], Any]],
+    setup: Any,
+    items: Sequence[Item],
+    needs: Sequence[str],
+) -> Iterator[tuple[int, Any, str]]:
+    """See `curate.engine.protocol.Engine.map`."""
+    pool.require(needs)
+    shared = pool.share(setup)
+    pending = deque(range(len(items)))
+    losses = [0] * len(items)
+    ready: set[Worker] = set()
+    given: dict[Any, _Piece] = {}
+    times: list[float] = []
+    while pending or given:
+        for worker in pool.workers_now():
+            if worker not in ready:
+                worker.actor.make.remote(make, shared)
+                ready.add(worker)
+            while pending and sum(piece.worker is worker for piece in given.values()) < _AHEAD:
+                position = pending.popleft()
+                with pool.errors():
+                    reference = worker.actor.call.remote(items[position].payload())
+                given[reference] = _Piece(worker, position, time.monotonic())
+        done, _ = pool.ray.wait(list(given), num_returns=1, timeout=_POLL_SECONDS)
+        for reference in done:
+            piece = given.pop(reference)
+            try:
+                result, seconds = pool.get(reference)
+            except WorkerLost:
+                pool.drop(piece.worker)
+                losses[piece.position] += 1
+                if losses[piece.position] >= _ATTEMPTS:
+                    raise ExternalError(
+                        f"{_ATTEMPTS} workers were lost with the same piece of work, last {piece.worker.name}; if "
+                        "its memory ran out, give fewer workers per node, and rerun the same command"
+                    ) from None
+                pending.appendleft(piece.position)
+                continue
+            times.append(seconds)
+            item = items[piece.position]
+            piece.worker.rows += item.rows
+            piece.worker.tokens += item.tokens
+            piece.worker.seconds += seconds
+            yield piece.position, result, _rates(pool)
+        _name_slow(pool, given.values(), times)
+
+
+def _rates(pool: Pool) -> str:
+    rows = sum(worker.rows / worker.seconds for worker in pool.live if worker.seconds)
+    return f"{len(pool.live)} workers, {rows:,.0f} rows/s"
+
+
+def _name_slow(pool: Pool, pieces: Any, times: Sequence[float]) -> None:
+    if not times:
+        return
+    limit = max(_SLOW_SECONDS, _SLOW * _AHEAD * statistics.median(times))
+    for piece in pieces:
+        seconds = time.monotonic() - piece.began
+        if seconds > limit and not piece.told:
+            piece.told = True
+            usual = statistics.median(times)
+            pool.note(f"{piece.worker.name} has had a shard for {seconds:.0f} s; others take {usual:.0f} s")
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------
+
+
+def run_jobs(pool: Pool, jobs: Sequence[Job], needs: Sequence[str]) -> Iterator[tuple[int, EventKind, Any]]:
+    """See `curate.engine.protocol.Engine.jobs`."""
+    pool.require(needs)
+    pending = deque(range(len(jobs)))
+    losses = [0] * len(jobs)
+    given: dict[Any, tuple[Worker, int]] = {}
+    while pending or given:
+        busy = {worker for worker, _ in given.values()}
+        for worker in [each for each in pool.workers_now() if each not in busy]:
+            if pending:
+                position = pending.popleft()
+                with pool.errors():
+                    worker.actor.start.remote(jobs[position].run, jobs[position].payload())
+                given[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
+        done, _ = pool.ray.wait(list(given), num_returns=1, timeout=_POLL_SECONDS)
+        for reference in done:
+            worker, position = given.pop(reference)
+            try:
+                events = pool.get(reference)
+            except WorkerLost:
+                pool.drop(worker)
+                losses[position] = _lost_again(losses[position], jobs[position])
+                pending.appendleft(position)
+                continue
+            ended = False
+            for kind, about in events:
+                losses[position] = 0 if kind == "value" else losses[position]
+                if kind == "error":
+                    raise about
+                if kind == "end":
+                    ended = True
+                else:
+                    yield position, kind, about
+            if not ended:
+                given[worker.actor.poll.remote(_POLL_SECONDS)] = worker, position
+
+
+def _lost_again(losses: int, job: Job) -> int:
+    if losses + 1 >= _ATTEMPTS:
+        raise ExternalError(
+            f"{_ATTEMPTS} workers were lost with {job.name}; if their memory ran out, give them more, and rerun "
+            "the same command to resume"
+        )
+    return losses + 1
+
+
+def run_group(pool: Pool, job: Job, needs: Sequence[str]) -> Iterator[tuple[EventKind, Any]]:
+    """See `curate.engine.protocol.Engine.group`."""
+    if pool.train_workers == 1:
+        for _, kind, about in run_jobs(pool, [job], needs):
+            yield kind, about
+        return
+    pool.require(needs)
+    pool.release()  # the ranks take their place
+    losses = 0
+    while True:
+        try:
+            for kind, about in _ranks(pool, job):
+                losses = 0 if kind == "value" else losses
+                yield kind, about
+            return
+        except WorkerLost:
+            pool.note(f"a rank of {job.name} is lost; the others are started again with a new one")
+            losses = _lost_again(losses, job)
+
+
+def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
+    """One attempt of a group. Raises WorkerLost where a rank is gone."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    world = pool.train_workers
+    bundle = {"CPU": float(pool.worker_cpus)} | ({"GPU": pool.worker_gpus} if pool.worker_gpus else {})
+    place = placement_group([bundle] * world, strategy="PACK")
+    actors: list[Any] = []
+    try:
+        if not place.wait(pool.start_timeout):
+            raise ExternalError(
+                f"the cluster had no room for {world} training ranks within {pool.start_timeout:g} s; see `ray "
+                "status`, and rerun the same command"
+            )
+        for rank in range(world):
+            strategy = PlacementGroupSchedulingStrategy(place, placement_group_bundle_index=rank)
+            actors.append(pool.actor(rank, scheduling_strategy=strategy))
+        host, port = pool.get(actors[0].address.remote())
+        pool.get_all([actor.use_cache.remote(pool.cache) for actor in actors])
+        variables = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "LOCAL_RANK": "0"}
+        variables |= {"TORCHELASTIC_RUN_ID": f"curate-{port}", "OMP_NUM_THREADS": str(pool.worker_cpus)}
+        pool.get_all([actor.join.remote({**variables, "RANK": str(rank)}) for rank, actor in enumerate(actors)])
+        with pool.errors():
+            payload = pool.ray.put(job.payload())
+        pool.get_all([actor.start.remote(job.run, payload) for actor in actors])
+        ended = [False] * world
+        while not all(ended):
+            polls = [actor.poll.remote(_POLL_SECONDS) for actor in actors]
+            for rank, events in enumerate(pool.get_all(polls)):
+                for kind, about in events:
+                    if kind == "error":
+                        raise about
+                    if kind == "end":
+                        ended[rank] = True
+                    elif rank == 0:
+                        yield kind, about
+    finally:
+        for actor in actors:
+            pool.end(actor)
+        remove_placement_group(place)
