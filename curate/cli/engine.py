@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,6 +30,8 @@ def open_engine(options: argparse.Namespace) -> AbstractContextManager[Ray | Non
         if given:
             raise InputError(f"{option_of(next(iter(given)))} is for --engine ray; add that, or leave it out")
         return nullcontext()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("--engine ray starts its own ranks: give --train-workers N, and start curate without torchrun")
     settings: dict[str, Any] = {**given, "device": getattr(options, "device", None)}
     return _made(settings)
 

@@ -114,6 +114,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         return result
     limit = None if options.time_limit is None else 60 * options.time_limit
     log = [each.strip() for each in (options.log or "").split(",") if each.strip()]
+    surroundings["engine"] = options.workers_of
     result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
     if not options.json:
         _print(result, options.out)

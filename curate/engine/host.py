@@ -19,7 +19,7 @@ from typing import Any
 
 from curate.devices.precision import numerics
 from curate.engine.protocol import WorkerContext
-from curate.errors import CurateError
+from curate.errors import CurateError, InputError
 from curate.storage.hashing import file_digest
 from curate.storage.records import own_version, versions
 from curate.storage.remote import is_url, remote
@@ -71,8 +71,16 @@ class Host:
         """See `curate.devices.precision.numerics`; the device is refused here if it cannot be used."""
         import torch
 
-        from_cuda = "cuda" if torch.cuda.is_available() else "cpu"
-        return numerics(precision, torch.device(self.device or from_cuda))
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"worker {self.number} on {socket.gethostname()} cannot use the device {device!r} ({reason}); name "
+                "one that all workers have with --device, and give them GPUs with --worker-gpus"
+            ) from error
+        return numerics(precision, torch.device(device))
 
     def missing(self, packages: Sequence[str]) -> list[str]:
         """Those of the packages that cannot be imported here."""

@@ -146,16 +146,19 @@ class Pool:
                     f"{ours.get(name, 'missing')}; {_SAME}"
                 )
         for precision, known in self._numerics.items():
-            self._check_numerics(worker, self._ask(worker, precision), known)
+            self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
 
-    def _ask(self, worker: Worker, precision: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = self.ray.get(worker.actor.numerics.remote(precision))
-        except self.ray.exceptions.RayTaskError as error:
-            raise InputError(
-                f"{worker.name} cannot use --device {self.device} ({reason(error)}); name one that all workers have"
-            ) from error
-        return found
+    def _ask_all(self, method: str, *arguments: Any) -> dict[Worker, Any]:
+        """What each worker answers; where one is lost meanwhile, the one in its place is asked too."""
+        answers: dict[Worker, Any] = {}
+        while asked := [worker for worker in self.workers_now() if worker not in answers]:
+            references = [getattr(worker.actor, method).remote(*arguments) for worker in asked]
+            for worker, reference in zip(asked, references, strict=True):
+                try:
+                    answers[worker] = self.get(reference)
+                except WorkerLost:
+                    self.drop(worker)
+        return {worker: answers[worker] for worker in self.live if worker in answers}
 
     def _check_numerics(self, worker: Worker, own: dict[str, Any], known: dict[str, Any]) -> None:
         differs = [f"{name} {own[name]} instead of {known[name]}" for name in known if own.get(name) != known[name]]
@@ -184,9 +187,8 @@ class Pool:
     def numerics(self, precision: str) -> dict[str, Any]:
         """See `curate.engine.protocol.Engine.numerics`."""
         if precision not in self._numerics:
-            workers = self.workers_now()
-            found = {worker: self._ask(worker, precision) for worker in workers}
-            known = found[workers[0]]
+            found = self._ask_all("numerics", precision)
+            known = next(iter(found.values()))
             for worker, own in found.items():
                 self._check_numerics(worker, own, known)
             self._numerics[precision] = known
@@ -196,14 +198,13 @@ class Pool:
 
     def shares(self, place: str) -> bool:
         """See `curate.engine.protocol.Engine.shares`."""
-        workers = self.workers_now()
         place = place if is_url(place) else os.path.abspath(place)
         content = os.urandom(16).hex()
         name = f".probe-{content[:8]}"
         with _probe(place, name, content):
-            seen = self.get_all([worker.actor.reads.remote(place, name, content) for worker in workers])
-        blind = [worker.name for worker, reads in zip(workers, seen, strict=True) if not reads]
-        if blind and (any(seen) or is_url(place)):
+            seen = self._ask_all("reads", place, name, content)
+        blind = [worker.name for worker, reads in seen.items() if not reads]
+        if blind and (any(seen.values()) or is_url(place)):
             raise InputError(
                 f"{without_secrets(place)} is not seen by {', '.join(blind)}; mount it there, or log in to it there, "
                 "or name a folder that all workers see, or none"
@@ -214,7 +215,7 @@ class Pool:
     def _use_cache(self, folder: str | None) -> None:
         if folder != self.cache:
             self.cache = folder
-            self.ray.get([worker.actor.use_cache.remote(folder) for worker in self.live])
+            self._ask_all("use_cache", folder)
 
     def share(self, value: Any) -> Any:
         """See `curate.engine.protocol.Engine.share`."""
@@ -223,8 +224,7 @@ class Pool:
 
     def require(self, needs: Sequence[str]) -> None:
         asked = sorted(set(needs))
-        for worker in self.workers_now() if asked else ():
-            missing = self.ray.get(worker.actor.missing.remote(asked))
+        for worker, missing in self._ask_all("missing", asked).items() if asked else ():
             if missing:
                 raise InputError(
                     f"{worker.name} has no package {missing[0]}, which the recipe uses; install it on every node"

@@ -10,6 +10,7 @@ from typing import Any
 
 from curate.console.progress import Progress
 from curate.data.examples import Examples
+from curate.engine.protocol import Engine
 from curate.errors import ExternalError
 from curate.finetuning.config import Finetuning
 from curate.finetuning.metrics import Callback
@@ -75,7 +76,10 @@ def _steps(epochs: float, arm: Arm, batch: int) -> int:
 
 @dataclass
 class Experiment:
-    """A validation in progress. deadline: of `time.monotonic`, after which no run starts; None = no limit."""
+    """A validation in progress. deadline: of `time.monotonic`, after which no run starts; None = no limit.
+
+    engine: whose workers fine-tune and evaluate; None = this process.
+    """
 
     settings: Validation
     out: Path
@@ -86,6 +90,7 @@ class Experiment:
     device: str | None = None
     deadline: float | None = None
     log: Sequence[str | Callback] = ()
+    engine: Engine | None = None
 
     def runs(self, seed: int) -> list[PlannedRun]:
         """The runs of a seed; makes the data of its arms."""

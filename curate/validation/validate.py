@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 from curate.console.progress import Progress, as_progress
 from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Scores
-from curate.errors import DataWarning, InputError
-from curate.evaluation.evaluate import evaluate
-from curate.finetuning.finetune import finetune
+from curate.engine.protocol import Engine
+from curate.errors import InputError
 from curate.finetuning.job import tokenized, with_length
 from curate.finetuning.metrics import Callback, check_loggers
 from curate.models.trained_template import choose_template
@@ -28,9 +26,10 @@ from curate.tokenization.usable import Rules, check_usable, without_refused
 from curate.validation.arms import Arms
 from curate.validation.config import Validation, copying, synthesizing
 from curate.validation.evaluation_rows import Prepared, prepare
-from curate.validation.experiment import Experiment, PlannedRun, run_settings
-from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started, weights
-from curate.validation.record import drop_weights, link_run, write_results
+from curate.validation.experiment import Experiment, PlannedRun
+from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started
+from curate.validation.record import write_results
+from curate.validation.runs import complete_run, finish_run, runs_on_workers
 
 
 def validate(
@@ -45,6 +44,7 @@ def validate(
     time_limit: float | None = None,
     fresh: bool = False,
     log: Sequence[str | Callback] = (),
+    engine: Engine | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Validate a recipe on `data` and write the result to a folder; returns its run.json.
@@ -52,6 +52,7 @@ def validate(
     data, reading: as `curate.read` takes them, or what it returned. scores: difficulty measured earlier.
     log: further places for the metrics of every run, as of `curate.finetune`.
     time_limit: seconds after which ExternalError is raised, also inside a run; the same call resumes from there.
+    engine: on whose workers runs are fine-tuned and evaluated, side by side, with the same result; None = here.
     OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, rewritten
     after every seed. OUT/run.json: present if and only if every run is finished.
     More seeds, arms or evaluation sets may be requested later: finished work is reused.
@@ -70,10 +71,13 @@ def validate(
         progress=progress,
         time_limit=time_limit,
         fresh=fresh,
+        engine=engine,
         **reading,
     )
     experiment.log = tuple(log)
     _warn_of_design(experiment)
+    if engine is not None:
+        return _validate_on_workers(experiment)
     done: list[PlannedRun] = []
     for number, seed in enumerate(settings.seeds, 1):
         last = number == len(settings.seeds)
@@ -89,9 +93,35 @@ def validate(
                 f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
                 + (f": the same run as {run.same_as}" if run.same_as else "")
             )
-            _train_and_evaluate(experiment, run)
+            complete_run(experiment, run)
         done += planned
         result = write_results(experiment, done, last=last)
+    return result
+
+
+def _validate_on_workers(experiment: Experiment) -> dict[str, Any]:
+    """The runs of all seeds side by side; the seeds are compared one after the other, as they are done."""
+    planned = {seed: experiment.runs(seed) for seed in experiment.settings.seeds}
+    own = [run for runs in planned.values() for run in runs if run.same_as is None and not experiment.complete(run)]
+    left = {seed: {run.name for run in own if run.seed == seed} for seed in planned}
+    seeds, done = list(planned), []  # the seeds that are not compared yet
+
+    def compare_finished() -> dict[str, Any] | None:
+        result = None
+        while seeds and not left[seeds[0]]:
+            seed = seeds.pop(0)
+            for run in planned[seed]:
+                finish_run(experiment, run)
+            done.extend(planned[seed])
+            result = write_results(experiment, done, last=not seeds)
+        return result
+
+    result = compare_finished()
+    for run in runs_on_workers(experiment, own) if own else ():
+        left[run.seed].discard(run.name)
+        experiment.progress.note(f"finished: {run.name}")
+        result = compare_finished() or result
+    assert result is not None
     return result
 
 
@@ -107,6 +137,7 @@ def prepare_experiment(
     time_limit: float | None = None,
     fresh: bool = False,
     dry: bool = False,
+    engine: Engine | None = None,
     **reading: Any,
 ) -> Experiment:
     """Everything before the first arm: data read, folder claimed, rows held out or compared with evaluation sets.
@@ -125,7 +156,7 @@ def prepare_experiment(
     described = describe(settings, data, scores)
     check_folder(out, described, fresh=fresh)
     settings, data = _usable(
-        data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress)
+        data, settings, Run(settings.pipeline.proxy, cache, device, settings.pipeline.seed, progress, engine=engine)
     )
     # Prepared elsewhere, so that nothing in the folder changes before every check has passed.
     with temporary_folder("curate-validation-") as place:
@@ -143,9 +174,9 @@ def prepare_experiment(
         pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may contain an evaluation question
     settings = settings.model_copy(update={"pipeline": pipeline})
     watched = Progress(progress.style)
-    run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate)
+    run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate, engine=engine)
     arms = Arms(prepared.loaded, settings, out, run, scores)
-    experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline)
+    experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline, engine)
     if deadline is not None:
         # Curation is cached piece by piece, so it may be stopped anywhere.
         watched.watch = arms.progress.watch = experiment.stop_in_time
@@ -194,47 +225,6 @@ def _warn_of_design(experiment: Experiment) -> None:
             "warning: with one seed the variance between seeds is unknown, so intervals cover the choice of questions "
             "only; use --seeds 3 or more"
         )
-
-
-def _train_and_evaluate(experiment: Experiment, run: PlannedRun) -> None:
-    """Fine-tune and evaluate one run, or resume it; a run that equals another one is linked to it."""
-    directory = experiment.out / "runs" / run.name
-    no_weights = experiment.complete(run) and not (experiment.settings.keep_weights and weights(directory))
-    if no_weights and run.same_as is not None:
-        return
-    if run.same_as is not None:
-        link_run(experiment.out / "runs" / run.same_as, directory, run.budget)
-        return
-    finetune(
-        run.arm.data,
-        run_settings(experiment.settings, run, experiment.prepared.loaded.examples, experiment.out),
-        directory,
-        arm=run.arm.name,
-        budget=run.budget,
-        curation=run.arm.curation,
-        cache=experiment.cache,
-        device=experiment.device,
-        progress=Progress(experiment.progress.style),
-        log=experiment.log,
-        time_limit=experiment.left(),
-        **run.arm.reading,
-    )
-    if no_weights:
-        return  # evaluated before its weights were deleted
-    with warnings.catch_warnings():
-        # Reported once for all arms, before the first of them.
-        warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
-        evaluate(
-            str(directory),
-            experiment.prepared.sets,
-            experiment.prepared.evaluation,
-            cache=experiment.cache,
-            device=experiment.device,
-            progress=Progress(experiment.progress.style, watch=experiment.arms.progress.watch),
-            on_bad_row=experiment.prepared.loaded.on_bad_row,
-        )
-    if not experiment.settings.keep_weights:
-        drop_weights(directory)
 
 
 def _writes_rows(augmenter: Any) -> bool:

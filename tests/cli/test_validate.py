@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,8 @@ def scores(tmp_path: Path, data: Path) -> Path:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
-    validating = import_module("curate.validation.validate")  # its package has a function of that name
-    monkeypatch.setattr(validating, "finetune", fake.finetune)
-    monkeypatch.setattr(validating, "evaluate", fake.evaluate)
+    monkeypatch.setattr("curate.validation.runs.finetune", fake.finetune)
+    monkeypatch.setattr("curate.validation.runs.evaluate", fake.evaluate)
     return fake
 
 

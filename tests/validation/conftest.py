@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
 import curate.models.scratch
 import curate.validation.folder
 from tests.fixtures.validation import Trained, identify_known, load_known
-
-VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +22,7 @@ def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     fake = Trained()
-    monkeypatch.setattr(VALIDATE, "finetune", fake.finetune)
-    monkeypatch.setattr(VALIDATE, "evaluate", fake.evaluate)
+    monkeypatch.setattr("curate.validation.runs.finetune", fake.finetune)
+    monkeypatch.setattr("curate.validation.runs.evaluate", fake.evaluate)
     monkeypatch.setattr("curate.estimate.load_tokenizer", load_known)
     return fake

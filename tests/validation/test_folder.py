@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 from curate.errors import InputError
 from curate.finetuning.config import Finetuning
 from tests.fixtures.validation import Trained, rows, sets_of, whole
-
-VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 
 def test_a_folder_of_another_validation_or_of_anything_else_is_left_alone(tmp_path: Path, trained: Trained) -> None:
@@ -67,7 +64,7 @@ def test_runs_without_weights_are_finished_and_cannot_be_asked_anything_else(
             raise InputError("the weights are gone; train it again with --fresh")
         evaluate(target, *given, **more)
 
-    monkeypatch.setattr(VALIDATE, "evaluate", with_weights)
+    monkeypatch.setattr("curate.validation.runs.evaluate", with_weights)
     whole(tmp_path / "out", sets=(sets["A"],), seeds=(0,))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     with pytest.raises(InputError, match=r"evaluation set B: the weights of .*seed0 were deleted by --drop-weights"):

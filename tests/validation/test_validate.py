@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from curate.validation.evaluation_rows import HELD_OUT
 from curate.validation.validate import prepare_experiment, validate
 from scorers import LossTrajectory
 from tests.fixtures.validation import Trained, Writes, loaded, pipeline, rows, settings, whole
-
-VALIDATE = import_module("curate.validation.validate")  # the package has a function of that name
 
 # -- which runs there are -------------------------------------------------------------------------------------------
 
@@ -93,7 +90,7 @@ def test_a_time_limit_stops_between_runs_and_says_so(
         given.append(time_limit)
         finetune(*args, **more)
 
-    monkeypatch.setattr(VALIDATE, "finetune", limited)
+    monkeypatch.setattr("curate.validation.runs.finetune", limited)
     whole(tmp_path / "out", time_limit=1000.0)
     limits = [each for each in given if each is not None]
     assert len(limits) == 8

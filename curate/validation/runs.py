@@ -1,0 +1,181 @@
+"""One run of a validation: fine-tuned and evaluated, in this process or on a worker of an engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.console.progress import Progress, Stage, StageCost
+from curate.engine.protocol import Job, WorkerContext
+from curate.errors import DataWarning, InputError
+from curate.evaluation.config import Evaluation
+from curate.evaluation.evaluate import evaluate
+from curate.finetuning.config import Finetuning
+from curate.finetuning.finetune import finetune
+from curate.proxy.workers import packages
+from curate.validation.experiment import Experiment, PlannedRun, run_settings
+from curate.validation.folder import weights
+from curate.validation.record import drop_weights, link_run
+
+_FINETUNE = "fine-tune"  # the stage whose steps are counted
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """What one run takes, as it is sent to a worker. evaluated: whether it was, before its weights were deleted."""
+
+    data: Any
+    reading: dict[str, Any]
+    settings: Finetuning
+    directory: Path
+    arm: str
+    budget: str
+    curation: Any
+    sets: Any
+    evaluation: Evaluation
+    on_bad_row: Any
+    evaluated: bool
+    time_limit: float | None
+
+    @classmethod
+    def of(cls, experiment: Experiment, run: PlannedRun) -> RunJob:
+        """That of a planned run. Raises ExternalError where the deadline has passed."""
+        directory, prepared = experiment.out / "runs" / run.name, experiment.prepared
+        return cls(
+            run.arm.data,
+            dict(run.arm.reading),
+            run_settings(experiment.settings, run, prepared.loaded.examples, experiment.out),
+            directory,
+            run.arm.name,
+            run.budget,
+            run.arm.curation,
+            prepared.sets,
+            prepared.evaluation,
+            prepared.loaded.on_bad_row,
+            _evaluated(experiment, run),
+            experiment.left(),
+        )
+
+
+def _evaluated(experiment: Experiment, run: PlannedRun) -> bool:
+    """Whether nothing is left to evaluate of a run."""
+    directory = experiment.out / "runs" / run.name
+    return experiment.complete(run) and not (experiment.settings.keep_weights and weights(directory))
+
+
+def train_and_evaluate(job: RunJob, cache: Any, device: str | None, training: Progress, evaluating: Progress) -> None:
+    """Fine-tune and evaluate, or resume. training, evaluating: progress of the two."""
+    finetune(
+        job.data,
+        job.settings,
+        job.directory,
+        arm=job.arm,
+        budget=job.budget,
+        curation=job.curation,
+        cache=cache,
+        device=device,
+        progress=training,
+        time_limit=job.time_limit,
+        **job.reading,
+    )
+    if job.evaluated:
+        return
+    with warnings.catch_warnings():
+        # Reported once for all arms, before the first of them.
+        warnings.filterwarnings("ignore", message=".*training rows share text", category=DataWarning)
+        evaluate(
+            str(job.directory),
+            job.sets,
+            job.evaluation,
+            cache=cache,
+            device=device,
+            progress=evaluating,
+            on_bad_row=job.on_bad_row,
+        )
+
+
+def complete_run(experiment: Experiment, run: PlannedRun) -> None:
+    """Fine-tune and evaluate one run here, or resume it; a run that equals another one is linked to it."""
+    if run.same_as is None:
+        style, watch = experiment.progress.style, experiment.arms.progress.watch
+        job = RunJob.of(experiment, run)
+        train_and_evaluate(job, experiment.cache, experiment.device, Progress(style), Progress(style, watch=watch))
+    finish_run(experiment, run)
+
+
+def finish_run(experiment: Experiment, run: PlannedRun) -> None:
+    """What is left of a run that is evaluated: a link to an equal one, or its weights, which may not be wanted."""
+    directory = experiment.out / "runs" / run.name
+    if run.same_as is not None:
+        if not _evaluated(experiment, run):
+            link_run(experiment.out / "runs" / run.same_as, directory, run.budget)
+    elif not experiment.settings.keep_weights and weights(directory):
+        drop_weights(directory)
+
+
+# -- on workers -------------------------------------------------------------------------------------------------------
+
+
+class _Relayed(Progress):
+    """Progress on a worker: steps of the fine-tuning go to the driver."""
+
+    def __init__(self, worker: WorkerContext) -> None:
+        super().__init__("none")
+        self.worker = worker
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
+        """See `Progress.stage`."""
+
+        def advance(count: int, /, detail: str = "") -> None:
+            if name == _FINETUNE:
+                self.worker.emit("advance", count)
+
+        yield Stage(StageCost(name), advance)
+
+
+def _on_worker(job: RunJob, worker: WorkerContext) -> Iterator[str]:
+    """On a worker: one run; yields its arm when it is done."""
+    progress = _Relayed(worker)
+    train_and_evaluate(job, worker.cache, worker.device, progress, progress)
+    yield job.arm
+
+
+def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[PlannedRun]:
+    """Those of the runs that are no link, each once it is finished; side by side on the engine's workers.
+
+    A lost one resumes on another worker, from its checkpoint in the folder, which all must see.
+    """
+    engine, tuning = experiment.engine, experiment.settings.finetuning
+    assert engine is not None
+    engine.numerics(tuning.precision)  # refuses workers that compute differently
+    if not engine.shares(str(experiment.out)):
+        raise InputError(
+            f"the workers do not see {experiment.out}, where weights and checkpoints are kept; name a folder of shared "
+            "storage with --out"
+        )
+    engine.shares(str(experiment.arms.run.store))  # the cache that they use
+    position, shown = [0] * len(runs), [0] * len(runs)
+
+    def job(number: int) -> Job:
+        def payload() -> RunJob:
+            position[number] = 0
+            return RunJob.of(experiment, runs[number])
+
+        return Job(f"the run {runs[number].name}", _on_worker, payload)
+
+    needs = packages(tuning.optimizer, *experiment.settings.reweighters.values())
+    with experiment.progress.stage(_FINETUNE, sum(run.steps for run in runs), "steps") as stage:
+        for number, kind, about in engine.jobs([job(k) for k in range(len(runs))], needs=needs):
+            experiment.left()
+            if kind == "advance":  # one that takes the place of a lost one does some steps again
+                position[number] += about
+                stage.advance(max(0, position[number] - shown[number]), runs[number].name)
+                shown[number] = max(shown[number], position[number])
+            elif kind == "value":
+                finish_run(experiment, runs[number])
+                yield runs[number]
