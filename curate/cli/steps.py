@@ -151,6 +151,9 @@ def add_generator_arguments(parser: argparse.ArgumentParser, *, grader: bool = T
         "--url", action="append", metavar="URL", help="OpenAI-compatible server that has it; repeat to spread the load"
     )
     group.add_argument(
+        "--urls-from", metavar="FILE", help="file of such servers, one a line, that is read again while it runs"
+    )
+    group.add_argument(
         "--vllm", metavar="PATH", help="vllm executable to start a server with (the one on the PATH), without --url"
     )
     metavars = {
@@ -194,7 +197,7 @@ def sandbox(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def recipe_settings(options: argparse.Namespace, recipe: dict[str, Any]) -> list[str]:
     """`path=value` settings for the recipe's Synthesize. Raises InputError where it has none and one is asked for."""
-    given = {name: getattr(options, name, None) for name in ("generator", "url", "vllm", *_PARAMETERS)}
+    given = {name: getattr(options, name, None) for name in ("generator", "url", "urls_from", "vllm", *_PARAMETERS)}
     given["grader"] = getattr(options, "task_grader", None)
     given = {name: value for name, value in given.items() if value is not None}
     place = synthesize_place(recipe)
@@ -251,13 +254,15 @@ def synthesize_place(recipe: dict[str, Any]) -> int | None:
 
 
 def _generator(given: dict[str, Any], synthesize: dict[str, Any], path: str) -> list[str]:
-    if "vllm" in given and "url" in given:
-        raise InputError("--vllm starts a server and --url names one that runs; give one of them")
+    other = next((name for name in ("url", "urls_from") if name in given), None)
+    if "vllm" in given and other is not None:
+        option = "--" + other.replace("_", "-")
+        raise InputError(f"--vllm starts a server and {option} names one that runs; give one of them")
     set_up = synthesize.get("generator")
     known = set_up.get("model") if isinstance(set_up, dict) else set_up
     if "generator" not in given and known is None:
         raise InputError("the recipe names no generator; give the model that writes and solves with --generator MODEL")
-    names = {"generator": "model", "url": "url", "vllm": "command"}
+    names = {"generator": "model", "url": "url", "urls_from": "urls_from", "vllm": "command"}
     return [_setting(f"{path}.generator.{names[name]}", given[name]) for name in names if name in given]
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from curate.errors import InputError
 from curate.generators.payloads import Served
+from curate.storage.places import expanded
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # where the clients of OpenAI look for the key
 FIRST_WINDOW = 32.0  # concurrent requests of one server, at first
@@ -39,6 +40,19 @@ def check_url(url: str) -> str:
     name = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{path}"
+
+
+def read_urls(path: str) -> tuple[str, ...]:
+    """The addresses in a file, one a line; blank lines and those that begin with # are skipped.
+
+    InputError where it cannot be read, or a line is no address.
+    """
+    try:
+        lines = expanded(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); name a file with one address of a server a line") from error
+    named = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return tuple(dict.fromkeys(check_url(each) for each in named))
 
 
 def key_in(variable: str) -> str | None:
@@ -132,12 +146,19 @@ class Endpoint:
 class Endpoints:
     """All servers; at most `most` requests are in flight together. Its methods run in the thread of the event loop."""
 
-    all: Sequence[Endpoint]
+    all: list[Endpoint]
     most: int
     down_since: float | None = None  # when the last one that was up went down
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # set when there may be more room
     in_flight: int = 0  # requests that servers have now
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def keep(self, urls: Sequence[str]) -> None:
+        """Use the servers at these addresses: new ones once they answer; what others are asked now they may finish."""
+        known = {each.url: each for each in self.all}
+        self.all[:] = [known.get(url) or Endpoint(url) for url in urls]
+        if self.down_since is None and not any(each.served for each in self.all):
+            self.down_since = time.monotonic()
 
     def room(self) -> int:
         """Requests worth having in flight."""

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from curate.console.formatting import printable_line
 from curate.errors import ExternalError, InputError
-from curate.generators.load_balancing import Endpoint
+from curate.generators.load_balancing import Endpoint, read_urls
 from curate.generators.openai_client import Client
 from curate.generators.responses import HOPELESS
 from curate.storage.atomic import remove
@@ -35,6 +35,7 @@ _NO_ROOM = re.compile(
     re.I,
 )
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception)\b:?\s")
+READ_EVERY = 2.0  # seconds between two looks into the file with their addresses
 LOOK_EVERY = 0.5  # seconds between two probes of a server that is down
 FIRST_WAIT = 90.0  # seconds for a server that is just starting
 FIRST_SILENCE = 60.0  # seconds without any answer that are reported; then twice as many, and so on
@@ -165,7 +166,7 @@ async def monitor_servers(client: Client, outage_timeout: float) -> None:
             first, told, patience = False, False, outage_timeout
         else:
             faults = ", ".join(f"{endpoint.url} ({endpoint.fault})" for endpoint in endpoints.all)
-            hopeless = first and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
+            hopeless = first and bool(endpoints.all) and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
             if hopeless or time.monotonic() - endpoints.down_since > patience:
                 raise ExternalError(_gone(faults, first, patience))
             if not told:
@@ -179,6 +180,30 @@ def _gone(faults: str, first: bool, patience: float) -> str:
         remedy = "start it, or leave url out to have one started, and rerun the same command"
         return f"no server answers at {faults}; {remedy}"
     return f"no server has answered for {patience:g} s at {faults}; start it and rerun the same command"
+
+
+async def follow_addresses(client: Client, path: str, check: Callable[[str], None], fixed: Sequence[str] = ()) -> None:
+    """Read the addresses of servers again while requests are under way; never returns.
+
+    fixed: addresses that are used in any case. check: raises InputError for an address that must not be used. A file
+    that cannot be used is reported, and the addresses stay as they are until it can.
+    """
+    told = ""
+    while True:
+        await asyncio.sleep(READ_EVERY)
+        try:
+            urls = tuple(dict.fromkeys([*fixed, *read_urls(path)]))
+            for url in urls:
+                check(url)
+        except InputError as error:
+            if str(error) != told:
+                told = str(error)
+                client.note(f"{told}; the servers stay as they are")
+            continue
+        before = [each.url for each in client.endpoints.all]
+        if set(urls) != set(before):
+            client.endpoints.keep(urls)
+            client.note(f"{len(urls)} servers in {path}: {', '.join(urls) or 'none, waiting for one'}")
 
 
 async def report_silence(client: Client) -> None:

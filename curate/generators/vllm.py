@@ -24,10 +24,11 @@ from curate.generators.load_balancing import (
     check_url,
     key_in,
     key_refusal,
+    read_urls,
 )
 from curate.generators.openai_client import Client
 from curate.generators.requests import Completion, Queue, Request
-from curate.generators.server import find_command, monitor_servers, report_silence, run_own_server
+from curate.generators.server import find_command, follow_addresses, monitor_servers, report_silence, run_own_server
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, OWN, deciding, option_of
 from curate.models.loading import identify
 from curate.storage.places import expanded
@@ -42,6 +43,9 @@ class VLLMServer(Component):
     model: hub id or local folder.
     url: where a server runs already, or several that share the work; None = one is started, watched, and ended with
         everything it started. A server that is down is left out until it is back.
+    urls_from: file with such addresses, one a line, in place of `url` or beside it. It is read again every two seconds,
+        for servers that come and go: one that is added gets work once it answers, one that is removed finishes what it
+        has.
     command: the executable `vllm`, by name or path, or a command in several words.
     arguments: more of them for `vllm serve`.
     api_key_variable: environment variable that holds the key of the servers at `url`, if they want one. The key is
@@ -61,6 +65,7 @@ class VLLMServer(Component):
 
     model: str
     url: str | tuple[str, ...] | None = None
+    urls_from: str | None = None
     command: str | tuple[str, ...] = "vllm"
     arguments: tuple[str, ...] = ()
     api_key_variable: str = KEY_VARIABLE
@@ -73,11 +78,23 @@ class VLLMServer(Component):
     retries: int = Field(default=10, ge=0)
     restarts: int = Field(default=3, ge=0)
     consents: ClassVar[Mapping[str, Consent]] = {"command": COMMAND, "arguments": ARGUMENTS}
+    added: ClassVar[frozenset[str]] = frozenset(["urls_from"])
 
     @classmethod
     def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
         """See `curate.component.Component`."""
-        return key_refusal(fields.get("url"), fields.get("api_key_variable", KEY_VARIABLE), given)
+        variable, file = fields.get("api_key_variable", KEY_VARIABLE), fields.get("urls_from")
+        if (
+            file
+            and isinstance(variable, str)
+            and f"--send-key {variable}" not in given
+            and key_in(variable) is not None
+        ):
+            return (
+                f"the key in the environment variable {variable} would be sent to whatever {file} names, which is not "
+                f"done unasked; pass --send-key {variable} if you trust it"
+            )
+        return key_refusal(fields.get("url"), variable, given)
 
     @field_validator("url", mode="before")
     @classmethod
@@ -106,12 +123,12 @@ class VLLMServer(Component):
         arguments name, a chat template say, count by their names. Of a server at `url` the arguments are unknown.
         """
         name = identify(self.model) if expanded(self.model).exists() else self.model
-        return " ".join([name, self._mode(), *(deciding(self.arguments) if self.url is None else ())])
+        return " ".join([name, self._mode(), *(deciding(self.arguments) if self._starts else ())])
 
     def check_ready(self) -> None:
         """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
         `url` has another model. One that does not answer may be there when it is needed."""
-        if self.url is None:
+        if self._starts:
             find_command(self.command)
             self._serve_arguments()
             return
@@ -126,9 +143,9 @@ class VLLMServer(Component):
     def serve(self, queue: Queue) -> None:
         """See `curate.protocols.Generator`."""
         mode = self._mode()
-        if self.url is not None:
+        if not self._starts:
             client = self._remote(mode)
-            run_in_thread(lambda: _serve(queue, client, lambda: monitor_servers(client, self.outage_timeout)))
+            run_in_thread(lambda: _serve(queue, client, lambda: self._monitor(client)))
             return
         token = os.urandom(24).hex()  # a port of this machine is open to every user who is logged in on it
         environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
@@ -142,13 +159,34 @@ class VLLMServer(Component):
 
         run_in_thread(lambda: _serve(queue, client, run_own))
 
-    def _remote(self, mode: Mode) -> Client:
-        """A client of the servers at `url`."""
-        assert self.url is not None
-        urls = (self.url,) if isinstance(self.url, str) else self.url
-        key = key_in(self.api_key_variable)
-        for url in urls if key else ():
+    @property
+    def _starts(self) -> bool:
+        """Whether it starts a server of its own."""
+        return self.url is None and self.urls_from is None
+
+    def _fixed_urls(self) -> tuple[str, ...]:
+        return (self.url,) if isinstance(self.url, str) else self.url or ()
+
+    def _check_key(self, url: str) -> None:
+        """InputError where the key would travel in the clear."""
+        if key_in(self.api_key_variable):
             check_key_travels_safely(url, self.api_key_variable)
+
+    async def _monitor(self, client: Client) -> None:
+        """Look after the servers; never returns."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(monitor_servers(client, self.outage_timeout))
+            if self.urls_from is not None:
+                fixed = self._fixed_urls()
+                group.create_task(follow_addresses(client, self.urls_from, self._check_key, fixed))
+
+    def _remote(self, mode: Mode) -> Client:
+        """A client of the servers at `url`, and of those that the file names now."""
+        named = () if self.urls_from is None else read_urls(self.urls_from)
+        urls = tuple(dict.fromkeys([*self._fixed_urls(), *named]))
+        key = key_in(self.api_key_variable)
+        for url in urls:
+            self._check_key(url)
         return self._client(mode, Endpoints([Endpoint(url) for url in urls], self.connections), key)
 
     def _client(self, mode: Mode, endpoints: Endpoints, key: str | None) -> Client:

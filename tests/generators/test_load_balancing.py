@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from curate.errors import InputError
 from curate.generators import VLLMServer
 from curate.generators import load_balancing as endpoints
+from curate.generators import server as server_process
 from curate.generators.request_queue import complete
 from tests.fixtures.completions import Pulled, _until, ask, connect, failing, many
 from tests.fixtures.server import FakeServer
@@ -46,6 +48,41 @@ def test_a_server_that_comes_back_goes_on_where_it_was() -> None:
         server.start()
         thread.join()
     assert len(queue.done_) == 267
+
+
+def test_servers_come_and_go_with_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "READ_EVERY", 0.05)
+    file = tmp_path / "servers.txt"
+    with FakeServer(delay=0.01) as one, FakeServer(delay=0.01) as two:
+        file.write_text(f"# the first\n{one.url}\n\n")
+        generator = VLLMServer(model="fake-model", urls_from=str(file), connections=8)
+        generator.check_ready()
+        queue = Pulled(600)
+        thread = threading.Thread(target=generator.serve, args=(queue,))
+        thread.start()
+        _until(lambda: len(queue.done_) > 100)
+        assert not two.requests
+        file.write_text(f"{one.url}\n{two.url}/v1/\n")
+        _until(lambda: len(two.requests) > 20)
+        file.write_text("no address\n")  # is not used
+        time.sleep(0.2)
+        file.write_text(f"{two.url}\n")
+        time.sleep(0.3)
+        before = len(one.requests)
+        thread.join()
+        assert len(one.requests) == before
+    assert len(set(queue.done_)) == len(queue.done_) >= 600
+    assert VLLMServer(model="m", urls_from=str(file)).identity() == VLLMServer(model="m").identity()
+    with pytest.raises(InputError, match="nowhere cannot be read"):
+        VLLMServer(model="m", urls_from=str(tmp_path / "nowhere")).check_ready()
+
+
+def test_a_key_goes_to_servers_of_a_file_only_where_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"urls_from": "servers.txt"}
+    assert VLLMServer.key_refusal(fields, ()) is None
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert "whatever servers.txt names" in str(VLLMServer.key_refusal(fields, ()))
+    assert VLLMServer.key_refusal(fields, ("--send-key OPENAI_API_KEY",)) is None
 
 
 # -- what no repeat can mend -------------------------------------------------------------------------------------------
