@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from curate.component import call_hook, fingerprint
+from curate.context import Context
 from curate.curated import inputs_fingerprint
 from curate.data.examples import Examples
 from curate.data.readers import Loaded
 from curate.devices.precision import resolve_precision
 from curate.difficulty.scores import Scores
+from curate.engine.protocol import Engine, Item, WorkerContext
 from curate.errors import ExternalError, InputError
 from curate.finetuning.config import Finetuning
 from curate.mixture.plan import Price, fold, share_counts
@@ -78,8 +80,7 @@ def estimate(
         proxied, ready, max_length = _proxy_stages(pipeline, loaded, run, notes)
         stages += proxied
         if hours := sum(stage.seconds or 0 for stage in proxied) / 3600:
-            kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
-            notes.append(f"training and measuring: {hours:.2g} {kind} hours at the rate measured on this machine")
+            notes.append(_hours(hours, run))
         if pipeline.proxy.max_length == AUTO:
             notes.append(f"max_length auto: {max_length:,} tokens, at which 99 % of the rows are whole")
         if pipeline.stability > 1:
@@ -170,7 +171,9 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
-    rate = _matrix_rate(run)
+    rate = _matrix_rate(run) if run.engine is None else _rate_of_workers(run.engine)
+    workers = 1 if run.engine is None else run.engine.resources()["workers"]
+    ranks = 1 if run.engine is None else run.engine.train_workers
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     tokens, sample = round(len(examples) * per_row), proxy_training.sample
@@ -192,7 +195,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
             "train the proxy",
             f"{between[0]}{total:,} steps of {proxy.batch_size} rows, {parameters / 1e6:.0f}M parameters",
             trained,
-            6 * parameters * trained / rate * (len(left) > 0) if rate else None,
+            6 * parameters * trained / rate / ranks * (len(left) > 0) if rate else None,
             4 * parameters * len(points),
             f"{len(state.checkpoints)} of {k} checkpoints" if known else "",
         ),
@@ -200,7 +203,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
             "measure",
             at,
             measured,
-            2 * parameters * measured / rate * (1 - state.measured / max(state.shards, 1)) if rate else None,
+            2 * parameters * measured / rate / workers * (1 - state.measured / max(state.shards, 1)) if rate else None,
             4 * len(examples) * k,
             f"{state.measured} of {state.shards} shards",
         ),
@@ -270,6 +273,33 @@ def mean_tokens(examples: Examples, settings: Finetuning, seed: int) -> tuple[fl
         sample, tokenizer, template=template, max_length=settings.max_length, supervise=settings.supervise
     )
     return len(tokens.ids) / max(len(sample), 1), tokenizer
+
+
+def _hours(hours: float, run: Run) -> str:
+    """A note on the hours that training and measuring take."""
+    if run.engine is None:
+        kind = "GPU" if run.torch_device().type == "cuda" else "CPU"
+        return f"training and measuring: {hours:.2g} {kind} hours at the rate measured on this machine"
+    has = run.engine.resources()
+    return (
+        f"training and measuring: {hours:.2g} hours with {has['workers']} workers, at the rate measured on one; the "
+        f"cluster has {has['nodes']} nodes, {has['gpus']:g} GPUs and {has['cpus']:g} CPUs"
+    )
+
+
+class _TimedWorker:
+    """On a worker: its rate, see `_timed_rate`."""
+
+    def __init__(self, setup: None, worker: WorkerContext) -> None:
+        self.device = Context(worker.cache, worker.device).torch_device()
+
+    def __call__(self, item: None) -> float | None:
+        return _timed_rate(self.device)
+
+
+def _rate_of_workers(engine: Engine) -> float | None:
+    """As `_matrix_rate`, of one of the workers."""
+    return next(rate for _, rate, _ in engine.map(_TimedWorker, None, [Item(lambda: None, 0)]))
 
 
 def _matrix_rate(run: Run) -> float | None:

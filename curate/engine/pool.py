@@ -247,6 +247,12 @@ class Pool:
     def get_all(self, references: Sequence[Any]) -> list[Any]:
         return [self.get(reference) for reference in references]
 
+    def resources(self) -> dict[str, Any]:
+        """See `curate.engine.protocol.Engine.resources`."""
+        total = self.ray.cluster_resources()
+        nodes = sum(node["Alive"] for node in self.ray.nodes())
+        return {"nodes": nodes, "cpus": total.get("CPU", 0.0), "gpus": total.get("GPU", 0.0), "workers": self.workers}
+
     def record(self) -> dict[str, Any]:
         """See `curate.engine.protocol.Engine.record`."""
         return {

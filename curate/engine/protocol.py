@@ -103,6 +103,10 @@ class Engine(Protocol):
         """What one job emits and yields on the first of `train_workers` ranks, which are set up as by torchrun."""
         ...
 
+    def resources(self) -> dict[str, Any]:
+        """What there is: nodes, CPUs and GPUs of the cluster, and how many workers take part."""
+        ...
+
     def record(self) -> dict[str, Any]:
         """For run.json: workers, with their nodes, logs and rates."""
         ...

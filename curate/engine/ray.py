@@ -100,6 +100,9 @@ class Ray(BaseModel):
     def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
         return run_group(self.pool, job, needs)
 
+    def resources(self) -> dict[str, Any]:
+        return self.pool.resources()
+
     def record(self) -> dict[str, Any]:
         return {} if self._pool is None else self._pool.record()
 
