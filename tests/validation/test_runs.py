@@ -40,8 +40,7 @@ class Inline:
         yield 0, "advance", 1
         self.lost += 1
         for position in reversed(range(len(jobs))):  # whichever is done first
-            events: list[Any] = []
-            worker = WorkerContext(0, "cpu", "", True, lambda value: value, lambda kind, about: events.append(about))
+            worker = WorkerContext(0, "cpu", "", True, lambda value: value, lambda kind, about: None)
             for value in jobs[position].run(jobs[position].payload(), worker):
                 yield position, "value", value
 
