@@ -45,13 +45,15 @@ class Ray(BaseModel):
     start_timeout: float = Field(default=300.0, gt=0)
     device: str | None = None
     _pool: Pool | None = PrivateAttr(default=None)
-    _note: Callable[[str], None] = PrivateAttr(default=lambda text: None)
+    _note: Callable[[str], None] | None = PrivateAttr(default=None)
 
     @property
     def pool(self) -> Pool:
         """The workers; connects at the first call."""
         if self._pool is None:
-            self._pool = Pool(**{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note)
+            self._pool = Pool(
+                **{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note or _unheard
+            )
         return self._pool
 
     def __enter__(self) -> Ray:
@@ -108,3 +110,7 @@ class Ray(BaseModel):
 
 
 _MORE = ("start_timeout", "device")
+
+
+def _unheard(text: str) -> None:
+    """What happens to workers while nobody listens."""
