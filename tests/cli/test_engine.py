@@ -11,7 +11,8 @@ from tests.fixtures.commands import Call, Finished, contents
 @pytest.mark.parametrize("command", ["run", "score", "synthesize", "validate", "plan"])
 def test_options_of_an_engine_are_refused_without_it(command: str, data: Path, tmp_path: Path, call: Call) -> None:
     out = () if command == "plan" else ("--out", tmp_path / "o.parquet")
-    done = call(command, data, *out, "--workers", "2")
+    model = ("--model", "m") if command == "validate" else ()
+    done = call(command, data, *out, *model, "--workers", "2")
     assert done.status == 2
     assert "--workers is for --engine ray" in done.error
 
