@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.cli.engine import add_engine_arguments
 from curate.cli.fields import add_field_options, add_reading_fields, field_values
 from curate.console.formatting import one_line, visible
 from curate.console.printing import show
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results.add_argument("--clean", type=local_path, metavar="FILE", help="Parquet file for the rows without a hit")
     reading = parser.add_argument_group("how to read DATA")
     add_reading_fields(reading)
+    add_engine_arguments(parser)
     reading.add_argument("--seed", type=int, default=0, metavar="N", help="seed of that sample (0)")
 
 
@@ -70,9 +72,10 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     ids = texts.ids.to_pylist()
     hits: list[list[Hit]] = []
     with progress.stage("compare", len(ids)) as stage:
-        step = 16_384
+        engine = options.workers_of
+        step = 16_384 if engine is None else max(len(ids), 1)  # workers get all at once, in pieces
         for low in range(0, len(ids), step):
-            hits += index.admit(texts.texts[low : low + step], ids[low : low + step])
+            hits += index.admit(texts.texts[low : low + step], ids[low : low + step], engine)
             stage.advance(min(step, len(ids) - low))
     result = _result(options, texts, hits, index)
     if options.out is not None:

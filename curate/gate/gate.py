@@ -7,7 +7,9 @@ index.admit(texts, ids)                 # the same in order, and texts without a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from pydantic import Field, field_validator
 from curate.component import Component
 from curate.data.examples import Examples
 from curate.dataset_reference import READING, in_braces
+from curate.engine.protocol import Engine, Item, WorkerContext
 from curate.errors import ExternalError, InputError
 from curate.gate.compared_text import Part, compared_texts, read_texts
 from curate.gate.minhash import Pairs, Sketches, shingles, sketches
@@ -121,6 +124,10 @@ class Gate(Component):
         return index
 
 
+_SENT = 8_192  # texts that a worker gets at once
+_Block = tuple[int, list[list[Hit]], Sketches | None]
+
+
 class GateIndex:
     """The texts that new rows are compared with; made by `Gate.open`. Not thread-safe."""
 
@@ -179,15 +186,15 @@ class GateIndex:
             self._new.add(self._sketches(split_words([text])))
         self._new_ids.append(id)
 
-    def admit(self, texts: Sequence[str], ids: Sequence[str]) -> list[list[Hit]]:
+    def admit(self, texts: Sequence[str], ids: Sequence[str], engine: Engine | None = None) -> list[list[Hit]]:
         """`check` of each text in order, where each without a hit is added: of near-duplicates the first is kept.
 
-        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls.
+        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls. engine: whose
+        workers compare texts with what is fixed, and make their signatures; None = this process.
         """
         _check_ids(texts, ids)
         all_hits: list[list[Hit]] = []
-        for low, words in word_blocks(texts):
-            hits, sketched = self._fixed_hits(words)
+        for low, hits, sketched in self._compared(texts) if engine is None else self._compared_by(engine, texts):
             free = np.array([not each for each in hits], np.bool_)  # (n,) without a hit so far
             if sketched is None:
                 self._new_ids += [ids[low + k] for k in np.flatnonzero(free).tolist()]
@@ -203,6 +210,34 @@ class GateIndex:
                     hits[k].append(self._new_hit(match))
             all_hits += hits
         return all_hits
+
+    def _compared(self, texts: Sequence[str]) -> Iterator[_Block]:
+        """(first text, hits in what is fixed, sketches) of each block of the texts, in their order."""
+        for low, words in word_blocks(texts):
+            yield low, *self._fixed_hits(words)
+
+    def _compared_by(self, engine: Engine, texts: Any) -> Iterator[_Block]:
+        """As `_compared`, by the engine's workers."""
+        fixed = copy.copy(self)
+        fixed._new, fixed._new_ids = NearIndex(self._new.threshold), []
+        lows = range(0, len(texts), _SENT)
+
+        def payload(low: int) -> list[str | None]:
+            part = texts[low : low + _SENT]
+            return part if isinstance(part, list) else part.to_pylist()
+
+        items = [Item(partial(payload, low), min(_SENT, len(texts) - low)) for low in lows]
+        early: dict[int, Any] = {}  # results that others must come before
+        following = 0
+        for position, result, _ in engine.map(_ComparingWorker, fixed, items):
+            early[position] = result
+            while following in early:
+                blocks, compared, crowded = early.pop(following)
+                self._source.compared += compared
+                self._source.crowded += crowded
+                for low, hits, sketched in blocks:
+                    yield lows[following] + low, hits, sketched
+                following += 1
 
     def _sketches(self, words: Words) -> Sketches:
         assert self.gate.near_duplicate is not None
@@ -229,6 +264,20 @@ class GateIndex:
 
     def _new_hit(self, match: Match) -> Hit:
         return Hit("near-duplicate of new", "new", self._new_ids[match.row], match.score, None)
+
+
+class _ComparingWorker:
+    """On a worker: holds what is fixed, and compares the texts that it is called with."""
+
+    def __init__(self, index: GateIndex, worker: WorkerContext) -> None:
+        self.index = index
+
+    def __call__(self, texts: list[str]) -> tuple[list[_Block], int, int]:
+        """The blocks, and what they add to the counts of the index of the source."""
+        source = self.index._source
+        before = source.compared, source.crowded
+        blocks = list(self.index._compared(texts))
+        return blocks, source.compared - before[0], source.crowded - before[1]
 
 
 def _first(pairs: Pairs) -> dict[int, Match]:

@@ -8,9 +8,9 @@ import pytest
 from tests.fixtures.commands import Call, Finished, contents
 
 
-@pytest.mark.parametrize("command", ["run", "score", "synthesize", "validate", "plan"])
+@pytest.mark.parametrize("command", ["run", "score", "synthesize", "validate", "plan", "gate"])
 def test_options_of_an_engine_are_refused_without_it(command: str, data: Path, tmp_path: Path, call: Call) -> None:
-    out = () if command == "plan" else ("--out", tmp_path / "o.parquet")
+    out = () if command in ("plan", "gate") else ("--out", tmp_path / "o.parquet")
     model = ("--model", "m") if command == "validate" else ()
     done = call(command, data, *out, *model, "--workers", "2")
     assert done.status == 2

@@ -3,7 +3,9 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +16,7 @@ from curate.errors import InputError
 from curate.gate.compared_text import read_texts
 from curate.gate.gate import Gate
 from tests.fixtures.chats import ODD, write_odd_chats
+from tests.fixtures.ray_cluster import Inline
 from tests.fixtures.texts import OTHER, STORY, evaluation, kinds
 
 
@@ -126,3 +129,40 @@ def test_of_conversations_that_are_json_text_the_question_is_compared() -> None:
     read = read_texts(table)
     assert read.texts.to_pylist() == [STORY]
     assert read.table.equals(table)
+
+
+def test_workers_find_what_one_process_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.gate.gate._SENT", 7)
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "a",
+        "lazy",
+        "dog",
+        "while",
+        "seven",
+        "wise",
+        "men",
+        "look",
+        "on",
+        "in",
+        "silence",
+    ]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.permutation(words)[: 8 + k % 5]) for k in range(60)]
+    texts += [text + " again" for text in texts[::3]]
+    ids = [str(k) for k in range(len(texts))]
+
+    def found(engine: Any) -> Any:
+        index = Gate(near_duplicate=0.6).open()
+        index.add_source(texts[5:9], ["s5", "s6", "s7", "s8"])
+        hits = index.admit(texts, ids, engine)
+        return hits, index.compared, index.crowded, len(index)
+
+    here = found(None)
+    assert sum(bool(hits) for hits in here[0]) > 10
+    assert found(Inline()) == here

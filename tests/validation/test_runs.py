@@ -1,48 +1,18 @@
 """Runs that workers make are those that this process makes."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from curate.console.progress import Progress
 from curate.engine import Ray
-from curate.engine.protocol import Job, WorkerContext
 from curate.errors import ExternalError, InputError
 from curate.finetuning.config import Finetuning
 from curate.storage.folders import RECORD
 from curate.storage.records import read_record
 from curate.validation.validate import validate
-from tests.fixtures.ray_cluster import Notes
+from tests.fixtures.ray_cluster import Inline, Notes
 from tests.fixtures.validation import Trained, loaded, settings, whole
-
-
-class Inline:
-    """An engine whose workers are this process: jobs take turns, and the first one loses its worker once."""
-
-    train_workers = 1
-
-    def __init__(self, sees: bool = True) -> None:
-        self.sees, self.lost = sees, 0
-
-    def notify(self, note: Any) -> None:
-        pass
-
-    def numerics(self, precision: Any) -> dict[str, Any]:
-        return {}
-
-    def shares(self, place: str) -> bool:
-        return self.sees
-
-    def jobs(self, jobs: Sequence[Job], *, needs: Sequence[str] = ()) -> Iterator[tuple[int, Any, Any]]:
-        jobs[0].payload()
-        yield 0, "advance", 1
-        self.lost += 1
-        for position in reversed(range(len(jobs))):  # whichever is done first
-            worker = WorkerContext(0, "cpu", "", True, lambda value: value, lambda kind, about: None)
-            for value in jobs[position].run(jobs[position].payload(), worker):
-                yield position, "value", value
 
 
 def test_the_runs_of_all_seeds_are_made_once_and_the_result_is_the_same(tmp_path: Path, trained: Trained) -> None:
