@@ -189,8 +189,8 @@ class GateIndex:
     def admit(self, texts: Sequence[str], ids: Sequence[str], engine: Engine | None = None) -> list[list[Hit]]:
         """`check` of each text in order, where each without a hit is added: of near-duplicates the first is kept.
 
-        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls. engine: whose
-        workers compare texts with what is fixed, and make their signatures; None = this process.
+        ids (n,): of the texts, for hits. The answers do not depend on how the texts are divided over calls. engine:
+        whose workers compare texts with what is fixed, and make their signatures; None = this process.
         """
         _check_ids(texts, ids)
         all_hits: list[list[Hit]] = []
@@ -219,7 +219,7 @@ class GateIndex:
     def _compared_by(self, engine: Engine, texts: Any) -> Iterator[_Block]:
         """As `_compared`, by the engine's workers."""
         fixed = copy.copy(self)
-        fixed._new, fixed._new_ids = NearIndex(self._new.threshold), []
+        fixed._source, fixed._new, fixed._new_ids = copy.copy(self._source), NearIndex(self._new.threshold), []
         lows = range(0, len(texts), _SENT)
 
         def payload(low: int) -> list[str | None]:

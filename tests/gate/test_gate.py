@@ -133,25 +133,7 @@ def test_of_conversations_that_are_json_text_the_question_is_compared() -> None:
 
 def test_workers_find_what_one_process_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.gate.gate._SENT", 7)
-    words = [
-        "the",
-        "quick",
-        "brown",
-        "fox",
-        "jumps",
-        "over",
-        "a",
-        "lazy",
-        "dog",
-        "while",
-        "seven",
-        "wise",
-        "men",
-        "look",
-        "on",
-        "in",
-        "silence",
-    ]
+    words = OTHER.split()
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.permutation(words)[: 8 + k % 5]) for k in range(60)]
     texts += [text + " again" for text in texts[::3]]
