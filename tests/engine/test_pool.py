@@ -1,5 +1,6 @@
 """Workers of a real cluster: refused by name where they do not fit."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     monkeypatch.setitem(pool._numerics, "float32", {**known, "threads": 7})
     found = [value for _, value, _ in ray_engine.map(Square, {3: str(tmp_path / "a")}, items(8))]
     assert len(found) == 8  # by the worker that is left
+    while pool._starting:  # the one in its place
+        pool.workers_now()
+        time.sleep(0.05)
     assert any("computes with threads 1 instead of 7" in note for note in notes)
     assert len(pool.live) == 1
     monkeypatch.undo()
