@@ -145,6 +145,18 @@ def _on_worker(job: RunJob, worker: WorkerContext) -> Iterator[str]:
     yield job.arm
 
 
+def check_workers(experiment: Experiment) -> None:
+    """InputError where the workers compute differently, or do not see the folder."""
+    engine = experiment.engine
+    assert engine is not None
+    engine.numerics(experiment.settings.finetuning.precision)
+    if not engine.shares(str(experiment.out)):
+        raise InputError(
+            f"the workers do not see {experiment.out}, where weights and checkpoints are kept; name a folder of shared "
+            "storage with --out"
+        )
+
+
 def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[PlannedRun]:
     """Those of the runs that are no link, each once it is finished; side by side on the engine's workers.
 
@@ -152,12 +164,6 @@ def runs_on_workers(experiment: Experiment, runs: list[PlannedRun]) -> Iterator[
     """
     engine, tuning = experiment.engine, experiment.settings.finetuning
     assert engine is not None
-    engine.numerics(tuning.precision)  # refuses workers that compute differently
-    if not engine.shares(str(experiment.out)):
-        raise InputError(
-            f"the workers do not see {experiment.out}, where weights and checkpoints are kept; name a folder of shared "
-            "storage with --out"
-        )
     engine.shares(str(experiment.arms.run.store))  # the cache that they use
     position, shown = [0] * len(runs), [0] * len(runs)
 

@@ -29,7 +29,7 @@ from curate.validation.evaluation_rows import Prepared, prepare
 from curate.validation.experiment import Experiment, PlannedRun
 from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started
 from curate.validation.record import write_results
-from curate.validation.runs import complete_run, finish_run, runs_on_workers
+from curate.validation.runs import check_workers, complete_run, finish_run, runs_on_workers
 
 
 def validate(
@@ -101,6 +101,7 @@ def validate(
 
 def _validate_on_workers(experiment: Experiment) -> dict[str, Any]:
     """The runs of all seeds side by side; the seeds are compared one after the other, as they are done."""
+    check_workers(experiment)
     planned = {seed: experiment.runs(seed) for seed in experiment.settings.seeds}
     own = [run for runs in planned.values() for run in runs if run.same_as is None and not experiment.complete(run)]
     left = {seed: {run.name for run in own if run.seed == seed} for seed in planned}
