@@ -83,9 +83,7 @@ def validate(
         last = number == len(settings.seeds)
         planned = experiment.runs(seed)
         if not last and all(experiment.complete(run) for run in planned):
-            done += (
-                planned  # an earlier comparison may hold later seeds too, so it stays until replaced by a larger one
-            )
+            done += planned  # an earlier comparison may hold later seeds too: it stays until a larger one replaces it
             continue
         for place, run in enumerate(planned, 1):
             experiment.progress.note(
