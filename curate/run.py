@@ -14,6 +14,7 @@ from curate.console.progress import Progress
 from curate.context import Context
 from curate.data.examples import Examples
 from curate.data.readers import Loaded, read
+from curate.devices.precision import Precision
 from curate.difficulty.reducible import Gains, gains
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import Truncated
@@ -74,6 +75,10 @@ class Run:
     def torch_device(self) -> Any:
         """See `Context.torch_device`."""
         return self.context.torch_device()
+
+    def numerics(self, precision: Precision) -> dict[str, Any]:
+        """See `Context.numerics`."""
+        return self.context.numerics(precision)
 
     def trace(self, examples: Examples, measures: Sequence[Measure]) -> Trace:
         """Values of the measures at every checkpoint of the proxy; asked again, the answer is remembered.
