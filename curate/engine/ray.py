@@ -52,7 +52,8 @@ class Ray(BaseModel):
         """The workers; connects at the first call."""
         if self._pool is None:
             self._pool = Pool(
-                **{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)}, note=self._note or _unheard
+                **{name: getattr(self, name) for name in (*ENGINE_FIELDS, *_MORE)},
+                note=_unheard if self._note is None else self._note,
             )
         return self._pool
 
