@@ -39,6 +39,7 @@ class RunJob:
     evaluation: Evaluation
     on_bad_row: Any
     evaluated: bool
+    log: Any
     time_limit: float | None
 
     @classmethod
@@ -57,6 +58,7 @@ class RunJob:
             prepared.evaluation,
             prepared.loaded.on_bad_row,
             _evaluated(experiment, run),
+            experiment.log,
             experiment.left(),
         )
 
@@ -79,6 +81,7 @@ def train_and_evaluate(job: RunJob, cache: Any, device: str | None, training: Pr
         cache=cache,
         device=device,
         progress=training,
+        log=job.log,
         time_limit=job.time_limit,
         **job.reading,
     )
