@@ -76,18 +76,21 @@ def validate(
     )
     experiment.log = tuple(log)
     _warn_of_design(experiment)
-    if engine is not None:
-        return _validate_on_workers(experiment)
+    return _validate_here(experiment) if engine is None else _validate_on_workers(experiment)
+
+
+def _validate_here(experiment: Experiment) -> dict[str, Any]:
+    """One run after the other."""
     done: list[PlannedRun] = []
-    for number, seed in enumerate(settings.seeds, 1):
-        last = number == len(settings.seeds)
+    for number, seed in enumerate(experiment.settings.seeds, 1):
+        last = number == len(experiment.settings.seeds)
         planned = experiment.runs(seed)
         if not last and all(experiment.complete(run) for run in planned):
             done += planned  # an earlier comparison may hold later seeds too: it stays until a larger one replaces it
             continue
         for place, run in enumerate(planned, 1):
             experiment.progress.note(
-                f"seed {seed} ({number} of {len(settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
+                f"seed {seed} ({number} of {len(experiment.settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
                 f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
                 + (f": the same run as {run.same_as}" if run.same_as else "")
             )
