@@ -82,15 +82,16 @@ def validate(
 def _validate_here(experiment: Experiment) -> dict[str, Any]:
     """One run after the other."""
     done: list[PlannedRun] = []
-    for number, seed in enumerate(experiment.settings.seeds, 1):
-        last = number == len(experiment.settings.seeds)
+    seeds = experiment.settings.seeds
+    for number, seed in enumerate(seeds, 1):
+        last = number == len(seeds)
         planned = experiment.runs(seed)
         if not last and all(experiment.complete(run) for run in planned):
             done += planned  # an earlier comparison may hold later seeds too: it stays until a larger one replaces it
             continue
         for place, run in enumerate(planned, 1):
             experiment.progress.note(
-                f"seed {seed} ({number} of {len(experiment.settings.seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
+                f"seed {seed} ({number} of {len(seeds)}), run {place} of {len(planned)}: {run.arm.name}, "
                 f"{run.arm.rows:,} rows, {run.steps:,} steps ({run.budget})"
                 + (f": the same run as {run.same_as}" if run.same_as else "")
             )
