@@ -179,7 +179,7 @@ def prepare_experiment(
     watched = Progress(progress.style)
     run = Run(pipeline.proxy, cache, device, pipeline.seed, watched, gate=pipeline.gate, engine=engine)
     arms = Arms(prepared.loaded, settings, out, run, scores)
-    experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline, engine)
+    experiment = Experiment(settings, out, arms, prepared, progress, cache, device, deadline, engine=engine)
     if deadline is not None:
         # Curation is cached piece by piece, so it may be stopped anywhere.
         watched.watch = arms.progress.watch = experiment.stop_in_time
