@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from curate.component import Component
 from curate.difficulty.scores import Split
+from curate.errors import InputError
 from curate.mixture.control_rows import Control, stand_ins
 from curate.mixture.plan import NOISE_GUARD, Only, Plan
 from curate.seeds import derive_seed
 
 
+def _number_or_auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"{value!r} is no number of copies; give a whole number from 1, or auto")
+    return value
+
+
+Times = Annotated[Annotated[int, Field(ge=1, lt=1000)] | Literal["auto"], BeforeValidator(_number_or_auto)]
+
+
 class Duplicate(Component):
     """Extra copies of the hard rows (arXiv 2602.00576; the upsampling of USEFUL, arXiv 2404.17768).
 
-    times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000.
+    times: EXTRA copies, so 1 shows a row twice per epoch; under 1,000. "auto" = what is forecast for the fine-tuning
+        that the pipeline's `forecast` names: the smallest number that is foretold to help by the lower bound, else none
+        (`curate.mixture.verdicts`). `forecast.times` in run.json is how often hard rows then stand. Such forecasts have
+        not been shown to be worth following.
     cap: most extra rows, as a share of the rows planned so far; beyond it a seeded sample of the hard rows is
         copied. None = no cap.
     noise_guard: share of the hard rows, those of highest final loss, that get no copies. 0 = off, as in the paper.
@@ -40,7 +53,7 @@ class Duplicate(Component):
     added: ClassVar[frozenset[str]] = frozenset(["only"])
     superseded: ClassVar[Mapping[str, str]] = {"noise_guard": NOISE_GUARD}
 
-    times: int = Field(default=1, ge=1, lt=1000)
+    times: Times = 1
     of: Literal["hard"] | Control = "hard"
     cap: float | None = Field(default=None, gt=0)
     noise_guard: float = Field(default=0.0, ge=0, lt=1)
@@ -57,9 +70,20 @@ class Duplicate(Component):
         """See `curate.mixture.plan.Augmenter`."""
         return self.only is not None
 
+    def with_copies(self, extra: int) -> Duplicate:
+        """With so many extra copies in place of "auto"; 0 copies nothing."""
+        return self.model_copy(update={"times": extra})
+
     def plan(self, plan: Plan, split: Split, seed: int) -> Plan:
         """Raises InputError if `only`, the noise guard or a control needs what was not measured."""
         plan.check_one_epoch("Duplicate")
+        if self.times == "auto":
+            raise InputError(
+                "Duplicate(times='auto') takes its number from a forecast; run it in a Pipeline with "
+                "forecast=ForecastSettings(steps=N), or give a number"
+            )
+        if not self.times:
+            return plan
         generator = np.random.default_rng(seed)
         rows = plan.choose("hard", split, generator, self.only)
         plan = plan.mark_suspects(rows, split, self.noise_guard, "Duplicate.noise_guard")

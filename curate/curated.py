@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,10 +30,13 @@ from curate.difficulty.scores import Scores, Split
 from curate.errors import InputError, RunWarning
 from curate.generators.requests import Generator
 from curate.mixture.forecast import Forecast, forecast
+from curate.mixture.forecast_words import copies_by_forecast
 from curate.mixture.input_rows import at_random, by_difficulty, curated_summary, described, first_words
+from curate.mixture.judgement import judgement
 from curate.mixture.mixture import Mixture
 from curate.mixture.order import DATA_VERSION
 from curate.mixture.plan import Plan, Realized
+from curate.mixture.verdicts import Foretold
 from curate.models.loading import identify
 from curate.report.dataset_card import content_version, dataset_card
 from curate.report.run_page import write_report
@@ -70,6 +74,7 @@ class Curated(Tabular):
         where the pipeline says `copies="weights"` weight.
     contaminated: rows of the input that share text with an evaluation set of the gate.
     path: the folder that it was written to; None = none yet.
+    foretold: what held-out curves say, where the pipeline has a `forecast`.
     """
 
     pipeline: Recipe
@@ -84,11 +89,16 @@ class Curated(Tabular):
     given_scores: bool = False
     contaminated: int = 0
     path: Path | None = None
+    foretold: Foretold | None = None
 
     @property
     def warnings(self) -> tuple[RunWarning, ...]:
         """About the split, the input and what was made, each with what to do."""
         made = [warning for part in self.realized for warning in part.summary.warnings]
+        if self.foretold is not None and any(
+            getattr(each, "times", None) == "auto" for each in self.pipeline.augmenters
+        ):
+            made.append(copies_by_forecast(self.foretold.decision.times, bool(judgement().shown)))
         return (*self.diagnostics.warnings, *_contamination_warnings(self.contaminated, len(self.split.valid)), *made)
 
     @property
@@ -173,7 +183,10 @@ class Curated(Tabular):
         return page
 
     def forecast(self) -> Forecast:
-        """Will copies help? Exposures, effective rows and falls of the loss; no verdict, see `Forecast`."""
+        """Will copies help? Exposures, effective rows and falls of the loss, see `Forecast`.
+
+        Held-out curves to a planned budget too, where the pipeline has a `forecast`.
+        """
         noise, facts = self.diagnostics.noise or {}, self.proxy_facts
         pipeline = self.pipeline
         return forecast(
@@ -185,6 +198,7 @@ class Curated(Tabular):
             copies=pipeline.copies,
             suspects=noise.get("share_of_hard"),
             in_sample=None if facts is None else not facts.get("reference"),
+            foretold=self.foretold,
         )
 
     @cached_property
@@ -363,6 +377,7 @@ def data_record(loaded: Loaded, key: str) -> dict[str, Any]:
     examples = loaded.examples
     return {
         "source": loaded.description,
+        "read": {"data": loaded.place, **json.loads(json.dumps(dict(loaded.arguments)))},
         "rows_read": loaded.rows_read,
         "rows_used": len(examples),
         **examples.reading,

@@ -27,7 +27,8 @@ from curate.mixture.plan import Price, fold, share_counts
 from curate.models.loading import load_tokenizer, parameter_count
 from curate.models.scratch import scratch_tokenizer
 from curate.models.trained_template import choose_template
-from curate.pipeline import Pipeline
+from curate.pipeline import Pipeline, by_forecast
+from curate.proxy.budget import Budget, cost_of
 from curate.proxy.held_out import half_proxy
 from curate.proxy.measures import passes_of
 from curate.proxy.stopping import first_place
@@ -91,6 +92,12 @@ def estimate(
         stages.append(_Stage("score", pending))
         ready = False
     ready = _half_stages(pipeline, loaded, run, notes, scores, stages) and ready
+    if pipeline.forecast is not None:
+        priced, known = _forecast_stage(pipeline, loaded, run, scores, ready)
+        stages.append(priced)
+        if not known and any(by_forecast(each) for each in pipeline.augmenters):
+            ready = False
+            notes.append("how many copies are made is decided by the forecast")
     rows = None
     if ready:
         rows, planned = _planned(pipeline, loaded, run, scores, notes)
@@ -115,12 +122,33 @@ def estimate(
     }
 
 
+def _forecast_stage(
+    pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, ready: bool
+) -> tuple[_Stage, bool]:
+    """What held-out curves would take, and whether they are in the cache. ready: the scores are."""
+    assert pipeline.forecast is not None
+    training = ProxyTraining(loaded.examples, pipeline.proxy, run.context)
+    if ready:
+        split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
+        cost = Budget(loaded.examples, split, pipeline.proxy, pipeline.forecast, run.context, pipeline.gate).cost()
+    else:
+        cost = cost_of(training, pipeline.forecast)
+    rate = _matrix_rate(run)
+    seconds = 6 * cost.parameters * cost.tokens / rate * (not cost.cached) if rate else None
+    share = "share of the fine-tuning not known" if cost.share is None else f"{cost.share:.1%} of {cost.target}"
+    work = f"{cost.steps:,} steps of the proxy for a forecast, {share}"
+    cached = "yes" if cost.cached else ""
+    return _Stage("forecast", work, cost.tokens, seconds, cost.bytes, cached), cost.cached
+
+
 def _planned(
     pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, notes: list[str]
 ) -> tuple[int, list[_Stage]]:
     """The exact plan, and what it would ask of a generator: both cost nothing once there are scores."""
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
-    plan = fold(pipeline.augmenters, split, pipeline.seed)
+    copies_known = any(by_forecast(each) for each in pipeline.augmenters)  # they are in the cache then
+    foretold = pipeline.foretold(split, loaded.examples, run) if copies_known else None
+    plan = fold(pipeline.resolved(foretold), split, pipeline.seed)
     new = sum(demand.count or 0 for demand in share_counts(plan, 0))
     rows = counted = int(plan.counts.sum()) + new
     extra = int(np.maximum(plan.counts - 1, 0).sum())

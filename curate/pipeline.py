@@ -31,9 +31,12 @@ from curate.difficulty.split_warnings import diagnose
 from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.gate.gate import Gate
+from curate.mixture.judgement import judgement
 from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import DROPPED, Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
+from curate.mixture.verdicts import Foretold, foretell
+from curate.proxy.budget import Budget, ForecastSettings, check_cost
 from curate.proxy.held_out import check_exchangeable
 from curate.proxy.proxy import Proxy
 from curate.proxy.training import ProxyTraining
@@ -75,9 +78,11 @@ class Pipeline(Component):
     stability: proxy seeds over which the split is repeated to see whether it holds; 1 = not measured. Costs one
         proxy run each.
     gate: what new rows must not collide with: the evaluation sets it names, and, for synthetic ones, the input.
+    forecast: the fine-tuning that is planned, for held-out curves along it, which `Duplicate(times="auto")` needs; see
+        `curate.proxy.budget`. None = none.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(["strata"])
+    added: ClassVar[frozenset[str]] = frozenset(["strata", "forecast"])
 
     proxy: Proxy = Field(default_factory=Proxy)
     scorer: Any
@@ -90,6 +95,7 @@ class Pipeline(Component):
     stability: int = Field(default=1, ge=1, description="repeat the split over N proxy seeds")
     gate: Gate = Field(default_factory=Gate)
     seed: int = Field(default=0, description="seed of everything random (the recipe's, else 0)")
+    forecast: ForecastSettings | None = None
 
     @field_validator("scorer")
     @classmethod
@@ -130,6 +136,15 @@ class Pipeline(Component):
             )
         return self
 
+    @model_validator(mode="after")
+    def _forecast_where_needed(self) -> Self:
+        if self.forecast is None and any(by_forecast(each) for each in self.augmenters):
+            raise ValueError(
+                "Duplicate(times: auto) takes what is forecast for the fine-tuning that is planned; name that with "
+                "forecast: {steps: N, model: MODEL}, or --set forecast.steps=N --set forecast.model=MODEL"
+            )
+        return self
+
     # -- a recipe is a pipeline written down ----------------------------------------------------------------------
 
     @classmethod
@@ -153,7 +168,7 @@ class Pipeline(Component):
         mapping = encode(self)
         mapping.pop("use")
         mapping.setdefault("seed", self.seed)
-        for key in ("proxy", "gate"):
+        for key in ("proxy", "gate", "forecast"):
             if isinstance(mapping.get(key), dict):
                 mapping[key].pop("use", None)
         return dump_recipe(mapping)
@@ -296,8 +311,10 @@ class Pipeline(Component):
         with progress.stage("split"):
             split = self.split(scores, loaded)
             others = () if scored else self._other_splits(loaded, run)
+        foretold = self.foretold(split, examples, run)
+        augmenters = self.resolved(foretold)
         with progress.stage("plan"):
-            plan = fold(self.augmenters, split, self.seed)
+            plan = fold(augmenters, split, self.seed)
         if scored and any(demand.only_hard for demand in plan.demands):
             raise InputError(
                 "new rows are not measured where scores are given; leave out --scores, or keep all of them"
@@ -310,7 +327,7 @@ class Pipeline(Component):
                 hard=self.hard,
                 seed=self.seed,
                 counts=plan.counts,
-                uses_hard=not self.augmenters or self._uses_hard(plan, split),
+                uses_hard=not augmenters or self._uses_hard(augmenters, plan, split),
                 truncated=None if scored else run.truncated(examples),
                 others=others,
                 drops_irreducible=DROPPED in plan.reasons,
@@ -328,7 +345,28 @@ class Pipeline(Component):
             split=fingerprint([split.cluster, split.hard]),
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
-        return Curated(self, loaded, run, scores, split, diagnostics, plan, realized, stages, scored, contaminated)
+        made = (scores, split, diagnostics, plan, realized, stages)
+        return Curated(self, loaded, run, *made, scored, contaminated, foretold)
+
+    def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
+        """What held-out curves of the proxy along `forecast` say; None where none are asked for.
+
+        Their cost is shown first. Raises InputError where that is too much to go on unasked.
+        """
+        if self.forecast is None:
+            return None
+        budget = Budget(examples, split, run.proxy, self.forecast, run.context, self.gate)
+        cost = budget.cost()
+        run.progress.note(f"  {cost}")
+        check_cost(cost, self.forecast.accept_cost, "accept it with --set forecast.accept_cost=true")
+        return foretell(budget.curves(judgement().clock), seed=self.seed)
+
+    def resolved(self, foretold: Foretold | None) -> tuple[Any, ...]:
+        """The augmenters, with the number of copies that is forecast in those that take it from there."""
+        if foretold is None:
+            return self.augmenters
+        extra = foretold.decision.times - 1
+        return tuple(each.with_copies(extra) if by_forecast(each) else each for each in self.augmenters)
 
     def score(self, loaded: Loaded, run: Run) -> Scores:
         """Difficulty of every example; one proxy run serves all the scorer's measures."""
@@ -355,12 +393,12 @@ class Pipeline(Component):
             strata=self.strata,
         )
 
-    def _uses_hard(self, plan: Plan, split: Split) -> bool:
+    def _uses_hard(self, augmenters: Sequence[Any], plan: Plan, split: Split) -> bool:
         """Whether the plan would change if other rows were hard. Checked only where none is."""
         if split.hard.any():
             return True
         try:
-            other = fold(self.augmenters, replace(split, hard=split.valid), self.seed)
+            other = fold(augmenters, replace(split, hard=split.valid), self.seed)
         except InputError:
             return True
         rows = [[demand.rows for demand in each.demands] for each in (plan, other)]
@@ -397,6 +435,11 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (text for each in value for text in _texts(each))
 
 
+def by_forecast(augmenter: Any) -> bool:
+    """Whether an augmenter takes its number of copies from the forecast: one with `times="auto"` and `with_copies`."""
+    return getattr(augmenter, "times", None) == "auto" and callable(getattr(augmenter, "with_copies", None))
+
+
 def _fits(value: Any, protocol: Any, meaning: str) -> Any:
     if isinstance(value, type):
         raise ValueError(f"{value.__name__} is a class; give an object of it, {value.__name__}()")
@@ -422,7 +465,7 @@ def _from_mapping(kind: type[Pipeline], mapping: dict[str, Any], allowed: tuple[
         if key not in mapping:
             raise InputError(f"recipe: the key {key!r} is missing; add for example `{key}: {{use: ...}}`")
     fields = {key: decode(value, key, allowed) for key, value in mapping.items()}
-    for key, part in (("proxy", Proxy), ("gate", Gate)):
+    for key, part in (("proxy", Proxy), ("gate", Gate), ("forecast", ForecastSettings)):
         if isinstance(fields.get(key), dict):
             fields[key] = construct(part, fields[key], key, allowed)
     if isinstance(fields.get("augmenters"), list):

@@ -20,7 +20,9 @@ from pydantic import BaseModel, ValidationError
 from curate.clusterers.estimators import checked, estimator, estimators
 from curate.component import Component, Consent, stateless
 from curate.errors import InputError
+from curate.storage.folders import RECORD
 from curate.storage.plain_values import MOST_CHARACTERS, MOST_DEPTH, dump_yaml, file_text, parse_yaml
+from curate.storage.records import read_finished
 from curate.storage.remote import is_url, remote
 
 # Where bare names are looked up. Named as strings: the engine does not import the packages that build on it.
@@ -148,6 +150,7 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str) -> dict[str, Any]:
     """The mapping in a recipe file, also behind a URL, or in a shipped recipe named without a path."""
+    """The mapping in a recipe file, in a shipped recipe named without a path, or that a finished run's folder holds."""
     if name in recipe_names():
         text = (resources.files("curate") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     elif is_url(name):
@@ -157,10 +160,14 @@ def load_recipe(name: str) -> dict[str, Any]:
         return parse_recipe(_decoded(content, str(remote(name))), str(remote(name)))
     else:
         path = Path(name)
+        if _is_file(path / RECORD):
+            return parse_recipe(str(read_finished(path)["recipe_yaml"]), f"recipe of {name}")
         if not _is_file(path):
             near = difflib.get_close_matches(name, recipe_names(), 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; shipped recipes: {', '.join(recipe_names())}"
-            raise InputError(f"recipe {name!r} is neither a file nor a shipped recipe{hint}")
+            raise InputError(
+                f"recipe {name!r} is neither a file, nor the folder of a finished run, nor a shipped recipe{hint}"
+            )
         try:
             text = file_text(path, 4 * MOST_CHARACTERS)
         except (OSError, ValueError) as error:

@@ -9,7 +9,8 @@ of reducible rows says of wrong rows where it was asked. The exposures of the cl
 
     h [L_h(c T m_h) - L_h(c T)] + (1 - h) [L_e(c T m_e) - L_e(c T)], relative to h L_h(c T) + (1 - h) L_e(c T)
 
-with m_h = 2 / (1 + h), m_e = 1 / (1 + h); the clock c allows for a proxy that learns slower than the target.
+with m_h = 2 / (1 + h), m_e = 1 / (1 + h); the clock c allows for a proxy that learns slower than the target. What the
+product says of copies is decided by what `--judge` writes for it (`curate.mixture.judgement`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import numpy as np
 
 from benchmarks.when.outcomes import by_setting, change
 from benchmarks.when.records import read_blocks
-from curate.difficulty.exposures import of_copied, read_curve
+from curate.difficulty.held_out_curves import predicted_change
+from curate.mixture.judgement import __file__ as judgement_module
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 
@@ -37,6 +39,14 @@ ARM, FACTOR = "hard x2", 2
 CHOICE_FAMILY, HALVED_FAMILY = "symbols", "text"
 HELPS = {"nats": 0.03, "exact": 0.01}  # relative fall of nats, rise of exact answers, both on the training mixture
 FROZEN = Path(__file__).with_name("frozen.json")
+JUDGEMENT = Path(judgement_module).with_name("judgement.json")
+# What cautions of the product speak of: settings of the symbols in which nothing is known beforehand, and an arm.
+CAUTIONS = {
+    "large": "knows-nothing-share-0.4-noise-0-proxy-small",
+    "small": "knows-nothing-share-0.1-noise-0-proxy-small",
+    "wrong": "knows-nothing-share-0.1-noise-0.05-proxy-small",
+}
+CAUTION_ARM, CAUTION_TIMES = "hard x3", 3
 CLOCKS = (1.0, 1.5, 2.0, 3.0)
 THRESHOLDS = (0.0, 0.01, 0.03, 0.05, 0.1)
 MOST_WRONG = (0.1, 0.2, 0.3, 1.0)
@@ -119,11 +129,8 @@ def units_of(blocks: Sequence[dict[str, Any]]) -> list[Unit]:
 
 
 def _foretold(block: Mapping[str, Any], steps: float) -> float:
-    curves, h = block["curves"], block["hard_share"]
-    hard, easy = ((lambda t, of=of: read_curve(curves["steps"], curves[of], t)) for of in ("hard", "easy"))
-    m_hard, m_easy = of_copied(h, FACTOR)
-    now = h * hard(steps) + (1 - h) * easy(steps)
-    return (h * hard(steps * m_hard) + (1 - h) * easy(steps * m_easy)) / now - 1
+    curves = block["curves"]
+    return predicted_change(curves["steps"], curves["hard"], curves["easy"], block["hard_share"], steps, FACTOR)
 
 
 def of_choice(unit: Unit) -> bool:
@@ -158,6 +165,56 @@ def judged(units: Sequence[Unit], frozen: Mapping[str, Any]) -> list[dict[str, A
                 row[figure] = _with_interval(units, lambda us, of=of, rule=rule, outcome=outcome: of(us, rule, outcome))
             rows.append(row)
     return rows
+
+
+def judgement_of(
+    units: Sequence[Unit],
+    frozen: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    blocks: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the product has to know of it: the rule, and how it did on each outcome. rows: of `judged`."""
+    rule = Rule(**frozen["rule"])
+    settings: dict[str, set[str]] = {}
+    for unit in units:
+        settings.setdefault(unit.family, set()).add(unit.name)
+    outcomes = {}
+    for outcome, name, sign in (("nats", "loss", -1), ("exact", "answers", 1)):
+        (row,) = (each for each in rows if each["outcome"] == outcome and each["rule"] == "frozen rule")
+        value = row["value"]
+        outcomes[name] = {
+            "right": row["right"],
+            "yes": sum(map(rule, units)),
+            "precision": None if row["precision"][0] is None else row["precision"],
+            "gain": [x or 0.0 for x in (sign * value[0], *sorted(sign * x for x in value[1:]))],
+        }
+    return {
+        "made_by": "python -m benchmarks.when.forecast --judge",
+        "rule": frozen["rule"],
+        "times": FACTOR,
+        "units": len(units),
+        "settings": {family: len(names) for family, names in sorted(settings.items())},
+        "outcomes": outcomes,
+        "cautions": cautions_of(blocks),
+    }
+
+
+def cautions_of(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each setting of CAUTIONS: hard share, seeds, and by budget the changes of nats and of exact answers."""
+    found: dict[str, Any] = {"arm": CAUTION_ARM, "times": CAUTION_TIMES}
+    by_name = {name: seeds for (family, name), seeds in by_setting(blocks).items() if family == CHOICE_FAMILY}
+    for label, name in CAUTIONS.items():
+        seeds = by_name.get(name, [])
+        changes = {}
+        for budget in seeds[0]["setting"]["budgets"] if seeds else ():
+            nats, exact = (change(seeds, CAUTION_ARM, budget, f"{of} mixture") for of in ("nats", "exact"))
+            if nats is not None and exact is not None and nats.relative is not None:
+                changes[f"{budget:g}"] = {"nats": round(nats.relative, 4), "exact": round(exact.absolute, 4)}
+        if changes:
+            share = float(np.mean([each["hard_share"] for each in seeds]))
+            noise = seeds[0]["setting"]["noise"]
+            found[label] = {"hard_share": round(share, 4), "wrong": noise, "seeds": len(seeds), "changes": changes}
+    return found
 
 
 def helps(unit: Unit, outcome: str) -> bool:
@@ -231,6 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     rows = judged(units, frozen)
     publish_file(options.records / "forecast.json", json.dumps({"frozen": frozen, "rows": rows}, indent=1) + "\n")
+    publish_file(JUDGEMENT, json.dumps(judgement_of(units, frozen, rows, blocks), indent=1) + "\n")
     for row in rows:
         print(row)
     return 0

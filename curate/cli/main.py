@@ -201,6 +201,7 @@ _COMMANDS = {
     "inspect": "show a finished run in the terminal",
     "diff": "show two finished runs side by side: rows, mixture, recipe",
     "view": "browse all rows of a finished run in a browser, on this machine alone",
+    "forecast": "will copies help? Train the proxy along a planned budget on held-out rows",
     "report": "rewrite report.html of a finished run",
     "push": "put a finished run in a dataset repository of the Hugging Face hub",
     "doctor": "check this machine: packages, devices, cache, disk, a tiny run",

@@ -29,7 +29,7 @@ from curate.finetuning.config import Finetuning, finetuning_from
 from curate.recipe import apply_settings, construct, grader_from, load_recipe, recipe_names, reweighter_from
 from curate.storage.places import local_path
 from curate.validation.config import Addition, Validation
-from curate.validation.estimate import forecast
+from curate.validation.estimate import estimate_runs
 from curate.validation.validate import prepare_experiment, validate
 
 _EVALUATION_HELP = (
@@ -108,7 +108,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     surroundings = {"cache": options.cache, "device": options.device, "progress": progress, "scores": scores}
     if options.plan:
         experiment = prepare_experiment(loaded, settings, options.out, dry=True, fresh=options.fresh, **surroundings)
-        result = forecast(experiment)
+        result = estimate_runs(experiment)
         if not options.json:
             _print_plan(result)
         return result

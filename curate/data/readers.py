@@ -50,6 +50,7 @@ from curate.data.unserved import check_answered, is_tree, unserved, wrapped
 from curate.data.written_form import WriteAs
 from curate.errors import ExternalError, InputError
 from curate.seeds import derive_seed
+from curate.storage.places import expanded
 from curate.storage.remote import without_secrets
 from curate.types import IntArray
 
@@ -74,7 +75,8 @@ class Loaded:
     cells of every column of text that holds conversations, which are lists of messages in the examples. card: license
     and the like of the input, see `curate.data.repositories.carried_over`. write_as: the form of the rows in a folder,
     see `curate.data.trainer_forms`. renamed: {column of the input: its name in the examples}, where results have a
-    column of that name.
+    column of that name. arguments: of `read` but for the data, those that were given; `place`: the data's
+    path, absolute, or its id, None for an object in memory: by these it is read again.
     """
 
     examples: Examples
@@ -93,6 +95,8 @@ class Loaded:
     card: Mapping[str, Any] = field(default_factory=dict)
     write_as: WriteAs = "input"
     renamed: Mapping[str, str] = field(default_factory=dict)
+    place: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(
@@ -140,6 +144,10 @@ def read(
     numbered from 0 in the input as read.
     """
     _check_choices(on_bad_row, limit, nested)
+    options = {"columns": columns, "role": role, "shape": shape, "where": where, "limit": limit, "split": split}
+    options |= {"config": config, "encoding": encoding, "delimiter": delimiter}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    given |= {"on_bad_row": on_bad_row} if on_bad_row != "error" else {}
     roles = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
     roles |= _speakers(role)
     source = open_data(data, roles, split, config, TextOptions(encoding, delimiter))
@@ -169,7 +177,17 @@ def read(
     about = source.description, source.table.num_rows, rows, source.kind, source.original, source.split
     came = {renamed.get(name, name): source.table[name] for name in usable.came}
     further: dict[str, Any] = {"on_bad_row": on_bad_row, "nested": nested, "card": source.card, "renamed": renamed}
+    further |= {"place": _place(data), "arguments": given}
     return Loaded(examples, rejected, [*notes, *more], *about, as_came=came, **further)
+
+
+def _place(data: Any) -> str | None:
+    """What names the data again from any folder; None for an object in memory."""
+    if not isinstance(data, str | Path):
+        return None
+    path = expanded(data)
+    local = path.exists() or ("://" not in str(data) and any(mark in str(data) for mark in "*?["))
+    return str(path.absolute()) if local else without_secrets(str(data))
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,11 @@ def tied_groups(
     return again, int(pattern.sum())
 
 
+def ordered_by_hash(ids: Sequence[str], use: str) -> IntArray:
+    """(n,) positions of the rows in the order of hashes of their ids, another order for every use."""
+    return np.argsort(_hashes(ids, use, 0), kind="stable")
+
+
 def _hashes(ids: Sequence[str], use: str, seed: int) -> npt.NDArray[np.uint64]:
     """(n,) 64-bit hashes of the ids, other ones for every use and seed."""
     salt = (seed % 2**64).to_bytes(8, "little")

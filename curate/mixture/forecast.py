@@ -1,7 +1,8 @@
 """Will copies help? What can be told of it before anything is fine-tuned, and what cannot.
 
 From the run of the short proxy alone there are numbers, and the verdict is "not forecast": curves continued from there
-never said yes where copies did help.
+never said yes where copies did help. Held-out curves to the planned budget (`curate.proxy.budget`) foretell a change; a
+verdict on it is given as far as the record of its judgement allows (`curate.mixture.judgement`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import INVALID, join_scores
 from curate.errors import RunWarning
 from curate.mixture.forecast_plot import exposures_plot
-from curate.mixture.forecast_words import NOT_FORECAST, Verdict, cautions, lines, missing
+from curate.mixture.forecast_words import NOT_FORECAST, cautions, lines, missing
 from curate.mixture.mixture import Copies, Order
 from curate.mixture.plan import Plan, Realized
+from curate.mixture.verdicts import Foretold, Verdict
 from curate.types import BoolArray, Float64Array, IntArray
 
 _MOST_DRAWN = 12  # clusters in the plot
@@ -85,7 +87,7 @@ class Factor:
 class Forecast(Presented):
     """Numbers about a curated dataset, and what they say of fine-tuning on it instead of on the data as it is.
 
-    verdict: "not forecast" from the short proxy alone.
+    verdict: "not forecast" from the short proxy alone; with held-out curves the first of `foretold.verdicts`.
     rows, rows_after: of the input, and what the result counts as; distinct_rows: in the result, each counted once.
     hard_share: hard rows over scored rows.
     effective_rows: Kish's (sum c)^2 / (sum c^2) over the distinct rows, each shown c times; effective_share: over
@@ -97,6 +99,7 @@ class Forecast(Presented):
         losses are of rows that the proxy trained on, as a rule; not under a model of reference rows.
     missing: what is not known, and what to do about it.
     cautions: what records of fine-tuning with such data say against copies.
+    foretold: what held-out curves to the planned budget say; None without them.
     """
 
     verdict: Verdict
@@ -114,11 +117,13 @@ class Forecast(Presented):
     in_sample: bool | None = None
     missing: tuple[str, ...] = ()
     cautions: tuple[RunWarning, ...] = ()
+    foretold: Foretold | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, as run.json has them."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # lists for tuples
-        return record
+        record = {name: value for name, value in asdict(self).items() if name != "foretold"}
+        plain: dict[str, Any] = json.loads(json.dumps(record))  # lists for tuples
+        return plain if self.foretold is None else plain | self.foretold.to_json()
 
     def summary(self) -> Facts:
         """The verdict, and the numbers in words."""
@@ -148,8 +153,9 @@ def forecast(
     copies: Copies = "rows",
     suspects: float | None = None,
     in_sample: bool | None = None,
+    foretold: Foretold | None = None,
 ) -> Forecast:
-    """What can be told from a split, a plan and its new rows, without any further training.
+    """What can be told from a split, a plan and its new rows; without further training, but for that of `foretold`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
         `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. in_sample:
@@ -170,7 +176,7 @@ def forecast(
     kish = effective_share(part[standing]) if standing.any() else 0.0
     apart = sum(each.new for each in clusters if each.hard is None)
     return Forecast(
-        verdict=NOT_FORECAST,
+        verdict=NOT_FORECAST if foretold is None else foretold.verdicts[0],
         rows=len(split),
         rows_after=float(seen.sum()),
         distinct_rows=int(standing.sum()),
@@ -185,6 +191,7 @@ def forecast(
         in_sample=in_sample,
         missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), apart, order)),
         cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None)),
+        foretold=foretold,
     )
 
 

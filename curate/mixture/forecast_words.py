@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from curate.console.formatting import count, decimal, one_line, share
+from curate.console.formatting import count, decimal, one_line, share, times
 from curate.difficulty.exposures import GAIN
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import MAX_NOISE_AMONG_HARD
 from curate.errors import RunWarning
+from curate.mixture.judgement import judgement
 from curate.mixture.mixture import Order
+from curate.mixture.verdicts import PLACEHOLDERS, Verdict
 
 LARGE_HARD_SHARE = 0.4
 _SHOWN_CLUSTERS = 6
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """verdict: what is forecast. outcome: what of, the loss or exact answers; None = of neither.
-
-    reason, command: why, and what to run next. precision: how often the verdict was right where it was measured.
-    """
-
-    verdict: Literal["not forecast"]
-    reason: str
-    command: str
-    outcome: Literal["loss", "answers"] | None = None
-    precision: float | None = None
+_SHOWN_TIMES = (2, 3, 5, 10)
+_NEXT = {
+    "proxy too short": "train the proxy longer",
+    "noise or out of reach": "read some of them",
+    "train longer": "forecast for more steps",
+    "yes": "make them",
+    "synthesize": "write new ones",
+}
 
 
 NOT_FORECAST = Verdict(
     "not forecast",
     "The losses of a short proxy do not tell whether copies help: continued from there, its curves never said yes "
     "where copies did help.",
-    "curate validate DATA --model MODEL --out DIR",
+    PLACEHOLDERS.measure,
 )
 
 
@@ -56,34 +51,73 @@ def missing(scores: Scores | None, fitted: int, hard: int, unmeasured: int, orde
         yield "Counts are of whole passes: a run that stops earlier has seen the copies and less of the second part."
 
 
-def cautions(hard_share: float, suspects: float | None) -> Iterator[RunWarning]:
-    """What records of fine-tuning with such data say against copies. suspects: of the hard rows, those of high loss."""
-    if hard_share >= LARGE_HARD_SHARE:
+def cautions(
+    hard_share: float, suspects: float | None, measured: Mapping[str, Any] | None = None
+) -> Iterator[RunWarning]:
+    """What records of fine-tuning with such data say against copies. suspects: of the hard rows, those of high loss.
+
+    measured: `Judgement.cautions`, the committed ones unless given. Of a setting that it lacks nothing is said.
+    """
+    measured = judgement().cautions if measured is None else measured
+    large, small, wrong = (measured.get(name) for name in ("large", "small", "wrong"))
+    shown = f"hard rows shown {times(measured.get('times', 0))} changed the loss by"
+    if hard_share >= LARGE_HARD_SHARE and large and small:
+        early = [each["nats"] for budget, each in large["changes"].items() if float(budget) < 1]
         yield RunWarning(
             "hard_share_large",
-            f"{hard_share:.0%} of the scored rows are hard. With 46 % hard and a model that knew nothing of them "
-            "beforehand, hard rows shown three times changed the loss by +4 and +2 % before the rare skills were half "
-            "learned and by -13 and -15 % from then on; with 24 % hard, by -38 and -50 % from then on (symbol tasks, 5 "
-            "seeds). In arithmetic with 35 to 51 % hard, two or three times changed it by less than 4 % (1 seed).",
+            f"{hard_share:.0%} of the scored rows are hard. With {large['hard_share']:.0%} hard and a model that knew "
+            f"nothing of them beforehand, {shown} {_listed(early)} before the rare skills were half learned and by "
+            f"{_listed(_late(large, 'nats'))} from then on; with {small['hard_share']:.0%} hard, by "
+            f"{_listed(_late(small, 'nats'))} from then on (symbol tasks, {large['seeds']} seeds).",
             "See whether fewer rows are hard after more steps of the proxy (proxy.steps), or use more clusters with "
             "hard: highest.",
         )
-    if suspects is not None and suspects >= MAX_NOISE_AMONG_HARD:
+    if suspects is not None and suspects >= MAX_NOISE_AMONG_HARD and wrong and small:
+        answers = _late(wrong, "exact")
         yield RunWarning(
             "hard_may_be_wrong",
-            f"{suspects:.0%} of the hard rows have a loss that stays high: rare or wrong, this cannot tell. With 5 % "
-            "wrong completions in the data, hard rows shown three times changed the loss by +18 % instead of -38 % "
-            "(symbol tasks, 5 seeds), while exact answers still rose.",
+            f"{suspects:.0%} of the hard rows have a loss that stays high: rare or wrong, this cannot tell. With "
+            f"{wrong['wrong']:.0%} wrong completions in the data, {shown} {_listed(_late(wrong, 'nats'))} instead of "
+            f"{_listed(_late(small, 'nats'))} (symbol tasks, {wrong['seeds']} seeds)"
+            + (", while exact answers still rose." if min(answers, default=0) > 0 else "."),
             "Read some of them before you copy them (report.html lists a few).",
         )
 
 
+def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
+    """What `Duplicate(times="auto")` did. times_shown: of hard rows. shown: whether verdicts are."""
+    rule = judgement()
+    what = (
+        f"Hard rows are shown {times(times_shown)}, the smallest number that is foretold to lower the loss by "
+        f"{share(rule.threshold)} by the lower bound."
+        if times_shown > 1
+        else "No copies are made, so that hard rows stand as often as in the input: no number of them is foretold to "
+        f"lower the loss by {share(rule.threshold)} by the lower bound."
+    )
+    not_shown = "" if shown else " Forecasts like this one have not been shown to be worth following."
+    return RunWarning("copies_by_forecast", what + not_shown, f"Measure it: `{PLACEHOLDERS.measure}`.")
+
+
+def _late(setting: Mapping[str, Any], outcome: str) -> list[float]:
+    """Changes at the budgets at which the rare skills are half learned, and later."""
+    return [each[outcome] for budget, each in setting["changes"].items() if float(budget) >= 1]
+
+
+def _listed(changes: Sequence[float]) -> str:
+    """+4 and -13 %."""
+    return " and ".join(f"{100 * change:+.0f}" for change in changes) + " %"
+
+
 def lines(record: Mapping[str, Any]) -> list[str]:
-    """At most 15 lines for a terminal, from what `Forecast.to_json` gave."""
-    verdict = record["verdict"]
-    told = f" ({verdict['outcome']})" if verdict["outcome"] else ""
-    found = [f"Will copies help? {one_line(verdict['verdict'])}{told}: {one_line(verdict['reason'], 200)}"]
-    found.append(f"  to measure it: {one_line(verdict['command'], 200)}")
+    """At most 20 lines for a terminal, from what `Forecast.to_json` gave."""
+    found = []
+    for number, verdict in enumerate(record.get("verdicts") or [record["verdict"]]):
+        told = f" ({verdict['outcome']})" if verdict["outcome"] else ""
+        right = "" if verdict["precision"] is None else f" Right in {share(verdict['precision'])} of the cases judged."
+        head = "" if number else "Will copies help? "
+        found.append(f"{head}{one_line(verdict['verdict'])}{told}: {one_line(verdict['reason'], 600)}{right}")
+        found.append(f"  {next_in_words(verdict['verdict'])}: {one_line(verdict['command'], 400)}")
+    found += [f"  {line}" for line in curves_in_words(record)]
     found.append(
         f"  {share(record['hard_share'])} of the scored rows are hard; effective rows "
         f"{count(record['effective_rows'])} of {count(record['distinct_rows'])} ({share(record['effective_share'])})"
@@ -96,6 +130,40 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         found[-1] += f"; {len(parts) - _SHOWN_CLUSTERS:,} more in run.json"
     notes = [*record["missing"], *(f"{each['message']} {each['remedy']}" for each in record["cautions"])]
     return [*found, *(f"  {one_line(note, 600)}" for note in notes[:3])]
+
+
+def next_in_words(verdict: str) -> str:
+    """What the command of a verdict does."""
+    return _NEXT.get(verdict, "to measure it")
+
+
+def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
+    """What the held-out curves say, in numbers; nothing where there are none."""
+    curves = record.get("curves")
+    if not curves:
+        return
+    steps, of = curves["steps"], "the model itself" if curves["of"] == "target" else "the proxy"
+    if curves["hard"] is None:
+        rows = f"{curves['hard_rows']} hard, {curves['other_rows']} others"
+        yield f"held-out curves of {of}: too few rows of a kind ({rows})"
+        return
+    ends = " and ".join(
+        f"{name} {decimal(curves[kind][0])} -> {decimal(curves[kind][-1])}"
+        for kind, name in (("hard", "hard rows"), ("other", "others"))
+    )
+    yield f"held-out loss of {of}, steps {count(steps[0])} to {count(steps[-1])}, nats per token: {ends}"
+    shown = [each for each in record["predictions"] if each["times"] in _SHOWN_TIMES]
+    said = "; ".join(
+        f"x{each['times']} {_signed(each['change'])} ({_signed(each['low'])} to {_signed(each['high'])})"
+        for each in shown
+    )
+    clock = "" if curves["clock"] == 1 else f", read at {decimal(curves['clock'])} times the steps"
+    yield f"foretold change of the loss on the mixture by exposures alone{clock}, in %: {said}"
+
+
+def _signed(change: float) -> str:
+    text = f"{100 * change:+.1f}"
+    return text.replace("-", "−") if text.strip("+-0.") else "0"
 
 
 def parts_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

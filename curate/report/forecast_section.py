@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.mixture.forecast_words import needed_in_words, parts_of
-from curate.report.finished_run import look_up, mapping
+from curate.mixture.forecast_words import curves_in_words, needed_in_words, next_in_words, parts_of
+from curate.report.finished_run import mapping
 
 MOST_CLUSTERS = 30
 _VERDICT = ("verdict", "outcome", "reason", "command", "precision")
@@ -30,9 +30,11 @@ def will_copies_help(run: dict[str, Any]) -> dict[str, Any] | str:
     clusters = parts_of(found)
     rows = [("all", found["hard"]), ("all", found["easy"]), *(("one", each) for each in clusters[:MOST_CLUSTERS])]
     return {
-        "verdict": {
-            key: look_up(found, "verdict", key) for key in ("verdict", "outcome", "reason", "command", "precision")
-        },
+        "verdicts": [
+            {key: each.get(key) for key in _VERDICT} | {"next": next_in_words(str(each.get("verdict"))).capitalize()}
+            for each in found.get("verdicts") or [mapping(found, "verdict")]
+        ],
+        "curves": tuple(curves_in_words(found)),
         **{key: found.get(key) for key in _ALL},
         "groups": [{"kind": kind, **{key: each.get(key) for key in _ROW}} for kind, each in rows],
         "clusters": len(clusters),

@@ -143,6 +143,12 @@ class Arms:
         counts = _record(folder / "run.json")["counts"]
         new = counts["output"] - counts["input"]
         if new == 0 and name == "hard":
+            curated = self._hard[0]
+            if curated.foretold is not None and curated.foretold.decision.times == 1:
+                raise InputError(
+                    "the arm hard has no extra rows, since Duplicate(times: auto) makes none by the forecast; give a "
+                    "number to measure it, such as --set augmenters.0.times=1"
+                )
             raise InputError("the arm hard has no extra rows; raise the recipe's cap or lower its noise_guard")
         if not counts["output"]:
             raise InputError(f"arm {name} has no rows; its recipe leaves none")
@@ -183,7 +189,7 @@ class Arms:
             split = _unscored(self.loaded)
             return Mixture(self.loaded, split, identity(len(split)), [], pipeline.order, pipeline.seed), None
         split, examples = self._hard[0].split, self.loaded.examples
-        plan = fold(pipeline.augmenters, split, pipeline.seed)
+        plan = fold(pipeline.resolved(self._hard[0].foretold), split, pipeline.seed)
         admit = admission(
             examples,
             self.run,

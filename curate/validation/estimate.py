@@ -21,7 +21,7 @@ from curate.validation.experiment import Experiment, PlannedRun, reference_arm, 
 _HARD_SHARE = 0.25  # assumed until the rows are curated; the default recipe finds 10 to 40 %
 
 
-def forecast(experiment: Experiment) -> dict[str, Any]:
+def estimate_runs(experiment: Experiment) -> dict[str, Any]:
     """Arms, runs and totals as JSON; trains, scores and writes nothing.
 
     rows of an arm are assumed (`known`: false) until its data is made. seconds: from existing runs, else null.

@@ -1,13 +1,17 @@
 """The section "Will copies help?": the recorded numbers as they are, and folders of earlier versions without them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curate.mixture.forecast_words import needed_in_words
+from curate.mixture.judgement import Judged, judgement
+from curate.mixture.verdicts import foretell
 from curate.report.finished_run import read_finished
 from curate.report.forecast_section import MOST_CLUSTERS, will_copies_help
 from tests.fixtures.reports import PWNED, page_of, rewrite_run
+from tests.fixtures.splits import power_curves
 
 
 def test_the_page_says_what_the_run_recorded(finished_run: Path) -> None:
@@ -23,6 +27,7 @@ def test_the_page_says_what_the_run_recorded(finished_run: Path) -> None:
     assert "Not forecast." in text
     assert record["verdict"]["reason"] in text
     assert record["verdict"]["command"] in text
+    assert "To measure it" in text
     assert needed_in_words(record)[1:] in text
     for number in ("×1.67", "×0.832", "×2", "33.4 %"):
         assert number in text
@@ -59,3 +64,15 @@ def test_notes_cautions_and_names_are_shown_as_text(run_copy: Path) -> None:
         assert words in page.text
     assert f"The first {MOST_CLUSTERS} of {MOST_CLUSTERS + 5} clusters" in page.text
     assert "No number of copies lets hard rows be seen" in page.text
+
+
+def test_held_out_curves_and_their_verdicts_are_shown(run_copy: Path) -> None:
+    better = Judged(right=(0.9, 0.8, 1.0), yes=20, precision=(0.85, 0.7, 0.95), gain=(0.04, 0.01, 0.08))
+    shown = replace(judgement(), clock=1.0, outcomes={"loss": better, "answers": better})
+    for rule, words in ((shown, "Yes (loss). With hard rows shown"), (judgement(), "Withheld. The rule was right")):
+        found = foretell(power_curves(other=0.05), rule=rule)
+        rewrite_run(run_copy, lambda run, found=found: run["forecast"].update(found.to_json()))
+        text = " ".join(page_of(run_copy).text.split())
+        assert words in text
+        assert "foretold change of the loss on the mixture" in text.replace("Foretold", "foretold")
+    assert "it was right in 85.0 %" not in text

@@ -12,7 +12,7 @@ from curate.finetuning.config import Finetuning
 from curate.optimizers import SAM
 from curate.tokenization.encoding import tokenize
 from curate.tokenization.templates import resolve_template
-from curate.validation.estimate import forecast
+from curate.validation.estimate import estimate_runs
 from curate.validation.validate import prepare_experiment
 from tests.fixtures.tokenizers import byte_level
 from tests.fixtures.validation import Trained, loaded, settings, whole
@@ -23,7 +23,7 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
     out = tmp_path / "out"
 
     def plan() -> dict[str, Any]:
-        return forecast(prepare_experiment(loaded(), given, out, cache=tmp_path / "cache", dry=True))
+        return estimate_runs(prepare_experiment(loaded(), given, out, cache=tmp_path / "cache", dry=True))
 
     before = plan()
     assert not out.exists()
@@ -39,9 +39,9 @@ def test_a_plan_knows_more_as_the_work_goes_on_and_changes_nothing(tmp_path: Pat
     passes = {run["arm"]: run["gradients_per_step"] for run in before["runs"]}
     assert passes == {"original": 1, "hard": 1, "sam": 2}
     sharp = settings(arms=("hard",), held_out=0.3, finetuning=Finetuning(model="m", batch_size=10, optimizer=SAM()))
-    doubled = forecast(prepare_experiment(loaded(), sharp, tmp_path / "sharp", cache=tmp_path / "cache", dry=True))[
-        "runs"
-    ][0]
+    doubled = estimate_runs(
+        prepare_experiment(loaded(), sharp, tmp_path / "sharp", cache=tmp_path / "cache", dry=True)
+    )["runs"][0]
     assert doubled["gradients_per_step"] == 2
     assert doubled["tokens"] == pytest.approx(2 * first["tokens"], abs=1)
     trained.fails_before = 6

@@ -1,0 +1,211 @@
+"""Held-out curves of the proxy to the budget that fine-tuning is planned for, and what they cost.
+
+The proxy's configuration is trained on three quarters of the rows and measures the other quarter. It is kept in the
+cache, so that a killed call is resumed and a finished one is free.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from curate.component import Component
+from curate.console.formatting import share
+from curate.context import Context
+from curate.data.examples import Examples
+from curate.difficulty.held_out_curves import HELD_OUT, HeldOutCurves, quarter
+from curate.difficulty.scores import Split
+from curate.errors import InputError
+from curate.gate.compared_text import compared_texts
+from curate.gate.gate import Gate
+from curate.models.loading import parameter_count
+from curate.proxy.held_out import like_rows
+from curate.proxy.measures import MeanLoss
+from curate.proxy.proxy import Proxy, Schedule, length_in_steps
+from curate.proxy.trace import measure_held_out, measured_held_out
+from curate.proxy.training import ProxyTraining
+from curate.training.config import DEFAULTS, BatchSize
+from curate.types import IntArray
+
+CHECKPOINTS = 9  # from a sixteenth of the budget, each sqrt 2 times the one before
+MOST_ROWS = 4096  # of the held-out rows that are measured
+MOST_UNASKED = 0.05  # of the target's fine-tuning
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([MB])$", re.IGNORECASE)
+
+
+class ForecastSettings(Component):
+    """The fine-tuning that is planned, for held-out curves along it.
+
+    steps: of the fine-tuning. batch_size: its rows per step; where the proxy's are others, it takes as many more or
+    fewer steps. model: what is fine-tuned, only to say which share of its training the forecast costs: hub id, folder,
+    or a size such as 1.5B; None = not known.
+    accept_cost: go on where that share is above 5 % or not known.
+    """
+
+    steps: int | str = Field(description="of the fine-tuning: a number such as 500, or '3 epochs'")
+    batch_size: BatchSize = Field(default=DEFAULTS.batch_size, description="rows per step of the fine-tuning")
+    model: str | None = Field(
+        default=None,
+        description="what is fine-tuned, to know the forecast's share: hub id, folder, or a size like 1.5B",
+    )
+    accept_cost: bool = False
+
+    @field_validator("steps")
+    @classmethod
+    def _readable(cls, value: int | str) -> int | str:
+        length_in_steps(value, 1.0)
+        return value
+
+    def target_steps(self, rows: int) -> int:
+        """Optimizer steps of the fine-tuning, on so many rows."""
+        return max(1, round(length_in_steps(self.steps, rows / self.batch_size)))
+
+    def proxy_steps(self, proxy: Proxy, rows: int) -> int:
+        """Steps of the proxy that see as many rows."""
+        return max(1, round(self.target_steps(rows) * self.batch_size / proxy.batch_size))
+
+
+class BudgetProxy(Proxy):
+    """A proxy that is measured on a geometric grid up to `last_step`, at a learning rate that is nearly constant."""
+
+    last_step: int = Field(ge=1)
+    schedule_steps: int = Field(ge=1)
+
+    def schedule(self, rows: int) -> Schedule:
+        """See `Proxy.schedule`."""
+        return Schedule(grid(self.last_step), self.schedule_steps, rows / self.batch_size)
+
+
+def grid(last: int) -> IntArray:
+    """(K,) steps from a sixteenth of `last` to it, each sqrt 2 times the one before."""
+    steps = np.round(last * 2.0 ** (-np.arange(CHECKPOINTS)[::-1] / 2)).astype(np.int64)
+    return np.unique(np.maximum(steps, 1))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What held-out curves cost. steps, parameters: of the proxy; bytes: of its checkpoints in the cache.
+
+    share: of the operations of fine-tuning all weights of the target for its steps; None = target not known.
+    cached: the curves are there already.
+    """
+
+    steps: int
+    parameters: int
+    tokens: int
+    bytes: int
+    target: str | None
+    target_steps: int
+    share: float | None
+    cached: bool
+
+    def __str__(self) -> str:
+        size = f"{self.parameters / 1e6:.3g}M parameters"
+        done = (
+            f"a forecast for {self.target_steps:,} steps trains the proxy ({size}) for {self.steps:,} steps on three "
+            f"quarters of the rows, about {self.tokens:,} tokens, {self.bytes / 1e6:,.0f} MB of checkpoints"
+        )
+        if self.cached:
+            return f"{done}: all of it is in the cache"
+        if self.share is None:
+            return f"{done}; its share of the fine-tuning is not known without the name or size of the model"
+        return f"{done}: {share(self.share)} of the fine-tuning of {self.target}"
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether to ask before."""
+        return not self.cached and (self.share is None or self.share > MOST_UNASKED)
+
+
+class Budget:
+    """Held-out curves of the rows `examples` that `split` is of."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        split: Split,
+        proxy: Proxy,
+        settings: ForecastSettings,
+        context: Context,
+        gate: Gate | None = None,
+    ) -> None:
+        whole = ProxyTraining(examples, proxy, context)
+        own = whole.proxy.model_copy(
+            update={"template": whole.template}
+        )  # with the length that "auto" finds on all rows
+        valid = split.valid & whole.tokenized.rows.valid
+        ids = examples.ids.to_pylist()
+        texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
+        held_out = quarter(ids, like_rows(texts, ids, gate=gate)[0], split.hard)
+        rows = np.flatnonzero(held_out & valid)
+        if len(rows) > MOST_ROWS:
+            chosen = np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False)
+            rows = rows[np.sort(chosen)]
+        inside = np.flatnonzero(~held_out)
+        if not valid[inside].any() or not len(rows):
+            raise InputError(f"{len(examples):,} rows are too few to hold a quarter of them out; give more rows")
+        self.context, self.split, self.rows, self.settings = context, split, rows, settings
+        self.inside, self.outside = examples.take(inside), examples.take(rows)
+        n = int(whole.tokenized.rows.valid.sum())
+        last, schedule = settings.proxy_steps(own, n), own.schedule(n)
+        self.length = int(schedule.steps[-1])
+        parts = {name: getattr(own, name) for name in Proxy.model_fields}
+        horizon = max(schedule.horizon_steps, 3 * last)
+        self.proxy = BudgetProxy(**parts, last_step=last, schedule_steps=horizon)
+        self.training = whole
+
+    def cost(self) -> Cost:
+        """Trains and measures nothing. Raises where the model that is fine-tuned cannot be asked for its size."""
+        cached = measured_held_out(self.inside, self.outside, self.proxy, [MeanLoss()], self.context)
+        return cost_of(self.training, self.settings, len(self.rows), cached=cached)
+
+    def curves(self, clock: float = 1.0) -> HeldOutCurves:
+        """Train and measure, or read from the cache. clock: see `HeldOutCurves`."""
+        (trace,) = measure_held_out(self.inside, [self.outside], self.proxy, [MeanLoss()], self.context)
+        known = np.isfinite(trace.losses).all(axis=1)
+        share_of_hard = float(self.split.hard.sum()) / max(1, int(self.split.valid.sum()))
+        hard = self.split.hard[self.rows][known]
+        return HeldOutCurves(
+            trace.schedule.steps, trace.losses[known], hard, share_of_hard, clock, "proxy", self.length
+        )
+
+
+def cost_of(
+    training: ProxyTraining, settings: ForecastSettings, measured: int | None = None, *, cached: bool = False
+) -> Cost:
+    """Of held-out curves of the proxy of `training` on its rows. measured: how many rows; None = a quarter."""
+    proxy, rows = training.proxy, training.tokenized.rows
+    n = int(rows.valid.sum())
+    measured = min(n // HELD_OUT, MOST_ROWS) if measured is None else measured
+    steps, target_steps = settings.proxy_steps(proxy, n), settings.target_steps(n)
+    tokenizer = training.tokenizer if proxy.scratch else None
+    parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
+    per_row, checkpoints = float(rows.lengths.mean()), len(grid(steps))
+    trained, seen = steps * proxy.batch_size * per_row, measured * checkpoints * per_row
+    target = None if settings.model is None else size_of(settings.model, training)
+    part = None
+    if target is not None:
+        # Forward and backward pass take 6 operations per parameter and token, a forward pass takes 2.
+        part = parameters * (6 * trained + 2 * seen) / (6.0 * target * target_steps * settings.batch_size * per_row)
+    tokens, on_disk = round(trained + seen), 4 * parameters * checkpoints
+    return Cost(steps, parameters, tokens, on_disk, settings.model, target_steps, part, cached)
+
+
+def size_of(model: str, training: Any) -> int:
+    """Parameters of a model by its name, or by a size such as 1.5B or 350M."""
+    found = _SIZE.match(model.strip())
+    if found:
+        return round(float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6))
+    tokenizer = training.tokenizer if model == "scratch" else None
+    return parameter_count(model, None, tokenizer, trust_remote_code=training.proxy.trust_remote_code)
+
+
+def check_cost(cost: Cost, accepted: bool, remedy: str) -> None:
+    """Raise InputError where the cost has to be asked for and was not accepted; remedy: what accepts it."""
+    if cost.asked_for and not accepted:
+        named = "" if cost.share is not None else "name the model to know its share, or "
+        raise InputError(f"{cost}; above {MOST_UNASKED:.0%} it is done only if you say so: {named}{remedy}")
