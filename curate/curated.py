@@ -32,7 +32,7 @@ from curate.generators.requests import Generator
 from curate.mixture.forecast import Forecast, forecast
 from curate.mixture.forecast_words import copies_by_forecast
 from curate.mixture.input_rows import at_random, by_difficulty, curated_summary, described, first_words
-from curate.mixture.judgement import judgement
+from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Mixture
 from curate.mixture.order import DATA_VERSION
 from curate.mixture.plan import Plan, Realized
@@ -98,7 +98,7 @@ class Curated(Tabular):
         if self.foretold is not None and any(
             getattr(each, "times", None) == "auto" for each in self.pipeline.augmenters
         ):
-            made.append(copies_by_forecast(self.foretold.decision.times, bool(judgement().shown)))
+            made.append(copies_by_forecast(self.foretold.decision.times, bool(judgment().shown)))
         return (*self.diagnostics.warnings, *_contamination_warnings(self.contaminated, len(self.split.valid)), *made)
 
     @property

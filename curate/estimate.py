@@ -93,11 +93,7 @@ def estimate(
         ready = False
     ready = _half_stages(pipeline, loaded, run, notes, scores, stages) and ready
     if pipeline.forecast is not None:
-        priced, known = _forecast_stage(pipeline, loaded, run, scores, ready)
-        stages.append(priced)
-        if not known and any(by_forecast(each) for each in pipeline.augmenters):
-            ready = False
-            notes.append("how many copies are made is decided by the forecast")
+        ready = _forecast_stage(pipeline, loaded, run, scores, stages, notes, ready=ready)
     rows = None
     if ready:
         rows, planned = _planned(pipeline, loaded, run, scores, notes)
@@ -123,22 +119,31 @@ def estimate(
 
 
 def _forecast_stage(
-    pipeline: Pipeline, loaded: Loaded, run: Run, scores: Scores | None, ready: bool
-) -> tuple[_Stage, bool]:
-    """What held-out curves would take, and whether they are in the cache. ready: the scores are."""
+    pipeline: Pipeline,
+    loaded: Loaded,
+    run: Run,
+    scores: Scores | None,
+    stages: list[_Stage],
+    notes: list[str],
+    *,
+    ready: bool,
+) -> bool:
+    """Add what held-out curves would take; whether the rows that come out can be told. ready: the scores are there."""
     assert pipeline.forecast is not None
-    training = ProxyTraining(loaded.examples, pipeline.proxy, run.context)
     if ready:
         split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
         cost = Budget(loaded.examples, split, pipeline.proxy, pipeline.forecast, run.context, pipeline.gate).cost()
     else:
-        cost = cost_of(training, pipeline.forecast)
+        cost = cost_of(ProxyTraining(loaded.examples, pipeline.proxy, run.context), pipeline.forecast)
     rate = _matrix_rate(run)
     seconds = 6 * cost.parameters * cost.tokens / rate * (not cost.cached) if rate else None
     share = "share of the fine-tuning not known" if cost.share is None else f"{cost.share:.1%} of {cost.target}"
     work = f"{cost.steps:,} steps of the proxy for a forecast, {share}"
-    cached = "yes" if cost.cached else ""
-    return _Stage("forecast", work, cost.tokens, seconds, cost.bytes, cached), cost.cached
+    stages.append(_Stage("forecast", work, cost.tokens, seconds, cost.bytes, "yes" if cost.cached else ""))
+    if cost.cached or not any(by_forecast(each) for each in pipeline.augmenters):
+        return ready
+    notes.append("how many copies are made is decided by the forecast")
+    return False
 
 
 def _planned(

@@ -31,7 +31,7 @@ from curate.difficulty.split_warnings import diagnose
 from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.gate.gate import Gate
-from curate.mixture.judgement import judgement
+from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Copies, Order, check_weight_column
 from curate.mixture.plan import DROPPED, Augmenter, Plan, fold, realize
 from curate.mixture.screening import admission, contaminated_rows
@@ -346,7 +346,7 @@ class Pipeline(Component):
             plan=fingerprint([plan.counts, list(plan.reasons)]),
         )
         made = (scores, split, diagnostics, plan, realized, stages)
-        return Curated(self, loaded, run, *made, scored, contaminated, foretold)
+        return Curated(self, loaded, run, *made, scored, contaminated, foretold=foretold)
 
     def foretold(self, split: Split, examples: Examples, run: Run) -> Foretold | None:
         """What held-out curves of the proxy along `forecast` say; None where none are asked for.
@@ -359,7 +359,7 @@ class Pipeline(Component):
         cost = budget.cost()
         run.progress.note(f"  {cost}")
         check_cost(cost, self.forecast.accept_cost, "accept it with --set forecast.accept_cost=true")
-        return foretell(budget.curves(judgement().clock), seed=self.seed)
+        return foretell(budget.curves(judgment().clock), seed=self.seed)
 
     def resolved(self, foretold: Foretold | None) -> tuple[Any, ...]:
         """The augmenters, with the number of copies that is forecast in those that take it from there."""

@@ -10,7 +10,7 @@ of reducible rows says of wrong rows where it was asked. The exposures of the cl
     h [L_h(c T m_h) - L_h(c T)] + (1 - h) [L_e(c T m_e) - L_e(c T)], relative to h L_h(c T) + (1 - h) L_e(c T)
 
 with m_h = 2 / (1 + h), m_e = 1 / (1 + h); the clock c allows for a proxy that learns slower than the target. What the
-product says of copies is decided by what `--judge` writes for it (`curate.mixture.judgement`).
+product says of copies is decided by what `--judge` writes for it (`curate.mixture.judgment`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks.when.outcomes import by_setting, change
 from benchmarks.when.records import read_blocks
 from curate.difficulty.held_out_curves import predicted_change
-from curate.mixture.judgement import __file__ as judgement_module
+from curate.mixture.judgment import __file__ as judgment_module
 from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 
@@ -39,7 +39,7 @@ ARM, FACTOR = "hard x2", 2
 CHOICE_FAMILY, HALVED_FAMILY = "symbols", "text"
 HELPS = {"nats": 0.03, "exact": 0.01}  # relative fall of nats, rise of exact answers, both on the training mixture
 FROZEN = Path(__file__).with_name("frozen.json")
-JUDGEMENT = Path(judgement_module).with_name("judgement.json")
+JUDGMENT = Path(judgment_module).with_name("judgment.json")
 # What cautions of the product speak of: settings of the symbols in which nothing is known beforehand, and an arm.
 CAUTIONS = {
     "large": "knows-nothing-share-0.4-noise-0-proxy-small",
@@ -167,7 +167,7 @@ def judged(units: Sequence[Unit], frozen: Mapping[str, Any]) -> list[dict[str, A
     return rows
 
 
-def judgement_of(
+def judgment_of(
     units: Sequence[Unit],
     frozen: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
@@ -288,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     rows = judged(units, frozen)
     publish_file(options.records / "forecast.json", json.dumps({"frozen": frozen, "rows": rows}, indent=1) + "\n")
-    publish_file(JUDGEMENT, json.dumps(judgement_of(units, frozen, rows, blocks), indent=1) + "\n")
+    publish_file(JUDGMENT, json.dumps(judgment_of(units, frozen, rows, blocks), indent=1) + "\n")
     for row in rows:
         print(row)
     return 0

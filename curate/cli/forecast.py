@@ -19,7 +19,7 @@ from curate.data.readers import Loaded, read
 from curate.difficulty.scores import Split
 from curate.errors import ExternalError, InputError
 from curate.mixture.forecast_words import lines
-from curate.mixture.judgement import judgement
+from curate.mixture.judgment import judgment
 from curate.mixture.verdicts import Commands, foretell
 from curate.pipeline import Pipeline
 from curate.proxy.budget import Budget, Cost, ForecastSettings, check_cost
@@ -64,7 +64,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if not _agreed(cost, options):
         check_cost(cost, options.yes, "pass --yes")
     commands = _commands(directory, record, settings, budget.length)
-    found = foretell(budget.curves(judgement().clock), commands=commands, seed=pipeline.seed)
+    found = foretell(budget.curves(judgment().clock), commands=commands, seed=pipeline.seed)
     record["forecast"] |= found.to_json()
     publish_file(directory / RECORD, record_text(record), replace=True)
     report = write_report(directory)

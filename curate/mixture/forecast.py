@@ -1,8 +1,7 @@
 """Will copies help? What can be told of it before anything is fine-tuned, and what cannot.
 
 From the run of the short proxy alone there are numbers, and the verdict is "not forecast": curves continued from there
-never said yes where copies did help. Held-out curves to the planned budget (`curate.proxy.budget`) foretell a change; a
-verdict on it is given as far as the record of its judgement allows (`curate.mixture.judgement`).
+never said yes where copies did help. What held-out curves to the planned budget add is in `curate.mixture.verdicts`.
 """
 
 from __future__ import annotations

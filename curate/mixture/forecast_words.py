@@ -10,7 +10,7 @@ from curate.difficulty.exposures import GAIN
 from curate.difficulty.scores import Scores
 from curate.difficulty.split_warnings import MAX_NOISE_AMONG_HARD
 from curate.errors import RunWarning
-from curate.mixture.judgement import judgement
+from curate.mixture.judgment import judgment
 from curate.mixture.mixture import Order
 from curate.mixture.verdicts import PLACEHOLDERS, Verdict
 
@@ -56,9 +56,9 @@ def cautions(
 ) -> Iterator[RunWarning]:
     """What records of fine-tuning with such data say against copies. suspects: of the hard rows, those of high loss.
 
-    measured: `Judgement.cautions`, the committed ones unless given. Of a setting that it lacks nothing is said.
+    measured: `Judgment.cautions`, the committed ones unless given. Of a setting that it lacks nothing is said.
     """
-    measured = judgement().cautions if measured is None else measured
+    measured = judgment().cautions if measured is None else measured
     large, small, wrong = (measured.get(name) for name in ("large", "small", "wrong"))
     shown = f"hard rows shown {times(measured.get('times', 0))} changed the loss by"
     if hard_share >= LARGE_HARD_SHARE and large and small:
@@ -86,7 +86,7 @@ def cautions(
 
 def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:
     """What `Duplicate(times="auto")` did. times_shown: of hard rows. shown: whether verdicts are."""
-    rule = judgement()
+    rule = judgment()
     what = (
         f"Hard rows are shown {times(times_shown)}, the smallest number that is foretold to lower the loss by "
         f"{share(rule.threshold)} by the lower bound."

@@ -1,7 +1,7 @@
 """From held-out curves to a verdict on copies, and to the number of times that hard rows are to be shown.
 
 The rule says yes to a factor where exposures foretell, by the worse bound of the bootstrap interval, that the loss on
-the mixture falls by more than `Judgement.threshold`. Why it says no, and what then, are the branches of `decide`; their
+the mixture falls by more than `Judgment.threshold`. Why it says no, and what then, are the branches of `decide`; their
 limits are ours and were not judged apart.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from curate.console.formatting import decimal, share, times
 from curate.difficulty.held_out_curves import HeldOutCurves, Prediction, described, falls, predictions, still_hard
-from curate.mixture.judgement import Judgement, Outcome, judgement
+from curate.mixture.judgment import Judgment, Outcome, judgment
 
 # Of the rows that are hardest at the end of the budget, this share at least has to be hard for the proxy.
 LEAST_STILL_HARD = 0.5
@@ -76,7 +76,7 @@ class Decision:
 
 
 def decide(
-    curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgement, *, wrong_share: float | None = None
+    curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment, *, wrong_share: float | None = None
 ) -> Decision:
     """wrong_share: estimated share of wrong rows among the hard ones; None = not estimated."""
     if not curves.told:
@@ -106,6 +106,11 @@ def decide(
                 f"Hard rows would have to be shown {best.times} times before {gain}: there are too few of them.",
             )
         return Decision("yes", f"With hard rows shown {times(best.times)} {gain}.", best.times)
+    return _without_help(curves, predicted, rule)
+
+
+def _without_help(curves: HeldOutCurves, predicted: Sequence[Prediction], rule: Judgment) -> Decision:
+    """Why no number of times is foretold to help by the lower bound."""
     hard_fall, _, hard_high = falls(curves, True)
     other_fall, _, _ = falls(curves, False)
     last = float(curves.mean(True)[-1])
@@ -168,19 +173,19 @@ class Foretold:
 def foretell(
     curves: HeldOutCurves,
     *,
-    rule: Judgement | None = None,
+    rule: Judgment | None = None,
     commands: Commands = PLACEHOLDERS,
     wrong_share: float | None = None,
     seed: int = 0,
 ) -> Foretold:
     """Predictions, decision and verdicts of held-out curves; rule: the committed one unless given."""
-    rule = rule or judgement()
+    rule = rule or judgment()
     found = predictions(curves, seed=seed)
     decision = decide(curves, found, rule, wrong_share=wrong_share)
     return Foretold(described(curves), found, decision, verdicts_of(decision, rule, commands), is_hopeless(found))
 
 
-def verdicts_of(decision: Decision, rule: Judgement, commands: Commands = PLACEHOLDERS) -> tuple[Verdict, ...]:
+def verdicts_of(decision: Decision, rule: Judgment, commands: Commands = PLACEHOLDERS) -> tuple[Verdict, ...]:
     """One for each outcome on which the rule was shown to be worth following; else one that says that it was not."""
     command = command_for(decision, commands)
     found = []
@@ -191,16 +196,18 @@ def verdicts_of(decision: Decision, rule: Judgement, commands: Commands = PLACEH
     return tuple(found) or (Verdict("withheld", withheld(rule), commands.measure),)
 
 
-def withheld(rule: Judgement) -> str:
+def withheld(rule: Judgment) -> str:
     """Why no verdict is given, in one sentence."""
     loss, answers = (rule.outcomes[name] for name in ("loss", "answers"))
-    said = "and never said yes" if not loss.yes else f"and {share((loss.precision or (0.0,))[0])} of its yes were right"
-    gain, low, high = (_percent(each, sign=False) for each in loss.gain)
+    yes = "never said yes"
+    if loss.yes and loss.precision is not None:
+        yes = f"said yes {loss.yes} times, of which {share(loss.precision[0])} were right"
+    change, low, high = (_percent(-each) for each in (loss.gain[0], loss.gain[2], loss.gain[1]))
     cases = f"{rule.units} cases of {sum(rule.settings.values())} settings"
     return (
         f"The rule was right on the loss in {share(loss.right[0])} of {cases} kept back for judging it (on answers in "
-        f"{share(answers.right[0])}), {said}; following it lowered the loss by {gain} ({low} to {high}) against always "
-        "taking the data as it is, which is no evidence that it is worth following."
+        f"{share(answers.right[0])}) and {yes}; following it changed the loss by {change} ({low} to {high}) against "
+        "always taking the data as it is, which is no evidence that it is worth following."
     )
 
 
@@ -220,6 +227,6 @@ def is_hopeless(predicted: Sequence[Prediction]) -> bool:
     return bool(predicted) and all(each.low >= 0 for each in predicted)
 
 
-def _percent(change: float, *, sign: bool = True) -> str:
-    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+def _percent(change: float) -> str:
+    text = f"{100 * change:+.1f}"
     return f"{text.replace('-', '−')} %" if text.strip("+-0.") else "0 %"

@@ -1,4 +1,4 @@
-"""Verdicts: what each kind of curves comes to, and that they are shown only where the judgement allows."""
+"""Verdicts: what each kind of curves comes to, and that they are shown only where the judgment allows."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from curate.difficulty.held_out_curves import HeldOutCurves, predictions
-from curate.mixture.judgement import Judged, Judgement, judgement
+from curate.mixture.judgment import Judged, Judgment, judgment
 from curate.mixture.verdicts import (
     Commands,
     Decision,
@@ -20,7 +20,7 @@ from curate.mixture.verdicts import (
 )
 from tests.fixtures.splits import CURVE_STEPS, power_curves
 
-RULE = replace(judgement(), clock=1.0)
+RULE = replace(judgment(), clock=1.0)
 BETTER = Judged(right=(0.9, 0.8, 1.0), yes=20, precision=(0.85, 0.7, 0.95), gain=(0.04, 0.01, 0.08))
 NO_BETTER = replace(BETTER, gain=(0.04, -0.01, 0.08))
 
@@ -29,7 +29,7 @@ def _decided(found: HeldOutCurves, **settings: Any) -> Decision:
     return decide(found, predictions(found), RULE, **settings)
 
 
-def _judged(loss: Judged, answers: Judged) -> Judgement:
+def _judged(loss: Judged, answers: Judged) -> Judgment:
     return replace(RULE, outcomes={"loss": loss, "answers": answers})
 
 
@@ -103,9 +103,9 @@ def test_what_is_withheld_says_how_often_it_was_right_on_how_many() -> None:
     found = foretell(replace(power_curves(other=0.05), clock=1.0), rule=_judged(NO_BETTER, NO_BETTER))
     assert found.decision.kind == "yes"
     reason = found.to_json()["verdict"]["reason"]
-    assert "90.0 % of 30 cases of 10 settings" in reason
-    assert "85.0 % of its yes were right" in reason
-    assert "\u22121.0 % to 8.0 %" in reason
+    assert f"90.0 % of {RULE.units} cases of {sum(RULE.settings.values())} settings" in reason
+    assert "said yes 20 times, of which 85.0 % were right" in reason
+    assert "\u22124.0 % (\u22128.0 % to +1.0 %)" in reason
     assert "never said yes" in withheld(_judged(replace(NO_BETTER, yes=0, precision=None), NO_BETTER))
     assert found.to_json()["times"] == found.decision.times > 1
 

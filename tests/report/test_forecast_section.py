@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from curate.mixture.forecast_words import needed_in_words
-from curate.mixture.judgement import Judged, judgement
+from curate.mixture.judgment import Judged, judgment
 from curate.mixture.verdicts import foretell
 from curate.report.finished_run import read_finished
 from curate.report.forecast_section import MOST_CLUSTERS, will_copies_help
@@ -68,8 +68,8 @@ def test_notes_cautions_and_names_are_shown_as_text(run_copy: Path) -> None:
 
 def test_held_out_curves_and_their_verdicts_are_shown(run_copy: Path) -> None:
     better = Judged(right=(0.9, 0.8, 1.0), yes=20, precision=(0.85, 0.7, 0.95), gain=(0.04, 0.01, 0.08))
-    shown = replace(judgement(), clock=1.0, outcomes={"loss": better, "answers": better})
-    for rule, words in ((shown, "Yes (loss). With hard rows shown"), (judgement(), "Withheld. The rule was right")):
+    shown = replace(judgment(), clock=1.0, outcomes={"loss": better, "answers": better})
+    for rule, words in ((shown, "Yes (loss). With hard rows shown"), (judgment(), "Withheld. The rule was right")):
         found = foretell(power_curves(other=0.05), rule=rule)
         rewrite_run(run_copy, lambda run, found=found: run["forecast"].update(found.to_json()))
         text = " ".join(page_of(run_copy).text.split())

@@ -1,6 +1,6 @@
 """How the rule that turns held-out curves into a verdict was judged, on settings that it was not chosen on.
 
-The record is judgement.json beside this module; `python -m benchmarks.when.forecast --judge` writes it. It alone
+The record is judgment.json beside this module; `python -m benchmarks.when.forecast --judge` writes it. It alone
 decides whether a verdict is shown.
 """
 
@@ -38,7 +38,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """clock, threshold, most_wrong: the rule, see `curate.mixture.verdicts`. units: settings at a budget; settings: how
     many of these there are, by family. times: how often hard rows were shown where it was judged.
     cautions: what was measured in the settings that cautions speak of, see `curate.mixture.forecast_words.cautions`.
@@ -59,8 +59,8 @@ class Judgement:
         return tuple(name for name, each in self.outcomes.items() if each.beats)
 
 
-def judgement_from(record: Mapping[str, Any]) -> Judgement:
-    """Of what judgement.json holds."""
+def judgment_from(record: Mapping[str, Any]) -> Judgment:
+    """Of what judgment.json holds."""
 
     def interval(value: Any) -> Interval:
         figure, low, high = (float(each) for each in value)
@@ -74,11 +74,11 @@ def judgement_from(record: Mapping[str, Any]) -> Judgement:
         outcomes[name] = Judged(interval(one["right"]), int(one["yes"]), precision, interval(one["gain"]))
     rule = {name: float(record["rule"][name]) for name in ("clock", "threshold", "most_wrong")}
     about = {name: record[name] for name in ("times", "units", "settings", "cautions")}
-    return Judgement(**rule, outcomes=outcomes, **about)
+    return Judgment(**rule, outcomes=outcomes, **about)
 
 
 @cache
-def judgement() -> Judgement:
+def judgment() -> Judgment:
     """The committed one."""
-    text = (resources.files("curate.mixture") / "judgement.json").read_text(encoding="utf-8")
-    return judgement_from(json.loads(text))
+    text = (resources.files("curate.mixture") / "judgment.json").read_text(encoding="utf-8")
+    return judgment_from(json.loads(text))
