@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arms",
         metavar="NAME,...",
         help="original, hard, random, random-matched, easy, final-loss, sam, synthesis, "
-        "duplicates-synthesis, and those of --reweighter (all that the recipe allows)",
+        "duplicates-synthesis, and those of --reweighter (all that the recipe allows); front and f-sam if named",
     )
     design.add_argument(
         "--reweighter",

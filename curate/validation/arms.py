@@ -87,6 +87,8 @@ class Arms:
             drawn = name in DRAWN
             folder = f"{name}-seed{seed}" if drawn else name
             return self._data_only(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
+        if name == "front":
+            return self._data_only(name, self._own("hard").model_copy(update={"copies": "weights"}), name)
         pipeline = addition.recipe if addition is not None and addition.recipe is not None else self._own(name)
         return self._curated(name, pipeline)
 
@@ -175,7 +177,7 @@ class Arms:
                 "rows": len(mixture),
                 "trainable": len(mixture) - int((~mixture.split.valid & (mixture.plan.counts > 0)).sum()),
                 "extra": extra,
-                "curation": self._hard_cost() if name in CONTROLS and name != "random" else None,
+                "curation": self._hard_cost() if name in (*CONTROLS, "front") and name != "random" else None,
             }
             publish_file(path, record_text(made))
         record = _record(path)
@@ -200,7 +202,9 @@ class Arms:
         )
         made = realize(plan, examples, self.run, admit=admit)
         copied = np.repeat(np.arange(len(plan)), np.maximum(plan.counts - 1, 0))
-        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed), _about(name, copied, split)
+        return Mixture(self.loaded, split, plan, made, pipeline.order, pipeline.seed, pipeline.copies), _about(
+            name, copied, split
+        )
 
     def _invalid(self) -> int:
         """Rows without completion text, as far as the proxy's tokenizer tells."""

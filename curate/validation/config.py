@@ -21,7 +21,9 @@ BASELINE = "original"
 CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "final-loss": "final_loss"}
 DRAWN = frozenset(["random", "random-matched", "easy"])  # controls drawn at random are drawn anew for every seed
 SYNTHETIC = ("synthesis", "duplicates-synthesis")
-ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam")
+SHARP = ("sam", "f-sam")  # two gradients a step
+NAMED_ONLY = ("front", "f-sam")  # arms that are trained only where they are named
+ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam", *NAMED_ONLY)
 _ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
 
@@ -62,7 +64,9 @@ class Validation(Component):
         original: the data as it is. hard: with the recipe's copies. random: as many extra rows, any. random-matched: as
         many, none of them hard, of the same sources and lengths. easy: as many that are not hard. final-loss: as many,
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
-        sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself.
+        sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself. Only
+        where they are named: front: the copies of `hard` as weights in the first half of the steps, each row once
+        afterwards. f-sam: as sam, with functional SAM.
     reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
         hard+NAME, the data of the arm `hard`, whose rows it weights.
     additions: user-defined arms.
@@ -150,7 +154,7 @@ class Validation(Component):
 
     def data_arm(self, name: str) -> str:
         """The arm whose data the arm `name` is trained on: another one where only training differs."""
-        return self._online().get(name, BASELINE if name == "sam" else name)
+        return self._online().get(name, BASELINE if name in SHARP else name)
 
     def reweighter(self, arm: str) -> Any:
         """The reweighter of an arm; None for most."""
@@ -159,14 +163,14 @@ class Validation(Component):
     def named_arms(self) -> tuple[str, ...]:
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
-        lacks = dict.fromkeys(("hard", *CONTROLS), _NO_COPIES) if not copies else {}
+        lacks = dict.fromkeys(("hard", "front", *CONTROLS), _NO_COPIES) if not copies else {}
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
-        lacks |= {"sam": _SHARP} if takes_two_gradients(self.finetuning.optimizer) else {}
+        lacks |= dict.fromkeys(SHARP, _SHARP) if takes_two_gradients(self.finetuning.optimizer) else {}
         arms = (*ARMS, *self._online())
         lacks |= {name: _NO_COPIES for name in arms if self.data_arm(name) == "hard" and not copies}
         if self.arms is None:
-            chosen = [name for name in arms if name not in lacks]
+            chosen = [name for name in arms if name not in lacks and name not in NAMED_ONLY]
         else:
             chosen = [name for name in arms if name in self.arms or name == BASELINE]
         for name in chosen:

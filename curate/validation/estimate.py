@@ -15,7 +15,7 @@ from curate.finetuning.metrics import read_metrics
 from curate.optimizers.sam import takes_two_gradients
 from curate.storage.records import read_record
 from curate.validation.arms import Arm
-from curate.validation.config import BASELINE, CONTROLS
+from curate.validation.config import BASELINE, CONTROLS, SHARP
 from curate.validation.experiment import Experiment, PlannedRun, reference_arm, schedule
 
 _HARD_SHARE = 0.25  # assumed until the rows are curated; the default recipe finds 10 to 40 %
@@ -52,7 +52,7 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
 def _known_rows(experiment: Experiment, name: str) -> int | None:
     """Rows of an arm whose data exists."""
     name = experiment.settings.data_arm(name)
-    if name == BASELINE:
+    if name in (BASELINE, "front"):  # whose copies are weights
         return len(experiment.prepared.loaded.examples)
     if name in experiment.arms.given:
         return experiment.arms.given[name].rows
@@ -93,7 +93,7 @@ def _run(
     experiment: Experiment, run: PlannedRun, tokens_per_row: float, rates: tuple[float, float] | None
 ) -> dict[str, Any]:
     costs_nothing = run.same_as is not None
-    slower = 2 if run.arm.name == "sam" else 1  # than a plain step, which is what rates are of
+    slower = 2 if run.arm.name in SHARP else 1  # than a plain step, which is what rates are of
     passes = 2 if takes_two_gradients(experiment.settings.finetuning.optimizer) else slower
     steps = 0 if costs_nothing else run.steps
     seconds = None if rates is None else (0.0 if costs_nothing else slower * steps * rates[0] + rates[1])

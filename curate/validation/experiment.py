@@ -16,11 +16,12 @@ from curate.finetuning.config import Finetuning
 from curate.finetuning.metrics import Callback
 from curate.models.loading import quiet
 from curate.models.scratch import SCRATCH, scratch_model, scratch_tokenizer
-from curate.optimizers import SAM
+from curate.optimizers import SAM, FunctionalSAM
+from curate.reweighters import GivenWeights
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
 from curate.validation.arms import Arm, Arms
-from curate.validation.config import BASELINE, Budget, Validation, copying
+from curate.validation.config import BASELINE, SHARP, Budget, Validation, copying
 from curate.validation.evaluation_rows import Prepared
 
 
@@ -128,9 +129,10 @@ def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out:
     """
     tuning = settings.finetuning
     changed: dict[str, Any] = {"steps": run.steps, "seed": run.seed}
-    if run.arm.name == "sam":
-        changed["optimizer"] = SAM(base=tuning.optimizer, rho=settings.rho)
-    reweighter = settings.reweighter(run.arm.name)
+    if run.arm.name in SHARP:
+        sharp = SAM if run.arm.name == "sam" else FunctionalSAM
+        changed["optimizer"] = sharp(base=tuning.optimizer, rho=settings.rho)
+    reweighter = GivenWeights(until=0.5) if run.arm.name == "front" else settings.reweighter(run.arm.name)
     if reweighter is not None:
         changed["reweighter"] = reweighter
     if tuning.model == SCRATCH:

@@ -220,7 +220,15 @@ def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) ->
                 raise InputError(f"arm {addition.name}: {error}") from error
 
 
+RANDOM_WEIGHTS = (
+    "the target has random weights: the moment at which it learns a skill moves by more from seed to seed than by what "
+    "rows are copied, so that differences between arms say little; name a pretrained model with --model"
+)
+
+
 def _warn_of_design(experiment: Experiment) -> None:
+    if experiment.settings.finetuning.scratch:
+        experiment.progress.note(f"warning: {RANDOM_WEIGHTS}")
     for line in experiment.prepared.warnings:
         experiment.progress.note(f"warning: {line}")
     if len(experiment.settings.seeds) == 1:
