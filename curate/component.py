@@ -118,7 +118,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).hexdigest()
         return {"array": list(value.shape), "dtype": str(value.dtype), "sha256": digest}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]

@@ -131,7 +131,7 @@ def _check_end(path: Path, data: pa.Buffer, table: pa.Table, delimiter: bytes) -
         return
     content, quotes = np.frombuffer(data, np.uint8), 0
     for low in range(0, len(content), _LEAST_BLOCK):
-        quotes += np.count_nonzero(content[low : low + _LEAST_BLOCK] == ord('"'))
+        quotes += int(np.count_nonzero(content[low : low + _LEAST_BLOCK] == ord('"')))
         release()
     if quotes % 2:
         raise InputError(

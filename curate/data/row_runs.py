@@ -35,7 +35,7 @@ def in_order(store: RowStore, index: IntArray, folder: Path | None) -> Iterator[
     slots = np.argsort(index, kind="stable")  # (m,) where in the output each row goes, by its place in the input
     size = max(store.slice_rows, int(_RUN_BYTES * len(store) / store.nbytes))
     bounds = range(0, len(slots), size)
-    runs = []
+    runs: list[pa.Table] = []
     for low in bounds:
         slots[low : low + size].sort()
         parts = store.stored_slices(index[slots[low : low + size]])

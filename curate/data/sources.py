@@ -235,8 +235,16 @@ def _open_url(url: str, roles: Mapping[str, str], split: str | None, config: str
             table, notes = read_files(found.files, list(roles.values()), text)
     except InputError as error:
         raise InputError(found.addressed(str(error))) from error
-    card = {"card": found.card, "files": found.files}
-    return Opened(table, str(place), "file", split=split, note=note, column_notes=notes, **card)
+    return Opened(
+        table,
+        str(place),
+        "file",
+        split=split,
+        note=note,
+        column_notes=notes,
+        card=found.card,
+        files=found.files,
+    )
 
 
 def _open_glob(

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +45,7 @@ class Added:
         return Added(self.schema, rows, lambda low, high: self.make(start + low, start + high))
 
 
-Extra = pa.Table | Added
+Extra: TypeAlias = pa.Table | Added
 
 
 def _output_schema(table: pa.Schema, extra: pa.Schema) -> pa.Schema:

@@ -86,11 +86,11 @@ def written_form(examples: Examples, table: pa.Table, form: WriteAs = "input") -
     tools = kinds.get("tools", "")
     nested = any(holds_json(kind) for kind in table.schema.types)
     learned = [table[columns[role]] for role in ("messages", "completion") if role in columns]
-    weight = next(
-        (key for key in WEIGHT_KEYS for column in learned if keys and _weighs(column, key, keys[0], known)), ""
+    weight = next((key for key in WEIGHT_KEYS for column in learned if role and _weighs(column, key, role, known)), "")
+    whole = table[columns["messages"]].slice(0, _LOOKED_AT) if role and "messages" in columns else None
+    irregular = (
+        sum(not _alternates(turns, role, known) for turns in _conversations(whole)) if role and whole is not None else 0
     )
-    whole = table[columns["messages"]].slice(0, _LOOKED_AT) if keys and "messages" in columns else None
-    irregular = 0 if whole is None else sum(not _alternates(turns, keys[0], known) for turns in _conversations(whole))
     return WrittenForm(
         *(kind, shape, columns, keys, (*speakers,), calls, tools, answers, prompt, named, form),
         *(weight, nested, irregular),

@@ -238,13 +238,14 @@ def _ratio(part: float, whole: float) -> float | None:
 def _separation(losses: npt.NDArray[Any], hard: BoolArray, rows: IntArray) -> float | None:
     """Of the given rows. One checkpoint at a time, so that no further copy of all losses is made."""
     within, apart = 0.0, 0.0
-    easy, hard = rows[~hard[rows]], rows[hard[rows]]
-    if not len(easy) or not len(hard):
+    easy_rows, hard_rows = rows[~hard[rows]], rows[hard[rows]]
+    if not len(easy_rows) or not len(hard_rows):
         return None
-    for column in losses.T:
-        centers = [column[part].mean(dtype=np.float64) for part in (easy, hard)]
+    parts = (easy_rows, hard_rows)
+    for column in losses.T:  # (n,), of one checkpoint
+        centers = [column[part].mean(dtype=np.float64) for part in parts]
         within += sum(
-            float(np.square(column[part] - center).sum()) for part, center in zip((easy, hard), centers, strict=True)
+            float(np.square(column[part] - center).sum()) for part, center in zip(parts, centers, strict=True)
         )
         apart += (centers[1] - centers[0]) ** 2
     return _ratio(math.sqrt(apart), math.sqrt(within / len(rows)))

@@ -126,10 +126,12 @@ class Scores(Tabular):
         named = {name: getattr(self, name) for name in ("trajectory", *COUNTS, "length_difference", "reducible")}
         taken = {name: None if value is None else value[rows] for name, value in named.items()}
         ids = None if self.ids is None else self.ids.take(rows)
-        same = self.features is self.trajectory  # one array serves for both
+        trajectory = taken["trajectory"]
+        # One array serves for both.
+        features = self.features[rows] if trajectory is None or self.features is not self.trajectory else trajectory
         return replace(
             self,
-            features=taken["trajectory"] if same else self.features[rows],
+            features=features,
             difficulty=self.difficulty[rows],
             valid=self.valid[rows],
             ids=ids,

@@ -212,7 +212,7 @@ def drift(old: FloatArray, new: FloatArray) -> Drift | None:
 
 def together(kept: Scores, new: Scores, ids: Any) -> Scores:
     """Scores of the rows `ids`, each from the one that has it; what only one of them says of rows is left out."""
-    both = {}
+    both: dict[str, Any] = {}
     for name in ("trajectory", *COUNTS, "length_difference"):
         parts = [getattr(each, name) for each in (kept, new)]
         both[name] = None if any(part is None for part in parts) else np.concatenate(parts)

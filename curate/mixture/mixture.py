@@ -178,7 +178,7 @@ class Mixture:
 
     def _columns(self, low: int, high: int) -> pa.Table:
         """`columns` of rows low..high-1."""
-        positions, copies = (array[low:high] for array in self._placed)
+        positions, copies = self._placed[0][low:high], self._placed[1][low:high]
         n, ids = len(self.plan), self.loaded.examples.ids
         difficulty, cluster, hard, known, scored = self._judged(positions)
         origin = (copies > 0).astype(np.int64)

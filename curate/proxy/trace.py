@@ -140,8 +140,9 @@ def measure_checkpoints(
     tokenized, schedule = proxy_training.tokenized, settled(proxy_training, examples)
     rows = tokenized.rows
     sampled = _Sampled(proxy_training, examples, measures) if proxy_training.sample else None
+    facts: dict[str, Any] = {}
     if sampled is None:
-        values, facts = _Measurement(proxy_training, examples, measures, schedule).values(tokenized), {}
+        values = _Measurement(proxy_training, examples, measures, schedule).values(tokenized)
     else:
         values, facts = sampled.values(tokenized)
     tokenized.report_refused()

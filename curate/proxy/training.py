@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -244,7 +244,7 @@ class ProxyTraining:
         own.context, own.engine, own.progress, own.cache = context, None, context.progress, context.store
         for name in ("tokenizer", "schedule", *_SHIPPED):
             setattr(own, name, shipped[name])
-        own.tokenized = ReceivedTokens(tokens)
+        own.tokenized = cast(CachedTokens, ReceivedTokens(tokens))  # of these, a rank needs the tokens alone
         return own
 
     # -- training -----------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
     assert engine is not None
     shared = engine.shares(str(cache))
     shipped, tokens = proxy_training.shipped(), engine.share(proxy_training.training_tokens)
+    position = shown = 0
 
     def payload() -> dict[str, Any]:
         nonlocal position
@@ -49,7 +50,6 @@ def train_on_workers(proxy_training: ProxyTraining, advance: Callable[[int], Non
         stored = [each for each in proxy_training.schedule.steps.tolist() if each not in missing]
         return {"shipped": shipped, "tokens": tokens, "state": state, "stored": stored}
 
-    position = shown = 0
     job = Job("the training of the proxy", _train, payload)
     for kind, about in engine.group(job, needs=packages(proxy_training.proxy)):
         if kind == "advance":  # a rank that takes the place of a lost one does some steps again

@@ -36,5 +36,5 @@ def write_stream(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> p
     with path.open("xb") as file, pa.ipc.new_stream(file, schema) as writer:
         for table in tables:
             writer.write_table(table)
-    with path.open("rb") as file:
-        return pa.ipc.open_stream(mapped(file)).read_all()
+    with path.open("rb") as written:
+        return pa.ipc.open_stream(mapped(written)).read_all()
