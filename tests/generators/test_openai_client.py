@@ -124,8 +124,8 @@ def test_a_request_fails_a_bounded_number_of_times() -> None:
 
 
 def test_retry_after_is_honored() -> None:
-    for header in ("0.4", formatdate(time.time() + 2, usegmt=True)):
-        with FakeServer(faults=first_time(Fault("status", 429, headers={"Retry-After": header}))) as server:
+    for header in (lambda: "0.4", lambda: formatdate(time.time() + 2, usegmt=True)):
+        with FakeServer(faults=first_time(Fault("status", 429, headers={"Retry-After": header()}))) as server:
             complete(connect(server), [ask(0)])
             assert server.times[1] - server.times[0] > 0.35
 
