@@ -72,9 +72,9 @@ def judgment_from(record: Mapping[str, Any]) -> Judgment:
         one = record["outcomes"][name]
         precision = None if one["precision"] is None else interval(one["precision"])
         outcomes[name] = Judged(interval(one["right"]), int(one["yes"]), precision, interval(one["gain"]))
-    rule = {name: float(record["rule"][name]) for name in ("clock", "threshold", "most_wrong")}
-    about = {name: record[name] for name in ("times", "units", "settings", "cautions")}
-    return Judgment(**rule, outcomes=outcomes, **about)
+    fields: dict[str, Any] = {name: float(record["rule"][name]) for name in ("clock", "threshold", "most_wrong")}
+    fields |= {name: record[name] for name in ("times", "units", "settings", "cautions")}
+    return Judgment(outcomes=outcomes, **fields)
 
 
 @cache

@@ -106,7 +106,7 @@ def test_settings_of_an_optimizer_are_set_by_their_path() -> None:
         (("--time-limit", "0"), "above 0"),
         (("--time-limit", "nan"), "above 0"),
         (("--lora-targets", "nose"), "modules of this model are"),
-        (("--log", "mlflow"), "choose from tensorboard, wandb"),
+        (("--log", "neptune"), "choose from tensorboard, wandb, mlflow"),
     ],
 )
 def test_mistakes_are_named(
