@@ -163,15 +163,16 @@ class ProxyTraining:
     @cached_property
     def model(self) -> Any:
         """As it is before training."""
-        return self.load_model(self.tokenized.tokens)
+        return self.load_model()
 
-    def load_model(self, tokens: Tokens) -> Any:
-        """Another one. Raises InputError where it has no embedding for one of the tokens."""
+    def load_model(self, tokens: Tokens | None = None) -> Any:
+        """Another one. Raises InputError where it has no embedding for one of the tokens; None = of all rows."""
         proxy = self.proxy
         if proxy.scratch:
             return scratch_model(self.tokenizer, self.max_length, self.seed)
         model = load_model(proxy.model, revision=proxy.revision, trust_remote_code=proxy.trust_remote_code)
-        check_vocabulary(proxy.model, model, self.tokenizer, tokens.ids)
+        used = self.tokenized.tokens if tokens is None else tokens
+        check_vocabulary(proxy.model, model, self.tokenizer, used.ids)
         return model
 
     # -- the cache ----------------------------------------------------------------------------------------------
