@@ -5,17 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-control test-all test-floors test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
+.PHONY: demo test test-control test-ray test-all test-floors test-loaders test-vllm vllm lint types docs notebooks install install-dev clean help
 
 help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
 	@echo "make test-control  the positive control: copies of hard rows help where they have to (about a minute)"
+	@echo "make test-ray  --engine ray on a real cluster of three nodes on the loopback interface (about two minutes)"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"
 	@echo "make vllm      vLLM for CPUs, in an environment of its own;   make test-vllm: the tests that start it"
-	@echo "make docs      the documentation site, in build/site;   make notebooks: execute those in examples/ anew"
 	@echo "make docs      the documentation site, in build/site;   make notebooks: execute those in examples/ anew"
 	@echo "make lint      ruff check and format check;   make types: mypy"
 
@@ -42,11 +42,15 @@ demo: $(STAMP)
 
 # Two tests at a time, each on one thread: torch's threads spin against each other when they are more than the cores.
 test: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control and not ray"
 
 # Fine-tunes where copies of hard rows have to help; a part of its own, so that its minutes are seen.
 test-control: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m control tests/validation
+
+# One process, since its tests share a cluster; a part of its own, so that its minutes are seen.
+test-ray: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not long"
 
 test-all: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not loaders"
@@ -63,7 +67,7 @@ $(FLOORS_STAMP): pyproject.toml constraints.txt tests/floors.py
 	@touch $@
 
 test-floors: $(FLOORS_STAMP)
-	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control"
+	OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist loadfile -m "not long and not vllm and not loaders and not control and not ray"
 
 # What results are opened with: the version of datasets that LLaMA-Factory pins, which has no Json, and the newest.
 LOADERS := .venv-loaders
@@ -109,15 +113,6 @@ lint: $(DEV_STAMP)
 
 types: $(DEV_STAMP)
 	$(BIN)/mypy
-
-# A link that leads nowhere, or a docstring that cannot be read, is an error.
-docs: $(DEV_STAMP)
-	$(BIN)/python docs/build_site.py build/site-source
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-
-# Their outputs are saved with them, and are what the site shows.
-notebooks: $(DEV_STAMP)
-	PLOTLY_RENDERER=plotly_mimetype OMP_NUM_THREADS=1 $(BIN)/python -m nbconvert --to notebook --execute --inplace examples/*.ipynb
 
 # A link that leads nowhere, or a docstring that cannot be read, is an error.
 docs: $(DEV_STAMP)

@@ -25,6 +25,7 @@ from augmenters.synthesis.variants import SynthesisSettings
 from curate.component import Component, Consent, call_hook
 from curate.data.examples import Examples
 from curate.difficulty.scores import Split
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.gate.gate import GateIndex
 from curate.generators.request_store import RequestStore
@@ -200,6 +201,12 @@ class Synthesize(Component):
         if self.second_generator is not None and "second_route" in self.checks:
             call_hook(self.second_generator, "check_ready")
 
+    def check_engine(self, engine: Engine | None) -> None:
+        """Raise InputError where a generator needs an engine, and there is none."""
+        call_hook(self.generator, "check_engine", engine)
+        if self.second_generator is not None and "second_route" in self.checks:
+            call_hook(self.second_generator, "check_engine", engine)
+
     def price(self, plan: Plan, examples: Examples, run: Run) -> Price:
         """What realizing this plan would still ask of the generator; asks nothing."""
         (demand,) = plan.demands
@@ -249,9 +256,11 @@ class Synthesize(Component):
         with run.progress.stage("synthesize", len(queue.groups), "rows") as stage:
             queue.on_finished = lambda _: stage.advance(1)
             queue.replay()
+            queue.engine = run.engine
             if queue.waiting:
                 self.generator.serve(queue)
             if (second := queue.open_second()) is not None:
+                second.engine = run.engine
                 self.second_generator.serve(second)
             stage.cost.tokens = queue.made_tokens + (queue.second.made_tokens if queue.second else 0)
         queue.close()

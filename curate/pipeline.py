@@ -303,6 +303,7 @@ class Pipeline(Component):
         examples = loaded.examples
         for augmenter in self.augmenters:
             call_hook(augmenter, "check_ready")
+            call_hook(augmenter, "check_engine", run.engine)
         contaminated = contaminated_rows(examples, run)
         if scores is not None:
             scores = given_scores(scores, examples.ids)

@@ -49,6 +49,7 @@ def preview(options: argparse.Namespace) -> dict[str, Any]:
     loaded = loaded if scores is not None else pipeline.usable(loaded, run)
     for augmenter in pipeline.augmenters:
         call_hook(augmenter, "check_ready")
+        call_hook(augmenter, "check_engine", run.engine)
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
     demand = next((each for each in plan.demands if callable(getattr(each.augmenter, "preview", None))), None)

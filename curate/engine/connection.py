@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from typing import Any
 
 from curate.errors import CurateError, ExternalError, InputError
@@ -45,7 +46,14 @@ def connect(address: str) -> bool:
     except BaseException as error:  # of a head that does not answer, Ray exits the process
         ray.shutdown()
         raise _explained(error, target) from error
+    if (printing := sys.modules.get("ray._private.worker")) and hasattr(printing, "print_to_stdstream"):
+        # Ray has no switch for it, and writes what befalls workers of any job among the results on standard output.
+        vars(printing)["print_to_stdstream"] = _unprinted
     return True
+
+
+def _unprinted(*arguments: Any, **more: Any) -> None:
+    """In place of what prints a message of Ray."""
 
 
 def _check_answers(address: str) -> None:

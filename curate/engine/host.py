@@ -44,19 +44,30 @@ def own_versions() -> dict[str, str]:
 class Host:
     """One worker. Its methods run one at a time; a job runs in a thread beside them.
 
-    threads: of torch on a CPU. fetch: resolves references to shared values.
+    threads: of torch on a CPU. fetch: resolves references to shared values. locate: the address of this machine for
+    the other ones, which need not be able to resolve its name.
     """
 
-    def __init__(self, number: int, device: str | None, threads: int, fetch: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        number: int,
+        device: str | None,
+        threads: int,
+        fetch: Callable[[Any], Any],
+        locate: Callable[[], str] = socket.gethostname,
+    ) -> None:
         import torch
 
         torch.set_num_threads(threads)  # before any work: sums depend on it
         self.number, self.device, self.threads, self.fetch = number, device, threads, fetch
+        self.locate = locate
         self.cache: str | None = None
         self._own_cache: str | None = None
         self._task: Callable[[Any], Any] | None = None
         self._failure: BaseException | None = None
         self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._job: threading.Thread | None = None
+        self._stopping = threading.Event()
 
     def report(self) -> dict[str, Any]:
         """What this worker is: where it runs, and its versions."""
@@ -101,10 +112,9 @@ class Host:
         self.cache = place
 
     def address(self) -> tuple[str, int]:
-        """A name of this machine and a free port, where other ranks can meet."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return socket.gethostname(), int(probe.getsockname()[1])
+        """An address of this machine and a free port, where other ranks can meet."""
+        host = self.locate()
+        return host, free_port(host)
 
     def join(self, variables: dict[str, str]) -> None:
         """Set environment variables, such as those by which ranks find each other."""
@@ -130,7 +140,15 @@ class Host:
     def start(self, run: Callable[[Any, WorkerContext], Any], payload: Any) -> None:
         """Begin a job; `poll` tells what becomes of it."""
         self._events = queue.Queue()
-        threading.Thread(target=self._run, args=(run, payload, self._events), daemon=True).start()
+        self._stopping.clear()
+        self._job = threading.Thread(target=self._run, args=(run, payload, self._events), daemon=True)
+        self._job.start()
+
+    def stop(self, seconds: float) -> None:
+        """Have the job end; returns when it has, or after so long."""
+        self._stopping.set()
+        if self._job is not None:
+            self._job.join(seconds)
 
     def poll(self, wait: float) -> list[tuple[str, Any]]:
         """Events since the last call, at most a few; waits so long for the first. "end" is the last of a job."""
@@ -161,7 +179,14 @@ class Host:
             self._own_cache = new_folder("curate-worker-")
         folder = self.cache or self._own_cache
         assert folder is not None
-        return WorkerContext(self.number, self.device, folder, self.cache is not None, self.fetch, emit)
+        shared, stopped = self.cache is not None, self._stopping.is_set
+        return WorkerContext(self.number, self.device, folder, shared, self.fetch, emit, self.locate(), stopped)
+
+
+def free_port(host: str) -> int:
+    """A port of this machine that is free at the address."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _logs() -> str:

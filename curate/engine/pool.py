@@ -88,10 +88,9 @@ class Pool:
         self.workers = self.workers or fits
 
     def actor(self, number: int, **options: Any) -> Any:
-        remote = self.ray.remote(Host).options(
-            num_cpus=self.worker_cpus, num_gpus=self.worker_gpus, max_restarts=0, **options
-        )
-        return remote.remote(number, self.device, self.worker_cpus, self.ray.get)
+        settings = {"num_cpus": self.worker_cpus, "num_gpus": self.worker_gpus, "max_restarts": 0, **options}
+        remote = self.ray.remote(Host).options(**settings)
+        return remote.remote(number, self.device, self.worker_cpus, self.ray.get, self.ray.util.get_node_ip_address)
 
     def workers_now(self) -> list[Worker]:
         """The workers, started and checked. Replacements of lost ones join when they are there; one is waited for."""
@@ -138,6 +137,12 @@ class Pool:
 
     def _check(self, worker: Worker) -> None:
         """InputError where its versions are not ours, or its numerics not those of the others."""
+        self.check_versions(worker)
+        for precision, known in self._numerics.items():
+            self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
+
+    def check_versions(self, worker: Worker) -> None:
+        """InputError where they are not ours."""
         ours, theirs = own_versions(), worker.about["versions"]
         for name in COMPARED:
             if theirs.get(name) != ours.get(name):
@@ -145,8 +150,6 @@ class Pool:
                     f"{worker.name} has {name} {theirs.get(name, 'missing')}, and here it is "
                     f"{ours.get(name, 'missing')}; {_SAME}"
                 )
-        for precision, known in self._numerics.items():
-            self._check_numerics(worker, self.ray.get(worker.actor.numerics.remote(precision)), known)
 
     def _ask_all(self, method: str, *arguments: Any) -> dict[Worker, Any]:
         """What each worker answers; where one is lost meanwhile, the one in its place is asked too."""

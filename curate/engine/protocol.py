@@ -15,7 +15,7 @@ class WorkerContext:
 
     number: of the worker, from 0. device: as of `curate.context.Context`. cache: folder or URL of a cache, that of the
     driver where `shared`, else a temporary one. fetch: the value of what `Engine.share` returned. emit: sends an event
-    to the driver, of a job only.
+    to the driver, of a job only. address: of this machine, for other ones. stopped: whether a job is to end.
     """
 
     number: int
@@ -24,6 +24,8 @@ class WorkerContext:
     shared: bool
     fetch: Callable[[Any], Any]
     emit: Callable[[EventKind, Any], None]
+    address: str = "127.0.0.1"
+    stopped: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,16 @@ class Engine(Protocol):
 
     def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
         """What one job emits and yields on the first of `train_workers` ranks, which are set up as by torchrun."""
+        ...
+
+    def services(
+        self, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
+    ) -> Iterator[tuple[int, EventKind, Any]]:
+        """(position, kind, value) of what jobs emit and yield that go on until `stopped()`, all at the same time, each
+        on a worker of its own with so many GPUs, in the place of other workers.
+
+        One that is lost is begun again elsewhere; it yields None at that moment.
+        """
         ...
 
     def resources(self) -> dict[str, Any]:

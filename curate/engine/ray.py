@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from curate.engine.pool import Pool
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
-from curate.engine.work import map_items, run_group, run_jobs
+from curate.engine.work import map_items, run_group, run_jobs, run_services
 
 ENGINE_FIELDS = ("address", "workers", "worker_gpus", "worker_cpus", "train_workers")
 
@@ -102,6 +102,11 @@ class Ray(BaseModel):
 
     def group(self, job: Job, *, needs: Sequence[str] = ()) -> Iterator[tuple[EventKind, Any]]:
         return run_group(self.pool, job, needs)
+
+    def services(
+        self, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
+    ) -> Iterator[tuple[int, EventKind, Any]]:
+        return run_services(self.pool, jobs, gpus, stopped)
 
     def resources(self) -> dict[str, Any]:
         return self.pool.resources()

@@ -12,11 +12,12 @@ from typing import Any
 from curate.engine.connection import WorkerLost
 from curate.engine.pool import Pool, Worker
 from curate.engine.protocol import EventKind, Item, Job, WorkerContext
-from curate.errors import ExternalError
+from curate.errors import ExternalError, InputError
 
 _AHEAD = 2  # items that a worker has at once, so that the next one has arrived when it is done with one
 _ATTEMPTS = 3  # times that one piece may lose its worker
 _POLL_SECONDS = 1.0
+_STOP_SECONDS = 30.0  # that a service has to end by itself
 _SLOW = 4.0  # times the median, after which a piece of work is named
 _SLOW_SECONDS = 30.0
 
@@ -210,3 +211,69 @@ def _ranks(pool: Pool, job: Job) -> Iterator[tuple[EventKind, Any]]:
         for actor in actors:
             pool.end(actor)
         remove_placement_group(place)
+
+
+# -- services ---------------------------------------------------------------------------------------------------
+
+
+def run_services(
+    pool: Pool, jobs: Sequence[Job], gpus: float, stopped: Callable[[], bool]
+) -> Iterator[tuple[int, EventKind, Any]]:
+    """See `curate.engine.protocol.Engine.services`."""
+    pool.release()  # their GPUs are for these
+    _check_services(pool, len(jobs), gpus)
+    workers: dict[int, Worker] = {}  # by position of the job
+    asked: dict[Any, int] = {}
+    losses = [0] * len(jobs)
+
+    def place(position: int) -> None:
+        """Queues what the actor is told first; it may have to wait until there is room for it."""
+        actor = pool.actor(position, num_gpus=gpus, scheduling_strategy="SPREAD")
+        workers[position] = Worker(position, actor, {})
+        asked[actor.report.remote()] = position
+        with pool.errors():
+            actor.start.remote(jobs[position].run, jobs[position].payload())
+
+    try:
+        for position in range(len(jobs)):
+            place(position)
+        while not stopped():
+            done, _ = pool.ray.wait(list(asked), num_returns=1, timeout=_POLL_SECONDS)
+            for reference in done:
+                position = asked.pop(reference)
+                worker = workers[position]
+                try:
+                    answer = pool.get(reference)
+                except WorkerLost:
+                    pool.note(f"the worker of {jobs[position].name} is lost; another one takes its place")
+                    losses[position] = _lost_again(losses[position], jobs[position])
+                    yield position, "value", None
+                    place(position)
+                    continue
+                if isinstance(answer, dict):
+                    worker.about = answer
+                    pool.check_versions(worker)
+                    answer = []
+                for kind, about in answer:
+                    if kind == "error":
+                        raise about
+                    losses[position] = 0 if kind == "value" else losses[position]
+                    if kind != "end":
+                        yield position, kind, about
+                asked[worker.actor.poll.remote(_POLL_SECONDS)] = position
+    finally:
+        ends = [worker.actor.stop.remote(_STOP_SECONDS) for worker in workers.values()]
+        pool.ray.wait(ends, num_returns=len(ends), timeout=_STOP_SECONDS + 1.0)
+        for worker in workers.values():
+            pool.end(worker.actor)
+
+
+def _check_services(pool: Pool, count: int, gpus: float) -> None:
+    """InputError where the cluster can never hold that many."""
+    total = pool.ray.cluster_resources()
+    has = total.get("GPU", 0.0), total.get("CPU", 0.0)
+    if count * gpus > has[0] or count * pool.worker_cpus > has[1]:
+        raise InputError(
+            f"the cluster has {has[0]:g} GPUs and {has[1]:g} CPUs, and {count} servers with {gpus:g} GPUs and "
+            f"{pool.worker_cpus} CPUs each are asked for; ask for fewer or smaller ones, or add nodes"
+        )

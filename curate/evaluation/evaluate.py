@@ -235,7 +235,7 @@ def _answers(
     ):
         identity = generator.identity()
         requests = [flat[k] for k in order]
-        drawn = complete(generator, requests, store, context.progress)
+        drawn = complete(generator, requests, store, context.progress, context.engine)
     completions = dict(zip(order, drawn, strict=True))
     report_endings(requests, drawn, settings.max_tokens, context.progress)
     with context.progress.stage("grade", len(flat), "answers") as stage:

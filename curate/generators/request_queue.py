@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from curate.console.progress import Progress
+from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.generators.request_store import RequestStore
 from curate.generators.requests import Completion, Generator, Request
@@ -39,6 +40,7 @@ class RequestQueue(Generic[_Ticket]):
     ) -> None:
         self.model, self.store, self.budget = model, store, budget
         self.note, self.advance = note, advance
+        self.engine: Engine | None = None  # whose workers may run servers of the generator
         self.completions: dict[_Ticket, Completion] = {}
         self.stored = 0  # completions from the store
         self.made = self.made_tokens = 0  # completions from the generator, and their tokens
@@ -130,14 +132,17 @@ def complete(
     requests: Sequence[Request],
     store: RequestStore | None = None,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> list[Completion]:
     """Completions of `requests`, in their order. Equal requests are asked once, those in the store not at all.
 
-    Every completion is in the store before the next is waited for. Raises what the generator and the store raise.
+    engine: whose workers may run servers of the generator. Every completion is in the store before the next is waited
+    for. Raises what the generator and the store raise.
     """
     progress, model = progress or Progress(), generator.identity()
     with progress.stage("generation", len(requests), "requests") as stage:
         queue = RequestQueue[int](model, store, note=progress.note, advance=stage.advance)
+        queue.engine = engine
         for place, request in enumerate(requests):
             queue.add(request, place)
         generator.serve(queue)

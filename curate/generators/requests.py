@@ -96,7 +96,7 @@ class Queue(Protocol):
     """The source of a generator's requests. Its methods are never called by two threads at once.
 
     A queue may have one more method, `note(text: str) -> None`: one line for the user about what a generator is busy
-    with, such as a server that takes minutes to start.
+    with, such as a server that takes minutes to start; and an attribute `engine`, whose workers may run servers.
     """
 
     def take(self, most: int) -> list[Request]:

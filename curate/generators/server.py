@@ -145,15 +145,15 @@ def _remove_unless_kept(folder: str) -> None:
         remove(Path(folder))
 
 
-async def monitor_servers(client: Client, outage_timeout: float) -> None:
+async def monitor_servers(client: Client, outage_timeout: float, first_wait: float | None = None) -> None:
     """Probe servers that are down and mark those that answer as up; never returns.
 
-    ExternalError if none is up in time: at first within `FIRST_WAIT`, and at once where waiting changes nothing; later
-    within `outage_timeout` seconds. InputError from `Client.probe`.
+    ExternalError if none is up in time: at first within `first_wait` seconds (None = `FIRST_WAIT`), and at once where
+    waiting changes nothing; later within `outage_timeout` seconds. InputError from `Client.probe`.
     """
     endpoints = client.endpoints
     endpoints.down_since = time.monotonic()
-    first, told, patience = True, False, min(FIRST_WAIT, outage_timeout)
+    first, told, patience = True, False, min(FIRST_WAIT if first_wait is None else first_wait, outage_timeout)
     while True:
         if not any(endpoint.served for endpoint in endpoints.all):
             for endpoint in endpoints.all:
@@ -169,13 +169,17 @@ async def monitor_servers(client: Client, outage_timeout: float) -> None:
             hopeless = first and bool(endpoints.all) and all(endpoint.fault in HOPELESS for endpoint in endpoints.all)
             if hopeless or time.monotonic() - endpoints.down_since > patience:
                 raise ExternalError(_gone(faults, first, patience))
-            if not told:
+            if not told and faults:
                 told = True
                 client.note(f"no server answers at {faults}; waiting up to {patience:g} s for it")
         await asyncio.sleep(LOOK_EVERY)
 
 
 def _gone(faults: str, first: bool, patience: float) -> str:
+    if not faults:
+        return (
+            f"no server was there within {patience:g} s, not even an address of one; rerun the same command to resume"
+        )
     if first:
         remedy = "start it, or leave url out to have one started, and rerun the same command"
         return f"no server answers at {faults}; {remedy}"

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from curate.component import Component, Consent
 from curate.devices.memory import free_gpu_share, leave_gpus
+from curate.engine.protocol import Engine
 from curate.errors import ExternalError, InputError
 from curate.generators.chat import Mode, Template, model_mode
 from curate.generators.event_loop import drive_requests, run_in_thread
@@ -27,12 +28,14 @@ from curate.generators.load_balancing import (
     read_urls,
 )
 from curate.generators.openai_client import Client
+from curate.generators.replicas import Replica, run_replicas
 from curate.generators.requests import Completion, Queue, Request
 from curate.generators.server import find_command, follow_addresses, monitor_servers, report_silence, run_own_server
 from curate.generators.vllm_arguments import ARGUMENTS, COMMAND, OWN, deciding, option_of
 from curate.models.loading import identify
 from curate.storage.places import expanded
 
+_PARALLEL = ("--tensor-parallel-size", "--data-parallel-size", "-tp", "-dp")
 _UTILIZATION = "--gpu-memory-utilization"
 _MOST_OF_A_GPU, _LEFT_OF_A_GPU = 0.9, 0.02  # of its memory: vLLM's default, and what other processes may still take
 
@@ -61,6 +64,11 @@ class VLLMServer(Component):
     outage_timeout: seconds for which all servers may be down.
     retries: times that one request is repeated when a server fails on it.
     restarts: times that a server of our own is started anew when it dies.
+    replicas: servers that are started on the workers of an engine (--engine ray), and replaced when their workers are
+        lost; None = one is started on this machine.
+    gpus_per_replica: of each of the replicas; None = `data_parallel` where the cluster has any, else 0. Those that a
+        copy of the model has hold a part of it each (--tensor-parallel-size).
+    data_parallel: copies of the model in each replica, which share out its GPUs (--data-parallel-size).
     """
 
     model: str
@@ -77,8 +85,11 @@ class VLLMServer(Component):
     outage_timeout: float = Field(default=300.0, gt=0)
     retries: int = Field(default=10, ge=0)
     restarts: int = Field(default=3, ge=0)
+    replicas: int | None = Field(default=None, ge=1)
+    gpus_per_replica: int | None = Field(default=None, ge=0)
+    data_parallel: int = Field(default=1, ge=1)
     consents: ClassVar[Mapping[str, Consent]] = {"command": COMMAND, "arguments": ARGUMENTS}
-    added: ClassVar[frozenset[str]] = frozenset(["urls_from"])
+    added: ClassVar[frozenset[str]] = frozenset(["urls_from", "replicas", "gpus_per_replica", "data_parallel"])
 
     @classmethod
     def key_refusal(cls, fields: Mapping[str, Any], given: Container[str]) -> str | None:
@@ -115,6 +126,34 @@ class VLLMServer(Component):
                 raise InputError(f"arguments: {option} is set by VLLMServer itself; leave it out")
         return arguments
 
+    @model_validator(mode="after")
+    def _consistent(self) -> VLLMServer:
+        if self.replicas is None:
+            if self.gpus_per_replica is not None or self.data_parallel > 1:
+                name = "data_parallel" if self.gpus_per_replica is None else "gpus_per_replica"
+                raise InputError(f"{name} is of the replicas; set replicas too, or leave {name} out")
+            return self
+        if not self._starts:
+            raise InputError("replicas are started, and url or urls_from name servers that run; give one of them")
+        gpus = self.gpus_per_replica
+        if gpus and gpus % self.data_parallel:
+            raise InputError(
+                f"{gpus} GPUs of a replica cannot be shared by {self.data_parallel} copies of the model; let "
+                "gpus_per_replica be a multiple of data_parallel"
+            )
+        for word in self.arguments:
+            if (option := option_of(word)) in _PARALLEL:
+                raise InputError(f"arguments: {option} follows from gpus_per_replica and data_parallel; leave it out")
+        return self
+
+    def check_engine(self, engine: Engine | None) -> None:
+        """Raise InputError where replicas are asked for, and there is no engine to start them."""
+        if self.replicas is not None and engine is None:
+            raise InputError(
+                f"replicas: {self.replicas} servers are started on the workers of a cluster; add --engine ray, or "
+                "leave replicas out to have one started on this machine"
+            )
+
     def identity(self) -> str:
         """The model, its template, and the arguments that change what it says, as they are written.
 
@@ -129,7 +168,8 @@ class VLLMServer(Component):
         """Raise InputError where there is no such command or folder, a key would travel in the clear, or a server at
         `url` has another model. One that does not answer may be there when it is needed."""
         if self._starts:
-            find_command(self.command)
+            if self.replicas is None:  # else the command is on the workers
+                find_command(self.command)
             self._serve_arguments()
             return
         client = self._remote(self._mode())
@@ -148,16 +188,32 @@ class VLLMServer(Component):
             run_in_thread(lambda: _serve(queue, client, lambda: self._monitor(client)))
             return
         token = os.urandom(24).hex()  # a port of this machine is open to every user who is logged in on it
+        if self.replicas is not None:
+            self._serve_by_replicas(queue, self._client(mode, Endpoints([], self.connections), token), token)
+            return
         environment = {name: value for name, value in os.environ.items() if name != self.api_key_variable}
         environment |= {"VLLM_API_KEY": token}
         client = self._client(mode, Endpoints([Endpoint("")], self.connections), token)
 
         async def run_own() -> None:
             leave_gpus()  # the proxy's weights, where they were there
-            command = [*find_command(self.command), "serve", *self._serve_arguments(), *self._room()]
-            await run_own_server(client, command, environment, self.start_timeout, self.restarts)
+            await run_own_server(client, self._command(), environment, self.start_timeout, self.restarts)
 
         run_in_thread(lambda: _serve(queue, client, run_own))
+
+    def _serve_by_replicas(self, queue: Queue, client: Client, token: str) -> None:
+        engine = getattr(queue, "engine", None)
+        self.check_engine(engine)
+        gpus = self.gpus_per_replica
+        if gpus is None:
+            gpus = self.data_parallel if engine.resources()["gpus"] else 0
+        about = (self._command, token, self.api_key_variable, self.start_timeout, self.restarts)
+        replicas = [Replica(number, *about) for number in range(self.replicas or 0)]
+        leave_gpus()
+        run_in_thread(lambda: _serve(queue, client, lambda: run_replicas(client, engine, replicas, gpus)))
+
+    def _command(self) -> list[str]:
+        return [*find_command(self.command), "serve", *self._serve_arguments(), *self._room()]
 
     @property
     def _starts(self) -> bool:
@@ -226,6 +282,10 @@ class VLLMServer(Component):
             raise InputError(f"model {self.model!r} does not exist; give a folder or a hub id")
         model = str(path.absolute()) if path.exists() else self.model
         named = ["--served-model-name", model.rpartition("/")[2], "--uvicorn-log-level", "warning"]
+        copies = self.data_parallel
+        parts = (self.gpus_per_replica or copies) // copies
+        named += ["--tensor-parallel-size", str(parts)] if parts > 1 else []
+        named += ["--data-parallel-size", str(copies)] if copies > 1 else []
         return [model, *named, *self.arguments]
 
 
@@ -261,4 +321,7 @@ async def _serve(queue: Queue, client: Client, keep: Callable[[], Awaitable[None
                     for task in keeping:
                         task.cancel()
             except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from errors.exceptions[0].__cause__
+                first: BaseException = errors
+                while isinstance(first, BaseExceptionGroup):  # tasks may have begun tasks
+                    first = first.exceptions[0]
+                raise first from first.__cause__

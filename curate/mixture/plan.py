@@ -369,6 +369,7 @@ class Augmenter(Protocol):
     check_examples(examples): raises InputError where these examples cannot serve; called before anything is scored.
     check_ready(): raises InputError or ExternalError where something outside is missing, such as a server; also of
         generators; called before anything is scored.
+    check_engine(engine): raises InputError where an engine is needed and there is none; also of generators.
     realize(plan, examples, run) -> Realized: makes the rows of the one demand in `plan`, once all plans are folded. May
         call a model or read other data. Needed where `plan` adds a `Demand`.
     needs_reducible() -> bool: whether `plan` asks which rows are reducible (`split.reducible`), which takes two more

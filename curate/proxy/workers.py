@@ -94,12 +94,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shipment:
-    """A shard with its rows. weights: reference to the files of the checkpoint, None where the cache is shared."""
+    """A shard. rows: reference to its (tokens, examples); weights: to the files of the checkpoint, None where the cache
+    is shared."""
 
     name: str
     step: int
-    tokens: Tokens
-    examples: Examples
+    rows: Any
     weights: Any
 
 
@@ -124,13 +124,18 @@ def measure_on_workers(
     shared = engine.shares(str(cache))
     setup = {"shipped": proxy_training.shipped(), "measures": measures, "expected_tokens": expected_tokens}
     weights: dict[int, Any] = {}  # of the newest step alone: shards come step by step
+    rows: dict[
+        int, Any
+    ] = {}  # first row -> of a shard; shared once, whatever is measured of it at how many checkpoints
 
     def payload(shard: Shard) -> Shipment:
         if not shared and shard.step not in weights:
             weights.clear()
             weights[shard.step] = engine.share(_files(cache, "proxies", proxy_training.key, step_name(shard.step)))
-        rows = examples.take(np.arange(shard.low, shard.high))  # a copy: a slice would travel with the whole table
-        return Shipment(shard.name, shard.step, tokens.slice(shard.low, shard.high), rows, weights.get(shard.step))
+        if shard.low not in rows:
+            own = examples.take(np.arange(shard.low, shard.high))  # a copy: a slice would travel with the whole table
+            rows[shard.low] = engine.share((tokens.slice(shard.low, shard.high), own))
+        return Shipment(shard.name, shard.step, rows[shard.low], weights.get(shard.step))
 
     left, needs = list(shards), packages(proxy_training.proxy, *measures.values())
     while left:
@@ -162,18 +167,19 @@ class MeasuringWorker:
 
     def __call__(self, shipment: Shipment) -> FloatArray:
         """(rows of the shard, d) values."""
-        checkpoint = self._at(shipment)
-        checkpoint.tokens = shipment.tokens
-        return measured_values(self.measures[shipment.name], checkpoint, shipment.examples)
+        tokens, examples = self.worker.fetch(shipment.rows)
+        checkpoint = self._at(shipment, tokens)
+        checkpoint.tokens = tokens
+        return measured_values(self.measures[shipment.name], checkpoint, examples)
 
-    def _at(self, shipment: Shipment) -> LiveCheckpoint:
+    def _at(self, shipment: Shipment, tokens: Tokens) -> LiveCheckpoint:
         """The model with the weights of the shipment's step."""
         own, checkpoint = self.training, self.checkpoint
         if checkpoint is None:
-            model = own.load_model(shipment.tokens).to(own.device).float().eval()
+            model = own.load_model(tokens).to(own.device).float().eval()
             precision = own.proxy.precision
             checkpoint = LiveCheckpoint(
-                model, -1, shipment.tokens, own.device, own.seed, precision, self.expected_tokens, proxy_training=own
+                model, -1, tokens, own.device, own.seed, precision, self.expected_tokens, proxy_training=own
             )
         if checkpoint.step != shipment.step:
             key = ("proxies", own.key, step_name(shipment.step))

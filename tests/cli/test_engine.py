@@ -35,6 +35,7 @@ def test_bad_settings_are_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_run_on_a_cluster_leaves_the_same_bytes(
     ray_cluster: Any, ray_engine: Any, finished: Finished, tmp_path: Path, call: Call
 ) -> None:

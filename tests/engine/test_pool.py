@@ -8,10 +8,18 @@ import pytest
 
 from curate.engine import Ray
 from curate.engine.host import own_versions
+from curate.engine.pool import Pool
 from curate.errors import ExternalError, InputError
 from tests.fixtures.ray_cluster import Notes, Square, items
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+def _settle(pool: Pool) -> None:
+    """Until workers that are being started have joined, or were refused."""
+    while pool._starting:
+        pool.workers_now()
+        time.sleep(0.05)
 
 
 def test_a_package_that_is_missing_on_workers_is_named(ray_engine: Ray) -> None:
@@ -45,13 +53,13 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     monkeypatch.setitem(pool._numerics, "float32", {**known, "threads": 7})
     found = [value for _, value, _ in ray_engine.map(Square, {3: str(tmp_path / "a")}, items(8))]
     assert len(found) == 8  # by the worker that is left
-    while pool._starting:  # the one in its place
-        pool.workers_now()
-        time.sleep(0.05)
+    _settle(pool)  # with the one in its place
     assert any("computes with threads 1 instead of 7" in note for note in notes)
     assert len(pool.live) == 1
     monkeypatch.undo()
-    assert len(pool.workers_now()) == 2
+    pool.workers_now()
+    _settle(pool)
+    assert len(pool.live) == 2
 
 
 def test_a_full_object_store_is_one_line(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,12 @@ from curate.engine.protocol import Job
 from curate.errors import ExternalError, InputError
 from tests.fixtures.ray_cluster import Notes, Square, add_node, count_up, items
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
-def test_a_killed_worker_is_replaced_and_every_result_arrives_once(ray_engine: Ray, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_every_result_arrives_once(
+    ray_engine: Ray, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     notes = Notes()
     ray_engine.notify(notes)
     before = sum(each["rows"] for each in ray_engine.record().get("workers", []))
@@ -25,6 +27,7 @@ def test_a_killed_worker_is_replaced_and_every_result_arrives_once(ray_engine: R
     assert sum(each["rows"] for each in record) == before + 30
     assert sum(each["lost"] for each in record) >= 2
     assert all(Path(each["log"]).is_file() for each in record)
+    assert capfd.readouterr() == ("", "")  # what Ray says of it is not among the results
 
 
 def test_what_the_work_raises_is_raised_here(ray_engine: Ray) -> None:

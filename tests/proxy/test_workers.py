@@ -1,5 +1,8 @@
 """A proxy that workers train and measure is the one that this process trains and measures."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,12 @@ from curate.proxy.trace import measure_checkpoints
 from curate.proxy.workers import packages
 from curate.run import Run
 from scorers.sam_sharpness import SAMSharpness
+from tests import ROOT
+from tests.fixtures import ranks
 from tests.fixtures.ray_cluster import Notes, die_once
 from tests.fixtures.scored import PROXY, additions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 class DyingLoss(Component):
@@ -54,11 +59,16 @@ def test_scores_are_the_same_bytes(
     here = measure_checkpoints(additions(), PROXY, measures, Run(PROXY, tmp_path / "a").context)
     if not shared:
         monkeypatch.setattr("curate.engine.pool.publish_file", lambda path, content: None)
+    shared_values: list[Any] = []
+    share = Ray.share
+    monkeypatch.setattr(Ray, "share", lambda self, value: [shared_values.append(value), share(self, value)][1])
     run = Run(PROXY, tmp_path / "b", engine=ray_engine)
     there = measure_checkpoints(additions(), PROXY, measures, run.context)
     assert there.proxy_key == here.proxy_key
     for measure in measures:
         assert there.of(measure).tobytes() == here.of(measure).tobytes()
+    sizes = [len(value[1]) for value in shared_values if isinstance(value, tuple)]
+    assert sorted(sizes) == [8, 16, 16]  # every shard once, for all measures and checkpoints
     a, b = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.safetensors")}
         for folder in (tmp_path / "a", tmp_path / "b")
@@ -85,6 +95,63 @@ def test_no_finished_shard_is_measured_again_when_a_worker_dies(ray_engine: Ray,
     assert len(measured) <= 9 + 2  # what the lost worker had at once
     assert len(set(measured)) == 9
     assert any("is lost" in note for note in notes)
+
+
+@pytest.mark.timeout(280)
+def test_a_driver_that_is_killed_while_measuring_and_started_again_repeats_nothing(
+    ray_cluster: Any, ray_engine: Ray, tmp_path: Path
+) -> None:
+    ray_engine.close()  # its workers hold the CPUs
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    command = [sys.executable, "-m", "tests.fixtures.ray_driver", ray_cluster.address, str(cache), str(log)]
+
+    def finished() -> int:
+        return len(list(cache.rglob("values.npy")))
+
+    driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while finished() < 5:
+        assert driver.poll() is None, driver.stderr and driver.stderr.read()[-2000:]
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+    weights = {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
+    time.sleep(3.0)  # Ray ends the workers of a driver that is gone; what they still measure is lost
+    stored, measured = finished(), len(log.read_text().splitlines())
+    assert 5 <= stored < 30  # ten shards at three checkpoints
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert len(log.read_text().splitlines()) - measured == 30 - stored
+    assert finished() == 30
+    assert {path: path.read_bytes() for path in weights} == weights  # nor is the proxy trained again
+    values = [np.load(path) for path in sorted(cache.rglob("values.npy"))]
+    here = measure_checkpoints(additions(), PROXY, [MeanLoss()], Run(PROXY, tmp_path / "here").context)
+    found = np.concatenate(values).reshape(3, 40).T  # by step, then by shard
+    assert found.tobytes() == np.ascontiguousarray(here.of(MeanLoss())[:, :, 0]).tobytes()
+
+
+@pytest.mark.long
+def test_a_group_of_ranks_trains_and_measures_what_torchrun_does(
+    ray_cluster: Any, ray_engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two gloo ranks: the same key, and the same bytes of weights and values."""
+    ray_engine.close()  # its workers hold the CPUs
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.fixtures.ranks", str(tmp_path / "torchrun")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setattr(trace_module, "SHARD_ROWS", ranks.SHARD_ROWS)
+    with Ray(address=ray_cluster.address, train_workers=2) as engine:
+        Run(ranks.proxy, tmp_path / "ray", device="cpu", engine=engine).trace(ranks.examples, [MeanLoss()])
+    one, other = (
+        {
+            path.relative_to(tmp_path / name).as_posix(): path.read_bytes()
+            for pattern in ("proxies/**/*.safetensors", "measures/**/values.npy")
+            for path in (tmp_path / name).glob(pattern)
+        }
+        for name in ("torchrun", "ray")
+    )
+    assert len(other) == 2 + 2 * 4  # weights and four shards of each checkpoint
+    assert {name: one.get(name) for name in other} == other  # torchrun has measured new rows besides
 
 
 def test_a_wrong_shape_is_named(ray_engine: Ray, tmp_path: Path) -> None:

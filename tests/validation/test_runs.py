@@ -46,6 +46,7 @@ def test_a_folder_that_workers_do_not_see_is_refused_before_any_run(tmp_path: Pa
 
 
 @pytest.mark.long
+@pytest.mark.ray
 def test_a_validation_on_a_cluster_compares_as_one_here(ray_engine: Ray, tmp_path: Path) -> None:
     tuning = Finetuning(model="scratch", batch_size=10, max_length=48)
     given = settings(finetuning=tuning, seeds=(0,), arms=("hard",), held_out=0.2, evaluation={"generate": False})

@@ -1,0 +1,93 @@
+"""Servers of our own on the workers of a cluster; a stand-in is what they start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from curate.console.progress import Progress
+from curate.engine import Ray
+from curate.errors import ExternalError, InputError
+from curate.generators import VLLMServer
+from curate.generators.request_queue import complete
+from tests.fixtures.completions import _until
+from tests.fixtures.server_processes import FAKE, gone, many, server
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_replicas_share_the_requests_and_those_that_die_are_replaced(ray_engine: Ray, tmp_path: Path) -> None:
+    """Once the process of a server dies, once the worker that it is on."""
+    deaths, about = tmp_path / "deaths", tmp_path / "about"
+    arguments = ("--deaths", str(deaths), "--die-after", "40", "--child", str(about), "--slow", "0.05")
+    generator = server(*arguments, replicas=2, connections=8)
+    outcome: list[Any] = []
+    asking = threading.Thread(target=lambda: outcome.extend(complete(generator, many(900), engine=ray_engine)))
+    asking.start()
+    _until(lambda: deaths.exists() and deaths.stat().st_size == 3, seconds=120)  # two starts, and one again
+    _until(lambda: about.exists() and bool(about.read_text()), seconds=30)
+    pids = json.loads(about.read_text())
+    worker = psutil.Process(pids[0]).parent().parent()  # type: ignore[union-attr]  # beyond the watchdog
+    assert worker is not None
+    assert "ray" in worker.name()
+    os.kill(worker.pid, signal.SIGKILL)
+    asking.join()
+    assert [each.text.split(" from ")[0] for each in outcome] == [f"about question {k}" for k in range(900)]
+    starts = {int(each.text.split()[-1]) for each in outcome}
+    assert len(starts) >= 3
+    assert gone(json.loads(about.read_text()), 30)
+    assert len(ray_engine.pool.workers_now()) >= 1  # they measure again
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_replica_that_does_not_start_is_quoted(ray_engine: Ray) -> None:
+    generator = server("--fail-with", "ValueError: no such model", replicas=2)
+    with pytest.raises(ExternalError, match=r"server \d on \S+ did not start \(status 1\): ValueError: no such model"):
+        complete(generator, many(1), progress=Progress("none"), engine=ray_engine)
+    with pytest.raises(InputError, match="9 servers with 0 GPUs and 1 CPUs each are asked for"):
+        complete(server(replicas=9), many(1), engine=ray_engine)
+    with pytest.raises(InputError, match="1 servers with 4 GPUs"):
+        complete(server(replicas=1, gpus_per_replica=4), many(1), engine=ray_engine)
+
+
+def test_replicas_need_an_engine() -> None:
+    generator = server(replicas=2)
+    with pytest.raises(InputError, match="add --engine ray"):
+        generator.check_engine(None)
+    with pytest.raises(InputError, match="add --engine ray"):
+        complete(generator, many(1))
+    server().check_engine(None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"gpus_per_replica": 2}, "set replicas too"),
+        ({"replicas": 2, "url": "http://127.0.0.1:1"}, "give one of them"),
+        ({"replicas": 2, "gpus_per_replica": 3, "data_parallel": 2}, "a multiple of data_parallel"),
+        ({"replicas": 2, "arguments": ("-tp", "2")}, "-tp follows from gpus_per_replica"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        VLLMServer(model="org/fake-model", command=FAKE, **given)
+
+
+def test_the_model_is_cut_by_the_gpus_of_each_copy() -> None:
+    def parallel(**given: int) -> list[str]:
+        return VLLMServer(model="org/fake-model", replicas=2, **given)._serve_arguments()[5:]
+
+    assert parallel() == []
+    assert parallel(gpus_per_replica=4) == ["--tensor-parallel-size", "4"]
+    assert parallel(gpus_per_replica=4, data_parallel=2) == ["--tensor-parallel-size", "2", "--data-parallel-size", "2"]
+    assert parallel(data_parallel=2) == ["--data-parallel-size", "2"]
+    alone, several = (VLLMServer(model="org/fake-model", **given) for given in ({}, {"replicas": 2}))
+    assert alone.identity() == several.identity()  # what is paid for is found again
