@@ -204,9 +204,7 @@ def _proxy_stages(pipeline: Pipeline, loaded: Loaded, run: Run, notes: list[str]
     tokenizer = proxy_training.tokenizer if proxy.scratch else None
     trusted = proxy.trust_remote_code
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=trusted)
-    rate = _matrix_rate(run) if run.engine is None else _rate_of_workers(run.engine)
-    workers = 1 if run.engine is None else run.engine.resources()["workers"]
-    ranks = 1 if run.engine is None else run.engine.train_workers
+    rate, workers, ranks = _rates(run)
     trained = int(total * proxy.batch_size * per_row)
     passes = sum(passes_of(measure, len(examples), k) for measure in measures)
     tokens, sample = round(len(examples) * per_row), proxy_training.sample
@@ -263,7 +261,7 @@ def _half_stages(
     parameters = parameter_count(proxy.model, proxy.revision, tokenizer, trust_remote_code=proxy.trust_remote_code)
     trained = 2 * int(steps * proxy.batch_size * rows.lengths.mean())
     measured = int(rows.lengths.sum()) * k  # each row on one of the two
-    rate = None if known else _matrix_rate(run)
+    rate, workers, ranks = (None, 1, 1) if known else _rates(run)
     cached = "yes" if known else ""
     if pipeline.stability > 1:
         notes.append(f"stability {pipeline.stability}: so are the half-proxies, on other halves")
@@ -272,7 +270,7 @@ def _half_stages(
             "train half-proxies",
             f"2 x {'' if settled else 'at most '}{steps:,} steps of {proxy.batch_size} rows, each on half of the rows",
             trained,
-            6 * parameters * trained / rate if rate else None,
+            6 * parameters * trained / rate / ranks if rate else None,
             2 * 4 * parameters * k,
             cached,
         ),
@@ -280,7 +278,7 @@ def _half_stages(
             "measure held out",
             f"{len(examples):,} rows at {k} checkpoints, and null rows",
             measured,
-            2 * parameters * measured / rate if rate else None,
+            2 * parameters * measured / rate / workers if rate else None,
             4 * len(examples) * k,
             cached,
         ),
@@ -328,6 +326,13 @@ class _TimedWorker:
 
     def __call__(self, item: None) -> float | None:
         return _timed_rate(self.device)
+
+
+def _rates(run: Run) -> tuple[float | None, int, int]:
+    """(rate of one process that trains and measures, see `_matrix_rate`; those that measure; those that train)."""
+    if run.engine is None:
+        return _matrix_rate(run), 1, 1
+    return _rate_of_workers(run.engine), run.engine.resources()["workers"], run.engine.train_workers
 
 
 def _rate_of_workers(engine: Engine) -> float | None:

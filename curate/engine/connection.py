@@ -26,18 +26,19 @@ def load_ray() -> Any:
 def connect(address: str) -> bool:
     """Connect to the cluster, unless the caller has; returns whether it was done here.
 
-    InputError for an address that cannot be one, and where the cluster's versions are others; ExternalError where none
-    answers, or it does not let us in.
+    InputError for an address that cannot be one, or that of another cluster than the caller's, and where the cluster's
+    versions are others; ExternalError where none answers, or it does not let us in.
     """
     target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if target.startswith(("127.", "localhost:")):  # read when Ray is imported, which else asks another address
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = load_ray()
-    if ray.is_initialized():
-        return False
     if target != "auto":
         _check_answers(target)
+    if ray.is_initialized():
+        _check_same(ray, target)
+        return False
     logging.getLogger("ray").setLevel(logging.ERROR)  # what happens to workers is told by the one who uses them
     try:
         ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
@@ -69,6 +70,19 @@ def _check_answers(address: str) -> None:
         raise ExternalError(
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or correct --address"
         ) from error
+
+
+def _check_same(ray: Any, address: str) -> None:
+    """InputError where the caller's connection is one to another cluster."""
+    if address == "auto" or address.startswith("ray://"):
+        return
+    known = ray.get_runtime_context().gcs_address
+    (host, _, port), (own_host, _, own_port) = address.rpartition(":"), known.rpartition(":")
+    if port != own_port or socket.gethostbyname(host) != socket.gethostbyname(own_host):
+        raise InputError(
+            f"this process is connected to the Ray cluster at {known}, and not to {address}; call ray.shutdown() "
+            "first, or leave the address out to use that one"
+        )
 
 
 def _explained(error: BaseException, address: str) -> InputError | ExternalError:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from curate.engine.host import free_port
 from curate.engine.protocol import Engine, Job, WorkerContext
@@ -51,7 +52,7 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
         client.endpoints.keep(list(urls.values()))
 
     def follow() -> None:
-        jobs = [Job(f"server {each.number}", serve_replica, lambda each=each: each) for each in replicas]
+        jobs = [Job(f"server {each.number}", serve_replica, partial(_itself, each)) for each in replicas]
         for position, kind, about in engine.services(jobs, gpus, stopped.is_set):
             if kind == "value":
                 loop.call_soon_threadsafe(heard, position, about)
@@ -102,6 +103,10 @@ def serve_replica(replica: Replica, worker: WorkerContext) -> Iterator[str | Non
             process.close(keep_log=keep_log)
         worker.emit("note", words)
         yield None
+
+
+def _itself(replica: Replica) -> Replica:
+    return replica
 
 
 def _listens(host: str, port: int) -> bool:

@@ -202,8 +202,9 @@ class VLLMServer(Component):
         run_in_thread(lambda: _serve(queue, client, run_own))
 
     def _serve_by_replicas(self, queue: Queue, client: Client, token: str) -> None:
-        engine = getattr(queue, "engine", None)
+        engine: Engine | None = getattr(queue, "engine", None)
         self.check_engine(engine)
+        assert engine is not None
         gpus = self.gpus_per_replica
         if gpus is None:
             gpus = self.data_parallel if engine.resources()["gpus"] else 0

@@ -1,5 +1,6 @@
 """Workers of a real cluster: refused by name where they do not fit."""
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def test_a_worker_of_other_versions_or_numerics_is_refused_by_name(
     pool.workers_now()
     _settle(pool)
     assert len(pool.live) == 2
+
+
+def test_another_cluster_than_that_of_the_connection_is_refused(ray_engine: Ray) -> None:
+    assert ray_engine.numerics("float32")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(InputError, match="is connected to the Ray cluster at "),
+    ):
+        Ray(address=f"127.0.0.1:{other.getsockname()[1]}").numerics("float32")
 
 
 def test_a_full_object_store_is_one_line(ray_engine: Ray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,36 +14,77 @@ import pytest
 
 from curate.console.progress import Progress
 from curate.engine import Ray
+from curate.engine.protocol import Engine
 from curate.errors import ExternalError, InputError
 from curate.generators import VLLMServer
 from curate.generators.request_queue import complete
+from curate.generators.requests import Completion, Request, Sampling
 from tests.fixtures.completions import _until
 from tests.fixtures.server_processes import FAKE, gone, many, server
+
+
+class Endless:
+    """A queue that has requests until it is over."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.over, self.taken = engine, False, 0
+        self.texts: list[str] = []
+
+    def take(self, most: int) -> list[Request]:
+        first, self.taken = self.taken, self.taken + (0 if self.over else most)
+        return [Request(f"question {k}", Sampling(max_tokens=50), 0, k) for k in range(first, self.taken)]
+
+    def done(self, request: Request, completion: Completion) -> None:
+        self.texts.append(completion.text)
+
+    def answered_by(self, start: int) -> bool:
+        return any(text.endswith(f"start {start}") for text in reversed(self.texts))
+
+
+def _pids(file: Path) -> list[int]:
+    """Of the server that was started last, and its child."""
+    _until(lambda: file.exists() and file.read_text().endswith("]"), seconds=100)
+    found: list[int] = json.loads(file.read_text())
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_replicas_share_the_requests_and_those_that_die_are_replaced(ray_engine: Ray, tmp_path: Path) -> None:
     """Once the process of a server dies, once the worker that it is on."""
-    deaths, about = tmp_path / "deaths", tmp_path / "about"
-    arguments = ("--deaths", str(deaths), "--die-after", "40", "--child", str(about), "--slow", "0.05")
-    generator = server(*arguments, replicas=2, connections=8)
-    outcome: list[Any] = []
-    asking = threading.Thread(target=lambda: outcome.extend(complete(generator, many(900), engine=ray_engine)))
+    starts, about = tmp_path / "starts", tmp_path / "about"
+    arguments = ("--deaths", str(starts), "--child", str(about), "--slow", "0.05")
+    generator, queue = server(*arguments, replicas=2, connections=8), Endless(ray_engine)
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            generator.serve(queue)
+        except BaseException as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=serve)
     asking.start()
-    _until(lambda: deaths.exists() and deaths.stat().st_size == 3, seconds=120)  # two starts, and one again
-    _until(lambda: about.exists() and bool(about.read_text()), seconds=30)
-    pids = json.loads(about.read_text())
-    worker = psutil.Process(pids[0]).parent().parent()  # type: ignore[union-attr]  # beyond the watchdog
-    assert worker is not None
-    assert "ray" in worker.name()
-    os.kill(worker.pid, signal.SIGKILL)
-    asking.join()
-    assert [each.text.split(" from ")[0] for each in outcome] == [f"about question {k}" for k in range(900)]
-    starts = {int(each.text.split()[-1]) for each in outcome}
-    assert len(starts) >= 3
-    assert gone(json.loads(about.read_text()), 30)
-    assert len(ray_engine.pool.workers_now()) >= 1  # they measure again
+    try:
+        _until(lambda: queue.answered_by(2), seconds=100)
+        os.kill(_pids(about)[0], signal.SIGKILL)
+        _until(lambda: queue.answered_by(3), seconds=100)
+        last = _pids(about)
+        watchdog = psutil.Process(last[0]).parent()
+        worker = None if watchdog is None else watchdog.parent()
+        assert worker is not None
+        assert "ray" in " ".join(worker.cmdline())
+        os.kill(worker.pid, signal.SIGKILL)
+        _until(lambda: queue.answered_by(4), seconds=100)
+        assert gone(last, 30)
+    finally:
+        queue.over = True
+        asking.join(60)
+    assert failures == []
+    assert len(queue.texts) == queue.taken
+    assert {text.split(" from ")[0] for text in queue.texts} == {f"about question {k}" for k in range(queue.taken)}
+    assert gone(_pids(about), 30)
+    assert ray_engine.pool.workers_now()  # they measure again
 
 
 @pytest.mark.slow

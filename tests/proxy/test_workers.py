@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from scorers.sam_sharpness import SAMSharpness
 from tests import ROOT
 from tests.fixtures import ranks
 from tests.fixtures.ray_cluster import Notes, die_once
+from tests.fixtures.ray_driver import SHARD_ROWS
 from tests.fixtures.scored import PROXY, additions
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -61,7 +63,12 @@ def test_scores_are_the_same_bytes(
         monkeypatch.setattr("curate.engine.pool.publish_file", lambda path, content: None)
     shared_values: list[Any] = []
     share = Ray.share
-    monkeypatch.setattr(Ray, "share", lambda self, value: [shared_values.append(value), share(self, value)][1])
+
+    def spied(engine: Ray, value: Any) -> Any:
+        shared_values.append(value)
+        return share(engine, value)
+
+    monkeypatch.setattr(Ray, "share", spied)
     run = Run(PROXY, tmp_path / "b", engine=ray_engine)
     there = measure_checkpoints(additions(), PROXY, measures, run.context)
     assert there.proxy_key == here.proxy_key
@@ -115,13 +122,17 @@ def test_a_driver_that_is_killed_while_measuring_and_started_again_repeats_nothi
     driver.kill()
     driver.communicate()
     weights = {path: path.read_bytes() for path in cache.rglob("*.safetensors")}
-    time.sleep(3.0)  # Ray ends the workers of a driver that is gone; what they still measure is lost
-    stored, measured = finished(), len(log.read_text().splitlines())
-    assert 5 <= stored < 30  # ten shards at three checkpoints
+    ids = additions().ids.to_pylist()
+    stored = {
+        f"{int(path.parts[-3].removeprefix('step-'))} {ids[SHARD_ROWS * int(path.parts[-2].removeprefix('shard-'))]}"
+        for path in cache.rglob("values.npy")
+    }
+    assert 5 <= len(stored) < 30  # ten shards at three checkpoints
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert len(log.read_text().splitlines()) - measured == 30 - stored
-    assert finished() == 30
+    measured = Counter(log.read_text().splitlines())
+    assert {measured[shard] for shard in stored} == {1}
+    assert len(measured) == finished() == 30
     assert {path: path.read_bytes() for path in weights} == weights  # nor is the proxy trained again
     values = [np.load(path) for path in sorted(cache.rglob("values.npy"))]
     here = measure_checkpoints(additions(), PROXY, [MeanLoss()], Run(PROXY, tmp_path / "here").context)
