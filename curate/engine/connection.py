@@ -47,7 +47,8 @@ def connect(address: str) -> bool:
     except BaseException as error:  # of a head that does not answer, Ray exits the process
         ray.shutdown()
         raise _explained(error, target) from error
-    if (printing := sys.modules.get("ray._private.worker")) and hasattr(printing, "print_to_stdstream"):
+    printing = sys.modules.get("ray._private.worker")
+    if printing is not None and "print_to_stdstream" in vars(printing):
         # Ray has no switch for it, and writes what befalls workers of any job among the results on standard output.
         vars(printing)["print_to_stdstream"] = _unprinted
     return True
