@@ -100,13 +100,8 @@ def estimate(
         stages += planned
     else:
         notes.append("how many rows come out is decided by the scores; run once, or give --scores, to know")
-    stages.append(
-        _Stage(
-            "write",
-            "decided by the scores" if rows is None else f"{rows:,} rows",
-            bytes=examples.table.nbytes * (rows or 2 * len(examples)) // max(len(examples), 1) // 3,
-        )
-    )
+    size = examples.table.nbytes * (rows or 2 * len(examples)) // max(len(examples), 1) // 3
+    stages.append(_Stage("write", "decided by the scores" if rows is None else f"{rows:,} rows", bytes=size))
     if out is not None and Destination.of(out).check(inputs_fingerprint(pipeline, loaded, scores)):
         notes.append(f"{out} already holds the result of these inputs: a run would have nothing to do")
     return {
