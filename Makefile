@@ -11,7 +11,7 @@ help:
 	@echo "make demo      install, then curate 3,000 generated word problems on this machine (about 3 minutes)"
 	@echo "make test      install, then run the tests"
 	@echo "make test-control  the positive control: copies of hard rows help where they have to (about a minute)"
-	@echo "make test-ray  --engine ray on a real cluster of three nodes on the loopback interface (about two minutes)"
+	@echo "make test-ray  --engine ray on a real cluster of three nodes on the loopback interface (a few minutes)"
 	@echo "make test-all  also the long ones: many kill points, strings beyond 2 GiB, 5,000 generated files"
 	@echo "make test-floors  the tests with the lowest versions that pyproject.toml allows, in an environment of their own"
 	@echo "make test-loaders  results opened with other versions of datasets, each in an environment of its own"

@@ -104,6 +104,7 @@ def test_no_finished_shard_is_measured_again_when_a_worker_dies(ray_engine: Ray,
     assert any("is lost" in note for note in notes)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 def test_a_driver_that_is_killed_while_measuring_and_started_again_repeats_nothing(
     ray_cluster: Any, ray_engine: Ray, tmp_path: Path
