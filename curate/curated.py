@@ -197,6 +197,7 @@ class Curated(Tabular):
             order=pipeline.order,
             copies=pipeline.copies,
             suspects=noise.get("share_of_hard"),
+            wrong_share=self.split.wrong_share,
             in_sample=None if facts is None else not facts.get("reference"),
             foretold=self.foretold,
         )

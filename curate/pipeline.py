@@ -360,7 +360,7 @@ class Pipeline(Component):
         cost = budget.cost()
         run.progress.note(f"  {cost}")
         check_cost(cost, self.forecast.accept_cost, "accept it with --set forecast.accept_cost=true")
-        return foretell(budget.curves(judgment().clock), seed=self.seed)
+        return foretell(budget.curves(judgment().clock), wrong_share=split.wrong_share, seed=self.seed)
 
     def resolved(self, foretold: Foretold | None) -> tuple[Any, ...]:
         """The augmenters, with the number of copies that is forecast in those that take it from there."""

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.confirm.study import rows_of_runs
-from benchmarks.when.arms import evened
 from curate import Curated
+from curate.mixture.control_rows import evened
 from curate.seeds import derive_seed
 from curate.types import IntArray
 from curate.validation.control import control

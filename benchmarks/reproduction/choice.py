@@ -11,9 +11,9 @@ import numpy.typing as npt
 from augmenters import Duplicate
 from benchmarks.reproduction.preparation import Prepared
 from benchmarks.reproduction.settings import BALANCED, BASELINE, ORACLE, Job
-from benchmarks.when.arms import evened
 from curate import Pipeline, Proxy
 from curate.clusterers import KMeans
+from curate.mixture.control_rows import evened
 from curate.seeds import derive_seed
 from scorers import LossTrajectory
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,7 +10,7 @@ from augmenters import Duplicate
 from benchmarks.when.family import Counts, Phase
 from benchmarks.when.settings import Arm
 from curate import Split, fold
-from curate.mixture.control_rows import stand_ins
+from curate.mixture.control_rows import evened, stand_ins
 from curate.seeds import derive_seed
 
 Mask = npt.NDArray[np.bool_]
@@ -52,37 +50,3 @@ def phases_of(arm: Arm, counts: Counts, steps: int) -> list[Phase]:
     """How a run of so many steps is divided."""
     whole = Phase(steps, counts)
     return [Phase(steps // 2, counts), Phase(steps, np.ones_like(counts))] if arm.front else [whole]
-
-
-def evened(sources: Sequence[str], copies: int, seed: int) -> Counts:
-    """(n,) extra copies of rows, so many in all, that make the sources as equal as they can.
-
-    Copies go to the smallest source until it is as large as the next one, and so on; within a source all rows are
-    copied equally often, the rest being drawn.
-    """
-    names, index = np.unique(np.array(sources, object).astype(str), return_inverse=True)
-    sizes = np.bincount(index, minlength=len(names))
-    given = _filled(sizes, copies) - sizes  # (s,)
-    generator = np.random.default_rng(seed)
-    extra = np.zeros(len(index), np.int64)
-    for source, count in enumerate(given.tolist()):
-        members = np.flatnonzero(index == source)
-        whole, rest = divmod(count, len(members))
-        extra[members] += whole
-        extra[generator.choice(members, rest, replace=False)] += 1
-    return extra
-
-
-def _filled(sizes: npt.NDArray[np.int64], copies: int) -> npt.NDArray[np.int64]:
-    """(s,) sizes after `copies` were given to the smallest, one after the other."""
-    order = np.argsort(sizes, kind="stable")
-    ordered = sizes[order].astype(np.int64)
-    below = 1
-    while below < len(ordered) and (ordered[below] - ordered[:below]).sum() <= copies:
-        below += 1
-    level, rest = divmod(int(ordered[:below].sum()) + copies, below)
-    ordered[:below] = level
-    ordered[:rest] += 1
-    filled = np.empty_like(ordered)
-    filled[order] = ordered
-    return filled

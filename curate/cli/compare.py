@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from curate.comparison.compare import compare
-from curate.comparison.differences import distinct
+from curate.comparison.differences import BALANCED, MEAN_OF_SETS, distinct
 from curate.comparison.page import check_report
 from curate.comparison.runs import MAIN_ARM, budget_name
+from curate.comparison.side_by_side import COLUMNS, cells
 from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
 from curate.console.formatting import MISSING, compact, count, decimal, duration, one_line, visible
 from curate.console.printing import show
@@ -73,6 +74,7 @@ def print_comparison(record: dict[str, Any]) -> None:
         show(_differences(record, metric, narrow=narrow))
     if record["against_controls"]:
         show(_controls(record, narrow=narrow))
+    show(_side_by_side(record, narrow=narrow))
     show(_arms(record, narrow=narrow))
     for warning in record["warnings"]:
         show(f"warning: {visible(warning)}")
@@ -96,7 +98,7 @@ def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
     if metric != record["primary"]["metric"]:
         rows = [each for each in rows if each["set"] == "pooled"]
     elif narrow:
-        rows = [each for each in rows if each["set"] != "mean of sets"]
+        rows = [each for each in rows if each["set"] not in (MEAN_OF_SETS, BALANCED)]
     lower = ", lower is better" if metric == "nll" else ""
     title = f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})"
     return _filled(title, rows, "set", one_line(record["baseline"], 14), narrow=narrow)
@@ -107,6 +109,23 @@ def _controls(record: dict[str, Any], *, narrow: bool) -> Any:
     rows = [each for each in record["against_controls"] if each["metric"] == metric]
     title = f"{MAIN_ARM} against other extra rows: {metric} ({UNITS[metric]})"
     return _filled(title, rows, "baseline", "control", narrow=narrow)
+
+
+def _side_by_side(record: dict[str, Any], *, narrow: bool) -> Any:
+    from rich.table import Table
+
+    rows = record["side_by_side"]
+    about = "loss: nats per token, lower is better; answers: points; balanced: levels or sources alike"
+    table = Table(title="side by side", title_justify="left", caption=_cut(rows) or about, caption_justify="left")
+    for name in ("arm", "against"):
+        table.add_column(name, overflow="fold")
+    for metric, whole in COLUMNS:
+        table.add_column(f"{metric}, {whole}", justify="right")
+    budgets = len({each["budget"] for each in rows}) > 1
+    for row in rows[:_MOST_ROWS]:
+        arm = one_line(row["arm"], 30) + (f" ({row['budget'] or 'as run'})" if budgets else "")
+        table.add_row(arm, one_line(row["baseline"], 30), *cells(row, intervals=not narrow))
+    return table
 
 
 def _filled(title: str, rows: list[dict[str, Any]], second: str, base: str, *, narrow: bool) -> Any:

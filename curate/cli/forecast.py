@@ -64,7 +64,8 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     if not _agreed(cost, options):
         check_cost(cost, options.yes, "pass --yes")
     commands = _commands(directory, record, settings, budget.length)
-    found = foretell(budget.curves(judgment().clock), commands=commands, seed=pipeline.seed)
+    wrong = (record["diagnostics"].get("reducible") or {}).get("wrong_share")
+    found = foretell(budget.curves(judgment().clock), commands=commands, wrong_share=wrong, seed=pipeline.seed)
     record["forecast"] |= found.to_json()
     publish_file(directory / RECORD, record_text(record), replace=True)
     report = write_report(directory)

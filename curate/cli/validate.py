@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arms",
         metavar="NAME,...",
         help="original, hard, random, random-matched, easy, final-loss, sam, synthesis, "
-        "duplicates-synthesis, and those of --reweighter (all that the recipe allows); front and f-sam if named",
+        "duplicates-synthesis, and those of --reweighter (all that the recipe allows); if named: front, front+NAME "
+        "of a reweighter, reducible, source-balanced, f-sam",
     )
     design.add_argument(
         "--reweighter",
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     design.add_argument(
         "--budgets", default="steps,epochs", metavar="NAME,...", help="equal steps, equal epochs (both)"
     )
-    add_field_options(design, Validation, ("rho",), {"rho": "RADIUS"})
+    add_field_options(design, Validation, ("rho", "pilot", "stop_if"), {"rho": "RADIUS"})
     asked = parser.add_argument_group("how models are evaluated")
     add_field_options(asked, Validation, ("held_out", "drop_contaminated"), {"held_out": "SHARE"})
     add_grader_argument(asked)
@@ -116,6 +117,10 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
     log = [each.strip() for each in (options.log or "").split(",") if each.strip()]
     surroundings["engine"] = options.workers_of
     result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
+    if "stopped" in result:
+        if not options.json:
+            show(f"stopped after the pilot run, {result['stopped']}; rerun without --stop-if to go on")
+        return {"directory": str(options.out), **result}
     if not options.json:
         _print(result, options.out)
     return {"directory": str(options.out), "report": str(options.out / "report.html"), **result}
@@ -144,7 +149,7 @@ def _settings(options: argparse.Namespace) -> Validation:
         "budgets": _names(options.budgets),
         "keep_weights": not options.drop_weights,
     }
-    fields |= field_values(options, ("epochs", "rho", "held_out", "drop_contaminated"))
+    fields |= field_values(options, ("epochs", "rho", "pilot", "stop_if", "held_out", "drop_contaminated"))
     found: Validation = construct(Validation, fields, "validate")
     return found
 
@@ -253,7 +258,8 @@ def _print_plan(result: dict[str, Any]) -> None:
         seconds = sum(run["seconds"] or 0 for run in runs)
         numbers += [f"{len(runs)}" + (f" ({done} done)" if done else ""), count(sum(run["tokens"] for run in runs))]
         table.add_row(visible(arm), budget, *numbers, duration(seconds) if seconds else "")
-    lines = [f"{result['runs_left']} runs are left, about {count(result['tokens_left'])} tokens"]
+    lines = [] if result["pilot"] is None else [f"a pilot run of {result['pilot']['steps']:,} steps comes first"]
+    lines += [f"{result['runs_left']} runs are left, about {count(result['tokens_left'])} tokens"]
     if result["seconds_left"] is None:
         lines.append("how long that takes is known when the first run has begun")
     elif result["runs_left"]:

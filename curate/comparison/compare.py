@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from curate.comparison.cost import arm_facts, settings_notes
-from curate.comparison.differences import adjust, difference_rows, label_rows
+from curate.comparison.differences import BALANCED, POOLED, adjust, difference_rows, label_rows, parts_of
 from curate.comparison.figures import Curve, curves_of, forest
 from curate.comparison.outcomes import Outcome, outcomes
 from curate.comparison.page import to_draw, write_comparison
 from curate.comparison.paired_scores import Metric, SetValues, collect
 from curate.comparison.runs import MAIN_ARM, ArmRun, Groups, budget_name, group_runs, read_runs
+from curate.comparison.side_by_side import side_by_side
 from curate.comparison.text import headline, interval, signed
 from curate.console.formatting import one_line
 from curate.console.presentation import Facts, Presented
@@ -25,7 +26,7 @@ from curate.errors import InputError
 from curate.storage.records import own_version
 
 _MOST_LISTED = 10  # differences in a summary
-CONTROLS = ("random", "random-matched", "easy")  # as many extra rows as MAIN_ARM, chosen differently
+CONTROLS = ("random", "random-matched", "easy", "source-balanced")  # as many extra rows as MAIN_ARM, chosen differently
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +109,8 @@ def compare(
                 differences.append({**named, **each, "primary": chief})
             for kind, listed in breakdown.items():
                 listed += [{**named, **each} for each in label_rows(*pair, values, kind)]
-    controls = _against_controls(groups, name, values, notes)
+    against = _against_controls(groups, name, values, notes)
+    controls = [each for each in against if each["set"] == POOLED]
     for primary_too in (True, False):
         adjust([each for each in differences if each["primary"] is primary_too])
     adjust(controls)
@@ -123,6 +125,7 @@ def compare(
         "scores": _scores(groups, values),
         "differences": differences,
         "against_controls": controls,
+        "side_by_side": side_by_side([*differences, *against]),
         **breakdown,
         "comparisons": len(differences) + len(controls) + sum(map(len, breakdown.values())),
         "warnings": list(dict.fromkeys(warnings)),
@@ -137,7 +140,7 @@ def _against_controls(
     values: dict[Metric, list[SetValues]],
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    """The main arm compared with each control arm at the same budget, on all sets together."""
+    """The main arm compared with each control arm at the same budget, on all sets together, pooled and balanced."""
     rows = []
     for budget, members in groups.items():
         main = {} if baseline == MAIN_ARM else members.get(MAIN_ARM, {})
@@ -145,7 +148,7 @@ def _against_controls(
             if control != baseline and set(members.get(control, {})) & set(main):
                 pair = _paired(main, members[control], budget, notes)
                 named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
-                rows += [{**named, **each} for each in difference_rows(*pair, values, pooled_only=True)]
+                rows += [{**named, **each} for each in difference_rows(*pair, values, whole_only=True)]
     return rows
 
 
@@ -225,7 +228,15 @@ def _scores(groups: Groups, values: dict[Metric, list[SetValues]]) -> list[dict[
                 single = [np.average(each.table(by_seed.values()), axis=1, weights=each.weights) for each in sets]
                 sizes = [len(each.ids) for each in sets]
                 pooled = np.average(single, axis=0, weights=sizes)
-                for name, means in [("pooled", pooled), *zip((each.name for each in sets), single, strict=True)]:
+                wholes = [(POOLED, pooled)]
+                parts = [(each, part) for each in sets for part in parts_of(each)]
+                if len(parts) > len(sets):
+                    means_of_parts = [
+                        np.average(each.table(by_seed.values(), part), axis=1, weights=each.weights_of(part))
+                        for each, part in parts
+                    ]
+                    wholes.append((BALANCED, np.mean(means_of_parts, axis=0)))
+                for name, means in [*wholes, *zip((each.name for each in sets), single, strict=True)]:
                     row = {"arm": arm, "budget": budget, "set": name, "metric": metric}
                     spread = {
                         "mean": float(means.mean()),

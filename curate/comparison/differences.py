@@ -10,9 +10,12 @@ import numpy as np
 from curate.comparison.paired_scores import Metric, SetValues
 from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
+from curate.types import BoolArray
 
+POOLED, MEAN_OF_SETS, BALANCED = "pooled", "mean of sets", "balanced"  # what is no single set
 _MOST_LABELS = 30  # levels or sources of one set
 _LEAST_EXAMPLES = 5  # of a level or source; fewer are not shown
+_EVERYTHING = slice(None)
 
 
 def _is_better(metric: str, difference: float) -> bool:
@@ -25,21 +28,29 @@ def difference_rows(
     baseline: list[ArmRun],
     values: dict[Metric, list[SetValues]],
     *,
-    pooled_only: bool = False,
+    whole_only: bool = False,
 ) -> list[dict[str, Any]]:
-    """For each metric: all sets pooled, their unweighted mean if it differs, and each set.
+    """For each metric: all sets pooled, their unweighted mean if it differs, that of their levels or sources
+    ("balanced", see `parts_of`) if there are some, and each set.
 
-    pooled_only: all sets pooled only.
+    whole_only: pooled and balanced only.
     """
     rows = []
     for metric, sets in values.items():
-        wholes: list[tuple[str, list[SetValues], list[float] | None]] = [("pooled", sets, None)]
-        if len({len(each.ids) for each in sets}) > 1:
-            wholes.append(("mean of sets", sets, [1.0] * len(sets)))
-        each_set = [(each.name, [each], None) for each in sets]
-        for name, chosen, shares in wholes[:1] if pooled_only else [*wholes, *each_set]:
-            tables = [each.table(arm) for each in chosen], [each.table(baseline) for each in chosen]
-            more: dict[str, Any] = {"weights": [each.weights_of() for each in chosen], "shares": shares}
+        whole = [(each, _EVERYTHING) for each in sets]
+        parts = [(each, chosen) for each in sets for chosen in parts_of(each)]
+        wholes: list[tuple[str, list[tuple[SetValues, Any]], list[float] | None]] = [(POOLED, whole, None)]
+        if len({len(each.ids) for each in sets}) > 1 and not whole_only:
+            wholes.append((MEAN_OF_SETS, whole, [1.0] * len(sets)))
+        if len(parts) > len(sets):
+            wholes.append((BALANCED, parts, [1.0] * len(parts)))
+        each_set = [] if whole_only else [(each.name, [(each, _EVERYTHING)], None) for each in sets]
+        for name, chosen, shares in [*wholes, *each_set]:
+            tables = (
+                [each.table(arm, part) for each, part in chosen],
+                [each.table(baseline, part) for each, part in chosen],
+            )
+            more: dict[str, Any] = {"weights": [each.weights_of(part) for each, part in chosen], "shares": shares}
             row = _row(name, metric, *tables, **more)
             effect = detectable_effect(tables[1], tables[0], discrete=metric == "accuracy", **more)
             possible = len(arm) > 1 and (metric == "nll" or effect.absolute <= 1)
@@ -78,8 +89,8 @@ def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dic
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Differences in one metric; with a single evaluation set only the pooled ones, which are equal to its own."""
-    lone = len({each["set"] for each in rows} - {"pooled"}) == 1
-    return [each for each in rows if not lone or each["set"] == "pooled"]
+    lone = len({each["set"] for each in rows} - {POOLED, BALANCED}) == 1
+    return [each for each in rows if not lone or each["set"] in (POOLED, BALANCED)]
 
 
 def adjust(family: list[dict[str, Any]]) -> None:
@@ -95,14 +106,7 @@ def label_rows(
     rows = []
     for metric, sets in values.items():
         for values_of_set in sets:
-            labels = values_of_set.levels if kind == "levels" else values_of_set.sources
-            if labels is None:
-                continue
-            array = np.array(["not given" if label is None else label for label in labels])
-            names, counts = np.unique(array, return_counts=True)
-            large = sorted(zip(-counts, names.tolist(), strict=True))[:_MOST_LABELS]
-            for name in sorted((name for count, name in large if -count >= _LEAST_EXAMPLES), key=_natural):
-                chosen = array == name
+            for name, chosen in _labeled(values_of_set, kind):
                 row = _row(
                     values_of_set.name,
                     metric,
@@ -112,6 +116,30 @@ def label_rows(
                 )
                 rows.append({kind.removesuffix("s"): name, **row})
     return rows
+
+
+def parts_of(values: SetValues) -> list[Any]:
+    """Which examples each level of a set has, (n,) bool; each source where there are no levels, else all in one.
+
+    Those that are shown: of at least 5 examples, the 30 largest.
+    """
+    for kind in ("levels", "sources"):
+        found = [chosen for _, chosen in _labeled(values, kind)]
+        if len(found) > 1:
+            return found
+    return [_EVERYTHING]
+
+
+def _labeled(values: SetValues, kind: str) -> list[tuple[str, BoolArray]]:
+    """The levels or sources of a set that are shown, in natural order, and which examples each has, (n,) bool."""
+    labels = values.levels if kind == "levels" else values.sources
+    if labels is None:
+        return []
+    array = np.array(["not given" if label is None else label for label in labels])
+    names, counts = np.unique(array, return_counts=True)
+    large = sorted(zip(-counts, names.tolist(), strict=True))[:_MOST_LABELS]
+    shown = sorted((name for count, name in large if -count >= _LEAST_EXAMPLES), key=_natural)
+    return [(name, array == name) for name in shown]
 
 
 def _natural(label: str) -> tuple[Any, ...]:

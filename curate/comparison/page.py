@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.comparison import figures
-from curate.comparison.differences import distinct
+from curate.comparison.differences import BALANCED, MEAN_OF_SETS, distinct
 from curate.comparison.figures import Curve
 from curate.comparison.outcomes import Example, Outcome
 from curate.comparison.runs import MAIN_ARM, budget_name
+from curate.comparison.side_by_side import cells
 from curate.comparison.text import UNITS, detectable, headline, interval, relative, signed, value
 from curate.errors import InputError
 from curate.report.run_page import rendered
@@ -58,6 +59,7 @@ def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: S
         "curves": _curves(curves, colors, plots),
         "outcomes": [_outcome(each) for each in outcomes],
         "nothing_generated": record["primary"]["metric"] == "nll",
+        "show_cells": cells,
         "show_value": value,
         "show_signed": signed,
         "show_interval": interval,
@@ -78,7 +80,7 @@ def _has(record: dict[str, Any], metric: str) -> bool:
 def to_draw(record: dict[str, Any], metric: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The differences of one metric that a forest plot has room for, and all of them."""
     rows = distinct([each for each in record["differences"] if each["metric"] == metric])
-    drawn = [each for each in rows if each["set"] != "mean of sets"]
+    drawn = [each for each in rows if each["set"] not in (MEAN_OF_SETS, BALANCED)]
     if len(drawn) > figures.MOST_DRAWN:
         drawn = [each for each in rows if each["set"] == "pooled"][: figures.MOST_DRAWN]
     return drawn, rows

@@ -227,6 +227,11 @@ class Split(Tabular):
             columns["tokens"] = self.tokens
         return pa.table(columns)
 
+    @property
+    def wrong_share(self) -> float | None:
+        """Estimated share of wrong rows among the hard ones, see `Reducible`; None where it is not known."""
+        return None if self.reducible is None else self.reducible.wrong_share
+
     def allowed(self, only: Literal["reducible"] | None) -> BoolArray:
         """(n,) rows that an augmenter with this `only` may use: all where it is None, or where it cannot be told.
 

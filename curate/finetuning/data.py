@@ -196,8 +196,11 @@ def further_data(reweighter: Any) -> dict[str, str]:
     if not isinstance(reweighter, Component):
         return {}
     values = {name: getattr(reweighter, name) for name in type(reweighter).model_fields}
-    return {
+    found = {
         name: read(value.data, allow_curated=True, **value.reading).examples.fingerprint()
         for name, value in values.items()
         if isinstance(value, FurtherData)
     }
+    for name, value in values.items():  # a reweighter beside another has data of its own
+        found |= {f"{name}.{inner}": key for inner, key in further_data(value).items()}
+    return found

@@ -5,6 +5,7 @@ Every control is as large as what it is compared with: as many rows, each as oft
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,40 @@ Mask = BoolArray
 # same sources and as long: the control for what else sets hard rows apart. "final_loss" are hard by the last
 # checkpoint alone: the control for the trajectory.
 Control = Literal["easy", "random", "matched", "final_loss"]
+
+
+def evened(sources: Sequence[str], copies: int, seed: int) -> IntArray:
+    """(n,) extra copies of rows, so many in all, that make the sources as equal as they can.
+
+    Copies go to the smallest source until it is as large as the next one, and so on; within a source all rows are
+    copied equally often, the rest being drawn.
+    """
+    names, index = np.unique(np.array(sources, object).astype(str), return_inverse=True)
+    sizes = np.bincount(index, minlength=len(names))
+    given = _filled(sizes, copies) - sizes  # (s,)
+    generator = np.random.default_rng(seed)
+    extra = np.zeros(len(index), np.int64)
+    for source, count in enumerate(given.tolist()):
+        members = np.flatnonzero(index == source)
+        whole, rest = divmod(count, len(members))
+        extra[members] += whole
+        extra[generator.choice(members, rest, replace=False)] += 1
+    return extra
+
+
+def _filled(sizes: IntArray, copies: int) -> IntArray:
+    """(s,) sizes after `copies` were given to the smallest, one after the other."""
+    order = np.argsort(sizes, kind="stable")
+    ordered = sizes[order].astype(np.int64)
+    below = 1
+    while below < len(ordered) and (ordered[below] - ordered[:below]).sum() <= copies:
+        below += 1
+    level, rest = divmod(int(ordered[:below].sum()) + copies, below)
+    ordered[:below] = level
+    ordered[:rest] += 1
+    filled = np.empty_like(ordered)
+    filled[order] = ordered
+    return filled
 
 
 def stand_ins(of: Control, rows: Rows, split: Split, planned: Mask, generator: np.random.Generator) -> Rows:

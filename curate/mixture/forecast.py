@@ -151,14 +151,16 @@ def forecast(
     order: Order = "shuffle",
     copies: Copies = "rows",
     suspects: float | None = None,
+    wrong_share: float | None = None,
     in_sample: bool | None = None,
     foretold: Foretold | None = None,
 ) -> Forecast:
     """What can be told from a split, a plan and its new rows; without further training, but for that of `foretold`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
-        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. in_sample:
-        whether the losses are of rows that their model trained on; None = not known.
+        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. wrong_share:
+        estimated share of wrong rows among the hard ones, which says more; None = not estimated. in_sample: whether the
+        losses are of rows that their model trained on; None = not known.
     """
     scores = None if scores is None else join_scores(scores, split.ids)
     seen, cluster, hard, unmeasured = _rows(split, plan, realized)
@@ -189,7 +191,7 @@ def forecast(
         fitted_steps=() if scores is None or scores.steps is None else tuple(scores.steps[counted.columns].tolist()),
         in_sample=in_sample,
         missing=tuple(missing(scores, len(counted.columns), int(split.hard.sum()), apart, order)),
-        cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None)),
+        cautions=tuple(cautions(hard_share, suspects if split.hard.any() else None, wrong_share)),
         foretold=foretold,
     )
 

@@ -52,10 +52,14 @@ def missing(scores: Scores | None, fitted: int, hard: int, unmeasured: int, orde
 
 
 def cautions(
-    hard_share: float, suspects: float | None, measured: Mapping[str, Any] | None = None
+    hard_share: float,
+    suspects: float | None,
+    wrong_share: float | None = None,
+    measured: Mapping[str, Any] | None = None,
 ) -> Iterator[RunWarning]:
     """What records of fine-tuning with such data say against copies. suspects: of the hard rows, those of high loss.
 
+    wrong_share: of the hard rows, those that are estimated to be wrong, which takes the place of `suspects`.
     measured: `Judgment.cautions`, the committed ones unless given. Of a setting that it lacks nothing is said.
     """
     measured = judgment().cautions if measured is None else measured
@@ -72,16 +76,26 @@ def cautions(
             "See whether fewer rows are hard after more steps of the proxy (proxy.steps), or use more clusters with "
             "hard: highest.",
         )
-    if suspects is not None and suspects >= MAX_NOISE_AMONG_HARD and wrong and small:
+    many = _many_wrong(suspects, wrong_share)
+    if many and wrong and small:
         answers = _late(wrong, "exact")
         yield RunWarning(
             "hard_may_be_wrong",
-            f"{suspects:.0%} of the hard rows have a loss that stays high: rare or wrong, this cannot tell. With "
-            f"{wrong['wrong']:.0%} wrong completions in the data, {shown} {_listed(_late(wrong, 'nats'))} instead of "
-            f"{_listed(_late(small, 'nats'))} (symbol tasks, {wrong['seeds']} seeds)"
-            + (", while exact answers still rose." if min(answers, default=0) > 0 else "."),
+            f"{many} With {wrong['wrong']:.0%} wrong completions in the data, {shown} "
+            f"{_listed(_late(wrong, 'nats'))} instead of {_listed(_late(small, 'nats'))} (symbol tasks, "
+            f"{wrong['seeds']} seeds)" + (", while exact answers still rose." if min(answers, default=0) > 0 else "."),
             "Read some of them before you copy them (report.html lists a few).",
         )
+
+
+def _many_wrong(suspects: float | None, wrong_share: float | None) -> str | None:
+    """What says that many of the hard rows may be wrong; None where nothing does. See `cautions`."""
+    if wrong_share is not None:
+        said = f"{wrong_share:.0%} of the hard rows are estimated to be wrong, or beyond what the other rows teach."
+        return said if wrong_share > judgment().most_wrong else None
+    if suspects is None or suspects < MAX_NOISE_AMONG_HARD:
+        return None
+    return f"{suspects:.0%} of the hard rows have a loss that stays high: rare or wrong, this cannot tell."
 
 
 def copies_by_forecast(times_shown: int, shown: bool) -> RunWarning:

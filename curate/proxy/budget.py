@@ -29,7 +29,7 @@ from curate.proxy.proxy import Proxy, Schedule, length_in_steps
 from curate.proxy.trace import measure_held_out, measured_held_out
 from curate.proxy.training import ProxyTraining
 from curate.training.config import DEFAULTS, BatchSize
-from curate.types import IntArray
+from curate.types import BoolArray, IntArray
 
 CHECKPOINTS = 9  # from a sixteenth of the budget, each sqrt 2 times the one before
 MOST_ROWS = 4096  # of the held-out rows that are measured
@@ -78,6 +78,13 @@ class BudgetProxy(Proxy):
     def schedule(self, rows: int) -> Schedule:
         """See `Proxy.schedule`."""
         return Schedule(grid(self.last_step), self.schedule_steps, rows / self.batch_size)
+
+
+def held_out_quarter(examples: Examples, split: Split, gate: Gate | None) -> BoolArray:
+    """(n,) bool: a quarter of the rows that `split` is of; rows that are alike are not divided, see `quarter`."""
+    ids = examples.ids.to_pylist()
+    texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
+    return quarter(ids, like_rows(texts, ids, gate=gate)[0], split.hard)
 
 
 def grid(last: int) -> IntArray:
@@ -138,9 +145,7 @@ class Budget:
             update={"template": whole.template}
         )  # with the length that "auto" finds on all rows
         valid = split.valid & whole.tokenized.rows.valid
-        ids = examples.ids.to_pylist()
-        texts = compared_texts(examples.table, examples.shape, examples.columns, "all").to_pylist()
-        held_out = quarter(ids, like_rows(texts, ids, gate=gate)[0], split.hard)
+        held_out = held_out_quarter(examples, split, gate)
         rows = np.flatnonzero(held_out & valid)
         if len(rows) > MOST_ROWS:
             chosen = np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curate.component import Component
 from curate.errors import InputError
-from curate.training.reweighting import BatchOutputs, OptimizerBatch, Training, of_rows
+from curate.training.reweighting import BatchOutputs, OptimizerBatch, Reweighter, Training, of_rows
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +28,26 @@ class GivenWeights(Component):
     averages: "tokens": the mean is over completion tokens, and a row of weight 2 counts as two copies would in an epoch
         that is as much longer. "rows": the batch loss is the mean of w_i l_i over its rows, for weights learned by a
         method that averages rows (IRDRO, Selective).
+    beside: another reweighter, whose weights are multiplied by these.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(["until"])
+    added: ClassVar[frozenset[str]] = frozenset(["until", "beside"])
 
     column: str = "weight"
     averages: Literal["tokens", "rows"] = "tokens"
     until: float | None = Field(default=None, gt=0, le=1)
+    beside: Any = None
 
-    def begin(self, training: Training) -> _Given:
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        other = self.beside
+        if other is not None and not (callable(getattr(other, "begin", None)) or isinstance(other, Reweighter)):
+            raise ValueError("beside is a reweighter, which has a method weights(batch, outputs)")
+        if other is not None and self.averages == "rows":
+            raise ValueError("averages: rows is of these weights alone; leave it out, or beside")
+        return self
+
+    def begin(self, training: Training) -> _Given | _Beside:
         """Raises InputError where the column is missing or holds something else, or `until` needs a known end."""
         import torch
 
@@ -61,7 +72,11 @@ class GivenWeights(Component):
         if mean == 0:
             raise InputError(f"{name}: all weights in column {self.column!r} are 0, so nothing would be learned")
         by_row = torch.from_numpy((values / mean).astype(np.float32))
-        return _Given(by_row, self.averages, self.until, training.steps)
+        given = _Given(by_row, self.averages, self.until, training.steps)
+        if self.beside is None:
+            return given
+        begin = getattr(self.beside, "begin", None)
+        return _Beside(given, self.beside if begin is None else begin(training))
 
 
 @dataclass(frozen=True)
@@ -76,3 +91,20 @@ class _Given:
         if self.until is not None and self.steps is not None and batch.step >= self.until * self.steps():
             weights = weights.new_ones(len(weights))
         return of_rows(weights, batch.tokens) if self.averages == "rows" else weights
+
+
+_HOOKS = ("averages", "embeds", "refresh", "state", "load_state")
+
+
+class _Beside:
+    """Another reweighter in a run, with its own hooks; its weights are multiplied by the given ones."""
+
+    def __init__(self, given: _Given, other: Any) -> None:
+        self.given, self.other = given, other
+        for name in _HOOKS:
+            if hasattr(other, name):
+                setattr(self, name, getattr(other, name))
+
+    def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
+        weights: torch.Tensor = self.other.weights(batch, outputs)
+        return weights * self.given.weights(batch, outputs).to(weights)

@@ -19,16 +19,31 @@ from curate.difficulty.scores import Scores, Split
 from curate.difficulty.split import join_scores
 from curate.errors import InputError
 from curate.finetuning.data import curated_reading
+from curate.mixture.control_rows import evened
 from curate.mixture.mixture import Mixture
-from curate.mixture.plan import fold, identity, realize
+from curate.mixture.plan import Plan, fold, identity, realize
 from curate.mixture.screening import admission
 from curate.pipeline import Pipeline
 from curate.run import Run
+from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file, publishing
 from curate.storage.folders import check_directory
 from curate.storage.records import read_record, record_text
 from curate.types import IntArray
-from curate.validation.config import BASELINE, CONTROLS, DRAWN, SYNTHETIC, Addition, Validation, copying, synthesizing
+from curate.validation.config import (
+    BASELINE,
+    CONTROLS,
+    DRAWN,
+    FRONT,
+    REDUCIBLE,
+    SOURCE_BALANCED,
+    SYNTHETIC,
+    Addition,
+    Validation,
+    copying,
+    of_reducible_rows,
+    synthesizing,
+)
 from curate.validation.cost import added, curation_cost
 
 _MATCHED = 0.1  # how far the mean lengths of matched rows may be apart, relative
@@ -52,13 +67,18 @@ class Arm:
     extra: dict[str, Any] | None
 
 
+class LeftOut(InputError):
+    """An arm that turned out to be impossible once the rows were curated; the others go on without it."""
+
+
 class Arms:
     """Makes the data of arms under `out`/arms, each when it is first requested; existing data is reused.
 
     The cost of curation ({seconds, tokens, proxy_parameters, requests, generated_tokens, cached}) is that of making the
     data from nothing. `cached`: the proxy had been trained before; what that took is in there, from its cache entry.
     seconds or tokens None: unknown, as for scores that were given, or measured by an earlier process.
-    Every arm whose rows depend on the split (all controls but `random`) is charged the cost of the hard arm.
+    Every arm whose rows depend on the split (all but `random` and `source-balanced`) is charged that of the hard arm.
+    left_out: why arms that were asked for cannot be made, by name; known once they were requested.
     """
 
     def __init__(self, loaded: Loaded, settings: Validation, out: Path, run: Run, scores: Scores | None) -> None:
@@ -71,9 +91,27 @@ class Arms:
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)
         self.given = {each.name: _given(each, settings) for each in settings.additions if each.data is not None}
+        self.left_out: dict[str, str] = {}
+
+    def of_seed(self, seed: int) -> dict[str, Arm]:
+        """The arms for the runs of a fine-tuning seed, by name, without those that cannot be made: see `left_out`.
+
+        Raises InputError where none is left to compare with the baseline.
+        """
+        arms: dict[str, Arm] = {}
+        for name in self.settings.named_arms():
+            try:
+                arms[name] = self.get(name, seed)
+            except LeftOut as reason:
+                if name not in self.left_out:
+                    self.left_out[name] = str(reason)
+                    self.progress.note(f"warning: {reason}")
+        if len(arms) < 2:
+            raise InputError(f"no arm is left to compare with {BASELINE}: {'; '.join(self.left_out.values())}")
+        return arms
 
     def get(self, name: str, seed: int) -> Arm:
-        """The arm for the runs of a fine-tuning seed."""
+        """The arm for the runs of a fine-tuning seed. Raises LeftOut for one that these rows do not allow."""
         addition = next((each for each in self.settings.additions if each.name == name), None)
         if name in self.given:
             return self.given[name]
@@ -87,8 +125,12 @@ class Arms:
             drawn = name in DRAWN
             folder = f"{name}-seed{seed}" if drawn else name
             return self._data_only(name, self._control(CONTROLS[name], seed if drawn else 0), folder)
-        if name == "front":
+        if name == SOURCE_BALANCED:
+            return self._data_only(name, self._own("hard"), f"{name}-seed{seed}", seed)
+        if name == FRONT:
             return self._data_only(name, self._own("hard").model_copy(update={"copies": "weights"}), name)
+        if name == REDUCIBLE:
+            return self._curated(name, of_reducible_rows(self._own("hard")))
         pipeline = addition.recipe if addition is not None and addition.recipe is not None else self._own(name)
         return self._curated(name, pipeline)
 
@@ -131,18 +173,27 @@ class Arms:
             raise InputError(f"no row was found hard, so there is nothing to validate{advice}")
         return curated, cost
 
+    @property
+    def hard(self) -> Curated:
+        """The hard arm in memory, with the split of every arm of this recipe."""
+        return self._hard[0]
+
     def _curated(self, name: str, pipeline: Pipeline) -> Arm:
         """An arm with everything that `curate run` writes."""
         folder = self.out / "arms" / name
         if not check_directory(folder, inputs_fingerprint(pipeline, self.loaded, self.scores), fresh=False):
-            shared = self._hard_cost() if name in SYNTHETIC and copying(self.settings.pipeline) else None
+            beside_hard = name in (*SYNTHETIC, REDUCIBLE) and copying(self.settings.pipeline)
+            shared = self._hard_cost() if beside_hard else None
             curated, cost = self._hard if name == "hard" else self._staged(pipeline, proxy=shared is None)
             if shared is not None:
                 cost = added(shared, cost)
             if not self._cost_file(name).is_file():  # else a killed process had already paid
                 publish_file(self._cost_file(name), record_text(cost))
             curated.write(folder)
-        counts = _record(folder / "run.json")["counts"]
+        record = _record(folder / "run.json")
+        if name == REDUCIBLE:
+            _check_told(record)
+        counts = record["counts"]
         new = counts["output"] - counts["input"]
         if new == 0 and name == "hard":
             curated = self._hard[0]
@@ -158,14 +209,14 @@ class Arms:
         rows, invalid = counts["output"], counts["invalid"]
         return Arm(name, str(folder), self.reading, rows, rows - invalid, cost, {"rows": new})
 
-    def _data_only(self, name: str, pipeline: Pipeline, folder_name: str) -> Arm:
-        """An arm of data/ and run.json only; the hard arm's folder describes the rest."""
+    def _data_only(self, name: str, pipeline: Pipeline, folder_name: str, draw: int = 0) -> Arm:
+        """An arm of data/ and run.json only; the hard arm's folder describes the rest. draw: of `source-balanced`."""
         folder = self.out / "arms" / folder_name
         inputs = inputs_fingerprint(pipeline, self.loaded, self.scores)
         path = folder / "run.json"
         if not path.is_file() or _record(path).get("inputs") != inputs:
             try:
-                mixture, extra = self._mixed(name, pipeline)
+                mixture, extra = self._mixed(name, pipeline, draw)
             except InputError as error:
                 raise InputError(f"arm {name}: {error}; --arms NAME,... takes only those it names") from error
             _write(mixture, folder)
@@ -177,7 +228,7 @@ class Arms:
                 "rows": len(mixture),
                 "trainable": len(mixture) - int((~mixture.split.valid & (mixture.plan.counts > 0)).sum()),
                 "extra": extra,
-                "curation": self._hard_cost() if name in (*CONTROLS, "front") and name != "random" else None,
+                "curation": self._hard_cost() if name in (*CONTROLS, FRONT) and name != "random" else None,
             }
             publish_file(path, record_text(made))
         record = _record(path)
@@ -186,12 +237,14 @@ class Arms:
         rows, trainable = record["rows"], record["trainable"]
         return Arm(name, str(folder), self.reading, rows, trainable, record["curation"], record["extra"])
 
-    def _mixed(self, name: str, pipeline: Pipeline) -> tuple[Mixture, dict[str, Any] | None]:
+    def _mixed(self, name: str, pipeline: Pipeline, draw: int) -> tuple[Mixture, dict[str, Any] | None]:
         if name == BASELINE:
             split = _unscored(self.loaded)
             return Mixture(self.loaded, split, identity(len(split)), [], pipeline.order, pipeline.seed), None
         split, examples = self._hard[0].split, self.loaded.examples
         plan = fold(pipeline.resolved(self._hard[0].foretold), split, pipeline.seed)
+        if name == SOURCE_BALANCED:
+            plan = _source_balanced(plan, split, examples.sources(), derive_seed(draw, "validation", name))
         admit = admission(
             examples,
             self.run,
@@ -220,6 +273,29 @@ class Arms:
         if not self._cost_file("hard").is_file():
             self._curated("hard", self._own("hard"))
         return _record(self._cost_file("hard"))
+
+
+def _source_balanced(plan: Plan, split: Split, sources: list[str] | None, seed: int) -> Plan:
+    """The plan with as many copies, given to the smallest sources, see `evened`. sources: (n,)."""
+    assert sources is not None  # checked before
+    once = np.minimum(plan.counts, 1)
+    copies = int((plan.counts - once).sum())
+    rows = np.flatnonzero(split.valid & (once > 0))
+    counts = once.copy()
+    counts[rows] += evened([sources[row] for row in rows.tolist()], copies, seed).astype(counts.dtype)
+    return plan.with_counts(counts)
+
+
+def _check_told(record: dict[str, Any]) -> None:
+    """Raise LeftOut for an arm of reducible rows that would be the arm `hard`, or the data as it is."""
+    found = record["diagnostics"]["reducible"]
+    if found["verdict"] == "cannot tell":
+        raise LeftOut(
+            f"arm {REDUCIBLE} is left out: which rows can be learned from the others cannot be told "
+            f"({found['reason']}), so it would be the arm hard"
+        )
+    if record["counts"]["output"] == record["counts"]["input"]:
+        raise LeftOut(f"arm {REDUCIBLE} is left out: no hard row can be learned from the others, so it has no copies")
 
 
 def _given(addition: Addition, settings: Validation) -> Arm:

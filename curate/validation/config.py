@@ -22,7 +22,8 @@ CONTROLS = {"random": "random", "random-matched": "matched", "easy": "easy", "fi
 DRAWN = frozenset(["random", "random-matched", "easy"])  # controls drawn at random are drawn anew for every seed
 SYNTHETIC = ("synthesis", "duplicates-synthesis")
 SHARP = ("sam", "f-sam")  # two gradients a step
-NAMED_ONLY = ("front", "f-sam")  # arms that are trained only where they are named
+REDUCIBLE, SOURCE_BALANCED, FRONT = "reducible", "source-balanced", "front"
+NAMED_ONLY = (FRONT, REDUCIBLE, SOURCE_BALANCED, "f-sam")  # arms that are trained only where they are named
 ARMS = (BASELINE, "hard", *CONTROLS, *SYNTHETIC, "sam", *NAMED_ONLY)
 _ARM = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,60}$")
 
@@ -50,7 +51,8 @@ class Addition(Reading):
         return self
 
 
-_BESIDE_HARD = "hard+"  # before the name of a reweighter: on the data of the arm `hard`
+# Before the name of a reweighter: on the data of the arm `hard`, and of the arm `front`.
+_BESIDE_HARD, _BESIDE_FRONT = "hard+", "front+"
 
 
 class Validation(Component):
@@ -66,9 +68,12 @@ class Validation(Component):
         of highest loss at the proxy's end. All of these but the first have exactly the same number of rows.
         sam: the data as it is, two gradients a step; not where the optimizer of `finetuning` takes two itself. Only
         where they are named: front: the copies of `hard` as weights in the first half of the steps, each row once
-        afterwards. f-sam: as sam, with functional SAM.
+        afterwards. reducible: copies of the hard rows alone that a model learns from the other rows; left out, with a
+        warning, where it cannot be told which they are. source-balanced: as many copies as `hard` has, given to the
+        smallest sources until the sources are as equal as that makes them. f-sam: as sam, with functional SAM.
     reweighters: name -> reweighter (see `curate.reweighters`). Each makes two arms: NAME, the data as it is, and
-        hard+NAME, the data of the arm `hard`, whose rows it weights.
+        hard+NAME, the data of the arm `hard`, whose rows it weights; and, where it is named, front+NAME, whose weights
+        are multiplied by those of the arm `front`.
     additions: user-defined arms.
     budgets: "steps" = every arm trains for as many optimizer steps as the arm `hard` takes for its epochs; "epochs" =
         every arm passes as often over its own rows, for `original`, `hard` and additions.
@@ -78,6 +83,11 @@ class Validation(Component):
         that leaves fewer than 20 questions.
     drop_contaminated: leave out rows that share text with an evaluation set, instead of only counting them.
     rho: radius of SAM in the arm `sam`.
+    pilot: a run on the rows as they are, of a seed that is not judged, before all others, from whose held-out curves
+        it is forecast whether copies help: see `curate.validation.pilot`. "auto" = where it is less than a twentieth
+        of the runs, and they are not made by workers.
+    stop_if: "hopeless" = go no further where the pilot foretells that no number of copies lowers the loss on the
+        mixture, even by the better bound of its intervals. Such forecasts were right too seldom for a verdict.
     keep_weights: False = the weights of a run are deleted once it is evaluated, which rules out other sets later.
     """
 
@@ -95,6 +105,14 @@ class Validation(Component):
     drop_contaminated: bool = Field(default=False, description="leave out rows of DATA that an evaluation set has too")
     rho: float = Field(default=0.05, gt=0, description="radius of the arm sam")
     keep_weights: bool = True
+    pilot: Literal["auto", "always", "never"] = Field(
+        default="auto", description="a run beforehand that forecasts whether copies help (auto: below 5 % of the runs)"
+    )
+    stop_if: Literal["hopeless"] | None = Field(
+        default=None, description="end after the pilot where it foretells that no number of copies helps"
+    )
+
+    added: ClassVar[frozenset[str]] = frozenset(["pilot", "stop_if"])
 
     @field_validator("seeds")
     @classmethod
@@ -132,8 +150,9 @@ class Validation(Component):
         names = [each.title for each in self.sets]
         if len(set(names)) < len(names):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
-        if "pooled" in names:
-            raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
+        for name in ("pooled", "balanced"):
+            if name in names:
+                raise ValueError(f"an evaluation set is named {name!r}, which stands for all sets; write NAME=DATA")
         additions = [each.name for each in self.additions]
         if len(set(additions)) < len(additions):
             raise ValueError("two arms have one name; choose another")
@@ -147,10 +166,19 @@ class Validation(Component):
         self.named_arms()
         return self
 
+    @model_validator(mode="after")
+    def _pilot_of_copies(self) -> Validation:
+        if self.stop_if and self.pilot == "never":
+            raise ValueError("--stop-if goes by the pilot; leave out --pilot never")
+        if (self.stop_if or self.pilot == "always") and not copying(self.pipeline):
+            raise ValueError(f"a pilot forecasts what copies do, and {_NO_COPIES.split(';')[0]}; leave it out")
+        return self
+
     def _online(self) -> dict[str, str]:
         """Arm with a reweighter -> the arm whose data it is trained on."""
         alone = dict.fromkeys(self.reweighters, BASELINE)
-        return alone | {f"{_BESIDE_HARD}{name}": "hard" for name in self.reweighters}
+        beside_hard = {f"{_BESIDE_HARD}{name}": "hard" for name in self.reweighters}
+        return alone | beside_hard | {f"{_BESIDE_FRONT}{name}": FRONT for name in self.reweighters}
 
     def data_arm(self, name: str) -> str:
         """The arm whose data the arm `name` is trained on: another one where only training differs."""
@@ -158,19 +186,25 @@ class Validation(Component):
 
     def reweighter(self, arm: str) -> Any:
         """The reweighter of an arm; None for most."""
-        return self.reweighters.get(arm.removeprefix(_BESIDE_HARD)) if arm in self._online() else None
+        if arm not in self._online():
+            return None
+        return self.reweighters.get(arm.removeprefix(_BESIDE_HARD).removeprefix(_BESIDE_FRONT))
 
     def named_arms(self) -> tuple[str, ...]:
         """Arms in the order in which they are trained, additions last. Raises InputError where one cannot be."""
         copies, writes = copying(self.pipeline), synthesizing(self.pipeline)
-        lacks = dict.fromkeys(("hard", "front", *CONTROLS), _NO_COPIES) if not copies else {}
+        copied = ("hard", FRONT, REDUCIBLE, SOURCE_BALANCED, *CONTROLS)
+        lacks = dict.fromkeys(copied, _NO_COPIES) if not copies else {}
+        if copies and not _can_filter(copies):
+            lacks[REDUCIBLE] = _FILTERED
         lacks |= dict.fromkeys(SYNTHETIC, _NO_GENERATOR) if not writes else {}
         lacks |= {"duplicates-synthesis": _NO_COPIES} if writes and not copies else {}
         lacks |= dict.fromkeys(SHARP, _SHARP) if takes_two_gradients(self.finetuning.optimizer) else {}
         arms = (*ARMS, *self._online())
-        lacks |= {name: _NO_COPIES for name in arms if self.data_arm(name) == "hard" and not copies}
+        lacks |= {name: _NO_COPIES for name in arms if self.data_arm(name) in ("hard", FRONT) and not copies}
         if self.arms is None:
-            chosen = [name for name in arms if name not in lacks and name not in NAMED_ONLY]
+            named_only = (*NAMED_ONLY, *(name for name in arms if self.data_arm(name) == FRONT))
+            chosen = [name for name in arms if name not in lacks and name not in named_only]
         else:
             chosen = [name for name in arms if name in self.arms or name == BASELINE]
         for name in chosen:
@@ -182,6 +216,10 @@ class Validation(Component):
 
 
 _NO_COPIES = "the recipe copies no hard rows; use one with Duplicate, such as quick, or leave the arm out"
+_FILTERED = (
+    "the recipe's copies are of reducible rows already, or its augmenter cannot tell them apart; use Duplicate without "
+    "only, or leave the arm out"
+)
 _SHARP = "the optimizer of all arms takes two gradients a step already; choose adamw or muon, or leave the arm out"
 _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --generator, or leave the arm out"
 
@@ -189,7 +227,11 @@ _NO_GENERATOR = "the recipe writes no new rows; name a model that does with --ge
 def _unknown_arm(name: str, arms: tuple[str, ...]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, arms, 1)
+    def parts(text: str) -> list[str]:
+        return sorted(each.strip().lower().replace("_", "-") for each in text.split("+"))
+
+    same = [arm for arm in arms if parts(arm) == parts(name)]  # such as f-SAM, or adapt+front
+    close = same or difflib.get_close_matches(name, arms, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"arms are {', '.join(arms)}"
     return f"there is no arm {name!r}; {hint}"
 
@@ -198,6 +240,25 @@ def copying(pipeline: Pipeline) -> list[Any]:
     """The augmenters that copy hard rows and can copy those of a control instead."""
     components = [each for each in pipeline.augmenters if isinstance(each, Component) and not _writes(each)]
     return [each for each in components if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
+
+
+def _can_filter(copies: list[Any]) -> bool:
+    """Whether all of them copy hard rows of both kinds and can copy reducible ones alone."""
+    return all("only" in type(each).model_fields and each.only is None for each in copies)
+
+
+def of_reducible_rows(pipeline: Pipeline) -> Pipeline:
+    """The recipe with copies of reducible hard rows alone."""
+    copies = copying(pipeline)
+    changed = tuple(
+        each.model_copy(
+            update={"only": REDUCIBLE} | ({"noise_guard": 0.0} if "noise_guard" in type(each).model_fields else {})
+        )
+        if any(each is copy for copy in copies)
+        else each
+        for each in pipeline.augmenters
+    )
+    return pipeline.model_copy(update={"augmenters": changed})
 
 
 def synthesizing(pipeline: Pipeline) -> list[Any]:

@@ -130,6 +130,7 @@ def _validation(
         epochs=steps * tuning.batch_size / int(curated.plan.counts.sum()),
         seeds=tuple(seeds),
         keep_weights=False,
+        pilot="never",
     )
 
 

@@ -15,8 +15,9 @@ from curate.finetuning.metrics import read_metrics
 from curate.optimizers.sam import takes_two_gradients
 from curate.storage.records import read_record
 from curate.validation.arms import Arm
-from curate.validation.config import BASELINE, CONTROLS, SHARP
-from curate.validation.experiment import Experiment, PlannedRun, reference_arm, schedule
+from curate.validation.config import BASELINE, CONTROLS, FRONT, SHARP, SOURCE_BALANCED
+from curate.validation.experiment import Experiment, PlannedRun, reference_arm, schedule, steps_of
+from curate.validation.pilot import is_due
 
 _HARD_SHARE = 0.25  # assumed until the rows are curated; the default recipe finds 10 to 40 %
 
@@ -45,6 +46,9 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
         "seconds_left": None if rates is None else round(sum(each["seconds"] for each in left), 1),
         "evaluation_sets": [each.title for each in experiment.prepared.sets],
         "detectable": _detectable(experiment, runs),
+        "pilot": {"steps": steps_of(settings.epochs, reference, settings.finetuning.batch_size)}
+        if is_due(experiment)
+        else None,
         "warnings": list(experiment.prepared.warnings),
     }
 
@@ -52,11 +56,11 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
 def _known_rows(experiment: Experiment, name: str) -> int | None:
     """Rows of an arm whose data exists."""
     name = experiment.settings.data_arm(name)
-    if name in (BASELINE, "front"):  # whose copies are weights
+    if name in (BASELINE, FRONT):  # whose copies are weights
         return len(experiment.prepared.loaded.examples)
     if name in experiment.arms.given:
         return experiment.arms.given[name].rows
-    if name in CONTROLS:
+    if name in (*CONTROLS, SOURCE_BALANCED):
         name = "hard"  # exactly as many
     path = experiment.out / "arms" / name / "run.json"
     if not path.is_file():

@@ -21,7 +21,7 @@ from curate.reweighters import GivenWeights
 from curate.seeds import derive_seed
 from curate.storage.atomic import publishing
 from curate.validation.arms import Arm, Arms
-from curate.validation.config import BASELINE, SHARP, Budget, Validation, copying
+from curate.validation.config import BASELINE, FRONT, SHARP, Budget, Validation, copying
 from curate.validation.evaluation_rows import Prepared
 
 
@@ -58,20 +58,21 @@ def schedule(settings: Validation, seed: int, arms: Mapping[str, Arm], reference
     reference: its epochs make the equal steps, so that at equal epochs its run is the same one.
     """
     batch = settings.finetuning.batch_size
-    steps = _steps(settings.epochs, reference, batch)
+    steps = steps_of(settings.epochs, reference, batch)
     runs = [PlannedRun(arm, "steps", seed, steps) for arm in arms.values()]
     if "epochs" not in settings.budgets:
         return runs
     for name in arms:
         if name not in (BASELINE, "hard", *(addition.name for addition in settings.additions)):
             continue
-        own = _steps(settings.epochs, arms[name], batch)
+        own = steps_of(settings.epochs, arms[name], batch)
         same = next((run.name for run in runs if run.arm.name == name and run.steps == own), None)
         runs.append(PlannedRun(arms[name], "epochs", seed, own, same))
     return runs
 
 
-def _steps(epochs: float, arm: Arm, batch: int) -> int:
+def steps_of(epochs: float, arm: Arm, batch: int) -> int:
+    """Optimizer steps of so many passes over an arm."""
     return max(1, round(epochs * arm.trainable / batch))
 
 
@@ -96,7 +97,7 @@ class Experiment:
     def runs(self, seed: int) -> list[PlannedRun]:
         """The runs of a seed; makes the data of its arms."""
         settings = self.settings
-        arms = {name: self.arms.get(name, seed) for name in settings.named_arms()}
+        arms = self.arms.of_seed(seed)
         name = reference_arm(settings)
         reference = arms[name] if name in arms else self.arms.get(name, seed)
         return schedule(settings, seed, arms, reference)
@@ -132,7 +133,9 @@ def run_settings(settings: Validation, run: PlannedRun, examples: Examples, out:
     if run.arm.name in SHARP:
         sharp = SAM if run.arm.name == "sam" else FunctionalSAM
         changed["optimizer"] = sharp(base=tuning.optimizer, rho=settings.rho)
-    reweighter = GivenWeights(until=0.5) if run.arm.name == "front" else settings.reweighter(run.arm.name)
+    reweighter = settings.reweighter(run.arm.name)
+    if settings.data_arm(run.arm.name) == FRONT:
+        reweighter = GivenWeights(until=0.5, beside=reweighter)
     if reweighter is not None:
         changed["reweighter"] = reweighter
     if tuning.model == SCRATCH:

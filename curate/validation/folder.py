@@ -25,7 +25,7 @@ _BY_SETS = {
     "rows left": "with these --drop-contaminated leaves out other rows",
     "questions": "no row that its recipe writes may contain a question of any of them",
 }
-_PARTS = frozenset({"arms", "runs", "questions", "held-out", "scratch", "comparison.json", "report.html"})
+_PARTS = frozenset({"arms", "runs", "questions", "held-out", "scratch", "comparison.json", "report.html", "pilot.json"})
 
 
 def describe(settings: Validation, loaded: Loaded, scores: Scores | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from curate.storage.records import own_version, read_record, record_text, versio
 from curate.validation.config import BASELINE
 from curate.validation.experiment import Experiment, PlannedRun, reference_arm
 from curate.validation.folder import weights
+from curate.validation.pilot import FILE
 
 _PACKAGES = ("curate-lm", "numpy", "torch", "transformers", "peft")
 
@@ -51,6 +52,8 @@ def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: b
         comparison = compare(runs, BASELINE, sets=names, warnings=warnings)
         comparison.write(experiment.out / "report.html")
     record = {**_record(experiment, done), "warnings": warnings, "comparison": comparison.to_json()}
+    if (place := experiment.out / FILE).is_file():
+        record["pilot"] = read_record(place, f"remove {place} and rerun the same command", "pilot")
     if last:
         publish_file(experiment.out / "run.json", record_text(record))
     return record
@@ -59,7 +62,8 @@ def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: b
 def _warnings(experiment: Experiment, done: Sequence[PlannedRun]) -> list[str]:
     """Warnings given before the runs began, repeated with their result."""
     warned = [(run.arm.name, run.arm.extra["warning"]) for run in done if run.arm.extra and "warning" in run.arm.extra]
-    return [*experiment.prepared.warnings, *dict.fromkeys(f"arm {name}: {line}" for name, line in warned)]
+    arms = dict.fromkeys(f"arm {name}: {line}" for name, line in warned)
+    return [*experiment.prepared.warnings, *experiment.arms.left_out.values(), *arms]
 
 
 def _record(experiment: Experiment, done: Sequence[PlannedRun]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Validate a recipe end to end; an interrupted call is resumed by the same call.
 
-prepare -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
+prepare -> pilot -> arms -> (finetune -> evaluate) per seed and arm -> compare after every seed
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,25 @@ from curate.engine.protocol import Engine
 from curate.errors import InputError
 from curate.finetuning.job import tokenized, with_length
 from curate.finetuning.metrics import Callback, check_loggers
+from curate.models.initialization import has_initial_weights
 from curate.models.trained_template import choose_template
 from curate.run import Run
-from curate.storage.places import local_path
+from curate.storage.places import expanded, local_path
 from curate.storage.temporary import temporary_folder
 from curate.tokenization.usable import Rules, check_usable, without_refused
 from curate.validation.arms import Arms
-from curate.validation.config import Validation, copying, synthesizing
+from curate.validation.config import (
+    REDUCIBLE,
+    SOURCE_BALANCED,
+    Validation,
+    copying,
+    of_reducible_rows,
+    synthesizing,
+)
 from curate.validation.evaluation_rows import Prepared, prepare
 from curate.validation.experiment import Experiment, PlannedRun
 from curate.validation.folder import check_folder, check_weights, describe, describe_sets, mark_started
+from curate.validation.pilot import hopeless_in_words, pilot
 from curate.validation.record import write_results
 from curate.validation.runs import check_workers, complete_run, finish_run, runs_on_workers
 
@@ -55,6 +65,7 @@ def validate(
     engine: on whose workers runs are fine-tuned and evaluated, side by side, with the same result; None = here.
     OUT/arms, OUT/runs: data and run folders. OUT/comparison.json, report.html: the comparison so far, rewritten
     after every seed. OUT/run.json: present if and only if every run is finished.
+    Where `settings.stop_if` ends it after the pilot run: {kind, stopped (why), pilot}, and nothing else is trained.
     More seeds, arms or evaluation sets may be requested later: finished work is reused.
 
     Raises InputError for what cannot be compared, and for a folder that holds something else (unless `fresh`);
@@ -76,6 +87,9 @@ def validate(
     )
     experiment.log = tuple(log)
     _warn_of_design(experiment)
+    foretold = pilot(experiment)
+    if settings.stop_if == "hopeless" and foretold is not None and foretold["hopeless"]:
+        return {"kind": "validation", "stopped": hopeless_in_words(), "pilot": foretold}
     return _validate_here(experiment) if engine is None else _validate_on_workers(experiment)
 
 
@@ -164,11 +178,13 @@ def prepare_experiment(
     # Prepared elsewhere, so that nothing in the folder changes before every check has passed.
     with temporary_folder("curate-validation-") as place:
         prepared = prepare(data, settings, place, progress)
+        if _random_weights(settings):
+            prepared = replace(prepared, warnings=(RANDOM_WEIGHTS, *prepared.warnings))
         described |= describe_sets(settings, prepared)
         check_folder(out, described, fresh=fresh)
         if not fresh:
             check_weights(out, settings, [each.title for each in prepared.sets])
-        _check_recipes(settings, prepared, scored=scores is not None)
+        _check_recipes(settings, prepared, scores)
         if not dry:
             mark_started(out, described, fresh=fresh)
             prepared = prepared.moved(place, out)
@@ -205,9 +221,23 @@ def _usable(loaded: Loaded, settings: Validation, run: Run) -> tuple[Validation,
     return settings, without_refused(loaded, rows.refused)
 
 
-def _check_recipes(settings: Validation, prepared: Prepared, *, scored: bool) -> None:
+def _check_recipes(settings: Validation, prepared: Prepared, scores: Scores | None) -> None:
     """Raise InputError for what would fail while an arm is made."""
-    examples, pipeline = prepared.loaded.examples, settings.pipeline
+    examples, pipeline, scored = prepared.loaded.examples, settings.pipeline, scores is not None
+    named = settings.named_arms()
+    if SOURCE_BALANCED in named and len(set(examples.sources() or ())) < 2:
+        raise InputError(
+            f"arm {SOURCE_BALANCED}: the rows name no two sources to balance; say which column does with --columns "
+            "source=COLUMN, or leave the arm out"
+        )
+    if REDUCIBLE in named:
+        try:
+            filtered = of_reducible_rows(pipeline)
+            filtered.check(examples, scored=scored)
+            if scores is not None:
+                filtered.check_scores(scores)
+        except InputError as error:
+            raise InputError(f"arm {REDUCIBLE}: {error}") from error
     if copying(pipeline) or synthesizing(pipeline):
         pipeline.check(examples, scored=scored)
     for addition in settings.additions:
@@ -226,9 +256,13 @@ RANDOM_WEIGHTS = (
 )
 
 
+def _random_weights(settings: Validation) -> bool:
+    """Whether what is fine-tuned was never trained, as far as that can be told of a folder."""
+    model = settings.finetuning.model
+    return settings.finetuning.scratch or (expanded(model).is_dir() and has_initial_weights(expanded(model)))
+
+
 def _warn_of_design(experiment: Experiment) -> None:
-    if experiment.settings.finetuning.scratch:
-        experiment.progress.note(f"warning: {RANDOM_WEIGHTS}")
     for line in experiment.prepared.warnings:
         experiment.progress.note(f"warning: {line}")
     if len(experiment.settings.seeds) == 1:

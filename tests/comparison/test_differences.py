@@ -52,3 +52,22 @@ def test_levels_and_sources_come_by_set_in_natural_order(compared: Comparison) -
     assert names == sorted(names)
     assert sum(each["examples"] for each in hard) <= 60
     assert {each["set"] for each in compared.record["sources"]} == {"gsm8k", "math"}
+
+
+def test_balanced_is_the_mean_over_levels_else_sources_whatever_their_sizes(compared: Comparison) -> None:
+    for metric in ("accuracy", "nll"):
+        found = row_of(compared, "hard", "balanced", metric)
+        rows = [each for each in compared.record["levels"] if each["set"] == "math"]
+        rows += [each for each in compared.record["sources"] if each["set"] == "gsm8k"]
+        own = [each for each in rows if each["arm"] == "hard" and each["metric"] == metric]
+        budgets = {each["budget"] for each in own}
+        own = [each for each in own if each["budget"] == found["budget"]]
+        assert len(own) > 2
+        assert budgets
+        assert found["difference"] == pytest.approx(sum(each["difference"] for each in own) / len(own))
+        scores = [
+            each["mean"]
+            for each in compared.record["scores"]
+            if (each["arm"], each["set"], each["metric"]) == ("hard", "balanced", metric)
+        ]
+        assert scores[0] == pytest.approx(found["arm_mean"])

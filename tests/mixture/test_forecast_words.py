@@ -22,6 +22,14 @@ def test_cautions_are_from_the_shares_of_the_records_on(share: float, suspects: 
     assert all(each.remedy for each in found)
 
 
+def test_an_estimate_of_wrong_rows_takes_the_place_of_losses_that_stay_high() -> None:
+    assert not list(cautions(0.1, 0.5, 0.01))
+    (found,) = cautions(0.1, 0.0, 0.3)
+    assert found.code == "hard_may_be_wrong"
+    assert "30% of the hard rows are estimated to be wrong" in found.message
+    assert "cannot tell" not in found.message
+
+
 def test_nothing_is_missing_that_is_there() -> None:
     assert next(missing(None, 0, 0, 3, "front")).startswith("No row is hard")
     assert len(list(missing(None, 0, 5, 0, "shuffle"))) == 1  # no scores

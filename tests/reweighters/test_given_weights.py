@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from curate.errors import InputError
-from curate.reweighters import GivenWeights
+from curate.reweighters import ADAPT, GivenWeights
 from curate.training.reweighting import BatchOutputs, OptimizerBatch
 from tests.fixtures.models import tiny_model
 from tests.fixtures.reweighting import TOKENS, asked, flat, rows_of, run, training
@@ -79,3 +79,24 @@ def test_a_loop_without_an_end_has_no_share_of_its_steps() -> None:
     start = training(tiny_model(), rows=rows_of(w=[1.0] * 41))
     with pytest.raises(InputError, match="this loop does not say how many"):
         GivenWeights(column="w", until=0.5).begin(start)
+
+
+def test_weights_beside_another_reweighter_are_multiplied_and_its_hooks_are_kept() -> None:
+    values = np.random.default_rng(0).uniform(0, 3, 41).tolist()
+    start = dataclasses.replace(training(tiny_model(), rows=rows_of(weight=values)), steps=lambda: 6)
+    other = ADAPT(anchors="a")
+    both = GivenWeights(until=0.5, beside=other).begin(start)
+    alone, given = other.begin(start), GivenWeights(until=0.5).begin(start)
+    assert both.embeds
+    outputs = BatchOutputs(torch.zeros(4), torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
+    for live in (both, alone):
+        live.refresh(0)
+    for step in (0, 3):
+        batch = OptimizerBatch(step, torch.tensor([3, 4, 5, 6]), torch.tensor([5, 6, 7, 8]))
+        expected = alone.weights(batch, outputs) * given.weights(batch, outputs)
+        assert torch.equal(both.weights(batch, outputs), expected)
+    assert set(both.state()) == {"direction"}
+    with pytest.raises(ValueError, match="beside is a reweighter"):
+        GivenWeights(beside=3)
+    with pytest.raises(ValueError, match="leave it out, or beside"):
+        GivenWeights(beside=other, averages="rows")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ import pytest
 
 from augmenters import Duplicate, Replay, Subset, Synthesize
 from curate.data.readers import Loaded, read
+from curate.difficulty.reducible import Gains
 from curate.errors import InputError
 from curate.pipeline import Pipeline
 from curate.run import Run
 from curate.validation.arms import Arm, Arms
 from curate.validation.config import CONTROLS, Addition, Validation
 from curate.validation.experiment import reference_arm
+from curate.validation.validate import validate
 from tests.fixtures.validation import (
     Known,
     Writes,
@@ -196,3 +200,65 @@ def test_a_recipe_that_copies_and_writes_is_taken_apart_into_arms(tmp_path: Path
     assert parts == {"hard": (copies, Subset(size=0.9)), "synthesis": (Subset(size=0.9), writes)}
     controls = arms_of(tmp_path, given)._control("matched", 3).augmenters
     assert controls == (Duplicate(times=2, of="matched", draw=3), Subset(size=0.9))
+
+
+# -- arms that are made only where they are named --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gained:
+    """As Known, with gains of halves: of hard rows those of even number gain, the others gain as null rows do."""
+
+    tells: bool = True
+
+    def score(self, examples, run):
+        scores = Known().score(examples, run)
+        rng, n = np.random.default_rng(0), len(examples)
+        nulls, gained = rng.normal(0, 0.01, n), rng.normal(0, 0.01, n)
+        gained[:: 2 if self.tells else n] += 1
+        short = scores.difficulty.astype(float)
+        return replace(scores, gains=Gains(gained, nulls, short, np.full(n, 9.0), (3, 3), (1, 1)))
+
+
+def test_the_arm_of_reducible_rows_copies_those_alone_or_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings(arms=("hard", "reducible"), pipeline=pipeline(Duplicate(noise_guard=0.1), scorer=Gained()))
+    arms = arms_of(tmp_path / "a", given, data=loaded(400))
+    found = arms.of_seed(0)
+    record = json.loads((Path(found["reducible"].data) / "run.json").read_text())
+    assert record["diagnostics"]["reducible"]["verdict"] == "estimated"
+    hard, own = extra_rows(found["hard"]), extra_rows(found["reducible"])
+    split = pq.read_table(Path(found["reducible"].data) / "tables" / "split.parquet").to_pylist()
+    assert own == sorted(row["example_id"] for row in split if row["hard"] and row["reducible"])
+    assert 0 < len(own) < len(hard)
+    untold = given.model_copy(update={"pipeline": pipeline(Duplicate(), scorer=Gained(tells=False))})
+    for _ in range(2):  # made anew, and found in the folder
+        arms = arms_of(tmp_path / "b", untold, data=loaded(400))
+        assert set(arms.of_seed(0)) == {"original", "hard"}
+        assert "arm reducible is left out" in arms.left_out["reducible"]
+    with pytest.raises(InputError, match=r"no arm is left to compare .* cannot be told"):
+        arms_of(tmp_path / "c", untold.model_copy(update={"arms": ("reducible",)}), data=loaded(400)).of_seed(0)
+
+
+def test_source_balanced_copies_are_as_many_and_go_to_the_smallest_sources(tmp_path: Path) -> None:
+    sources = ["small"] * 10 + ["middle"] * 30 + ["large"] * 60
+    data = read(rows().set_column(2, "source", pa.array(sources)))
+    arms = arms_of(tmp_path, settings(pipeline=pipeline(Duplicate(times=2))), data=data)
+    hard, first, second = arms.get("hard", 0), arms.get("source-balanced", 0), arms.get("source-balanced", 1)
+    assert (first.rows, first.trainable, first.curation) == (hard.rows, hard.trainable, None)
+    counts = Counter(table(first)["source"].to_pylist())
+    assert counts["large"] == 60
+    assert abs(counts["small"] - counts["middle"]) <= 1  # 50 copies: 20 to be as many as the next, 15 to each
+    assert extra_rows(first) != extra_rows(second)
+
+
+def test_arms_that_these_rows_do_not_allow_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    bare = read(rows().drop_columns(["source"]))
+    with pytest.raises(InputError, match=r"arm source-balanced: .*no two sources.*--columns"):
+        validate(bare, settings(arms=("hard", "source-balanced")), tmp_path / "a")
+    scores = Known().score(loaded().examples, None)
+    with pytest.raises(InputError, match=r"arm reducible: .*the scores do not say"):
+        validate(loaded(), settings(arms=("hard", "reducible")), tmp_path / "b", scores=scores)
+    with pytest.raises(InputError, match="reducible rows already"):
+        settings(arms=("hard", "reducible"), pipeline=pipeline(Duplicate(only="reducible")))

@@ -12,7 +12,7 @@ from curate.clusterers import Quantile
 from curate.errors import InputError
 from curate.finetuning.config import Finetuning
 from curate.pipeline import Pipeline
-from curate.reweighters import IRDRO, DynamicLoss
+from curate.reweighters import IRDRO, DynamicLoss, GivenWeights
 from curate.validation.arms import Arm
 from curate.validation.config import Validation
 from curate.validation.experiment import PlannedRun, run_settings
@@ -62,3 +62,16 @@ def test_an_arm_with_a_reweighter_differs_in_it_alone(tmp_path: Path) -> None:
     assert settings_of("irdro").reweighter == settings_of("hard+irdro").reweighter == IRDRO()
     assert settings_of("hard").reweighter is None
     assert settings_of("irdro").model_copy(update={"reweighter": None}) == settings_of("original")
+
+
+def test_copies_in_the_first_part_beside_a_reweighter(tmp_path: Path) -> None:
+    given = validation(reweighters={"irdro": IRDRO()}, arms=("hard", "front+irdro"))
+    assert given.named_arms() == ("original", "hard", "front+irdro")
+    assert given.data_arm("front+irdro") == "front"
+    run = PlannedRun(Arm("front+irdro", "", {}, 10, 10, None, None), "steps", 3, 7)
+    found = run_settings(given, run, None, tmp_path).reweighter
+    assert found == GivenWeights(until=0.5, beside=IRDRO())
+    with pytest.raises(ValueError, match="did you mean 'front\\+irdro'"):
+        validation(reweighters={"irdro": IRDRO()}, arms=("irdro + front",))
+    with pytest.raises(ValueError, match="did you mean 'f-sam'"):
+        validation(arms=("f-SAM",))

@@ -171,3 +171,14 @@ def test_new_rows_must_not_have_what_is_asked_later(tmp_path: Path) -> None:
     assert pq.read_table(asked["data"]).num_rows == 30
     plain = prepare_experiment(loaded(), settings(held_out=0.3), tmp_path / "plain", cache=tmp_path / "cache")
     assert plain.settings.pipeline.gate.evaluation == ()
+
+
+def test_random_weights_are_warned_of_before_and_in_the_result(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.validation.validate.has_initial_weights", lambda folder: True)
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = whole(tmp_path / "out", seeds=(0,), budgets=("steps",))
+    assert result["warnings"][0].startswith("the target has random weights")
+    assert "the target has random weights" in (tmp_path / "out" / "report.html").read_text()

@@ -1,0 +1,47 @@
+"""Mixture and balanced, loss and exact answers: the four numbers of a difference, in one row.
+
+Mixture: all questions as they come. Balanced: the unweighted mean over levels, or over sources where there are none, so
+that a rare one counts as much as a frequent one. Arms that gain on one of the four often lose on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from curate.comparison.differences import BALANCED, POOLED
+from curate.comparison.text import interval, signed
+from curate.console.formatting import MISSING
+
+METRICS = {"nll": "loss", "accuracy": "answers"}
+SETS = {POOLED: "mixture", BALANCED: "balanced"}
+COLUMNS = tuple((metric, whole) for metric in METRICS.values() for whole in SETS.values())
+_NUMBERS = ("difference", "low", "high", "relative", "verdict")
+
+
+def side_by_side(differences: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One record per arm, baseline and budget: loss and answers, each with mixture and balanced; None = not measured.
+
+    Each is {difference, low, high, relative, verdict}, as in the rows of `difference_rows` that are given.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in differences:
+        if row["set"] not in SETS:
+            continue
+        named = {name: row[name] for name in ("arm", "baseline", "budget")}
+        empty = {metric: dict.fromkeys(SETS.values()) for metric in METRICS.values()}
+        record = found.setdefault(tuple(named.values()), {**named, **empty})
+        record[METRICS[row["metric"]]][SETS[row["set"]]] = {name: row[name] for name in _NUMBERS}
+    return list(found.values())
+
+
+def cells(record: Mapping[str, Any], *, intervals: bool = True) -> list[str]:
+    """The four numbers as text, in the order of COLUMNS."""
+    found = []
+    for metric, whole in COLUMNS:
+        row, name = record[metric][whole], next(key for key, value in METRICS.items() if value == metric)
+        if row is None:
+            found.append(MISSING)
+        else:
+            found.append(signed(name, row["difference"]) + (f" ({interval(name, row)})" if intervals else ""))
+    return found
