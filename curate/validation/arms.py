@@ -275,7 +275,7 @@ class Arms:
         return _record(self._cost_file("hard"))
 
 
-def _source_balanced(plan: Plan, split: Split, sources: list[str] | None, seed: int) -> Plan:
+def _source_balanced(plan: Plan, split: Split, sources: Any, seed: int) -> Plan:
     """The plan with as many copies, given to the smallest sources, see `evened`. sources: (n,)."""
     assert sources is not None  # checked before
     once = np.minimum(plan.counts, 1)
