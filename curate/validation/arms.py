@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from curate.console.progress import Progress
 from curate.curated import Curated, inputs_fingerprint, recipe_text
@@ -275,14 +276,14 @@ class Arms:
         return _record(self._cost_file("hard"))
 
 
-def _source_balanced(plan: Plan, split: Split, sources: Any, seed: int) -> Plan:
+def _source_balanced(plan: Plan, split: Split, sources: npt.NDArray[np.object_] | None, seed: int) -> Plan:
     """The plan with as many copies, given to the smallest sources, see `evened`. sources: (n,)."""
     assert sources is not None  # checked before
     once = np.minimum(plan.counts, 1)
     copies = int((plan.counts - once).sum())
     rows = np.flatnonzero(split.valid & (once > 0))
     counts = once.copy()
-    counts[rows] += evened([sources[row] for row in rows.tolist()], copies, seed).astype(counts.dtype)
+    counts[rows] += evened(sources[rows].tolist(), copies, seed).astype(counts.dtype)
     return plan.with_counts(counts)
 
 

@@ -225,7 +225,8 @@ def _check_recipes(settings: Validation, prepared: Prepared, scores: Scores | No
     """Raise InputError for what would fail while an arm is made."""
     examples, pipeline, scored = prepared.loaded.examples, settings.pipeline, scores is not None
     named = settings.named_arms()
-    if SOURCE_BALANCED in named and len(set(examples.sources() or ())) < 2:
+    sources = examples.sources() if SOURCE_BALANCED in named else None
+    if SOURCE_BALANCED in named and (sources is None or len(set(sources.tolist())) < 2):
         raise InputError(
             f"arm {SOURCE_BALANCED}: the rows name no two sources to balance; say which column does with --columns "
             "source=COLUMN, or leave the arm out"

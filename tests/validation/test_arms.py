@@ -254,9 +254,10 @@ def test_source_balanced_copies_are_as_many_and_go_to_the_smallest_sources(tmp_p
 
 
 def test_arms_that_these_rows_do_not_allow_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    bare = read(rows().drop_columns(["source"]))
-    with pytest.raises(InputError, match=r"arm source-balanced: .*no two sources.*--columns"):
-        validate(bare, settings(arms=("hard", "source-balanced")), tmp_path / "a")
+    without = rows().drop_columns(["source"])
+    for bare in (without, without.append_column("source", pa.array(["a"] * 100))):
+        with pytest.raises(InputError, match=r"arm source-balanced: .*no two sources.*--columns"):
+            validate(read(bare), settings(arms=("hard", "source-balanced")), tmp_path / "a")
     scores = Known().score(loaded().examples, None)
     with pytest.raises(InputError, match=r"arm reducible: .*the scores do not say"):
         validate(loaded(), settings(arms=("hard", "reducible")), tmp_path / "b", scores=scores)

@@ -37,12 +37,13 @@ def test_every_arm_takes_the_steps_of_the_hard_arm_and_epochs_are_its_own() -> N
 def test_copies_in_front_are_weights_of_the_first_half_and_functional_sam_is_an_arm(
     tmp_path: Path, trained: Trained
 ) -> None:
-    whole(tmp_path / "out", arms=("hard", "front", "f-sam"), seeds=(0,), budgets=("steps",))
+    whole(tmp_path / "out", arms=("hard", "front", "f-sam", "source-balanced"), seeds=(0,), budgets=("steps",))
     front = read(tmp_path / "out" / "arms" / "front", allow_curated=True).examples.table
     hard = read(tmp_path / "out" / "arms" / "hard", allow_curated=True).examples.table
     assert sum(front["weight"].to_pylist()) == len(hard) > len(front)
     assert trained.settings["front-steps-seed0"].reweighter == GivenWeights(until=0.5)
     assert trained.settings["hard-steps-seed0"].reweighter is None
+    assert trained.settings["source-balanced-steps-seed0"].reweighter is None
     assert isinstance(trained.settings["f-sam-steps-seed0"].optimizer, FunctionalSAM)
     assert len({each.steps for each in trained.settings.values()}) == 1
     assert not {"front", "f-sam"} & set(settings().named_arms())  # they are trained only where they are named
