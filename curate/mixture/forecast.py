@@ -158,9 +158,8 @@ def forecast(
     """What can be told from a split, a plan and its new rows; without further training, but for that of `foretold`.
 
     scores: those of the split, joined by id; their trajectory gives the losses of the clusters. order, copies: see
-        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`. wrong_share:
-        estimated share of wrong rows among the hard ones, which says more; None = not estimated. in_sample: whether the
-        losses are of rows that their model trained on; None = not known.
+        `curate.Pipeline`. suspects: share of the hard rows whose loss stays high, see `Diagnostics.noise`; wrong_share:
+        estimated to be wrong. in_sample: whether the losses are of rows that their model trained on; None = not known.
     """
     scores = None if scores is None else join_scores(scores, split.ids)
     seen, cluster, hard, unmeasured = _rows(split, plan, realized)

@@ -102,8 +102,8 @@ class _Beside:
     def __init__(self, given: _Given, other: Any) -> None:
         self.given, self.other = given, other
         for name in _HOOKS:
-            if hasattr(other, name):
-                setattr(self, name, getattr(other, name))
+            if (hook := getattr(other, name, None)) is not None:
+                setattr(self, name, hook)
 
     def weights(self, batch: OptimizerBatch, outputs: BatchOutputs) -> torch.Tensor:
         weights: torch.Tensor = self.other.weights(batch, outputs)

@@ -21,6 +21,8 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # Longer than 300 lines, and why that is better than two files.
 LONG_FILES = {
+    "curate/validation/arms.py": "the data of every arm, from one proxy run and one split",
+    "curate/mixture/forecast.py": "every number of a forecast with its meaning, and how it is counted",
     "augmenters/synthesize.py": "one component: its parameters with their meaning, and the path from a plan to rows",
     "curate/curated.py": "the result with its record, field by field",
     "curate/data/columns.py": "what a model reads in a table: roles by the names and the types of columns",
