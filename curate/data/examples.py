@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.console.presentation import Facts, Presented
 from curate.data.column_names import PAIR_ROLES, SHAPES, SURROUNDING
 from curate.data.columns import content_roles, is_column_role, is_messages, message_keys, spoken_roles
 from curate.data.messages import concatenated_turns, conversations, is_read_anew, turns
@@ -30,8 +31,8 @@ from curate.types import IntArray
 _HASHED_ROWS = 65_536  # at a time; bounds the copies alive while hashing; has no influence on the result
 
 
-@dataclass(frozen=True)
-class Examples:
+@dataclass(frozen=True, repr=False)
+class Examples(Presented):
     """n rows of training data.
 
     table: the input's columns, untouched. ids: (n,) unique strings. shape: one of
@@ -61,6 +62,19 @@ class Examples:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def summary(self) -> Facts:
+        """Rows, shape, roles and columns, in a few lines, as printed and in notebooks."""
+        return Facts(f"Examples: {len(self):,} rows", self.facts())
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What is to be said about the rows, as pairs of a label and a text."""
+        roles = ", ".join(f"{role}={name}" for role, name in self.columns.items() if is_column_role(role))
+        return (
+            ("shape", f"{self.shape}: {roles}" if roles else self.shape),
+            ("columns", ", ".join(self.table.column_names)),
+            ("see", ".table .ids .take(rows)"),
+        )
 
     @property
     def content_roles(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from curate.console.presentation import Facts, Presented
 from curate.data.column_names import OPTIONAL_CONTENT, PAIR_SHAPES, RESERVED
 from curate.data.columns import (
     content_roles,
@@ -62,8 +63,8 @@ Nested = Literal["json", "text"]
 _OPTION = re.compile(r"--(columns|role|shape|where|split|config|limit|on-bad-row|encoding|delimiter)\b")
 
 
-@dataclass(frozen=True)
-class Loaded:
+@dataclass(frozen=True, repr=False)
+class Loaded(Presented):
     """What `read` found.
 
     examples: the n rows to curate. rejected: one record per unusable row left out {row, example_id, stage, reason,
@@ -97,6 +98,15 @@ class Loaded:
     renamed: Mapping[str, str] = field(default_factory=dict)
     place: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> Facts:
+        """What was read, in a few lines, as printed and in notebooks."""
+        left_out = (("left out", f"{len(self.rejected):,} rows that cannot be used"),) if self.rejected else ()
+        *facts, _ = self.examples.facts()
+        return Facts(
+            f"Loaded: {len(self.examples):,} of {self.rows_read:,} rows of {self.description}",
+            (*facts, *left_out, ("see", ".examples .rejected .notes")),
+        )
 
 
 def read(

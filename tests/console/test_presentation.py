@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from curate.console.presentation import MOST_LINES, Facts, Tabular, chain
+from curate.data.readers import read
 
 
 @dataclass(repr=False)
@@ -51,3 +52,11 @@ def test_rows_by_number_and_slice_and_columns_by_name() -> None:
         table[5]
     with pytest.raises(KeyError, match="columns are n"):
         table["m"]
+
+
+def test_what_was_read_is_shown_without_its_texts() -> None:
+    loaded = read({"prompt": ["a secret question"] * 2, "completion": ["an answer", "another"]})
+    for shown in (loaded, loaded.examples):
+        assert len(repr(shown).splitlines()) <= MOST_LINES
+        assert "2" in repr(shown)
+        assert "secret" not in repr(shown) + shown._repr_html_()
