@@ -111,9 +111,9 @@ def test_arms_of_a_validation_are_shuffled_so_the_order_is_refused(written: dict
     target = Finetuning(model="scratch")
     with pytest.raises(ValueError, match="--set order=shuffle"):
         Validation(pipeline=pipeline_by_column(order="front"), finetuning=target)
-    addition = Addition(name="front", data=str(written["rows"]))
+    addition = Addition(name="ordered", data=str(written["rows"]))
     settings = Validation(pipeline=pipeline_by_column(), finetuning=target, additions=(addition,))
-    with pytest.raises(InputError, match=r"arm front: .* has an order, and these runs shuffle"):
+    with pytest.raises(InputError, match=r"arm ordered: .* has an order, and these runs shuffle"):
         _given(addition, settings)
 
 

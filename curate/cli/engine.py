@@ -20,7 +20,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("local", "ray"), default="local", help="this process, or workers of a Ray cluster (local)"
     )
     add_field_options(group, Ray, ENGINE_FIELDS, {"address": "ADDRESS"})
-    parser.set_defaults(open_engine=open_engine)
+    parser.set_defaults(open_engine=open_engine, workers_of=None)
 
 
 def open_engine(options: argparse.Namespace) -> AbstractContextManager[Ray | None]:

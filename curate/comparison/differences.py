@@ -12,7 +12,8 @@ from curate.comparison.runs import ArmRun
 from curate.comparison.statistics import detectable_effect, holm, paired_interval
 from curate.types import BoolArray
 
-POOLED, MEAN_OF_SETS, BALANCED = "pooled", "mean of sets", "balanced"  # what is no single set
+# What is no single set. Their names are taken, so none is one that people give to a set of their own, as "balanced" is.
+POOLED, MEAN_OF_SETS, BALANCED = "pooled", "mean of sets", "mean of groups"
 _MOST_LABELS = 30  # levels or sources of one set
 _LEAST_EXAMPLES = 5  # of a level or source; fewer are not shown
 _EVERYTHING = slice(None)
@@ -31,7 +32,7 @@ def difference_rows(
     whole_only: bool = False,
 ) -> list[dict[str, Any]]:
     """For each metric: all sets pooled, their unweighted mean if it differs, that of their levels or sources
-    ("balanced", see `parts_of`) if there are some, and each set.
+    ("mean of groups", see `parts_of`) if there are some, and each set.
 
     whole_only: pooled and balanced only.
     """

@@ -146,7 +146,7 @@ def _common_sets(runs: Sequence[ArmRun], sets: Sequence[str] | None) -> tuple[li
 def _check_evaluations(runs: Sequence[ArmRun]) -> None:
     first = runs[0]
     for name, evaluation in first.evaluations.items():
-        if name in ("pooled", "mean of sets", "balanced"):
+        if name in ("pooled", "mean of sets", "mean of groups"):
             raise InputError(
                 f"an evaluation set is named {name!r}, which stands for all sets here; choose another name"
             )

@@ -150,9 +150,8 @@ class Validation(Component):
         names = [each.title for each in self.sets]
         if len(set(names)) < len(names):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
-        for name in ("pooled", "balanced"):
-            if name in names:
-                raise ValueError(f"an evaluation set is named {name!r}, which stands for all sets; write NAME=DATA")
+        if "pooled" in names:
+            raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
         additions = [each.name for each in self.additions]
         if len(set(additions)) < len(additions):
             raise ValueError("two arms have one name; choose another")

@@ -79,4 +79,5 @@ def test_rows_that_are_cut_off_are_counted(compared: Comparison, monkeypatch: py
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr("curate.cli.compare._MOST_ROWS", 5)
     print_comparison(compared.record)
-    assert "and 3 more: --json and the page" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "and 5 more: --json and the page" in out

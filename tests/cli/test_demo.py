@@ -52,7 +52,6 @@ def test_the_control_ends_with_the_table_and_one_sentence(
     assert done.status == 0, done.err
     lines = [line for line in done.out.splitlines() if line.strip()]
     assert lines[-1].startswith("report")
-    assert lines[-2].startswith(("It came out: ", "It did not come out: "))
     assert "All arms take 2 steps" in done.out
     cells = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
     assert cells[0] == "original"
@@ -60,6 +59,9 @@ def test_the_control_ends_with_the_table_and_one_sentence(
     assert cells[2::2] == [f"against {name}" for name in ("original", "original", "original", "random", "easy")]
     record = call(*arguments, "--json").json
     assert record["budget"]["steps"] == 2
+    sentence = record["verdict"]["sentence"]
+    assert sentence.startswith(("It came out: ", "It did not come out: "))
+    assert " ".join(done.out.split()).partition(sentence)[2].startswith(" report")
     assert record["directory"] == str(tmp_path / "out")
 
 

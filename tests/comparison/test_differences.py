@@ -56,7 +56,7 @@ def test_levels_and_sources_come_by_set_in_natural_order(compared: Comparison) -
 
 def test_balanced_is_the_mean_over_levels_else_sources_whatever_their_sizes(compared: Comparison) -> None:
     for metric in ("accuracy", "nll"):
-        found = row_of(compared, "hard", "balanced", metric)
+        found = row_of(compared, "hard", "mean of groups", metric)
         rows = [each for each in compared.record["levels"] if each["set"] == "math"]
         rows += [each for each in compared.record["sources"] if each["set"] == "gsm8k"]
         own = [each for each in rows if each["arm"] == "hard" and each["metric"] == metric]
@@ -68,6 +68,6 @@ def test_balanced_is_the_mean_over_levels_else_sources_whatever_their_sizes(comp
         scores = [
             each["mean"]
             for each in compared.record["scores"]
-            if (each["arm"], each["set"], each["metric"]) == ("hard", "balanced", metric)
+            if (each["arm"], each["set"], each["metric"]) == ("hard", "mean of groups", metric)
         ]
         assert scores[0] == pytest.approx(found["arm_mean"])

@@ -129,7 +129,7 @@ def test_a_lone_evaluation_set_is_not_shown_twice_and_losses_are_drawn_as_differ
     assert bars["y"] == pytest.approx([each["difference"] for each in rows], rel=1e-3)
     reach = [more + middle for more, middle in zip(bars["error_y"]["array"], bars["y"], strict=True)]
     assert reach == pytest.approx([each["high"] for each in rows], rel=1e-2, abs=1e-4)
-    assert {each["set"] for each in found.record["differences"]} == {"pooled", "balanced", "math"}
+    assert {each["set"] for each in found.record["differences"]} == {"pooled", "mean of groups", "math"}
 
 
 def test_a_page_needs_a_name_of_a_page(compared: Comparison, tmp_path: Path) -> None:

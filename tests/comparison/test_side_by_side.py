@@ -18,7 +18,7 @@ def test_the_four_numbers_are_those_of_the_differences(
     rows = compared.record["side_by_side"]
     (hard,) = (each for each in rows if each["arm"] == "hard" and each["baseline"] == "original")
     for metric, name in (("nll", "loss"), ("accuracy", "answers")):
-        for whole, called in (("pooled", "mixture"), ("balanced", "balanced")):
+        for whole, called in (("pooled", "mixture"), ("mean of groups", "balanced")):
             found = row_of(compared, "hard", whole, metric)
             assert hard[name][called] == {key: found[key] for key in hard[name][called]}
     controls = {each["baseline"] for each in compared.record["against_controls"]}

@@ -22,9 +22,9 @@ from curate.data.readers import read
 from curate.data.writers import written_tables
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
-_SCALARS = (
-    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(-1e6, 1e6).map(lambda x: x + 0.5) | _TEXT
-)
+# Floats of few digits: a column of others, whose last digits `datasets` would change, is kept as text.
+_FLOATS = st.integers(-(10**9), 10**9).map(lambda n: n / 1024)
+_SCALARS = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | _FLOATS | _TEXT
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2))
 _META = st.dictionaries(st.sampled_from("abc"), _VALUES, max_size=3)
 _CALL = st.fixed_dictionaries({"name": st.sampled_from(["add", "store"]), "arguments": _META})

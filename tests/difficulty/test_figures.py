@@ -63,6 +63,7 @@ def test_plots_are_sampled_with_the_seed_and_bounded() -> None:
         hard=np.arange(n) % 2 == 0,
         cluster=np.arange(n) % 2,
         noise_suspect=None,
+        reducible=None,
         source=None,
         source_names=(),
         tokens=rng.integers(1, 500, n),
