@@ -38,19 +38,23 @@ def arm_means(block: pa.Table) -> dict[str, dict[tuple[str, str], float]]:
     return found
 
 
-def paired(arm: Sequence[float], other: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean difference over blocks with its 95 % interval (Student), relative to the mean of `other`, and p."""
+def paired(arm: Sequence[float], other: Sequence[float], more: bool = False) -> dict[str, float | int | None]:
+    """Mean difference over blocks with its 95 % interval (Student), relative to the mean of `other`, and p.
+
+    more: whether more is better; then `better_in` counts blocks with a difference above zero.
+    """
     differences = np.array(arm, float) - np.array(other, float)  # (b,)
     n, mean = len(differences), float(differences.mean())
+    better = int(((differences > 0) if more else (differences < 0)).sum())
     base = float(np.mean(other))
     result: dict[str, float | int | None] = {"blocks": n, "base": base, "difference": mean, "relative": mean / base}
     if n < 2:
-        return {**result, "low": None, "high": None, "p": None, "better_in": int((differences < 0).sum())}
+        return {**result, "low": None, "high": None, "p": None, "better_in": better}
     error = float(differences.std(ddof=1) / np.sqrt(n))
     half = float(stats.t.ppf(0.975, n - 1)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
     ends = {"low": mean - half, "high": mean + half}
-    return {**result, **ends, "p": p, "better_in": int((differences < 0).sum())}
+    return {**result, **ends, "p": p, "better_in": better}
 
 
 def judged(blocks: Mapping[str, pa.Table]) -> dict[str, Any]:
@@ -65,7 +69,8 @@ def judged(blocks: Mapping[str, pa.Table]) -> dict[str, Any]:
                 if wanted:
                     pair = [[each[name][where, measure] for each in means.values()] for name in (arm, other)]
                     if np.isfinite(pair).all():
-                        rows.append({"arm": arm, "against": other, "set": where, "measure": measure, **paired(*pair)})
+                        about = {"arm": arm, "against": other, "set": where, "measure": measure}
+                        rows.append({**about, **paired(*pair, more=measure == "right")})
     return {"blocks": list(blocks), "comparisons": rows, **_success(rows)}
 
 
