@@ -12,14 +12,6 @@ import pytest
 
 from curate.errors import InputError
 from curate.report.reviews import Journal, kept_problems, reviewed_rows, write_rows
-from tests.fixtures.synthesis import write_both
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reviewed") / "out"
-    write_both(folder)
-    return folder
 
 
 @pytest.fixture
