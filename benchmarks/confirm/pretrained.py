@@ -24,10 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.confirm.study import RECORDS, rows_of_runs
-from benchmarks.confirm.task import SOURCE_BALANCED, source_balanced
 from benchmarks.when.language import with_faults
 from benchmarks.when.stored import DATA, stored_rows, table
-from curate import Curated, Evaluation, EvaluationSet, Finetuning, Pipeline, Run, Validation, read, validate
+from curate import Evaluation, EvaluationSet, Finetuning, Pipeline, Run, Validation, read, validate
 from curate.difficulty.exposures import of_copied, read_curve
 from curate.errors import InputError
 from curate.models.loading import load_model, load_tokenizer
@@ -36,9 +35,10 @@ from curate.seeds import derive_seed
 from curate.storage.atomic import publish_file
 from curate.tokenization.encoding import tokenize
 from curate.training.loop import train
-from curate.validation.config import Addition
+from curate.validation.config import BASELINE, SOURCE_BALANCED
 
 FORECASTS = "pretrained-forecasts.json"
+ARMS = (BASELINE, "hard", "random", SOURCE_BALANCED)
 PILOT = 100
 SEEDS = range(3)
 TIMES = 3  # each hard row is shown
@@ -112,16 +112,14 @@ class Pretrained:
             finetuning=self._tuning(),
             evaluation=Evaluation(generate=False),
             sets=sets,
-            arms=("original", "hard", "random"),
-            additions=self._additions(curated, data, out / "rows"),
+            arms=ARMS,
             budgets=("steps",),
             epochs=steps * self.recipe.batch_size / int(curated.plan.counts.sum()),
             seeds=(seed,),
             keep_weights=False,
         )
         validate(data, settings, out / "validation", cache=out / "cache", **_reading())
-        arms = ("original", "hard", "random", SOURCE_BALANCED)
-        runs = [(arm, seed, out / "validation" / "runs" / f"{arm}-steps-seed{seed}") for arm in arms]
+        runs = [(arm, seed, out / "validation" / "runs" / f"{arm}-steps-seed{seed}") for arm in ARMS]
         facts = {"setting": asdict(candidate), "hard_share": float(curated.split.hard.mean()), "steps": steps}
         return rows_of_runs(runs, "source"), {**facts, "forecast": forecasts["forecasts"][name]}
 
@@ -218,15 +216,6 @@ class Pretrained:
         augmenters = [{"use": "Duplicate", "times": TIMES - 1}]
         made = {"proxy": proxy, "augmenters": augmenters, "seed": seed}
         return Pipeline.from_recipe({"scorer": {"use": "LossTrajectory"}, "clusterer": {"use": "KMeans"}, **made})
-
-    def _additions(self, curated: Curated, data: str, folder: Path) -> tuple[Addition, ...]:
-        counts = source_balanced(curated)[SOURCE_BALANCED]
-        rows = pq.read_table(data)
-        place = folder / f"{SOURCE_BALANCED}.parquet"
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows.take(pa.array(np.repeat(np.arange(len(rows)), counts))), sink)
-        publish_file(place, sink.getvalue().to_pybytes())
-        return (Addition(name=SOURCE_BALANCED, data=str(place), **_reading()),)
 
 
 def _reading() -> dict[str, Any]:

@@ -13,9 +13,8 @@ from curate import Curated
 from curate.mixture.control_rows import evened
 from curate.seeds import derive_seed
 from curate.types import IntArray
+from curate.validation.config import SOURCE_BALANCED
 from curate.validation.control import control
-
-SOURCE_BALANCED = "source-balanced"
 
 
 class Control:

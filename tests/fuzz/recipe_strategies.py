@@ -151,6 +151,8 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("Proxy", "horizon"): st.sampled_from(["3 epochs", 400, "100 epochs"]),
     ("Proxy", "checkpoints"): st.integers(2, 4),
     ("Proxy", "min_steps"): st.integers(4, 40),
+    ("Proxy", "score_sample"): st.one_of(st.none(), st.integers(10, 200)),
+    ("Proxy", "score_budget"): st.one_of(st.none(), st.integers(10**6, 10**9)),  # of one pass over the rows and more
     ("Proxy", "trust_remote_code"): st.just(False),
     ("Proxy", "template"): st.sampled_from(["auto", "alpaca", "plain"]),
     ("EarlyOutput", "within"): st.floats(0.5, 1.0),

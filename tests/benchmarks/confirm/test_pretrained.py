@@ -57,5 +57,6 @@ def test_a_forecast_and_a_block(study: Pretrained, tmp_path: Path, monkeypatch: 
     assert facts["steps"] == 8
     sets = {name: pq.read_table(tmp_path / "out" / "rows" / f"{name}.parquet") for name in ("train", "mixture")}
     assert not set(sets["train"]["question"].to_pylist()) & set(sets["mixture"]["question"].to_pylist())
-    evened = pq.read_table(tmp_path / "out" / "rows" / "source-balanced.parquet")["source"].to_pylist()
+    folder = tmp_path / "out" / "validation" / "arms" / "source-balanced-seed1" / "data"
+    evened = pq.read_table(folder)["source"].to_pylist()
     assert evened.count("simuleq") > sets["train"]["source"].to_pylist().count("simuleq")
