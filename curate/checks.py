@@ -101,9 +101,9 @@ def _options(value: Any) -> set[str]:
         return set().union(*(_options(item) for item in value))
     if not isinstance(value, Component):
         return set()
-    own = {option.removeprefix("--allow-plugin ") for each in value.consents.values() for option in each.options}
+    own = {option.removeprefix("--allow-plugin ") for consent in value.consents.values() for option in consent.options}
     fields = [getattr(value, name) for name in type(value).model_fields]
-    keys = {f"--send-key {each}" for each in fields if isinstance(each, str)}  # one of them may name a variable
+    keys = {f"--send-key {field}" for field in fields if isinstance(field, str)}  # one of them may name a variable
     return own.union({"--trust-remote-code"}, keys, *map(_options, fields))
 
 

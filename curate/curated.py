@@ -96,7 +96,7 @@ class Curated(Tabular):
         """About the split, the input and what was made, each with what to do."""
         made = [warning for part in self.realized for warning in part.summary.warnings]
         if self.foretold is not None and any(
-            getattr(each, "times", None) == "auto" for each in self.pipeline.augmenters
+            getattr(augmenter, "times", None) == "auto" for augmenter in self.pipeline.augmenters
         ):
             made.append(copies_by_forecast(self.foretold.decision.times, bool(judgment().shown)))
         return (*self.diagnostics.warnings, *_contamination_warnings(self.contaminated, len(self.split.valid)), *made)
@@ -347,7 +347,7 @@ def inputs_fingerprint(pipeline: Recipe, loaded: Loaded, scores: Scores | None) 
     decided_by += [loaded.write_as] if loaded.write_as != "input" else []
     decided_by += [_files(getattr(augmenter, "data", None)) for augmenter in pipeline.augmenters]
     generators = [getattr(augmenter, "generator", None) for augmenter in pipeline.augmenters]
-    decided_by += [each.identity() if isinstance(each, Generator) else None for each in generators]
+    decided_by += [generator.identity() if isinstance(generator, Generator) else None for generator in generators]
     sets = [item.get("data") if isinstance(item, dict) else item for item in pipeline.gate.evaluation]
     decided_by += [_files(data) for data in sets]
     if scores is None and (identity := call_hook(pipeline.scorer, "identity")):
@@ -429,10 +429,10 @@ def _count_rows(
 def _cost_record(progress: Progress) -> dict[str, Any]:
     """Seconds and tokens of every stage so far, and of all of them."""
     stages = [
-        {"name": each.name, "seconds": round(each.seconds, 3), "tokens": each.tokens, "cached": each.cached}
-        for each in progress.costs
+        {"name": cost.name, "seconds": round(cost.seconds, 3), "tokens": cost.tokens, "cached": cost.cached}
+        for cost in progress.costs
     ]
-    return {"stages": stages, "seconds": round(sum(each.seconds for each in progress.costs), 3)}
+    return {"stages": stages, "seconds": round(sum(cost.seconds for cost in progress.costs), 3)}
 
 
 def _contamination_warnings(count: int, rows: int) -> list[RunWarning]:

@@ -135,7 +135,7 @@ def _forecast_stage(
     share = "share of the fine-tuning not known" if cost.share is None else f"{cost.share:.1%} of {cost.target}"
     work = f"{cost.steps:,} steps of the proxy for a forecast, {share}"
     stages.append(_Stage("forecast", work, cost.tokens, seconds, cost.bytes, "yes" if cost.cached else ""))
-    if cost.cached or not any(by_forecast(each) for each in pipeline.augmenters):
+    if cost.cached or not any(by_forecast(augmenter) for augmenter in pipeline.augmenters):
         return ready
     notes.append("how many copies are made is decided by the forecast")
     return False
@@ -146,7 +146,7 @@ def _planned(
 ) -> tuple[int, list[_Stage]]:
     """The exact plan, and what it would ask of a generator: both cost nothing once there are scores."""
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
-    copies_known = any(by_forecast(each) for each in pipeline.augmenters)  # they are in the cache then
+    copies_known = any(by_forecast(augmenter) for augmenter in pipeline.augmenters)  # they are in the cache then
     foretold = pipeline.foretold(split, loaded.examples, run) if copies_known else None
     plan = fold(pipeline.resolved(foretold), split, pipeline.seed)
     new = sum(demand.count or 0 for demand in share_counts(plan, 0))

@@ -128,7 +128,7 @@ class Pipeline(Component):
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
-        several = any(getattr(each, "epochs", 1) > 1 for each in self.augmenters)
+        several = any(getattr(augmenter, "epochs", 1) > 1 for augmenter in self.augmenters)
         if several and (self.order != "shuffle" or self.copies != "rows"):
             raise ValueError(
                 "rows that are drawn anew for every epoch (Subset.epochs) have an order of their own; leave out order "
@@ -138,7 +138,7 @@ class Pipeline(Component):
 
     @model_validator(mode="after")
     def _forecast_where_needed(self) -> Self:
-        if self.forecast is None and any(by_forecast(each) for each in self.augmenters):
+        if self.forecast is None and any(by_forecast(augmenter) for augmenter in self.augmenters):
             raise ValueError(
                 "Duplicate(times: auto) takes what is forecast for the fine-tuning that is planned; name that with "
                 "forecast: {steps: N, model: MODEL}, or --set forecast.steps=N --set forecast.model=MODEL"
@@ -178,7 +178,7 @@ class Pipeline(Component):
     def summary(self) -> Facts:
         """Its parts in the order in which they work, with the parameters that are not the defaults."""
         links = [(name, brief(getattr(self, name))) for name in ("proxy", "scorer", "clusterer")]
-        links += [("augmenter", brief(each)) for each in self.augmenters]
+        links += [("augmenter", brief(augmenter)) for augmenter in self.augmenters]
         facts = [*links, ("hard", str(self.hard))]
         if self.gate != Gate():
             facts.append(("gate", brief(self.gate)))
@@ -268,7 +268,7 @@ class Pipeline(Component):
     @property
     def needs_reducible(self) -> bool:
         """Whether an augmenter asks which rows are reducible, so that two more proxies are trained."""
-        return any(call_hook(each, "needs_reducible") for each in self.augmenters)
+        return any(call_hook(augmenter, "needs_reducible") for augmenter in self.augmenters)
 
     def check_scores(self, scores: Scores) -> None:
         """Raise InputError where the augmenters need what scores that were given do not say."""
@@ -367,7 +367,9 @@ class Pipeline(Component):
         if foretold is None:
             return self.augmenters
         extra = foretold.decision.times - 1
-        return tuple(each.with_copies(extra) if by_forecast(each) else each for each in self.augmenters)
+        return tuple(
+            augmenter.with_copies(extra) if by_forecast(augmenter) else augmenter for augmenter in self.augmenters
+        )
 
     def score(self, loaded: Loaded, run: Run) -> Scores:
         """Difficulty of every example; one proxy run serves all the scorer's measures."""

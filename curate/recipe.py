@@ -62,7 +62,7 @@ def _check_ours(package: str) -> None:
     if any(Path(place).resolve() == root / package for place in places):
         return
     found = Path(places[0]).absolute()
-    named = [Path(each).absolute() for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    named = [Path(part).absolute() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     remedy = f"take {found.parent} out of PYTHONPATH" if found.parent in named else "run the command in another folder"
     raise InputError(f"{found} hides the package {package} of curate, which has the same name; rename it, or {remedy}")
 

@@ -114,4 +114,4 @@ def _fitting(examples: Examples, pairs_of: Any) -> Any:
 
 def tools_text(tools: Any) -> str:
     """The tools of a row as one JSON object a line."""
-    return "\n".join(json.dumps(each, ensure_ascii=False) for each in tools or ())
+    return "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools or ())

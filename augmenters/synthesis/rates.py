@@ -13,7 +13,7 @@ from curate.generators.requests import Completion
 
 def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[list[Any]]:
     """[step, variants that came so far], up to the last step that the settings have."""
-    in_band = sum(bool(each.drawn) and settings.decide(each) == "in the band" for each in variants)
+    in_band = sum(bool(variant.drawn) and settings.decide(variant) == "in the band" for variant in variants)
     steps: list[list[Any]] = [
         ["proposals asked for", len(variants)],
         ["proposals written", sum(variant.proposal is not None for variant in variants)],
@@ -24,7 +24,7 @@ def funnel(settings: SynthesisSettings, variants: Sequence[Variant]) -> list[lis
     if settings.checks:
         steps.append(["past the checks of solutions", sum(variant.confirmed for variant in variants)])
     if settings.second is not None:
-        passed = sum("second_route" in each.checked and "second_route" not in each.faults for each in variants)
+        passed = sum("second_route" in variant.checked and "second_route" not in variant.faults for variant in variants)
         steps.append(["confirmed by a second route", passed])
     return steps
 
@@ -86,4 +86,4 @@ def yields(queue: SynthesisQueue, variants: Sequence[Variant], kept: int) -> dic
 
 
 def _completions(solutions: Iterable[SampledSolution]) -> list[Completion]:
-    return [each.completion for each in solutions]
+    return [solution.completion for solution in solutions]

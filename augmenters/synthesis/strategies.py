@@ -49,7 +49,7 @@ def shown(strategy: Strategy, problem: str, solution: str) -> dict[str, str] | N
 
 
 def _held(solution: str) -> list[Equation]:
-    return [each for each in equations(solution) if each.holds]
+    return [equation for equation in equations(solution) if equation.holds]
 
 
 def _as_program(steps: list[Equation]) -> str | None:

@@ -69,7 +69,7 @@ def print_comparison(record: dict[str, Any]) -> None:
     narrow = Console().width < _NARROW
     title, sentences = headline(record)
     show(title, "", sentences[0], "")
-    metrics = {each["metric"] for each in record["differences"]}
+    metrics = {difference["metric"] for difference in record["differences"]}
     for metric in sorted(metrics, key=lambda each: (each != record["primary"]["metric"], each)):
         show(_differences(record, metric, narrow=narrow))
     if record["against_controls"]:
@@ -81,10 +81,10 @@ def print_comparison(record: dict[str, Any]) -> None:
     for note in record["notes"]:
         show(f"note: {visible(note)}")
     primary = record["primary"]
+    others = record["comparisons"] - sum(difference["primary"] for difference in record["differences"])
     show(
-        f"Primary outcome: {primary['set']} {primary['metric']}. The other "
-        f"{count(record['comparisons'] - len([each for each in record['differences'] if each['primary']]))} intervals "
-        "are exploratory: one in twenty excludes zero by chance."
+        f"Primary outcome: {primary['set']} {primary['metric']}. The other {count(others)} intervals are "
+        "exploratory: one in twenty excludes zero by chance."
     )
 
 
@@ -94,11 +94,11 @@ def _cut(rows: Sequence[Any]) -> str | None:
 
 
 def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
-    rows = distinct([each for each in record["differences"] if each["metric"] == metric])
+    rows = distinct([difference for difference in record["differences"] if difference["metric"] == metric])
     if metric != record["primary"]["metric"]:
-        rows = [each for each in rows if each["set"] == "pooled"]
+        rows = [row for row in rows if row["set"] == "pooled"]
     elif narrow:
-        rows = [each for each in rows if each["set"] not in (MEAN_OF_SETS, BALANCED)]
+        rows = [row for row in rows if row["set"] not in (MEAN_OF_SETS, BALANCED)]
     lower = ", lower is better" if metric == "nll" else ""
     title = f"{metric} against {one_line(record['baseline'])} ({UNITS[metric]}{lower})"
     return _filled(title, rows, "set", one_line(record["baseline"], 14), narrow=narrow)
@@ -106,7 +106,7 @@ def _differences(record: dict[str, Any], metric: str, *, narrow: bool) -> Any:
 
 def _controls(record: dict[str, Any], *, narrow: bool) -> Any:
     metric = record["primary"]["metric"]
-    rows = [each for each in record["against_controls"] if each["metric"] == metric]
+    rows = [row for row in record["against_controls"] if row["metric"] == metric]
     title = f"{MAIN_ARM} against other extra rows: {metric} ({UNITS[metric]})"
     return _filled(title, rows, "baseline", "control", narrow=narrow)
 
@@ -121,7 +121,7 @@ def _side_by_side(record: dict[str, Any], *, narrow: bool) -> Any:
         table.add_column(name, overflow="fold")
     for metric, whole in COLUMNS:
         table.add_column(f"{metric}, {whole}", justify="right")
-    budgets = len({each["budget"] for each in rows}) > 1
+    budgets = len({row["budget"] for row in rows}) > 1
     for row in rows[:_MOST_ROWS]:
         arm = one_line(row["arm"], 30) + (f" ({row['budget'] or 'as run'})" if budgets else "")
         table.add_row(arm, one_line(row["baseline"], 30), *cells(row, intervals=not narrow))
@@ -133,7 +133,7 @@ def _filled(title: str, rows: list[dict[str, Any]], second: str, base: str, *, n
     from rich.table import Table
 
     metric = rows[0]["metric"]
-    budgets = len({each["budget"] for each in rows}) > 1
+    budgets = len({row["budget"] for row in rows}) > 1
     table = Table(title=title, title_justify="left", caption=_cut(rows), caption_justify="left")
     for name in ("arm", "set" if second == "set" else "against"):
         table.add_column(name, overflow="fold")

@@ -125,7 +125,12 @@ def named_sets(
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: give a number of rows of at least 1")
     sets = [parse_set(text, option, allowed) for text in given]
-    return [each if each.limit is not None else each.model_copy(update={"limit": limit, "seed": seed}) for each in sets]
+    return [
+        evaluation_set
+        if evaluation_set.limit is not None
+        else evaluation_set.model_copy(update={"limit": limit, "seed": seed})
+        for evaluation_set in sets
+    ]
 
 
 def settings_from_options(options: argparse.Namespace) -> Evaluation:

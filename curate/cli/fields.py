@@ -96,7 +96,7 @@ def _types(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [each for part in get_args(annotation) for each in _types(part) if each is not type(None)]
+        return [type_ for part in get_args(annotation) for type_ in _types(part) if type_ is not type(None)]
     return [annotation]
 
 

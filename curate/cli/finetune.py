@@ -134,7 +134,7 @@ def given_settings(options: argparse.Namespace) -> Finetuning:
     if options.reweighter is not None:
         settings["reweighter"] = given_component(options.reweighter, "--reweighter")
     if options.lora_targets is not None:
-        names = [each.strip() for each in options.lora_targets.split(",") if each.strip()]
+        names = [part.strip() for part in options.lora_targets.split(",") if part.strip()]
         targets = "all-linear" if names == ["all-linear"] else names
         settings["lora"] = {"use": "LoRA", **settings.get("lora", {}), "targets": targets}
     return finetuning_from(apply_settings(settings, options.set), permissions(options))
@@ -157,7 +157,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         progress=Progress("auto" if first else "none"),
         fresh=options.fresh,
-        log=[each.strip() for each in (options.log or "").split(",") if each.strip()],
+        log=[part.strip() for part in (options.log or "").split(",") if part.strip()],
         time_limit=None if options.time_limit is None else 60 * options.time_limit,
         **reading(options),
     )

@@ -66,7 +66,7 @@ def check_text(words: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            option = next((each for each in reversed(words[: number + 1]) if each.startswith("--")), "an argument")
+            option = next((word for word in reversed(words[: number + 1]) if word.startswith("--")), "an argument")
             raise InputError(
                 f"{option.partition('=')[0]}: {word[:100]!r} is not valid UTF-8; rename the file, or write it in UTF-8"
             ) from error

@@ -136,10 +136,10 @@ def previewed(pipeline: Pipeline, options: argparse.Namespace) -> Pipeline:
             update={"steps": steps, "checkpoints": checkpoints, "min_steps": None, "spacing": "even"}
         )
     augmenters = tuple(
-        each.model_copy(update={"rows": min(each.rows or _PREVIEW_PROBLEMS, _PREVIEW_PROBLEMS)})
-        if "rows" in getattr(type(each), "model_fields", {})
-        else each
-        for each in pipeline.augmenters
+        augmenter.model_copy(update={"rows": min(augmenter.rows or _PREVIEW_PROBLEMS, _PREVIEW_PROBLEMS)})
+        if "rows" in getattr(type(augmenter), "model_fields", {})
+        else augmenter
+        for augmenter in pipeline.augmenters
     )
     return pipeline.model_copy(update={"proxy": proxy, "augmenters": augmenters, "stability": 1})
 

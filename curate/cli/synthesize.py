@@ -52,14 +52,14 @@ def preview(options: argparse.Namespace) -> dict[str, Any]:
         call_hook(augmenter, "check_engine", run.engine)
     split = pipeline.split(pipeline.score(loaded, run) if scores is None else scores, loaded)
     plan = fold(pipeline.augmenters, split, pipeline.seed)
-    demand = next((each for each in plan.demands if callable(getattr(each.augmenter, "preview", None))), None)
+    demand = next((demand for demand in plan.demands if callable(getattr(demand.augmenter, "preview", None))), None)
     if demand is None:
         raise InputError("--preview is for recipes with Synthesize, such as --recipe synthesize; this one has none")
     made = demand.augmenter.preview(replace(plan, demands=(demand,)), loaded.examples, run, options.preview)
     proposals = made.attempts.to_pylist()
     result = {
         "synthesis": made.record,
-        "proposals": [{name: each[name] for name in _SHOWN} for each in proposals],
+        "proposals": [{name: proposal[name] for name in _SHOWN} for proposal in proposals],
         "warnings": [warning.message for warning in made.warnings if warning.code != "new_rows_not_measured"],
     }
     if not options.json:
@@ -80,9 +80,9 @@ def _print_preview(result: dict[str, Any]) -> None:
     table = Table(title="Proposals beside their parents", title_justify="left", show_lines=True)
     for name, ratio in (("parent", 5), ("new problem", 5), ("verdict", 3)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for each in result["proposals"]:
-        parent = f"{each['parent_problem']}\n-> {each['answer']}"
-        table.add_row(Text(parent), Text(each["problem"] or "(none)"), Text(_verdict(each)))
+    for proposal in result["proposals"]:
+        parent = f"{proposal['parent_problem']}\n-> {proposal['answer']}"
+        table.add_row(Text(parent), Text(proposal["problem"] or "(none)"), Text(_verdict(proposal)))
     show(table)
     record = result["synthesis"]
     for line in (*summary(record), *_outlook(record)):

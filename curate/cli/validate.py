@@ -114,7 +114,7 @@ def command(options: argparse.Namespace) -> dict[str, Any]:
             _print_plan(result)
         return result
     limit = None if options.time_limit is None else 60 * options.time_limit
-    log = [each.strip() for each in (options.log or "").split(",") if each.strip()]
+    log = [part.strip() for part in (options.log or "").split(",") if part.strip()]
     surroundings["engine"] = options.workers_of
     result = validate(loaded, settings, options.out, time_limit=limit, fresh=options.fresh, log=log, **surroundings)
     if "stopped" in result:
@@ -216,14 +216,14 @@ def _reweighters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in text.split(",") if each.strip())
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _seeds(text: str) -> tuple[int, ...]:
     """`3` = 0, 1, 2; `5,7` and `5,` = these."""
     try:
         if "," in text:
-            return tuple(int(each) for each in _names(text))
+            return tuple(int(name) for name in _names(text))
         count = int(text)
     except ValueError as error:
         raise InputError(f"--seeds {text}: give how many, such as 3, or which, such as 0,1,2") from error
@@ -246,7 +246,7 @@ def _print_plan(result: dict[str, Any]) -> None:
     table = Table(title="What this validation would do", title_justify="left")
     for name in ("arm", "at equal", "rows", "steps", "epochs", "runs", "tokens", "time"):
         table.add_column(name, justify="left" if name in ("arm", "at equal") else "right")
-    rows = {each["arm"]: each for each in result["arms"]}
+    rows = {arm["arm"]: arm for arm in result["arms"]}
     for arm, budget in dict.fromkeys((run["arm"], run["budget"]) for run in result["runs"]):
         runs = [run for run in result["runs"] if (run["arm"], run["budget"]) == (arm, budget)]
         about = f"{'' if rows[arm]['known'] else '~'}{rows[arm]['rows']:,}"
@@ -264,7 +264,7 @@ def _print_plan(result: dict[str, Any]) -> None:
         lines.append("how long that takes is known when the first run has begun")
     elif result["runs_left"]:
         lines.append(f"about {duration(result['seconds_left'])} at the rate of the runs so far")
-    if not all(each["known"] for each in result["arms"]):
+    if not all(arm["known"] for arm in result["arms"]):
         lines.append("~ a quarter of the rows is supposed to be hard; the curation, which comes first, will tell")
     for each in result["detectable"]:
         relative = "" if each["relative"] is None else f" ({each['relative']:.1%})"

@@ -71,7 +71,7 @@ def _print(result: dict[str, Any]) -> None:
         lines.append(f"  drawn in no run: {count(counts['not_drawn'])} rows, which have the mean weight")
     if counts["drawn_by_some"]:
         lines.append(f"  drawn in some runs only: {count(counts['drawn_by_some'])} rows; the other runs say their mean")
-    lines += [visible(f"  warning: {each['message']} {each['remedy']}") for each in result["warnings"]]
+    lines += [visible(f"  warning: {warning['message']} {warning['remedy']}") for warning in result["warnings"]]
     averages = " --set reweighter.averages=rows" if result["averages"] == "rows" else ""
     command = f"curate finetune {result['directory']} --reweighter GivenWeights{averages} --model MODEL --out RUN"
     show(*lines)

@@ -63,13 +63,13 @@ class Comparison(Presented):
         """A plotly Figure: the differences to the baseline with their intervals, of the primary outcome."""
         metric = self.record["primary"]["metric"]
         rows, _ = to_draw(self.record, metric)
-        plot, height = forest(rows, metric, budgets=len({each["budget"] for each in rows}) > 1)
+        plot, height = forest(rows, metric, budgets=len({row["budget"] for row in rows}) > 1)
         return shown(plot, height)
 
     @property
     def primary(self) -> list[dict[str, Any]]:
         """The primary differences: one per arm and budget that it was run for."""
-        return [each for each in self.record["differences"] if each["primary"]]
+        return [difference for difference in self.record["differences"] if difference["primary"]]
 
 
 def compare(
@@ -108,11 +108,11 @@ def compare(
                 chief = asked and each["set"] == "pooled" and each["metric"] == primary
                 differences.append({**named, **each, "primary": chief})
             for kind, listed in breakdown.items():
-                listed += [{**named, **each} for each in label_rows(*pair, values, kind)]
+                listed += [{**named, **row} for row in label_rows(*pair, values, kind)]
     against = _against_controls(groups, name, values, notes)
     controls = [each for each in against if each["set"] == POOLED]
     for primary_too in (True, False):
-        adjust([each for each in differences if each["primary"] is primary_too])
+        adjust([difference for difference in differences if difference["primary"] is primary_too])
     adjust(controls)
     record = {
         "kind": "comparison",
@@ -148,7 +148,7 @@ def _against_controls(
             if control != baseline and set(members.get(control, {})) & set(main):
                 pair = _paired(main, members[control], budget, notes)
                 named = {"arm": MAIN_ARM, "baseline": control, "budget": budget}
-                rows += [{**named, **each} for each in difference_rows(*pair, values, whole_only=True)]
+                rows += [{**named, **row} for row in difference_rows(*pair, values, whole_only=True)]
     return rows
 
 
@@ -202,20 +202,25 @@ def _listed(seeds: Iterable[int]) -> str:
 
 def _left_out(values: dict[Metric, list[SetValues]]) -> list[str]:
     return [
-        f"{each.left_out:,} examples of {one_line(each.name)} are left out of {metric}: not every run has them."
+        f"{of_set.left_out:,} examples of {one_line(of_set.name)} are left out of {metric}: not every run has them."
         for metric, sets in values.items()
-        for each in sets
-        if each.left_out
+        for of_set in sets
+        if of_set.left_out
     ]
 
 
 def _sets(values: dict[Metric, list[SetValues]]) -> list[dict[str, Any]]:
     """Each set with its examples and its weight in the pooled numbers, by metric."""
     return [
-        {"set": each.name, "metric": metric, "examples": len(each.ids), "weight": len(each.ids) / total}
+        {
+            "set": evaluation_set.name,
+            "metric": metric,
+            "examples": len(evaluation_set.ids),
+            "weight": len(evaluation_set.ids) / total,
+        }
         for metric, sets in values.items()
         for total in [sum(len(other.ids) for other in sets)]
-        for each in sets
+        for evaluation_set in sets
     ]
 
 
@@ -225,18 +230,24 @@ def _scores(groups: Groups, values: dict[Metric, list[SetValues]]) -> list[dict[
     for budget, members in groups.items():
         for arm, by_seed in members.items():
             for metric, sets in values.items():
-                single = [np.average(each.table(by_seed.values()), axis=1, weights=each.weights) for each in sets]
-                sizes = [len(each.ids) for each in sets]
+                single = [
+                    np.average(evaluation_set.table(by_seed.values()), axis=1, weights=evaluation_set.weights)
+                    for evaluation_set in sets
+                ]
+                sizes = [len(evaluation_set.ids) for evaluation_set in sets]
                 pooled = np.average(single, axis=0, weights=sizes)
                 wholes = [(POOLED, pooled)]
-                parts = [(each, part) for each in sets for part in parts_of(each)]
+                parts = [(evaluation_set, part) for evaluation_set in sets for part in parts_of(evaluation_set)]
                 if len(parts) > len(sets):
                     means_of_parts = [
                         np.average(each.table(by_seed.values(), part), axis=1, weights=each.weights_of(part))
                         for each, part in parts
                     ]
                     wholes.append((BALANCED, np.mean(means_of_parts, axis=0)))
-                for name, means in [*wholes, *zip((each.name for each in sets), single, strict=True)]:
+                for name, means in [
+                    *wholes,
+                    *zip((evaluation_set.name for evaluation_set in sets), single, strict=True),
+                ]:
                     row = {"arm": arm, "budget": budget, "set": name, "metric": metric}
                     spread = {
                         "mean": float(means.mean()),

@@ -29,7 +29,7 @@ def arm_facts(groups: Groups, baseline: str, metric: str, differences: list[dict
         reference = facts[baseline]
         for arm, row in facts.items():
             wanted = (arm, budget, "pooled", metric)
-            pooled = [each for each in differences if tuple(each[key] for key in _OF_ROW) == wanted]
+            pooled = [difference for difference in differences if tuple(difference[key] for key in _OF_ROW) == wanted]
             gain = None
             if pooled:
                 sign = -1 if pooled[0]["metric"] == "nll" else 1

@@ -38,14 +38,18 @@ def difference_rows(
     """
     rows = []
     for metric, sets in values.items():
-        whole = [(each, _EVERYTHING) for each in sets]
-        parts = [(each, chosen) for each in sets for chosen in parts_of(each)]
+        whole = [(evaluation_set, _EVERYTHING) for evaluation_set in sets]
+        parts = [(evaluation_set, chosen) for evaluation_set in sets for chosen in parts_of(evaluation_set)]
         wholes: list[tuple[str, list[tuple[SetValues, Any]], list[float] | None]] = [(POOLED, whole, None)]
-        if len({len(each.ids) for each in sets}) > 1 and not whole_only:
+        if len({len(evaluation_set.ids) for evaluation_set in sets}) > 1 and not whole_only:
             wholes.append((MEAN_OF_SETS, whole, [1.0] * len(sets)))
         if len(parts) > len(sets):
             wholes.append((BALANCED, parts, [1.0] * len(parts)))
-        each_set = [] if whole_only else [(each.name, [(each, _EVERYTHING)], None) for each in sets]
+        each_set = (
+            []
+            if whole_only
+            else [(evaluation_set.name, [(evaluation_set, _EVERYTHING)], None) for evaluation_set in sets]
+        )
         for name, chosen, shares in [*wholes, *each_set]:
             tables = (
                 [each.table(arm, part) for each, part in chosen],
@@ -90,8 +94,8 @@ def _row(name: str, metric: Metric, arm: Any, baseline: Any, **more: Any) -> dic
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Differences in one metric; with a single evaluation set only the pooled ones, which are equal to its own."""
-    lone = len({each["set"] for each in rows} - {POOLED, BALANCED}) == 1
-    return [each for each in rows if not lone or each["set"] in (POOLED, BALANCED)]
+    lone = len({row["set"] for row in rows} - {POOLED, BALANCED}) == 1
+    return [row for row in rows if not lone or row["set"] in (POOLED, BALANCED)]
 
 
 def adjust(family: list[dict[str, Any]]) -> None:

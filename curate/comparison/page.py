@@ -44,7 +44,7 @@ def check_report(path: Path) -> None:
 def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: Sequence[Outcome]) -> str:
     """The same comparison gives the same page. record: of comparison.json."""
     plots: dict[str, Any] = {}
-    arms = list(dict.fromkeys(each["arm"] for each in record["arms"]))
+    arms = list(dict.fromkeys(arm["arm"] for arm in record["arms"]))
     colors = figures.arm_colors(arms, record["baseline"])
     title, sentences = headline(record)
     context = {
@@ -52,12 +52,12 @@ def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: S
         "lead": sentences[0],
         "others": sentences[1:],
         "record": record,
-        "primary": [each for each in record["differences"] if each["primary"]],
-        "budgets": len({each["budget"] for each in record["differences"]}) > 1,
+        "primary": [difference for difference in record["differences"] if difference["primary"]],
+        "budgets": len({difference["budget"] for difference in record["differences"]}) > 1,
         "metrics": [_metric(record, metric, plots) for metric in ("accuracy", "nll") if _has(record, metric)],
         "breakdown": [_breakdown(record, kind, colors, plots) for kind in ("levels", "sources") if record[kind]],
         "curves": _curves(curves, colors, plots),
-        "outcomes": [_outcome(each) for each in outcomes],
+        "outcomes": [_outcome(outcome) for outcome in outcomes],
         "nothing_generated": record["primary"]["metric"] == "nll",
         "show_cells": cells,
         "show_value": value,
@@ -68,41 +68,41 @@ def comparison_page(record: dict[str, Any], curves: Sequence[Curve], outcomes: S
         "show_budget": budget_name,
         "main_arm": MAIN_ARM,
         "units": UNITS,
-        "seeds": sorted({seed for each in record["arms"] for seed in each["seeds"]}),
+        "seeds": sorted({seed for arm in record["arms"] for seed in arm["seeds"]}),
     }
     return rendered("comparison.html.j2", {**context, "plots": plots})
 
 
 def _has(record: dict[str, Any], metric: str) -> bool:
-    return any(each["metric"] == metric for each in record["differences"])
+    return any(difference["metric"] == metric for difference in record["differences"])
 
 
 def to_draw(record: dict[str, Any], metric: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The differences of one metric that a forest plot has room for, and all of them."""
-    rows = distinct([each for each in record["differences"] if each["metric"] == metric])
-    drawn = [each for each in rows if each["set"] not in (MEAN_OF_SETS, BALANCED)]
+    rows = distinct([difference for difference in record["differences"] if difference["metric"] == metric])
+    drawn = [row for row in rows if row["set"] not in (MEAN_OF_SETS, BALANCED)]
     if len(drawn) > figures.MOST_DRAWN:
-        drawn = [each for each in rows if each["set"] == "pooled"][: figures.MOST_DRAWN]
+        drawn = [row for row in rows if row["set"] == "pooled"][: figures.MOST_DRAWN]
     return drawn, rows
 
 
 def _metric(record: dict[str, Any], metric: str, plots: dict[str, Any]) -> dict[str, Any]:
     """The differences of one metric, with their forest plot."""
     drawn, rows = to_draw(record, metric)
-    budgets = len({each["budget"] for each in rows}) > 1
+    budgets = len({row["budget"] for row in rows}) > 1
     name = f"plot-forest-{metric}"
     plots[name], height = figures.forest(drawn, metric, budgets=budgets)
     return {
         "metric": metric,
         "name": _NAMES[metric],
         "rows": rows,
-        "pooled": [each for each in rows if each["set"] == "pooled"],
-        "single": [each for each in rows if each["set"] != "pooled"],
-        "controls": [each for each in record["against_controls"] if each["metric"] == metric],
+        "pooled": [row for row in rows if row["set"] == "pooled"],
+        "single": [row for row in rows if row["set"] != "pooled"],
+        "controls": [row for row in record["against_controls"] if row["metric"] == metric],
         "plot": name,
         "height": height,
         "left_out": len(rows) - len(drawn),
-        "sets": [each for each in record["sets"] if each["metric"] == metric],
+        "sets": [evaluation_set for evaluation_set in record["sets"] if evaluation_set["metric"] == metric],
     }
 
 
@@ -114,8 +114,8 @@ def _breakdown(
     rows = record[kind]
     budget = rows[0]["budget"]
     drawn: list[dict[str, str]] = []
-    for name in list(dict.fromkeys(each["set"] for each in rows)):
-        chosen = [each for each in rows if (each["set"], each["metric"], each["budget"]) == (name, metric, budget)]
+    for name in list(dict.fromkeys(row["set"] for row in rows)):
+        chosen = [row for row in rows if (row["set"], row["metric"], row["budget"]) == (name, metric, budget)]
         if chosen and len(drawn) < _MOST_BARS:
             plot = f"plot-{kind}-{len(drawn)}"
             plots[plot] = figures.bars(chosen, label, record["baseline"], colors)
@@ -125,8 +125,8 @@ def _breakdown(
 
 def _curves(curves: Sequence[Curve], colors: dict[str, tuple[str, str]], plots: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for number, budget in enumerate(dict.fromkeys(each.budget for each in curves)):
-        part = [each for each in curves if each.budget == budget]
+    for number, budget in enumerate(dict.fromkeys(curve.budget for curve in curves)):
+        part = [curve for curve in curves if curve.budget == budget]
         row: dict[str, Any] = {"budget": budget}
         for which in ("loss", "gradient_norm"):
             figure = figures.curves(part, which, colors)
@@ -147,8 +147,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "lost": outcome.lost,
         "drawn": outcome.drawn,
         "sides": [
-            {"name": "won", "examples": [_example(each, outcome.metric) for each in outcome.gains]},
-            {"name": "lost", "examples": [_example(each, outcome.metric) for each in outcome.losses]},
+            {"name": "won", "examples": [_example(gain, outcome.metric) for gain in outcome.gains]},
+            {"name": "lost", "examples": [_example(loss, outcome.metric) for loss in outcome.losses]},
         ],
     }
 

@@ -79,7 +79,7 @@ def _sorted(run: ArmRun, name: str) -> pa.Table:
 def take_ids(table: pa.Table, ids: Sequence[str]) -> pa.Table:
     """The rows with these ids, in their order."""
     places = {each: row for row, each in enumerate(table["example_id"].to_pylist())}
-    return table.take([places[each] for each in ids])
+    return table.take([places[row_id] for row_id in ids])
 
 
 def _values(name: str, metric: Metric, ids: list[str], tables: dict[str, pa.Table], total: int) -> SetValues | None:

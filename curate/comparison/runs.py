@@ -123,7 +123,7 @@ def _common_sets(runs: Sequence[ArmRun], sets: Sequence[str] | None) -> tuple[li
     if sets is not None:
         for name in sets:
             if name in lacking:
-                shown = ", ".join(one_line(each) for each in runs[0].evaluations)
+                shown = ", ".join(one_line(evaluation) for evaluation in runs[0].evaluations)
                 raise InputError(
                     f"{lacking[name].place} was not evaluated on {one_line(name)!r}; run `curate evaluate "
                     f"{lacking[name].place}` on that set, or name others ({runs[0].place} has {shown})"
@@ -236,7 +236,7 @@ def _matching_runs(
     if budget not in _MEASURED_BY:
         return None
     name = _MEASURED_BY[budget]
-    wanted = [run.number(name) for each in members.values() for run in each.values() if run.budget == budget]
+    wanted = [run.number(name) for member in members.values() for run in member.values() if run.budget == budget]
     for other_budget, other_members in groups.items():
         if other_budget == budget or arm not in other_members:
             continue

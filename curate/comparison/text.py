@@ -53,10 +53,10 @@ def relative(number: Any) -> str:
 
 def headline(record: dict[str, Any]) -> tuple[str, list[str]]:
     """The title, and a sentence per arm and budget on the primary outcome: of the main arm in full, of others short."""
-    rows = [each for each in record["differences"] if each["primary"]]
+    rows = [difference for difference in record["differences"] if difference["primary"]]
     ordered = sorted(rows, key=lambda each: each["arm"] != MAIN_ARM)
     metric = record["primary"]["metric"]
-    controls = [against(each) for each in record["against_controls"] if each["metric"] == metric]
+    controls = [against(row) for row in record["against_controls"] if row["metric"] == metric]
     lead = " ".join([_sentence(ordered[0], len(rows)), *_lengths(record, ordered)])
     return _title(ordered[0], len(rows)), [lead, *controls, *map(_brief, ordered[1:])]
 

@@ -77,18 +77,18 @@ def paired_tables(
         if not (np.isfinite(weight).all() and (weight > 0).all()):
             raise InputError("a weight is not a positive number; leave out examples without tokens")
         pairs.append(np.stack([arm_values, baseline_values]))
-    portions = [float(each.shape[1]) for each in arms] if shares is None else [float(each) for each in shares]
+    portions = [float(each.shape[1]) for each in arms] if shares is None else [float(share) for share in shares]
     if len(portions) != len(arms) or min(portions) < 0 or sum(portions) <= 0:
         raise InputError(f"shares {portions} do not fit {len(arms)} sets; give one number per set, none negative")
-    return pairs, example_weights, [each / sum(portions) for each in portions]
+    return pairs, example_weights, [portion / sum(portions) for portion in portions]
 
 
 def _tables(values: Tables, name: str) -> list[Float64Array]:
     listed = [values] if isinstance(values, np.ndarray) and values.ndim == 2 else values
     tables = [np.asarray(each, np.float64) for each in listed]  # type: ignore[union-attr]
-    if tables and all(each.ndim == 1 for each in tables):  # nested lists of one table
+    if tables and all(table.ndim == 1 for table in tables):  # nested lists of one table
         tables = [np.asarray(values, np.float64)]
-    if not tables or any(each.ndim != 2 for each in tables):
+    if not tables or any(table.ndim != 2 for table in tables):
         raise InputError(f"{name} is not a table of seeds x examples; give an array (S, n), or a list of them")
     return tables
 

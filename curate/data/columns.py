@@ -62,7 +62,7 @@ def parse_columns(text: str) -> dict[str, str]:
 def parse_roles(pieces: Iterable[str]) -> dict[str, str]:
     """`bot=assistant` and the like, several to a piece or one, as `parse_columns` gives them."""
     columns: dict[str, str] = {}
-    for piece in (each for several in pieces for each in several.split(",")):
+    for piece in (part for several in pieces for part in several.split(",")):
         name, equals, target = (part.strip() for part in piece.partition("="))
         if not (name and equals and target):
             raise InputError(f"--role {piece!r} is not NAME=ROLE; write e.g. bot=assistant")
@@ -245,7 +245,9 @@ def _surrounding(schema: pa.Schema, shape: str, given: Mapping[str, str], found:
                 )
         else:
             taken = [*found.values(), *columns.values(), *(column for column in given.values() if column)]
-            fitting = (each for each in _all_columns(schema, names, taken) if _can_be(role, schema.field(each).type))
+            fitting = (
+                column for column in _all_columns(schema, names, taken) if _can_be(role, schema.field(column).type)
+            )
             name = next(fitting, None)
         if name is not None:
             columns[role] = name

@@ -106,7 +106,7 @@ def _divided(data: pa.Buffer, delimiter: str | None, usual: str) -> tuple[pa.Buf
         return data, delimiter
     widths = {each: _widths(head, each) for each in (usual, *(each for each in _DIVIDERS if each != usual))}
     # The first that divides all rows alike; among others than the usual one, that of most columns.
-    alike = [each for each in widths if len(set(widths[each])) == 1 and widths[each][0] > 1]
+    alike = [width for width in widths if len(set(widths[width])) == 1 and widths[width][0] > 1]
     if usual in alike or not alike:
         return data, usual
     return data, max(alike, key=lambda each: widths[each][0])

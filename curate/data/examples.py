@@ -155,7 +155,7 @@ class Examples(Presented):
         turns, of "context" and "system" a text or None.
         """
         if role in SURROUNDING:
-            return [getattr(each, role) or None for each in self.surroundings(low, high)]
+            return [getattr(surrounding, role) or None for surrounding in self.surroundings(low, high)]
         if self.shape != "messages" or role not in ("messages", *spoken_roles(self.shape, self.columns)):
             return self._cells(role, low, high)
         if role == "messages":

@@ -183,4 +183,4 @@ _REJECTED = pa.schema(
 
 def rejected_table(records: list[dict[str, Any]]) -> pa.Table:
     """Records of rows that were left out, as tables/rejected.parquet has them."""
-    return pa.Table.from_pylist([{name: each.get(name) for name in _REJECTED.names} for each in records], _REJECTED)
+    return pa.Table.from_pylist([{name: record.get(name) for name in _REJECTED.names} for record in records], _REJECTED)

@@ -74,7 +74,7 @@ def json_texts(array: pa.Array) -> list[str | None]:
         keys = [dumps(field.name) for field in kind]
         parts = [map(_or_null, json_texts(part)) for part in array.flatten()]
         members = zip(*parts, strict=True) if parts else iter([()] * len(array))
-        texts = ("{" + ", ".join(map(": ".join, zip(keys, each, strict=True))) + "}" for each in members)
+        texts = ("{" + ", ".join(map(": ".join, zip(keys, member, strict=True))) + "}" for member in members)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         items = iter(map(_or_null, json_texts(pc.list_flatten(array))))
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_pylist()

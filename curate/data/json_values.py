@@ -195,5 +195,5 @@ def _array_of_texts(texts: list[str | None], kind: pa.DataType) -> pa.Array:
         parts = _array_of_texts(list(chain.from_iterable(items)), kind.value_type)
         return pa.ListArray.from_arrays(offsets, parts, kind, mask=missing)
     members = [members_of(text) if text is not None else {} for text in texts]
-    children = [_array_of_texts([each.get(field.name) for each in members], field.type) for field in kind]
+    children = [_array_of_texts([member.get(field.name) for member in members], field.type) for field in kind]
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=missing)

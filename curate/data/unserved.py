@@ -187,7 +187,7 @@ def _prompts(fields: dict[str, pa.Field]) -> str | None:
     others = [name for name, each in fields.items() if name not in _NO_ANSWERS and is_text(each.type)]
     name = ""
     if others and is_text(fields[asks].type):
-        likely = next((fields[each].name for each in others if any(word in each for word in _LIKELY)), "COLUMN")
+        likely = next((fields[other].name for other in others if any(word in other for word in _LIKELY)), "COLUMN")
         name = f", or name the column that has them: --columns prompt={fields[asks].name},completion={likely}"
     return (
         f"column {fields[asks].name!r} holds prompts, and no column is known as their answers: prompt-only data, of "

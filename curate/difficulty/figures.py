@@ -127,7 +127,7 @@ def _labels(rows: Rows, chosen: IntArray, words: Words | None) -> list[str]:
     ids = (
         [f"row {row:,}" for row in chosen.tolist()] if rows.ids is None else rows.ids.take(pa.array(chosen)).to_pylist()
     )
-    names = [plot_text(str(each)) for each in ids]
+    names = [plot_text(str(row_id)) for row_id in ids]
     if words is None or not len(chosen):
         return names
     return [

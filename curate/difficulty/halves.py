@@ -154,7 +154,7 @@ def _hashes(ids: Sequence[str], use: str, seed: int) -> npt.NDArray[np.uint64]:
     """(n,) 64-bit hashes of the ids, other ones for every use and seed."""
     salt = (seed % 2**64).to_bytes(8, "little")
     digests = [
-        hashlib.blake2b(str(each).encode(), digest_size=8, person=use.encode(), salt=salt).digest() for each in ids
+        hashlib.blake2b(str(row_id).encode(), digest_size=8, person=use.encode(), salt=salt).digest() for row_id in ids
     ]
     return np.frombuffer(b"".join(digests), "<u8") if digests else np.zeros(0, np.uint64)
 

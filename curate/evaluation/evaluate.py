@@ -167,7 +167,7 @@ class _Job:
 def _check_graders(jobs: Sequence[_Job]) -> None:
     """What the graders have to say before a model is loaded, each once."""
     graders = [job.questions.grader for job in jobs if job.generate and job.questions.grader is not None]
-    for grader in {fingerprint(each): each for each in graders}.values():
+    for grader in {fingerprint(grader): grader for grader in graders}.values():
         call_hook(grader, "check")
 
 

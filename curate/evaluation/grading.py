@@ -53,7 +53,7 @@ def references(
         pairs = zip(final_answers, completions, strict=True)
         return [final or (text if text.strip() else None) for final, text in pairs]
     cells = zip(questions, completions, final_answers, rows, strict=True)
-    return [_text_or_none(grader, call_hook(grader, "reference", *each)) for each in cells]
+    return [_text_or_none(grader, call_hook(grader, "reference", *cell)) for cell in cells]
 
 
 def _text_or_none(grader: Any, reference: Any) -> str | None:

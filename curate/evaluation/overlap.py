@@ -56,7 +56,7 @@ def overlap(run: dict[str, Any], sets: Sequence[Questions]) -> Overlap:
             key = (hit.dataset, hit.kind.removeprefix("evaluation "))
             training[key] += copies[text]
             asked[key].add(hit.id)
-    counts: dict[str, dict[str, dict[str, int]]] = {each.name: {} for each in sets}
+    counts: dict[str, dict[str, dict[str, int]]] = {evaluation_set.name: {} for evaluation_set in sets}
     for name, rule in sorted(training):
         key = (name, rule)
         counts[name][rule] = {"training_rows": training[key], "evaluation_rows": len(asked[key])}

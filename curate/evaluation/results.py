@@ -113,7 +113,7 @@ def grouped(rows: pa.Table, column: str) -> list[dict[str, Any]]:
     """`totals` of the rows with each label of a column, by label; none where no row has one."""
     labels = rows[column].to_pylist()
     groups = sorted({label for label in labels if label is not None}, key=_natural)
-    return [{column: group, **totals(rows.filter(pa.array([each == group for each in labels])))} for group in groups]
+    return [{column: group, **totals(rows.filter(pa.array([label == group for label in labels])))} for group in groups]
 
 
 def _natural(label: str) -> tuple[Any, ...]:

@@ -104,7 +104,7 @@ def as_sets(sets: Any) -> list[EvaluationSet]:
     else:
         several = [sets] if isinstance(sets, EvaluationSet | str | Path) else sets
         evaluation_sets = [each if isinstance(each, EvaluationSet) else EvaluationSet(data=each) for each in several]
-    names = [each.title for each in evaluation_sets]
+    names = [evaluation_set.title for evaluation_set in evaluation_sets]
     if not names:
         raise InputError("there is no evaluation set; name at least one with --data DATA")
     repeated = next((name for name in names if names.count(name) > 1), None)

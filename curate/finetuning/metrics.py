@@ -48,7 +48,7 @@ class Metrics:
         publish_file(path, "".join(json.dumps(line) + "\n" for line in lines), replace=True)
         self._tokens: int = lines[-1]["tokens"] if lines else 0
         self._seconds: float = lines[-1]["seconds"] if lines else 0.0
-        self._loggers = [_logger(each, path.parent, name, step, settings or {}) for each in loggers]
+        self._loggers = [_logger(logger, path.parent, name, step, settings or {}) for logger in loggers]
         with disk_errors(path):
             self._file: IO[str] = path.open("a", encoding="utf-8")
 

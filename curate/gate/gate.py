@@ -195,7 +195,7 @@ class GateIndex:
         _check_ids(texts, ids)
         all_hits: list[list[Hit]] = []
         for low, hits, sketched in self._compared(texts) if engine is None else self._compared_by(engine, texts):
-            free = np.array([not each for each in hits], np.bool_)  # (n,) without a hit so far
+            free = np.array([not hit for hit in hits], np.bool_)  # (n,) without a hit so far
             if sketched is None:
                 self._new_ids += [ids[low + k] for k in np.flatnonzero(free).tolist()]
                 all_hits += hits

@@ -52,7 +52,7 @@ async def run_replicas(client: Client, engine: Engine, replicas: Sequence[Replic
         client.endpoints.keep(list(urls.values()))
 
     def follow() -> None:
-        jobs = [Job(f"server {each.number}", serve_replica, partial(_itself, each)) for each in replicas]
+        jobs = [Job(f"server {replica.number}", serve_replica, partial(_itself, replica)) for replica in replicas]
         for position, kind, about in engine.services(jobs, gpus, stopped.is_set):
             if kind == "value":
                 loop.call_soon_threadsafe(heard, position, about)

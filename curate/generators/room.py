@@ -97,7 +97,7 @@ def stated_limits(message: str, asked: int) -> StatedLimits:
             prompt = None
     if context is None and prompt is None and not _PROMPT_TOO_LONG.search(message):
         limits = [int(each) for each in _NUMBER.findall(message) if len(each) < 12]
-        return StatedLimits(most=max((each for each in limits if 0 < each < asked), default=None))
+        return StatedLimits(most=max((limit for limit in limits if 0 < limit < asked), default=None))
     return StatedLimits(context, prompt)
 
 

@@ -162,7 +162,7 @@ def _expected(text: str) -> tuple[list[Any], bool] | None:
         if not values:
             return None
         try:
-            return [_call(each, named=True) for each in values], True
+            return [_call(value, named=True) for value in values], True
         except Unreadable:
             value = _value(said)
     except Unreadable:

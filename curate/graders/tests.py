@@ -132,7 +132,7 @@ def _acting(tests: str, entry: Any) -> str | None:
     if "check" in functions and isinstance(entry, str) and entry.isidentifier():
         calls.append(f"check({entry})")
     statements = (node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef))
-    called = {node.func.id for each in statements for node in ast.walk(each) if _is_named_call(node)}  # type: ignore[attr-defined]
+    called = {node.func.id for statement in statements for node in ast.walk(statement) if _is_named_call(node)}  # type: ignore[attr-defined]
     at_once = any(
         isinstance(node, ast.Assert)
         for each in tree.body
@@ -153,7 +153,7 @@ def _needs(function: ast.FunctionDef) -> bool:
     """Whether a call has to give arguments."""
     given = function.args
     return len(given.posonlyargs) + len(given.args) > len(given.defaults) or any(
-        each is None for each in given.kw_defaults
+        default is None for default in given.kw_defaults
     )
 
 

@@ -134,7 +134,7 @@ class Forecast(Presented):
 
     def plot(self) -> Any:
         """A plotly Figure: how many times as often each group is seen with the plan as without it."""
-        return shown(exposures_plot([(each.name, each.steps, each.epochs) for each in self._groups()]))
+        return shown(exposures_plot([(group.name, group.steps, group.epochs) for group in self._groups()]))
 
     def _groups(self) -> list[Exposure]:
         """All hard and all other rows, and clusters where these are not the same."""

@@ -11,7 +11,7 @@ from curate.difficulty.figures import EASY, GREY, HARD, framed, rounded
 
 def exposures_plot(groups: Sequence[tuple[str, float | None, float | None]]) -> dict[str, Any]:
     """Bars at equal steps and at equal epochs. groups: (name, times as often at equal steps, at equal epochs)."""
-    drawn = [each for each in groups if each[1] is not None]
+    drawn = [group for group in groups if group[1] is not None]
     places, names = [*range(len(drawn))], [plot_text(name, 30) for name, _, _ in drawn]
     data = [
         {

@@ -142,7 +142,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         found.append(f"  {_in_words(each, record['in_sample'])}")
     if len(parts) > _SHOWN_CLUSTERS:
         found[-1] += f"; {len(parts) - _SHOWN_CLUSTERS:,} more in run.json"
-    notes = [*record["missing"], *(f"{each['message']} {each['remedy']}" for each in record["cautions"])]
+    notes = [*record["missing"], *(f"{caution['message']} {caution['remedy']}" for caution in record["cautions"])]
     return [*found, *(f"  {one_line(note, 600)}" for note in notes[:3])]
 
 
@@ -166,7 +166,7 @@ def curves_in_words(record: Mapping[str, Any]) -> Iterator[str]:
         for kind, name in (("hard", "hard rows"), ("other", "others"))
     )
     yield f"held-out loss of {of}, steps {count(steps[0])} to {count(steps[-1])}, nats per token: {ends}"
-    shown = [each for each in record["predictions"] if each["times"] in _SHOWN_TIMES]
+    shown = [prediction for prediction in record["predictions"] if prediction["times"] in _SHOWN_TIMES]
     said = "; ".join(
         f"x{each['times']} {_signed(each['change'])} ({_signed(each['low'])} to {_signed(each['high'])})"
         for each in shown
@@ -183,8 +183,8 @@ def _signed(change: float) -> str:
 def parts_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What to show beside all hard and all other rows: the clusters where these are not the same, and what is none."""
     clusters = record["clusters"]
-    same = sum(each["cluster"] is not None for each in clusters) <= 2
-    return [each for each in clusters if not same or each["cluster"] is None]
+    same = sum(cluster["cluster"] is not None for cluster in clusters) <= 2
+    return [cluster for cluster in clusters if not same or cluster["cluster"] is None]
 
 
 def _in_words(each: Mapping[str, Any], in_sample: bool | None) -> str:

@@ -88,13 +88,13 @@ def curated_summary(
     """What a result says of itself, in a few lines."""
     hard, scored = int(split.hard.sum()), int(split.valid.sum())
     origins = pc.value_counts(mixture.columns().column("origin")).to_pylist()
-    by_origin = ", ".join(f"{count(each['counts'])} {each['values']}" for each in origins)
+    by_origin = ", ".join(f"{count(origin['counts'])} {origin['values']}" for origin in origins)
     facts = [
         ("data", f"{loaded.description}, shape {loaded.examples.shape}"),
         ("hard", f"{count(hard)} of {count(scored)} scored rows" + (f" ({share(hard / scored)})" if scored else "")),
         ("rows", by_origin),
     ]
-    facts += [("warning", f"{each.message} {each.remedy}") for each in warnings[:4]]
+    facts += [("warning", f"{warning.message} {warning.remedy}") for warning in warnings[:4]]
     if len(warnings) > 4:
         facts.append(("warning", f"and {len(warnings) - 4} more in .warnings"))
     facts.append(("folder", "not written yet: .write(DIR)" if path is None else str(path)))

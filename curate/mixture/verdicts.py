@@ -162,7 +162,7 @@ class Foretold:
             "verdict": asdict(self.verdicts[0]),
             "verdicts": [asdict(each) for each in self.verdicts],
             "curves": self.curves,
-            "predictions": [asdict(each) for each in self.predictions],
+            "predictions": [asdict(prediction) for prediction in self.predictions],
             "times": self.decision.times,
             "hopeless": self.hopeless,
         }

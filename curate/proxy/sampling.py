@@ -84,7 +84,7 @@ def stratified(usable: IntArray, rows: int, lengths: IntArray, sources: Any, see
     ties = generator.permutation(len(usable))
     keys: list[Any] = [ties, lengths[usable]]
     if sources is not None:
-        keys.append(np.unique(["" if each is None else each for each in sources[usable]], return_inverse=True)[1])
+        keys.append(np.unique(["" if source is None else source for source in sources[usable]], return_inverse=True)[1])
     order = np.lexsort(keys)
     places = np.floor((np.arange(rows) + generator.random()) * len(usable) / rows).astype(np.int64)
     return np.sort(usable[order[places]])

@@ -94,8 +94,8 @@ def hard_rows(losses: FloatArray) -> BoolArray:
 
 def held_out_rows(ids: Sequence[str]) -> BoolArray:
     """(n,) one row in ten, by the hash of its id: the same rows in whatever order they come."""
-    digests = (hashlib.blake2b(str(each).encode(), digest_size=8, person=b"proxy stop").digest() for each in ids)
-    return np.array([int.from_bytes(each, "little") % HELD_OUT == 0 for each in digests], np.bool_)
+    digests = (hashlib.blake2b(str(row_id).encode(), digest_size=8, person=b"proxy stop").digest() for row_id in ids)
+    return np.array([int.from_bytes(digest, "little") % HELD_OUT == 0 for digest in digests], np.bool_)
 
 
 def _holds(points: Sequence[dict[str, Any]], stop_on: StopOn) -> bool:

@@ -471,7 +471,7 @@ class _Measurement:
         shards = [
             Shard(name, step, shard, *self.shards[shard]) for step, pairs in missing.items() for name, shard in pairs
         ]
-        total, expected = sum(each.high - each.low for each in shards), self.passes * len(tokens.ids)
+        total, expected = sum(shard.high - shard.low for shard in shards), self.passes * len(tokens.ids)
         about = (self.proxy_training, self.measures, shards, self.examples, tokens, expected)
         with self.proxy_training.progress.stage("measure", total, "rows") as stage:
             for shard, values, progress in measure_on_workers(*about):

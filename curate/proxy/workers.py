@@ -234,5 +234,5 @@ def _install(cache: Cache, key: tuple[str, ...], files: Files) -> None:
 
 def packages(*components: Any) -> list[str]:
     """Top-level packages that the classes of components come from, which workers need."""
-    names = {type(each).__module__.partition(".")[0] for each in components}
+    names = {type(component).__module__.partition(".")[0] for component in components}
     return sorted(names - {"__main__", "builtins"})

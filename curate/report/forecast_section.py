@@ -28,7 +28,7 @@ def will_copies_help(run: dict[str, Any]) -> dict[str, Any] | str:
     if not found:
         return "This run recorded no numbers about it; run it again with --fresh."
     clusters = parts_of(found)
-    rows = [("all", found["hard"]), ("all", found["easy"]), *(("one", each) for each in clusters[:MOST_CLUSTERS])]
+    rows = [("all", found["hard"]), ("all", found["easy"]), *(("one", cluster) for cluster in clusters[:MOST_CLUSTERS])]
     return {
         "verdicts": [
             {key: each.get(key) for key in _VERDICT} | {"next": next_in_words(str(each.get("verdict"))).capitalize()}

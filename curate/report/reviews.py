@@ -143,7 +143,7 @@ def reviewed_rows(directory: Path, journal: Journal, *, only_accepted: bool) -> 
         raise InputError(f"the data has a column {COLUMN!r} already; rename it and run again")
     problems = {problem.example_id: problem for problem in kept_problems(directory)}
     ids = table["example_id"].to_pylist()
-    verdicts = [journal.verdicts[each].said if each in journal.verdicts else None for each in ids]
+    verdicts = [journal.verdicts[row_id].said if row_id in journal.verdicts else None for row_id in ids]
     edited = {row: journal.verdicts[ids[row]] for row, said in enumerate(verdicts) if said == "edited"}
     for row, review in edited.items():
         table = _with_texts(table, row, problems[ids[row]], review)

@@ -50,7 +50,7 @@ class RowStore:
     def _fill(self, directory: Path, files: Sequence[Path]) -> None:
         tables = directory / "tables"
         names = {name: _columns(tables / f"{name}.parquet") for name in ("split", "scores", "trajectories")}
-        self.steps = sorted(int(each[5:]) for each in names["trajectories"] if each[5:].isdecimal())
+        self.steps = sorted(int(trajectory[5:]) for trajectory in names["trajectories"] if trajectory[5:].isdecimal())
         source = _quoted(look_up(self.record, "data", "columns", "source") or "") if self._has_source() else "NULL"
         joined = "read_parquet($files) d"
         wanted = {"noise": "NULL", "tokens": "NULL"}

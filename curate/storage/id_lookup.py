@@ -70,7 +70,7 @@ def same_ids(first: pa.Array, second: pa.Array) -> bool:
 
 def repeated(*ids: pa.Array) -> IntArray:
     """Ascending positions in these arrays, end to end, of all ids that stand there more than once."""
-    numbers = np.concatenate([id_numbers(each) for each in ids])
+    numbers = np.concatenate([id_numbers(row_id) for row_id in ids])
     in_order = np.sort(numbers)
     twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
     if not len(twice):

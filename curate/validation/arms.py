@@ -91,7 +91,9 @@ class Arms:
         # Counts the stages of curation only, not those of fine-tuning.
         self.progress = Progress(run.progress.style, watch=run.progress.watch)
         self.run = replace(run, progress=self.progress)
-        self.given = {each.name: _given(each, settings) for each in settings.additions if each.data is not None}
+        self.given = {
+            addition.name: _given(addition, settings) for addition in settings.additions if addition.data is not None
+        }
         self.left_out: dict[str, str] = {}
 
     def of_seed(self, seed: int) -> dict[str, Arm]:
@@ -113,7 +115,7 @@ class Arms:
 
     def get(self, name: str, seed: int) -> Arm:
         """The arm for the runs of a fine-tuning seed. Raises LeftOut for one that these rows do not allow."""
-        addition = next((each for each in self.settings.additions if each.name == name), None)
+        addition = next((addition for addition in self.settings.additions if addition.name == name), None)
         if name in self.given:
             return self.given[name]
         data = self.settings.data_arm(name)
@@ -145,15 +147,19 @@ class Arms:
         pipeline = self.settings.pipeline
         left_out = {"hard": synthesizing(pipeline), "synthesis": copying(pipeline), "duplicates-synthesis": []}[name]
         return self._recipe(
-            tuple(each for each in pipeline.augmenters if not any(each is skipped for skipped in left_out))
+            tuple(
+                augmenter for augmenter in pipeline.augmenters if not any(augmenter is skipped for skipped in left_out)
+            )
         )
 
     def _control(self, of: str, draw: int) -> Pipeline:
         hard = self._own("hard")
         copies = copying(hard)
         changed = [
-            each.model_copy(update={"of": of, "draw": draw}) if any(each is copy for copy in copies) else each
-            for each in hard.augmenters
+            augmenter.model_copy(update={"of": of, "draw": draw})
+            if any(augmenter is copy for copy in copies)
+            else augmenter
+            for augmenter in hard.augmenters
         ]
         return self._recipe(tuple(changed))
 

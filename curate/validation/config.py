@@ -130,7 +130,7 @@ class Validation(Component):
 
     @model_validator(mode="after")
     def _as_rows(self) -> Validation:
-        recipes = [self.pipeline, *(each.recipe for each in self.additions if each.recipe is not None)]
+        recipes = [self.pipeline, *(addition.recipe for addition in self.additions if addition.recipe is not None)]
         if any(each.copies == "weights" for each in recipes):
             raise ValueError(
                 "arms are trained on copies as rows, which weights stand for; leave copies: weights out of the recipe, "
@@ -147,12 +147,12 @@ class Validation(Component):
 
     @model_validator(mode="after")
     def _known(self) -> Validation:
-        names = [each.title for each in self.sets]
+        names = [evaluation_set.title for evaluation_set in self.sets]
         if len(set(names)) < len(names):
             raise ValueError("two evaluation sets have one name; write NAME=DATA")
         if "pooled" in names:
             raise ValueError("an evaluation set is named 'pooled', which stands for all sets; write NAME=DATA")
-        additions = [each.name for each in self.additions]
+        additions = [addition.name for addition in self.additions]
         if len(set(additions)) < len(additions):
             raise ValueError("two arms have one name; choose another")
         for name in self.reweighters:
@@ -211,7 +211,7 @@ class Validation(Component):
                 raise InputError(f"arm {name}: {lacks[name]}")
         if len(chosen) + len(self.additions) < 2:
             raise InputError(f"there is no arm to compare with {BASELINE}; name one of {', '.join(ARMS[1:])}")
-        return (*chosen, *(each.name for each in self.additions))
+        return (*chosen, *(addition.name for addition in self.additions))
 
 
 _NO_COPIES = "the recipe copies no hard rows; use one with Duplicate, such as quick, or leave the arm out"
@@ -227,7 +227,7 @@ def _unknown_arm(name: str, arms: tuple[str, ...]) -> str:
     import difflib
 
     def parts(text: str) -> list[str]:
-        return sorted(each.strip().lower().replace("_", "-") for each in text.split("+"))
+        return sorted(part.strip().lower().replace("_", "-") for part in text.split("+"))
 
     same = [arm for arm in arms if parts(arm) == parts(name)]  # such as f-SAM, or adapt+front
     close = same or difflib.get_close_matches(name, arms, 1)
@@ -237,32 +237,35 @@ def _unknown_arm(name: str, arms: tuple[str, ...]) -> str:
 
 def copying(pipeline: Pipeline) -> list[Any]:
     """The augmenters that copy hard rows and can copy those of a control instead."""
-    components = [each for each in pipeline.augmenters if isinstance(each, Component) and not _writes(each)]
-    return [each for each in components if {"of", "draw"} <= set(type(each).model_fields) and each.of == "hard"]  # type: ignore[attr-defined]
+    components = [
+        augmenter for augmenter in pipeline.augmenters if isinstance(augmenter, Component) and not _writes(augmenter)
+    ]
+    drawing = [component for component in components if {"of", "draw"} <= set(type(component).model_fields)]
+    return [component for component in drawing if getattr(component, "of", None) == "hard"]
 
 
 def _can_filter(copies: list[Any]) -> bool:
     """Whether all of them copy hard rows of both kinds and can copy reducible ones alone."""
-    return all("only" in type(each).model_fields and each.only is None for each in copies)
+    return all("only" in type(copy).model_fields and copy.only is None for copy in copies)
 
 
 def of_reducible_rows(pipeline: Pipeline) -> Pipeline:
     """The recipe with copies of reducible hard rows alone."""
     copies = copying(pipeline)
     changed = tuple(
-        each.model_copy(
-            update={"only": REDUCIBLE} | ({"noise_guard": 0.0} if "noise_guard" in type(each).model_fields else {})
+        augmenter.model_copy(
+            update={"only": REDUCIBLE} | ({"noise_guard": 0.0} if "noise_guard" in type(augmenter).model_fields else {})
         )
-        if any(each is copy for copy in copies)
-        else each
-        for each in pipeline.augmenters
+        if any(augmenter is copy for copy in copies)
+        else augmenter
+        for augmenter in pipeline.augmenters
     )
     return pipeline.model_copy(update={"augmenters": changed})
 
 
 def synthesizing(pipeline: Pipeline) -> list[Any]:
     """The augmenters that write new rows."""
-    return [each for each in pipeline.augmenters if _writes(each)]
+    return [augmenter for augmenter in pipeline.augmenters if _writes(augmenter)]
 
 
 def _writes(augmenter: Any) -> bool:

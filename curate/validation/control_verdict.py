@@ -22,7 +22,7 @@ def results(place: Path, runs: Sequence[str], against: Sequence[str] = ("random"
     rows = {name: _rows(compare(folders, name, sets=SETS).record) for name in (BASELINE, *against) if name in arms}
     record = {
         "results": rows[BASELINE],
-        "hard_against": [each for name in against if name in rows for each in rows[name] if each["arm"] == "hard"],
+        "hard_against": [row for name in against if name in rows for row in rows[name] if row["arm"] == "hard"],
     }
     return {**record, "verdict": verdict(rows)}
 

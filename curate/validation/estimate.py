@@ -44,7 +44,7 @@ def estimate_runs(experiment: Experiment) -> dict[str, Any]:
         "runs_left": len(left),
         "tokens_left": sum(each["tokens"] for each in left),
         "seconds_left": None if rates is None else round(sum(each["seconds"] for each in left), 1),
-        "evaluation_sets": [each.title for each in experiment.prepared.sets],
+        "evaluation_sets": [evaluation_set.title for evaluation_set in experiment.prepared.sets],
         "detectable": _detectable(experiment, runs),
         "pilot": {"steps": steps_of(settings.epochs, reference, settings.finetuning.batch_size)}
         if is_due(experiment)
@@ -89,7 +89,7 @@ def _rates(experiment: Experiment, runs: Sequence[PlannedRun]) -> tuple[float, f
             steps.append(lines[-1]["seconds"] / lines[-1]["step"])
         summaries = [read_record(path, f"remove {path.parent}") for path in directory.glob("evaluation/*/summary.json")]
         if summaries:
-            evaluations.append(max(float(each["seconds"]) for each in summaries))
+            evaluations.append(max(float(summary["seconds"]) for summary in summaries))
     return (median(steps), median(evaluations) if evaluations else 0.0) if steps else None
 
 
@@ -124,9 +124,9 @@ def _detectable(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict
         return []
     evaluations = [read_evaluations(place) for place in places]
     effects = []
-    for name in sorted(set.intersection(*(set(each) for each in evaluations))):
+    for name in sorted(set.intersection(*(set(evaluation) for evaluation in evaluations))):
         for metric in ("accuracy", "nll"):
-            columns = [each[name].rows[metric].to_pylist() for each in evaluations]
+            columns = [evaluation[name].rows[metric].to_pylist() for evaluation in evaluations]
             table = np.array([[np.nan if cell is None else cell for cell in column] for column in columns])
             measured = np.isfinite(table).all(axis=0)
             if measured.sum() < 2:

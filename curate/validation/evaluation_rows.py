@@ -58,7 +58,9 @@ class Prepared:
         for folder in here.iterdir():
             with publishing(out / folder.name) as copy:
                 shutil.copytree(folder, copy, dirs_exist_ok=True)
-        sets = tuple(each.model_copy(update={"data": there(each.data)}) for each in self.sets)
+        sets = tuple(
+            evaluation_set.model_copy(update={"data": there(evaluation_set.data)}) for evaluation_set in self.sets
+        )
         named = tuple({**x, "data": there(x["data"])} if isinstance(x, dict) else x for x in self.gate.evaluation)
         return replace(self, sets=sets, gate=self.gate.model_copy(update={"evaluation": named}))
 
@@ -71,13 +73,13 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
     if not settings.sets:
         return _hold_out(loaded, settings, out, progress)
     with progress.stage("read evaluation sets"):
-        sets_read = [read_set(each, settings.evaluation) for each in settings.sets]
+        sets_read = [read_set(evaluation_set, settings.evaluation) for evaluation_set in settings.sets]
     for each in sets_read:
         _check_comparable(each, settings.evaluation)
     gate = _with_questions(settings.pipeline.gate, sets_read, out)
     hits = _hits(loaded, gate.model_copy(update={"near_duplicate": None}), progress)
     facts, warnings = _contamination(hits, sets_read, len(loaded.examples))
-    hit = np.array([bool(each) for each in hits], np.bool_)
+    hit = np.array([bool(hit) for hit in hits], np.bool_)
     if settings.drop_contaminated and hit.any():
         loaded = _without(loaded, hit, "shares text with an evaluation set")
         warnings = tuple(f"{line} They are left out." for line in warnings)
@@ -91,7 +93,7 @@ def prepare(loaded: Loaded, settings: Validation, out: Path, progress: Progress)
 
 
 def _fingerprints(questions: Sequence[Questions]) -> dict[str, str]:
-    return {each.name: each.fingerprint for each in questions}
+    return {question.name: question.fingerprint for question in questions}
 
 
 # -- evaluation sets that are given -----------------------------------------------------------------------------

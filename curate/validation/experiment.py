@@ -105,7 +105,7 @@ class Experiment:
     def complete(self, run: PlannedRun) -> bool:
         """Whether a run is trained and was evaluated on every set."""
         place = self.out / "runs" / run.name
-        files = [place / "evaluation" / each.title / "summary.json" for each in self.prepared.sets]
+        files = [place / "evaluation" / evaluation_set.title / "summary.json" for evaluation_set in self.prepared.sets]
         return all(path.is_file() for path in [place / "run.json", *files])
 
     def stop_in_time(self) -> None:

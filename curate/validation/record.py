@@ -47,7 +47,7 @@ def write_results(experiment: Experiment, done: Sequence[PlannedRun], *, last: b
     """Compare the runs so far; write comparison.json and report.html and, where all runs are done, run.json."""
     runs = [experiment.out / "runs" / run.name for run in done]
     with experiment.progress.stage("compare", len(runs), "runs"):
-        names = [each.title for each in experiment.prepared.sets]
+        names = [evaluation_set.title for evaluation_set in experiment.prepared.sets]
         warnings = _warnings(experiment, done)
         comparison = compare(runs, BASELINE, sets=names, warnings=warnings)
         comparison.write(experiment.out / "report.html")

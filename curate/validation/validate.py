@@ -183,13 +183,13 @@ def prepare_experiment(
         described |= describe_sets(settings, prepared)
         check_folder(out, described, fresh=fresh)
         if not fresh:
-            check_weights(out, settings, [each.title for each in prepared.sets])
+            check_weights(out, settings, [evaluation_set.title for evaluation_set in prepared.sets])
         _check_recipes(settings, prepared, scores)
         if not dry:
             mark_started(out, described, fresh=fresh)
             prepared = prepared.moved(place, out)
     pipeline = settings.pipeline
-    if any(_writes_rows(each) for each in pipeline.augmenters):
+    if any(_writes_rows(augmenter) for augmenter in pipeline.augmenters):
         pipeline = pipeline.model_copy(update={"gate": prepared.gate})  # no new row may contain an evaluation question
     settings = settings.model_copy(update={"pipeline": pipeline})
     watched = Progress(progress.style)

@@ -40,7 +40,7 @@ def grade(
     InputError if expressions have to be compared and math-verify is not installed.
     """
     readings = _readings(completion, answer, strong_only, run_programs)
-    return _any_of([_same(each, answer, ordered, wall_seconds) for each in readings])
+    return _any_of([_same(reading, answer, ordered, wall_seconds) for reading in readings])
 
 
 def grade_many(
@@ -62,7 +62,7 @@ def grade_many(
     solutions = [(_readings(completion, answer, strong_only, run_programs), answer) for completion, answer in pairs]
     verdicts: dict[tuple[str, str], Verdict] = {}
     hard: list[tuple[str, str]] = []
-    for pair in dict.fromkeys((each, answer) for readings, answer in solutions for each in readings):
+    for pair in dict.fromkeys((reading, answer) for readings, answer in solutions for reading in readings):
         verdict = _quick(*pair, ordered)
         if verdict is None and algebra:
             hard.append(pair)
@@ -75,7 +75,7 @@ def grade_many(
             parts = threads.map(lambda worker: _drain(todo, worker, ordered, wall_seconds), pool)
             for part in parts:
                 verdicts.update(part)
-    return [_any_of([verdicts[each, answer] for each in readings]) for readings, answer in solutions]
+    return [_any_of([verdicts[reading, answer] for reading in readings]) for readings, answer in solutions]
 
 
 def same_answer(candidate: str, answer: str, *, ordered: bool = False, wall_seconds: float = WALL_SECONDS) -> Verdict:

@@ -159,6 +159,7 @@ _SPECIAL: dict[tuple[str, str], Strategy] = {
     ("GradientAlignment", "target"): _DATA,
     ("Replay", "data"): _DATA,
     ("Duplicate", "noise_guard"): st.just(0.0),  # of a scorer that has losses only
+    ("Duplicate", "times"): st.integers(1, 5),  # "auto" needs a forecast beside it
     # Trains two proxies more.
     **{(name, "only"): st.none() for name in ("Duplicate", "Subset", "Synthesize")},
     ("Subset", "drop"): st.none(),

@@ -30,12 +30,12 @@ def fault(problem: str, right: Sequence[str]) -> str | None:
         return None
     used = {number for text in working for number in _used(text)}
     stated = numbers(_LABEL.sub(" ", _YEAR.sub(" ", rewritten(problem))))
-    unused = [number for number in stated if number != 1 and not any(each in used for each in _forms(number))]
+    unused = [number for number in stated if number != 1 and not any(form in used for form in _forms(number))]
     return str(float(unused[0])).removesuffix(".0") if unused else None
 
 
 def _used(text: str) -> set[Fraction]:
-    found = {value for each in equations(text) for operand in each.operands for value in operand.readings}
+    found = {value for equation in equations(text) for operand in equation.operands for value in operand.readings}
     for sentence in sentences(text):
         said = [*numbers(sentence), *number_words(sentence)]
         for a, b in combinations(said, 2):

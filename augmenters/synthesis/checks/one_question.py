@@ -28,7 +28,7 @@ def fault(problem: str, answer: str) -> str | None:
         return None
     if _PARTS.search(problem):
         return "parts (a), (b)"
-    asking = [each for each in _SENTENCE.split(problem) if _is_question(each)]
+    asking = [part for part in _SENTENCE.split(problem) if _is_question(part)]
     for sentence in asking:
         first = _FIRST.search(sentence)
         if first and (second := _AND_ALSO.search(sentence, first.end())):
