@@ -1,4 +1,4 @@
-"""Difficulty signals: each measures how late an example is learned."""
+"""Scorers: difficulty signals, most of which measure how late in training an example is learned."""
 
 import lazy_loader
 

@@ -33,13 +33,13 @@ _Scorers = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_check
 
 
 class _Combination:
-    """What `scorers` need of the proxy and the examples together."""
+    """Hooks of a scorer that combines `scorers`: the union of what they need of the proxy and the examples."""
 
     if TYPE_CHECKING:
         scorers: tuple[Any, ...]
 
     def measures(self) -> Sequence[Measure]:
-        """Everything its scorers measure, each measure once; the proxy runs once for all."""
+        """The measures of all scorers without repeats, so that one proxy run serves them all."""
         measures = [measure for scorer in self.scorers for measure in measures_of(scorer)]
         return list({fingerprint(measure): measure for measure in measures}.values())
 
@@ -52,11 +52,11 @@ class _Combination:
             call_hook(scorer, "check_examples", examples)
 
     def identity(self) -> list[Any]:
-        """What the files that its scorers name hold."""
-        return [each for scorer in self.scorers for each in call_hook(scorer, "identity") or ()]
+        """Identities of the files that its scorers depend on."""
+        return [part for scorer in self.scorers for part in call_hook(scorer, "identity") or ()]
 
     def pending(self, examples: Examples, run: Run) -> str | None:
-        """What its scorers would take that measure nothing of the proxy."""
+        """Work of scorers that train or load a model of their own; None if there is none. See `ReferenceLoss`."""
         lines = [call_hook(scorer, "pending", examples, run) for scorer in self.scorers]
         return "; ".join(line for line in lines if line) or None
 
@@ -71,10 +71,10 @@ class _Combination:
 
 
 class RankAverage(_Combination, Component):
-    """Mean of the ranks that several scorers give, each scaled to [0, 1]; ties share their mean rank.
+    """Mean of the ranks under several scorers, each scaled to [0, 1]; ties share their mean rank.
 
-    Ranks make signals of different units comparable. A row is valid where it is for every scorer. Cost: that of its
-    scorers; the proxy runs once, and what several of them measure is measured once.
+    Ranks make signals of different units comparable. A row is valid if it is valid for every scorer. Cost: that of its
+    scorers; the proxy runs once, and shared measures are taken once.
     weights: one positive number per scorer, or None for equal weights.
     """
 
@@ -99,13 +99,13 @@ class RankAverage(_Combination, Component):
 
 
 class Product(_Combination, Component):
-    """Product of the difficulties of several scorers: high only where all of them are, unlike a mean.
+    """Product of the difficulties of several scorers: high only where all of them are high, unlike a mean.
 
     of:
         ranks: rank / n, in (0, 1], ties sharing their mean rank. For signals of any unit and sign.
         scores: the difficulties themselves, which must not be negative; as in loss times sharpness, where the unit
             means something.
-    A row is valid where it is for every scorer. Cost: as `RankAverage`.
+    A row is valid if it is valid for every scorer. Cost: as `RankAverage`.
     """
 
     scorers: _Scorers
@@ -149,7 +149,10 @@ def _combined(
     difficulty: Float64Array,
     examples: Any,
 ) -> Scores:
-    """Scores with the trajectory of the first scorer that has one."""
+    """Scores with the trajectory of the first scorer that has one; invalid rows get features 0 and difficulty NaN.
+
+    valid: (n,). features: (n, number of scorers). difficulty: (n,).
+    """
     with_losses = next((part for part in parts if part.trajectory is not None), None)
     features32: FloatArray = np.where(valid[:, None], features, 0).astype(np.float32)
     return Scores(

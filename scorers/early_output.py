@@ -28,22 +28,22 @@ class EarlyOutput(Component):
     """Outputs at one early checkpoint as features, the loss there as difficulty (USEFUL, arXiv 2404.17768).
 
     USEFUL trains an image classifier for 5 to 10 % of its epochs, clusters the output vectors of each class in two, and
-    shows the cluster of higher mean loss twice. A language model has no output vector per example and no class: it has
-    a distribution over tokens, and a state that it is made from, at every position. So an output here is a mean over
-    the completion tokens, and clusters are found per source (`KMeans(per="source")`), the nearest thing to a class.
-    The recipe is `useful`. Difficulty only orders the clusters: the features say which rows belong together.
+    shows the cluster of higher mean loss twice. A language model has neither one output vector per example nor classes,
+    but a hidden state and a next-token distribution at every position. So an output here is a mean over the completion
+    tokens, and clusters are computed per source (`KMeans(per="source")`), the closest analog of a class.
+    The recipe is `useful`. Difficulty only orders the clusters; the features determine them.
 
-    Further departures: outputs are projected to 64 dimensions (with those, the rows found hard had a Jaccard index of
-    0.956 with those found by whole outputs, in one trial); early is a fixed share of the schedule, where USEFUL looks
-    for the epoch in which the training error begins to fall more slowly; and the outputs are the proxy's, where USEFUL
-    looks at the very model that it then trains again from scratch.
+    Further departures: outputs are projected to 64 dimensions (in one trial, the hard rows had a Jaccard index of 0.956
+    with those from unprojected outputs); the early phase is a fixed share of the schedule, where USEFUL looks for the
+    epoch in which the training error begins to fall more slowly; and the outputs are the proxy's, where USEFUL uses
+    those of the model that it then retrains from scratch.
 
     output:
-        hidden: mean last hidden state, of which the next-token distributions are a function.
-        distribution: mean next-token distribution, what the model predicts rather than how; also where hidden states
-            are not available. Costs the LM head and a product of that size times dimensions / hidden size.
-    dimensions: of the features, to which outputs are brought by a random projection, drawn from the proxy's seed, that
-        nearly keeps distances.
+        hidden: mean last hidden state, which determines the next-token distributions.
+        distribution: mean next-token distribution; works for models without accessible hidden states too. Costs the
+            LM head and a matrix product of that size times dimensions / hidden size.
+    dimensions: number of features; outputs are projected by a random matrix, seeded by the proxy's seed, that nearly
+        preserves distances.
     within: share of the proxy's schedule (`horizon`) that counts as early; the last checkpoint in it is used.
 
     Cost: one forward pass per example at that checkpoint, and one per checkpoint for the losses.
@@ -57,7 +57,7 @@ class EarlyOutput(Component):
         return [MeanLoss(), self]
 
     def check_schedule(self, schedule: Schedule) -> None:
-        """Raises InputError where no checkpoint is early enough, or the steps are not known."""
+        """Raises InputError if no checkpoint is early enough, or the steps are not known yet."""
         schedule.check_known("EarlyOutput")
         self._early_checkpoint(schedule)
 
@@ -75,9 +75,9 @@ class EarlyOutput(Component):
         return int(early[-1])
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
-        """(n, dimensions) projected mean outputs at the early checkpoint; NaN, and no pass, at the others.
+        """(n, dimensions) projected mean outputs at the early checkpoint; NaN, without a forward pass, at the others.
 
-        Raises InputError for hidden states of a model whose head is not known.
+        Raises InputError for `output="hidden"` if the model's LM head is not known.
         """
         schedule, model = checkpoint.proxy_training.schedule, checkpoint.model
         if checkpoint.step != schedule.steps[self._early_checkpoint(schedule)]:
@@ -91,11 +91,12 @@ class EarlyOutput(Component):
         key = f"{self!r} projection"
 
         def outputs(part: Predictions) -> torch.Tensor:
+            """(m, dimensions) of m completion tokens."""
             if self.output == "hidden":
                 assert part.hidden is not None
-                output: torch.Tensor = part.hidden.float()  # (m, d)
+                output: torch.Tensor = part.hidden.float()  # (m, hidden size)
             else:
-                output = part.logits().softmax(1)  # (m, v)
+                output = part.logits().softmax(1)  # (m, vocabulary)
             if key not in checkpoint.memo:
                 checkpoint.memo[key] = projection(output.shape[1], self.dimensions, seed, checkpoint.device)
             return output @ checkpoint.memo[key]

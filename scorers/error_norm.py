@@ -40,4 +40,5 @@ class ErrorNorm(Component):
 
 
 def _norms(part: Predictions) -> torch.Tensor:
+    """(m, 1) norms of m completion tokens."""
     return part.errors().norm(dim=1, keepdim=True)

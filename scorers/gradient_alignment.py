@@ -1,4 +1,4 @@
-"""Gradient alignment: how much a step on an example would lower the loss on a target set (LESS)."""
+"""Gradient alignment (LESS): how much a training step on an example would lower the loss on a target set."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Alignment(Component):
     """Alignment of each example's gradient with the mean gradient of `target`, at one checkpoint.
 
-    target: Examples, part of this measure's fingerprint by their content; name: what to call them in a message.
-    of: which gradients. similarity: see `GradientAlignment`.
+    target: Examples, whose content is part of this measure's fingerprint. name: what to call them in a message.
+    of: whose gradient. similarity: see `GradientAlignment`.
     """
 
     version: ClassVar[int] = 2
@@ -42,7 +42,7 @@ class Alignment(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) alignments; NaN for rows without completion text.
 
-        Raises InputError where the target has no row with completion text, or no gradient, and where the model has no
+        Raises InputError if the target has no row with completion text or a gradient of zero, and if the model has no
         such parameters.
         """
         key = f"target of {fingerprint(self)}"
@@ -53,18 +53,18 @@ class Alignment(Component):
         for rows, gradients in example_gradients(checkpoint, checkpoint.tokens, self.of):
             dots = _dots(gradients, target)  # (b,)
             if self.similarity == "cosine":
-                # A gradient of zero changes nothing: aligned with nothing, hence 0.
+                # A gradient of zero is aligned with nothing: 0 instead of NaN.
                 dots /= (_dots(gradients, gradients).sqrt() * size).clamp_min(1e-30)
             alignments[rows, 0] = dots.cpu().numpy()
         return alignments
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.Measure`; as if the target's rows were as long as those to be measured."""
+        """See `curate.protocols.Measure`; assumes that the target's rows are as long as those to be measured."""
         passes = 1 if self.of.parameters == "last-layer" else 3  # a backward pass counts two
         return checkpoints * passes * (1 + len(self.target) / max(rows, 1))
 
     def _target_gradient(self, checkpoint: LiveCheckpoint) -> tuple[list[torch.Tensor], float]:
-        """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its length."""
+        """Mean gradient of the target's rows with completion text, one tensor (1, ...) per weight, and its L2 norm."""
         key = f"tokens of {fingerprint(self)}"
         if key not in checkpoint.run_memo:
             tokenized = checkpoint.proxy_training.tokenize(self.target)
@@ -94,7 +94,10 @@ class Alignment(Component):
 
 
 def _dots(gradients: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(b,) float64 inner products of the gradients of b rows with those of as many, or of one."""
+    """(b,) float64 inner products of the gradients of b rows with those of b rows or of one row.
+
+    gradients: one tensor (b, ...) per weight. others: one tensor (b, ...) or (1, ...) per weight.
+    """
     import torch
 
     products = [(a * b).flatten(1).sum(1).double() for a, b in zip(gradients, others, strict=True)]
@@ -105,30 +108,31 @@ class GradientAlignment(Component):
     """Alignment of an example's gradient with the mean gradient of a target set (LESS, Xia et al., arXiv 2402.04333).
 
     To first order a step of size lr along -g_i lowers the target's loss by lr * <g_i, g_target>: positive = helps (as
-    in DGA, arXiv 2410.02498, where it raises the weight of a domain). So difficulty here means something else than
-    for other scorers: higher = more useful to the target, not learned later, and `hard: highest` shows twice what
-    helps the target. g_i is the gradient of the example's mean loss per token at a checkpoint; alignments of the K
-    checkpoints are the features, their weighted mean is the difficulty. Gradients are compared whole.
+    in DGA, arXiv 2410.02498, where it raises the weight of a domain). So difficulty has another meaning than for other
+    scorers: higher = more useful to the target, not learned later, and `hard: highest` repeats the rows that help the
+    target. g_i is the gradient of the example's mean loss per token at a checkpoint; the alignments at the K
+    checkpoints are the features, their weighted mean is the difficulty. Gradients are not projected.
 
-    Departures from LESS: it takes Adam's update for g_i instead of the gradient, and an adapter trained for the purpose
+    Departures from LESS: it uses Adam's update instead of the gradient for g_i, and an adapter trained for the purpose
     (optimizer states are not kept with checkpoints); it projects gradients to 8192 dimensions, in order to store them;
-    it brings every target gradient to length 1 before averaging, where here the mean is that of the gradients, in which
-    long ones count more; and it takes the maximum over the target's subtasks, where here all of the target is one (for
-    several, one scorer each).
+    it normalizes every target gradient before averaging, where here the mean is that of the gradients, in which large
+    ones count more; and it takes the maximum over the target's subtasks, where here the target is one task (for
+    several, use one scorer each).
 
-    target: rows of the kind to get better at, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
-        (`curate.dataset_reference.FurtherData`). CachedTokens as the input, cut at proxy.max_length.
+    target: rows of the task to improve, as data that `curate.read` takes or {data: ..., columns: ..., where: ...}
+        (`curate.dataset_reference.FurtherData`). Tokenized like the input and truncated at proxy.max_length.
     parameters: whose gradient.
-        last-layer: the LM head's weight, as far as it makes logits (also where it is tied), in closed form:
+        last-layer: the LM head's weight in its role of making logits (also if it is tied), in closed form:
             sum over t of (p_t - y_t) h_t^T, without a backward pass. Cost: one forward pass per example and checkpoint,
             and a second product of the LM head's size.
         lora: factors B of adapters W + B A on the attention projections at B = 0, A fixed, random and of `rank` rows.
             Cost: a float32 forward and backward pass per example and checkpoint, in batches.
         all: every parameter. Cost: the same, one example at a time, and memory for three more copies of the weights:
             for small models.
-        And each over the target, and one forward pass per example and checkpoint for the losses.
-    similarity: cosine, or dot. A dot product favors short rows, whose gradients are long.
-    weights: of the checkpoints: learning_rate, its mean over the steps since the one before, as in LESS, or equal.
+        The same is spent on the target, and one forward pass per example and checkpoint on the losses.
+    similarity: cosine or dot. A dot product favors short rows, whose gradients are large.
+    weights: weights of the checkpoints: learning_rate (its mean over the steps since the previous one, as in LESS) or
+        equal.
     """
 
     target: GivenData
@@ -139,7 +143,7 @@ class GradientAlignment(Component):
     retired: ClassVar[Mapping[str, str]] = {"dimensions": "gradients are compared whole, not projected"}
 
     def measures(self) -> Sequence[MeanLoss | Alignment]:
-        """Reads the target. Raises InputError where that cannot be read."""
+        """The loss, and the alignment with the target, which is read here. Raises InputError if it cannot be read."""
         target = read_for("GradientAlignment.target", "data", self.target.data, **self.target.reading).examples
         alignment = Alignment(
             target=target,
@@ -156,14 +160,14 @@ class GradientAlignment(Component):
         trace = run.trace(examples, [loss, alignment])
         features = trace.scalars(alignment)  # (n, K)
         weights = np.ones(features.shape[1]) if self.weights == "equal" else _rates(run.proxy, trace.schedule)
-        if not weights.any():  # the only step of a run of one step is that of rate 0
+        if not weights.any():  # a run of one step has only its first warmup step, of rate 0
             weights = np.ones_like(weights)
         difficulty = (features @ (weights / weights.sum())).astype(np.float32)
         return trace.to_scores(features, what="alignment", difficulty=difficulty)
 
 
 def _rates(proxy: Proxy, schedule: Schedule) -> Any:
-    """(K,) mean learning rate, as a share of the peak, of the updates between a checkpoint and the one before."""
+    """(K,) mean learning rate between each checkpoint and the previous one, as a share of the peak."""
     steps = schedule.steps.tolist()
     about = {"horizon_steps": schedule.horizon_steps, "schedule": schedule.rate}
     config = TrainConfig(steps=steps[-1], warmup_ratio=proxy.warmup_ratio, **about)

@@ -21,11 +21,11 @@ from curate.types import FloatArray
 class InstructionFollowingDifficulty(Component):
     """IFD = loss of the completion given its prompt / loss of the completion alone (Li et al., arXiv 2308.12032).
 
-    Near 0 where the prompt determines the completion, 1 where it does not help: higher = harder to follow.
-    Above 1 the prompt misleads, which the paper takes for a mismatched pair and leaves out; here such rows are the
-    hardest, so look at them. Alone, a completion is tokenized as it would be behind an empty prompt and no template:
-    BOS where the tokenizer puts one, then all completion tokens of the row (of all assistant turns). Without BOS
-    nothing predicts its first token, which is then left out of both losses; a row of which nothing is left is invalid.
+    Near 0 if the prompt determines the completion, 1 if it does not help: higher = harder to follow. Above 1 the prompt
+    misleads; the paper takes such rows for mismatched pairs and removes them, here they are the hardest, so inspect
+    them. A completion alone is tokenized as after an empty prompt and no template: BOS if the tokenizer adds one, then
+    all completion tokens of the row (of all assistant turns). Without BOS its first token cannot be predicted, and is
+    left out of both losses; a row without remaining tokens is invalid.
 
     Features are the K ratios, difficulty their mean. Not for rows of shape text, which have no prompt. Cost: two
     forward passes per example and checkpoint, one of them without the prompt, and one for the losses.
@@ -43,13 +43,13 @@ class InstructionFollowingDifficulty(Component):
             )
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
-        """(n, 3): loss with the prompt and without, nats per token, over the same tokens; how many tokens these are."""
+        """(n, 3): loss with the prompt and without it, nats per token over the same tokens; number of these tokens."""
         same, alone = without_prompt(checkpoint.tokens, checkpoint.proxy_training.tokenizer.bos_token_id)
         counts = same.completion_tokens.astype(np.float32)
         return np.stack([checkpoint.losses(same), checkpoint.losses(alone), counts], axis=1)
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.Measure`; as if completions alone were as long as rows."""
+        """See `curate.protocols.Measure`; assumes that completions are as long as rows."""
         return 2.0 * checkpoints
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
@@ -68,25 +68,26 @@ class InstructionFollowingDifficulty(Component):
 
 
 def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
-    """The rows as they are and their completions alone, both supervised at the same tokens.
+    """The rows unchanged and their completions alone, both supervised at the same tokens.
 
-    bos: id that may begin a row; it is kept in front, and else the first completion token is only read, in both. Rows
-    of which no token is left to compare are not valid.
+    bos: id of the BOS token, or None. A row that begins with it keeps it before its completion; in other rows the first
+    completion token is input only, in both results. Rows without a supervised token are not valid. n rows, t tokens.
     """
-    starts, counts = tokens.offsets[:-1], tokens.completion_tokens
-    filled = tokens.lengths > 0
-    begins = np.zeros(len(tokens), np.bool_)
-    begins[filled] = tokens.ids[starts[filled]] == (-1 if bos is None else bos)
-    ordinal = np.cumsum(tokens.supervised)  # of each completion token among those of all rows, from 1
-    before = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    row = np.repeat(np.arange(len(tokens)), tokens.lengths)  # (t,)
-    first = tokens.supervised & (ordinal - before[row] == 1)
-    same = replace(tokens, supervised=tokens.supervised & ~(first & ~begins[row]))
+    starts, counts = tokens.offsets[:-1], tokens.completion_tokens  # (n,) each
+    filled = tokens.lengths > 0  # (n,)
+    has_bos = np.zeros(len(tokens), np.bool_)
+    has_bos[filled] = tokens.ids[starts[filled]] == (-1 if bos is None else bos)
+    ordinal = np.cumsum(tokens.supervised)  # (t,) number of each completion token among those of all rows, from 1
+    before = np.concatenate([[0], np.cumsum(counts)])[:-1]  # (n,) completion tokens of earlier rows
+    row_of_token = np.repeat(np.arange(len(tokens)), tokens.lengths)  # (t,)
+    # (t,) the first completion token of each row
+    first = tokens.supervised & (ordinal - before[row_of_token] == 1)
+    same = replace(tokens, supervised=tokens.supervised & ~(first & ~has_bos[row_of_token]))
     same = replace(same, valid=same.completion_tokens > 0)
-    alone = tokens.supervised.copy()  # (t,) the tokens of completions alone, with BOS
-    alone[starts[begins]] = True
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row[alone], minlength=len(tokens)))]).astype(np.int64)
+    kept = tokens.supervised.copy()  # (t,) the tokens of completions kept, with BOS
+    kept[starts[has_bos]] = True
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of_token[kept], minlength=len(tokens)))]).astype(np.int64)
     supervised = np.ones(offsets[-1], np.bool_)
     supervised[offsets[:-1][np.diff(offsets) > 0]] = False
     cuts = (tokens.prompt_cut, tokens.completion_cut)
-    return same, Tokens(tokens.ids[alone], supervised, offsets, same.valid, *cuts)
+    return same, Tokens(tokens.ids[kept], supervised, offsets, same.valid, *cuts)

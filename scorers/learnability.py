@@ -21,9 +21,9 @@ from curate.types import FloatArray
 
 
 class LossUnderReference(Component):
-    """Loss of an example under a model that is not trained here, on the proxy's tokens.
+    """Loss of an example under a fixed reference model, on the proxy's tokens.
 
-    identity: of the files that `model` named when this was made (`curate.models.loading.identify`).
+    identity: identifies the files of `model` when this measure was constructed (`curate.models.loading.identify`).
     """
 
     model: str
@@ -34,7 +34,7 @@ class LossUnderReference(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) losses in nats per token, the same at every checkpoint; NaN for rows without completion text.
 
-        Raises InputError where the model takes shorter rows than the proxy.
+        Raises InputError if the model takes shorter rows than the proxy.
         """
         key = f"{self!r} {_digest(checkpoint.tokens)}"
         if key not in checkpoint.run_memo:
@@ -45,11 +45,11 @@ class LossUnderReference(Component):
         return losses
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.Measure`; as if the reference were as large as the proxy."""
+        """See `curate.protocols.Measure`; assumes that the reference is as large as the proxy."""
         return 1.0
 
     def check_proxy(self, proxy_training: ProxyTraining) -> None:
-        """Raises InputError where the reference has another tokenizer than the proxy."""
+        """Raises InputError if the reference has another tokenizer than the proxy."""
         own = load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         if own.get_vocab() != proxy_training.tokenizer.get_vocab():
             raise InputError(
@@ -63,6 +63,7 @@ class LossUnderReference(Component):
         )
 
     def _engine(self, checkpoint: LiveCheckpoint) -> Any:
+        """Load the reference model on the checkpoint's device, as a `models.LossEngine`."""
         longest = checkpoint.proxy_training.max_length
         model = load_model(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -75,6 +76,7 @@ class LossUnderReference(Component):
 
 
 def _digest(tokens: Tokens) -> str:
+    """32 hex digits of what decides the losses of `tokens`."""
     parts = (tokens.ids, tokens.supervised, tokens.offsets, tokens.valid)
     return hashlib.blake2b(b"".join(part.tobytes() for part in parts), digest_size=16).hexdigest()
 
@@ -82,10 +84,10 @@ def _digest(tokens: Tokens) -> str:
 class Learnability(Component):
     """Reducible holdout loss: loss under the proxy minus loss under a reference model (Mindermann et al., 2206.07137).
 
-    RHO-LOSS = L[y | x; trained so far] - L[y | x; trained on a holdout set]. High where there is something to
-    learn and it can be learned; about 0 where it is learned already; low, also below 0, for noise, on which the
-    reference does no better than the proxy. So higher = learned later, and worth it: unlike the loss, it does not mark
-    a wrong answer as hard. The reference should know the domain and must not have been trained on these rows.
+    RHO-LOSS = L[y | x; trained so far] - L[y | x; trained on a holdout set]. High for rows that can be learned but are
+    not learned yet; about 0 for rows that are learned already; low or negative for noise, on which the reference does
+    no better than the proxy. So higher = learned later, and worth learning: unlike the loss, it does not mark a wrong
+    answer as hard. The reference should know the domain and must not have been trained on these rows.
 
     reference: hub id, folder or GGUF file of a model with the proxy's tokenizer; losses per token of different
         tokenizers cannot be compared.
@@ -98,7 +100,7 @@ class Learnability(Component):
     trust_remote_code: bool = False
 
     def measures(self) -> Sequence[MeanLoss | LossUnderReference]:
-        """Raises InputError where the reference is missing, ExternalError where the hub does not answer."""
+        """Raises InputError if the reference is missing, ExternalError if the hub does not answer."""
         reference_loss = LossUnderReference(
             model=self.reference,
             identity=identify(self.reference, self.revision),

@@ -1,4 +1,4 @@
-"""Length of the completion: the baseline that every other signal should beat."""
+"""Completion length, the baseline that every other signal should beat."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from curate.types import FloatArray
 
 _ROWS = 4096  # cells read at once
 
-# Role of what the model is trained to say, by shape; of messages it is every assistant turn.
+# Role of the completion by shape; in messages, completions are the assistant turns.
 _COMPLETION = {"prompt_completion": "completion", "question_answer": "completion", "instruction": "output"}
 
 
 class Length(Component):
-    """Length of the completion; longer = harder. No model: nothing is trained and no pass is made.
+    """Length of the completion; longer = harder. Uses no model: no training and no forward pass.
 
-    Loss, sharpness and most other signals go with length: a signal is worth its cost only for what it adds to length.
+    Loss, sharpness and most other signals correlate with length; they are worth their cost only for what they add.
     unit:
         characters: of the completion, or of all assistant turns. Needs nothing but the data.
         tokens: completion tokens of the proxy's tokenizer, EOS included, after truncation to proxy.max_length.
@@ -39,7 +39,7 @@ class Length(Component):
         """Scores of n examples with features (n, 1); a row without completion text is invalid."""
         examples, run = standalone(examples, run)
         if self.unit == "tokens":
-            # Of the data that the proxy is trained on, which a scratch proxy's tokenizer is made from.
+            # A scratch proxy's tokenizer is trained on the data that the proxy is trained on.
             trained_on = examples if run.trained_on is None else run.trained_on
             rows = ProxyTraining(trained_on, run.proxy, run.context).tokenize(examples).rows
             length, valid = rows.tokens.astype(np.float32), rows.valid
@@ -57,7 +57,7 @@ class Length(Component):
 
 
 def _characters(examples: Examples) -> FloatArray:
-    """(n,) float32."""
+    """(n,) float32 characters of the completion, or of all learned assistant turns."""
     lengths = np.zeros(len(examples), np.float32)
     role = "messages" if examples.shape == "messages" else _COMPLETION.get(examples.shape, "text")
     for low in range(0, len(examples), _ROWS):

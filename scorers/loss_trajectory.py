@@ -26,8 +26,8 @@ class LossTrajectory(Component):
         final: the last loss alone.
     Difficulty is the mean of the features: mean loss, mean ratio, or last loss.
 
-    Departures from the authors' code: prompt and completion are tokenized apart, so that the border between them is
-    exact; a row whose completion is cut off completely is invalid, where their code counts it with loss 0.
+    Departures from the authors' code: prompt and completion are tokenized separately, so that the boundary between them
+    is exact; a row whose completion is truncated completely is invalid, where their code gives it loss 0.
     """
 
     features: Literal["absolute", "relative", "final"] = "absolute"
@@ -36,7 +36,7 @@ class LossTrajectory(Component):
         return [MeanLoss()]
 
     def check_schedule(self, schedule: Schedule) -> None:
-        """Raises InputError where ratios are asked for and there is only one checkpoint."""
+        """Raises InputError for relative features with only one checkpoint."""
         if self.features == "relative" and len(schedule.steps) < 2:
             raise InputError(
                 "LossTrajectory(features='relative') needs two checkpoints or more; set proxy.checkpoints to at least 2"
@@ -45,8 +45,8 @@ class LossTrajectory(Component):
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K), (n, K - 1) or (n, 1).
 
-        examples: Examples, or any dataset `curate.read` takes. Raises InputError where the loss of a valid row
-        is not finite.
+        examples: Examples, or any dataset that `curate.read` takes. Raises InputError if the loss of a valid row is not
+        finite.
         """
         trace = trace_for(self, examples, run)
         return trace.to_scores(_features(trace.losses, self.features))
@@ -65,6 +65,7 @@ class FinalLoss(Component):
 
 
 def _features(trajectory: FloatArray, kind: str) -> FloatArray:
+    """(n, K), (n, K - 1) or (n, 1) features of losses (n, K); kind: see `LossTrajectory.features`."""
     if kind == "absolute":
         return trajectory
     if kind == "final":

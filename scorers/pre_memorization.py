@@ -29,7 +29,7 @@ from curate.types import Float64Array, FloatArray
 from curate.verify import Verdict, grade_many, reference_answer
 from curate.verify.symbolic import algebra_is_here
 
-_BLOCK = 1024  # rows looked at together for the first that can be graded
+_BLOCK = 1024  # rows graded at a time while looking for the first that can be graded
 
 
 def masked_accuracy(accuracy: npt.ArrayLike, nll: npt.ArrayLike, threshold: float) -> Float64Array:
@@ -64,18 +64,20 @@ def sampled_accuracy(
     sampling: Sampling,
     batch_size: int,
 ) -> FloatArray:
-    """(n,) float32 share of right answers among the completions drawn for each of n prompts.
+    """(n,) float32 share of right answers among the completions sampled for each of n prompts.
 
-    Sample k of a row is drawn with (its seed, k), independent of the other rows. An answer that could not be decided is
-    not right; one that was cut off counts only where it is marked. NaN for a prompt that the model cannot take.
+    Sample k of a row is seeded by (its seed, k), independent of the other rows. An undecided answer is not right; a
+    truncated completion counts only if its answer is marked. NaN for a prompt that the model cannot take.
     """
     requests = [
         (row, Request(prompts[row], sampling, seeds[row], k))
         for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # similar lengths in one batch
         for k in range(samples)
     ]
-    drawn = sample(model, tokenizer, [request for _, request in requests], template="plain", batch_size=batch_size)
-    graded_answers = graded(drawn, [answers[row] for row, _ in requests])
+    completions = sample(
+        model, tokenizer, [request for _, request in requests], template="plain", batch_size=batch_size
+    )
+    graded_answers = graded(completions, [answers[row] for row, _ in requests])
     right = np.zeros(len(prompts), np.float32)
     for (row, _), answer in zip(requests, graded_answers, strict=True):
         right[row] += np.nan if answer.completion.finish_reason == "refused" else answer.verdict == Verdict.right
@@ -83,12 +85,12 @@ def sampled_accuracy(
 
 
 class SampledAccuracy(Component):
-    """Share of right answers among `samples` that the checkpoint draws for a row's prompt.
+    """Share of right answers among `samples` completions that the checkpoint generates for a row's prompt.
 
     The prompt is what the proxy was trained to complete: the row in the proxy's template up to its last completion.
-    A row is measured where its final answer is known, by the column of that role or by a mark in its completion, and
-    its own completion is graded right against it: what the grader cannot find there it could not find in a sample.
-    batch_size: completions at a time; part of what names the values, since rounding may depend on it.
+    A row is measured if its final answer is known, from the column of that role or from a mark in its completion, and
+    the grader accepts its own completion: an answer that the grader cannot parse there it could not parse in a sample.
+    batch_size: completions at a time; part of the cache key, since rounding may depend on it.
     """
 
     samples: int = Field(default=5, ge=1)
@@ -98,19 +100,19 @@ class SampledAccuracy(Component):
     batch_size: int = Field(default=64, ge=1)
 
     def key_of(self, examples: Examples) -> str:
-        """Final answers and how they are graded; see `curate.protocols.Measure`."""
+        """Hash of the final answers, and the version of the grader; see `curate.protocols.Measure`."""
         role = "final_answer"
         answers = [(role, examples.column(role))] if role in examples.columns else []
         return f"{hash_columns(answers)} {grading_version()}"
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.Measure`; as if samples were as long as the rows' own completions."""
+        """See `curate.protocols.Measure`; assumes that samples are as long as the rows' own completions."""
         return float(self.samples * checkpoints)
 
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 1) float32 accuracies; NaN for rows without completion text or without an answer to grade by.
 
-        Sample k of a row is seeded by the run, the step, the row's id and k alone.
+        Sample k of a row is seeded by the run, the step, the row's id and k only.
         """
         answers = _verifiable(examples)
         rows = [k for k, answer in enumerate(answers) if answer is not None and checkpoint.tokens.valid[k]]
@@ -135,7 +137,7 @@ class SampledAccuracy(Component):
 
 
 def _prompt(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any) -> str:
-    """The prompt of a row as the proxy saw it: whole, or what was left of one that was too long."""
+    """The prompt of a row as the proxy saw it, truncated if it was too long. rendered: the pieces of the row."""
     if not tokens.prompt_cut[row]:
         return last_completion(rendered)[0][0]
     low, high = tokens.offsets[row : row + 2]
@@ -149,16 +151,16 @@ def _prompt(tokens: Tokens, row: int, rendered: Sequence[Piece], tokenizer: Any)
 class PreMemorizationAccuracy(Component):
     """Accuracy of sampled answers before an example is memorized (Kang et al., arXiv 2411.07681).
 
-    Difficulty is 1 - PreMem at the last epoch: hard is what was never solved, or only recited. Features are PreMem at
-    the K epochs, see `pre_memorization_accuracy`. The proxy must be looked at after every whole epoch.
+    Difficulty is 1 - PreMem at the last epoch: rows that were never solved, or only recited, are hard. Features are
+    PreMem at the K epochs, see `pre_memorization_accuracy`. The proxy needs a checkpoint after every epoch.
 
-    threshold: p of "memorized where ln ln perplexity < p"; the loss of the row's completion, EOS included, serves
-        as ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's for GSM8K; it took -1.7 for MATH. It
-        depends on task and model: another one costs nothing, samples being kept.
-    samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; the paper's.
+    threshold: p in "memorized if ln ln perplexity < p"; the loss of the row's completion, EOS included, serves
+        as ln perplexity. -2.3, a loss below 0.1 nats per token, is the paper's value for GSM8K; it uses -1.7 for MATH.
+        It depends on task and model; trying another value costs nothing, since samples are cached.
+    samples, temperature, top_p, max_tokens, batch_size: see `SampledAccuracy`; defaults as in the paper.
 
-    The paper reads the mean over a training set from the model that is fine-tuned; here each row's value is its
-    easiness, and the model is the proxy. Its prompts are the proxy's template, not the paper's "Answer:".
+    The paper averages over a training set, for the model that is fine-tuned; here each row's value is its easiness, and
+    the model is the proxy. Prompts follow the proxy's template, not the paper's "Answer:".
 
     Cost: `samples` generations per example and epoch, far more than a loss: 5 x 3 epochs x 7,500 rows of GSM8K are
     112,500 completions. Rows without an answer to grade by are invalid.
@@ -189,7 +191,7 @@ class PreMemorizationAccuracy(Component):
             )
 
     def check_examples(self, examples: Examples) -> None:
-        """Raises InputError where no row can be sampled and graded."""
+        """Raises InputError if no row can be sampled and graded."""
         if examples.shape == "text":
             raise InputError(
                 "PreMemorizationAccuracy draws answers to prompts, and rows of text alone have none; give the data as "
@@ -206,7 +208,7 @@ class PreMemorizationAccuracy(Component):
         """Scores of n examples with features (n, K); the trajectory is that of the loss."""
         examples, run = standalone(examples, run)
         self.check_examples(examples)
-        self.check_schedule(run.proxy.schedule(len(examples)))  # before a long wait
+        self.check_schedule(run.proxy.schedule(len(examples)))  # fail before training
         trace = run.trace(examples, self.measures())
         self.check_schedule(trace.schedule)
         accuracy, loss = trace.scalars(self.measures()[0]), trace.losses  # (n, K) each
@@ -231,12 +233,12 @@ class PreMemorizationAccuracy(Component):
 
 
 def _verifiable(examples: Examples) -> list[str | None]:
-    """(n,) final answers that the row's own completion is graded right against, else None."""
+    """(n,) final answers, None for rows without one or whose own completion is not graded right against it."""
     completions, n = _completions(examples), len(examples)
-    named = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
+    final_answers = examples.column("final_answer").to_pylist() if "final_answer" in examples.columns else [None] * n
     answers = [
         str(cell).strip() if cell is not None and str(cell).strip() else reference_answer(completion)
-        for cell, completion in zip(named, completions, strict=True)
+        for cell, completion in zip(final_answers, completions, strict=True)
     ]
     rows = [k for k, answer in enumerate(answers) if answer is not None]
     verdicts = grade_many([(completions[k], str(answers[k])) for k in rows], algebra=algebra_is_here())
@@ -245,7 +247,7 @@ def _verifiable(examples: Examples) -> list[str | None]:
 
 
 def _completions(examples: Examples) -> list[str]:
-    """(n,) what the model is to answer: of a conversation its last answer."""
+    """(n,) completions; of a conversation, its last learned answer."""
     n = len(examples)
     if examples.shape == "messages":
         return [turns[last_learned(turns)]["content"] for turns in examples.conversations(0, n)]

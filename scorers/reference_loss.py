@@ -1,4 +1,4 @@
-"""Reference loss: how unlike a corpus of good rows an example is."""
+"""Reference loss: how unlike a reference corpus of good rows an example is."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from curate.models.scratch import SCRATCH
 from curate.proxy.proxy import Proxy
 from curate.run import Run, standalone
 
-# What of the run's proxy decides a loss, the model aside.
+# Settings of the run's proxy that affect a loss, besides the model.
 _SCORING = ("max_length", "template", "supervise", "precision")
 
 
 class ReferenceLoss(Component):
     """Loss under a model of a reference corpus: low = like the corpus (arXiv 2406.14833, strategy II).
 
-    The paper takes the perplexity under an n-gram model of a medical corpus as a measure of quality, lowest first
-    (`Subset(choose="lowest_loss")`). A proxy of the same data would not do: it finds likely what is frequent there,
-    good or not. Not a measure of what is learned late: nothing is trained on the rows.
+    The paper uses the perplexity under an n-gram model of a medical corpus as a measure of quality, lowest first
+    (`Subset(choose="lowest_loss")`). A proxy trained on the data itself would not do: it gives frequent rows a low
+    loss, good or not. This does not measure what is learned late, since nothing is trained on the rows.
 
-    model: hub id, folder or GGUF file of a model that knows the corpus, scored as it is.
+    model: hub id, folder or GGUF file of a model that knows the corpus, used without training.
     reference: rows of the corpus, on which the run's proxy is trained instead of on the data; the rows are then scored
-        at its checkpoints. They may be of another shape, such as text. Give one of the two.
+        at its checkpoints. They may have another shape, such as text. Give either model or reference.
     Features are the last loss in nats per completion token, difficulty the same.
     """
 
@@ -51,7 +51,7 @@ class ReferenceLoss(Component):
         return self
 
     def check_examples(self, examples: Examples) -> None:
-        """Raises InputError where the reference is missing, cannot be read, or is the data itself."""
+        """Raises InputError if the reference is missing, cannot be read, or is the data itself."""
         if self.model is not None:
             identify(self.model, self.revision)
             return
@@ -62,11 +62,11 @@ class ReferenceLoss(Component):
             )
 
     def identity(self) -> list[Any]:
-        """What the files that it names hold."""
+        """Identity of the model's files, or fingerprint of the corpus."""
         return [identify(self.model, self.revision)] if self.model is not None else [self._corpus().fingerprint()]
 
     def pending(self, examples: Examples, run: Run) -> str | None:
-        """What scoring these would take; None where the cache has it."""
+        """The work of scoring these, for an estimate; None if the cache has the result."""
         corpus, proxy = self._parts(run)
         if run.knows_reference(examples, corpus, proxy):
             return None
@@ -88,12 +88,12 @@ class ReferenceLoss(Component):
         return trace.to_scores(trace.losses[:, -1:], what="reference loss")
 
     def _parts(self, run: Run) -> tuple[Examples | None, Proxy]:
-        """The corpus, and the proxy that is trained on it; or None, and the model as it is."""
+        """The corpus and the proxy to train on it; or None and the model to use without training."""
         if self.model is None:
             return self._corpus(), run.proxy
         scoring = {name: getattr(run.proxy, name) for name in _SCORING}
-        named = {name: getattr(self, name) for name in ("model", "revision", "trust_remote_code")}
-        return None, Proxy(**named, **scoring)
+        model_fields = {name: getattr(self, name) for name in ("model", "revision", "trust_remote_code")}
+        return None, Proxy(**model_fields, **scoring)
 
     def _corpus(self) -> Examples:
         assert self.reference is not None

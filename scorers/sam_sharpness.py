@@ -1,4 +1,4 @@
-"""Sharpness of an example: how much its loss rises when the weights are moved uphill."""
+"""Sharpness of an example: how much its loss rises under the ascent step of SAM."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from curate.types import FloatArray
 
 
 class SAMSharpness(Component):
-    """Loss at w + eps minus loss at w, nats per token: how much it rises where the weights are moved uphill.
+    """Loss at w + eps minus loss at w, nats per token: how much it rises under the ascent step of SAM.
 
     eps = rho * g / (||g||_2 + 1e-12), the ascent of sharpness-aware minimization, g the gradient of the mean loss per
     token at w; adaptive: eps = rho * w^2 g / (|| |w| g ||_2 + 1e-12) (Foret et al., arXiv 2010.01412, eq. 2; Kwon et
     al., arXiv 2102.11600).
 
     ascent: whose gradient.
-        dataset: (a seeded sample of) the whole dataset's, one eps per checkpoint: what the steps of the optimizer go
-            against. Cost: two float32 forward passes per example and checkpoint, and a backward pass over the sample.
-        batch: that of the shard at hand, a fixed block of consecutive rows. Cost: two float32 forward passes and a
+        dataset: that of the whole dataset or a seeded sample, one eps per checkpoint: the direction that the optimizer
+            descends. Cost: two float32 forward passes per example and checkpoint, and a backward pass over the sample.
+        batch: that of the current shard, a fixed block of consecutive rows. Cost: two float32 forward passes and a
             backward pass per example and checkpoint.
-        example: the example's own, so that each has its own worst direction; to first order rho * ||g||. Cost: as
-            batch, but one example at a time and with a copy of the weights for each: for small models.
+        example: the example's own, hence its own worst direction; to first order rho * ||g||. Cost: as batch, but one
+            example at a time and with a copy of the weights for each: for small models.
     rows: size of the sample for "dataset".
     Features are the K differences, difficulty their mean.
     """
@@ -51,8 +51,8 @@ class SAMSharpness(Component):
     def measure(self, checkpoint: LiveCheckpoint, examples: Examples) -> FloatArray:
         """(n, 2) float32: loss at w, loss at w + eps, nats per token; NaN for rows without completion text.
 
-        Both in float32: eps is spread over all weights, and each share is far below what bfloat16 can resolve. The
-        weights are w again afterwards, bit for bit.
+        Both use float32: eps is spread over all weights, and each component is far below the resolution of bfloat16.
+        The weights are restored bit for bit afterwards.
         """
         parameters = [p for p in checkpoint.model.parameters() if p.requires_grad]
         if self.ascent == "example":
@@ -63,10 +63,10 @@ class SAMSharpness(Component):
         return np.stack([flat, uphill], axis=1)
 
     def passes(self, rows: int, checkpoints: int) -> float:
-        """See `curate.protocols.Measure`; beside the losses a gradient of the rows that the ascent reads."""
-        read = min(self.rows, rows) / max(rows, 1) if self.ascent == "dataset" else 1.0
+        """See `curate.protocols.Measure`; counts the losses, and the gradient of the rows that the ascent uses."""
+        share_read = min(self.rows, rows) / max(rows, 1) if self.ascent == "dataset" else 1.0
         forward = 1 if self.ascent == "example" else 2  # there the loss at w comes with its gradient
-        return checkpoints * (forward + 3 * read)
+        return checkpoints * (forward + 3 * share_read)
 
     def score(self, examples: Any, run: Run | None = None) -> Scores:
         """Scores of n examples with features (n, K); the trajectory is that of the loss at w."""
@@ -77,7 +77,7 @@ class SAMSharpness(Component):
 
 
 def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> FloatArray:
-    """(n, 2) losses, each at w and at w + its own eps."""
+    """(n, 2) loss of each row at w and at w + its own eps; NaN for invalid rows."""
     import torch
 
     tokens, model = checkpoint.tokens, checkpoint.model
@@ -96,6 +96,7 @@ def _one_by_one(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
 
 
 def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: list[Any]) -> list[Any]:
+    """eps of the batch or of the dataset (computed once per checkpoint), one tensor per parameter."""
     if scorer.ascent == "batch":
         return ascent(parameters, _gradient(checkpoint, checkpoint.tokens), scorer.rho, scorer.adaptive)
     key = f"eps {scorer!r}"
@@ -112,8 +113,9 @@ def _shared_eps(checkpoint: LiveCheckpoint, scorer: SAMSharpness, parameters: li
 
 
 def _gradient(checkpoint: LiveCheckpoint, tokens: Tokens) -> list[Any]:
-    """Gradient of the mean loss per completion token of `tokens`, of this rank alone: shards differ from rank to
-    rank.
+    """Gradient of the mean loss per completion token of `tokens`, one tensor per parameter.
+
+    Every rank computes its own, without communication, since shards differ from rank to rank.
     """
     if not tokens.valid.any():
         raise InputError("no valid rows to take the ascent gradient from; choose SAMSharpness(ascent='dataset')")

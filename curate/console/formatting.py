@@ -1,8 +1,7 @@
-"""Format numbers, and untrusted text, for display.
+"""Format numbers and untrusted text for display.
 
-Text of a dataset is hostile until proven otherwise. Escaping HTML is the template engine's business; what is
-done here is the rest: characters that act instead of showing (terminal escapes, bidirectional overrides,
-invisible tags) become visible ones, and long text is cut with a note.
+Text of a dataset may be hostile. The template engine escapes HTML; here control characters (terminal escapes,
+bidirectional overrides, invisible tags) are replaced by visible ones, and long text is cut with a note.
 """
 
 from __future__ import annotations
@@ -18,24 +17,25 @@ from markupsafe import Markup
 
 MISSING = "–"
 _JOINERS = "\u200c\u200d"  # shape letters and emoji; they cannot reorder or hide text
-# Unicode general categories of characters that do not show themselves.
+# Unicode general categories of control and format characters.
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def visible(text: str, limit: int = 4_000) -> str:
-    """`text` with every acting character spelled out, at most `limit` characters of it and a note if cut."""
-    kept = text[:limit].replace("\r\n", "\n")
-    if not kept.isascii() or not kept.isprintable():
-        kept = "".join(map(_visible_character, kept))
-    return kept if len(text) <= limit else f"{kept}… [cut: {len(text):,} characters in all]"
+    """The first `limit` characters of `text` with control characters made visible, and a note if it was cut."""
+    plain = text[:limit].replace("\r\n", "\n")
+    if not plain.isascii() or not plain.isprintable():
+        plain = "".join(map(_visible_character, plain))
+    return plain if len(text) <= limit else f"{plain}… [cut: {len(text):,} characters in all]"
 
 
 def shown(value: Any) -> Any:
-    """What a template is about to write: every string made visible, except markup of its own."""
+    """Finalize a value that a template writes: strings are made `visible`, except markup of the template."""
     return visible(value, 20_000) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _visible_character(character: str) -> str:
+    """The character itself, or a visible stand-in for a control character: ␛, ␡ or ⟨U+202E⟩."""
     if character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTING:
         return character
     code = ord(character)
@@ -119,25 +119,25 @@ def correlation(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as a person says them: 0.4 s, 3 min 20 s, 2 h 5 min."""
+    """Format a duration in seconds: 0.4 s, 3 min 20 s, 2 h 5 min."""
     number = real(seconds)
     if number is None:
         return MISSING
     if number < 59.5:
         return f"{number:.1f} s" if number < 9.95 else f"{number:.0f} s"
-    whole = round(number)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+    whole_seconds = round(number)
+    if whole_seconds < 3600:
+        return f"{whole_seconds // 60} min {seconds_rounded % 60} s"
     minutes = round(number / 60)
     return f"{minutes // 60} h {minutes % 60} min"
 
 
 def times(copies: float) -> str:
-    """How often a row is shown: once, twice, three times, 2.4 times."""
+    """Format how often a row occurs: once, twice, three times, 2.4 times."""
     names = {0: "not at all", 1: "once", 2: "twice", 3: "three times", 4: "four times"}
     return names.get(int(copies), f"{int(copies)} times") if copies == int(copies) else f"{copies:.2g} times"
 
 
 def as_label(key: str) -> str:
-    """A key of a record as words: `tokens_per_row` becomes "tokens per row"."""
+    """Turn the key of a record into a label: `tokens_per_row` becomes "tokens per row"."""
     return one_line(str(key).replace("_", " "), 60)

@@ -1,4 +1,4 @@
-"""How results show themselves: at most fifteen lines in a terminal, a small table in a notebook."""
+"""Display of results: at most fifteen lines in a terminal, a small table in a notebook."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _STYLE = "text-align:left;padding:2px 12px 2px 0;vertical-align:top;background:n
 
 @dataclass(frozen=True)
 class Facts:
-    """A title and what there is to say, as pairs of a label and a text.
+    """A title and facts, pairs of a label and a text.
 
-    above: markup of our own that a notebook shows between the title and the table.
+    above: trusted markup that a notebook shows between the title and the table.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Facts:
         return str(self)
 
     def _repr_html_(self) -> str:
-        """Nothing that the data holds can act in it: texts are escaped, and acting characters are made visible."""
+        """HTML for notebooks; texts are escaped, and control characters are made visible."""
         cells = "".join(
             f'<tr style="background:none"><th style="{_STYLE};font-weight:600">{_escaped(label)}</th>'
             f'<td style="{_STYLE}">{_escaped(text)}</td></tr>'
@@ -45,11 +45,11 @@ class Facts:
 
 
 class Presented(ABC):
-    """What shows its summary where it is the last line of a cell or is printed."""
+    """Base of results that display their summary when printed or evaluated in a notebook."""
 
     @abstractmethod
     def summary(self) -> Facts:
-        """What is to be said about it, in a few lines."""
+        """The result in a few lines."""
 
     def __repr__(self) -> str:
         return str(self.summary())
@@ -59,7 +59,7 @@ class Presented(ABC):
 
 
 class Tabular(Presented):
-    """What is a table as well: its rows by number and slice, its columns by name."""
+    """Base of results that are tables: rows by number and slice, columns by name."""
 
     @abstractmethod
     def to_arrow(self) -> Any:
@@ -93,7 +93,7 @@ class Tabular(Presented):
 
 
 def chain(parts: Sequence[tuple[str, str]]) -> str:
-    """Markup of boxes with arrows between them. parts: (heading, text) of each box."""
+    """HTML of boxes connected by arrows. parts: (heading, text) of each box."""
     box = "display:inline-block;border:1px solid #8887;border-radius:6px;padding:4px 10px;margin:4px 0;text-align:left"
     boxes = (
         f'<span style="{box}"><small style="opacity:.7">{_escaped(heading)}</small><br>{_escaped(text)}</span>'

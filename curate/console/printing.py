@@ -1,4 +1,4 @@
-"""Tables and lines on stdout for a person."""
+"""Print tables and lines for people."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from curate.console.formatting import visible
 
 
 def show(*renderables: Any) -> None:
-    """Print text and rich tables; text is taken literally, whatever brackets, colons and control characters it holds.
+    """Print text and rich tables on stdout; brackets, colons and control characters in text are taken literally.
 
-    On a terminal, or where COLUMNS gives its width, text is wrapped between words; a path is never broken, so that
-    it can be copied.
+    On a terminal, or if COLUMNS is set, text is wrapped between words; a path is never broken, so that it can be
+    copied.
     """
     from rich.console import Console
     from rich.segment import Segment, Segments
@@ -29,29 +29,30 @@ def show(*renderables: Any) -> None:
                 lines = _shown(renderable).split("\n")
                 console.print("\n".join(_wrapped(line, width) for line in lines), soft_wrap=True)
             else:
-                # Cells are cleaned as they are drawn: what they quote may hold terminal escapes.
-                drawn = [Segment(_shown(text), style) for text, style, _ in console.render(renderable)]
-                console.print(Segments(drawn), end="")
+                # Cells may quote data with terminal escapes.
+                segments = [Segment(_shown(text), style) for text, style, _ in console.render(renderable)]
+                console.print(Segments(segments), end="")
     sys.stdout.write(captured.get())
 
 
 def tell(line: str) -> None:
-    """Print a line on stderr. One that cannot be written, to a full disk or a closed pipe, is no reason to stop."""
+    """Print a line on stderr; failures, such as a full disk or a closed pipe, are ignored."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 def say(*lines: str) -> None:
-    """Print lines that a person may copy, such as commands and paths: control characters shown, nothing wrapped."""
+    """Print lines that people copy, such as commands and paths, without wrapping; control characters made visible."""
     sys.stdout.write("".join(f"{_shown(line)}\n" for line in lines))
 
 
 def _shown(text: str) -> str:
+    """The whole text with control characters made visible."""
     return visible(text, len(text))
 
 
 def _wrapped(line: str, width: int) -> str:
-    """The line in pieces of at most `width` characters where its words are no longer; 0 = as it is."""
+    """The line wrapped at `width` characters; longer words are not broken. width 0 = no wrapping."""
     if len(line) <= width or not width:
         return line
     indent = line[: len(line) - len(line.lstrip())]

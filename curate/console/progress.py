@@ -1,6 +1,6 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when silent; in a notebook in its cell.
+"""Progress display: a bar on a terminal, the output cell in a notebook, plain lines on stderr elsewhere.
 
-Whatever is shown, the logger `curate` has it too.
+Everything that is shown also goes to the logger `curate`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any, Literal
 from curate.console.formatting import visible
 from curate.console.printing import tell
 
-Advance = Callable[..., None]  # (count, /, detail=""): so many more are done, and what else to show beside them now
+Advance = Callable[..., None]  # (count, /, detail=""): number of units done since the last call, and text to show
 
 _LINE_SECONDS = 10.0  # how often a stage may print on a plain stream
 _REDRAW_SECONDS = 0.2  # how often a notebook's cell is drawn
 _MOST_NOTES = 40  # of one cell
 
 LOG = logging.getLogger("curate")
-LOG.addHandler(logging.NullHandler())  # a library says nothing that its user did not ask for
+LOG.addHandler(logging.NullHandler())  # a library prints nothing unless its user configures logging
 
 
 @dataclass
 class StageCost:
-    """What one stage took: seconds of wall time, tokens through a model, and whether it came from the cache."""
+    """Cost of one stage. seconds: wall time. tokens: processed by a model. cached: whether it came from the cache."""
 
     name: str
     seconds: float = 0.0
@@ -41,10 +41,11 @@ class StageCost:
 
 @dataclass
 class Progress:
-    """style: "bar", "lines", "notebook" or "none"; "auto" = a bar on a terminal, the output of the cell in a notebook,
-    and lines elsewhere.
+    """Display and timing of the stages of a run.
 
-    watch: called at every advance of any stage; what it raises stops the stage, as an interruption would.
+    style: "bar", "lines", "notebook" or "none"; "auto" = a bar on a terminal, the cell's output in a notebook, and
+    lines elsewhere. costs: one record per stage, in order. watch: called at every advance of any stage; an exception
+    that it raises ends the stage like an interruption.
     """
 
     style: Literal["auto", "bar", "lines", "notebook", "none"] = "none"
@@ -54,13 +55,13 @@ class Progress:
     _warned: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def note(self, text: str) -> None:
-        """One line for the reader, above any bar."""
+        """Show a line, above any bar."""
         text = visible(text, len(text))  # it may quote names and paths
         LOG.info("%s", text.strip())
         self._say(text)
 
     def warn(self, text: str) -> None:
-        """One line about what the reader should look at; the same one only once."""
+        """Show a warning; the same text only once."""
         if text in self._warned:
             return
         self._warned.add(text)
@@ -69,6 +70,7 @@ class Progress:
         self._say(f"warning: {text}")
 
     def _say(self, text: str) -> None:
+        """Write a line in the current style."""
         style = self._style()
         if style == "notebook":
             self._board().note(text)
@@ -85,7 +87,10 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
-        """Time a stage and show how far it is; yields an object with `advance(k)` and the cost record."""
+        """Time a stage and display its progress; yields an object with `advance(k)` and the cost record.
+
+        total: number of units, if known. unit: their name in the display.
+        """
         cost = StageCost(name)
         self.costs.append(cost)
         started = time.monotonic()
@@ -112,6 +117,7 @@ class Progress:
             cost.seconds += time.monotonic() - started
 
     def _watched(self, advance: Advance) -> Advance:
+        """`advance`, followed by a call of `watch` if there is one."""
         watch = self.watch
         if watch is None:
             return advance
@@ -123,11 +129,11 @@ class Progress:
         return watched
 
 
-def as_progress(wanted: Progress | bool | None) -> Progress:
-    """What `progress=` of a call means: True = shown where there is something to show it, False or None = silent."""
-    if _notebook() is not None:  # where tqdm, which others use, would ask for its widgets
+def as_progress(setting: Progress | bool | None) -> Progress:
+    """Progress for the argument `progress=` of a public function: True = "auto", False or None = silent."""
+    if _notebook() is not None:  # tqdm, which other libraries use, asks for ipywidgets there
         warnings.filterwarnings("ignore", message="IProgress not found")
-    return wanted if isinstance(wanted, Progress) else Progress("auto" if wanted else "none")
+    return setting if isinstance(setting, Progress) else Progress("auto" if setting else "none")
 
 
 def _fitting() -> str:
@@ -139,7 +145,7 @@ def _fitting() -> str:
 
 
 def _notebook() -> Any:
-    """The kernel's shell, if this is the process of a notebook that has one; else None. Imports nothing."""
+    """The IPython shell if this process is a notebook's kernel, else None. Imports nothing."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell if type(shell).__name__ == "ZMQInteractiveShell" else None
@@ -147,7 +153,7 @@ def _notebook() -> Any:
 
 @dataclass
 class _Running:
-    """A stage that is not done: how far it is."""
+    """A stage that is not finished. count: units done so far."""
 
     name: str
     total: int | None
@@ -162,9 +168,10 @@ class _Running:
 
 
 class _Cell:
-    """The output of one notebook cell: finished stages as lines, those that run as bars, notes below.
+    """The output of one notebook cell: finished stages as lines, running ones as bars, notes below.
 
-    It is one display that is drawn anew, so that a saved notebook holds only how it ended. Stages may be nested.
+    It is one display that is updated in place, so that a saved notebook holds only its last state. Stages may be
+    nested.
     """
 
     def __init__(self) -> None:
@@ -200,14 +207,14 @@ class _Cell:
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         lines = [*self._done, *map(str, self._running), *self._notes]
-        shown = [f"<div>{html.escape(line)}</div>" for line in self._done]
-        for each in self._running:
-            amount = f' value="{each.count}" max="{each.total}"' if each.total else ""
-            shown.append(f"<div>{html.escape(str(each))} <progress{amount}></progress></div>")
-        shown += [f"<div>{html.escape(note)}</div>" for note in self._notes]
-        content = {"text/html": f"<div style='line-height:1.4'>{''.join(shown)}</div>", "text/plain": "\n".join(lines)}
+        rows = [f"<div>{html.escape(line)}</div>" for line in self._done]
+        for stage in self._running:
+            amount = f' value="{stage.count}" max="{stage.total}"' if stage.total else ""
+            rows.append(f"<div>{html.escape(str(stage))} <progress{amount}></progress></div>")
+        rows += [f"<div>{html.escape(note)}</div>" for note in self._notes]
+        content = {"text/html": f"<div style='line-height:1.4'>{''.join(rows)}</div>", "text/plain": "\n".join(lines)}
         if self._handle is None:
-            display = sys.modules["IPython.display"].display  # the kernel has it, and no one else needs it
+            display = sys.modules["IPython.display"].display  # a kernel has imported it already
             self._handle = display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)
@@ -215,6 +222,8 @@ class _Cell:
 
 @dataclass
 class Stage:
+    """A running stage: its cost record, and the function to call as units are done."""
+
     cost: StageCost
     advance: Advance
 
@@ -224,6 +233,7 @@ def _silent(_count: int, /, detail: str = "") -> None:
 
 
 def _lines(name: str, total: int | None, unit: str) -> Advance:
+    """Print a line on stderr at most every `_LINE_SECONDS`."""
     done, printed = 0, time.monotonic()
 
     def advance(count: int, /, detail: str = "") -> None:

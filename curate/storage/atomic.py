@@ -48,8 +48,8 @@ def _disk_fault(error: Exception) -> int | None:
 def publishing(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield an empty folder beside `target` to write into; afterwards it is synced and renamed there.
 
-    replace: whether an existing target gives way. If not, it stays, and what was written is removed. Where the body
-    raises, nothing appears.
+    replace: whether an existing target is replaced. If not, it is kept and the new folder is discarded. Nothing is
+    published if the body of the `with` statement raises.
     """
     make_folder(target.parent)
     partial = _partial(target)
@@ -75,7 +75,7 @@ def publishing(target: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def publish_file(target: Path, content: str | bytes, *, replace: bool = True) -> None:
-    """Write a text file (UTF-8) or bytes aside, sync, rename. replace: as for `publishing`."""
+    """Write text (as UTF-8) or bytes to a temporary file, sync it and rename it. replace: as in `publishing`."""
     make_folder(target.parent)
     partial = _partial(target)
     remove_stale(target)
@@ -95,8 +95,8 @@ def publish_file(target: Path, content: str | bytes, *, replace: bool = True) ->
 
 
 def _host() -> str:
-    # A cache may lie on a disk that several machines share, /tmp in several containers of one name: a process number
-    # means something in one of them only.
+    """8 hex digits that identify the machine and PID namespace, since a process ID is unique only within one."""
+    # Several machines may share the cache's disk, and containers with the same host name may share /tmp.
     numbers = ""
     with suppress(OSError):
         numbers = os.readlink("/proc/self/ns/pid")
@@ -104,12 +104,12 @@ def _host() -> str:
 
 
 def owner() -> str:
-    """This process, as a part of a name by which others can tell when it has ended."""
+    """Identify this process (HOST-PID-START) in a file name, so that other processes can tell when it has ended."""
     return f"{_host()}-{os.getpid()}-{_start_time(os.getpid())}"
 
 
 def died(mark: str) -> bool:
-    """Whether what begins with `owner()` names a process that has ended; False where that cannot be told from here."""
+    """Whether the process in a mark that begins with `owner()` has ended; False if it ran on another machine."""
     host, pid, start, *_ = [*mark.split("-"), "", "", ""]
     return host == _host() and pid.isdigit() and not _alive(int(pid), start)
 
@@ -119,7 +119,7 @@ def _partial(target: Path) -> Path:
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it where there are none. InputError where something else is in the way."""
+    """Create a folder and its missing parents. Raises InputError if a file is in the way."""
     with disk_errors(folder):
         try:
             mkdirs(folder, mode)
@@ -128,7 +128,7 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
 
 
 def mkdirs(folder: Path, mode: int = 0o777) -> None:
-    """As `folder.mkdir(mode, parents=True, exist_ok=True)`, which calls itself for each and ends at 1,000 of them."""
+    """Like `folder.mkdir(mode, parents=True, exist_ok=True)`, without its recursion, which fails at 1,000 levels."""
     missing = [folder]
     while (above := missing[-1].parent) != missing[-1] and not above.exists():
         missing.append(above)
@@ -138,7 +138,7 @@ def mkdirs(folder: Path, mode: int = 0o777) -> None:
 
 
 def sync(path: Path) -> None:
-    """Ask the system to put a file or folder on the disk itself."""
+    """Flush a file or folder to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -147,13 +147,14 @@ def sync(path: Path) -> None:
 
 
 def remove_file(target: Path) -> None:
-    """Remove a file or link, if there is one. InputError for a folder, which may hold anything."""
+    """Remove a file or link if it exists. Raises InputError for a folder, which may hold anything."""
     with disk_errors(target), _no_folder(target):
         target.unlink(missing_ok=True)
 
 
 @contextmanager
 def _no_folder(target: Path) -> Iterator[None]:
+    """Turn the OSError of a file operation on a folder into an InputError."""
     try:
         yield
     except OSError as error:
@@ -163,7 +164,7 @@ def _no_folder(target: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that can be removed in it, a file, or a link; fine where there is nothing."""
+    """Remove a file, a link, or a folder as far as its content can be removed; does nothing if it is missing."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -171,6 +172,7 @@ def remove(path: Path) -> None:
 
 
 def _rename_unless_there(partial: Path, target: Path) -> None:
+    """Rename a folder; if `target` exists (another process published it first), leave both as they are."""
     try:
         os.rename(partial, target)
     except OSError as error:
@@ -189,22 +191,22 @@ def _link_unless_there(partial: Path, target: Path) -> None:
 
 
 def remove_stale(target: Path) -> None:
-    """Remove what dead processes left beside `target`; a live one's partial folder is its own."""
+    """Remove partial files and folders beside `target` whose processes have ended."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         if died(path.name.rsplit(".partial-", 1)[1]):
             remove(path)
 
 
 def _alive(pid: int, start: str) -> bool:
-    """Whether the process that began at `start` still runs, and not a later one of the same number.
+    """Whether the process that began at `start` still runs, rather than a later one with the same ID.
 
-    In containers numbers repeat: the first process of each is number 1.
+    Process IDs repeat across containers: the first process of each is number 1.
     """
     return _start_time(pid) == start
 
 
 def _start_time(pid: int) -> str:
-    """When a process began, in the system's own count; "" for one that does not run."""
+    """Start time of a process in clock ticks since boot; "" if it does not run."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before ")" may hold anything

@@ -1,7 +1,7 @@
-"""Content-addressed store of finished work.
+"""Content-addressed cache of finished work.
 
 An entry is a folder that appears by one rename, with a manifest of checksums. There is no index and nothing to
-repair: an entry is whole, or it is not there. Two runs may share a cache; what both compute, one of them keeps.
+repair: an entry is complete or absent. Runs may share a cache; if two compute the same entry, the first one is kept.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MANIFEST = "manifest.json"  # of an entry: its files, and their checksums
 
 
 def local_cache() -> Path:
-    """$CURATE_CACHE where that is a folder, else the platform's one for caches. InputError where none can be told."""
-    given = os.environ.get("CURATE_CACHE")
-    if given and not is_url(given):
-        return local_path(given)
+    """$CURATE_CACHE if it is a folder, else the platform's cache folder. Raises InputError if there is no home."""
+    location = os.environ.get("CURATE_CACHE")
+    if location and not is_url(location):
+        return local_path(location)
     from platformdirs import user_cache_path
 
     try:
@@ -40,7 +40,7 @@ def local_cache() -> Path:
 
 @dataclass
 class Cache:
-    """Entries under `root`, a folder, addressed by a path of names such as ("proxies", key, "step-000060")."""
+    """Cache entries under the folder `root`; keys are paths of names such as ("proxies", key, "step-000060")."""
 
     root: Path
     _verified: set[Path] = field(default_factory=set, repr=False)
@@ -49,7 +49,7 @@ class Cache:
         return str(self.root)
 
     def get(self, *key: str) -> Path | None:
-        """Folder of a finished entry whose checksums hold, or None. A damaged one is set aside with a warning."""
+        """Folder of a finished entry with valid checksums, or None. A damaged entry is moved away with a warning."""
         entry = self.root.joinpath(*key)
         if entry in self._verified:
             return entry
@@ -64,7 +64,7 @@ class Cache:
 
     @contextmanager
     def writing(self, *key: str) -> Iterator[Path]:
-        """Yield an empty folder to write the entry into; it appears whole under its key. A finished entry stays."""
+        """Yield an empty folder for the entry, published under its key on exit. A finished entry is never replaced."""
         entry = self.root.joinpath(*key)
         self.get(*key)  # sets a damaged entry aside
         self._clear_way(entry)
@@ -76,7 +76,7 @@ class Cache:
         self._verified.add(entry)
 
     def _finish(self, folder: Path, key: tuple[str, ...]) -> None:
-        """What is done with a folder that is written, before it appears under its key."""
+        """Write the manifest into a folder that is about to be published as an entry."""
         sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in _files(folder)}
         (folder / MANIFEST).write_text(json.dumps(sums, sort_keys=True, indent=0))
 
@@ -122,9 +122,9 @@ class Cache:
             lock.release()
 
     def _clear_way(self, place: Path) -> None:
-        """Set aside what lies where folders above `place` are needed and can be nobody's work: a pipe, a loop of links.
+        """Move away what blocks the parent folders of `place` and cannot be anyone's data: a pipe, a loop of links.
 
-        InputError for a file, which may be the user's own, and for a link to nothing: its disk may be absent just now.
+        Raises InputError for a file, which may be the user's, and for a dangling link, whose disk may not be mounted.
         """
         for folder in reversed(place.relative_to(self.root).parents[:-1]):
             path = self.root / folder
@@ -179,7 +179,7 @@ def _checksum(path: Path) -> str:
 
 
 def _fault(entry: Path) -> str | None:
-    """What is wrong with an entry, or None. Whatever lies in its place is looked at, and never waited for."""
+    """What is wrong with an entry, or None. Never blocks, even if a pipe is in its place."""
     if not entry.is_dir():
         return "not a folder"
     try:

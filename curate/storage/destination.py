@@ -1,9 +1,9 @@
-"""Where a dataset is written: a folder, or a URL by way of a folder on this machine.
+"""Destination of a dataset: a folder, or a URL that a local folder is uploaded to.
 
-Behind a URL nothing can be renamed, so objects are first put under `.pending/`, named by their content. Then an earlier
-result stops being one (its run.json goes, then its card), the objects are copied to where they belong, and README.md
-and, last, run.json follow. Whoever finds no run.json looks at an unfinished folder. A kill at any moment is mended by
-the same command: what was put is not put again.
+Objects behind a URL cannot be renamed, so they are first uploaded to `.pending/`, named by their content. Then run.json
+and the card of an earlier result are removed, the objects are copied to their final names, and README.md and, last,
+run.json are written. A folder without run.json is unfinished. After an interruption the same command resumes and
+uploads nothing twice.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ _HUB_FILES = frozenset([".gitattributes"])
 
 
 def result_place(place: Path | str) -> Path | str:
-    """A folder as `local_path` takes it, or a URL as it is: where a dataset or a file of scores may be written."""
+    """An expanded local path (`local_path`), or the URL unchanged, for a dataset or a file of scores."""
     return str(place) if is_url(place) else local_path(place)
 
 
 def check_result_place(place: Path | str) -> None:
-    """Raise before any work where nothing can be written; see `check_place`."""
+    """Raise before any work if `place` cannot be written; see `check_place`."""
     if not isinstance(place, str):
         check_place(place)
         return
-    there = remote(place)
-    there.check_writable()
-    if there.scheme == "hf":
-        repository(there)
+    target = remote(place)
+    target.check_writable()
+    if target.scheme == "hf":
+        repository(target)
         check_login()
 
 
 @dataclass(frozen=True)
 class Destination:
-    """folder: where the command writes. place: where the result goes from there; None = it stays. option: what named
-    it, for messages.
+    """Where a command writes its result.
+
+    folder: the local folder that it writes to. place: the URL that the folder is uploaded to; None = it stays local.
+    option: the command-line option that named it, for messages.
     """
 
     folder: Path
@@ -59,41 +61,42 @@ class Destination:
 
     @classmethod
     def of(cls, place: Path | str, option: str = "--out") -> Destination:
-        """The destination that a path or URL names; nothing is asked of it yet."""
+        """The destination at a path or URL; does not access it."""
         if not is_url(place):
             return cls(local_path(place), option=option)
-        there = remote(str(place))
-        digest = hashlib.blake2b(there.url.rstrip("/").encode(), digest_size=16).hexdigest()
-        return cls(local_cache() / "uploads" / digest, there, option)
+        target = remote(str(place))
+        digest = hashlib.blake2b(target.url.rstrip("/").encode(), digest_size=16).hexdigest()
+        return cls(local_cache() / "uploads" / digest, target, option)
 
     def __str__(self) -> str:
         return str(self.place or self.folder)
 
     @property
     def _named(self) -> str:
+        """The option and its value, as messages quote it: "--out PLACE"."""
         return f"{self.option} {self}".lstrip()
 
     def check(self, inputs: str, *, fresh: bool = False) -> bool:
-        """Whether the dataset made of these inputs is there; as `check_directory` in all else."""
+        """Whether the dataset made from these inputs is there; otherwise like `check_directory`."""
         if self.place is None:
             return check_directory(self.folder, inputs, fresh=fresh)
         names = self._names()
         return RECORD in names and self._matches(inputs, names, fresh=fresh)
 
     def resume(self, inputs: str) -> bool:
-        """Whether the dataset of these inputs was written but not wholly uploaded; it is uploaded then."""
+        """Finish an interrupted upload of the dataset made from these inputs; whether there was one."""
         if self.place is None or not (self.folder / RECORD).is_file():
             return False
         try:
             whole = check_directory(self.folder, inputs)
-        except InputError:  # of other inputs, or damaged: it is written anew
+        except InputError:  # made from other inputs, or damaged: it is written again
             return False
         if whole:
             self.publish()
         return whole
 
     def publish(self, note: Callable[[str], None] | None = None) -> None:
-        """Bring what lies in the folder to the URL, and remove the folder; nothing to do for a local one."""
+        """Upload the folder to the URL and remove it; does nothing for a local destination."""
         if self.place is None:
             return
         if note:
@@ -105,13 +108,13 @@ class Destination:
         remove(self.folder)
 
     def tidy(self) -> None:
-        """Remove what a kill left of an upload that was finished."""
+        """Remove leftovers of an upload that was interrupted just before its end."""
         if self.place is not None and self.place.scheme != "hf":
             _remove_pending(self.place)
             remove(self.folder)
 
     def record(self) -> dict[str, Any]:
-        """run.json of the finished dataset. InputError where there is none."""
+        """run.json of the finished dataset. Raises InputError if there is none."""
         if self.place is None:
             return read_finished(self.folder)
         content = self.place.join(RECORD).read()
@@ -120,7 +123,7 @@ class Destination:
         return parse_record(content, f"{self}/{RECORD}", "pass --fresh to write the result anew")
 
     def _names(self) -> dict[str, int | None]:
-        """{name: size} of the objects of an earlier result. InputError where there are objects of anybody else."""
+        """{name: size in bytes} of the objects of an earlier result. Raises InputError if other objects are there."""
         assert self.place is not None
         sizes = {item.name: item.size for item in self.place.items()}
         if "" in sizes:
@@ -134,6 +137,7 @@ class Destination:
         return sizes
 
     def _matches(self, inputs: str, names: dict[str, int | None], *, fresh: bool) -> bool:
+        """Whether the remote result can be kept; False with `fresh`, InputError if incomplete or of other inputs."""
         if fresh:
             return False
         record = self.record()
@@ -146,20 +150,20 @@ class Destination:
 
 
 def _put(folder: Path, place: Remote) -> None:
-    """Bring a finished folder to a URL, see above; any part of it may be there already."""
+    """Upload a finished folder to a URL as described above; parts of it may have been uploaded already."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(files_under(folder))}
-    there = {item.name: item.size for item in place.items()}
-    place.join(PENDING, "upload").write(b"")  # whose folder it is, until run.json says so
+    existing = {item.name: item.size for item in place.items()}
+    place.join(PENDING, "upload").write(b"")  # marks the folder as ours until run.json is there
     pending = {}
     for name, path in files.items():
         if name not in _LAST:
             pending[name] = f"{PENDING}/{file_digest([(path, '')])}"
-            if there.get(pending[name]) != path.stat().st_size:
+            if existing.get(pending[name]) != path.stat().st_size:
                 place.join(pending[name]).write(path)
     for name in (RECORD, _CARD):
-        if name in there:
+        if name in existing:
             place.join(name).remove()
-    for name in there:
+    for name in existing:
         if name not in files and not name.startswith(f"{PENDING}/"):
             place.join(name).remove()
     for name, source in pending.items():

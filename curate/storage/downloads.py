@@ -1,4 +1,4 @@
-"""Copies on this machine of what lies behind URLs, each fetched once for each of its contents."""
+"""Local copies of remote files, downloaded again only when their content changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST_LISTING = 100_000
 
 
 def listing(place: Remote) -> list[Item]:
-    """The objects of a file or folder; InputError where there is none, or more than anybody means."""
+    """The objects of a remote file or folder. Raises InputError for none, or for more than 100,000."""
     items = [item for item in place.items() if ".." not in item.name.split("/")]
     if not items:
         raise InputError(f"{place} is not there; check the spelling")
@@ -27,10 +27,10 @@ def listing(place: Remote) -> list[Item]:
 
 
 def fetched(place: Remote, item: Item) -> Path:
-    """A copy of one object; `item`: of a listing of `place`. It keeps its name, which tells its format.
+    """Download one object of a listing of `place` and return the path of the copy, which keeps the object's name.
 
-    It stays in downloads/ of the local cache, and is fetched again only when size, tag or time of change differ; always
-    where the storage says nothing of these.
+    Copies are kept in downloads/ of the local cache, and downloaded again only when size, ETag or modification time
+    differ, or if the storage reports none of these.
     """
     source = place.join(item.name)
     folder = local_cache() / "downloads" / _key([source.url, item.size, item.stamp])
@@ -44,7 +44,7 @@ def fetched(place: Remote, item: Item) -> Path:
 
 
 def fetched_folder(place: Remote, items: Sequence[Item]) -> Path:
-    """Copies of all these objects, laid out as they are; kept as by `fetched`."""
+    """Download objects of a listing into one folder with the same layout; cached like those of `fetched`."""
     state = [place.url, [(item.name, item.size, item.stamp) for item in items]]
     folder = local_cache() / "downloads" / _key(state)
     if not folder.is_dir():
@@ -58,7 +58,7 @@ def fetched_folder(place: Remote, items: Sequence[Item]) -> Path:
 
 
 def local_file(url: str) -> Path:
-    """A copy of the one object behind a URL. InputError where it is a folder."""
+    """Local copy of the object at a URL. Raises InputError for a folder."""
     place = remote(url)
     items = listing(place)
     if items[0].name:
@@ -67,11 +67,12 @@ def local_file(url: str) -> Path:
 
 
 def state_of(url: str) -> str:
-    """32 hex digits that change when an object at the URL does, or is added or removed."""
+    """32 hex digits that change when an object at the URL changes, or one is added or removed."""
     place = remote(url)
     items = [(item.name, item.size, item.stamp) for item in listing(place)]
     return _key([str(place), items])
 
 
 def _key(state: Any) -> str:
+    """32 hex digits, a hash of a value that JSON can hold."""
     return hashlib.blake2b(json.dumps(state).encode(), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""Output folders: what a command may write into, and when what is there is finished.
+"""Output folders: whether a command may write into one, and whether the result in it is finished.
 
-Everything is written aside and renamed; run.json comes last, so a folder with run.json is a finished one. Until then
-a mark says whose folder it is: without one, a folder that holds data/ and README.md may be anybody's dataset.
+Files are written under temporary names and renamed; run.json comes last, so a folder with run.json is finished. Until
+then a mark file tells that a command owns the folder: data/ and README.md alone could be anyone's dataset.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ UNFINISHED = ".run.json.unfinished"  # becomes run.json by a rename
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder of --out that one kind of command writes.
+    """The --out folder of one kind of command.
 
-    parts: names of what the command writes there, the record and the marks apart. marks: names any of which says that
-    the folder was written by this kind of command; the last one is the last that `empty` removes.
+    parts: names of what the command writes there besides the record and the marks. marks: names of files, each of which
+    tells that the folder was written by this kind of command; `empty` removes the last of them last.
     """
 
     path: Path
@@ -34,10 +34,10 @@ class OutputFolder:
     marks: tuple[str, ...] = (RECORD, UNFINISHED)
 
     def names(self) -> set[str]:
-        """What the folder holds, empty where there is none; files that are being written aside do not count.
+        """Names in the folder, without temporary ones; empty if it does not exist.
 
-        Raises InputError for a file, or a folder with anything that this command did not write; ExternalError where
-        it cannot be written.
+        Raises InputError for a file, or a folder with anything that this command did not write; ExternalError if it
+        cannot be written.
         """
         check_place(self.path)
         if not self.path.exists():
@@ -53,10 +53,11 @@ class OutputFolder:
         return names
 
     def matches(self, name: str, inputs: str, *, fresh: bool, again: str, other: str, kind: str | None = None) -> bool:
-        """Whether the record `name` is of these inputs, and the files it describes are unchanged.
+        """Whether the record `name` is that of these inputs and the files it describes are unchanged.
 
-        False where `fresh` may replace it. again: what --fresh does here; other: what the folder holds otherwise, both
-        for messages. kind: of the record. Raises InputError for a record of other inputs, damaged or of another kind.
+        False if `fresh` allows replacing it. kind: expected "kind" of the record. Parts of messages: again (what
+        --fresh does here) and other (what the folder holds if not this result). Raises InputError for a record of
+        other inputs or another kind, and for a damaged one.
         """
         claimed = peek(self.path / name)
         ours = isinstance(claimed.get("inputs"), str) and (kind is None or claimed.get("kind") == kind)
@@ -79,7 +80,7 @@ class OutputFolder:
                 remove(self.path / name)
 
     def finish(self, record: dict[str, Any], patterns: Iterable[str]) -> None:
-        """Write run.json, with checksums of the files that match a pattern, after which the folder is finished."""
+        """Write run.json, with checksums of the files that match any of the patterns; the folder is then finished."""
         text = record_text({**record, "files": file_checksums(self.path, patterns)})
         publish_file(self.path / UNFINISHED, text)
         with disk_errors(self.path):
@@ -87,12 +88,12 @@ class OutputFolder:
             sync(self.path)
 
 
-REVIEWS = "reviews.jsonl"  # what people said of new problems; stays when the result is written anew
+REVIEWS = "reviews.jsonl"  # human reviews of generated problems; kept when the result is written again
 DATASET_PARTS = frozenset({"data", "tables", "README.md", "dataset_info.json", "report.html"})
 
 
 def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> bool:
-    """Whether `directory` already holds the dataset made of these inputs.
+    """Whether `directory` already holds the dataset made from these inputs.
 
     Raises InputError if it holds something else: other results (unless `fresh`) or files that are not ours; and
     ExternalError if it cannot be written.
@@ -105,9 +106,9 @@ def check_directory(directory: Path, inputs: str, *, fresh: bool = False) -> boo
 
 
 def begin(directory: Path, inputs: str) -> None:
-    """Mark the folder of a dataset as ours; an earlier result is no longer a finished one.
+    """Mark the folder of a dataset as unfinished, removing run.json and the card of an earlier result.
 
-    Its card goes too: it names the version of the data, and `datasets` would take what comes next for what it knows.
+    The card names the version of the data, by which `datasets` would mistake the next result for a cached one.
     """
     publish_file(directory / UNFINISHED, inputs + "\n")
     for name in (RECORD, "README.md"):
@@ -115,5 +116,5 @@ def begin(directory: Path, inputs: str) -> None:
 
 
 def finish(directory: Path, record: dict[str, Any]) -> None:
-    """Write run.json of a dataset, after which the folder is finished."""
+    """Write run.json of a dataset; the folder is then finished."""
     OutputFolder(directory, DATASET_PARTS).finish(record, ("data/*.parquet", "tables/*.parquet"))

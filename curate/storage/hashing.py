@@ -1,4 +1,4 @@
-"""Hashes of files, by their content and the names they are known by."""
+"""Hashes of the names and content of files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from curate.storage.cache import Cache
 
 
 def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -> str:
-    """32 hex digits of the content of files and of the names they are known by, in the order given.
+    """32 hex digits, a hash of the names and content of files in the given order.
 
-    cache: what was found is remembered there, by paths, sizes and times of change; None = every byte is read.
+    files: (path, name) pairs; only the name enters the hash. cache: remembers digests by path, size and modification
+    time; None = every byte is read.
     """
     if cache is None:
         return _content_digest(files)
@@ -33,6 +34,6 @@ def file_digest(files: Iterable[tuple[Path, str]], cache: Cache | None = None) -
 def _content_digest(files: Iterable[tuple[Path, str]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for file, known_as in files:
-        with file.open("rb") as opened:
-            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+        with file.open("rb") as stream:
+            digest.update(known_as.encode() + b"\0" + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Folders into dataset repositories of the Hugging Face hub, each as one commit."""
+"""Upload folders to dataset repositories of the Hugging Face hub, each as one commit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_repository(name: str) -> bool:
-    """Whether this is ORG/NAME."""
+    """Whether a name has the form ORG/NAME."""
     return _REPOSITORY.fullmatch(name) is not None
 
 
 def repository(place: Remote) -> str:
-    """ORG/NAME of a place hf://datasets/ORG/NAME. InputError for any other of hf://."""
+    """ORG/NAME of hf://datasets/ORG/NAME. Raises InputError for any other hf:// URL."""
     name = place.url.removeprefix("hf://datasets/").rstrip("/")
     if not is_repository(name):
         raise InputError(f"{place} is no dataset repository; write hf://datasets/ORG/NAME")
@@ -28,7 +28,7 @@ def repository(place: Remote) -> str:
 
 
 def check_login() -> None:
-    """ExternalError where there is no token, so that nothing could be written to the hub."""
+    """Raise ExternalError if nothing can be written to the hub: no token, or offline mode."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -38,11 +38,11 @@ def check_login() -> None:
 
 
 def upload(folder: Path, name: str, parts: Sequence[str], *, private: bool = True) -> str:
-    """Put `parts` (files and folders) of a folder in the dataset repository `name`, in place of earlier ones.
+    """Upload `parts` (files and folders) of a folder to the dataset repository `name`, replacing earlier ones.
 
-    One commit: whoever reads sees all of it or what was there. The repository is made where there is none, private
-    unless told otherwise; one that is there keeps who can see it. Files that arrived before a kill are not sent again.
-    Returns its address. Raises ExternalError where the hub does not take it.
+    This is one commit, so readers see either the old state or the new one. A missing repository is created, private
+    by default; an existing one keeps its visibility. Files uploaded before an interruption are not sent again.
+    Returns the URL of the repository. Raises ExternalError if the hub rejects the upload.
     """
     from huggingface_hub import HfApi
 
@@ -65,6 +65,7 @@ def upload(folder: Path, name: str, parts: Sequence[str], *, private: bool = Tru
 
 
 def _failed(error: Exception, name: str) -> Exception:
+    """The error to raise for a failed upload to the repository `name`."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     line = " ".join(str(error).split())[:160]
     if isinstance(error, InputError | ExternalError | MemoryError):

@@ -1,6 +1,6 @@
-"""Millions of ids compared by a number of 64 bits for each: a fraction of the memory of a table of strings.
+"""Exact comparison and lookup of millions of ids by 64-bit hashes, in a fraction of the memory of a table of strings.
 
-Ids of one number are compared as strings, so that results are exact whatever the numbers are.
+Ids with equal hashes are compared as strings, so collisions do not affect results.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import pyarrow.compute as pc
 from curate.types import IntArray
 
 _AT_ONCE = 1 << 16
-_WIDEST = 256  # bytes of ids that are numbered together; longer ones go one by one
+_WIDEST = 256  # bytes; longer ids are hashed one at a time with BLAKE2b, shorter ones all at once
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def id_numbers(ids: pa.Array) -> npt.NDArray[np.uint64]:
-    """(n,) a number for each of the strings, equal where these are. Nulls count as empty."""
+    """(n,) 64-bit hashes of n strings; a null counts as the empty string."""
     parts = [_numbers(ids.slice(low, _AT_ONCE)) for low in range(0, len(ids), _AT_ONCE)]
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
 def _numbers(ids: pa.Array) -> npt.NDArray[np.uint64]:
+    """`id_numbers` of few enough strings to pad them to a common width."""
     strings = pc.fill_null(ids.cast(pa.large_binary()), b"")
     _, ends, data = strings.buffers()
-    offsets = np.frombuffer(ends, np.int64)[strings.offset : strings.offset + len(strings) + 1]
-    lengths = np.diff(offsets)
-    content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
+    offsets = np.frombuffer(ends, np.int64)[strings.offset : strings.offset + len(strings) + 1]  # (n + 1,)
+    lengths = np.diff(offsets)  # (n,) bytes of each string
+    content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]  # the bytes of all strings, end to end
     width = -(-int(lengths.max(initial=0)) // 8) * 8
     if width > _WIDEST:
         whole = content.tobytes()
@@ -44,10 +45,13 @@ def _numbers(ids: pa.Array) -> npt.NDArray[np.uint64]:
 
 
 def _short(content: npt.NDArray[np.uint8], lengths: IntArray) -> npt.NDArray[np.uint64]:
-    """The numbers of strings of these lengths (n,), of which only those of up to `_WIDEST` bytes mean something."""
-    width = min(-(-int(lengths.max(initial=0)) // 8) * 8, _WIDEST)
+    """(n,) hashes of n strings, multiply-xorshift over words of 8 bytes; meaningless above `_WIDEST` bytes.
+
+    content: the bytes of all strings, end to end. lengths: (n,) bytes of each.
+    """
+    width = min(-(-int(lengths.max(initial=0)) // 8) * 8, _WIDEST)  # rounded up to whole words
     padded = np.zeros((len(lengths), width), np.uint8)
-    inside = np.arange(width) < np.minimum(lengths, width)[:, None]
+    inside = np.arange(width) < np.minimum(lengths, width)[:, None]  # (n, width)
     if int(lengths.max(initial=0)) > width:
         starts = np.cumsum(lengths) - lengths
         content = content[(starts[:, None] + np.arange(width))[inside]]
@@ -62,40 +66,40 @@ def _short(content: npt.NDArray[np.uint8], lengths: IntArray) -> npt.NDArray[np.
 
 
 def same_ids(first: pa.Array, second: pa.Array) -> bool:
-    """Whether two arrays hold the same strings in the same order, whatever the width of their offsets."""
+    """Whether two arrays hold the same strings in the same order; string and large_string compare equal."""
     if first.type != second.type and len(first) == len(second):
         first, second = first.cast(pa.large_string()), second.cast(pa.large_string())
     return bool(first.equals(second))
 
 
 def repeated(*ids: pa.Array) -> IntArray:
-    """Ascending positions in these arrays, end to end, of all ids that stand there more than once."""
-    numbers = np.concatenate([id_numbers(row_id) for row_id in ids])
+    """Ascending positions, in the concatenation of the arrays, of all ids that occur more than once."""
+    numbers = np.concatenate([id_numbers(array) for array in ids])  # (n,)
     in_order = np.sort(numbers)
-    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])  # hashes of two ids or more
     if not len(twice):
         return np.zeros(0, np.int64)
     places = np.minimum(np.searchsorted(twice, numbers), len(twice) - 1)
-    rows = np.flatnonzero(twice[places] == numbers)
+    rows = np.flatnonzero(twice[places] == numbers)  # candidates, compared as strings below
     starts = np.cumsum([0, *map(len, ids)])
     parts = [
-        each.take(pa.array(rows[(rows >= low) & (rows < high)] - low)).cast(pa.large_string())
-        for each, low, high in zip(ids, starts[:-1], starts[1:], strict=True)
+        array.take(pa.array(rows[(rows >= low) & (rows < high)] - low)).cast(pa.large_string())
+        for array, low, high in zip(ids, starts[:-1], starts[1:], strict=True)
     ]
     codes = pa.concat_arrays(parts).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return rows[np.bincount(codes)[codes] > 1]
 
 
 def places_of(wanted: pa.Array, ids: pa.Array) -> IntArray:
-    """(m,) position of the first of `ids` (n,) that equals each of `wanted` (m,); -1 where there is none."""
+    """(m,) for each of `wanted` (m,), the position of the first equal id in `ids` (n,), or -1."""
     return IdIndex.of(ids).places(wanted)
 
 
 @dataclass(frozen=True)
 class IdIndex:
-    """n ids that others are looked up in.
+    """Index of n ids for repeated lookups.
 
-    numbers: (n,) of the ids, ascending. order: (n,) positions of the ids in that order.
+    numbers: (n,) hashes of the ids, ascending. order: (n,) positions of the ids in that order.
     """
 
     ids: pa.Array
@@ -112,26 +116,26 @@ class IdIndex:
         """As `places_of`."""
         if not len(self.ids):
             return np.full(len(wanted), -1, np.int64)
-        own = id_numbers(wanted)
-        turn = np.argsort(own)  # asked for in order, which reads memory from beginning to end
-        found = np.searchsorted(self.numbers, own[turn])
-        found[found == len(self.numbers)] = 0
-        known = self.numbers[found] == own[turn]
+        wanted_numbers = id_numbers(wanted)
+        by_number = np.argsort(wanted_numbers)  # sorted lookups read memory sequentially
+        positions = np.searchsorted(self.numbers, wanted_numbers[by_number])
+        positions[positions == len(self.numbers)] = 0
+        equal = self.numbers[positions] == wanted_numbers[by_number]
         places = np.empty(len(wanted), np.int64)
-        places[turn] = np.where(known, self.order[found], -1)
-        strange = _differing(wanted, self.ids, places)
-        if len(strange):  # another id has the same number
-            exact: Any = pc.index_in(wanted.take(pa.array(strange)).cast(self.ids.type), value_set=self.ids)
-            places[strange] = pc.fill_null(exact.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+        places[by_number] = np.where(equal, self.order[positions], -1)
+        mismatched = _differing(wanted, self.ids, places)
+        if len(mismatched):  # another id has the same number
+            exact: Any = pc.index_in(wanted.take(pa.array(mismatched)).cast(self.ids.type), value_set=self.ids)
+            places[mismatched] = pc.fill_null(exact.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
         return places
 
 
 def _differing(wanted: pa.Array, ids: pa.Array, places: IntArray) -> IntArray:
-    """Positions of those of `wanted` for which `places` names another id."""
+    """Positions in `wanted` whose id differs from the one that `places` points to (equal hashes, other strings)."""
     parts = [np.zeros(0, np.int64)]
     for low in range(0, len(wanted), _AT_ONCE):
         rows = low + np.flatnonzero(places[low : low + _AT_ONCE] >= 0)
-        named = ids.take(pa.array(places[rows]))
-        equal = pc.equal(named, wanted.take(pa.array(rows)).cast(ids.type))
+        candidates = ids.take(pa.array(places[rows]))
+        equal = pc.equal(candidates, wanted.take(pa.array(rows)).cast(ids.type))
         parts.append(rows[~pc.fill_null(equal, True).to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)

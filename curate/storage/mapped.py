@@ -1,4 +1,4 @@
-"""Files that are read through memory, whose pages count as this process's own only while they are in use."""
+"""Memory-mapped files whose pages can be released after use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def mapped(file: IO[bytes]) -> pa.Buffer:
-    """The content of an open file, which may be closed or removed afterwards; pages are read where they are used."""
+    """Memory-map an open file; it may be closed or removed afterwards."""
     if not os.fstat(file.fileno()).st_size:
         return pa.py_buffer(b"")  # there is nothing to map
     pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -25,16 +25,16 @@ def mapped(file: IO[bytes]) -> pa.Buffer:
 
 
 def release() -> None:
-    """Let go of what was read of all mapped files; whatever is used again is read again."""
+    """Drop the resident pages of all mapped files; they are read again when next used."""
     if _DONT_NEED is not None:
         for pages in list(_maps):
             pages.madvise(_DONT_NEED)
 
 
 def write_stream(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> pa.Table:
-    """The rows of tables of one schema, written to a new file and mapped."""
+    """Write tables of one schema to a new Arrow stream file and return it as one memory-mapped table."""
     with path.open("xb") as file, pa.ipc.new_stream(file, schema) as writer:
         for table in tables:
             writer.write_table(table)
-    with path.open("rb") as written:
-        return pa.ipc.open_stream(mapped(written)).read_all()
+    with path.open("rb") as source:
+        return pa.ipc.open_stream(mapped(source)).read_all()

@@ -1,4 +1,4 @@
-"""Local paths given by the user: expanded, and checked before any work that will write there."""
+"""Expand local paths that users name, and check that they can be written before any work starts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-# What the name of a file or folder grows by while it is written aside: ".NAME.partial-HOST-PID-START-RANDOM".
+# Longest addition to a name while its file or folder is written: ".NAME.partial-HOST-PID-START-RANDOM".
 _PARTIAL_BYTES = 52
 _PATH_BYTES = 4096 - 256  # the system's limit, less what we append to a folder
 
 
 def arrow_path(path: Path) -> str:
-    """A path as pyarrow takes it: it reads the relative one run:1/x.parquet, or s3:x, as a URL."""
+    """Absolute path for pyarrow, which would read relative ones such as run:1/x.parquet or s3:x as URLs."""
     return os.path.abspath(path)
 
 
 def local_path(place: str | Path) -> Path:
-    """`place` with `~` expanded. InputError for a URL, an empty name, or what `expanded` refuses."""
+    """`place` with `~` expanded. Raises InputError for a URL, an empty name, or what `expanded` refuses."""
     text = str(place)
     if "\0" in text:
         raise InputError(f"the path {text!r} is not valid; name a file or folder")
@@ -37,10 +37,10 @@ def local_path(place: str | Path) -> Path:
 
 
 def expanded(name: str | Path) -> Path:
-    """What may be a path, with `~` expanded; there need be nothing.
+    """`name` as a path with `~` expanded; it need not exist.
 
-    InputError where that cannot even be asked: no name, a home that is not known, a name that is too long or cannot be
-    encoded, a folder on the way that may not be entered.
+    Raises InputError if it cannot be looked up: an empty name, an unknown home folder, a name that is too long or
+    cannot be encoded, a parent folder without permission.
     """
     if not str(name).strip():
         raise InputError(f"the path {str(name)!r} is not valid; name a file or folder")
@@ -61,9 +61,9 @@ def expanded(name: str | Path) -> Path:
 
 
 def files_under(folder: Path) -> Iterator[Path]:
-    """The files in a folder and in those below it, in no order; links to files too. Raises OSError as `os.scandir`.
+    """All files below a folder, links to files included, in no order. Raises OSError like `os.scandir`.
 
-    However deep they are nested: rglob keeps a generator for each level, which costs their square, and ends at 1,000.
+    Iterative, since `Path.rglob` takes quadratic time in the depth and fails at 1,000 levels.
     """
     pending = [str(folder)]
     while pending:
@@ -79,10 +79,10 @@ def files_under(folder: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path) -> None:
-    """Raise before any time is spent where `path` can be neither made nor replaced.
+    """Raise early if `path` can be neither created nor replaced.
 
-    InputError where it never can be (a URL, a dangling link, a name that is too long, a file for a folder, a file
-    system that takes no files), ExternalError where the disk is full or read-only.
+    Raises InputError if it never can be (a URL, a dangling link, a name that is too long, a file in place of a folder,
+    a file system that takes no files) and ExternalError if the disk is full or read-only.
     """
     place = _nearest_folder(path)
     failure = _write_failure(place)
@@ -96,7 +96,7 @@ def check_place(path: Path) -> None:
 
 
 def check_cache(root: Path) -> None:
-    """As `check_place` for the folder of a cache, but a read-only one may serve: everything may be in it already."""
+    """Like `check_place`, for a cache folder, which may be read-only or full since all entries may exist already."""
     place = _nearest_folder(root)
     if root.exists() and not root.is_dir():
         raise InputError(f"--cache {root} is a file; name a folder")
@@ -108,7 +108,7 @@ def check_cache(root: Path) -> None:
 
 
 def _nearest_folder(path: Path) -> Path:
-    """The folder that exists on the way to `path`: itself, or the one that missing folders would be made in."""
+    """`path` itself if it is an existing folder, else its nearest existing parent."""
     path = local_path(path)
     try:
         _check_names(path)
@@ -129,7 +129,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _check_names(path: Path) -> None:
-    """Raise OSError for a path that is too long, what is appended while writing included."""
+    """Raise OSError for a path that is too long, or would be with the suffix of its temporary name."""
     name = os.fsencode(path.absolute().name)
     longest = 255 - (0 if path.is_dir() else _PARTIAL_BYTES)
     if len(name) > longest or len(os.fsencode(path.absolute())) > _PATH_BYTES:
@@ -143,7 +143,7 @@ def _visible_start(path: Path, limit: int = 120) -> str:
 
 
 def _write_failure(place: Path) -> OSError | None:
-    """Why no file can be made in a folder: tried, since modes do not tell about /proc, quotas or mounts."""
+    """Try to create a file in a folder and return the error; permissions alone do not tell (/proc, quotas, mounts)."""
     try:
         # Other processes may see it, even later if this one is killed here; they ignore names of this form.
         os.rmdir(tempfile.mkdtemp(prefix=".curate.partial-", dir=place))

@@ -1,8 +1,8 @@
-"""Plain values out of YAML text, within bounds.
+"""Parse untrusted YAML into plain values within fixed bounds.
 
-YAML is read event by event: no constructor of PyYAML that makes anything else is ever reached, and neither nesting nor
-aliases cost more than the bounds below say, whatever the text. What is read of it: mappings with text keys, lists,
-texts, whole numbers, floats, booleans and null. Unlike YAML 1.1, a date is text and 1e-3 is a number.
+YAML is read event by event, so PyYAML's object constructors are never reached, and the bounds below hold for any
+nesting or aliases. Supported values: mappings with string keys, lists, strings, integers, floats, booleans and null.
+Unlike in YAML 1.1, a date is a string and 1e-3 is a number.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import yaml
 
 from curate.errors import InputError
 
-# A recipe has a hundred values and a depth of six. What a person writes is far from these, what makes a machine swap
-# is far beyond them.
+# A recipe has a hundred values and a depth of six: the bounds are far above what people write, and far below what
+# exhausts memory.
 MOST_CHARACTERS = 1 << 18
 MOST_VALUES = 20_000
 MOST_DEPTH = 50
@@ -31,14 +31,14 @@ _SCALARS = frozenset(_TAGS + name for name in ("str", "int", "float", "bool", "n
 
 
 class _Reader(yaml.SafeLoader):
-    """PyYAML's parser, and its way to tell numbers from texts."""
+    """PyYAML's parser and resolver, with floats as in YAML 1.2."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Reader` would read as something else."""
+    """Quotes strings that `_Reader` would not read as strings."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        """Breaks of lines that YAML 1.1 knows beyond ours would be folded, unless they are escaped."""
+        """Escape the line breaks that only YAML 1.1 knows, which would otherwise be folded."""
         style = '"' if _BREAKS.search(data) else None
         return self.represent_scalar(_TAGS + "str", data, style=style)
 
@@ -51,7 +51,7 @@ for _kind in (_Reader, _Dumper):
 
 
 class _Unreadable(Exception):
-    """What is wrong, and the line it is in, from 0."""
+    """A fault of a YAML text. line: where it is, from 0."""
 
     def __init__(self, problem: str, line: int | None = None) -> None:
         super().__init__(problem)
@@ -62,7 +62,7 @@ class _Unreadable(Exception):
 class _Open:
     """A mapping or list that is being read.
 
-    key: that the next value belongs to. size, depth: of what it holds so far, itself included.
+    key: the key that the next value belongs to. size, depth: number of values and depth so far, itself included.
     """
 
     value: Any
@@ -74,7 +74,7 @@ class _Open:
 
 @dataclass
 class _Known:
-    """What an anchor stands for, with the number of values in it and their depth."""
+    """The value of an anchor. size, depth: number of values in it and their depth, itself included."""
 
     value: Any
     size: int
@@ -83,7 +83,7 @@ class _Known:
 
 @dataclass
 class _Building:
-    """The value of one document, as far as its events tell."""
+    """The state of a parse: open collections from the outermost in, anchors, and the number of values so far."""
 
     open: list[_Open] = field(default_factory=list)
     anchors: dict[str, _Known] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class _Building:
     root: Any = None
 
     def take(self, value: Any, size: int, depth: int, line: int) -> None:
-        """Put a finished value into what is open."""
+        """Put a finished value into the innermost open collection, or make it the root."""
         if not self.open:
             self.root = value
             return
@@ -110,6 +110,7 @@ class _Building:
             place.value[place.key], place.key = value, None
 
     def count(self, size: int, depth: int, line: int) -> None:
+        """Count values against the bounds. Raises _Unreadable if there are too many, or they are nested too deep."""
         self.total += size
         if self.total > MOST_VALUES:
             raise _Unreadable(f"more than {MOST_VALUES:,} values, those of aliases included", line)
@@ -118,16 +119,16 @@ class _Building:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The plain value that a YAML text is.
+    """Parse a YAML text into a plain value.
 
-    name: of the text, for messages. Raises InputError in one line for what is no YAML, or is out of bounds: more than
-    262,144 characters, 20,000 values once its aliases are written out, or 50 levels.
+    name: what to call the text in messages. Raises InputError, in one line, for invalid YAML and for more than 262,144
+    characters, 20,000 values with aliases expanded, or 50 levels.
     """
     try:
         if len(text) > MOST_CHARACTERS:
             raise _Unreadable(f"more than {MOST_CHARACTERS:,} characters")
         return _value(text)
-    # ValueError, OverflowError: numbers of directives and codes of characters that there are not
+    # ValueError, OverflowError: from PyYAML, for invalid version numbers and character codes
     except (_Unreadable, yaml.YAMLError, ValueError, OverflowError) as error:
         line = error.line if isinstance(error, _Unreadable) else _line_of(error)
         where = f" line {line + 1}" if line is not None else ""
@@ -140,6 +141,7 @@ def _line_of(error: Exception) -> int | None:
 
 
 def _value(text: str) -> Any:
+    """The value of a document, or None for an empty one. Raises _Unreadable and PyYAML's errors."""
     reader, building, documents = _Reader(text), _Building(), 0
     try:
         for event in _events(reader):
@@ -163,10 +165,10 @@ def _value(text: str) -> Any:
                 if event.anchor:
                     building.anchors.pop(event.anchor, None)  # it refers to this one from here on
             elif isinstance(event, yaml.CollectionEndEvent):
-                done = building.open.pop()
-                if done.anchor:
-                    building.anchors[done.anchor] = _Known(done.value, done.size, done.depth)
-                building.take(done.value, done.size, done.depth, line)
+                closed = building.open.pop()
+                if closed.anchor:
+                    building.anchors[closed.anchor] = _Known(closed.value, closed.size, closed.depth)
+                building.take(closed.value, closed.size, closed.depth, line)
     finally:
         reader.dispose()
     return building.root
@@ -178,18 +180,19 @@ def _events(reader: _Reader) -> Iterator[Any]:
 
 
 def _is_key(building: _Building) -> bool:
+    """Whether the next scalar is the key of a mapping."""
     return bool(building.open) and isinstance(building.open[-1].value, dict) and building.open[-1].key is None
 
 
 def _alias(event: Any, building: _Building, line: int) -> None:
     """Take a copy of the anchored value; its size counts again, so that aliases of aliases stay bounded."""
-    known = building.anchors.get(event.anchor)
-    if known is None:
-        inside = any(each.anchor == event.anchor for each in building.open)
+    anchored = building.anchors.get(event.anchor)
+    if anchored is None:
+        inside = any(collection.anchor == event.anchor for collection in building.open)
         problem = "stands for what it is part of" if inside else "stands for nothing before it"
         raise _Unreadable(f"alias *{event.anchor} {problem}", line)
-    building.count(known.size, known.depth, line)
-    building.take(_copied(known.value), known.size, known.depth, line)
+    building.count(anchored.size, anchored.depth, line)
+    building.take(_copied(anchored.value), anchored.size, anchored.depth, line)
 
 
 def _copied(value: Any) -> Any:
@@ -205,6 +208,7 @@ def _check_tag(event: Any, line: int) -> None:
 
 
 def _scalar(reader: _Reader, event: Any, *, key: bool) -> Any:
+    """The value of a scalar. key: whether it is the key of a mapping. Raises _Unreadable for unsupported ones."""
     text, line = event.value, event.start_mark.line
     if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
         raise _Unreadable("a text holds a null character or half a surrogate pair", line)
@@ -236,7 +240,7 @@ def dump_yaml(value: Any) -> str:
 
 
 def file_text(path: Path, most: int) -> str:
-    """The UTF-8 text of a regular file. Raises OSError, and ValueError for other text or more than `most` bytes."""
+    """Read a UTF-8 file. Raises OSError, and ValueError for another encoding or more than `most` bytes."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

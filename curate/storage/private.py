@@ -1,4 +1,4 @@
-"""Files that only their owner may read, on shared machines."""
+"""Restrict files to their owner on shared machines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from curate.errors import DataWarning, InputError
 
 
 def check_regular(paths: Iterable[Path], remedy: str) -> None:
-    """InputError that ends in `remedy` for what is neither a file nor absent.
+    """Raise an InputError that ends in `remedy` for each path that exists and is not a regular file.
 
-    A pipe would be waited for, a device be given another mode, and a link to nothing be followed to where it leads.
+    Opening a pipe would block, a device would get another mode, and writing to a dangling link would create its target.
     """
     for path in paths:
         try:
@@ -30,7 +30,7 @@ def check_regular(paths: Iterable[Path], remedy: str) -> None:
 
 
 def make_private(paths: Iterable[Path]) -> None:
-    """Take what is there of these files and folders from everybody but its owner; a warning where that cannot be."""
+    """Remove the permissions of group and others from existing files and folders; warns if that is not possible."""
     for path in paths:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)

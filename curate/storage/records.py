@@ -1,4 +1,4 @@
-"""JSON records that later commands read: checksums of them and of the files they describe, versions, machine."""
+"""JSON records with checksums: written with results, verified by the commands that read them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _PACKAGES = ("curate-lm", "numpy", "pyarrow", "scikit-learn", "torch", "transfor
 
 
 def record_text(record: Mapping[str, Any]) -> str:
-    """The record as JSON, with a checksum by which `read_record` knows that nothing changed it."""
+    """The record as JSON, with the checksum that `read_record` verifies."""
     plain = {key: value for key, value in record.items() if key != _CHECKSUM}
     text = json.dumps({**plain, _CHECKSUM: _checksum(plain)}, indent=1, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode() + "\n"  # half a surrogate pair: as JSON escapes it
 
 
 def read_record(path: Path, remedy: str, kind: str | None = None) -> dict[str, Any]:
-    """A record as it was written, without its checksum.
+    """Read a record, without its checksum.
 
-    Commands rely on what a record says, so one that was damaged or edited is refused as a whole. kind: what its key
-    "kind" must be. Raises InputError that ends in `remedy`; FileNotFoundError is an InputError too.
+    Commands rely on records, so a damaged or edited one is refused as a whole. kind: required value of its key "kind".
+    Raises InputError that ends in `remedy`, also for a missing file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -44,7 +44,7 @@ def read_record(path: Path, remedy: str, kind: str | None = None) -> dict[str, A
 
 
 def parse_record(content: bytes, path: Path | str, remedy: str, kind: str | None = None) -> dict[str, Any]:
-    """As `read_record`, of a file that is already read; path: for messages."""
+    """Like `read_record`, from the content of a file. path: for messages."""
     try:
         record = json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
@@ -60,9 +60,9 @@ def parse_record(content: bytes, path: Path | str, remedy: str, kind: str | None
 
 
 def peek(path: Path) -> dict[str, Any]:
-    """What a record says, whether or not it was changed since; empty where it is none.
+    """Read a record without verifying it; empty if there is none.
 
-    Only to tell whose it is before it is replaced.
+    Only to tell which command wrote it before it is replaced.
     """
     try:
         record = json.loads(path.read_bytes()) if path.is_file() else {}
@@ -81,13 +81,13 @@ def _line(error: BaseException) -> str:
 
 
 def file_checksums(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """{name inside the folder: 32 hex digits} of its files that match a pattern, for the key "files" of a record."""
+    """{name inside the folder: 32 hex digits} of the files that match any pattern, for the key "files" of a record."""
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     return {path.relative_to(folder).as_posix(): file_digest([(path, path.name)]) for path in paths}
 
 
 def check_files(folder: Path, record: Mapping[str, Any], remedy: str, prefix: str = "") -> None:
-    """InputError naming the first file of a record whose name begins with `prefix` and that is missing or changed."""
+    """Raise InputError for the first missing or changed file of a record whose name begins with `prefix`."""
     for name, checksum in record.get(_FILES, {}).items():
         path = folder / name
         if not name.startswith(prefix):
@@ -103,7 +103,7 @@ def check_files(folder: Path, record: Mapping[str, Any], remedy: str, prefix: st
 
 
 def read_finished(directory: Path) -> dict[str, Any]:
-    """run.json of a finished run."""
+    """run.json of a finished run. Raises InputError if there is none, or it is of another command."""
     path = directory / "run.json"
     if not path.is_file():
         raise InputError(f"{directory} holds no finished run (no run.json); run `curate run DATA --out {directory}`")
@@ -119,7 +119,7 @@ def own_version() -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Name of a distribution -> its version, of those that are installed."""
+    """{name: version} of the distributions that are installed."""
     installed = {}
     for name in packages:
         try:
@@ -130,7 +130,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def made_by() -> dict[str, Any]:
-    """Version, time and machine, for a record of what is made now."""
+    """Versions, time and machine, for a record that is written now."""
     return {
         "curate_version": own_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Files and folders that fsspec opens by URL: s3://, gs://, hf://, https:// and what else is installed."""
+"""Remote files and folders, opened by URL with fsspec: s3://, gs://, hf://, https:// and other installed schemes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.errors import CurateError, ExternalError, InputError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEB = ("http", "https")
-# What a scheme needs beside fsspec, and how to log in where it is used.
+# What a scheme needs besides fsspec, and how to log in.
 _PACKAGES = {
     "s3": "pip install 'curate-lm[s3]'",
     "s3a": "pip install 'curate-lm[s3]'",
@@ -31,7 +31,7 @@ _LOGINS = {
     "gcs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     "hf": "set HF_TOKEN, or run `hf auth login`",
 }
-# Of the facts that a listing has of an object, the first one there says whether its content changed.
+# Keys of a listing, by precedence: the first one present tells whether an object's content changed.
 _STAMPS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "oid", "Last-Modified", "LastModified", "mtime")
 _GIVES_ACCESS = re.compile(r"sig|token|key|credential|secret|password|auth", re.IGNORECASE)
 # In a URL: a query, and a name before the host.
@@ -39,23 +39,26 @@ _SECRET = re.compile(r"(?<=[\w.+-]:)(//)(?:[^\s/'\"@]*@)?([^\s'\"?]*)(?:\?[^\s'\
 
 
 def is_url(place: Any) -> bool:
-    """Whether this names something behind a URL."""
+    """Whether `place` is a URL."""
     return isinstance(place, str) and _URL.match(place) is not None
 
 
 def without_secrets(text: str) -> str:
-    """The text without what URLs in it may hold to log in with: queries (signatures), and names before the host."""
+    """The text with the queries (signatures) and user names of URLs in it removed."""
     return _SECRET.sub(r"\1\2", text)
 
 
 def holds_signature(value: Any) -> bool:
-    """Whether this is a URL whose query holds what gives access: a signature, a key, a token."""
+    """Whether `value` is a URL with a signature, key or token in its query."""
     return is_url(value) and any(_GIVES_ACCESS.search(name) for name, _ in parse_qsl(urlsplit(value).query))
 
 
 @dataclass(frozen=True)
 class Item:
-    """An object of a listing. name: below the place that was listed, "" for itself. stamp: changes with the content."""
+    """An object of a listing.
+
+    name: path relative to the listed place, "" for the place itself. size: in bytes. stamp: changes with the content.
+    """
 
     name: str
     size: int | None
@@ -66,8 +69,8 @@ class Item:
 class Remote:
     """A file or folder behind a URL; made by `remote`.
 
-    Every method raises InputError where there is no such place, and ExternalError where it cannot be reached, read or
-    written just now; messages name the URL as `str` shows it, without what it may hold to log in with.
+    Every method raises InputError if there is no such place, and ExternalError if it cannot be reached, read or
+    written; messages name the URL without credentials, as `str` does.
     """
 
     url: str = field(repr=False)
@@ -83,12 +86,12 @@ class Remote:
 
     @property
     def is_web(self) -> bool:
-        """Whether it is an address of the web, which is read and never listed."""
+        """Whether it is a web address, which is read and never listed."""
         return self.scheme in _WEB
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it stands for all objects whose name matches; an address of the web never does."""
+        """Whether it is a glob pattern; a web address never is."""
         return self.scheme not in _WEB and glob.has_magic(self._path)
 
     @property
@@ -101,40 +104,40 @@ class Remote:
         )
 
     def join(self, *names: str) -> Remote:
-        """What lies below it."""
+        """The place at a relative path below this one."""
         below = "/".join(name for name in names if name)
         if not below:
             return self
         return Remote(f"{self.url.rstrip('/')}/{below}", self._filesystem, f"{self._path.rstrip('/')}/{below}")
 
     def items(self) -> list[Item]:
-        """Itself where it is an object, else all objects below it by name; empty where there is nothing."""
+        """The object itself, or all objects below a folder, sorted by name; empty if nothing is there."""
         with self.errors():
             self._filesystem.invalidate_cache()
             if self.scheme in _WEB:
                 return [_item("", self._filesystem.info(self._path))]
             try:
-                found = self._filesystem.find(self._path, detail=True)
+                entries = self._filesystem.find(self._path, detail=True)
             except FileNotFoundError:
                 self._check_container()
                 return []
-            if not found:
+            if not entries:
                 self._check_container()
         own = self._path.rstrip("/")
-        listed = {path.removeprefix(own).lstrip("/"): about for path, about in found.items()}
+        listed = {path.removeprefix(own).lstrip("/"): info for path, info in entries.items()}
         return [_item(name, listed[name]) for name in sorted(listed) if listed[name].get("type") != "directory"]
 
     def matching(self) -> list[Remote]:
         """The objects that match a pattern, sorted."""
         with self.errors():
             self._filesystem.invalidate_cache()
-            found = self._filesystem.glob(self._path, detail=True)
+            entries = self._filesystem.glob(self._path, detail=True)
         start = self.url.partition("://")[0]
-        paths = sorted(path for path, about in found.items() if about.get("type") != "directory")
+        paths = sorted(path for path, info in entries.items() if info.get("type") != "directory")
         return [Remote(f"{start}://{path.lstrip('/')}", self._filesystem, path) for path in paths]
 
     def read(self, most: int | None = None) -> bytes | None:
-        """The content of an object, of more than `most` bytes the first most + 1; None where there is none."""
+        """The content of an object, at most its first `most` + 1 bytes; None if it does not exist."""
         with self.errors():
             self._filesystem.invalidate_cache()
             try:
@@ -143,7 +146,7 @@ class Remote:
                 return None
 
     def fetch(self, path: Path) -> bool:
-        """Copy an object to a file; False where there is none. ExternalError where less arrives than there is."""
+        """Download an object to a file; False if it does not exist. Raises ExternalError for a partial download."""
         with self.errors():
             try:
                 self._filesystem.invalidate_cache()
@@ -160,7 +163,7 @@ class Remote:
         return True
 
     def write(self, content: bytes | Path) -> None:
-        """Put an object, of these bytes or of a file; it appears whole or not at all."""
+        """Upload bytes or a file as one object, which appears complete or not at all."""
         with self.errors(writing=True):
             if isinstance(content, Path):
                 self._filesystem.put_file(str(content), self._path)
@@ -168,12 +171,12 @@ class Remote:
                 self._filesystem.pipe_file(self._path, content)
 
     def copy(self, to: Remote) -> None:
-        """Copy an object to another place of the same storage, without fetching it."""
+        """Copy an object within the same storage, without downloading it."""
         with self.errors(writing=True):
             self._filesystem.cp_file(self._path, to._path)
 
     def remove(self) -> None:
-        """Remove an object; fine where there is none."""
+        """Remove an object if it exists."""
         with self.errors(writing=True):
             try:
                 self._filesystem.rm_file(self._path)
@@ -181,7 +184,7 @@ class Remote:
                 return
 
     def check_writable(self) -> None:
-        """Raise before any time is spent where no object can be put: tried, since rights cannot be asked for."""
+        """Raise early if no object can be written, by trying: permissions cannot be queried."""
         if self.scheme in _WEB:
             raise InputError(f"{self}: web addresses are only read; name a place of s3://, gs:// or hf://, or a folder")
         if self.scheme != "hf":
@@ -191,14 +194,14 @@ class Remote:
                 self._filesystem.rm_file(probe)
 
     def _check_container(self) -> None:
-        """Raise FileNotFoundError for a bucket that is not there: listings of some storages are then empty."""
+        """Raise FileNotFoundError for a missing bucket, which some storages list as empty."""
         bucket = self._path.lstrip("/").partition("/")[0]
         if self.scheme in ("s3", "s3a", "gs", "gcs"):
             self._filesystem.ls(bucket, refresh=True)
 
     @contextmanager
     def errors(self, *, writing: bool = False) -> Iterator[None]:
-        """What goes wrong on the way as an error of ours."""
+        """Turn errors of the storage into InputError or ExternalError."""
         try:
             yield
         except CurateError:
@@ -212,6 +215,7 @@ class Remote:
             raise self._failed(error, writing) from None  # a library's own message may quote the whole URL
 
     def _failed(self, error: BaseException, writing: bool) -> CurateError:
+        """The error to raise for a failure of the storage."""
         kind, line = type(error).__name__, _line(error)
         login = _LOGINS.get(self.scheme, "check how you log in")
         if "Credential" in kind or "credentials" in line.lower() or kind == "TokenRetrievalError":
@@ -230,9 +234,9 @@ class Remote:
 
 
 def remote(url: str) -> Remote:
-    """The place behind a URL; nothing is asked of it yet.
+    """The file or folder at a URL; does not access it.
 
-    Raises InputError, with the remedy, for a scheme that nothing here opens, and for a name and password in the URL.
+    Raises InputError, with the remedy, for an unsupported scheme, and for a user name or password in the URL.
     """
     import fsspec
 
@@ -257,7 +261,7 @@ def remote(url: str) -> Remote:
                 f"{without_secrets(url)}: nothing opens {scheme}://; name a place of s3://, gs://, hf:// or https://"
             ) from None
         raise InputError(f"{without_secrets(url)} is no valid address ({_line(error)})") from None
-    except Exception as error:  # of a file system that logs in when it is made
+    except Exception as error:  # from file systems that log in when they are constructed
         raise Remote(url, None, "")._failed(error, writing=False) from None
     return Remote(url, filesystem, str(path))
 
@@ -267,9 +271,9 @@ def _missing(scheme: str, error: ImportError) -> InputError:
     return InputError(f"{scheme}:// needs a package that is not installed; {command}")
 
 
-def _item(name: str, about: dict[str, Any]) -> Item:
-    stamp = next((str(about[key]) for key in _STAMPS if about.get(key) is not None), None)
-    return Item(name, about.get("size"), stamp)
+def _item(name: str, info: dict[str, Any]) -> Item:
+    stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), None)
+    return Item(name, info.get("size"), stamp)
 
 
 def _line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A cache behind a URL: an entry is one object, so that it is whole or not there, with a copy on this machine."""
+"""Cache behind a URL with local copies: an entry is one object, so it is complete or absent."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from curate.storage.cache import Cache, local_cache
 from curate.storage.places import check_cache, local_path
 from curate.storage.remote import Remote, is_url, remote
 
-# Entries that are about files of this machine, by path and time.
+# Entries about files of this machine (by path and modification time), which other machines cannot use.
 _LOCAL = frozenset(["digests"])
 
 
 class RemoteCache(Cache):
-    """The entries under `place`, each an uncompressed tar archive KEY.tar; those that were used lie in a folder too.
+    """Entries under `place`, each an uncompressed tar archive KEY.tar; those that were used are also kept in a folder.
 
-    Putting an object replaces one of its name as a whole, so nobody needs a lock: two writers of a key write the same
-    bytes, since an archive has no times and no owners. `lock` keeps processes of this machine from doing the same work
-    twice. What is no entry (requests that were paid for, notes on a training that diverged) stays on this machine.
+    Uploading an object replaces it atomically, so no remote lock is needed: two writers of a key write the same bytes,
+    since archives have no times or owners. `lock` keeps processes of this machine from doing the same work twice.
+    Whatever is not an entry (the store of paid requests, notes on diverged training) stays on this machine.
     """
 
     def __init__(self, place: Remote, folder: Path | None = None) -> None:
-        """folder: for the copies; None = one of this URL in the local cache."""
+        """folder: for the local copies; None = a folder of the local cache that belongs to this URL."""
         self.place = place
         self._damaged: set[tuple[str, ...]] = set()
         digest = hashlib.blake2b(str(place).rstrip("/").encode(), digest_size=8).hexdigest()
@@ -39,23 +39,23 @@ class RemoteCache(Cache):
         return str(self.place)
 
     def get(self, *key: str) -> Path | None:
-        """As of a Cache; an entry that this machine lacks is fetched."""
+        """As `Cache.get`; an entry that this machine lacks is downloaded."""
         return super().get(*key) or self._fetched(*key)
 
     def drop(self, *key: str) -> None:
-        """As of a Cache, here and at the URL."""
+        """As `Cache.drop`, locally and at the URL."""
         super().drop(*key)
         if key[0] not in _LOCAL:
             self._object(*key).remove()
 
     def names(self, *key: str) -> list[str]:
-        """As of a Cache, of the entries here and at the URL."""
+        """As `Cache.names`, of the entries here and at the URL."""
         items = [] if key[0] in _LOCAL else self.place.join(*key).items()
-        there = {item.name.removesuffix(".tar") for item in items if item.name and "/" not in item.name}
-        return sorted({*there, *super().names(*key)})
+        remote_names = {item.name.removesuffix(".tar") for item in items if item.name and "/" not in item.name}
+        return sorted({*remote_names, *super().names(*key)})
 
     def _finish(self, folder: Path, key: tuple[str, ...]) -> None:
-        """Put the entry before it appears here: what this machine has, all have."""
+        """Upload the entry before it appears locally, so that whatever this machine has, all have."""
         super()._finish(folder, key)
         if key[0] in _LOCAL:
             return
@@ -69,6 +69,7 @@ class RemoteCache(Cache):
         return self.place.join(*key[:-1], f"{key[-1]}.tar")
 
     def _fetched(self, *key: str) -> Path | None:
+        """Download an entry and return its folder; None, from then on, if it is absent or damaged."""
         if key[0] in _LOCAL or key in self._damaged:
             return None
         entry, source = self.root.joinpath(*key), self._object(*key)
@@ -79,21 +80,21 @@ class RemoteCache(Cache):
                 if not source.fetch(archive):
                     return None
             try:
-                with publishing(entry, replace=False) as folder, tarfile.open(archive, "r:") as opened:
-                    opened.extractall(folder, filter="data")
+                with publishing(entry, replace=False) as folder, tarfile.open(archive, "r:") as tar:
+                    tar.extractall(folder, filter="data")
             except (tarfile.TarError, EOFError) as error:
                 message = f"cache entry {source} is damaged ({error}); it is recomputed"
                 warnings.warn(message, CacheDamage, stacklevel=3)
-                found = None
+                fetched = None
             else:
-                found = super().get(*key)  # which compares the sums
-        if found is None:
+                fetched = super().get(*key)  # which verifies the checksums
+        if fetched is None:
             self._damaged.add(key)
-        return found
+        return fetched
 
 
 def open_cache(place: Cache | Path | str | None) -> Cache:
-    """The cache at a folder or URL; None = $CURATE_CACHE, else the platform's folder. It is not asked for anything."""
+    """The cache at a folder or URL; None = $CURATE_CACHE, else the platform's folder. Does not access it."""
     if isinstance(place, Cache):
         return place
     chosen = cache_place(place or os.environ.get("CURATE_CACHE") or local_cache())
@@ -101,12 +102,12 @@ def open_cache(place: Cache | Path | str | None) -> Cache:
 
 
 def cache_place(place: Path | str) -> Path | str:
-    """A folder as `local_path` takes it, or a URL as it is."""
+    """An expanded local path (`local_path`), or the URL unchanged."""
     return str(place) if is_url(place) else local_path(place)
 
 
 def check_cache_place(place: Path | str | None) -> None:
-    """Raise before any work where there can be no cache; see `curate.storage.places.check_cache`."""
+    """Raise before any work if there can be no cache; see `curate.storage.places.check_cache`."""
     cache = open_cache(place)
     check_cache(cache.root)
     if isinstance(cache, RemoteCache):
@@ -116,7 +117,7 @@ def check_cache_place(place: Path | str | None) -> None:
 
 
 def _pack(entry: Path, file: Any) -> None:
-    """The files of an entry as a tar archive: the same files are the same bytes, whoever packs them and when."""
+    """Write the files of an entry as a tar archive whose bytes depend on nothing but names and content."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in sorted(path for path in entry.rglob("*") if path.is_file()):
             header = tarfile.TarInfo(path.relative_to(entry).as_posix())

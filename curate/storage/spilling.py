@@ -1,4 +1,4 @@
-"""Tables of any size: in memory while they are small, else in a temporary file that is mapped."""
+"""Keep small tables in memory and spill larger ones to a memory-mapped temporary file."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import pyarrow as pa
 from curate.storage.atomic import disk_errors
 from curate.storage.mapped import mapped
 
-IN_MEMORY = 512 << 20  # bytes of one input; has no influence on what is read
+IN_MEMORY = 512 << 20  # bytes of one input; does not affect what is read
 _ALIGNMENT = 64
 
 
 def spilled(tables: Iterable[pa.Table]) -> list[pa.Table]:
-    """The same tables. Once they hold more than `IN_MEMORY` bytes they lie in a file that vanishes with the process.
+    """The same tables, moved to a temporary file once they exceed `IN_MEMORY` bytes.
 
-    Each is written before the next is asked for. Raises ExternalError where the disk is full.
+    Each is written before the next is requested. Raises ExternalError if the disk is full.
     """
-    kept: list[pa.Table] = []
-    tables, held = iter(tables), 0
+    buffered: list[pa.Table] = []
+    tables, size = iter(tables), 0
     for table in tables:
-        kept.append(table)
-        held += table.nbytes
-        if held > IN_MEMORY:
+        buffered.append(table)
+        size += table.nbytes
+        if size > IN_MEMORY:
             break
     else:
-        return kept
+        return buffered
     place = temporary_place()
     with disk_errors(place), tempfile.TemporaryFile(dir=place, prefix="curate-rows-") as file:
         bounds: list[tuple[int, int]] = []
@@ -41,8 +41,8 @@ def spilled(tables: Iterable[pa.Table]) -> list[pa.Table]:
                 writer.write_table(table)
             bounds.append((start, file.tell()))
 
-        while kept:
-            write(kept.pop(0))
+        while buffered:
+            write(buffered.pop(0))
         for table in tables:
             write(table)
         file.flush()
@@ -51,9 +51,9 @@ def spilled(tables: Iterable[pa.Table]) -> list[pa.Table]:
 
 
 def temporary_place() -> Path:
-    """Where large temporary files go: $TMPDIR, else /var/tmp, for /tmp lies in memory on many systems."""
-    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    """Folder for large temporary files: $TMPDIR, else /var/tmp, since /tmp is in memory on many systems."""
+    configured = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     disk = Path("/var/tmp")
-    if not named and disk.is_dir() and os.access(disk, os.W_OK | os.X_OK):
+    if not configured and disk.is_dir() and os.access(disk, os.W_OK | os.X_OK):
         return disk
     return Path(tempfile.gettempdir())

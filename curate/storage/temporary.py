@@ -1,4 +1,4 @@
-"""Temporary folders, removed by the next process where their own was killed."""
+"""Temporary folders; those of killed processes are removed by the next process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from curate.storage.atomic import died, owner, remove
 
 
 def new_folder(prefix: str, place: Path | None = None, clear: Callable[[str], None] | None = None) -> str:
-    """Make a folder that is this process's own, in `place` or where temporary files go, and return its path.
+    """Create a folder of this process in `place`, or the system's temporary folder, and return its path.
 
-    Nobody can tidy up after kill -9 but the next one: what dead processes left there under that prefix is removed, once
-    in each process. clear: removes a folder with all that is in it.
+    A killed process cannot clean up, so folders with this prefix whose processes have ended are removed here, once
+    per process. clear: removes a folder and its content.
     """
     where = os.path.abspath(tempfile.gettempdir() if place is None else place)
     _remove_left(where, prefix, clear or _remove)
@@ -26,7 +26,7 @@ def new_folder(prefix: str, place: Path | None = None, clear: Callable[[str], No
 
 @contextmanager
 def temporary_folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
-    """A new folder as `new_folder` makes it, and its removal."""
+    """Create a folder with `new_folder` and remove it on exit."""
     folder = Path(new_folder(prefix, place))
     try:
         yield folder
@@ -40,11 +40,12 @@ def _remove(folder: str) -> None:
 
 @functools.cache
 def _remove_left(where: str, prefix: str, clear: Callable[[str], None]) -> None:
+    """Remove the folders of ended processes; cached, so that each process does this once."""
     with suppress(OSError):
         for name in os.listdir(where):
             if name.startswith(prefix) and died(name.removeprefix(prefix)):
                 folder = os.path.join(where, name)
                 with suppress(OSError):
-                    found = os.lstat(folder)
-                    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():  # anybody may write to /tmp
+                    status = os.lstat(folder)
+                    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():  # anybody may write to /tmp
                         clear(folder)
