@@ -84,7 +84,7 @@ def without_prompt(tokens: Tokens, bos: int | None) -> tuple[Tokens, Tokens]:
     first = tokens.supervised & (ordinal - before[row_of_token] == 1)
     same = replace(tokens, supervised=tokens.supervised & ~(first & ~has_bos[row_of_token]))
     same = replace(same, valid=same.completion_tokens > 0)
-    kept = tokens.supervised.copy()  # (t,) the tokens of completions kept, with BOS
+    kept = tokens.supervised.copy()  # (t,) the tokens of the completions alone, with BOS
     kept[starts[has_bos]] = True
     offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of_token[kept], minlength=len(tokens)))]).astype(np.int64)
     supervised = np.ones(offsets[-1], np.bool_)

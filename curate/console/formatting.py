@@ -127,7 +127,7 @@ def duration(seconds: Any) -> str:
         return f"{number:.1f} s" if number < 9.95 else f"{number:.0f} s"
     whole_seconds = round(number)
     if whole_seconds < 3600:
-        return f"{whole_seconds // 60} min {seconds_rounded % 60} s"
+        return f"{whole_seconds // 60} min {whole_seconds % 60} s"
     minutes = round(number / 60)
     return f"{minutes // 60} h {minutes % 60} min"
 
