@@ -240,13 +240,16 @@ def test_the_package_fits_on_a_screen() -> None:
     assert len([path for path in (ROOT / "curate").iterdir() if path.name != "__pycache__"]) <= MOST_ENTRIES
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_packages_are_imported_where_they_belong(path: Path) -> None:
-    assert not _packages(path) & {"tests", "benchmarks"}
-    for name, homes in HOMES.items():
-        assert name not in _packages(path) or _name(path) in homes, f"{name} is imported in {sorted(homes)} only"
-    early = _packages(path, at_import=True) & LATE
-    assert not early - {name for name, homes in HOMES.items() if _name(path) in homes}, "import it where it is used"
+def test_packages_are_imported_where_they_belong() -> None:
+    for path in FILES:
+        file = _name(path)
+        assert not _packages(path) & {"tests", "benchmarks"}, file
+        for name, homes in HOMES.items():
+            assert name not in _packages(path) or file in homes, f"{file}: {name} is imported in {sorted(homes)} only"
+        early = _packages(path, at_import=True) & LATE
+        assert not early - {name for name, homes in HOMES.items() if file in homes}, (
+            f"{file}: import it where it is used"
+        )
 
 
 def test_every_imported_package_is_declared() -> None:
@@ -336,10 +339,9 @@ def test_lazy_names_of_curate_are_all_public_and_found() -> None:
         _ = curate.Nothing
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_no_file_is_a_drawer(path: Path) -> None:
-    parts = re.split(r"[_.]", path.name)
-    assert not {"utils", "util", "helpers", "helper", "common", "base", "misc"} & set(parts)
+def test_no_file_is_a_drawer() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
+    assert [_name(path) for path in FILES if drawers & set(re.split(r"[_.]", path.name))] == []
 
 
 # -- what the packages never do -------------------------------------------------------------------------------------
@@ -374,9 +376,8 @@ def _faults(tree: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_nothing_unsafe_is_called(path: Path) -> None:
-    assert _faults(_tree(path)) == ALLOWED.get(_name(path), [])
+def test_nothing_unsafe_is_called() -> None:
+    assert {_name(path): faults for path in FILES if (faults := _faults(_tree(path)))} == ALLOWED
 
 
 @pytest.mark.parametrize(
